@@ -1,0 +1,57 @@
+# `make` alone lists the targets. PYTHON names the interpreter that .venv is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check speed notebooks clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED)  ## run the main job on the embedded default; writes results/demo/report.html
+	$(BIN)/kd-env demo --out results/demo
+
+# Two workers of one thread each: more threads than cores make small models slower, not faster.
+test test-slow: export OMP_NUM_THREADS := 1
+test test-slow: export HF_HUB_OFFLINE := 1
+
+test: $(INSTALLED)  ## run the fast tests, offline
+	$(BIN)/pytest -n 2 --dist loadfile
+
+test-slow: $(INSTALLED)  ## run the slow tests
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
+
+check: $(INSTALLED)  ## lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy kd_env agents baselines
+
+speed: $(INSTALLED)  ## print the side-by-side speed table
+	$(BIN)/python -m speed
+
+notebooks: $(if $(NOTEBOOKS),$(INSTALLED))  ## execute every notebook
+ifeq ($(NOTEBOOKS),)
+	@echo "notebooks/ holds no notebooks"
+else
+	@for notebook in $(NOTEBOOKS); do \
+		echo "executing $$notebook"; \
+		$(BIN)/python -m nbconvert --to notebook --execute --stdout --log-level WARN "$$notebook" > /dev/null || exit 1; \
+	done
+endif
+
+clean:  ## remove caches and build outputs (keeps .venv and results)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . \( -path ./.venv -o -path ./.git -o -path ./results \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing kd-env and its tools into .venv (minutes the first time)"
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
+		{ echo "error: '$(PYTHON)' is missing or older than Python 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

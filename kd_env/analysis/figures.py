@@ -1,0 +1,162 @@
+"""Figures. In: records of one setting, its summary table, or a trace. Out: a matplotlib `Figure`, never shown and tied to no window.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; beyond eight lines the dash pattern changes too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy import stats
+
+from kd_env.analysis.traces import selection_by_group
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
+DASHES = ("-", "--", ":", "-.")
+ACCESS_COLOURS = {
+    "nothing": "#8A8A8A", "teacher outputs": "#56B4E9", "student outputs": "#0072B2", "train labels": "#009E73", "gradient": "#882255",
+    "reward scalar": "#E69F00", "reward gradient": "#D55E00", "reward labels": "#CC79A7", "privileged": "#000000",
+}  # fmt: skip
+FONT = 8.5
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": FONT, "alignment": "left"}
+
+
+def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Validation score over updates of one setting: the mean over seeds by policy, with its 95 % t band, named at the line's end."""
+    points: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        for point in record["curve"]:
+            if point["validation"] is not None:
+                points[record["policy"]][point["update"]].append(point["validation"])
+    figure, axes = _canvas(8.5, max(3.6, 0.7 + 0.19 * len(points)), [0.08, 0.13, 0.62, 0.83])
+    ends: list[LineEnd] = []
+    for index, policy in enumerate(sorted(points)):
+        colour, dashes, updates = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)], sorted(points[policy])
+        values = [np.asarray(points[policy][update]) for update in updates]
+        mean = np.array([v.mean() for v in values])
+        half = np.array([stats.sem(v) * stats.t.ppf(0.975, len(v) - 1) if len(v) > 1 else 0.0 for v in values])
+        axes.plot(updates, mean, dashes, color=colour, linewidth=1.6)
+        axes.fill_between(updates, mean - half, mean + half, color=colour, alpha=0.12, linewidth=0)
+        ends.append(LineEnd(float(mean[-1]), updates[-1], policy, colour, dashes))
+    seen = [v for policy in points.values() for values in policy.values() for v in values]
+    if seen:  # the range of the runs, for a band over two seeds can be wider than anything seen
+        margin = 0.04 * (max(seen) - min(seen)) or 0.02
+        axes.set_ylim(min(seen) - margin, max(seen) + margin)
+    axes.set(xlabel="student updates", ylabel=f"validation {_metric(records)} (mean, 95 % interval over seeds)")
+    axes.margins(x=0.01)
+    _name_lines(axes, ends)
+    return figure
+
+
+def selection_by_group_figure(trace: pd.DataFrame, bins: int = 20) -> Figure:
+    """Mean weight of each teacher over the updates, a panel for each group of examples (one panel where the task has none)."""
+    means, teachers = selection_by_group(trace, bins), trace.attrs["teacher_names"]
+    names = dict(enumerate(trace.attrs["group_names"])) | {-1: "group unknown" if trace.attrs["group_names"] else "all examples"}
+    groups = sorted(means["group"].unique(), key=lambda group: (group < 0, group))
+    columns = min(4, len(groups))
+    rows = math.ceil(len(groups) / columns)
+    figure = Figure(figsize=(max(5.0, 2.3 * columns + 1.6), 1.9 * rows + 0.6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, group in zip(panels, groups, strict=False):
+        axes.axhline(1 / len(teachers), color="#BBBBBB", linewidth=1, linestyle=(0, (2, 2)))
+        for teacher, line in means[means["group"] == group].groupby("teacher"):
+            axes.plot(line["update"], line["weight"], color=COLOURS[teacher % len(COLOURS)], linestyle=DASHES[teacher // len(COLOURS) % 4])
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_title(names.get(group, f"group {group}"), fontsize=FONT + 0.5, loc="left")
+        _plain_axes(axes)
+    for axes in panels[len(groups) :]:
+        axes.set_visible(False)
+    figure.supxlabel("student updates", fontsize=FONT + 0.5)
+    figure.supylabel("mean weight", fontsize=FONT + 0.5)
+    keys = [_key(n, COLOURS[k % len(COLOURS)], linestyle=DASHES[k // len(COLOURS) % 4]) for k, n in enumerate(teachers)]
+    keys.append(_key("uniform, 1/K", "#BBBBBB", linestyle=(0, (2, 2))))
+    figure.legend(handles=keys, loc="outside right center", title="teacher", **LEGEND)
+    return figure
+
+
+def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
+    """Test score by policy: mean and 95 % t interval, coloured by access class, with `uniform` and `oracle` as reference lines."""
+    rows = rows[rows["test"].notna()].iloc[::-1].reset_index(drop=True)
+    figure, axes = _canvas(8.5, 1.5 + 0.24 * len(rows), None)
+    for name, style in (("uniform", ":"), ("oracle", "--")):
+        for score in rows.loc[rows["policy"] == name, "test"]:
+            axes.axvline(score, color="#777777", linewidth=1, linestyle=style, zorder=0)
+            axes.text(score, 1.01, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=FONT)
+    for place, row in rows.iterrows():
+        colour = ACCESS_COLOURS.get(row["access"], "#8A8A8A")
+        axes.plot([row["test_low"], row["test_high"]], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
+        axes.plot(row["test"], place, "o", color=colour, markersize=6)
+    if len(rows) and rows["test"].min() >= 0 and rows["test"].max() <= 1:  # an interval over two seeds may leave the metric's range
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, -0.01), min(right, 1.01))
+    axes.set_yticks(range(len(rows)), [f"{row.policy}  (n={row.n})" for row in rows.itertuples()])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_xlabel(f"test {metric} (mean and 95 % interval over seeds)")
+    axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
+    keys = [_key(access, colour, marker="o", linestyle="-") for access, colour in ACCESS_COLOURS.items() if access in set(rows["access"])]
+    figure.legend(handles=keys, loc="outside right upper", title="access", **LEGEND)
+    return figure
+
+
+def _canvas(width: float, height: float, place: list[float] | None) -> tuple[Figure, Axes]:
+    """A figure with one plain axes, at `place` (fractions of the figure) or laid out by matplotlib."""
+    figure = Figure(figsize=(width, height), dpi=100, layout=None if place else "constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((place[0], place[1], place[2], place[3])) if place else figure.add_subplot()
+    _plain_axes(axes)
+    return figure, axes
+
+
+def _plain_axes(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=FONT, color="#999999")
+    axes.xaxis.label.set_fontsize(FONT + 0.5)
+    axes.yaxis.label.set_fontsize(FONT + 0.5)
+    axes.set_axisbelow(True)
+
+
+class LineEnd(NamedTuple):
+    """Where a line stops, and how it is drawn."""
+
+    height: float
+    update: int
+    name: str
+    colour: str
+    dashes: str
+
+
+def _name_lines(axes: Axes, ends: list[LineEnd]) -> None:
+    """Write each line's name right of the axes at the height of its end, moved apart where names would overlap."""
+    low, high = axes.get_ylim()
+    step = (high - low) * FONT * 1.25 / (axes.get_window_extent().height * 72 / axes.figure.dpi)
+    ends = sorted(ends)
+    heights: list[float] = []
+    for end in ends:
+        heights.append(max(end.height, heights[-1] + step) if heights else end.height)
+    ceiling = high
+    for index in reversed(range(len(heights))):
+        heights[index] = min(heights[index], ceiling)
+        ceiling = heights[index] - step
+    left, right = axes.get_xlim()
+    for height, end in zip(heights, ends, strict=True):
+        path = [end.update, right, right + 0.04 * (right - left)], [end.height, end.height, height]
+        axes.plot(*path, end.dashes, color=end.colour, linewidth=1, clip_on=False, scalex=False, scaley=False)
+        axes.text(1.05, height, end.name, transform=axes.get_yaxis_transform(), color="#333333", fontsize=FONT, va="center")
+
+
+def _key(label: str, colour: str, **style: Any) -> Line2D:
+    return Line2D([], [], color=colour, label=label, **style)
+
+
+def _metric(records: Sequence[Mapping[str, Any]]) -> str:
+    return str(records[0]["metric"]) if records else "score"

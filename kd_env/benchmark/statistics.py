@@ -1,0 +1,125 @@
+"""Statistics of scores over seeds. In: one-dimensional, finite samples (one number a seed). Out: numbers and intervals.
+
+Pure functions; an interval from fewer than two values is (nan, nan), because one seed says nothing about the spread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from kd_env.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+RESAMPLES = 10_000
+NO_INTERVAL = (math.nan, math.nan)
+
+
+def iqm(x: npt.ArrayLike) -> float:
+    """Interquartile mean: the mean without the lowest and the highest quarter (Agarwal et al. 2021, arXiv 2108.13264)."""
+    return float(stats.trim_mean(_sample(x, "x"), 0.25))
+
+
+def mean_interval(x: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval for the mean; (nan, nan) for fewer than two values."""
+    values = _sample(x, "x")
+    _check_level(level)
+    if len(values) < 2:
+        return NO_INTERVAL
+    half = float(stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1))
+    mean = float(values.mean())
+    return mean - half, mean + half
+
+
+def bootstrap_interval(
+    x: npt.ArrayLike, statistic: Callable[..., object] = np.mean, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap of any statistic, 10,000 resamples; (nan, nan) for fewer than two values.
+
+    A statistic that takes `axis` is called once on all resamples, any other once a resample.
+    """
+    values = _sample(x, "x")
+    _check_level(level)
+    if len(values) < 2:
+        return NO_INTERVAL
+    result = stats.bootstrap(
+        (values,), statistic, n_resamples=RESAMPLES, confidence_level=level, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+class PairedDifference(NamedTuple):
+    """Mean of x - y over paired seeds, its t interval, and the two-sided p value of the paired t test."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_difference(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -> PairedDifference:
+    """Compare two policies seed by seed; interval and p are nan for fewer than two pairs."""
+    difference = np.subtract(*_paired(x=x, y=y))
+    low, high = mean_interval(difference, level)
+    mean = float(difference.mean())
+    if len(difference) < 2:
+        p = math.nan
+    elif low == high:  # equal differences in every pair: the t statistic is 0/0 or infinite
+        p = 1.0 if mean == 0 else 0.0
+    else:
+        p = float(2 * stats.t.sf(abs(mean) / stats.sem(difference), len(difference) - 1))
+    return PairedDifference(mean, low, high, p)
+
+
+def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """P(X > Y) + P(X = Y)/2 over all pairs of one run of each (Agarwal et al. 2021, arXiv 2108.13264; one task)."""
+    above = _sample(x, "x")[:, None] - _sample(y, "y")[None, :]
+    return float((above > 0).mean() + (above == 0).mean() / 2)
+
+
+def holm(p: npt.ArrayLike) -> FloatArray:
+    """Holm's step-down adjusted p values, in the order given (Holm 1979)."""
+    values = _sample(p, "p")
+    if values.min() < 0 or values.max() > 1:
+        raise InputError(f"holm: p holds {values.min():g} to {values.max():g}; p values lie in [0, 1]")
+    order = np.argsort(values)
+    stepped = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return adjusted
+
+
+def gap_recovered(score: npt.ArrayLike, floor: npt.ArrayLike, ceiling: npt.ArrayLike) -> FloatArray:
+    """(score - floor) / (ceiling - floor) seed by seed; nan where the ceiling is not above the floor, for then there is no gap."""
+    scores, floors, ceilings = _paired(score=score, floor=floor, ceiling=ceiling)
+    gap = ceilings - floors
+    return np.divide(scores - floors, gap, out=np.full_like(gap, math.nan), where=gap > 0)
+
+
+def _sample(x: npt.ArrayLike, name: str) -> FloatArray:
+    """The sample as a finite, non-empty 1-D float array."""
+    values = np.asarray(x, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise InputError(f"statistics: {name} has shape {values.shape}; give a non-empty one-dimensional sample, one number a seed")
+    if not np.isfinite(values).all():
+        raise InputError(f"statistics: {name} holds a value that is not finite ({values.tolist()}); leave diverged runs out and count them")
+    return values
+
+
+def _paired(**samples: npt.ArrayLike) -> list[FloatArray]:
+    """The samples, of equal length because entry i of each belongs to seed i."""
+    values = [_sample(x, name) for name, x in samples.items()]
+    if len({len(v) for v in values}) > 1:
+        lengths = ", ".join(f"{name} {len(v)}" for name, v in zip(samples, values, strict=True))
+        raise InputError(f"statistics: paired samples differ in length ({lengths}); keep only the seeds that all of them have")
+    return values
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise InputError(f"statistics: level={level} is not between 0 and 1; a 95 % interval is level=0.95")

@@ -1,0 +1,153 @@
+"""Records to tables. In: records of any number of settings. Out: for each setting, one row a policy.
+
+Policies are compared within a setting only. A policy that is paid from the reward split consumes its labels, so it is measured against
+the best rival with the same labels; that rival is chosen on validation, the difference is taken on test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from kd_env.benchmark.records import Record
+from kd_env.benchmark.statistics import gap_recovered, holm, mean_interval, paired_difference
+
+ACCESS = (
+    "nothing", "teacher outputs", "student outputs", "train labels", "gradient", "reward scalar", "reward gradient", "reward labels",
+    "privileged",
+)  # fmt: skip
+"""Access classes, from the rule that reads nothing to the one that knows the answer."""
+USES_REWARD_LABELS = ("reward scalar", "reward gradient", "reward labels")
+RIVALS = ("router", "lr_dev", "reward_supervised", "uniform_reward_ce")
+SEEDS_FOR_A_CLAIM = 5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What trials must share to be compared: these, and whatever else of the configuration a folder varies (as name, JSON value)."""
+
+    task: str
+    pool: str
+    student: str
+    updates: int
+    reward_labels: int
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        options = "".join(f", {name}={value}" for name, value in self.options)
+        return f"{self.task}, pool {self.pool}, student {self.student}, {self.updates} updates, {self.reward_labels} reward labels{options}"
+
+
+def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
+    """Records by setting, settings in the order met."""
+    groups: dict[Setting, list[Record]] = defaultdict(list)
+    for r in records:
+        groups[Setting(r["task"], r["pool"], r["student"], r["updates"], r["reward_labels"])].append(r)
+    settings: dict[Setting, list[Record]] = defaultdict(list)
+    for group, members in groups.items():
+        varied = _varied_options(members)
+        for r in members:
+            options = tuple((name, _json(r["config"].get(name))) for name in varied)
+            settings[replace(group, options=options)].append(r)
+    return dict(settings)
+
+
+def summarise(records: Sequence[Record]) -> pd.DataFrame:
+    """One setting's table, sorted by access class, then name.
+
+    Columns: policy, access, n (seeds with a test score), diverged, test, test_low, test_high, validation, gap, gap_low, gap_high (share
+    of the way from `uniform` to `oracle`), overfit (reward split minus validation), rival (is the best rival), difference, difference_low,
+    difference_high, pairs, p (test minus the best rival's, Holm-adjusted over the setting), and the medians wall_s, peak_rss_mb,
+    student_forward_examples, reward_forward_examples, teacher_forward_examples. What cannot be said is nan.
+    """
+    runs = {policy: _runs([r for r in records if r["policy"] == policy]) for policy in sorted({r["policy"] for r in records})}
+    rival = best_rival(records)
+    rows = [_row(policy, runs, rival) for policy in runs]
+    table = pd.DataFrame(sorted(rows, key=lambda row: (_rank(row["access"]), row["policy"])))
+    tested = table["p"].notna()
+    if tested.any():
+        table.loc[tested, "p"] = holm(table.loc[tested, "p"].to_numpy())
+    return table
+
+
+def best_rival(records: Sequence[Record]) -> str | None:
+    """The rival with the highest mean validation score; None where no rival was run."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        if base_name(record["policy"]) in RIVALS and record["validation"] is not None:
+            scores[record["policy"]].append(record["validation"])
+    return max(sorted(scores), key=lambda policy: sum(scores[policy]) / len(scores[policy]), default=None)
+
+
+def base_name(policy: str) -> str:
+    """The policy's name without its options: `router(width=8)` is a `router`."""
+    return policy.partition("(")[0]
+
+
+def _varied_options(records: Sequence[Record]) -> list[str]:
+    """Configuration entries in which two trials of one policy and seed differ: mixing them would count a seed twice."""
+    configs: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        configs[record["policy"], record["seed"]].append(record["config"])
+    names = {name for same in configs.values() for name in set().union(*same) if len({_json(c.get(name)) for c in same}) > 1}
+    return sorted(names - {"command"})
+
+
+def _runs(records: Sequence[Record]) -> pd.DataFrame:
+    """One policy's records, a row a seed; null becomes nan."""
+    numbers = ["test", "validation", "reward_split", "wall_s", "peak_rss_mb", *FORWARDS]
+    frame = pd.DataFrame(records).set_index("seed").sort_index()
+    frame[numbers] = frame[numbers].astype(float)
+    return frame
+
+
+def _row(policy: str, runs: dict[str, pd.DataFrame], rival: str | None) -> dict[str, Any]:
+    own = runs[policy]
+    test = own["test"].dropna()
+    gap = _gap(*(runs[name]["test"] for name in (policy, "uniform", "oracle"))) if {"uniform", "oracle"} <= runs.keys() else []
+    row = {"policy": policy, "access": own["access"].iloc[0], "n": len(test), "diverged": int(own["diverged"].sum())}
+    row |= dict(zip(("test", "test_low", "test_high"), _mean(test), strict=True))
+    row |= dict(zip(("gap", "gap_low", "gap_high"), _mean(gap), strict=True))
+    row |= {"validation": own["validation"].mean(), "overfit": (own["reward_split"] - own["validation"]).mean(), "rival": policy == rival}
+    row |= _against(test, runs[rival]["test"]) if rival and policy != rival and row["access"] in USES_REWARD_LABELS else NO_DIFFERENCE
+    return row | dict(own[["wall_s", "peak_rss_mb", *FORWARDS]].median())
+
+
+FORWARDS = ("student_forward_examples", "reward_forward_examples", "teacher_forward_examples")
+NO_DIFFERENCE = {"difference": math.nan, "difference_low": math.nan, "difference_high": math.nan, "p": math.nan, "pairs": 0}
+
+
+def _gap(score: pd.Series, floor: pd.Series, ceiling: pd.Series) -> Sequence[float]:
+    """The recovered gap of each shared seed; nothing where one of them has no gap, since leaving that seed out would choose seeds."""
+    shared = pd.concat([score, floor, ceiling], axis=1, join="inner").dropna().to_numpy()
+    gap = gap_recovered(*shared.T) if len(shared) else shared[:, 0]
+    return [] if any(math.isnan(value) for value in gap) else gap.tolist()
+
+
+def _against(score: pd.Series, rival: pd.Series) -> dict[str, float]:
+    shared = pd.concat([score, rival], axis=1, join="inner").dropna().to_numpy()
+    if not len(shared):
+        return NO_DIFFERENCE
+    mean, low, high, p = paired_difference(*shared.T)
+    return {"difference": mean, "difference_low": low, "difference_high": high, "p": p, "pairs": len(shared)}
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval; nan where there are no values."""
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    return sum(values) / len(values), *mean_interval(values)
+
+
+def _rank(access: str) -> int:
+    return ACCESS.index(access) if access in ACCESS else len(ACCESS)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,301 @@
+"""The heart: one distillation run, which knows nothing of Gymnasium.
+
+In: a task without test, a bank, settings, a seed, and one :class:`~kd_env.types.Decision` an update. Out: a student.
+``observe()`` runs the student on the next mini-batch with gradients; ``apply(decision)`` backpropagates the loss through that same forward
+pass, so that seeing costs nothing extra.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from kd_env.errors import InputError
+from kd_env.knowledge import label, response
+from kd_env.knowledge.bank import KnowledgeBank
+from kd_env.reward_meter import RewardMeter
+from kd_env.settings import Settings
+from kd_env.student.encode import encode, take
+from kd_env.student.networks import build
+from kd_env.student.student import OptimizerOptions, Student, pick_device
+from kd_env.tasks import Split, Task
+from kd_env.types import Decision, Features, Inputs, ModelOutput, Outcome
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every run on one task and pool shares: encoded splits and the bank. Nothing here changes, nothing here is test."""
+
+    task: Task
+    bank: KnowledgeBank
+    inputs: dict[str, Inputs]
+    labels: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, task: Task, bank: KnowledgeBank) -> Material:
+        """Encode the three development splits of ``task``; test is left behind."""
+        task = task.development()
+        splits: dict[str, Split] = {"train": task.train, "reward": task.reward, "validation": task.validation}
+        inputs = {name: encode(task, split) for name, split in splits.items()}
+        return cls(task, bank, inputs, {name: torch.from_numpy(split.labels) for name, split in splits.items()})
+
+
+class Distillation:
+    """A student being taught. Deterministic in ``seed`` on CPU, whatever else draws from torch's global generator."""
+
+    def __init__(self, material: Material, settings: Settings, seed: int) -> None:
+        """Initialise the student and the data order from ``seed``.
+
+        Raises:
+            InputError: fewer training examples than one mini-batch, or more reward labels asked for than there are.
+        """
+        self.material, self.settings, self.seed = material, settings, seed
+        size = len(material.labels["train"])
+        if size < settings.batch_size:
+            raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {material.task.name!r}")
+        self.reward_rows = labelled_rows(material.labels["reward"].numpy(), settings.reward_labels, seed)
+        self.student = Student(
+            build(settings.student, material.task, seed),
+            OptimizerOptions.of(settings.optimizer),
+            pick_device(settings.device),
+            settings.precision,
+        )
+        reward_inputs = take(material.inputs["reward"], self.reward_rows, torch.device("cpu"))
+        reward_labels = material.labels["reward"][self.reward_rows]
+        self.meter = RewardMeter(reward_inputs, reward_labels, settings.reward_examples, settings.measure, seed)
+        self.update = 0
+        self.student_forward_examples = 0
+        self.features: Features | None = None
+        self.diverged = False
+        self._retained: ModelOutput | None = None
+        self._inputs: Inputs = {}
+        self._rng = [torch.Generator().manual_seed(seed).get_state()]
+        if self.student.device.type == "cuda":
+            self._rng.append(torch.Generator(self.student.device).manual_seed(seed).get_state())
+        self._rng_before = self._rng
+
+    @property
+    def done(self) -> bool:
+        """The budget is spent, or the student has diverged."""
+        return self.diverged or self.update >= self.settings.updates
+
+    @property
+    def num_teachers(self) -> int:
+        """K."""
+        return self.material.bank.num_teachers
+
+    def observe(self) -> Features:
+        """Run the student on the next mini-batch, once however often it is asked, and say what can be seen."""
+        if self.features is None:
+            rows = self._next_rows()
+            device = self.student.device
+            self._inputs = take(self.material.inputs["train"], rows, device)
+            self._rng_before = self._rng
+            with self.rng():
+                self._retained = self.student.forward(self._inputs)
+            self.student_forward_examples += len(rows)
+            said = self.material.bank.gather("train", rows)
+            self.features = Features(
+                update=self.update,
+                progress=self.update / self.settings.updates,
+                example_ids=rows,
+                labels=self.material.labels["train"][rows].to(device),
+                teacher_logits=torch.from_numpy(said.logits).to(device, self.student.dtype),
+                teacher_features=tuple(torch.from_numpy(feature).to(device, self.student.dtype) for feature in said.features),
+                student=ModelOutput(*(tensor.detach() for tensor in self._retained)),
+            )
+        return self.features
+
+    def loss_terms(self, decision: Decision) -> Tensor:
+        """The loss of each example ``[B]`` of the observed mini-batch, differentiable."""
+        features = self.observe()
+        assert self._retained is not None
+        total = torch.zeros_like(self._retained.logits[:, 0])  # [B]
+        for name, strength in decision.strengths.items():
+            if isinstance(strength, float) and strength == 0.0:
+                continue
+            if name == "label":
+                total = total + strength * label.loss(self._retained, features.labels)
+            else:
+                total = total + strength * (decision.weights[name] * self.response_terms(decision.temperature)).sum(1)
+        return total
+
+    def response_terms(self, temperature: float) -> Tensor:
+        """Response loss of the observed mini-batch for each teacher, ``[B, K]``, differentiable."""
+        features = self.observe()
+        assert self._retained is not None
+        every_teacher = ModelOutput(self._retained.logits[:, None], self._retained.features[:, None])  # [B, 1, C], [B, 1, D]
+        return response.loss(every_teacher, features.teacher_logits, temperature)
+
+    def apply(self, decision: Decision) -> Outcome:
+        """Teach the observed mini-batch as ``decision`` says: one optimizer step, and a measurement where it is due."""
+        assert not self.done, "the budget is spent"
+        features = self.observe()
+        measures = self.settings.reward == "dev_improvement" and self.settings.credit == "shared"
+        if measures and self.meter.before is None:
+            self.meter.start(self.student)
+        student_ce = cross_entropy(features.student.logits, features.labels, reduction="none")
+        loss = self.loss_terms(decision).mean()
+        if self.settings.reward_ce > 0.0:
+            loss = loss + self.settings.reward_ce * self._reward_ce()
+        value = float(loss.detach())
+        self.diverged = not np.isfinite(value)
+        if not self.diverged and loss.requires_grad:
+            self.student.step(loss, features.progress)
+        self.update += 1
+        self.features, self._retained = None, None
+        due = measures and not self.diverged and self.update % self.settings.reward_every == 0
+        return Outcome(value, student_ce, self.meter.improvement(self.student) if due else None, self.diverged)
+
+    def run_again(self) -> Tensor:
+        """Logits ``[B, C]`` of the mini-batch last taught, after its update; one more pass, and counted."""
+        self.student_forward_examples += self.settings.batch_size
+        return self.student.predict(self._inputs)
+
+    def validate(self) -> tuple[float, float]:
+        """Loss and metric on the validation split."""
+        return self.student.evaluate(self.material.inputs["validation"], self.material.labels["validation"])
+
+    def inputs_of_batch(self) -> Inputs:
+        """What the student read in :meth:`observe`."""
+        return self._inputs
+
+    @contextmanager
+    def rng(self, replay: bool = False) -> Iterator[None]:
+        """Draw dropout from this run's own generator; ``replay`` repeats the mask of the retained forward pass and leaves no trace."""
+        if not self.student.has_dropout:
+            yield
+            return
+        outer = _rng_state(self.student.device)
+        _set_rng_state(self._rng_before if replay else self._rng, self.student.device)
+        try:
+            yield
+        finally:
+            if not replay:
+                self._rng = _rng_state(self.student.device)
+            _set_rng_state(outer, self.student.device)
+
+    def snapshot(self) -> bytes:
+        """The whole state of the run, self-contained, without pickle; bit-exact on CPU, in another process too."""
+        observed = self.features is not None
+        tensors = {f"network.{name}": tensor for name, tensor in self.student.network.state_dict().items()}
+        for index, state in self.student.optimizer.state_dict()["state"].items():
+            for name, tensor in state.items():
+                if tensor is not None:
+                    tensors[f"optimizer.{index}.{name}"] = tensor
+        for index, tensor in enumerate(self.meter.gradient or ()):
+            tensors[f"gradient.{index}"] = tensor
+        for index, tensor in enumerate(self._rng_before if observed else self._rng):
+            tensors[f"rng.{index}"] = tensor
+        meter = self.meter
+        state = {
+            "identity": self._identity(),
+            "seed": self.seed,
+            "update": self.update,
+            "observed": observed,
+            "diverged": self.diverged,
+            "before": meter.before,
+            "measurements": meter.measurements,
+            "gradient_update": meter.gradient_update,
+            "reward_forward_examples": meter.forward_examples,
+            "student_forward_examples": self.student_forward_examples - observed * self.settings.batch_size,
+        }
+        tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+        return bytes(save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go back (or over) to a snapshot of a run of the same task, pool and settings.
+
+        Raises:
+            InputError: not a snapshot, or one of another task, pool or settings.
+        """
+        try:
+            tensors = load_tensors(snapshot)
+            state = json.loads(tensors.pop("state").numpy().tobytes())
+        except (SafetensorError, KeyError, ValueError, TypeError):
+            raise InputError("restore: these bytes are not a snapshot; give what snapshot() returned") from None
+        if state["identity"] != self._identity():
+            differs = [key for key, value in self._identity().items() if state["identity"].get(key) != value]
+            raise InputError(f"restore: the snapshot is of another run; these differ: {', '.join(differs)}")
+        fresh = Distillation(self.material, self.settings, state["seed"])
+        self.__dict__.update(fresh.__dict__)
+        self.student.network.load_state_dict(_part(tensors, "network"))
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _part(tensors, "optimizer").items():
+            index, _, key = name.partition(".")
+            optimizer.setdefault(int(index), {})[key] = tensor
+        groups = self.student.optimizer.state_dict()["param_groups"]
+        self.student.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
+        gradient, rng = _part(tensors, "gradient"), _part(tensors, "rng")
+        self.meter.gradient = [gradient[str(i)].to(self.student.device) for i in range(len(gradient))] or None
+        self._rng = [rng[str(i)] for i in range(len(rng))]
+        self.meter.before, self.meter.measurements = state["before"], state["measurements"]
+        self.meter.gradient_update, self.meter.forward_examples = state["gradient_update"], state["reward_forward_examples"]
+        self.update, self.diverged = state["update"], state["diverged"]
+        self.student_forward_examples = state["student_forward_examples"]
+        if state["observed"]:
+            self.observe()
+
+    def fork(self) -> Distillation:
+        """An independent run that continues from here; task and bank are shared."""
+        twin = Distillation(self.material, self.settings, self.seed)
+        twin.restore(self.snapshot())
+        return twin
+
+    def _identity(self) -> dict[str, object]:
+        return {"task": self.material.task.fingerprint, "bank": self.material.bank.fingerprint, **asdict(self.settings)}
+
+    def _next_rows(self) -> np.ndarray:
+        size, batch = len(self.material.labels["train"]), self.settings.batch_size
+        epoch, position = divmod(self.update, size // batch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(size)
+        return order[position * batch : (position + 1) * batch]
+
+    def _reward_ce(self) -> Tensor:
+        count = len(self.meter.labels)
+        draw = np.random.default_rng([self.seed, 2, self.update]).choice(count, min(self.settings.batch_size, count), replace=False)
+        self.student_forward_examples += len(draw)
+        with self.rng():
+            logits = self.student.forward(take(self.meter.inputs, draw, self.student.device)).logits
+        return cross_entropy(logits, self.meter.labels[draw].to(self.student.device))
+
+
+def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """``count`` rows (0: all) in proportion to the classes, a prefix of the same order for every count.
+
+    Raises:
+        InputError: more are asked for than there are.
+    """
+    if count > len(labels):
+        raise InputError(f"reward_labels={count}: the reward split has {len(labels)} examples; 0 means all of them")
+    rng = np.random.default_rng([seed, 3])
+    place = np.empty(len(labels))
+    for value in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == value))
+        place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
+    order = np.argsort(place, kind="stable")
+    return order[: count or len(labels)]
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def _rng_state(device: torch.device) -> list[Tensor]:
+    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+
+def _set_rng_state(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

@@ -1,0 +1,134 @@
+"""Every keyword of an environment, in one place: what it means, its default, and what it may be.
+
+In: keywords as a user typed them. Out: a checked, frozen :class:`Settings`; what is wrong is one :class:`InputError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.tasks import Task
+
+Action = Literal["subset", "one", "weights"]
+Granularity = Literal["instance", "batch"]
+Reward = Literal["dev_improvement", "student_loss", "student_and_distillation_loss", "mixed"]
+Credit = Literal["shared", "head", "first_order", "counterfactual"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a student is distilled and what the environment shows and pays.
+
+    Attributes:
+        student: architecture, as ``mlp(width=24)``. Default: the task's.
+        updates: student updates in an episode, the budget. Default: the task's.
+        batch_size: B, examples an update.
+        optimizer: of the student, as ``adam(lr=0.003)``.
+        strength: of the teachers against the hard label, in [0, 1]; 1 is pure distillation. Default: the task's.
+        temperature: of the response loss. Default: the task's.
+        reward_ce: strength of an extra cross-entropy on a mini-batch of reward-labelled examples (for rivals that train on those labels).
+        action: ``subset`` (any teachers), ``one`` teacher, or ``weights`` over them.
+        granularity: a decision for each ``instance``, or one for the ``batch``.
+        reward: what is paid, see ``kd_env.envs.rewards``.
+        measure: ``dev_improvement`` is the decrease of the held-out ``loss`` or the increase of the ``metric``.
+        reward_mix: gamma of the ``mixed`` reward.
+        credit: how ``dev_improvement`` is divided among the teachers of an instance, see ``kd_env.envs.credit``.
+        credit_refresh: updates between two held-out gradients.
+        normalize_credit: centre and scale credit over the K teachers of each instance.
+        reward_every: updates between two measurements of ``dev_improvement``.
+        reward_examples: examples of the reward split in one measurement.
+        reward_labels: how many labels the reward split has, 0 for all of them.
+        validation_every: updates between two evaluations on validation, 0 for a twentieth of the budget.
+        features: ``summary`` (transfers between tasks) or ``full`` (RL-KD's), see ``kd_env.envs.observations``.
+        observe_labels: show the columns that read the training labels.
+        device: ``auto``, ``cpu``, ``cuda``.
+        precision: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
+    """
+
+    student: str
+    updates: int
+    strength: float
+    temperature: float
+    batch_size: int = 32
+    optimizer: str = "adam(lr=0.003)"
+    reward_ce: float = 0.0
+    action: Action = "subset"
+    granularity: Granularity = "instance"
+    reward: Reward = "dev_improvement"
+    measure: Literal["loss", "metric"] = "loss"
+    reward_mix: float = 0.5
+    credit: Credit = "shared"
+    credit_refresh: int = 1
+    normalize_credit: bool = True
+    reward_every: int = 1
+    reward_examples: int = 256
+    reward_labels: int = 0
+    validation_every: int = 0
+    features: Literal["summary", "full"] = "full"
+    observe_labels: bool = False
+    device: str = "auto"
+    precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the values against each other and against their ranges."""
+        for name in ("updates", "batch_size", "credit_refresh", "reward_every", "reward_examples"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("reward_labels", "validation_every", "reward_ce"):
+            _require(self, name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        for name in ("strength", "reward_mix"):
+            _require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
+        _require(self, "temperature", 0.0 < self.temperature < math.inf, "above 0")
+        if self.credit != "shared" and self.reward != "dev_improvement":
+            raise InputError(f"credit={self.credit!r} divides dev_improvement; reward={self.reward!r} goes with credit=shared")
+
+
+def settings(task: Task, **keywords: Any) -> Settings:
+    """Make :class:`Settings` for ``task`` from keywords, the task's defaults filled in; ``None`` means the default.
+
+    Raises:
+        InputError: an unknown keyword, a value of the wrong type or outside its range.
+    """
+    fields = typing.get_type_hints(Settings)
+    defaults = task.defaults
+    values: dict[str, Any] = {
+        "student": defaults.student,
+        "updates": defaults.updates,
+        "strength": defaults.strength,
+        "temperature": defaults.temperature,
+    }
+    for name, value in keywords.items():
+        if name not in fields:
+            raise spec.unknown("setting", name, fields)
+        if value is not None:
+            values[name] = _typed(name, value, fields[name])
+    return Settings(**values)
+
+
+def names() -> tuple[str, ...]:
+    """All keywords, in order."""
+    return tuple(field.name for field in dataclasses.fields(Settings))
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise InputError(f"{name}={value!r}: expected {' or '.join(typing.get_args(kind))}")
+        return value
+    assert not isinstance(kind, types.UnionType)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{name}={value!r}: expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _require(made: Settings, name: str, holds: bool, range_: str) -> None:
+    if not holds:
+        raise InputError(f"{name}={getattr(made, name)!r}: must be {range_}")

@@ -1,0 +1,86 @@
+"""Specs: ``name(key=value,...)``, the one way to name a thing with options on a command line.
+
+In: ``"mlp(width=24)"``. Out: ``Spec("mlp", {"width": 24})``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kd_env.errors import InputError
+
+
+class Spec(NamedTuple):
+    """A name and its options."""
+
+    name: str
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Canonical text: options sorted, so equal specs are equal strings."""
+        if not self.options:
+            return self.name
+        return f"{self.name}({','.join(f'{key}={value}' for key, value in sorted(self.options.items()))})"
+
+
+def parse(text: str) -> Spec:
+    """Split a spec into name and options; values are Python literals, anything else is text.
+
+    Raises:
+        InputError: the brackets or the options are malformed.
+    """
+    name, bracket, rest = text.strip().partition("(")
+    if not bracket:
+        return Spec(name, {})
+    if not rest.endswith(")") or not name:
+        raise InputError(f"{text!r}: expected name(key=value,...), for example mlp(width=24)")
+    return Spec(name, dict(option(item) for item in _split(rest[:-1])))
+
+
+def option(text: str) -> tuple[str, Any]:
+    """Parse one ``key=value``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip().isidentifier():
+        raise InputError(f"{text!r}: expected key=value")
+    return key.strip(), _literal(value.strip())
+
+
+def call(text: str, function: Callable[..., Any], options: Mapping[str, Any], *given: Any) -> Any:
+    """Call ``function(*given, **options)``; an unknown or a missing option is an input error, one inside ``function`` is not."""
+    try:
+        inspect.signature(function).bind(*given, **options)
+    except TypeError as error:
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
+        raise InputError(f"{text}: {error}; options: {', '.join(names) or 'none'}") from None
+    return function(*given, **options)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not there, with the nearest one that is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def _split(text: str) -> list[str]:
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character in ",;" and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    return [part for part in [*parts, text[start:]] if part.strip()]
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,1 @@
+"""Students: ``networks`` (built-in architectures), ``student`` (a network with its optimizer)."""

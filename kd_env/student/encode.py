@@ -1,0 +1,22 @@
+"""Splits as tensors. In: a :class:`Split` of images or texts. Out: what a network reads, one row an example."""
+
+from __future__ import annotations
+
+import torch
+
+from kd_env.tasks import Split, Task
+from kd_env.types import Inputs
+
+
+def encode(task: Task, split: Split) -> Inputs:
+    """All of ``split`` for the built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask`` ``[N, T]``."""
+    if task.kind == "image":
+        return {"pixel_values": torch.from_numpy(split.inputs)}
+    assert task.tokenizer is not None, f"task {task.name!r} has texts and no tokenizer"
+    encoded = task.tokenizer()(list(split.inputs), padding=True, truncation=True, max_length=128, return_tensors="pt")
+    return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+
+def take(inputs: Inputs, rows: object, device: torch.device) -> Inputs:
+    """Rows of encoded inputs, on ``device``; ``rows`` is an index array or a slice."""
+    return {name: tensor[rows].to(device, non_blocking=True) for name, tensor in inputs.items()}  # type: ignore[index]

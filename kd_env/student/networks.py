@@ -1,0 +1,145 @@
+"""Built-in architectures. In: a spec such as ``mlp(width=24)`` and a task. Out: a module ``network(**inputs) -> ModelOutput``.
+
+Every network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit and feature knowledge rely on it. Transformers
+use eager attention, which has forward-mode derivatives, and LayerNorm, which does not mix a mini-batch's examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.tasks import Task
+from kd_env.types import ModelOutput
+
+
+class MLP(nn.Module):
+    """Flattened image -> ``depth`` hidden layers of ``width`` ReLU units -> classifier."""
+
+    def __init__(self, num_inputs: int, num_classes: int, width: int = 24, depth: int = 1, dropout: float = 0.0) -> None:
+        """Make the layers; ``width`` is D."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        for size in [num_inputs] + [width] * (depth - 1):
+            layers += [nn.Linear(size, width), nn.ReLU()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        self.body = nn.Sequential(*layers)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, pixel_values: Tensor) -> ModelOutput:
+        """[B, ...] -> logits [B, C], features [B, D]."""
+        features = self.body(pixel_values.flatten(1))
+        return ModelOutput(self.classifier(features), features)
+
+
+class Encoder(nn.Module):
+    """A Transformers classifier whose pooled [CLS] is its feature."""
+
+    def __init__(self, model: nn.Module, pool: Callable[..., Tensor]) -> None:
+        """Wrap ``model``; ``pool(model, **inputs)`` gives the classifier's input."""
+        super().__init__()
+        self.model = model
+        self._pool = pool
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The linear layer from features to logits."""
+        head = self.model.classifier
+        assert isinstance(head, nn.Linear)
+        return head
+
+    def forward(self, **inputs: Tensor) -> ModelOutput:
+        """Token ids or pixels -> logits [B, C], features [B, D]."""
+        features = self._pool(self.model, **inputs)
+        return ModelOutput(self.classifier(features), features)
+
+
+def _mlp(task: Task, width: int = 24, depth: int = 1, dropout: float = 0.0) -> nn.Module:
+    if task.kind != "image":
+        raise InputError(f"student 'mlp' reads images, task {task.name!r} is text; use tiny-bert")
+    return MLP(int(task.train.inputs[0].size), task.num_classes, width, depth, dropout)
+
+
+def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dropout: float = 0.1) -> nn.Module:
+    if task.tokenizer is None:
+        raise InputError(f"student 'tiny-bert' reads text, task {task.name!r} is {task.kind}; use mlp or tiny-vit")
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(
+        vocab_size=len(task.tokenizer()),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        max_position_embeddings=128,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        num_labels=task.num_classes,
+        attn_implementation="eager",
+    )
+    return Encoder(BertForSequenceClassification(config), _pooled_bert)
+
+
+def _pooled_bert(model: nn.Module, **inputs: Tensor) -> Tensor:
+    pooled: Tensor = model.dropout(model.bert(**inputs).pooler_output)  # type: ignore[operator]
+    return pooled
+
+
+def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patch: int = 0, dropout: float = 0.0) -> nn.Module:
+    if task.kind != "image":
+        raise InputError(f"student 'tiny-vit' reads images, task {task.name!r} is text; use tiny-bert")
+    from transformers import ViTConfig, ViTForImageClassification
+
+    channels, height, side = task.train.inputs.shape[1:]
+    if height != side:
+        raise InputError(f"student 'tiny-vit' reads square images, task {task.name!r} has {height} x {side}")
+    config = ViTConfig(
+        image_size=side,
+        patch_size=patch or max(side // 4, 1),
+        num_channels=channels,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        num_labels=task.num_classes,
+        attn_implementation="eager",
+    )
+    return Encoder(ViTForImageClassification(config), _pooled_vit)
+
+
+def _pooled_vit(model: nn.Module, **inputs: Tensor) -> Tensor:
+    first: Tensor = model.vit(**inputs).last_hidden_state[:, 0]  # type: ignore[operator]
+    return first
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit}
+
+
+def build(text: str, task: Task, seed: int) -> nn.Module:
+    """Build and initialise the network named by ``text``; equal seeds give equal weights, the global generator is left alone.
+
+    Raises:
+        InputError: no such architecture, an option it does not have, or a task of another kind.
+    """
+    name, options = spec.parse(text)
+    if name not in NETWORKS:
+        raise spec.unknown("student", name, NETWORKS)
+    for key, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise InputError(f"student {text!r}: {key}={value!r} must be a number of at least 0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return spec.call(text, partial(NETWORKS[name], task), options)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"student {text!r} cannot be built: {error}") from None

@@ -1,0 +1,159 @@
+"""The student: a network, its optimizer and its learning-rate schedule.
+
+In: encoded inputs and a loss. Out: a :class:`~kd_env.types.ModelOutput`, one optimizer step, or an evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.student.encode import take
+from kd_env.types import Inputs, ModelOutput
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """``adam(lr=0.003,weight_decay=0,warmup=0,decay=constant)``.
+
+    Attributes:
+        name: ``adam``, ``adamw`` or ``sgd`` (with momentum 0.9).
+        lr: peak learning rate.
+        warmup: fraction of the updates over which the rate rises linearly from 0.
+        decay: ``constant``, or ``linear`` down to 0 at the last update.
+    """
+
+    name: str = "adam"
+    lr: float = 3e-3
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    decay: str = "constant"
+
+    @classmethod
+    def of(cls, text: str) -> OptimizerOptions:
+        """Read an optimizer spec; unknown names and options are input errors."""
+        name, options = spec.parse(text)
+        if name not in ("adam", "adamw", "sgd"):
+            raise spec.unknown("optimizer", name, ("adam", "adamw", "sgd"))
+        made: OptimizerOptions = spec.call(f"optimizer {text!r}", cls, options, name)
+        for key in ("lr", "weight_decay", "warmup"):
+            value = getattr(made, key)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise InputError(f"optimizer {text!r}: {key}={value!r} must be a finite number of at least 0")
+        if made.decay not in ("constant", "linear") or made.warmup >= 1 or made.lr == 0:
+            raise InputError(f"optimizer {text!r}: decay is constant or linear, warmup lies in [0, 1), lr is above 0")
+        return made
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at ``progress`` in [0, 1) of the budget."""
+        if progress < self.warmup:
+            return self.lr * progress / self.warmup
+        return self.lr * (1.0 - progress) / (1.0 - self.warmup) if self.decay == "linear" else self.lr
+
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        """The torch optimizer over the network's parameters."""
+        parameters = list(network.parameters())
+        if self.name == "sgd":
+            return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)
+        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=True)
+
+
+class Student:
+    """A network that learns, one step at a time."""
+
+    def __init__(self, network: nn.Module, options: OptimizerOptions, device: torch.device, precision: str = "auto") -> None:
+        """Move ``network`` to ``device``.
+
+        Args:
+            precision: ``float32``, ``float64``, ``bfloat16`` (autocast), or ``auto``: bfloat16 on CUDA, else float32.
+        """
+        self.device = device
+        self.autocast = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+        self.dtype = torch.float64 if precision == "float64" else torch.float32
+        self.network = network.to(device, self.dtype)
+        self.options = options
+        self.optimizer = options.build(network)
+        self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer, from features to logits."""
+        head = self.network.classifier
+        assert isinstance(head, nn.Linear), "a student's network ends in a linear classifier"
+        return head
+
+    def forward(self, inputs: Inputs) -> ModelOutput:
+        """One pass; outputs are in full precision whatever the body ran in."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            output: ModelOutput = self.network(**self.cast(inputs))
+        return ModelOutput(*(tensor.to(self.dtype) for tensor in output))
+
+    def cast(self, inputs: Inputs) -> Inputs:
+        """Floating inputs in the network's type; ids as they are."""
+        return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
+
+    def step(self, loss: Tensor, progress: float) -> None:
+        """Backpropagate and take one optimizer step at the scheduled rate."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.rate(progress)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def predict(self, inputs: Inputs) -> Tensor:
+        """Logits ``[N, C]`` in evaluation mode (no dropout)."""
+        self.network.eval()
+        try:
+            size = len(next(iter(inputs.values())))
+            batches = [take(inputs, slice(i, i + EVALUATION_BATCH), self.device) for i in range(0, size, EVALUATION_BATCH)]
+            return torch.cat([self.forward(batch).logits for batch in batches])
+        finally:
+            self.network.train()
+
+    def evaluate(self, inputs: Inputs, labels: Tensor) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy on labelled inputs."""
+        logits = self.predict(inputs)
+        labels = labels.to(self.device)
+        loss = cross_entropy(logits, labels)
+        accuracy = (logits.argmax(1) == labels).to(self.dtype).mean()
+        values: list[float] = torch.stack([loss, accuracy]).tolist()
+        return values[0], values[1]
+
+    def preconditioner(self) -> list[Tensor | float]:
+        """How the optimizer scales a gradient, per parameter: ``1 / (sqrt(v_hat) + eps)`` for Adam, 1 for SGD and before the first step."""
+        scales: list[Tensor | float] = []
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                state = self.optimizer.state.get(parameter, {})
+                if "exp_avg_sq" not in state:
+                    scales.append(1.0)
+                    continue
+                corrected = state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))
+                scales.append(1.0 / (corrected.sqrt() + group["eps"]))
+        return scales
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: a device that torch does not know or that is not here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device={name!r}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"device={name!r} is not available here; use device=auto or cpu")
+    return device

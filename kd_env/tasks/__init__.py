@@ -1,0 +1,38 @@
+"""Tasks: one file a source. ``load("digits")`` gives a :class:`~kd_env.tasks.task.Task`."""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import lru_cache
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.tasks.task import Defaults, Split, Task
+
+__all__ = ["TASKS", "Defaults", "Split", "Task", "load"]
+
+TASKS = {"digits": "kd_env.tasks.digits:load", "domains": "kd_env.tasks.domains:load"}
+
+
+@lru_cache(maxsize=8)
+def load(text: str) -> Task:
+    """Load a built-in task, or ``module:function`` of one's own, with options as ``domains(difficulty=0.3)``.
+
+    Raises:
+        InputError: no such task, or options it does not take.
+    """
+    name, options = spec.parse(text)
+    if name not in TASKS and ":" not in name:
+        raise spec.unknown("task", name, TASKS)
+    task = spec.call(text, resolve(TASKS.get(name, name), "task"), options)
+    if not isinstance(task, Task):
+        raise InputError(f"task {text!r}: returned {type(task).__name__}, expected a kd_env.tasks.Task")
+    return task
+
+
+def resolve(path: str, kind: str) -> object:
+    """The object behind ``module:name``; an input error where there is none."""
+    try:
+        return pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{kind} {path!r} cannot be imported ({error}); give module:name, importable from here") from None

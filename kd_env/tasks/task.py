@@ -1,0 +1,109 @@
+"""A task: labelled examples in four splits, and the defaults for distilling on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from kd_env.errors import InputError
+
+SPLITS = ("train", "reward", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split.
+
+    Attributes:
+        inputs: float32 images ``[N, channels, height, width]``, or texts, an object array ``[N]``.
+        labels: int64 ``[N]``, in ``[0, C)``.
+        groups: int64 ``[N]``, the domain of each example, or ``None``. Never shown to a policy.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of examples, N."""
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> Split:
+        """The same examples, in the order of ``rows``."""
+        return Split(self.inputs[rows], self.labels[rows], None if self.groups is None else self.groups[rows])
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a task is distilled with unless the user says otherwise."""
+
+    pool: str
+    student: str
+    updates: int
+    strength: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """Four splits and what they mean.
+
+    ``train`` teaches the student, ``reward`` pays the policy, ``validation`` chooses hyper-parameters, ``test`` is for the report alone:
+    training code receives :meth:`development`, which has no test.
+
+    Attributes:
+        tokenizer: for texts, makes the tokenizer of the built-in text students.
+    """
+
+    name: str
+    kind: Literal["image", "text"]
+    train: Split
+    reward: Split
+    validation: Split
+    test: Split | None
+    class_names: tuple[str, ...]
+    defaults: Defaults
+    group_names: tuple[str, ...] = ()
+    metric: str = "accuracy"
+    tokenizer: Callable[[], Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse splits that cannot be learned from."""
+        for name in SPLITS:
+            split: Split | None = getattr(self, name)
+            if split is None and name == "test":
+                continue
+            if split is None or len(split) == 0:
+                raise InputError(f"task {self.name!r}: split {name!r} is empty; every split needs at least one example")
+            if len(split.inputs) != len(split.labels):
+                raise InputError(f"task {self.name!r}, split {name!r}: {len(split.inputs)} inputs but {len(split.labels)} labels")
+            if split.labels.min() < 0 or split.labels.max() >= self.num_classes:
+                raise InputError(f"task {self.name!r}, split {name!r}: labels must lie in 0..{self.num_classes - 1}")
+            if self.kind == "image" and not np.isfinite(split.inputs).all():
+                raise InputError(f"task {self.name!r}, split {name!r}: images hold NaN or infinite values")
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+    def development(self) -> Task:
+        """The task without its test split: all that training may hold."""
+        return replace(self, test=None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the content of train, reward and validation: equal content, equal fingerprint."""
+        digest = hashlib.sha256(f"{self.kind}:{self.class_names}".encode())
+        for name in SPLITS[:3]:
+            split: Split = getattr(self, name)
+            digest.update(f"|{name}:{len(split)}|".encode())
+            content = split.inputs.tobytes() if self.kind == "image" else "\0".join(map(str, split.inputs)).encode()
+            digest.update(np.ascontiguousarray(split.labels).tobytes())
+            digest.update(content)
+        return digest.hexdigest()

@@ -1,0 +1,122 @@
+"""Named pools: a recipe a teacher, trained once in seconds and cached. In: a pool's name and its task. Out: a :class:`Pool`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.paths import cache_dir
+from kd_env.student.networks import build
+from kd_env.tasks import Task, resolve
+from kd_env.teachers.teacher import NetworkTeacher, Pool
+from kd_env.teachers.train import TeacherRecipe, fit
+
+
+@dataclass(frozen=True)
+class PoolRecipe:
+    """What a pool is for, and how its teachers are made."""
+
+    about: str
+    teachers: tuple[TeacherRecipe, ...]
+    best_for_group: tuple[int, ...] | None = None
+
+
+POOLS = {
+    "digits/experts": PoolRecipe(
+        "one expert a domain, confidently wrong in the others",
+        tuple(
+            TeacherRecipe(domain, "mlp(width=128)", groups=(domain,), seed=seed)
+            for seed, domain in enumerate(("upright", "inverted", "mirrored", "transposed"))
+        ),
+        best_for_group=(0, 1, 2, 3),
+    ),
+    "digits/mixed": PoolRecipe(
+        "good, weak, label-noise and overconfident teachers of all domains",
+        (
+            TeacherRecipe("good", "mlp(width=256)", seed=0),
+            TeacherRecipe("weak", "mlp(width=16)", epochs=2, seed=1),
+            TeacherRecipe("label-noise", "mlp(width=256)", label_noise=0.4, seed=2),
+            TeacherRecipe("overconfident", "mlp(width=128)", fraction=0.08, logit_scale=8.0, seed=3),
+        ),
+        best_for_group=(0, 0, 0, 0),
+    ),
+    "digits/capacity": PoolRecipe(
+        "the most accurate teacher is not the best one for a small student: its soft labels mislead below the top class",
+        (
+            TeacherRecipe("misleading", "mlp(width=256)", next_class=0.35, epochs=120, seed=0),
+            TeacherRecipe("overconfident", "mlp(width=256)", logit_scale=20.0, fraction=0.3, seed=1),
+            TeacherRecipe("modest", "mlp(width=64)", epochs=12, seed=2),
+        ),
+    ),
+    "domains/experts": PoolRecipe(
+        "one expert a domain of the generated text",
+        tuple(
+            TeacherRecipe(f"expert{domain}", "tiny-bert(width=48,layers=1,dropout=0)", groups=(f"domain{domain}",), epochs=6, seed=domain)
+            for domain in range(4)
+        ),
+        best_for_group=(0, 1, 2, 3),
+    ),
+}
+
+
+def load_pool(text: str, task: Task) -> Pool:
+    """Load what ``text`` names: a pool, some of its teachers (``POOL/NAME,POOL/NAME``), or ``module:function``, called with the task.
+
+    Raises:
+        InputError: no such pool or teacher, or a pool made for another task.
+    """
+    if ":" in text:
+        made = resolve(text, "pool")
+        pool = made(task) if callable(made) else made
+        if not isinstance(pool, Pool):
+            raise InputError(f"pool {text!r}: returned {type(pool).__name__}, expected a kd_env.teachers.Pool")
+        return pool
+    if text in POOLS:
+        return _trained(text, task)
+    pools, names = zip(*(item.strip().rpartition("/")[::2] for item in text.split(",")), strict=True)
+    if len(set(pools)) != 1 or pools[0] not in POOLS:
+        raise spec.unknown("pool", text, POOLS)
+    pool = _trained(pools[0], task)
+    for name in names:
+        if name not in pool.names:
+            raise spec.unknown(f"teacher of {pool.name}", name, pool.names)
+    return pool.select(list(names))
+
+
+def _trained(name: str, task: Task) -> Pool:
+    recipe = POOLS[name]
+    if name.split("/")[0] != task.name.split("(")[0]:
+        made_for = ", ".join(pool for pool in POOLS if pool.split("/")[0] == task.name.split("(")[0]) or "none built in"
+        raise InputError(f"pool {name!r} was made for another task than {task.name!r}; pools for it: {made_for}")
+    teachers = tuple(NetworkTeacher(one.name, _cached(one, task), task, one.logit_scale) for one in recipe.teachers)
+    return Pool(name, teachers, recipe.best_for_group)
+
+
+def _cached(recipe: TeacherRecipe, task: Task) -> nn.Module:
+    key = hashlib.sha256(f"{recipe}|{task.fingerprint}".encode()).hexdigest()[:16]
+    path = cache_dir() / "teachers" / f"{task.name.split('(')[0]}-{recipe.name}-{key}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        network = build(recipe.network, task, recipe.seed)
+        if not _load(network, path):
+            network = fit(recipe, task)
+            partial = path.with_suffix(".partial")
+            save_file(network.state_dict(), partial)
+            partial.replace(path)
+    return network.eval()
+
+
+def _load(network: nn.Module, path: Path) -> bool:
+    try:
+        network.load_state_dict(load_file(path))
+    except (FileNotFoundError, SafetensorError, RuntimeError):  # not there yet, or damaged: train it (again)
+        return False
+    return True
