@@ -141,7 +141,7 @@ class Distillation:
         """Teach the observed mini-batch as ``decision`` says: one optimizer step, and a measurement where it is due."""
         assert not self.done, "the budget is spent"
         features = self.observe()
-        measures = self.settings.reward == "dev_improvement" and self.settings.credit == "shared"
+        measures = self.settings.reward in ("dev_improvement", "mixed") and self.settings.credit == "shared"
         if measures and self.meter.before is None:
             self.meter.start(self.student)
         student_ce = cross_entropy(features.student.logits, features.labels, reduction="none")
@@ -239,7 +239,8 @@ class Distillation:
         gradient, rng = _part(tensors, "gradient"), _part(tensors, "rng")
         self.meter.gradient = [gradient[str(i)].to(self.student.device) for i in range(len(gradient))] or None
         self._rng = [rng[str(i)] for i in range(len(rng))]
-        self.meter.before, self.meter.measurements = state["before"], state["measurements"]
+        self.meter.before = None if state["before"] is None else tuple(state["before"])
+        self.meter.measurements = state["measurements"]
         self.meter.gradient_update, self.meter.forward_examples = state["gradient_update"], state["reward_forward_examples"]
         self.update, self.diverged = state["update"], state["diverged"]
         self.student_forward_examples = state["student_forward_examples"]

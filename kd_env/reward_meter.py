@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kd_env.student.encode import take
@@ -28,29 +28,32 @@ class RewardMeter:
         """Hold the reward examples that have labels: ``inputs`` and ``labels`` ``[N]``."""
         self.inputs, self.labels = inputs, labels
         self.examples = min(examples, len(labels))
-        self._index = ("loss", "metric").index(measure)
+        self.measure = measure
         self._seed = seed
         self.measurements = 0
-        self.before: float | None = None  # value at the last measurement, on the current draw
+        self.before: tuple[float, float] | None = None  # loss and metric at the last measurement, on the current draw
         self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor a parameter
         self.gradient_update = -1
         self.forward_examples = 0
 
+    @property
+    def metric(self) -> float:
+        """Metric at the last measurement, 0 before the first."""
+        return 0.0 if self.before is None else self.before[1]
+
     def improvement(self, student: Student) -> float:
         """How much better the student is than at the last call (or at :meth:`start`), on the same examples."""
         assert self.before is not None, "start() comes first"
-        draw = self._draw("measurement", self.measurements // REDRAW)
-        after = self._value(student, draw)
-        gained = (self.before - after) if self._index == 0 else (after - self.before)
+        before, after = self.before, self._values(student, self._draw("measurement", self.measurements // REDRAW))
         self.measurements += 1
         self.before = after
         if self.measurements % REDRAW == 0 and self.examples < len(self.labels):
-            self.before = self._value(student, self._draw("measurement", self.measurements // REDRAW))
-        return gained
+            self.start(student)
+        return before[0] - after[0] if self.measure == "loss" else after[1] - before[1]
 
     def start(self, student: Student) -> None:
-        """Measure the student before its first update."""
-        self.before = self._value(student, self._draw("measurement", 0))
+        """Measure the student on the current draw: before its first update, or when a new draw begins."""
+        self.before = self._values(student, self._draw("measurement", self.measurements // REDRAW))
 
     def held_out_gradient(self, student: Student, update: int, refresh: int, head_only: bool = False) -> list[Tensor]:
         """Gradient of the held-out loss for each parameter (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
@@ -67,9 +70,17 @@ class RewardMeter:
             self.forward_examples += len(draw)
         return self.gradient
 
-    def _value(self, student: Student, draw: np.ndarray) -> float:
+    @torch.no_grad()
+    def held_out_loss(self, student: Student, network: nn.Module, update: int) -> float:
+        """Loss of ``network`` on the examples that the held-out gradient of ``update`` was taken on."""
+        draw = self._draw("gradient", update)
         self.forward_examples += len(draw)
-        return student.evaluate({name: tensor[draw] for name, tensor in self.inputs.items()}, self.labels[draw])[self._index]
+        logits = network.eval()(**student.cast(take(self.inputs, draw, student.device))).logits
+        return float(cross_entropy(logits, self.labels[draw].to(student.device)))
+
+    def _values(self, student: Student, draw: np.ndarray) -> tuple[float, float]:
+        self.forward_examples += len(draw)
+        return student.evaluate({name: tensor[draw] for name, tensor in self.inputs.items()}, self.labels[draw])
 
     def _draw(self, purpose: Literal["measurement", "gradient"], number: int) -> np.ndarray:
         if self.examples == len(self.labels):

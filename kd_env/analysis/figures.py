@@ -31,7 +31,10 @@ LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": 
 
 
 def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Validation score over updates of one setting: the mean over seeds by policy, with its 95 % t band, named at the line's end."""
+    """Validation score over updates of one setting: the mean over seeds by policy, named at the line's end.
+
+    The 95 % t band is drawn from three seeds on: over two it is wider than anything seen, and hides the lines.
+    """
     points: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         for point in record["curve"]:
@@ -43,12 +46,12 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
         colour, dashes, updates = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)], sorted(points[policy])
         values = [np.asarray(points[policy][update]) for update in updates]
         mean = np.array([v.mean() for v in values])
-        half = np.array([stats.sem(v) * stats.t.ppf(0.975, len(v) - 1) if len(v) > 1 else 0.0 for v in values])
+        half = np.array([stats.sem(v) * stats.t.ppf(0.975, len(v) - 1) if len(v) > 2 else 0.0 for v in values])
         axes.plot(updates, mean, dashes, color=colour, linewidth=1.6)
         axes.fill_between(updates, mean - half, mean + half, color=colour, alpha=0.12, linewidth=0)
         ends.append(LineEnd(float(mean[-1]), updates[-1], policy, colour, dashes))
     seen = [v for policy in points.values() for values in policy.values() for v in values]
-    if seen:  # the range of the runs, for a band over two seeds can be wider than anything seen
+    if seen:  # the range of the runs, which a band over few seeds leaves
         margin = 0.04 * (max(seen) - min(seen)) or 0.02
         axes.set_ylim(min(seen) - margin, max(seen) + margin)
     axes.set(xlabel="student updates", ylabel=f"validation {_metric(records)} (mean, 95 % interval over seeds)")

@@ -51,8 +51,8 @@ POOLS = {
     "digits/capacity": PoolRecipe(
         "the most accurate teacher is not the best one for a small student: its soft labels mislead below the top class",
         (
-            TeacherRecipe("misleading", "mlp(width=256)", next_class=0.35, epochs=120, seed=0),
-            TeacherRecipe("overconfident", "mlp(width=256)", logit_scale=20.0, fraction=0.3, seed=1),
+            TeacherRecipe("misleading", "mlp(width=512)", next_class=0.2, epochs=60, seed=0),
+            TeacherRecipe("overconfident", "mlp(width=256)", logit_scale=20.0, fraction=0.2, seed=1),
             TeacherRecipe("modest", "mlp(width=64)", epochs=12, seed=2),
         ),
     ),

@@ -1,0 +1,23 @@
+"""Environments: thin views of a distillation.
+
+``teacher_selection`` (one step is one batch), ``slots`` (one slot an instance), ``sb3`` (slots for Stable-Baselines3); what they share is in
+``selection``, made of ``actions``, ``observations``, ``rewards`` and ``credit``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_env.envs.sb3 import SB3VecEnv
+
+__all__ = ["SB3VecEnv"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import Stable-Baselines3 only when it is asked for."""
+    if name == "SB3VecEnv":
+        from kd_env.envs.sb3 import SB3VecEnv
+
+        return SB3VecEnv
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,65 @@
+"""Rewards: pure functions of what happened in a step, one value an instance.
+
+RL-KD's three (Yuan et al. 2021, arXiv 2012.06048, eqs. 6 to 8) look at the mini-batch after its update. ``dev_improvement`` looks at held-out
+examples alone, and is the one that does not read the labels of the training split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kd_env.settings import Reward
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a reward may look at.
+
+    Attributes:
+        improvement: held-out improvement since the last measurement, 0 where none was due.
+        dev_metric: metric on the held-out examples at the last measurement.
+        student_ce: ``[B]`` cross-entropy on the labels after the update.
+        distillation: ``[B]`` response loss after the update, weighted over the selected teachers.
+        mix: gamma.
+    """
+
+    batch_size: int
+    improvement: float = 0.0
+    dev_metric: float = 0.0
+    student_ce: Tensor | None = None
+    distillation: Tensor | None = None
+    mix: float = 0.5
+
+
+def dev_improvement(record: StepRecord) -> Tensor:
+    """The held-out improvement, the same for every instance; summed over an episode it telescopes to the whole improvement."""
+    return torch.full((record.batch_size,), record.improvement)
+
+
+def student_loss(record: StepRecord) -> Tensor:
+    """RL-KD's reward 1: -CE of the student. Reads training labels."""
+    assert record.student_ce is not None
+    return -record.student_ce
+
+
+def student_and_distillation_loss(record: StepRecord) -> Tensor:
+    """RL-KD's reward 2: -CE - KL. Reads training labels, and pays for teachers who already agree with the student."""
+    assert record.student_ce is not None and record.distillation is not None
+    return -record.student_ce - record.distillation
+
+
+def mixed(record: StepRecord) -> Tensor:
+    """RL-KD's reward 3: gamma (-CE - KL) + (1 - gamma) Acc_dev."""
+    return record.mix * student_and_distillation_loss(record) + (1.0 - record.mix) * record.dev_metric
+
+
+REWARDS: dict[Reward, Callable[[StepRecord], Tensor]] = {
+    "dev_improvement": dev_improvement,
+    "student_loss": student_loss,
+    "student_and_distillation_loss": student_and_distillation_loss,
+    "mixed": mixed,
+}

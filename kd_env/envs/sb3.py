@@ -1,0 +1,81 @@
+"""``SB3VecEnv``: the instance slots as a Stable-Baselines3 ``VecEnv`` (SB3 refuses Gymnasium's vector envs)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from kd_env.errors import InputError
+
+
+class SB3VecEnv(VecEnv):
+    """Wraps a ``gymnasium.make_vec`` environment made with ``autoreset_mode="same_step"``."""
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        """Take the slots; SB3 resets within the step, so they must too."""
+        if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
+            raise InputError('SB3VecEnv needs an environment made with autoreset_mode="same_step"')
+        self.env = env
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._actions = np.zeros(0)
+
+    def reset(self) -> VecEnvObs:
+        """Start a new student, from the seed given to :meth:`seed` if any."""
+        observation, info = self.env.reset(seed=self._seeds[0])
+        self.reset_infos = self._split(info)
+        self._reset_seeds()
+        return observation  # type: ignore[no-any-return]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for :meth:`step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Teach one mini-batch."""
+        observation, rewards, terminated, truncated, info = self.env.step(self._actions)
+        done = terminated | truncated
+        final = info.pop("final_obs", None)
+        ended = info.pop("final_info", None)
+        infos = self._split(info if ended is None else ended)
+        if final is not None:
+            for slot in range(self.num_envs):
+                infos[slot]["terminal_observation"] = final[slot]
+                infos[slot]["TimeLimit.truncated"] = bool(truncated[slot])
+            self.reset_infos = self._split(info)
+        return observation, rewards.astype(np.float32), done, infos
+
+    def close(self) -> None:
+        """Nothing is held open."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The attribute of the one environment under all slots, once a slot."""
+        return [getattr(self.env.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the one environment under all slots."""
+        setattr(self.env.unwrapped, attr_name, value)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of the one environment once; its result for every slot."""
+        result = getattr(self.env.unwrapped, method_name)(*method_args, **method_kwargs)
+        return [result] * len(list(self._get_indices(indices)))
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """No slot is wrapped in a single-env wrapper."""
+        return [False] * len(list(self._get_indices(indices)))
+
+    def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
+        shown: Sequence[str] = [name for name in info if not name.startswith("_")]
+        return [
+            {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in shown}
+            for slot in range(self.num_envs)
+        ]
+
+    def _slot(self, nested: dict[str, Any], slot: int) -> dict[str, Any]:
+        return {name: values[slot] for name, values in nested.items() if not name.startswith("_")}

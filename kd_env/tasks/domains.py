@@ -1,0 +1,145 @@
+"""``domains``: generated text in several domains, where the best teacher of every instance is known.
+
+A text is a shuffled bag of words of three kinds. ``fieldD…`` marks the domain D, ``cueM…`` carries the meaning M, ``noise…`` means nothing. All
+domains share the cues, and the label is ``(meaning + domain) mod C``: no two domains agree on any cue, so that an expert of one domain is sure of
+itself and wrong in all others. Only a reader of the fields can tell whom to believe.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import lru_cache, partial
+from string import ascii_lowercase
+from typing import Any
+
+import numpy as np
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.tasks.task import Defaults, Split, Task
+
+FIELDS, CUES, NOISE = 3, 5, (4, 10)
+"""Words of each kind in one text; noise between two bounds, both included."""
+
+SYNONYMS, NOISE_WORDS = 6, 24
+"""Words for one domain, and for one meaning; words without meaning."""
+
+
+def load(
+    difficulty: float = 0.2,
+    num_domains: int = 4,
+    num_classes: int = 4,
+    train: int = 4000,
+    reward: int = 500,
+    validation: int = 800,
+    test: int = 1600,
+    seed: int = 0,
+) -> Task:
+    """Generate the task; equal options give equal texts, and no text occurs twice in all four splits.
+
+    Each split repeats all pairs of domain and label in turn. Of two sizes of one split, the smaller is a prefix of the larger, and a change of
+    ``reward`` leaves the other splits as they are.
+
+    Args:
+        difficulty: in [0, 1): chance of each field and each cue to be drawn from those of any domain and any meaning instead of the right one.
+        num_domains: at least 2, and at most ``num_classes``: with more, two domains would agree on the cues.
+        num_classes: C, at least 2.
+        train: number of examples, as are ``reward`` (labels to pay policies with), ``validation`` and ``test``.
+        seed: of the texts; what the words mean is the same for every seed.
+
+    Raises:
+        InputError: an option of the wrong type or outside its range.
+    """
+    sizes = {"train": train, "validation": validation, "test": test, "reward": reward}
+    if isinstance(difficulty, bool) or not isinstance(difficulty, int | float) or not 0 <= difficulty < 1:
+        raise InputError(f"task domains: difficulty={difficulty!r} must be a number in [0, 1)")
+    _at_least("num_classes", num_classes, 2)
+    _at_least("num_domains", num_domains, 2)
+    _at_least("seed", seed, 0)
+    if num_domains > num_classes:
+        raise InputError(f"task domains: num_domains={num_domains} must be at most num_classes={num_classes}, else two domains agree on the cues")
+    for name, size in sizes.items():
+        _at_least(name, size, num_domains * num_classes if name == "train" else 1)
+    seen: set[str] = set()
+    splits = {
+        name: _split(size, float(difficulty), num_domains, num_classes, np.random.default_rng([seed, stream]), seen)
+        for stream, (name, size) in enumerate(sizes.items())
+    }
+    options = {"difficulty": float(difficulty), "num_classes": num_classes, "num_domains": num_domains, "seed": seed, **sizes}
+    return Task(
+        name=_name(options),
+        kind="text",
+        class_names=tuple(f"class{label}" for label in range(num_classes)),
+        group_names=tuple(f"domain{domain}" for domain in range(num_domains)),
+        defaults=Defaults(pool="domains/experts", student="tiny-bert(width=48,layers=1,dropout=0)", updates=500, strength=1.0, temperature=2.0),
+        tokenizer=partial(_tokenizer, num_domains, num_classes),
+        **splits,
+    )
+
+
+def _split(size: int, difficulty: float, num_domains: int, num_classes: int, rng: np.random.Generator, seen: set[str]) -> Split:
+    rows = np.arange(size)
+    groups, labels = rows % num_domains, rows // num_domains % num_classes
+    meanings = (labels - groups) % num_classes
+    texts = np.empty(size, dtype=object)
+    for row in rows:
+        while not texts[row] or texts[row] in seen:
+            fields = _mostly(groups[row], num_domains, FIELDS, difficulty, rng)
+            cues = _mostly(meanings[row], num_classes, CUES, difficulty, rng)
+            noise = rng.integers(NOISE_WORDS, size=rng.integers(NOISE[0], NOISE[1], endpoint=True))
+            synonyms = rng.integers(SYNONYMS, size=FIELDS + CUES)
+            words = [_field(d, i) for d, i in zip(fields, synonyms[:FIELDS], strict=True)]
+            words += [_cue(m, i) for m, i in zip(cues, synonyms[FIELDS:], strict=True)]
+            words += [_noise(i) for i in noise]
+            texts[row] = " ".join(words[i] for i in rng.permutation(len(words)))
+        seen.add(texts[row])
+    return Split(texts, labels, groups)
+
+
+def _mostly(value: int, among: int, count: int, difficulty: float, rng: np.random.Generator) -> np.ndarray:
+    """``count`` times ``value``, each replaced by any of ``range(among)`` with probability ``difficulty``."""
+    return np.where(rng.random(count) < difficulty, rng.integers(among, size=count), value)
+
+
+def _field(domain: int, index: int) -> str:
+    return f"field{domain}{ascii_lowercase[index]}"
+
+
+def _cue(meaning: int, index: int) -> str:
+    return f"cue{meaning}{ascii_lowercase[index]}"
+
+
+def _noise(index: int) -> str:
+    return f"noise{ascii_lowercase[index]}"
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(num_domains: int, num_classes: int) -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors  # Transformers takes seconds to import
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    words = [_field(domain, i) for domain in range(num_domains) for i in range(SYNONYMS)]
+    words += [_cue(meaning, i) for meaning in range(num_classes) for i in range(SYNONYMS)]
+    words += [_noise(i) for i in range(NOISE_WORDS)]
+    vocabulary = {word: index for index, word in enumerate([*special.values(), *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=128, **special)
+
+
+def _name(options: dict[str, float]) -> str:
+    """``domains``, with the options that are not the default, sorted: equal tasks have equal names."""
+    defaults = inspect.signature(load).parameters
+    changed = {key: value for key, value in options.items() if value != defaults[key].default}
+    return str(spec.Spec("domains", changed))
+
+
+def _at_least(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"task domains: {name}={value!r} must be a whole number of at least {least}")
