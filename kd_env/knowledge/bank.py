@@ -58,11 +58,11 @@ class KnowledgeBank:
             if self.meta["format"] != FORMAT:
                 raise DamagedBankError(f"format {self.meta['format']}, this version reads {FORMAT}")
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
-            self._widths: list[int] = self.meta["widths"]
+            self.widths: list[int] = self.meta["widths"]  # D_k
             self._arrays = {name: _open(directory / name, expected) for name, expected in self.meta["files"].items()}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise DamagedBankError(f"{directory}: {error}") from None
-        self._ends = np.cumsum(self._widths)[:-1]
+        self._ends = np.cumsum(self.widths)[:-1]
 
     @property
     def fingerprint(self) -> str:

@@ -18,11 +18,14 @@ from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.tasks.task import Defaults, Split, Task
 
-FIELDS, CUES, NOISE = 3, 5, (4, 10)
+FIELDS, CUES, NOISE = 4, 5, (3, 6)
 """Words of each kind in one text; noise between two bounds, both included."""
 
-SYNONYMS, NOISE_WORDS = 6, 24
+SYNONYMS, NOISE_WORDS = 3, 24
 """Words for one domain, and for one meaning; words without meaning."""
+
+DRAWS = 2000
+"""Permutations tried until there are enough that disagree."""
 
 
 def load(
@@ -80,7 +83,7 @@ def load(
 def _split(size: int, difficulty: float, num_domains: int, num_classes: int, rng: np.random.Generator, seen: set[str]) -> Split:
     rows = np.arange(size)
     groups, labels = rows % num_domains, rows // num_domains % num_classes
-    meanings = (labels - groups) % num_classes
+    meanings = np.argsort(_classes(num_domains, num_classes))[groups, labels]  # the inverse permutations
     texts = np.empty(size, dtype=object)
     for row in rows:
         while not texts[row] or texts[row] in seen:
@@ -94,6 +97,23 @@ def _split(size: int, difficulty: float, num_domains: int, num_classes: int, rng
             texts[row] = " ".join(words[i] for i in rng.permutation(len(words)))
         seen.add(texts[row])
     return Split(texts, labels, groups)
+
+
+@lru_cache(maxsize=8)
+def _classes(num_domains: int, num_classes: int) -> np.ndarray:
+    """The class of each meaning ``[num_domains, C]``: permutations, any two of which agree on at most a quarter of the meanings."""
+    rng = np.random.default_rng(num_classes)
+    tables = [np.arange(num_classes)]
+    for _ in range(DRAWS):
+        if len(tables) == num_domains:
+            return np.stack(tables)
+        table = rng.permutation(num_classes)
+        if all(4 * (table == other).sum() <= num_classes for other in tables):
+            tables.append(table)
+    raise InputError(
+        f"task domains: num_domains={num_domains} domains cannot disagree on three quarters of the cues with num_classes={num_classes}; "
+        f"use at most {len(tables)} domains, or more classes"
+    )
 
 
 def _mostly(value: int, among: int, count: int, difficulty: float, rng: np.random.Generator) -> np.ndarray:

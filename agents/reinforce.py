@@ -1,0 +1,169 @@
+"""``reinforce``: RL-KD, Reinforced Multi-Teacher Selection (Yuan et al. 2021, arXiv 2012.06048).
+
+State of instance i and teacher k: ``F_ik = [R(x_i); p_k(x_i); c_k]``, c_k only with ``observe_labels``. One logistic policy a teacher:
+``pi_k(a=1|F) = sigmoid(A_k F + b_k)``. Update ``theta += beta sum r grad log pi(a|s)``.
+
+Schedule: warm the student up on all teachers, warm the selector up with the student fixed, then alternate: teach ``window`` mini-batches, then one
+policy update on what they paid, then forget them.
+
+Deviations, each an option: the reward is the env's ``reward``, by default held-out improvement, which needs no training labels (``reward=
+student_loss`` and so on are the paper's); a reward baseline (``baseline=False`` is the paper); Adam for the policy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kd_env.envs.actions import to_weights
+from kd_env.envs.observations import observe, split_teachers
+from kd_env.envs.rewards import REWARDS, StepRecord
+from kd_env.envs.selection import Selection
+from kd_env.errors import InputError
+from kd_env.knowledge import response
+from kd_env.types import Decision, ModelOutput, Observation
+
+
+class LogisticPolicies(nn.Module):
+    """K independent logistic policies."""
+
+    def __init__(self, num_teachers: int, num_columns: int) -> None:
+        """Start undecided: every teacher is selected with probability 1/2."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_teachers, num_columns))  # A
+        self.bias = nn.Parameter(torch.zeros(num_teachers))
+
+    def forward(self, observation: Observation) -> Tensor:
+        """Blocks ``[B, F]`` of the ``full`` features -> log-odds of selection ``[B, K]``."""
+        num_teachers = len(self.bias)
+        teachers = torch.from_numpy(split_teachers(observation, num_teachers))  # [B, K, F]
+        instance = torch.from_numpy(observation["instance"])[:, None].expand(-1, num_teachers, -1)
+        return (torch.cat([instance, teachers], 2) * self.weight).sum(2) + self.bias
+
+
+class Reinforce:
+    """Learns while it teaches: the student of the run is the product."""
+
+    access = "reward scalar"
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "features": "full"}
+
+    def __init__(
+        self,
+        env: Any,
+        seed: int = 0,
+        learning_rate: float = 0.01,
+        window: int = 1,
+        baseline: bool = True,
+        student_warmup: int = 0,
+        selector_warmup: int = 0,
+    ) -> None:
+        """Make the policies.
+
+        Args:
+            learning_rate: beta, of Adam.
+            window: mini-batches taught between two policy updates (the paper's episode).
+            baseline: subtract the running mean of the reward and divide by its running deviation.
+            student_warmup: first updates, taught by all teachers alike.
+            selector_warmup: mini-batches the selector then learns from with the student fixed; needs a reward that can be had
+                without an update (the paper's ``student_and_distillation_loss`` or ``mixed``).
+        """
+        self.selection: Selection = env.unwrapped.selection
+        if selector_warmup and self.selection.settings.reward not in ("student_and_distillation_loss", "mixed"):
+            raise InputError(
+                f"reinforce(selector_warmup={selector_warmup}): with the student fixed reward={self.selection.settings.reward!r} does not "
+                "depend on the selection; use reward=student_and_distillation_loss or mixed, or selector_warmup=0"
+            )
+        self.seed, self.window, self.student_warmup, self.selector_warmup = seed, window, student_warmup, selector_warmup
+        space = env.single_observation_space
+        num_teachers = self.selection.num_teachers
+        self.policy = LogisticPolicies(num_teachers, space["instance"].shape[0] + space["teachers"].shape[0] // num_teachers)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.baseline = RunningMoments() if baseline else None
+
+    @torch.no_grad()
+    def act(self, observation: Observation) -> np.ndarray:
+        """Sample a subset for every slot."""
+        selected: np.ndarray = torch.bernoulli(self.policy(observation).sigmoid(), generator=self.generator).numpy().astype(np.int8)
+        return selected
+
+    def learn(self, env: Any, num_updates: int) -> Reinforce:
+        """Teach ``num_updates`` mini-batches of ``env``, updating the policy after every ``window`` of them."""
+        observation, _ = env.reset(seed=self.seed)
+        everyone = np.ones((env.num_envs, self.selection.num_teachers), dtype=np.int8)
+        store: list[tuple[Observation, np.ndarray, np.ndarray]] = []
+        for update in range(num_updates):
+            if update == self.student_warmup:
+                self._warm_selector()
+            warming = update < self.student_warmup
+            action = everyone if warming else self.act(observation)
+            following, reward, _, _, _ = env.step(action)
+            if not warming:
+                store.append((observation, action, reward))
+            if len(store) == self.window:
+                self.reinforce(store)
+                store.clear()
+            observation = following
+        return self
+
+    def reinforce(self, store: list[tuple[Observation, np.ndarray, np.ndarray]]) -> None:
+        """One policy update on stored (state, action, reward) of whole mini-batches."""
+        terms = []
+        for observation, action, reward in store:
+            gained = torch.from_numpy(reward).float()  # [B]
+            if self.baseline is not None:
+                gained = self.baseline.standardise(gained)
+            odds = self.policy(observation)
+            log_policy = -nn.functional.binary_cross_entropy_with_logits(odds, torch.from_numpy(action).float(), reduction="none")
+            terms.append((gained[:, None] * log_policy).sum(1).mean())
+        self.optimizer.zero_grad()
+        (-torch.stack(terms).sum()).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def _warm_selector(self) -> None:
+        run, options = self.selection.distillation.fork(), self.selection.settings
+        for _ in range(self.selector_warmup):
+            features = run.observe()
+            observation = observe(features, options.features, options.observe_labels)
+            action = self.act(observation)
+            weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
+            every_teacher = ModelOutput(features.student.logits[:, None], features.student.features[:, None])
+            terms = response.loss(every_teacher, features.teacher_logits, options.temperature)
+            ce = cross_entropy(features.student.logits, features.labels, reduction="none")
+            record = StepRecord(len(action), 0.0, run.meter.metric, ce, (weights * terms).sum(1), options.reward_mix)
+            self.reinforce([(observation, action, REWARDS[options.reward](record).cpu().numpy())])
+            run.apply(Decision({}, {}, options.temperature))  # no term, no step: on to the next mini-batch, the student as it is
+
+    def save(self, path: str) -> None:
+        """Write the policies' weights (safetensors)."""
+        save_file(self.policy.state_dict(), path)
+
+    @classmethod
+    def load(cls, path: str, env: Any) -> Reinforce:
+        """Read policies for ``env``."""
+        agent = cls(env)
+        agent.policy.load_state_dict(load_file(path))
+        return agent
+
+
+class RunningMoments:
+    """Exponential mean and deviation of what a mini-batch paid."""
+
+    def __init__(self, decay: float = 0.95) -> None:
+        """Start without any."""
+        self.decay, self.mean, self.square, self.weight = decay, 0.0, 0.0, 0.0
+
+    def standardise(self, values: Tensor) -> Tensor:
+        """``(values - mean) / deviation`` by the moments before these values, which then join them."""
+        mean = self.mean / self.weight if self.weight else float(values.mean())
+        centred = values - mean
+        spread = (self.square / self.weight) ** 0.5 if self.weight else 0.0
+        self.weight = self.decay * self.weight + (1.0 - self.decay)
+        self.mean = self.decay * self.mean + (1.0 - self.decay) * float(values.mean())
+        self.square = self.decay * self.square + (1.0 - self.decay) * float(centred.square().mean())
+        return centred / spread if spread > 0.0 else torch.zeros_like(values)

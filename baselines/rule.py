@@ -1,0 +1,69 @@
+"""What every rule shares: it looks at the mini-batch's features and says who teaches, and learns nothing from reward."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from kd_env.envs.actions import from_weights
+from kd_env.envs.selection import Selection
+from kd_env.errors import InputError
+from kd_env.types import Features, Observation
+
+
+class Rule(ABC):
+    """A policy given by a formula, exact because it reads the teachers' logits rather than the clipped observation."""
+
+    access = "nothing"
+    env_options: dict[str, Any] = {"granularity": "instance"}
+    min_teachers = 1
+
+    def __init__(self, env: Any, seed: int = 0) -> None:
+        """Keep what the rule reads."""
+        self.selection: Selection = env.unwrapped.selection
+        self.rng = np.random.default_rng(seed)
+        if self.selection.num_teachers < self.min_teachers:
+            raise InputError(
+                f"policy {type(self).__name__} needs at least {self.min_teachers} teachers, pool {self.selection.pool.name!r} has "
+                f"{self.selection.num_teachers}"
+            )
+
+    @abstractmethod
+    def act(self, observation: Observation) -> np.ndarray:
+        """Actions for all slots."""
+
+    @property
+    def features(self) -> Features:
+        """The mini-batch about to be taught."""
+        return self.selection.distillation.observe()
+
+
+class Weighting(Rule):
+    """A rule that weighs all teachers: action ``weights``."""
+
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "weights"}
+
+    @abstractmethod
+    def weigh(self, features: Features) -> Tensor:
+        """Weights ``[B, K]``, rows on the simplex."""
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """The weights as actions."""
+        return from_weights(self.weigh(self.features).cpu().numpy())
+
+
+class Choice(Rule):
+    """A rule that picks one teacher: action ``one``."""
+
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "one"}
+
+    @abstractmethod
+    def choose(self, features: Features) -> np.ndarray:
+        """Teachers ``[B]``."""
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """The choices as actions."""
+        return self.choose(self.features)
