@@ -7,7 +7,8 @@ Schedule: warm the student up on all teachers, warm the selector up with the stu
 policy update on what they paid, then forget them.
 
 Deviations, each an option: the reward is the env's ``reward``, by default held-out improvement, which needs no training labels (``reward=
-student_loss`` and so on are the paper's); a reward baseline (``baseline=False`` is the paper); Adam for the policy.
+student_loss`` and so on are the paper's); a reward baseline (``baseline=False`` is the paper); Adam for the policy; the state is standardised
+by running moments, without which the growing R(x) drives the policy.
 """
 
 from __future__ import annotations
@@ -37,13 +38,30 @@ class LogisticPolicies(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(num_teachers, num_columns))  # A
         self.bias = nn.Parameter(torch.zeros(num_teachers))
+        self.register_buffer("seen", torch.zeros(()))  # mini-batches
+        self.register_buffer("mean", torch.zeros(num_columns))
+        self.register_buffer("variance", torch.ones(num_columns))
 
     def forward(self, observation: Observation) -> Tensor:
         """Blocks ``[B, F]`` of the ``full`` features -> log-odds of selection ``[B, K]``."""
+        state = self._state(observation)
+        odds: Tensor = ((state - self.mean) / (self.variance.sqrt() + 1e-3) * self.weight).sum(2) + self.bias
+        return odds
+
+    @torch.no_grad()
+    def adapt(self, observation: Observation) -> None:
+        """Take a mini-batch into the running mean and variance that standardise the state: R(x) changes as the student learns."""
+        state = self._state(observation)
+        self.seen += 1
+        share = max(1.0 / float(self.seen), 0.01)
+        self.variance.lerp_(state.var((0, 1), correction=0), share)
+        self.mean.lerp_(state.mean((0, 1)), share)
+
+    def _state(self, observation: Observation) -> Tensor:
         num_teachers = len(self.bias)
-        teachers = torch.from_numpy(split_teachers(observation, num_teachers))  # [B, K, F]
+        teachers = torch.from_numpy(split_teachers(observation, num_teachers))  # [B, K, F']
         instance = torch.from_numpy(observation["instance"])[:, None].expand(-1, num_teachers, -1)
-        return (torch.cat([instance, teachers], 2) * self.weight).sum(2) + self.bias
+        return torch.cat([instance, teachers], 2)  # [B, K, F]
 
 
 class Reinforce:
@@ -101,6 +119,7 @@ class Reinforce:
             if update == self.student_warmup:
                 self._warm_selector()
             warming = update < self.student_warmup
+            self.policy.adapt(observation)
             action = everyone if warming else self.act(observation)
             following, reward, _, _, _ = env.step(action)
             if not warming:
@@ -130,6 +149,7 @@ class Reinforce:
         for _ in range(self.selector_warmup):
             features = run.observe()
             observation = observe(features, options.features, options.observe_labels)
+            self.policy.adapt(observation)
             action = self.act(observation)
             weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
             every_teacher = ModelOutput(features.student.logits[:, None], features.student.features[:, None])

@@ -15,14 +15,10 @@ from typing import Any
 
 import pandas as pd
 
+from kd_env.benchmark.policies import ACCESS
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import gap_recovered, holm, mean_interval, paired_difference
 
-ACCESS = (
-    "nothing", "teacher outputs", "student outputs", "train labels", "gradient", "reward scalar", "reward gradient", "reward labels",
-    "privileged",
-)  # fmt: skip
-"""Access classes, from the rule that reads nothing to the one that knows the answer."""
 USES_REWARD_LABELS = ("reward scalar", "reward gradient", "reward labels")
 RIVALS = ("router", "lr_dev", "reward_supervised", "uniform_reward_ce")
 SEEDS_FOR_A_CLAIM = 5

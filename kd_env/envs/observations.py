@@ -18,7 +18,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kd_env.knowledge import response
+from kd_env.knowledge import label, response
 from kd_env.types import Features, ModelOutput, Observation
 
 BOUND = 10.0
@@ -88,7 +88,7 @@ def _summary(features: Features, labels: bool) -> dict[str, Tensor]:
     ]
     about_student = _shape(student.softmax(1))
     if labels:
-        about_teachers += [_teacher_ce(features), (choice == features.labels[:, None]).float()]
+        about_teachers += [label.teacher_ce(features.teacher_logits, features.labels), (choice == features.labels[:, None]).float()]
         about_student += [cross_entropy(student, features.labels, reduction="none"), (student.argmax(1) == features.labels).float()]
     return {
         "instance": torch.stack([votes.amax(1), *_shape(mixture)[:2]], 1),
@@ -100,7 +100,7 @@ def _summary(features: Features, labels: bool) -> dict[str, Tensor]:
 def _full(features: Features, labels: bool) -> dict[str, Tensor]:
     teachers, student = features.teacher_logits.softmax(2), features.student.logits.softmax(1)
     if labels:
-        teachers = torch.cat([teachers, _teacher_ce(features)[:, :, None]], 2)
+        teachers = torch.cat([teachers, label.teacher_ce(features.teacher_logits, features.labels)[:, :, None]], 2)
         student = torch.cat([student, cross_entropy(features.student.logits, features.labels, reduction="none")[:, None]], 1)
     return {"instance": features.student.features, "teachers": teachers, "student": student}
 
@@ -111,8 +111,3 @@ def _shape(probabilities: Tensor) -> list[Tensor]:
     entropy = torch.special.entr(probabilities).sum(-1) / math.log(probabilities.shape[-1])
     return [largest[..., 0], entropy, largest[..., 0] - largest[..., 1]]
 
-
-def _teacher_ce(features: Features) -> Tensor:
-    """c_k: cross-entropy of each teacher at temperature 1, ``[B, K]``."""
-    index = features.labels[:, None, None].expand(-1, features.teacher_logits.shape[1], 1)
-    return -features.teacher_logits.log_softmax(2).gather(2, index).squeeze(2)

@@ -11,3 +11,9 @@ from kd_env.types import ModelOutput
 def loss(student: ModelOutput, target: Tensor, temperature: float = 1.0) -> Tensor:
     """CE of the student at temperature 1 against labels ``target [B]`` -> ``[B]``; ``temperature`` does not apply."""
     return cross_entropy(student.logits, target, reduction="none")
+
+
+def teacher_ce(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """c_k: each teacher's cross-entropy on the label at temperature 1; ``[B, K, C]``, ``[B]`` -> ``[B, K]``."""
+    index = labels[:, None, None].expand(-1, teacher_logits.shape[1], 1)
+    return -teacher_logits.log_softmax(2).gather(2, index).squeeze(2)

@@ -1,8 +1,8 @@
 """``domains``: generated text in several domains, where the best teacher of every instance is known.
 
-A text is a shuffled bag of words of three kinds. ``fieldD…`` marks the domain D, ``cueM…`` carries the meaning M, ``noise…`` means nothing. All
-domains share the cues, and the label is ``(meaning + domain) mod C``: no two domains agree on any cue, so that an expert of one domain is sure of
-itself and wrong in all others. Only a reader of the fields can tell whom to believe.
+A text is a shuffled bag of words of three kinds. ``field2a`` marks the domain 2, ``cue1c`` carries the meaning 1, ``noiseq`` says nothing.
+All domains share the cues, and each gives the meanings to the classes in an order of its own, so that an expert of one domain is sure of
+itself and wrong in the others. Only a reader of the fields can tell whom to believe.
 """
 
 from __future__ import annotations
@@ -19,17 +19,14 @@ from kd_env.errors import InputError
 from kd_env.tasks.task import Defaults, Split, Task
 
 FIELDS, CUES, NOISE = 4, 5, (3, 6)
-"""Words of each kind in one text; noise between two bounds, both included."""
+"""Words of each kind in a text; noise between two bounds, both included."""
 
 SYNONYMS, NOISE_WORDS = 3, 24
-"""Words for one domain, and for one meaning; words without meaning."""
-
-DRAWS = 2000
-"""Permutations tried until there are enough that disagree."""
+"""Words that mark one domain, and that carry one meaning; words that say nothing."""
 
 
 def load(
-    difficulty: float = 0.2,
+    difficulty: float = 0.1,
     num_domains: int = 4,
     num_classes: int = 4,
     train: int = 4000,
@@ -40,14 +37,17 @@ def load(
 ) -> Task:
     """Generate the task; equal options give equal texts, and no text occurs twice in all four splits.
 
-    Each split repeats all pairs of domain and label in turn. Of two sizes of one split, the smaller is a prefix of the larger, and a change of
+    Each split repeats all pairs of domain and label in turn. Of two sizes of one split, the smaller is a prefix of the larger; another
     ``reward`` leaves the other splits as they are.
 
     Args:
-        difficulty: in [0, 1): chance of each field and each cue to be drawn from those of any domain and any meaning instead of the right one.
-        num_domains: at least 2, and at most ``num_classes``: with more, two domains would agree on the cues.
+        difficulty: in [0, 1), the chance of each field to be one of any domain, and of each cue to be one of any meaning.
+        num_domains: at least 2, and no more than can disagree: 2, 3, 7 and 15 of them with 2, 3, 4 and 5 classes.
         num_classes: C, at least 2.
-        train: number of examples, as are ``reward`` (labels to pay policies with), ``validation`` and ``test``.
+        train: number of training examples, at least one of each label in each domain.
+        reward: number of labels to pay policies with.
+        validation: number of examples to choose with.
+        test: number of examples for the report.
         seed: of the texts; what the words mean is the same for every seed.
 
     Raises:
@@ -59,8 +59,6 @@ def load(
     _at_least("num_classes", num_classes, 2)
     _at_least("num_domains", num_domains, 2)
     _at_least("seed", seed, 0)
-    if num_domains > num_classes:
-        raise InputError(f"task domains: num_domains={num_domains} must be at most num_classes={num_classes}, else two domains agree on the cues")
     for name, size in sizes.items():
         _at_least(name, size, num_domains * num_classes if name == "train" else 1)
     seen: set[str] = set()
@@ -68,15 +66,25 @@ def load(
         name: _split(size, float(difficulty), num_domains, num_classes, np.random.default_rng([seed, stream]), seen)
         for stream, (name, size) in enumerate(sizes.items())
     }
-    options = {"difficulty": float(difficulty), "num_classes": num_classes, "num_domains": num_domains, "seed": seed, **sizes}
+    shape: dict[str, float] = {"difficulty": float(difficulty), "num_classes": num_classes, "num_domains": num_domains}
     return Task(
-        name=_name(options),
+        name=_name({**shape, **sizes, "seed": seed}),
         kind="text",
         class_names=tuple(f"class{label}" for label in range(num_classes)),
         group_names=tuple(f"domain{domain}" for domain in range(num_domains)),
-        defaults=Defaults(pool="domains/experts", student="tiny-bert(width=48,layers=1,dropout=0)", updates=500, strength=1.0, temperature=2.0),
+        defaults=Defaults(
+            pool="domains/experts",
+            student="tiny-bert(width=64,layers=2,dropout=0)",
+            updates=500,
+            strength=1.0,
+            temperature=2.0,
+            optimizer="adam(lr=0.001)",
+        ),
         tokenizer=partial(_tokenizer, num_domains, num_classes),
-        **splits,
+        train=splits["train"],
+        reward=splits["reward"],
+        validation=splits["validation"],
+        test=splits["test"],
     )
 
 
@@ -104,7 +112,7 @@ def _classes(num_domains: int, num_classes: int) -> np.ndarray:
     """The class of each meaning ``[num_domains, C]``: permutations, any two of which agree on at most a quarter of the meanings."""
     rng = np.random.default_rng(num_classes)
     tables = [np.arange(num_classes)]
-    for _ in range(DRAWS):
+    for _ in range(2000):  # more than enough to find all that fit beside each other
         if len(tables) == num_domains:
             return np.stack(tables)
         table = rng.permutation(num_classes)
@@ -150,7 +158,7 @@ def _tokenizer(num_domains: int, num_classes: int) -> Any:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=128, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=128, **special)  # type: ignore[no-untyped-call]
 
 
 def _name(options: dict[str, float]) -> str:

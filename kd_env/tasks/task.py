@@ -47,6 +47,7 @@ class Defaults:
     updates: int
     strength: float
     temperature: float
+    optimizer: str = "adam(lr=0.003)"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,11 +22,23 @@ from kd_env.teachers.train import TeacherRecipe, fit
 
 @dataclass(frozen=True)
 class PoolRecipe:
-    """What a pool is for, and how its teachers are made."""
+    """What a pool is for, and how its teachers are made.
+
+    Attributes:
+        expert: made once for each group of the task, from that group alone; in place of ``teachers``.
+    """
 
     about: str
-    teachers: tuple[TeacherRecipe, ...]
+    teachers: tuple[TeacherRecipe, ...] = ()
     best_for_group: tuple[int, ...] | None = None
+    expert: TeacherRecipe | None = None
+
+    def fitted(self, task: Task) -> PoolRecipe:
+        """The recipe with its teachers written out for ``task``."""
+        if self.expert is None:
+            return self
+        experts = tuple(replace(self.expert, name=group, groups=(group,), seed=k) for k, group in enumerate(task.group_names))
+        return PoolRecipe(self.about, experts, tuple(range(len(experts))))
 
 
 POOLS = {
@@ -57,12 +69,8 @@ POOLS = {
         ),
     ),
     "domains/experts": PoolRecipe(
-        "one expert a domain of the generated text",
-        tuple(
-            TeacherRecipe(f"expert{domain}", "tiny-bert(width=48,layers=1,dropout=0)", groups=(f"domain{domain}",), epochs=6, seed=domain)
-            for domain in range(4)
-        ),
-        best_for_group=(0, 1, 2, 3),
+        "one expert a domain of the generated text, confidently wrong in the others",
+        expert=TeacherRecipe("expert", "tiny-bert(width=48,layers=1,dropout=0)", epochs=8),
     ),
 }
 
@@ -92,7 +100,7 @@ def load_pool(text: str, task: Task) -> Pool:
 
 
 def _trained(name: str, task: Task) -> Pool:
-    recipe = POOLS[name]
+    recipe = POOLS[name].fitted(task)
     if name.split("/")[0] != task.name.split("(")[0]:
         made_for = ", ".join(pool for pool in POOLS if pool.split("/")[0] == task.name.split("(")[0]) or "none built in"
         raise InputError(f"pool {name!r} was made for another task than {task.name!r}; pools for it: {made_for}")

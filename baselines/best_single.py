@@ -1,0 +1,20 @@
+"""``best_single`` (RL-KD's Best-Single; Yuan et al. 2021, arXiv 2012.06048): per instance, the teacher with the lowest cross-entropy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from baselines.rule import Choice
+from kd_env.knowledge.label import teacher_ce
+from kd_env.types import Features
+
+
+class BestSingle(Choice):
+    """Reads the training labels."""
+
+    access = "train labels"
+
+    def choose(self, features: Features) -> np.ndarray:
+        """``[B]``, the first of equals."""
+        chosen: np.ndarray = teacher_ce(features.teacher_logits, features.labels).argmin(1).cpu().numpy()
+        return chosen

@@ -1,0 +1,25 @@
+"""``most_confident``: the teacher with the largest max-probability."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from baselines.rule import Choice
+from kd_env.types import Features
+
+
+def choose(teacher_logits: Tensor) -> Tensor:
+    """``[B, K, C]`` -> the surest teacher ``[B]``, the first of equals."""
+    return teacher_logits.log_softmax(2).amax(2).argmax(1)
+
+
+class MostConfident(Choice):
+    """Whoever is surest."""
+
+    access = "teacher outputs"
+
+    def choose(self, features: Features) -> np.ndarray:
+        """``[B]``."""
+        chosen: np.ndarray = choose(features.teacher_logits).cpu().numpy()
+        return chosen

@@ -1,0 +1,21 @@
+"""``no_teacher``: nobody teaches; the hard labels alone, strength 0. Refused where labels are not part of the setting (strength 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from baselines.rule import Rule
+from kd_env.types import Observation
+
+
+class NoTeacher(Rule):
+    """Selects nobody."""
+
+    access = "train labels"
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "strength": 0.0}
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Nobody, for every slot."""
+        return np.zeros((len(observation["progress"]), self.selection.num_teachers), dtype=np.int8)

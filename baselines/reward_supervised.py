@@ -1,0 +1,14 @@
+"""``reward_supervised``: no teachers; the student is trained on the reward labels alone. A rival of every policy paid with those labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from baselines.no_teacher import NoTeacher
+
+
+class RewardSupervised(NoTeacher):
+    """Cross-entropy on mini-batches of the reward split (env keyword ``reward_ce``)."""
+
+    access = "reward labels"
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "strength": 1.0, "reward_ce": 1.0}

@@ -1,0 +1,14 @@
+"""``uniform_reward_ce``: uniform distillation plus cross-entropy on the reward labels. A rival of every policy paid with those labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from baselines.uniform import Uniform
+
+
+class UniformRewardCE(Uniform):
+    """Both losses at strength 1 (env keyword ``reward_ce``)."""
+
+    access = "reward labels"
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "weights", "reward_ce": 1.0}

@@ -1,0 +1,79 @@
+"""What ``kd-env list`` shows. In: nothing. Out: rows, a dict each, the last column the longest."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from kd_env.benchmark.policies import POLICIES, STABLE_BASELINES3, find
+from kd_env.benchmark.suites import SUITES
+from kd_env.envs.rewards import REWARDS
+from kd_env.knowledge import KNOWLEDGE
+from kd_env.settings import Settings
+from kd_env.tasks import TASKS, resolve
+from kd_env.teachers import POOLS
+
+Rows = list[dict[str, Any]]
+
+
+def _tasks() -> Rows:
+    return [{"name": name, "about": _about(sys.modules[resolve(path, "task").__module__])} for name, path in TASKS.items()]
+
+
+def _pools() -> Rows:
+    return [{"name": name, "teachers": len(pool.teachers), "about": pool.about} for name, pool in POOLS.items()]
+
+
+def _policies() -> Rows:
+    rows = []
+    for name in [*POLICIES, *(f"sb3:{one}" for one in STABLE_BASELINES3)]:
+        found = find(name)
+        shown = "single:k" if name == "single" else name
+        about = _about(found.make) if name.startswith("sb3") else _about(sys.modules[found.make.__module__])
+        options = list(inspect.signature(found.make).parameters)[2:]
+        rows.append({"name": shown, "access": found.access, "options": ",".join(options) or "-", "about": about})
+    return rows
+
+
+def _knowledge() -> Rows:
+    return [{"name": name, "about": _about(module)} for name, module in KNOWLEDGE.items()]
+
+
+def _rewards() -> Rows:
+    return [{"name": name, "about": _about(function)} for name, function in REWARDS.items()]
+
+
+def _suites() -> Rows:
+    return [{"name": name, "policies": ", ".join(suite.policies), "about": suite.about} for name, suite in SUITES.items()]
+
+
+def _settings() -> Rows:
+    text = inspect.getdoc(Settings) or ""
+    about = dict(line.strip().split(": ", 1) for line in text.splitlines() if line.startswith("    ") and ": " in line)
+    return [
+        {
+            "name": field.name,
+            "default": "the task's" if field.default is dataclasses.MISSING else field.default,
+            "about": about.get(field.name, ""),
+        }
+        for field in dataclasses.fields(Settings)
+    ]
+
+
+def _about(thing: Any) -> str:
+    text = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+    return text.partition(": ")[2] if text.startswith("``") else text
+
+
+CATALOGUE: dict[str, Callable[[], Rows]] = {
+    "tasks": _tasks,
+    "pools": _pools,
+    "policies": _policies,
+    "knowledge": _knowledge,
+    "rewards": _rewards,
+    "suites": _suites,
+    "settings": _settings,
+}

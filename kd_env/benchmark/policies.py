@@ -1,0 +1,97 @@
+"""Policies by name: built-in, ``single:k``, ``sb3:PPO(...)``, or ``module:Class`` of one's own, with options.
+
+In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares. ``kd_env`` imports no policy: names are resolved when asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.tasks import resolve
+
+ACCESS = (
+    "nothing",
+    "teacher outputs",
+    "student outputs",
+    "train labels",
+    "gradient",
+    "reward scalar",
+    "reward gradient",
+    "reward labels",
+    "privileged",
+)
+"""What a policy may read, from least to most; reports group by it."""
+
+POLICIES = {
+    "best_single": "baselines.best_single:BestSingle",
+    "camkd": "baselines.camkd:CAMKD",
+    "gradient_credit": "agents.gradient_credit:GradientCredit",
+    "most_confident": "baselines.most_confident:MostConfident",
+    "no_teacher": "baselines.no_teacher:NoTeacher",
+    "oracle": "baselines.oracle:Oracle",
+    "random_single": "baselines.single:RandomSingle",
+    "reinforce": "agents.reinforce:Reinforce",
+    "reward_supervised": "baselines.reward_supervised:RewardSupervised",
+    "router": "baselines.router:Router",
+    "single": "baselines.single:Single",
+    "uniform": "baselines.uniform:Uniform",
+    "uniform_reward_ce": "baselines.uniform_reward_ce:UniformRewardCE",
+}
+STABLE_BASELINES3 = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
+
+
+@dataclass(frozen=True)
+class PolicyClass:
+    """A policy before it meets an environment.
+
+    Attributes:
+        name: canonical text, the row of a report.
+        access: one of :data:`ACCESS`.
+        env_options: env keywords it needs.
+    """
+
+    name: str
+    make: Any
+    options: dict[str, Any]
+    access: str
+    env_options: dict[str, Any]
+
+    def build(self, env: Any, seed: int) -> Any:
+        """The policy for ``env``; an option that it does not have is an input error."""
+        return spec.call(f"policy {self.name!r}", self.make, self.options, env, seed)
+
+
+def find(text: str) -> PolicyClass:
+    """Look up a policy.
+
+    Raises:
+        InputError: no such policy, or one that declares an unknown access.
+    """
+    name, options = spec.parse(text)
+    head, _, argument = name.partition(":")
+    shown = str(spec.Spec(name, options))
+    if head == "single":
+        options = {"teacher": int(argument) if argument.isdigit() else argument, **options} if argument else options
+        path = POLICIES["single"]
+    elif head == "sb3":
+        if argument not in STABLE_BASELINES3:
+            raise spec.unknown("Stable-Baselines3 algorithm", argument, STABLE_BASELINES3)
+        path = f"agents.sb3:{argument}"
+    elif ":" in name:
+        path = name
+    elif name in POLICIES:
+        path = POLICIES[name]
+    else:
+        raise spec.unknown("policy", name, [*POLICIES, *(f"sb3:{one}" for one in STABLE_BASELINES3)])
+    return declared(shown, resolve(path, "policy"), options)
+
+
+def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
+    """Read what a policy class declares; ``access`` defaults to the strongest thing a plug-in may read through ``step``."""
+    access = getattr(make, "access", "reward gradient")
+    if access not in ACCESS:
+        raise InputError(f"policy {name!r}: access={access!r}; expected one of {', '.join(ACCESS)}")
+    return PolicyClass(name, make, options, access, dict(getattr(make, "env_options", {})))

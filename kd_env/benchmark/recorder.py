@@ -1,0 +1,102 @@
+"""What a trial leaves behind: listens to the steps of an environment, so any agent leaves the same data.
+
+In: :class:`~kd_env.envs.selection.Step`. Out: a learning curve, selection statistics, and the trace (a row for each teacher with weight in a
+decision; ``kd_env.analysis.traces`` reads it back).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from kd_env.envs.selection import Selection, Step
+
+SCHEMA = {
+    "update": pyarrow.int32(),
+    "slot": pyarrow.int16(),
+    "example_id": pyarrow.int32(),
+    "group": pyarrow.int16(),
+    "teacher": pyarrow.int16(),
+    "weight": pyarrow.float32(),
+    "reward": pyarrow.float32(),
+    "student_ce": pyarrow.float32(),
+}
+
+
+class Recorder:
+    """Records the first student of an environment, and stops when it is finished."""
+
+    def __init__(self, selection: Selection, report: Callable[[int, float | None], None] | None = None) -> None:
+        """Remember what names the rows; ``report`` is told of progress."""
+        groups = selection.material.task.train.groups
+        self._groups = np.full(len(selection.material.task.train), -1) if groups is None else groups
+        self._names = {"group_names": selection.material.task.group_names, "teacher_names": selection.pool.names}
+        self._updates = selection.settings.updates
+        self._report = report
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in SCHEMA}
+        self._weights = np.zeros(len(selection.pool.names))
+        self._entropy, self._decisions, self._losses, self._unreported = 0.0, 0, [0.0], 0
+        self.curve: list[dict[str, Any]] = []
+        self.reward_sum = 0.0
+        self._over = False
+
+    def __call__(self, step: Step) -> None:
+        """Take one update."""
+        if self._over:
+            return
+        self._over = step.diverged or step.features.update + 1 >= self._updates
+        self._weights += step.weights.sum(0)
+        self._entropy += float(-(step.weights * np.log(np.maximum(step.weights, 1e-30))).sum())
+        self._decisions += len(step.weights)
+        self.reward_sum += float(step.rewards.mean())
+        self._losses.append(float(step.student_ce.mean()))
+        self._unreported += 1
+        self._take_rows(step)
+        if step.validation is not None:
+            train_loss = float(np.mean(self._losses[1:]))
+            self.curve.append(
+                {"update": step.features.update + 1, "validation": step.validation, "reward_split": None, "train_loss": train_loss}
+            )
+            self._losses = [0.0]
+        if self._report and (step.validation is not None or self._unreported >= 50 or self._over):
+            self._report(self._unreported, step.validation)
+            self._unreported = 0
+
+    @property
+    def selection_rate(self) -> list[float]:
+        """Mean weight of each teacher."""
+        rate: list[float] = (self._weights / max(self._decisions, 1)).tolist()
+        return rate
+
+    @property
+    def selection_entropy(self) -> float:
+        """Mean entropy of a decision's weights over ln K; 0 where K is 1."""
+        return self._entropy / max(self._decisions, 1) / np.log(max(len(self._weights), 2))
+
+    def write(self, path: Path, trial: str) -> None:
+        """Write the trace, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: pyarrow.array(np.concatenate(self._columns[name]), kind) for name, kind in SCHEMA.items()}
+        metadata = {"trial": trial, **{name: json.dumps(list(value)) for name, value in self._names.items()}}
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
+        partial.replace(path)
+
+    def _take_rows(self, step: Step) -> None:
+        slot, teacher = np.nonzero(step.weights)
+        nobody = np.flatnonzero(step.weights.sum(1) == 0.0)
+        slot = np.concatenate([slot, nobody])
+        teacher = np.concatenate([teacher, np.full(len(nobody), -1)])
+        rewards = np.broadcast_to(step.rewards, len(step.weights))
+        example = step.features.example_ids[slot]
+        weight = np.where(teacher < 0, 0.0, step.weights[slot, teacher])
+        values = (np.full(len(slot), step.features.update), slot, example, self._groups[example], teacher, weight, rewards[slot], step.student_ce[slot])
+        for name, column in zip(SCHEMA, values, strict=True):
+            self._columns[name].append(column)

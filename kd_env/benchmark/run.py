@@ -1,0 +1,106 @@
+"""Run trials, in this process or several. In: trials and a folder. Out: their records in it.
+
+Finished trials are not done again, so the same command carries on where it was stopped. A trial is deterministic on CPU, so how many workers there
+are, and how often it was stopped, changes nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd_env import tasks
+from kd_env.benchmark import records
+from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.trial import Trial, run_trial
+from kd_env.knowledge.bank import open_bank
+from kd_env.settings import settings as make_settings
+from kd_env.teachers import load_pool
+
+
+def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: int = 1) -> None:
+    """Run what is not finished yet; a record is written as soon as its trial ends.
+
+    Raises:
+        InputError: anything in a trial that cannot be used; before any trial starts where it can be seen there.
+    """
+    for trial in trials:
+        trial.env_options()
+    done = records.finished(directory)
+    todo = [trial for trial in trials if trial.id not in done]
+    torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
+    _prepare(todo, progress)
+    total = sum(make_settings(tasks.load(trial.task), **trial.env_options()).updates for trial in todo)
+    progress.start(len(todo), total, skipped=len(trials) - len(todo))
+    if workers <= 1 or len(todo) <= 1:
+        for trial in todo:
+            _finish(run_trial(trial, directory, progress.reporter(trial)), directory, progress)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        channel = manager.Queue()
+        with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (channel,)) as pool:
+            futures = [pool.submit(_work, trial, directory) for trial in todo]
+            try:
+                for future in as_completed(futures):
+                    _finish(future.result(), directory, progress)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _prepare(trials: Sequence[Trial], progress: Progress) -> None:
+    """Train pools and build banks once, here, so that workers find them."""
+    for task_name, teachers, bank in dict.fromkeys((trial.task, trial.teachers, trial.bank) for trial in trials):
+        task = tasks.load(task_name)
+        pool = teachers or task.defaults.pool
+        progress.say(f"preparing {task.name}: teachers {pool}")
+        open_bank(task, load_pool(pool, task), None if bank is None else Path(bank), progress.bank)
+
+
+def _finish(record: records.Record, directory: Path, progress: Progress) -> None:
+    records.append(directory, record)
+    progress.finished(record)
+
+
+_channel: Any = None
+
+
+def _start_worker(channel: Any) -> None:
+    global _channel
+    _channel = channel
+    torch.set_num_threads(1)
+
+
+def _work(trial: Trial, directory: Path) -> records.Record:
+    return run_trial(trial, directory, lambda updates, validation: _channel.put((trial.policy, trial.seed, updates, validation)))
+
+
+@contextmanager
+def _listening(channel: Any, progress: Progress) -> Iterator[None]:
+    over = threading.Event()
+
+    def listen() -> None:
+        while not over.is_set():
+            try:
+                progress.advance(*channel.get(timeout=0.2))
+            except queue.Empty:
+                continue
+            except (EOFError, OSError):  # the manager went first
+                return
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,196 @@
+"""The ``kd-env`` command. In: words. Out: exit 0 when done, 2 on bad input with one line on stderr, 130 on Ctrl-C.
+
+Whatever is heavy is imported by the command that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from kd_env.errors import InputError
+
+app = typer.Typer(
+    name="kd-env",
+    help="Distil a student from a pool of teachers while a policy selects, per instance, which teachers teach; compare policies honestly.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Results folder; the same command carries on where it was stopped.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Trials at a time, each on one core; 0: as many as there are cores.")]
+Task = Annotated[str, typer.Option("--task", help="Built-in task with options, as domains(difficulty=0.5), or module:function. See: kd-env list tasks.")]
+Teachers = Annotated[
+    str | None, typer.Option("--teachers", help="A pool, some of its teachers as POOL/NAME,POOL/NAME, or module:function. Default: the task's pool.")
+]
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="tasks, pools, policies, knowledge, rewards, suites or settings")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Say what there is."""
+    from kd_env.benchmark.catalogue import CATALOGUE
+    from kd_env.spec import unknown
+
+    if what not in CATALOGUE:
+        raise unknown("list", what, CATALOGUE)
+    rows = CATALOGUE[what]()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    widths = {key: max(len(str(row[key])) for row in rows) for key in list(rows[0])[:-1]}
+    for row in rows:
+        *first, last = row.items()
+        print("  ".join(f"{value!s:<{widths[key]}}" for key, value in first) + f"  {last[1]}")
+
+
+@app.command()
+def demo(out: Out = Path("results/demo"), workers: Workers = 0, quiet: Quiet = False) -> None:
+    """Run the main job on the embedded default: nine policies, three seeds, handwritten digits; then the report."""
+    from kd_env.benchmark.suites import SUITES
+
+    _run(SUITES["demo"].trials("demo", _command()), out, workers, quiet)
+
+
+@app.command()
+def bank(
+    task: Task,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the bank. Default: a folder of the cache.")] = None,
+    teachers: Teachers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Cache what the teachers say about every train, reward and validation example."""
+    from kd_env import tasks
+    from kd_env.benchmark.progress import Progress
+    from kd_env.knowledge.bank import open_bank
+    from kd_env.teachers import load_pool
+
+    loaded = tasks.load(task)
+    with Progress(quiet) as progress:
+        opened = open_bank(loaded, load_pool(teachers or loaded.defaults.pool, loaded), out, progress.bank)
+    print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
+
+
+@app.command()
+def run(
+    task: Task,
+    policy: Annotated[
+        list[str], typer.Option("--policy", help="Repeat for several. A name with options, as reinforce(window=4), sb3:PPO(n_steps=16) or module:Class.")
+    ],
+    out: Out,
+    teachers: Teachers = None,
+    student: Annotated[str | None, typer.Option("--student", help="mlp, tiny-bert or tiny-vit, with options, as mlp(width=24). Default: the task's.")] = None,
+    updates: Annotated[int | None, typer.Option("--updates", help="Student updates, the budget. Default: the task's.")] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="As 0-4 or 0,3,7.")] = "0-4",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: any env keyword. Repeat for several. See: kd-env list settings.")] = None,
+    bank_: Annotated[Path | None, typer.Option("--bank", help="A folder that kd-env bank wrote.")] = None,
+    workers: Workers = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Distil a student with each policy and each seed; then the report."""
+    from kd_env import spec
+    from kd_env.benchmark.trial import Trial
+
+    settings: dict[str, Any] = dict(spec.option(item) for item in set_ or [])
+    settings |= {name: value for name, value in (("student", student), ("updates", updates)) if value is not None}
+    trials = [
+        Trial(task, one, seed, teachers, None if bank_ is None else str(bank_), settings=settings, command=_command())
+        for seed in _seeds(seeds)
+        for one in dict.fromkeys(policy)
+    ]
+    _run(trials, out, workers, quiet)
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="A results folder.")]) -> None:
+    """Write report.md, report.html and figures from a results folder's records and traces."""
+    from kd_env.benchmark.report import write_report
+
+    print(write_report(directory))
+
+
+@app.command()
+def replay(
+    directory: Annotated[Path, typer.Argument(help="A results folder.")],
+    trial: Annotated[str, typer.Argument(help="A trial's id: the name of its file in traces/.")],
+) -> None:
+    """Run a record's actions again and compare; exit 0 if equal, 1 if not."""
+    from kd_env.benchmark.replay import replay as again
+
+    differences = again(directory, trial)
+    print("\n".join(differences) or f"{trial}: equal")
+    raise typer.Exit(1 if differences else 0)
+
+
+@app.command()
+def doctor(task: Annotated[str | None, typer.Option("--task", help="Also load this task, its pool and its bank.")] = None) -> None:
+    """Say what is installed, where caches are, and what is missing or in the way; exit 1 if anything is."""
+    from kd_env.doctor import examine
+
+    facts, problems = examine(task)
+    print("\n".join([*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
+    raise typer.Exit(1 if problems else 0)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run a command line and return its exit status; errors are one line on stderr."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except InputError as error:
+        return _fail(str(error))
+    except click.ClickException as error:
+        return _fail(f"{error.format_message()} (kd-env --help tells more)")
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped; what was finished is kept, the same command carries on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"kd-env: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _run(trials: list[Any], out: Path, workers: int, quiet: bool) -> None:
+    from kd_env.benchmark.progress import Progress
+    from kd_env.benchmark.report import write_report
+    from kd_env.benchmark.run import run
+
+    with Progress(quiet) as progress:
+        run(trials, out, progress, workers or os.cpu_count() or 1)
+    print(write_report(out))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds: list[int] = []
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise InputError(f"--seeds {text!r}: expected numbers as 0-4 or 0,3,7") from None
+    if not seeds:
+        raise InputError(f"--seeds {text!r}: names no seed; expected numbers as 0-4 or 0,3,7")
+    return list(dict.fromkeys(seeds))
+
+
+def _command() -> str:
+    return shlex.join(["kd-env", *sys.argv[1:]])
