@@ -1,11 +1,12 @@
 """``gradient_credit``: policy gradient on first-order credit, for every teacher of every instance at once.
 
-The environment says in ``info["credit"]`` what each teacher of each instance is worth, so the expected reward ``sum_k pi_k(x) r_k(x)`` can be
-differentiated exactly: no sampling, no baseline. That makes it a full-information learner; it reads the reward labels' gradient. Ours; the closest
-prior work is Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), which weighs data rather than teachers.
+The environment says in ``info["credit"]`` what each teacher of each instance is worth, so the expected reward ``sum_k pi_k(x) r_k(x)``
+can be differentiated exactly: no sampling, no baseline. That makes it a full-information learner; it reads the reward labels' gradient.
+Ours; the closest prior work is Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), which weighs data rather than
+teachers.
 
-Against collapse (the student follows the policy and the policy the student): credit normalised within the instance, an entropy bonus, a floor
-under every teacher's weight.
+Against collapse (the student follows the policy and the policy the student): credit normalised within the instance, an entropy bonus, a
+floor under every teacher's weight.
 """
 
 from __future__ import annotations

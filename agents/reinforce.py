@@ -3,12 +3,12 @@
 State of instance i and teacher k: ``F_ik = [R(x_i); p_k(x_i); c_k]``, c_k only with ``observe_labels``. One logistic policy a teacher:
 ``pi_k(a=1|F) = sigmoid(A_k F + b_k)``. Update ``theta += beta sum r grad log pi(a|s)``.
 
-Schedule: warm the student up on all teachers, warm the selector up with the student fixed, then alternate: teach ``window`` mini-batches, then one
-policy update on what they paid, then forget them.
+Schedule: warm the student up on all teachers, warm the selector up with the student fixed, then alternate: teach ``window``
+mini-batches, then one policy update on what they paid, then forget them.
 
-Deviations, each an option: the reward is the env's ``reward``, by default held-out improvement, which needs no training labels (``reward=
-student_loss`` and so on are the paper's); a reward baseline (``baseline=False`` is the paper); Adam for the policy; the state is standardised
-by running moments, without which the growing R(x) drives the policy.
+Deviations, each an option: the reward is the env's ``reward``, by default held-out improvement, which needs no training labels
+(``reward= student_loss`` and so on are the paper's); a reward baseline (``baseline=False`` is the paper); Adam for the policy; the
+state is standardised by running moments, without which the growing R(x) drives the policy.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ from kd_env.types import Decision, ModelOutput, Observation
 
 class LogisticPolicies(nn.Module):
     """K independent logistic policies."""
+
+    seen: Tensor
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, num_teachers: int, num_columns: int) -> None:
         """Start undecided: every teacher is selected with probability 1/2."""

@@ -1,8 +1,8 @@
 """``sb3:PPO(...)``: Stable-Baselines3's algorithms on the instance slots, unchanged.
 
-Each slot is one of B agents that share a policy network, so ``total_timesteps`` counts slot decisions. Defaults differ from SB3's where SB3's would
-leave the agent hardly any update within one student: short rollouts, and no discount, since a slot's next instance has nothing to do with
-its last one.
+Each slot is one of B agents that share a policy network, so ``total_timesteps`` counts slot decisions. Defaults differ from SB3's where
+SB3's would leave the agent hardly any update within one student: short rollouts, and no discount, since a slot's next instance has
+nothing to do with its last one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class StableBaselines3:
 
     def act(self, observation: Observation) -> np.ndarray:
         """Deterministic actions."""
-        return self.model.predict(observation, deterministic=True)[0]  # type: ignore[arg-type]
+        return self.model.predict(observation, deterministic=True)[0]
 
     def learn(self, env: Any, num_updates: int) -> StableBaselines3:
         """Teach ``num_updates`` mini-batches; ``env`` is the one the algorithm was made with."""

@@ -1,7 +1,7 @@
 """``camkd``: Confidence-Aware Multi-teacher KD (Zhang et al. 2022, arXiv 2201.00007), the logit weights.
 
-``w_k = (1 - softmax_k(c)) / (K - 1)``, c_k the teacher's cross-entropy on the label. The released loss divides by K once more; here the weights sum
-to 1 (``scale="matched"``), so that weighting is not confounded with strength.
+``w_k = (1 - softmax_k(c)) / (K - 1)``, c_k the teacher's cross-entropy on the label. The released loss divides by K once more; here the
+weights sum to 1 (``scale="matched"``), so that weighting is not confounded with strength.
 """
 
 from __future__ import annotations

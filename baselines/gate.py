@@ -22,6 +22,9 @@ def gate_inputs(teacher_logits: Tensor, teacher_features: Sequence[Tensor] = ())
 class Gate(nn.Module):
     """Standardise -> 64 ReLU -> K. Its softmax is a distribution over teachers."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, num_inputs: int, num_teachers: int, hidden: int = 64) -> None:
         """Make the layers; inputs pass unscaled until :func:`fit` sets their mean and scale."""
         super().__init__()
@@ -37,8 +40,8 @@ class Gate(nn.Module):
 
 def standardise(gate: Gate, inputs: Tensor) -> None:
     """Set what the gate subtracts and divides by from ``inputs [n, inputs]``; reads no labels."""
-    gate.mean.copy_(inputs.mean(0))  # type: ignore[operator]
-    gate.scale.copy_(inputs.std(0, correction=0) + 1e-3)  # type: ignore[operator]
+    gate.mean.copy_(inputs.mean(0))
+    gate.scale.copy_(inputs.std(0, correction=0) + 1e-3)
 
 
 def fit(gate: Gate, inputs: Tensor, right: Tensor, steps: int = 400) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from baselines.rule import Rule
+from baselines.rule import RULE_OPTIONS, Rule
 from kd_env.types import Observation
 
 
@@ -14,7 +12,7 @@ class NoTeacher(Rule):
     """Selects nobody."""
 
     access = "train labels"
-    env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "strength": 0.0}
+    env_options = {**RULE_OPTIONS, "action": "subset", "strength": 0.0}
 
     def act(self, observation: Observation) -> np.ndarray:
         """Nobody, for every slot."""

@@ -1,4 +1,4 @@
-"""``oracle``: the teacher known by construction to be the best one for each instance. The ceiling of a table, where the pool defines one."""
+"""``oracle``: the teacher known by construction to be best for each instance. The ceiling of a table, where the pool defines one."""
 
 from __future__ import annotations
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from baselines.no_teacher import NoTeacher
+from baselines.rule import RULE_OPTIONS
 
 
 class RewardSupervised(NoTeacher):
     """Cross-entropy on mini-batches of the reward split (env keyword ``reward_ce``)."""
 
     access = "reward labels"
-    env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "strength": 1.0, "reward_ce": 1.0}
+    env_options = {**RULE_OPTIONS, "action": "subset", "strength": 1.0, "reward_ce": 1.0}

@@ -13,12 +13,15 @@ from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.types import Features, Observation
 
+RULE_OPTIONS: dict[str, Any] = {"granularity": "instance", "reward_every": 0}
+"""Env keywords of every rule: it does not look at the reward, so one measurement at the end is all that is paid for."""
+
 
 class Rule(ABC):
     """A policy given by a formula, exact because it reads the teachers' logits rather than the clipped observation."""
 
     access = "nothing"
-    env_options: dict[str, Any] = {"granularity": "instance"}
+    env_options = RULE_OPTIONS
     min_teachers = 1
 
     def __init__(self, env: Any, seed: int = 0) -> None:
@@ -44,7 +47,7 @@ class Rule(ABC):
 class Weighting(Rule):
     """A rule that weighs all teachers: action ``weights``."""
 
-    env_options: dict[str, Any] = {"granularity": "instance", "action": "weights"}
+    env_options = {**RULE_OPTIONS, "action": "weights"}
 
     @abstractmethod
     def weigh(self, features: Features) -> Tensor:
@@ -58,7 +61,7 @@ class Weighting(Rule):
 class Choice(Rule):
     """A rule that picks one teacher: action ``one``."""
 
-    env_options: dict[str, Any] = {"granularity": "instance", "action": "one"}
+    env_options = {**RULE_OPTIONS, "action": "one"}
 
     @abstractmethod
     def choose(self, features: Features) -> np.ndarray:

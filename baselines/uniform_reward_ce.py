@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from baselines.rule import RULE_OPTIONS
 from baselines.uniform import Uniform
 
 
@@ -11,4 +10,4 @@ class UniformRewardCE(Uniform):
     """Both losses at strength 1 (env keyword ``reward_ce``)."""
 
     access = "reward labels"
-    env_options: dict[str, Any] = {"granularity": "instance", "action": "weights", "reward_ce": 1.0}
+    env_options = {**RULE_OPTIONS, "action": "weights", "reward_ce": 1.0}

@@ -28,9 +28,12 @@ app = typer.Typer(
 Out = Annotated[Path, typer.Option("--out", help="Results folder; the same command carries on where it was stopped.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Trials at a time, each on one core; 0: as many as there are cores.")]
-Task = Annotated[str, typer.Option("--task", help="Built-in task with options, as domains(difficulty=0.5), or module:function. See: kd-env list tasks.")]
+Task = Annotated[
+    str, typer.Option("--task", help="Built-in task with options, as domains(difficulty=0.5), or module:function. See: kd-env list tasks.")
+]
 Teachers = Annotated[
-    str | None, typer.Option("--teachers", help="A pool, some of its teachers as POOL/NAME,POOL/NAME, or module:function. Default: the task's pool.")
+    str | None,
+    typer.Option("--teachers", help="A pool, some of its teachers as POOL/NAME,POOL/NAME, or module:function. Default: the task's pool."),
 ]
 
 
@@ -86,14 +89,21 @@ def bank(
 def run(
     task: Task,
     policy: Annotated[
-        list[str], typer.Option("--policy", help="Repeat for several. A name with options, as reinforce(window=4), sb3:PPO(n_steps=16) or module:Class.")
+        list[str],
+        typer.Option(
+            "--policy", help="Repeat for several. A name with options, as reinforce(window=4), sb3:PPO(n_steps=16) or module:Class."
+        ),
     ],
     out: Out,
     teachers: Teachers = None,
-    student: Annotated[str | None, typer.Option("--student", help="mlp, tiny-bert or tiny-vit, with options, as mlp(width=24). Default: the task's.")] = None,
+    student: Annotated[
+        str | None, typer.Option("--student", help="mlp, tiny-bert or tiny-vit, with options, as mlp(width=24). Default: the task's.")
+    ] = None,
     updates: Annotated[int | None, typer.Option("--updates", help="Student updates, the budget. Default: the task's.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="As 0-4 or 0,3,7.")] = "0-4",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: any env keyword. Repeat for several. See: kd-env list settings.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: any env keyword. Repeat for several. See: kd-env list settings.")
+    ] = None,
     bank_: Annotated[Path | None, typer.Option("--bank", help="A folder that kd-env bank wrote.")] = None,
     workers: Workers = 0,
     quiet: Quiet = False,

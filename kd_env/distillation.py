@@ -154,7 +154,7 @@ class Distillation:
             self.student.step(loss, features.progress)
         self.update += 1
         self.features, self._retained = None, None
-        due = measures and not self.diverged and self.update % self.settings.reward_every == 0
+        due = measures and not self.diverged and self.update % (self.settings.reward_every or self.settings.updates) == 0
         return Outcome(value, student_ce, self.meter.improvement(self.student) if due else None, self.diverged)
 
     def run_again(self) -> Tensor:

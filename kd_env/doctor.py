@@ -37,7 +37,9 @@ def examine(task: str | None) -> tuple[list[str], list[str]]:
         found = importlib.util.find_spec(package)
         place = Path(found.origin).parent.parent if found and found.origin else None
         if place != home:
-            problems.append(f"package {package!r} resolves to {place or 'nothing'}, expected {home}; another package of that name is in the way")
+            problems.append(
+                f"package {package!r} resolves to {place or 'nothing'}, expected {home}; another package of that name is in the way"
+            )
         else:
             facts.append(f"package {package}: {place}")
     if not os.access(cache if cache.exists() else next(parent for parent in cache.parents if parent.exists()), os.W_OK):

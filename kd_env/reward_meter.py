@@ -1,7 +1,7 @@
 """The reward meter: how good the student is on held-out reward examples, measured before and after on the *same* ones.
 
-In: a student and the labelled reward examples. Out: its improvement since the last measurement, and the held-out gradient. Paired measurement
-is what makes a single update's effect visible: across different examples the difference drowns in their own spread.
+In: a student and the labelled reward examples. Out: its improvement since the last measurement, and the held-out gradient. Paired
+measurement is what makes a single update's effect visible: across different examples the difference drowns in their own spread.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RewardMeter:
         self.before = self._values(student, self._draw("measurement", self.measurements // REDRAW))
 
     def held_out_gradient(self, student: Student, update: int, refresh: int, head_only: bool = False) -> list[Tensor]:
-        """Gradient of the held-out loss for each parameter (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
+        """Gradient of the held-out loss a parameter (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
         if self.gradient is None or update - self.gradient_update >= refresh:
             draw = self._draw("gradient", update)
             parameters = list(student.network.parameters())

@@ -30,7 +30,7 @@ class Settings:
         student: architecture, as ``mlp(width=24)``. Default: the task's.
         updates: student updates in an episode, the budget. Default: the task's.
         batch_size: B, examples an update.
-        optimizer: of the student, as ``adam(lr=0.003)``.
+        optimizer: of the student, as ``adamw(lr=0.001,warmup=0.1,decay=linear)``. Default: the task's.
         strength: of the teachers against the hard label, in [0, 1]; 1 is pure distillation. Default: the task's.
         temperature: of the response loss. Default: the task's.
         reward_ce: strength of an extra cross-entropy on a mini-batch of reward-labelled examples (for rivals that train on those labels).
@@ -42,7 +42,7 @@ class Settings:
         credit: how ``dev_improvement`` is divided among the teachers of an instance, see ``kd_env.envs.credit``.
         credit_refresh: updates between two held-out gradients.
         normalize_credit: centre and scale credit over the K teachers of each instance.
-        reward_every: updates between two measurements of ``dev_improvement``.
+        reward_every: updates between two measurements of ``dev_improvement``, 0 for one at the end of the budget.
         reward_examples: examples of the reward split in one measurement.
         reward_labels: how many labels the reward split has, 0 for all of them.
         validation_every: updates between two evaluations on validation, 0 for a twentieth of the budget.
@@ -56,8 +56,8 @@ class Settings:
     updates: int
     strength: float
     temperature: float
+    optimizer: str
     batch_size: int = 32
-    optimizer: str = "adam(lr=0.003)"
     reward_ce: float = 0.0
     action: Action = "subset"
     granularity: Granularity = "instance"
@@ -78,9 +78,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the values against each other and against their ranges."""
-        for name in ("updates", "batch_size", "credit_refresh", "reward_every", "reward_examples"):
+        for name in ("updates", "batch_size", "credit_refresh", "reward_examples"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("reward_labels", "validation_every", "reward_ce"):
+        for name in ("reward_every", "reward_labels", "validation_every", "reward_ce"):
             _require(self, name, 0 <= getattr(self, name) < math.inf, "at least 0")
         for name in ("strength", "reward_mix"):
             _require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")
@@ -102,6 +102,7 @@ def settings(task: Task, **keywords: Any) -> Settings:
         "updates": defaults.updates,
         "strength": defaults.strength,
         "temperature": defaults.temperature,
+        "optimizer": defaults.optimizer,
     }
     for name, value in keywords.items():
         if name not in fields:

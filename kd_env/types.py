@@ -82,7 +82,8 @@ class Outcome:
 class Policy(Protocol):
     """Chooses for each row of an observation. Built as ``P(env, seed, **hyperparameters)``.
 
-    A class may declare ``access`` (what it reads, see ``kd_env.benchmark.policies.ACCESS``) and ``env_options`` (the env keywords it needs).
+    A class may declare ``access`` (what it reads, see ``kd_env.benchmark.policies.ACCESS``) and ``env_options`` (the env keywords it
+    needs).
     """
 
     def act(self, observation: Observation) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Policies by name: built-in, ``single:k``, ``sb3:PPO(...)``, or ``module:Class`` of one's own, with options.
 
-In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares. ``kd_env`` imports no policy: names are resolved when asked for.
+In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares. ``kd_env`` imports no policy: names are resolved when
+asked for.
 """
 
 from __future__ import annotations

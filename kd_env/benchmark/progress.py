@@ -76,5 +76,6 @@ class Progress:
         """A trial has ended."""
         self._ended += 1
         score = "diverged" if record["diverged"] else f"validation {record['validation']:.3f}"
-        self.say(f"[{self._ended}/{self._trials}] {record['task']} {record['policy']} seed {record['seed']}: {score}, {record['wall_s']:.1f} s")
-
+        self.say(
+            f"[{self._ended}/{self._trials}] {record['task']} {record['policy']} seed {record['seed']}: {score}, {record['wall_s']:.1f} s"
+        )

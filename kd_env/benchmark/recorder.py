@@ -1,12 +1,13 @@
 """What a trial leaves behind: listens to the steps of an environment, so any agent leaves the same data.
 
-In: :class:`~kd_env.envs.selection.Step`. Out: a learning curve, selection statistics, and the trace (a row for each teacher with weight in a
-decision; ``kd_env.analysis.traces`` reads it back).
+In: :class:`~kd_env.envs.selection.Step`. Out: a learning curve, selection statistics, and the trace (a row for each teacher with weight
+in a decision; ``kd_env.analysis.traces`` reads it back).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,7 @@ class Recorder:
     @property
     def selection_entropy(self) -> float:
         """Mean entropy of a decision's weights over ln K; 0 where K is 1."""
-        return self._entropy / max(self._decisions, 1) / np.log(max(len(self._weights), 2))
+        return self._entropy / max(self._decisions, 1) / math.log(max(len(self._weights), 2))
 
     def write(self, path: Path, trial: str) -> None:
         """Write the trace, whole or not at all."""
@@ -97,6 +98,15 @@ class Recorder:
         rewards = np.broadcast_to(step.rewards, len(step.weights))
         example = step.features.example_ids[slot]
         weight = np.where(teacher < 0, 0.0, step.weights[slot, teacher])
-        values = (np.full(len(slot), step.features.update), slot, example, self._groups[example], teacher, weight, rewards[slot], step.student_ce[slot])
+        values = (
+            np.full(len(slot), step.features.update),
+            slot,
+            example,
+            self._groups[example],
+            teacher,
+            weight,
+            rewards[slot],
+            step.student_ce[slot],
+        )
         for name, column in zip(SCHEMA, values, strict=True):
             self._columns[name].append(column)

@@ -35,7 +35,9 @@ def replay(directory: Path, trial: str) -> list[str]:
     env = gym.make_vec("kd_env/TeacherSelection-v0", vectorization_mode="vector_entry_point", **options)
     selection = env.unwrapped.selection  # type: ignore[attr-defined]
     if list(selection.pool.names) != record["teachers"]:
-        raise InputError(f"trial {trial}: its teachers were {', '.join(record['teachers'])}, the pool now has {', '.join(selection.pool.names)}")
+        raise InputError(
+            f"trial {trial}: its teachers were {', '.join(record['teachers'])}, the pool now has {', '.join(selection.pool.names)}"
+        )
     run = Distillation(selection.material, selection.settings, record["seed"])
     trace = read_trace(directory / "traces" / f"{trial}.parquet")
     differences = _again(run, trace)

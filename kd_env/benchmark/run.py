@@ -1,7 +1,7 @@
 """Run trials, in this process or several. In: trials and a folder. Out: their records in it.
 
-Finished trials are not done again, so the same command carries on where it was stopped. A trial is deterministic on CPU, so how many workers there
-are, and how often it was stopped, changes nothing.
+Finished trials are not done again, so the same command carries on where it was stopped. A trial is deterministic on CPU, so how many
+workers there are, and how often it was stopped, changes nothing.
 """
 
 from __future__ import annotations

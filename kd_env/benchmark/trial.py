@@ -21,8 +21,8 @@ import torch
 
 from kd_env import tasks
 from kd_env.benchmark import policies
-from kd_env.benchmark.records import Record, trial_id
 from kd_env.benchmark.recorder import Recorder
+from kd_env.benchmark.records import Record, trial_id
 from kd_env.errors import InputError
 from kd_env.settings import settings as make_settings
 from kd_env.student.encode import encode
@@ -63,7 +63,8 @@ class Trial:
                 raise InputError(f"{name}={self.settings[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
         if setting.strength == 1.0 and policy.env_options.get("strength", 1.0) < 1.0:
             raise InputError(
-                f"policy {policy.name!r} learns from hard labels, which are not part of this setting (strength=1); add --set strength=0.5, or leave it out"
+                f"policy {policy.name!r} learns from hard labels, which are not part of this setting (strength=1); "
+                "add --set strength=0.5, or leave it out"
             )
         own = {name: value for name, value in policy.env_options.items() if name in ("strength", "reward_ce")}
         return {**policy.env_options, **self.settings, **own}
@@ -75,7 +76,9 @@ class Trial:
         chosen = make_settings(task, **self.env_options())
         pool = self.teachers or task.defaults.pool
         config = {**self.settings, "suite": self.suite}
-        return trial_id(self.task, pool, policies.find(self.policy).name, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)
+        return trial_id(
+            self.task, pool, policies.find(self.policy).name, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config
+        )
 
 
 def teach(env: Any, policy: Any, updates: int, seed: int) -> None:

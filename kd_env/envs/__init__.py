@@ -1,7 +1,7 @@
 """Environments: thin views of a distillation.
 
-``teacher_selection`` (one step is one batch), ``slots`` (one slot an instance), ``sb3`` (slots for Stable-Baselines3); what they share is in
-``selection``, made of ``actions``, ``observations``, ``rewards`` and ``credit``.
+``teacher_selection`` (one step is one batch), ``slots`` (one slot an instance), ``sb3`` (slots for Stable-Baselines3); what they share
+is in ``selection``, made of ``actions``, ``observations``, ``rewards`` and ``credit``.
 """
 
 from __future__ import annotations

@@ -34,19 +34,23 @@ def to_weights(kind: Action, actions: np.ndarray, num_teachers: int, rows: int) 
     given = np.asarray(actions)
     size = rows if kind == "one" else rows * num_teachers
     if given.size != size:
-        raise ValueError(f"action {kind!r}: expected {size} numbers for {rows} decisions over {num_teachers} teachers, got shape {given.shape}")
+        raise ValueError(
+            f"action {kind!r}: expected {size} numbers for {rows} decisions over {num_teachers} teachers, got shape {given.shape}"
+        )
     if not np.isfinite(given).all():
         raise ValueError(f"action {kind!r}: holds NaN or infinite numbers")
     if kind == "one":
         chosen = given.reshape(rows)
         if not np.isin(chosen, np.arange(num_teachers)).all():
             raise ValueError(f"action 'one': expected teachers 0..{num_teachers - 1}, got {chosen}")
-        return np.eye(num_teachers, dtype=np.float32)[chosen.astype(np.int64)]
+        one_hot: np.ndarray = np.eye(num_teachers, dtype=np.float32)[chosen.astype(np.int64)]
+        return one_hot
     rowwise = given.reshape(rows, num_teachers).astype(np.float32)
     if kind == "subset":
         if not np.isin(rowwise, (0.0, 1.0)).all():
             raise ValueError("action 'subset': expected zeros and ones")
-        return rowwise / np.maximum(rowwise.sum(1, keepdims=True), 1.0)
+        shared: np.ndarray = rowwise / np.maximum(rowwise.sum(1, keepdims=True), 1.0)
+        return shared
     sharp = np.exp(SHARPNESS * (rowwise - rowwise.max(1, keepdims=True)))
     weights: np.ndarray = sharp / sharp.sum(1, keepdims=True)
     return weights
@@ -56,4 +60,5 @@ def from_weights(weights: np.ndarray) -> np.ndarray:
     """The ``weights`` action ``[rows, K]`` that means ``weights``; shares below exp(-20) of the largest become exp(-20) of it."""
     with np.errstate(divide="ignore"):
         logs = np.log(weights / weights.max(axis=1, keepdims=True))
-    return np.clip(1.0 + logs / SHARPNESS, -1.0, 1.0).astype(np.float32)
+    action: np.ndarray = np.clip(1.0 + logs / SHARPNESS, -1.0, 1.0).astype(np.float32)
+    return action

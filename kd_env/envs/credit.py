@@ -1,13 +1,14 @@
 """Credit: which teacher of which instance lowered the held-out loss.
 
-In: a run with an observed mini-batch. Out: ``[B, K]``, the decrease of the held-out loss to be expected from one step on the response loss of
-instance b from teacher k (times the strength, over B, as in the mini-batch loss). To first order that is
+In: a run with an observed mini-batch. Out: ``[B, K]``, the decrease of the held-out loss to be expected from one step on the response
+loss of instance b from teacher k (times the strength, over B, as in the mini-batch loss). To first order that is
 
     r_bk = <v, grad KL_bk> = tau (q_b - p_bk) . (J_b v)
 
-with v the held-out gradient, scaled as the optimizer scales it and by the learning rate, and J_b v the derivative of the student's logits
-along it: one directional derivative serves all B x K pairs. After Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to
-reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each teacher and instance.
+with v the held-out gradient, scaled as the optimizer scales it and by the learning rate, and J_b v the derivative of the student's
+logits along it: one directional derivative serves all B x K pairs. After Differentiable Data Selection (Wang et al. 2020, arXiv
+1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each
+teacher and instance.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def first_order(run: Distillation) -> Tensor:
     direction = _direction(run, head_only=False)
     _load_forward_mode()
     with run.rng(replay=True), torch.no_grad():
-        _, along = jvp(logits, parameters, tuple(direction))  # [B, C]
+        along: Tensor = jvp(logits, parameters, tuple(direction))[1]  # [B, C]
     run.student_forward_examples += len(along)
     return _inner(run, along)
 
@@ -46,8 +47,8 @@ def first_order(run: Distillation) -> Tensor:
 def head(run: Distillation) -> Tensor:
     """The classifier's parameters alone: closed form from the pooled features, no extra pass."""
     direction = dict(zip(run.student.network.parameters(), _direction(run, head_only=True), strict=True))
-    classifier, features = run.student.classifier, run.observe().student.features
-    along = features @ direction[classifier.weight].T + direction[classifier.bias]
+    weight, bias = run.student.classifier.parameters()
+    along = run.observe().student.features @ direction[weight].T + direction[bias]  # [B, C]
     return _inner(run, along)
 
 

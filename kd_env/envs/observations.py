@@ -2,9 +2,9 @@
 
 In: :class:`~kd_env.types.Features`. Out: ``instance``, ``teachers`` (K x F flattened), ``student``, ``progress``, one row an instance.
 
-``COLUMNS`` lists every column. ``summary`` is free of the number of classes and of the student's width, so that a policy can move to another
-task; ``full`` is RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k. R(x) is the student's last feature, which
-is what we take the paper's embedding to be. Groups are never observed.
+``COLUMNS`` lists every column. ``summary`` is free of the number of classes and of the student's width, so that a policy can move to
+another task; ``full`` is RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k. R(x) is the student's
+last feature, which is what we take the paper's embedding to be. Groups are never observed.
 """
 
 from __future__ import annotations
@@ -110,4 +110,3 @@ def _shape(probabilities: Tensor) -> list[Tensor]:
     largest = probabilities.topk(2, dim=-1).values
     entropy = torch.special.entr(probabilities).sum(-1) / math.log(probabilities.shape[-1])
     return [largest[..., 0], entropy, largest[..., 0] - largest[..., 1]]
-

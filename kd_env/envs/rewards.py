@@ -1,7 +1,7 @@
 """Rewards: pure functions of what happened in a step, one value an instance.
 
-RL-KD's three (Yuan et al. 2021, arXiv 2012.06048, eqs. 6 to 8) look at the mini-batch after its update. ``dev_improvement`` looks at held-out
-examples alone, and is the one that does not read the labels of the training split.
+RL-KD's three (Yuan et al. 2021, arXiv 2012.06048, eqs. 6 to 8) look at the mini-batch after its update. ``dev_improvement`` looks at
+held-out examples alone, and is the one that does not read the labels of the training split.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def student_loss(record: StepRecord) -> Tensor:
 
 def student_and_distillation_loss(record: StepRecord) -> Tensor:
     """RL-KD's reward 2: -CE - KL. Reads training labels, and pays for teachers who already agree with the student."""
-    assert record.student_ce is not None and record.distillation is not None
+    assert record.student_ce is not None
+    assert record.distillation is not None
     return -record.student_ce - record.distillation
 
 

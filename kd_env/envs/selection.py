@@ -1,7 +1,7 @@
 """Teacher selection as rows: what the one-step-a-batch env and the instance slots both show.
 
-In: a decision for each row (B rows, or one for the whole batch). Out: observation, reward and info of each row. One object, two views, so both
-give the same student for the same actions.
+In: a decision for each row (B rows, or one for the whole batch). Out: observation, reward and info of each row. One object, two views,
+so both give the same student for the same actions.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ class Selection:
         )
 
 
-def make_selection(task: str | Task, teachers: str | Pool | Sequence[Teacher] | None, bank: str | Path | None, **keywords: Any) -> Selection:
+def make_selection(
+    task: str | Task, teachers: str | Pool | Sequence[Teacher] | None, bank: str | Path | None, **keywords: Any
+) -> Selection:
     """Load the task, the pool and its bank, and check the settings.
 
     Raises:

@@ -1,7 +1,7 @@
 """``kd_env/TeacherSelection-v0`` through ``gymnasium.make_vec``: a mini-batch is a vector env.
 
-``num_envs = B`` instance slots share one student: each slot sees its own instance and answers for it alone, and the B answers make one student
-update. So a per-instance policy of any library works unchanged, for any B.
+``num_envs = B`` instance slots share one student: each slot sees its own instance and answers for it alone, and the B answers make one
+student update. So a per-instance policy of any library works unchanged, for any B.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """The last run that ended: its student is the product."""
         return self.selection.finished
 
-    def reset(self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start a new student from ``seed`` (of a list, the first; the slots share one student)."""
         mask = (options or {}).get("reset_mask")
         if mask is not None and not np.all(mask):

@@ -21,8 +21,8 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
     """Which teachers teach which instance of the mini-batch a student is about to learn from.
 
     ## Description
-    An episode is one distillation: a fresh student, ``updates`` mini-batches. After Yuan et al. 2021 (arXiv 2012.06048). For one agent row an
-    instance, use ``gymnasium.make_vec`` (see :class:`~kd_env.envs.slots.TeacherSelectionVectorEnv`).
+    An episode is one distillation: a fresh student, ``updates`` mini-batches. After Yuan et al. 2021 (arXiv 2012.06048). For one agent
+    row an instance, use ``gymnasium.make_vec`` (see :class:`~kd_env.envs.slots.TeacherSelectionVectorEnv`).
 
     ## Action Space
     ``action="subset"``: ``MultiBinary(B*K)``, the selected teachers share the instance equally, nobody is legal. ``"one"``:
@@ -30,12 +30,12 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
     ``granularity="batch"`` one decision serves the whole batch: ``MultiBinary(K)``, ``Discrete(K)``, ``Box(-1, 1, (K,))``.
 
     ## Observation Space
-    ``Dict`` of 1-D float32 ``Box(-10, 10)``: ``instance``, ``teachers``, ``student``, ``progress``, the B instances end to end (their mean with
-    ``granularity="batch"``). Columns: ``kd_env.envs.observations.COLUMNS``.
+    ``Dict`` of 1-D float32 ``Box(-10, 10)``: ``instance``, ``teachers``, ``student``, ``progress``, the B instances end to end (their
+    mean with ``granularity="batch"``). Columns: ``kd_env.envs.observations.COLUMNS``.
 
     ## Rewards
-    The mean over the batch of what ``reward`` and ``credit`` pay, see ``kd_env.envs.rewards`` and ``kd_env.envs.credit``; -10 when the student
-    diverges.
+    The mean over the batch of what ``reward`` and ``credit`` pay, see ``kd_env.envs.rewards`` and ``kd_env.envs.credit``; -10 when the
+    student diverges.
 
     ## Starting State
     ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay.
@@ -44,8 +44,8 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
     Terminated when the budget is spent, or when the student diverges. The student is in ``env.unwrapped.finished``.
 
     ## Information
-    ``example_ids [B]``, ``reward_terms`` (``student_ce``, and ``improvement`` when measured), ``credit [rows, K]`` unless ``credit="shared"``,
-    ``validation`` when measured, ``diverged``.
+    ``example_ids [B]``, ``reward_terms`` (``student_ce``, and ``improvement`` when measured), ``credit [rows, K]`` unless
+    ``credit="shared"``, ``validation`` when measured, ``diverged``.
 
     ## Arguments
     ``task``, ``teachers``, ``bank`` (a folder), and the fields of :class:`kd_env.settings.Settings`.
@@ -68,7 +68,7 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
         self.render_mode = render_mode
         self.selection = make_selection(task, teachers, bank, **settings)
         rows = self.selection.rows
-        self.observation_space = observations.space(self.selection.observation(), rows)
+        self.observation_space = observations.space(self.selection.observation(), rows)  # type: ignore[assignment]
         self.action_space = actions.space(self.selection.settings.action, self.selection.num_teachers, rows)
 
     @property

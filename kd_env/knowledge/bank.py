@@ -1,7 +1,7 @@
 """The knowledge bank: what every teacher says about every example, computed once.
 
-In: a task and a pool. Out: memory-mapped arrays, one row an example, so that opening costs nothing and a batch is one gather. A folder of plain
-``.npy`` files and a ``bank.json``; written beside its place and moved in whole, so a half-written bank is never seen.
+In: a task and a pool. Out: memory-mapped arrays, one row an example, so that opening costs nothing and a batch is one gather. A folder
+of plain ``.npy`` files and a ``bank.json``; written beside its place and moved in whole, so a half-written bank is never seen.
 """
 
 from __future__ import annotations
@@ -140,7 +140,14 @@ def _build(place: Path, task: Task, pool: Pool, identity: str, progress: Progres
         for name in SPLITS[:3]:
             _write_split(partial, name, task, pool, widths, progress)
         files = {path.name: _describe(path) for path in sorted(partial.glob("*.npy"))}
-        meta = {"format": FORMAT, "fingerprint": identity, "task": task.fingerprint, "teachers": pool.names, "widths": widths, "files": files}
+        meta = {
+            "format": FORMAT,
+            "fingerprint": identity,
+            "task": task.fingerprint,
+            "teachers": pool.names,
+            "widths": widths,
+            "files": files,
+        }
         (partial / "bank.json").write_text(json.dumps(meta, indent=1))
         shutil.rmtree(place, ignore_errors=True)
         partial.replace(place)
@@ -151,8 +158,8 @@ def _build(place: Path, task: Task, pool: Pool, identity: str, progress: Progres
 def _write_split(partial: Path, name: str, task: Task, pool: Pool, widths: list[int], progress: Progress | None) -> None:
     split = getattr(task, name)
     shape = (len(split), len(pool.teachers), task.num_classes)
-    logits = open_memmap(partial / f"{name}.logits.npy", "w+", np.float32, shape)  # type: ignore[no-untyped-call]
-    features = open_memmap(partial / f"{name}.features.npy", "w+", np.float32, (len(split), sum(widths)))  # type: ignore[no-untyped-call]
+    logits = open_memmap(partial / f"{name}.logits.npy", "w+", np.float32, shape)
+    features = open_memmap(partial / f"{name}.features.npy", "w+", np.float32, (len(split), sum(widths)))
     ends = np.cumsum([0, *widths])
     for k, teacher in enumerate(pool.teachers):
         for start in range(0, len(split), BUILD_BATCH):
@@ -166,7 +173,9 @@ def _write_split(partial: Path, name: str, task: Task, pool: Pool, widths: list[
             for what, values in (("logits", said.logits), ("features", said.features)):
                 if not values.isfinite().all():
                     bad = start + int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
-                    raise InputError(f"teacher {teacher.name!r}: {what} of {name} example {bad} are not finite; mend or leave out that teacher")
+                    raise InputError(
+                        f"teacher {teacher.name!r}: {what} of {name} example {bad} are not finite; mend or leave out that teacher"
+                    )
             logits[rows, k] = said.logits.numpy()
             features[rows, ends[k] : ends[k + 1]] = said.features.numpy()
             if progress:

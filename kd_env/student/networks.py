@@ -1,13 +1,14 @@
 """Built-in architectures. In: a spec such as ``mlp(width=24)`` and a task. Out: a module ``network(**inputs) -> ModelOutput``.
 
-Every network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit and feature knowledge rely on it. Transformers
-use eager attention, which has forward-mode derivatives, and LayerNorm, which does not mix a mini-batch's examples.
+Every network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit and feature knowledge rely on it.
+Transformers use eager attention, which has forward-mode derivatives, and LayerNorm, which does not mix a mini-batch's examples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +81,14 @@ def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dro
         max_position_embeddings=128,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        num_labels=task.num_classes,
-        attn_implementation="eager",
+        **_common(task, width),
     )
     return Encoder(BertForSequenceClassification(config), _pooled_bert)
+
+
+def _common(task: Task, width: int) -> dict[str, Any]:
+    """Eager attention has forward-mode derivatives; weights of .02, meant for width 768, leave a narrow network on a long plateau."""
+    return {"num_labels": task.num_classes, "attn_implementation": "eager", "initializer_range": width**-0.5}
 
 
 def _pooled_bert(model: nn.Module, **inputs: Tensor) -> Tensor:
@@ -109,8 +114,7 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
         intermediate_size=2 * width,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        num_labels=task.num_classes,
-        attn_implementation="eager",
+        **_common(task, width),
     )
     return Encoder(ViTForImageClassification(config), _pooled_vit)
 
@@ -138,7 +142,8 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return spec.call(text, partial(NETWORKS[name], task), options)
+            network: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)
+            return network
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             if isinstance(error, InputError):
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from functools import lru_cache
+from typing import Any
 
 from kd_env import spec
 from kd_env.errors import InputError
@@ -30,7 +31,7 @@ def load(text: str) -> Task:
     return task
 
 
-def resolve(path: str, kind: str) -> object:
+def resolve(path: str, kind: str) -> Any:
     """The object behind ``module:name``; an input error where there is none."""
     try:
         return pkgutil.resolve_name(path)

@@ -22,18 +22,21 @@ def load() -> Task:
     source = load_digits()
     images = (source.images / 16.0).astype(np.float32)  # [N, 8, 8] in [0, 1]
     labels = source.target.astype(np.int64)
-    rest, splits = np.arange(len(labels)), {}
+    rest = np.arange(len(labels))
+    held_out: dict[str, Split] = {}
     for seed, (name, size) in enumerate(IMAGES.items()):
         rest, rows = train_test_split(rest, test_size=size, stratify=labels[rest], random_state=seed)
-        splits[name] = _views(images[rows], labels[rows])
+        held_out[name] = _views(images[rows], labels[rows])
     return Task(
         name="digits",
         kind="image",
         train=_views(images[rest], labels[rest]),
+        reward=held_out["reward"],
+        validation=held_out["validation"],
+        test=held_out["test"],
         class_names=tuple(map(str, range(10))),
         group_names=DOMAINS,
         defaults=Defaults(pool="digits/experts", student="mlp(width=24)", updates=1500, strength=1.0, temperature=2.0),
-        **splits,
     )
 
 

@@ -105,6 +105,6 @@ class Task:
             split: Split = getattr(self, name)
             digest.update(f"|{name}:{len(split)}|".encode())
             content = split.inputs.tobytes() if self.kind == "image" else "\0".join(map(str, split.inputs)).encode()
-            digest.update(np.ascontiguousarray(split.labels).tobytes())
             digest.update(content)
+            digest.update(split.labels.tobytes() + (b"" if split.groups is None else split.groups.tobytes()))
         return digest.hexdigest()

@@ -29,7 +29,7 @@ class Teacher(Protocol):
         ...
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
-        """Raw inputs as the task holds them (images ``[B, ...]``, or texts ``[B]``) -> logits ``[B, C]``, features ``[B, D]``, float32, CPU."""
+        """Raw inputs as the task holds them, ``[B, ...]`` -> logits ``[B, C]``, features ``[B, D]``, float32, on the CPU."""
         ...
 
 
