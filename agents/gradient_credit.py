@@ -1,16 +1,20 @@
 """``gradient_credit``: policy gradient on first-order credit, for every teacher of every instance at once.
 
-The environment says in ``info["credit"]`` what each teacher of each instance is worth, so the expected reward ``sum_k pi_k(x) r_k(x)``
-can be differentiated exactly: no sampling, no baseline. That makes it a full-information learner; it reads the reward labels' gradient.
-Ours; the closest prior work is Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), which weighs data rather than
-teachers.
+The environment says in ``info["credit"]`` what each teacher of each instance is worth, so the expected reward ``sum_k pi_k(x) r_k(x)`` can
+be differentiated exactly: no sampling, no baseline. That makes it a full-information learner, and it reads the reward labels' gradient.
+Ours; the closest prior work is Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), which weighs data rather than teachers.
 
-Against collapse (the student follows the policy and the policy the student): credit normalised within the instance, an entropy bonus, a
-floor under every teacher's weight.
+    J = mean_b [ sum_k pi_bk r_bk - prior_strength * KL(pi_b || prior_b) ]
+
+The prior is uniform (then the KL is an entropy bonus) or, with ``router_start``, a gate fitted by supervision, which is also where the
+policy starts. Against collapse (the student follows the policy and the policy the student): credit normalised within the instance, the
+prior, a floor under every teacher's weight. Since credit comes for all teachers, whatever they taught, nothing has to be explored, and
+the student is taught with a sharper policy than the one that learns.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,7 @@ from baselines.router import fit_on_reward_split
 from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers
 from kd_env.envs.selection import Selection
+from kd_env.errors import InputError
 from kd_env.types import Observation
 
 
@@ -63,37 +68,42 @@ class GradientCredit:
         env: Any,
         seed: int = 0,
         learning_rate: float = 5e-4,
-        entropy: float = 0.1,
-        floor: float = 0.02,
+        prior_strength: float = 0.1,
+        sharpness: float = 3.0,
+        floor: float = 0.01,
         router_start: bool = False,
     ) -> None:
         """Make the policy network.
 
         Args:
             learning_rate: of Adam.
-            entropy: bonus on the policy's entropy, in units of normalised credit.
+            prior_strength: weight of the KL to the prior, in units of normalised credit.
+            sharpness: the student is taught with ``softmax(sharpness * logits)``.
             floor: weight shared by all teachers whatever the policy says.
-            router_start: start from a gate fitted by supervision on the reward labels.
+            router_start: start from, and keep near, a gate fitted by supervision on the reward labels.
         """
-        self.env = env
+        for name, value, most in (("prior_strength", prior_strength, np.inf), ("sharpness", sharpness, np.inf), ("floor", floor, 1.0)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+                raise InputError(f"gradient_credit({name}={value!r}): expected a number of at least 0" + ", at most 1" * (most == 1.0))
         selection: Selection = env.unwrapped.selection
-        self.seed, self.entropy, self.floor = seed, entropy, floor
+        self.seed, self.prior_strength, self.sharpness, self.floor = seed, prior_strength, sharpness, floor
         space = env.single_observation_space
         num_teachers, num_classes = selection.num_teachers, selection.material.task.num_classes
         num_context = sum(space[name].shape[0] for name in space) - num_teachers * num_classes
+        said = selection.material.bank.gather("reward", np.arange(len(selection.material.labels["reward"])))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.policy = SelectionPolicy(num_teachers, num_classes, num_context)
-            said = selection.material.bank.gather("reward", np.arange(len(selection.material.labels["reward"])))
             standardise(self.policy.gate, gate_inputs(torch.from_numpy(said.logits)))
             if router_start:
                 fit_on_reward_split(self.policy.gate, selection, seed, teacher_features=False)
+        self.prior = copy.deepcopy(self.policy) if router_start else None
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
 
     @torch.no_grad()
     def act(self, observation: Observation) -> np.ndarray:
         """Weights of all slots."""
-        probabilities = self.policy(observation).softmax(1)
+        probabilities = (self.sharpness * self.policy(observation)).softmax(1)
         return from_weights(((1.0 - self.floor) * probabilities + self.floor / probabilities.shape[1]).numpy())
 
     def learn(self, env: Any, num_updates: int) -> GradientCredit:
@@ -101,7 +111,7 @@ class GradientCredit:
         observation, _ = env.reset(seed=self.seed)
         for _ in range(num_updates):
             following, _, _, _, info = env.step(self.act(observation))
-            if "credit" in info:
+            if "credit" in info:  # the step of a NEXT_STEP reset has none
                 self.follow(observation, torch.from_numpy(info["credit"]).float())
             observation = following
         return self
@@ -110,10 +120,11 @@ class GradientCredit:
         """One policy update; ``credit [B, K]``."""
         log_policy = self.policy(observation).log_softmax(1)  # [B, K]
         policy = log_policy.exp()
-        expected = (policy * credit).sum(1).mean()
-        spread = -(policy * log_policy).sum(1).mean()
+        with torch.no_grad():
+            log_prior = torch.zeros_like(log_policy) if self.prior is None else self.prior(observation).log_softmax(1)
+        value = (policy * (credit - self.prior_strength * (log_policy - log_prior))).sum(1).mean()
         self.optimizer.zero_grad()
-        (-expected - self.entropy * spread).backward()
+        (-value).backward()
         nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
         self.optimizer.step()
 

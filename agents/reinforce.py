@@ -94,6 +94,9 @@ class Reinforce:
             selector_warmup: mini-batches the selector then learns from with the student fixed; needs a reward that can be had
                 without an update (the paper's ``student_and_distillation_loss`` or ``mixed``).
         """
+        for name, value, least in (("window", window, 1), ("student_warmup", student_warmup, 0), ("selector_warmup", selector_warmup, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"reinforce({name}={value!r}): expected a whole number of at least {least}")
         self.selection: Selection = env.unwrapped.selection
         if selector_warmup and self.selection.settings.reward not in ("student_and_distillation_loss", "mixed"):
             raise InputError(
@@ -190,4 +193,4 @@ class RunningMoments:
         self.weight = self.decay * self.weight + (1.0 - self.decay)
         self.mean = self.decay * self.mean + (1.0 - self.decay) * float(values.mean())
         self.square = self.decay * self.square + (1.0 - self.decay) * float(centred.square().mean())
-        return centred / spread if spread > 0.0 else torch.zeros_like(values)
+        return centred / spread if spread > 1e-6 * abs(mean) else torch.zeros_like(values)  # below that it is rounding

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-import click
 import typer
 
 from kd_env.errors import InputError
 
+MOST_SEEDS = 10_000
+
 app = typer.Typer(
     name="kd-env",
     help="Distil a student from a pool of teachers while a policy selects, per instance, which teachers teach; compare policies honestly.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
+
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+"""Click's base of all usage errors: its own, or that of the copy which newer versions of Typer carry."""
 
 Out = Annotated[Path, typer.Option("--out", help="Results folder; the same command carries on where it was stopped.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -81,7 +86,7 @@ def bank(
 
     loaded = tasks.load(task)
     with Progress(quiet) as progress:
-        opened = open_bank(loaded, load_pool(teachers or loaded.defaults.pool, loaded), out, progress.bank)
+        opened = open_bank(loaded, load_pool(loaded.defaults.pool if teachers is None else teachers, loaded), out, progress.bank)
     print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
 
 
@@ -112,8 +117,10 @@ def run(
     from kd_env import spec
     from kd_env.benchmark.trial import Trial
 
-    settings: dict[str, Any] = dict(spec.option(item) for item in set_ or [])
-    settings |= {name: value for name, value in (("student", student), ("updates", updates)) if value is not None}
+    settings = spec.options(set_ or [])
+    for name, value in (("student", student), ("updates", updates)):
+        if value is not None and settings.setdefault(name, value) is not value:
+            raise InputError(f"--{name} {value} and --set {name}={settings[name]}: give one of them")
     trials = [
         Trial(task, one, seed, teachers, None if bank_ is None else str(bank_), settings=settings, command=_command())
         for seed in _seeds(seeds)
@@ -154,23 +161,25 @@ def doctor(task: Annotated[str | None, typer.Option("--task", help="Also load th
 
 
 def main() -> None:
-    """The console script."""
+    """The console script; modules of one's own are importable from the working directory, after everything installed."""
+    sys.path.append(os.getcwd())
     sys.exit(invoke(sys.argv[1:]))
 
 
 def invoke(arguments: list[str]) -> int:
     """Run a command line and return its exit status; errors are one line on stderr."""
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments or ["--help"], standalone_mode=False)
     except InputError as error:
         return _fail(str(error))
-    except click.ClickException as error:
+    except UsageError as error:
         return _fail(f"{error.format_message()} (kd-env --help tells more)")
-    except (KeyboardInterrupt, click.Abort):
-        print("stopped; what was finished is kept, the same command carries on", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    if status == 130:  # Typer may have turned Ctrl-C into this
+        print("stopped; what was finished is kept, the same command carries on", file=sys.stderr)
     return status if isinstance(status, int) else 0
 
 
@@ -190,15 +199,13 @@ def _run(trials: list[Any], out: Path, workers: int, quiet: bool) -> None:
 
 
 def _seeds(text: str) -> list[int]:
-    try:
-        seeds: list[int] = []
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
-    except ValueError:
-        raise InputError(f"--seeds {text!r}: expected numbers as 0-4 or 0,3,7") from None
-    if not seeds:
-        raise InputError(f"--seeds {text!r}: names no seed; expected numbers as 0-4 or 0,3,7")
+    seeds: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not 0 <= last - first < MOST_SEEDS:
+            raise InputError(f"--seeds {text!r}: {part!r} names no seeds; expected numbers as 0-4 or 0,3,7, up to {MOST_SEEDS} of 9 digits")
+        seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))
 
 

@@ -154,8 +154,10 @@ class Distillation:
             self.student.step(loss, features.progress)
         self.update += 1
         self.features, self._retained = None, None
-        due = measures and not self.diverged and self.update % (self.settings.reward_every or self.settings.updates) == 0
-        return Outcome(value, student_ce, self.meter.improvement(self.student) if due else None, self.diverged)
+        due = measures and (self.done or self.update % (self.settings.reward_every or self.settings.updates) == 0)
+        improvement = self.meter.improvement(self.student) if due and not self.diverged else None
+        self.diverged = self.diverged or not np.isfinite(improvement or 0.0)
+        return Outcome(value, student_ce, None if self.diverged else improvement, self.diverged)
 
     def run_again(self) -> Tensor:
         """Logits ``[B, C]`` of the mini-batch last taught, after its update; one more pass, and counted."""
@@ -167,7 +169,8 @@ class Distillation:
         return self.student.evaluate(self.material.inputs["validation"], self.material.labels["validation"])
 
     def inputs_of_batch(self) -> Inputs:
-        """What the student read in :meth:`observe`."""
+        """What the student reads in :meth:`observe`."""
+        self.observe()
         return self._inputs
 
     @contextmanager
@@ -207,6 +210,7 @@ class Distillation:
             "before": meter.before,
             "measurements": meter.measurements,
             "gradient_update": meter.gradient_update,
+            "gradient_of_head": meter.gradient_of_head,
             "reward_forward_examples": meter.forward_examples,
             "student_forward_examples": self.student_forward_examples - observed * self.settings.batch_size,
         }
@@ -222,10 +226,11 @@ class Distillation:
         try:
             tensors = load_tensors(snapshot)
             state = json.loads(tensors.pop("state").numpy().tobytes())
+            identity = dict(state["identity"])
         except (SafetensorError, KeyError, ValueError, TypeError):
             raise InputError("restore: these bytes are not a snapshot; give what snapshot() returned") from None
-        if state["identity"] != self._identity():
-            differs = [key for key, value in self._identity().items() if state["identity"].get(key) != value]
+        if identity != self._identity():
+            differs = sorted({key for key, _ in identity.items() ^ self._identity().items()})
             raise InputError(f"restore: the snapshot is of another run; these differ: {', '.join(differs)}")
         fresh = Distillation(self.material, self.settings, state["seed"])
         self.__dict__.update(fresh.__dict__)
@@ -241,7 +246,8 @@ class Distillation:
         self._rng = [rng[str(i)] for i in range(len(rng))]
         self.meter.before = None if state["before"] is None else tuple(state["before"])
         self.meter.measurements = state["measurements"]
-        self.meter.gradient_update, self.meter.forward_examples = state["gradient_update"], state["reward_forward_examples"]
+        self.meter.gradient_update, self.meter.gradient_of_head = state["gradient_update"], state["gradient_of_head"]
+        self.meter.forward_examples = state["reward_forward_examples"]
         self.update, self.diverged = state["update"], state["diverged"]
         self.student_forward_examples = state["student_forward_examples"]
         if state["observed"]:

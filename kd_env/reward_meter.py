@@ -34,6 +34,7 @@ class RewardMeter:
         self.before: tuple[float, float] | None = None  # loss and metric at the last measurement, on the current draw
         self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor a parameter
         self.gradient_update = -1
+        self.gradient_of_head = False  # zero below the classifier
         self.forward_examples = 0
 
     @property
@@ -57,7 +58,7 @@ class RewardMeter:
 
     def held_out_gradient(self, student: Student, update: int, refresh: int, head_only: bool = False) -> list[Tensor]:
         """Gradient of the held-out loss a parameter (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
-        if self.gradient is None or update - self.gradient_update >= refresh:
+        if self.gradient is None or update - self.gradient_update >= refresh or (self.gradient_of_head and not head_only):
             draw = self._draw("gradient", update)
             parameters = list(student.network.parameters())
             wanted = list(student.classifier.parameters()) if head_only else parameters
@@ -66,7 +67,7 @@ class RewardMeter:
             found = dict(zip(wanted, torch.autograd.grad(cross_entropy(logits, self.labels[draw].to(student.device)), wanted), strict=True))
             student.network.train()
             self.gradient = [found[parameter] if parameter in found else torch.zeros_like(parameter) for parameter in parameters]
-            self.gradient_update = update
+            self.gradient_update, self.gradient_of_head = update, head_only
             self.forward_examples += len(draw)
         return self.gradient
 

@@ -42,7 +42,7 @@ class Settings:
         credit: how ``dev_improvement`` is divided among the teachers of an instance, see ``kd_env.envs.credit``.
         credit_refresh: updates between two held-out gradients.
         normalize_credit: centre and scale credit over the K teachers of each instance.
-        reward_every: updates between two measurements of ``dev_improvement``, 0 for one at the end of the budget.
+        reward_every: updates between two measurements of ``dev_improvement``; one more at the end of the budget, with 0 the only one.
         reward_examples: examples of the reward split in one measurement.
         reward_labels: how many labels the reward split has, 0 for all of them.
         validation_every: updates between two evaluations on validation, 0 for a twentieth of the budget.
@@ -89,7 +89,7 @@ class Settings:
             raise InputError(f"credit={self.credit!r} divides dev_improvement; reward={self.reward!r} goes with credit=shared")
 
 
-def settings(task: Task, **keywords: Any) -> Settings:
+def settings(task: Task, /, **keywords: Any) -> Settings:
     """Make :class:`Settings` for ``task`` from keywords, the task's defaults filled in; ``None`` means the default.
 
     Raises:

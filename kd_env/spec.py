@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -38,7 +39,18 @@ def parse(text: str) -> Spec:
         return Spec(name, {})
     if not rest.endswith(")") or not name:
         raise InputError(f"{text!r}: expected name(key=value,...), for example mlp(width=24)")
-    return Spec(name, dict(option(item) for item in _split(rest[:-1])))
+    return Spec(name, options(_split(rest[:-1])))
+
+
+def options(items: Iterable[str]) -> dict[str, Any]:
+    """Parse several ``key=value``; a key given twice is an input error."""
+    parsed: dict[str, Any] = {}
+    for item in items:
+        key, value = option(item)
+        if key in parsed:
+            raise InputError(f"{key} is given twice, as {parsed[key]!r} and {value!r}; give it once")
+        parsed[key] = value
+    return parsed
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -52,11 +64,26 @@ def option(text: str) -> tuple[str, Any]:
 def call(text: str, function: Callable[..., Any], options: Mapping[str, Any], *given: Any) -> Any:
     """Call ``function(*given, **options)``; an unknown or a missing option is an input error, one inside ``function`` is not."""
     try:
-        inspect.signature(function).bind(*given, **options)
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise InputError(f"{text}: {function!r} cannot be called with options; name a function or a class of your own") from None
+    try:
+        signature.bind(*given, **options)
     except TypeError as error:
-        names = [p.name for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
+        names = [p.name for p in signature.parameters.values() if p.default is not p.empty]
         raise InputError(f"{text}: {error}; options: {', '.join(names) or 'none'}") from None
     return function(*given, **options)
+
+
+def call_plugin(text: str, function: Callable[..., Any], options: Mapping[str, Any], *given: Any) -> Any:
+    """As :func:`call`, for code that a user may have written: whatever it raises is an input error that names the file and the line."""
+    try:
+        return call(text, function, options, *given)
+    except InputError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(f"{text}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}); mend it there") from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -62,7 +62,10 @@ class PolicyClass:
 
     def build(self, env: Any, seed: int) -> Any:
         """The policy for ``env``; an option that it does not have is an input error."""
-        return spec.call(f"policy {self.name!r}", self.make, self.options, env, seed)
+        policy = spec.call_plugin(f"policy {self.name!r}", self.make, self.options, env, seed)
+        if not callable(getattr(policy, "act", None)):
+            raise InputError(f"policy {self.name!r}: a {type(policy).__name__} has no act(observation); see kd_env.types.Policy")
+        return policy
 
 
 def find(text: str) -> PolicyClass:
@@ -75,7 +78,7 @@ def find(text: str) -> PolicyClass:
     head, _, argument = name.partition(":")
     shown = str(spec.Spec(name, options))
     if head == "single":
-        options = {"teacher": int(argument) if argument.isdigit() else argument, **options} if argument else options
+        options = {"teacher": int(argument) if argument.isdecimal() else argument, **options} if argument else options
         path = POLICIES["single"]
     elif head == "sb3":
         if argument not in STABLE_BASELINES3:

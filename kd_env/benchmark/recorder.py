@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection, Step
 
 SCHEMA = {
@@ -46,13 +47,15 @@ class Recorder:
         self._entropy, self._decisions, self._losses, self._unreported = 0.0, 0, [0.0], 0
         self.curve: list[dict[str, Any]] = []
         self.reward_sum = 0.0
-        self._over = False
+        self._selection = selection
+        self.finished: Distillation | None = None  # the run that was recorded; a learner may start more of them
 
     def __call__(self, step: Step) -> None:
         """Take one update."""
-        if self._over:
+        if self.finished is not None:
             return
-        self._over = step.diverged or step.features.update + 1 >= self._updates
+        over = step.diverged or step.features.update + 1 >= self._updates
+        self.finished = self._selection.finished if over else None
         self._weights += step.weights.sum(0)
         self._entropy += float(-(step.weights * np.log(np.maximum(step.weights, 1e-30))).sum())
         self._decisions += len(step.weights)
@@ -66,7 +69,7 @@ class Recorder:
                 {"update": step.features.update + 1, "validation": step.validation, "reward_split": None, "train_loss": train_loss}
             )
             self._losses = [0.0]
-        if self._report and (step.validation is not None or self._unreported >= 50 or self._over):
+        if self._report and (step.validation is not None or self._unreported >= 50 or over):
             self._report(self._unreported, step.validation)
             self._unreported = 0
 

@@ -6,6 +6,7 @@ Needs no policy: the trace holds every weight exactly, and the rest follows from
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,36 +26,46 @@ def replay(directory: Path, trial: str) -> list[str]:
     """Differences between the record and a new run of its actions, a line each; empty when all is equal.
 
     Raises:
-        InputError: no such record or trace, or a task, pool or bank that is no longer the same thing.
+        InputError: no such record or trace, or a task or pool that is no longer the same.
     """
     found = {record["trial"]: record for record in records.read(directory)}
     if trial not in found:
         raise spec.unknown(f"trial in {directory}", trial, found)
     record = found[trial]
-    options = {name: value for name, value in record["env"].items() if name != "batch_size"}
-    env = gym.make_vec("kd_env/TeacherSelection-v0", vectorization_mode="vector_entry_point", **options)
+    env = gym.make_vec("kd_env/TeacherSelection-v0", vectorization_mode="vector_entry_point", **record["env"])
     selection = env.unwrapped.selection  # type: ignore[attr-defined]
-    if list(selection.pool.names) != record["teachers"]:
+    if selection.material.bank.fingerprint != record["bank"]:
         raise InputError(
-            f"trial {trial}: its teachers were {', '.join(record['teachers'])}, the pool now has {', '.join(selection.pool.names)}"
+            f"trial {trial}: the task or the teachers of pool {record['pool']!r} are no longer the same; make the record again"
         )
     run = Distillation(selection.material, selection.settings, record["seed"])
     trace = read_trace(directory / "traces" / f"{trial}.parquet")
     differences = _again(run, trace)
-    if record["test"] is not None and not run.diverged:
-        scores = {"validation": run.validate()[1], "test": evaluate_on_test(tasks.load(record["env"]["task"]), run.student)}
-        differences += [f"{name}: recorded {record[name]!r}, replayed {score!r}" for name, score in scores.items() if score != record[name]]
+    scores: dict[str, Any] = {"diverged": run.diverged, "validation": None, "test": None}
+    if not run.diverged:
+        scores["validation"] = run.validate()[1]
+        scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run.student)
+    differences += [f"{name}: recorded {record[name]!r}, replayed {score!r}" for name, score in scores.items() if score != record[name]]
+    taught = trace[trace["teacher"] >= 0].groupby("teacher")["weight"].sum() / len(trace.drop_duplicates(["update", "slot"]))
+    rate = [float(taught.get(teacher, 0.0)) for teacher in range(run.num_teachers)]
+    if not np.allclose(rate, np.resize(record["selection_rate"], len(rate)), atol=1e-5):
+        differences.append(f"selection_rate: recorded {record['selection_rate']}, the trace says {rate}")
     return differences
 
 
 def _again(run: Distillation, trace: pd.DataFrame) -> list[str]:
     options = run.settings
-    updates = trace["update"].to_numpy()
-    ends = np.searchsorted(updates, np.arange(updates.max() + 2))
     slot, teacher, weight, ids, ce = (trace[name].to_numpy() for name in ("slot", "teacher", "weight", "example_id", "student_ce"))
-    for update in range(len(ends) - 1):
+    if not np.isin(slot, np.arange(options.batch_size)).all() or not np.isin(teacher, np.arange(-1, run.num_teachers)).all():
+        return ["the record's trace names slots or teachers that there are not"]
+    ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.updates + 1))
+    for update in range(options.updates):
         rows = slice(ends[update], ends[update + 1])
+        if run.diverged:
+            break
         features = run.observe()
+        if len(np.unique(slot[rows])) < options.batch_size:
+            return [f"update {update}: the record's trace lacks it, or some of its slots"]
         if not np.array_equal(features.example_ids[slot[rows]], ids[rows]):
             return [f"update {update}: the record taught other examples"]
         weights = np.zeros((options.batch_size, run.num_teachers), dtype=np.float32)
@@ -62,6 +73,6 @@ def _again(run: Distillation, trace: pd.DataFrame) -> list[str]:
         weights[slot[rows][chosen], teacher[rows][chosen]] = weight[rows][chosen]
         taught = torch.from_numpy(weights).to(run.student.device, run.student.dtype)
         outcome = run.apply(Decision.response(taught, options.strength, options.temperature))
-        if not np.array_equal(outcome.student_ce.float().cpu().numpy()[slot[rows]], ce[rows]):
+        if not np.array_equal(outcome.student_ce.float().cpu().numpy()[slot[rows]], ce[rows], equal_nan=True):
             return [f"update {update}: the student's cross-entropy differs from the record's"]
-    return [] if run.done else [f"the record's trace ends at update {run.update} of {options.updates}"]
+    return [] if ends[run.update] == len(trace) else [f"the record's trace goes on after update {run.update}, the last one"]

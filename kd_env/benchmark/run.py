@@ -7,6 +7,7 @@ workers there are, and how often it was stopped, changes nothing.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,10 @@ from typing import Any
 import torch
 
 from kd_env import tasks
-from kd_env.benchmark import records
+from kd_env.benchmark import policies, records
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.trial import Trial, run_trial
+from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.errors import InputError
 from kd_env.knowledge.bank import open_bank
 from kd_env.settings import settings as make_settings
 from kd_env.teachers import load_pool
@@ -32,12 +34,14 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     Raises:
         InputError: anything in a trial that cannot be used; before any trial starts where it can be seen there.
     """
+    _require_folder(directory)
     for trial in trials:
         trial.env_options()
     done = records.finished(directory)
     todo = [trial for trial in trials if trial.id not in done]
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     _prepare(todo, progress)
+    _try_out(todo)
     total = sum(make_settings(tasks.load(trial.task), **trial.env_options()).updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
     if workers <= 1 or len(todo) <= 1:
@@ -61,9 +65,21 @@ def _prepare(trials: Sequence[Trial], progress: Progress) -> None:
     """Train pools and build banks once, here, so that workers find them."""
     for task_name, teachers, bank in dict.fromkeys((trial.task, trial.teachers, trial.bank) for trial in trials):
         task = tasks.load(task_name)
-        pool = teachers or task.defaults.pool
+        pool = task.defaults.pool if teachers is None else teachers
         progress.say(f"preparing {task.name}: teachers {pool}")
         open_bank(task, load_pool(pool, task), None if bank is None else Path(bank), progress.bank)
+
+
+def _try_out(trials: Sequence[Trial]) -> None:
+    """Make each policy's environment and the policy once, so that what cannot work stops the run before its first trial."""
+    for trial in {(trial.task, trial.policy): trial for trial in reversed(trials)}.values():
+        policies.find(trial.policy).build(make_env(trial), trial.seed)
+
+
+def _require_folder(directory: Path) -> None:
+    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"results folder {directory}: {place} is not a folder that can be written to; name another place")
 
 
 def _finish(record: records.Record, directory: Path, progress: Progress) -> None:

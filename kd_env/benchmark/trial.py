@@ -93,17 +93,12 @@ def teach(env: Any, policy: Any, updates: int, seed: int) -> None:
             return
 
 
-def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Record:
-    """Distil, evaluate and write the trace; the record is returned, not yet written.
-
-    Raises:
-        InputError: anything in the trial that cannot be used.
-    """
-    started = time.perf_counter()
+def make_env(trial: Trial) -> Any:
+    """The environment of a trial, a slot for each instance of the mini-batch (one for the batch with ``granularity="batch"``)."""
     options = trial.env_options()
     per_instance = options.get("granularity", "instance") == "instance"
     slots = make_settings(tasks.load(trial.task), **options).batch_size if per_instance else 1
-    env: Any = gym.make_vec(
+    return gym.make_vec(
         "kd_env/TeacherSelection-v0",
         num_envs=slots,
         vectorization_mode="vector_entry_point",
@@ -113,13 +108,25 @@ def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Re
         autoreset_mode="same_step",
         **{name: value for name, value in options.items() if name != "batch_size" or not per_instance},
     ).unwrapped
+
+
+def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Record:
+    """Distil, evaluate and write the trace; the record is returned, not yet written.
+
+    Raises:
+        InputError: anything in the trial that cannot be used.
+    """
+    started = time.perf_counter()
+    env = make_env(trial)
     selection, setting = env.selection, env.selection.settings
     found = policies.find(trial.policy)
     recorder = Recorder(selection, report)
     policy = found.build(env, trial.seed)
     selection.listeners.append(recorder)
     teach(env, policy, setting.updates, trial.seed)
-    run = env.finished
+    run = recorder.finished
+    if run is None:
+        raise InputError(f"policy {found.name!r}: its learn() stopped before {setting.updates} updates; it must drive env that long")
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
     material, task = run.material, tasks.load(trial.task)
     reward_rows = {name: tensor[run.reward_rows] for name, tensor in material.inputs["reward"].items()}
@@ -151,7 +158,8 @@ def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Re
         "device": str(run.student.device),
         "versions": versions(),
         "config": {**trial.settings, "command": trial.command},
-        "env": {"task": trial.task, "teachers": trial.teachers, "bank": trial.bank, "num_envs": slots, **options},
+        "bank": bank.fingerprint,
+        "env": {"task": trial.task, "teachers": trial.teachers, "bank": trial.bank, "num_envs": env.num_envs, **trial.env_options()},
         "curve": recorder.curve,
         "diverged": run.diverged,
     }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from kd_env.errors import InputError
 from kd_env.settings import Action
 
 SHARPNESS = 10.0
@@ -29,28 +30,32 @@ def to_weights(kind: Action, actions: np.ndarray, num_teachers: int, rows: int) 
     """Actions of ``rows`` decisions -> weights ``[rows, K]``, float32.
 
     Raises:
-        ValueError: the actions are not in the space.
+        InputError: the actions are not in the space.
     """
     given = np.asarray(actions)
     size = rows if kind == "one" else rows * num_teachers
     if given.size != size:
-        raise ValueError(
+        raise InputError(
             f"action {kind!r}: expected {size} numbers for {rows} decisions over {num_teachers} teachers, got shape {given.shape}"
         )
+    if given.ndim > 1 and given.shape != (rows, size // rows):
+        raise InputError(f"action {kind!r}: expected shape ({rows}, {size // rows}) or ({size},), got {given.shape}")
     if not np.isfinite(given).all():
-        raise ValueError(f"action {kind!r}: holds NaN or infinite numbers")
+        raise InputError(f"action {kind!r}: holds NaN or infinite numbers")
     if kind == "one":
         chosen = given.reshape(rows)
         if not np.isin(chosen, np.arange(num_teachers)).all():
-            raise ValueError(f"action 'one': expected teachers 0..{num_teachers - 1}, got {chosen}")
+            raise InputError(f"action 'one': expected teachers 0..{num_teachers - 1}, got {chosen}")
         one_hot: np.ndarray = np.eye(num_teachers, dtype=np.float32)[chosen.astype(np.int64)]
         return one_hot
     rowwise = given.reshape(rows, num_teachers).astype(np.float32)
     if kind == "subset":
         if not np.isin(rowwise, (0.0, 1.0)).all():
-            raise ValueError("action 'subset': expected zeros and ones")
+            raise InputError("action 'subset': expected zeros and ones")
         shared: np.ndarray = rowwise / np.maximum(rowwise.sum(1, keepdims=True), 1.0)
         return shared
+    if (np.abs(rowwise) > 1.0).any():
+        raise InputError("action 'weights': expected numbers in [-1, 1]")
     sharp = np.exp(SHARPNESS * (rowwise - rowwise.max(1, keepdims=True)))
     weights: np.ndarray = sharp / sharp.sum(1, keepdims=True)
     return weights

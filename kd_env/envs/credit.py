@@ -86,7 +86,8 @@ def normalize(credit: Tensor) -> Tensor:
     """Centre and scale over the teachers of each instance: ``|r_bk|`` grows with ``KL_bk``. All zero where K is 1 or all are equal."""
     centred = credit - credit.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).sqrt()
-    return torch.where(spread > 0, centred / spread.clamp_min(torch.finfo(credit.dtype).tiny), 0.0)
+    rounding = 4 * torch.finfo(credit.dtype).eps * credit.abs().amax(1, keepdim=True)
+    return torch.where(spread > rounding, centred / spread.clamp_min(torch.finfo(credit.dtype).tiny), 0.0)
 
 
 def _direction(run: Distillation, head_only: bool) -> list[Tensor]:

@@ -87,13 +87,14 @@ class Selection:
         outcome = run.apply(decision)
         if given is not None and options.normalize_credit:
             given = credit.normalize(given)
-        if outcome.diverged:
-            rewards = np.full(self.rows, DIVERGED_REWARD)
-            given = None if given is None else torch.zeros_like(given)
-        elif given is not None:
+        if given is not None:
             rewards = self._per_row((decision.weights["response"] * given).sum(1))
         else:
             rewards = self._per_row(REWARDS[options.reward](self._record(features, decision, outcome.improvement)))
+        run.diverged = outcome.diverged or not np.isfinite(rewards).all()
+        if run.diverged:
+            rewards = np.full(self.rows, DIVERGED_REWARD)
+            given = None if given is None else torch.zeros_like(given)
         every = options.validation_every or max(options.updates // 20, 1)
         due = run.done or run.update % every == 0
         step = Step(
@@ -103,8 +104,8 @@ class Selection:
             rewards=rewards,
             credit=None if given is None else self._per_row(given),
             improvement=outcome.improvement,
-            validation=run.validate()[1] if due and not outcome.diverged else None,
-            diverged=outcome.diverged,
+            validation=run.validate()[1] if due and not run.diverged else None,
+            diverged=run.diverged,
         )
         if run.done:
             self.finished = run

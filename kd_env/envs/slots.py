@@ -99,6 +99,8 @@ class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         terminated = self.distillation.done
         truncated = not terminated and self.max_episode_steps is not None and self._steps >= self.max_episode_steps
         self._ended = terminated or truncated
+        if self._ended:
+            self.selection.finished = self.distillation  # a truncated one too
         observation, info = self.selection.observation(), self._info(step)
         if self._ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
             final, final_info = observation, info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from kd_env.distillation import Distillation
 from kd_env.envs import actions, observations
 from kd_env.envs.selection import Selection, Step, make_selection
+from kd_env.errors import InputError
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Observation
@@ -90,6 +92,8 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Teach one mini-batch."""
+        if self.distillation.done:
+            raise InputError("step: the episode has ended; call reset() first")
         step = self.selection.advance(np.asarray(action))
         return self._flat(self.selection.observation()), float(step.rewards.mean()), self.distillation.done, False, _info(step)
 
@@ -106,6 +110,7 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
         """An independent environment in the same state; the bank is shared."""
         twin = object.__new__(TeacherSelectionEnv)
         twin.__dict__.update(self.__dict__)
+        twin._np_random, twin.action_space = copy.deepcopy((self._np_random, self.action_space))
         twin.selection = Selection(self.selection.material, self.selection.pool, self.selection.settings)
         twin.selection.distillation = self.distillation.fork()
         return twin

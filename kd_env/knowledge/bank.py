@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +58,8 @@ class KnowledgeBank:
                 raise DamagedBankError(f"format {self.meta['format']}, this version reads {FORMAT}")
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
             self.widths: list[int] = self.meta["widths"]  # D_k
-            self._arrays = {name: _open(directory / name, expected) for name, expected in self.meta["files"].items()}
+            names = [f"{split}.{what}.npy" for split in SPLITS[:3] for what in ("logits", "features")]
+            self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise DamagedBankError(f"{directory}: {error}") from None
         self._ends = np.cumsum(self.widths)[:-1]
@@ -94,7 +94,7 @@ def open_bank(task: Task, pool: Pool, directory: Path | None = None, progress: P
         InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is no bank.
     """
     identity = fingerprint(task, pool)
-    place = directory or cache_dir() / "banks" / f"{pool.name.replace('/', '-')[:80]}-{identity[:16]}"
+    place = (directory or cache_dir() / "banks" / f"{pool.name.replace('/', '-')[:80]}-{identity[:16]}").resolve()
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file; a bank is a folder, name another place")
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -132,11 +132,11 @@ def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, identity: str) ->
 
 
 def _build(place: Path, task: Task, pool: Pool, identity: str, progress: Progress | None) -> None:
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    partial = place.with_name(f".{place.name}.partial")  # ours alone: the lock is held
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        widths = [teacher(task.train.inputs[:1]).features.shape[1] for teacher in pool.teachers]
+        widths = [teacher(task.train.inputs[:1]).features.shape[-1] for teacher in pool.teachers]
         for name in SPLITS[:3]:
             _write_split(partial, name, task, pool, widths, progress)
         files = {path.name: _describe(path) for path in sorted(partial.glob("*.npy"))}
@@ -169,6 +169,11 @@ def _write_split(partial: Path, name: str, task: Task, pool: Pool, widths: list[
                 raise InputError(
                     f"teacher {teacher.name!r} gave logits of shape {tuple(said.logits.shape)} for {rows.stop - start} examples of "
                     f"{task.num_classes} classes; it was made for another task"
+                )
+            if said.features.shape != (rows.stop - start, widths[k]):
+                raise InputError(
+                    f"teacher {teacher.name!r} gave features of shape {tuple(said.features.shape)} for {rows.stop - start} examples, "
+                    f"expected ({rows.stop - start}, {widths[k]}); features are [B, D] with one D"
                 )
             for what, values in (("logits", said.logits), ("features", said.features)):
                 if not values.isfinite().all():

@@ -25,7 +25,7 @@ def load(text: str) -> Task:
     name, options = spec.parse(text)
     if name not in TASKS and ":" not in name:
         raise spec.unknown("task", name, TASKS)
-    task = spec.call(text, resolve(TASKS.get(name, name), "task"), options)
+    task = spec.call_plugin(f"task {text!r}", resolve(TASKS.get(name, name), "task"), options)
     if not isinstance(task, Task):
         raise InputError(f"task {text!r}: returned {type(task).__name__}, expected a kd_env.tasks.Task")
     return task
@@ -35,5 +35,7 @@ def resolve(path: str, kind: str) -> Any:
     """The object behind ``module:name``; an input error where there is none."""
     try:
         return pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{kind} {path!r} cannot be imported ({error}); give module:name, importable from here") from None
+    except Exception as error:  # a module may raise anything while it is imported
+        raise InputError(
+            f"{kind} {path!r} cannot be imported ({type(error).__name__}: {error}); give module:name, importable from here"
+        ) from None

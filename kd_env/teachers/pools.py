@@ -83,7 +83,7 @@ def load_pool(text: str, task: Task) -> Pool:
     """
     if ":" in text:
         made = resolve(text, "pool")
-        pool = made(task) if callable(made) else made
+        pool = spec.call_plugin(f"pool {text!r}", made, {}, task.development()) if callable(made) else made
         if not isinstance(pool, Pool):
             raise InputError(f"pool {text!r}: returned {type(pool).__name__}, expected a kd_env.teachers.Pool")
         return pool
@@ -104,6 +104,7 @@ def _trained(name: str, task: Task) -> Pool:
     if name.split("/")[0] != task.name.split("(")[0]:
         made_for = ", ".join(pool for pool in POOLS if pool.split("/")[0] == task.name.split("(")[0]) or "none built in"
         raise InputError(f"pool {name!r} was made for another task than {task.name!r}; pools for it: {made_for}")
+    task = task.development()  # a teacher is in reach of policies, and test must not be
     teachers = tuple(NetworkTeacher(one.name, _cached(one, task), task, one.logit_scale) for one in recipe.teachers)
     return Pool(name, teachers, recipe.best_for_group)
 

@@ -38,7 +38,16 @@ class TeacherRecipe:
 
 
 def fit(recipe: TeacherRecipe, task: Task, learning_rate: float = 2e-3, batch_size: int = 64) -> nn.Module:
-    """Train with Adam on soft targets; deterministic in ``recipe.seed``."""
+    """Train with Adam on soft targets; deterministic in ``recipe.seed``; one thread, since sums over more differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _fit(recipe, task, learning_rate, batch_size)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: int) -> nn.Module:
     rng = np.random.default_rng([recipe.seed, 7])
     rows = _rows(recipe, task, rng)
     split = task.train.take(rows)

@@ -1,0 +1,49 @@
+"""Distillation as one would write it by hand: the baseline of everything else.
+
+In: the material and settings of a run. Out: the same student, from the same mini-batches, network and optimizer, without a bank, a
+decision, an observation or a reward. Everything is held in memory and the order of an epoch is drawn once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div, log_softmax
+
+from kd_env.distillation import Material
+from kd_env.settings import Settings
+from kd_env.student.networks import build
+from kd_env.student.student import OptimizerOptions
+
+
+class PlainLoop:
+    """The average of the teachers' soft labels, step after step."""
+
+    def __init__(self, material: Material, settings: Settings, seed: int, device: torch.device) -> None:
+        """Cache inputs and teacher logits as tensors on ``device``."""
+        self.network = build(settings.student, material.task, seed).to(device)
+        self.optimizer = OptimizerOptions.of(settings.optimizer).build(self.network)
+        self.inputs = {name: tensor.to(device) for name, tensor in material.inputs["train"].items()}
+        size = len(material.labels["train"])
+        self.teacher_logits = torch.from_numpy(material.bank.gather("train", np.arange(size)).logits).to(device)  # [N, K, C]
+        self.temperature, self.batch_size, self.seed, self.device = settings.temperature, settings.batch_size, seed, device
+        self.epoch = 0
+        self.batches: list[Tensor] = []
+
+    def update(self) -> float:
+        """Teach one mini-batch; its loss."""
+        if not self.batches:
+            order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(len(self.teacher_logits)))
+            self.batches = [batch for batch in torch.split(order.to(self.device), self.batch_size) if len(batch) == self.batch_size][::-1]
+            self.epoch += 1
+        rows = self.batches.pop()
+        student = self.network(**{name: tensor[rows] for name, tensor in self.inputs.items()}).logits  # [B, C]
+        log_q = log_softmax(student / self.temperature, 1)[:, None]
+        log_p = log_softmax(self.teacher_logits[rows] / self.temperature, 2)  # [B, K, C]
+        divergence = kl_div(log_q.expand_as(log_p), log_p, reduction="none", log_target=True).sum(2).mean()
+        loss = self.temperature**2 * divergence
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return float(loss.detach())

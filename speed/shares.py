@@ -1,0 +1,90 @@
+"""Where a step of the instance slots goes. In: a task. Out: time and share of each part, as the step runs by default."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from kd_env import tasks
+from kd_env.distillation import Distillation
+from kd_env.envs import observations
+from kd_env.knowledge.bank import KnowledgeBank
+from kd_env.reward_meter import RewardMeter
+from kd_env.student.student import Student
+from speed.measure import Row
+from speed.updates import slots
+
+PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
+    "forward": ((Student, "forward"),),
+    "loss": ((Distillation, "loss_terms"),),
+    "backward and optimizer": ((Student, "step"),),
+    "gather from the bank": ((KnowledgeBank, "gather"),),
+    "observation": ((observations, "observe"),),
+    "reward measurement": ((RewardMeter, "improvement"), (RewardMeter, "start")),
+    "validation": ((Distillation, "validate"),),
+}
+"""Functions that make up a part; a part within a part counts for the outer one."""
+
+REST = "rest: order, inputs, decision, info"
+
+
+class Stopwatch:
+    """Seconds spent in each part."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._within = False
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function``, its time added to ``part`` unless another part called it."""
+
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            if self._within:
+                return function(*arguments, **keywords)
+            self._within, start = True, time.perf_counter()
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                self.seconds[part] += time.perf_counter() - start
+                self._within = False
+
+        return wrapped
+
+
+def step(task: str, blocks: int) -> list[Row]:
+    """Shares of a step on the CPU (on CUDA, time passes where it is waited for, not where it is spent)."""
+    often = tasks.load(task).defaults.updates // 20  # a block holds one validation, which is its share
+    env = slots(task, torch.device("cpu"), reward_every=1, validation_every=often)
+    env.reset(seed=0)
+    action = np.zeros(env.action_space.shape, np.float32)
+    for _ in range(50):
+        env.step(action)
+    watch = Stopwatch()
+    taken = np.empty((blocks, len(PARTS) + 2))  # seconds a step: each part, the rest, the whole
+    with ExitStack() as stack:
+        for part, functions in PARTS.items():
+            for owner, name in functions:
+                stack.enter_context(patch.object(owner, name, watch.timed(part, getattr(owner, name))))
+        for block in range(blocks):
+            watch.seconds.clear()
+            start = time.perf_counter()
+            for _ in range(often):
+                env.step(action)
+            whole = time.perf_counter() - start
+            parts = [watch.seconds[part] for part in PARTS]
+            taken[block] = np.array([*parts, whole - sum(parts), whole]) / often
+    shares = taken / taken[:, -1:]
+    title = f"Where a step goes: slots on {task}, dev_improvement every update"
+    made = [Row(title, "whole step", "µs", float(np.median(taken[:, -1])) * 1e6)]
+    for column, name in enumerate([*PARTS, REST]):
+        low, share, high = np.quantile(shares[:, column], (0.25, 0.5, 0.75)).tolist()
+        made.append(Row(title, name, "µs", float(np.median(taken[:, column])) * 1e6, share, low, high, "whole step"))
+    return made

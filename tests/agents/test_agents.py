@@ -1,0 +1,317 @@
+"""Learned policies on problems with a known answer."""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.gradient_credit import GradientCredit
+from agents.reinforce import LogisticPolicies, Reinforce, RunningMoments
+from baselines.router import Router
+from kd_env import tasks
+from kd_env.benchmark import policies
+from kd_env.benchmark.trial import Trial, make_env
+from kd_env.envs.actions import to_weights
+from kd_env.errors import InputError
+
+LEARNERS = ["gradient_credit", "reinforce", "sb3:PPO(n_steps=4,batch_size=32)", "sb3:A2C", "sb3:DQN(learning_starts=32,buffer_size=200)"]
+
+
+def make(policy, seed=0, updates=20, **settings):
+    env = make_env(Trial("digits", policy, seed, settings={"updates": updates, **settings}))
+    return env, policies.find(policy).build(env, seed)
+
+
+def experts_of(env):
+    """The expert of each instance of the mini-batch under way ``[B]``."""
+    return tasks.load("digits").train.groups[env.selection.distillation.observe().example_ids]
+
+
+def mass(agent, observation):
+    with torch.no_grad():
+        return agent.policy(observation).softmax(1).numpy()
+
+
+# gradient_credit
+
+
+def test_policy_mass_moves_to_the_teacher_with_the_credit():
+    env, agent = make("gradient_credit(learning_rate=0.01)")
+    observation, _ = env.reset(seed=0)
+    credit = torch.full((32, 4), -0.5)
+    credit[:, 2] = 1.5
+    before = mass(agent, observation)[:, 2].mean()
+    for _ in range(60):
+        agent.follow(observation, credit)
+    after = mass(agent, observation)[:, 2]
+    assert before < 0.5
+    assert after.min() > 0.95
+
+
+def test_it_tells_instances_apart():
+    """The credit of each instance is its own; what the teachers say is enough to learn whose it is."""
+    env, agent = make("gradient_credit(learning_rate=0.01)")
+    observation, _ = env.reset(seed=0)
+    best = experts_of(env)
+    assert len(set(best)) == 4
+    credit = torch.full((32, 4), -0.5)
+    credit[torch.arange(32), best] = 1.5
+    for _ in range(150):
+        agent.follow(observation, credit)
+    assert (mass(agent, observation).argmax(1) == best).all()
+
+
+def test_with_a_uniform_prior_it_settles_where_calculus_says():
+    """``sum_k pi_k r_k - e KL(pi || uniform)`` is largest at ``pi = softmax(r / e)``."""
+    env, agent = make("gradient_credit(learning_rate=0.01,prior_strength=1.0)")
+    observation, _ = env.reset(seed=0)
+    credit = torch.tensor([1.0, 0.0, -1.0, 0.5]).expand(32, 4)
+    for _ in range(300):
+        agent.follow(observation, credit)
+    assert mass(agent, observation).mean(0) == pytest.approx(credit[0].softmax(0).numpy(), abs=0.02)
+
+
+def test_without_credit_the_prior_makes_it_undecided():
+    env, agent = make("gradient_credit(learning_rate=0.01)")
+    observation, _ = env.reset(seed=0)
+    for _ in range(200):
+        agent.follow(observation, torch.zeros(32, 4))
+    assert np.abs(mass(agent, observation) - 0.25).max() < 0.05
+
+
+def test_every_teacher_keeps_its_share_of_the_floor():
+    env, agent = make("gradient_credit(floor=0.2)")
+    observation, _ = env.reset(seed=0)
+    with torch.no_grad():
+        agent.policy.gate.body[2].bias[:] = torch.tensor([50.0, 0.0, 0.0, 0.0])
+    weights = to_weights("weights", agent.act(observation), 4, 32)
+    assert weights == pytest.approx(np.tile([0.85, 0.05, 0.05, 0.05], (32, 1)), abs=1e-3)
+    assert mass(agent, observation)[:, 0].min() > 0.999
+
+
+def test_a_run_finds_the_right_experts():
+    env, agent = make("gradient_credit(learning_rate=0.003)", updates=200)
+    held_out = [env.reset(seed=100 + i)[0] for i in range(8)]
+    best = [experts_of(env) for i in range(8) if env.reset(seed=100 + i)]
+
+    def share():
+        return np.mean([mass(agent, seen)[np.arange(32), expert].mean() for seen, expert in zip(held_out, best, strict=True)])
+
+    before = share()
+    agent.learn(env, 200)
+    assert before == pytest.approx(0.25, abs=0.05)
+    assert share() > before + 0.15
+    assert env.finished.update == 200
+
+
+def test_a_router_start_starts_with_the_router_s_choices():
+    env, agent = make("gradient_credit(router_start=True)", reward_labels=256)
+    router = Router(env, 0, teacher_features=False)
+    assert all(torch.equal(a, b) for a, b in zip(agent.policy.gate.state_dict().values(), router.gate.state_dict().values(), strict=True))
+    for seed in range(5):
+        observation, _ = env.reset(seed=seed)
+        assert (agent.act(observation).argmax(1) == router.choose(router.features)).mean() > 0.96
+    plain = make("gradient_credit")[1]
+    assert not torch.equal(plain.policy.gate.body[0].weight, agent.policy.gate.body[0].weight)
+
+
+def test_it_learns_with_label_columns_and_with_head_credit():
+    env, agent = make("gradient_credit", updates=3, observe_labels=True, credit="head")
+    before = [parameter.clone() for parameter in agent.policy.parameters()]
+    agent.learn(env, 3)
+    assert not all(torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
+
+
+# reinforce
+
+
+def test_it_starts_undecided():
+    env, agent = make("reinforce")
+    observation, _ = env.reset(seed=0)
+    with torch.no_grad():
+        assert (agent.policy(observation) == 0).all()
+    drawn = np.mean([agent.act(observation).mean() for _ in range(50)])
+    assert drawn == pytest.approx(0.5, abs=0.03)
+
+
+def test_its_gradient_is_the_one_worked_out_by_hand():
+    """``d/dA_k mean_b r_b sum_k log pi_k(a_bk) = mean_b r_b (a_bk - sigmoid(A_k F_bk + b_k)) F_bk``."""
+    env, agent = make("reinforce(baseline=False,window=2)")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        agent.policy.weight.copy_(0.3 * torch.randn(agent.policy.weight.shape, generator=generator))
+        agent.policy.bias.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
+    store, weight, bias = [], 0.0, 0.0
+    for seed in range(2):
+        observation, _ = env.reset(seed=seed)
+        agent.policy.adapt(observation)
+        reward = np.linspace(-1, 2, 32)
+        store.append((observation, agent.act(observation), reward))
+    a, b = agent.policy.weight.detach().clone(), agent.policy.bias.detach().clone()
+    for observation, action, reward in store:
+        instance = torch.from_numpy(observation["instance"])[:, None].expand(32, 4, -1)
+        state = torch.cat([instance, torch.from_numpy(observation["teachers"]).view(32, 4, -1)], 2)
+        state = (state - agent.policy.mean) / (agent.policy.variance.sqrt() + 1e-3)
+        error = torch.from_numpy(action).float() - ((state * a).sum(2) + b).sigmoid()  # [B, K]
+        scaled = torch.from_numpy(reward).float()[:, None] * error
+        weight = weight + (scaled[:, :, None] * state).mean(0)
+        bias = bias + scaled.mean(0)
+    agent.reinforce(store)
+    assert torch.allclose(-agent.policy.weight.grad, weight, atol=1e-5)
+    assert torch.allclose(-agent.policy.bias.grad, bias, atol=1e-5)
+    assert (torch.sign(agent.policy.bias.detach() - b) == torch.sign(bias)).all(), "up the gradient"
+
+
+def test_it_learns_a_known_subset():
+    env, agent = make("reinforce(learning_rate=0.05)")
+    observation, _ = env.reset(seed=0)
+    best = np.array([1, 0, 1, 0])
+    for _ in range(200):
+        action = agent.act(observation)
+        agent.reinforce([(observation, action, -np.abs(action - best).sum(1).astype(float))])
+    with torch.no_grad():
+        chance = agent.policy(observation).sigmoid().mean(0)
+    assert chance[[0, 2]].min() > 0.9
+    assert chance[[1, 3]].max() < 0.1
+
+
+def test_rewards_are_standardised_by_the_moments_before_them():
+    moments = RunningMoments(decay=0.5)
+    assert moments.standardise(torch.tensor([1.0, 3.0])).tolist() == [0.0, 0.0], "nothing to compare with yet"
+    # mean 2, mean square deviation 1
+    assert moments.standardise(torch.tensor([2.0, 6.0])).tolist() == pytest.approx([0.0, 4.0])
+    # weights 1/3 and 2/3: mean (2 + 2*4)/3 = 10/3, spread^2 (1 + 2*8)/3 = 17/3
+    assert moments.standardise(torch.tensor([10 / 3 + (17 / 3) ** 0.5])).tolist() == pytest.approx([1.0], abs=1e-5)
+
+
+def test_a_constant_reward_teaches_nothing_with_the_baseline():
+    env, agent = make("reinforce")
+    observation, _ = env.reset(seed=0)
+    for _ in range(5):
+        agent.reinforce([(observation, agent.act(observation), np.full(32, 0.7))])
+    assert agent.policy.weight.abs().max() < 1e-6
+
+
+def test_the_state_is_standardised_by_running_moments():
+    policies_ = LogisticPolicies(2, 3)
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        instance = rng.normal(5.0, 2.0, (16, 1)).astype(np.float32)
+        policies_.adapt({"instance": instance, "teachers": rng.normal(-1.0, 0.5, (16, 4)).astype(np.float32)})
+    assert policies_.mean.tolist() == pytest.approx([5.0, -1.0, -1.0], abs=0.3)
+    assert policies_.variance.tolist() == pytest.approx([4.0, 0.25, 0.25], rel=0.25)
+
+
+def test_the_student_warm_up_teaches_with_everyone_and_learns_nothing():
+    env, agent = make("reinforce(student_warmup=10,learning_rate=0.1)", updates=14)
+    taught, moved = [], []
+    env.selection.listeners.append(lambda step: taught.append(step.weights.copy()))
+    env.selection.listeners.append(lambda step: moved.append(float(agent.policy.weight.detach().abs().max())))
+    agent.learn(env, 14)
+    assert all((weights == 0.25).all() for weights in taught[:10])
+    assert not (taught[10] == 0.25).all()
+    assert moved[10] == 0.0
+    assert agent.policy.weight.abs().max() > 0
+
+
+def test_a_window_makes_one_policy_update_for_several_mini_batches():
+    env, agent = make("reinforce(window=5)", updates=20)
+    calls = []
+    update = agent.reinforce
+    agent.reinforce = lambda store: (calls.append(len(store)), update(store))
+    agent.learn(env, 20)
+    assert calls == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("reward", ["dev_improvement", "student_loss"])
+def test_the_selector_warm_up_is_refused_where_the_reward_needs_an_update(reward):
+    with pytest.raises(InputError, match=rf"selector_warmup=5\): with the student fixed reward='{reward}' does not depend"):
+        make("reinforce(selector_warmup=5)", reward=reward)
+
+
+@pytest.mark.parametrize("reward", ["student_and_distillation_loss", "mixed"])
+def test_the_selector_warm_up_moves_the_policy_and_not_the_student(reward):
+    env, agent = make("reinforce(selector_warmup=8,learning_rate=0.05)", reward=reward)
+    env.reset(seed=0)
+    run = env.selection.distillation
+    before, counted = [parameter.detach().clone() for parameter in run.student.network.parameters()], run.student_forward_examples
+    agent._warm_selector()
+    assert agent.policy.weight.abs().max() > 0.01
+    assert env.selection.distillation is run
+    assert (run.update, run.student_forward_examples) == (0, counted)
+    assert all(torch.equal(a, b) for a, b in zip(before, run.student.network.parameters(), strict=True))
+
+
+def test_the_selector_warm_up_leaves_the_run_itself_as_it_was():
+    """The student of a run whose policy is held still is the same with and without it."""
+    scores = []
+    for warmup in (0, 4):
+        env, agent = make(f"reinforce(selector_warmup={warmup},student_warmup=5)", updates=10, reward="student_and_distillation_loss")
+        agent.act = lambda observation: np.ones((len(observation["progress"]), 4), dtype=np.int8)
+        agent.learn(env, 10)
+        scores.append(env.finished.validate())
+    assert scores[0] == scores[1]
+
+
+# all of them
+
+
+@pytest.mark.parametrize("policy", LEARNERS)
+def test_a_run_spends_its_budget_and_is_the_same_for_a_seed(policy):
+    seen = []
+    for seed in (1, 1, 2):
+        env, agent = make(policy, seed=seed, updates=8)
+        agent.learn(env, 8)
+        assert env.finished.update == 8
+        assert env.finished.seed == seed
+        seen.append(env.finished.validate())
+    assert seen[0] == seen[1] != seen[2]
+
+
+@pytest.mark.parametrize("policy", ["gradient_credit", "reinforce", "sb3:PPO(n_steps=4,batch_size=32)"])
+def test_what_was_learned_comes_back_from_a_file(policy, tmp_path):
+    env, agent = make(policy, updates=8)
+    agent.learn(env, 8)
+    path = str(tmp_path / "agent.zip")
+    agent.save(path)
+    env, fresh = make(policy, updates=8)
+    loaded = type(agent).load(path, env)
+    observation, _ = env.reset(seed=4)
+    for one in (agent, loaded):
+        if isinstance(one, Reinforce):
+            one.generator.manual_seed(0)
+    assert np.array_equal(agent.act(observation), loaded.act(observation))
+    if isinstance(agent, (Reinforce, GradientCredit)):
+        with torch.no_grad():
+            assert torch.equal(agent.policy(observation), loaded.policy(observation))
+            assert not torch.equal(fresh.policy(observation), loaded.policy(observation)), "something had been learned"
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("gradient_credit(learning_rat=1)", "policy 'gradient_credit(learning_rat=1)': got an unexpected keyword argument 'learning_rat'"),
+        (
+            "reinforce(windows=2)",
+            "policy 'reinforce(windows=2)': got an unexpected keyword argument 'windows'; options: seed, learning_rate",
+        ),
+        ("uniform(x=1)", "policy 'uniform(x=1)': got an unexpected keyword argument 'x'"),
+        ("sb3:PPO(n_step=16)", "sb3:PPO: no hyperparameter 'n_step'; known:"),
+        ("sb3:PPO(n_steps=0)", "sb3:PPO"),
+        ("sb3:PPO(env=1)", "sb3:PPO(env=1)': multiple values for argument 'env'"),
+        ("sb3:DQN(n_steps=0)", "sb3:DQN"),
+        ("sb3:PPO(policy=x)", "sb3:PPO: no hyperparameter 'policy'"),
+        ("gradient_credit(learning_rate=fast)", "gradient_credit(learning_rate=fast)"),
+        ("gradient_credit(learning_rate=-1)", "gradient_credit(learning_rate=-1)"),
+        ("gradient_credit(floor=2)", "floor"),
+        ("gradient_credit(prior_strength=high)", "prior_strength='high'"),
+        ("gradient_credit(sharpness=-1)", "sharpness=-1"),
+        ("reinforce(learning_rate=-1)", "reinforce(learning_rate=-1)"),
+        ("reinforce(window=0)", "window"),
+        ("reinforce(window=1.5)", "window"),
+        ("reinforce(student_warmup=-1)", "student_warmup"),
+    ],
+)
+def test_a_hyperparameter_that_cannot_be_is_one_line(policy, said):
+    with pytest.raises(InputError) as refused:
+        make(policy)
+    assert said in str(refused.value)

@@ -1,0 +1,423 @@
+"""A mini-batch as a vector environment: Gymnasium's conventions, the batch view's student, and Stable-Baselines3."""
+
+import copy
+import itertools
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import FlattenObservation, RecordEpisodeStatistics
+from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecMonitor
+
+from kd_env.envs import SB3VecEnv
+from kd_env.envs.registration import ENVIRONMENTS
+from kd_env.errors import InputError
+
+TEACHERS = "kd_env/TeacherSelection-v0"
+SMALL = {"updates": 4, "student": "mlp(width=8)", "reward_examples": 20}
+KINDS = ["subset", "one", "weights"]
+MODES = ["next_step", "same_step", "disabled"]
+
+
+def slots(num_envs=3, name=TEACHERS, **keywords):
+    return gym.make_vec(name, num_envs=num_envs, vectorization_mode="vector_entry_point", **SMALL | keywords)
+
+
+def batch(batch_size=3, **keywords):
+    return gym.make(TEACHERS, batch_size=batch_size, **SMALL | keywords)
+
+
+def sync(mode, num_envs=3, **keywords):
+    """What Gymnasium itself makes of as many separate environments of one instance each."""
+    return SyncVectorEnv([lambda: batch(1, **keywords)] * num_envs, autoreset_mode=AutoresetMode[mode.upper()])
+
+
+def weights_of(env):
+    return torch.cat([parameter.detach().flatten() for parameter in env.unwrapped.distillation.student.network.parameters()])
+
+
+def same(one, two):
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[name], two[name]) for name in one)
+    if isinstance(one, list | tuple) or (isinstance(one, np.ndarray) and one.dtype == object):
+        return len(one) == len(two) and all(map(same, one, two))
+    return np.array_equal(one, two)
+
+
+def shape_of(value):
+    """Keys, types and trailing shapes, all the way down."""
+    if isinstance(value, dict):
+        return {name: shape_of(inner) for name, inner in value.items()}
+    if value.dtype == object:
+        return [shape_of(inner) for inner in value]
+    return value.dtype.kind, value.shape
+
+
+@pytest.mark.parametrize("action", KINDS)
+@pytest.mark.parametrize("keywords", [{}, {"credit": "first_order", "student": "mlp(width=8,dropout=0.3)"}, {"reward": "student_loss"}])
+def test_slots_and_batch_give_the_same_student_bit_for_bit(action, keywords):
+    many, one = slots(5, action=action, **keywords), batch(5, action=action, **keywords)
+    (seen, info), (seen_one, info_one) = many.reset(seed=3), one.reset(seed=3)
+    many.action_space.seed(0)
+    for _ in range(SMALL["updates"]):
+        assert all(np.array_equal(seen[name].reshape(-1), seen_one[name]) for name in seen)
+        assert np.array_equal(info["example_ids"], info_one["example_ids"])
+        chosen = many.action_space.sample()
+        seen, rewards, terminated, _, info = many.step(chosen)
+        seen_one, reward, ended, _, info_one = one.step(chosen.reshape(-1))
+        assert rewards.mean() == reward
+        assert terminated.all() == terminated.any() == ended
+        if "credit" in info_one:
+            assert np.array_equal(info["credit"], info_one["credit"])
+    assert ended
+    assert torch.equal(weights_of(many), weights_of(one))
+
+
+@pytest.mark.parametrize("action", KINDS)
+def test_one_slot_for_the_batch_is_the_batch_view(action):
+    many, one = slots(1, granularity="batch", batch_size=4, action=action), batch(4, granularity="batch", action=action)
+    many.reset(seed=3)
+    one.reset(seed=3)
+    for _ in range(SMALL["updates"]):
+        chosen = many.action_space.sample()
+        seen, rewards, _, _, info = many.step(chosen)
+        seen_one, reward, _, _, info_one = one.step(chosen[0])
+        assert rewards.tolist() == [reward]
+        assert all(np.array_equal(seen[name][0], seen_one[name]) for name in seen)
+        assert info["example_ids"].tolist() == [info_one["example_ids"].tolist()]
+        assert info["reward_terms"]["student_ce"].shape == (1, 4)
+    assert torch.equal(weights_of(many), weights_of(one))
+
+
+@pytest.mark.parametrize("action", KINDS)
+@pytest.mark.parametrize("keywords", [{}, {"credit": "head", "student": "mlp(dropout=0.3)"}])
+def test_equal_seeds_give_equal_rollouts_over_several_episodes(action, keywords):
+    def rollout(seed):
+        env = slots(action=action, autoreset_mode="same_step", **keywords)
+        env.action_space.seed(0)
+        return [env.reset(seed=seed), *(env.step(env.action_space.sample()) for _ in range(10))]
+
+    one, two, other = rollout(4), rollout(4), rollout(5)
+    assert same(one, two)
+    assert not same(one, other)
+    assert not same(one[0], one[4]), "the second student is another one"
+
+
+def test_a_slot_answers_for_its_own_instance():
+    env = slots(4, strength=0.5, reward="student_loss", optimizer="sgd(lr=0.5)", precision="float64")
+    env.reset(seed=0)
+    steps = []
+    env.unwrapped.selection.listeners.append(steps.append)
+    chosen = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+    _, rewards, *_ = env.step(chosen)
+    assert steps[0].weights.tolist() == [[1, 0, 0, 0], [0, 0.5, 0, 0.5], [0, 0, 0, 0], [0.25] * 4]
+    assert len(set(rewards)) == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", [None, 3])
+def test_episodes_end_and_begin_as_in_gymnasium_s_own_vector_environment(mode, limit):
+    """The same shapes, types, masks, flags and zero rewards, step by step."""
+    ours, theirs = slots(autoreset_mode=mode, max_episode_steps=limit), sync(mode, max_episode_steps=limit)
+    assert ours.metadata["autoreset_mode"] is theirs.metadata["autoreset_mode"]
+    assert ours.single_observation_space == theirs.single_observation_space
+    assert ours.observation_space == theirs.observation_space
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    length, ended = limit or SMALL["updates"], 0
+    for step in range(1, 2 * length + 3):
+        chosen = np.zeros((3, 4), dtype=np.int8)
+        (seen, rewards, terminated, truncated, info), reference = ours.step(chosen), theirs.step(chosen)
+        assert shape_of(seen) == shape_of(reference[0])
+        assert ours.observation_space.contains(seen)
+        assert shape_of(rewards) == shape_of(reference[1])
+        assert np.array_equal(terminated, reference[2])
+        assert np.array_equal(truncated, reference[3])
+        assert (rewards == 0).all() == (reference[1] == 0).all(), "the reset step of NEXT_STEP pays nothing"
+        hollow = {name: value for name, value in reference[4].items() if name != "example_ids"}  # of one instance each: [3, 1]
+        assert info.keys() == reference[4].keys()
+        for name, value in hollow.items():
+            if name == "reward_terms":
+                assert info[name].keys() == value.keys()
+            elif name != "final_info":
+                assert shape_of(info[name]) == shape_of(value), name
+        if "final_info" in info:
+            assert info["final_info"].keys() == reference[4]["final_info"].keys()
+        if (terminated | truncated).any():
+            ended += 1
+            assert truncated.all() == (limit is not None)
+            if mode == "disabled":
+                with pytest.raises(InputError, match=r"call reset\(\) first"):
+                    ours.step(chosen)
+                everyone = {"reset_mask": np.ones(3, dtype=np.bool_)}
+                ours.reset(options=dict(everyone))
+                theirs.reset(options=dict(everyone))
+    assert ended == 2
+
+
+def test_next_step_shows_the_last_observation_and_then_resets():
+    env, by_hand = slots(), slots(autoreset_mode="disabled")
+    env.reset(seed=0)
+    by_hand.reset(seed=0)
+    chosen = np.ones((3, 4), dtype=np.int8)
+    for _ in range(4):
+        step = env.step(chosen)
+        assert same(step, by_hand.step(chosen))
+    assert step[2].all()
+    finished = env.unwrapped.finished
+    seen, rewards, terminated, truncated, info = env.step(chosen)
+    assert rewards.tolist() == [0, 0, 0]
+    assert not (terminated | truncated).any()
+    assert (seen["progress"] == 0).all()
+    assert same(info["example_ids"], env.unwrapped.distillation.observe().example_ids)
+    assert env.unwrapped.distillation is not finished is env.unwrapped.finished
+    assert (env.unwrapped.distillation.update, finished.update) == (0, 4)
+    again, info = by_hand.reset()
+    assert same(again, seen), "the next seed follows from the first"
+
+
+def test_same_step_gives_the_last_observation_and_info_beside_the_first_of_the_next():
+    env, by_hand = slots(autoreset_mode="same_step", credit="head"), slots(autoreset_mode="disabled", credit="head")
+    env.reset(seed=0)
+    by_hand.reset(seed=0)
+    chosen = np.ones((3, 4), dtype=np.int8)
+    for _ in range(4):
+        step, reference = env.step(chosen), by_hand.step(chosen)
+    seen, rewards, terminated, truncated, info = step
+    assert terminated.all()
+    assert np.array_equal(rewards, reference[1])
+    assert not np.array_equal(seen["student"], reference[0]["student"])
+    assert same(seen, by_hand.reset()[0])
+    assert info["_final_obs"].tolist() == info["_final_info"].tolist() == [True] * 3
+    for slot in range(3):
+        assert same(info["final_obs"][slot], {name: block[slot] for name, block in reference[0].items()})
+    assert same(info["final_info"], reference[4])
+    assert info["final_info"]["validation"].tolist() == [env.unwrapped.finished.validate()[1]] * 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_truncated_student_is_kept_too(mode):
+    env = slots(autoreset_mode=mode, max_episode_steps=2)
+    env.reset(seed=0)
+    for _ in range(2):
+        *_, truncated, _ = env.step(np.ones((3, 4), dtype=np.int8))
+    assert truncated.all()
+    assert env.unwrapped.finished.update == 2
+
+
+def test_a_reset_touches_neither_what_was_returned_nor_what_is_kept():
+    env = slots(autoreset_mode="same_step")
+    returned = [env.reset(seed=0)[0]]
+    kept = copy.deepcopy(returned)
+    for _ in range(6):
+        returned.append(env.step(np.ones((3, 4), dtype=np.int8))[0])
+        kept.append(copy.deepcopy(returned[-1]))
+    assert same(returned, kept)
+
+
+def test_resets_take_all_slots_or_none():
+    env = slots(autoreset_mode="disabled")
+    one, two = env.reset(seed=3)[0], env.reset(seed=[3, 8, 9])[0]
+    assert same(one, two), "of a list of seeds the first: the slots share one student"
+    with pytest.raises(InputError, match="all of them are reset or none"):
+        env.reset(options={"reset_mask": np.array([True, False, True])})
+    with pytest.raises(InputError, match=r"call reset\(\) first"):
+        slots().step(np.ones((3, 4), dtype=np.int8))
+
+
+def test_divergence_ends_all_slots_and_the_next_student_starts_afresh():
+    env = slots(optimizer="sgd(lr=1e30)", updates=20, autoreset_mode="same_step")
+    env.reset(seed=0)
+    for _ in range(5):
+        seen, rewards, terminated, _, info = env.step(np.ones((3, 4), dtype=np.int8))
+        assert np.isfinite(rewards).all()
+        assert env.observation_space.contains(seen)
+        if terminated.all():
+            break
+    assert rewards.tolist() == [-10.0] * 3
+    assert info["final_info"]["diverged"].all()
+    assert all(env.single_observation_space.contains(final) for final in info["final_obs"])
+    assert weights_of(env).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "says"),
+    [
+        ({"batch_size": 4}, "num_envs=3 slots are one mini-batch, but batch_size=4"),
+        ({"granularity": "batch"}, "give num_envs=1"),
+        ({"autoreset_mode": "never"}, "expected next_step, same_step, disabled"),
+        ({"credit": "head", "reward": "mixed"}, "goes with credit=shared"),
+        ({"updats": 3}, "did you mean 'updates'"),
+    ],
+)
+def test_what_cannot_be_made_is_said(keywords, says):
+    with pytest.raises(InputError, match=says):
+        slots(**keywords)
+
+
+@pytest.mark.parametrize("mode", [*MODES, *AutoresetMode])
+def test_the_autoreset_mode_is_a_name_or_gymnasium_s_own(mode):
+    env = slots(autoreset_mode=mode)
+    assert env.metadata["autoreset_mode"] is (mode if isinstance(mode, AutoresetMode) else AutoresetMode[mode.upper()])
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_spec_survives_json(name):
+    env = slots(name=name, action="one", autoreset_mode="same_step", max_episode_steps=3)
+    again = gym.make_vec(EnvSpec.from_json(env.unwrapped.spec.to_json()))
+    assert json.loads(again.unwrapped.spec.to_json()) == json.loads(env.unwrapped.spec.to_json())
+    assert (again.num_envs, again.metadata["autoreset_mode"]) == (3, AutoresetMode.SAME_STEP)
+    assert again.unwrapped.selection.settings == env.unwrapped.selection.settings
+    chosen = np.array([0, 1, 2])
+    assert same(env.reset(seed=1), again.reset(seed=1))
+    assert all(same(env.step(chosen), again.step(chosen)) for _ in range(4))
+
+
+def test_snapshots_of_slots():
+    env = slots(student="mlp(width=8,dropout=0.3)", max_episode_steps=3)
+    env.reset(seed=0)
+    chosen = np.eye(3, 4, dtype=np.int8)
+    env.step(chosen)
+    state = env.unwrapped.snapshot()
+    seen = [env.step(chosen) for _ in range(2)]
+    other = slots(student="mlp(width=8,dropout=0.3)", max_episode_steps=3)
+    other.unwrapped.restore(state)
+    assert same(seen, [other.step(chosen) for _ in range(2)])
+    assert seen[-1][3].all()
+
+
+def test_vector_wrappers():
+    plain, env = slots(), RecordEpisodeStatistics(FlattenObservation(slots()))
+    seen, total = env.reset(seed=0)[0], np.zeros(3)
+    blocks = plain.reset(seed=0)[0]
+    assert np.array_equal(seen, np.concatenate([blocks[name] for name in plain.single_observation_space], axis=1))
+    chosen = np.eye(3, 4, dtype=np.int8)
+    for _ in range(4):
+        seen, rewards, terminated, _, info = env.step(chosen)
+        assert env.observation_space.contains(seen)
+        total += rewards
+    assert terminated.all()
+    np.testing.assert_allclose(info["episode"]["r"], total, rtol=1e-6)
+    assert info["episode"]["l"].tolist() == [4, 4, 4]
+    env.step(chosen)
+    for _ in range(4):
+        *_, terminated, _, info = env.step(chosen)
+    assert terminated.all()
+    assert info["episode"]["l"].tolist() == [4, 4, 4]
+
+
+# Stable-Baselines3
+
+
+def sb3(num_envs=8, **keywords):
+    return SB3VecEnv(slots(num_envs, autoreset_mode="same_step", **keywords))
+
+
+ALGORITHMS = {
+    "PPO": (PPO, "subset", {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "gamma": 0.0}),
+    "DQN": (DQN, "one", {"buffer_size": 200, "learning_starts": 8, "train_freq": 2, "batch_size": 16, "gamma": 0.0}),
+    "SAC": (SAC, "weights", {"buffer_size": 200, "learning_starts": 8, "train_freq": 2, "batch_size": 16, "gamma": 0.0}),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_stable_baselines_learns_from_the_slots(name):
+    kind, action, options = ALGORITHMS[name]
+    env = sb3(action=action, credit="head")
+    steps = []
+    env.env.unwrapped.selection.listeners.append(steps.append)
+    model = kind("MultiInputPolicy", VecMonitor(env), seed=0, device="cpu", policy_kwargs={"net_arch": [16]}, **options)
+    before = copy.deepcopy(model.policy.state_dict())
+    model.learn(8 * 8 * 3)
+    assert model.num_timesteps == 8 * len(steps) == 8 * 24, "a slot's decision is a time step, eight of them an update of the student"
+    assert any(not torch.equal(before[key], value) for key, value in model.policy.state_dict().items())
+    assert all(torch.isfinite(value).all() for value in model.policy.state_dict().values())
+    episodes = model.ep_info_buffer
+    assert len(episodes) == 6 * 8
+    assert {episode["l"] for episode in episodes} == {4}
+    paid = np.stack([step.rewards for step in steps]).reshape(6, 4, 8).sum(1).ravel()
+    np.testing.assert_allclose([episode["r"] for episode in episodes], paid, atol=1e-5)
+    mean, _ = evaluate_policy(model, VecMonitor(sb3(action=action, credit="head")), n_eval_episodes=8)
+    assert np.isfinite(mean)
+
+
+@pytest.mark.parametrize("action", KINDS)
+def test_sb3_sees_what_the_slots_show(action):
+    env, reference = sb3(3, action=action, credit="head"), slots(3, action=action, credit="head", autoreset_mode="disabled")
+    env.seed(6)
+    assert same(env.reset(), reference.reset(seed=6)[0])
+    assert env.action_space == reference.single_action_space
+    assert env.observation_space == reference.single_observation_space
+    for _ in range(4):
+        chosen = reference.action_space.sample()
+        seen, rewards, done, infos = env.step(chosen)
+        last, paid, terminated, _, info = reference.step(chosen)
+        assert rewards.dtype == np.float32
+        np.testing.assert_array_equal(rewards, paid.astype(np.float32))
+        assert np.array_equal(done, terminated)
+        for slot in range(3):
+            assert infos[slot]["example_ids"] == info["example_ids"][slot]
+            assert np.array_equal(infos[slot]["credit"], info["credit"][slot])
+            assert infos[slot]["reward_terms"]["student_ce"] == info["reward_terms"]["student_ce"][slot]
+            assert infos[slot]["validation"] == info["validation"][slot]
+            assert not any(name.startswith("_") for name in infos[slot])
+    assert done.all()
+    for slot in range(3):
+        assert same(infos[slot]["terminal_observation"], {name: block[slot] for name, block in last.items()})
+        assert infos[slot]["TimeLimit.truncated"] is False
+        assert not infos[slot]["diverged"]
+        assert env.reset_infos[slot].keys() >= {"example_ids"}
+    assert same(seen, reference.reset()[0])
+
+
+def test_sb3_is_told_of_truncation():
+    env = sb3(3, max_episode_steps=2)
+    env.reset()
+    for _ in range(2):
+        *_, done, infos = env.step(np.ones((3, 4), dtype=np.int8))
+    assert done.all()
+    assert [info["TimeLimit.truncated"] for info in infos] == [True] * 3
+
+
+@pytest.mark.parametrize("mode", ["next_step", "disabled"])
+def test_sb3_needs_slots_that_reset_within_the_step(mode):
+    with pytest.raises(InputError, match='autoreset_mode="same_step"'):
+        SB3VecEnv(slots(autoreset_mode=mode))
+
+
+def test_sb3_reaches_attributes_and_methods_of_the_one_environment():
+    env = sb3(3)
+    env.reset()
+    assert env.get_attr("num_envs") == [3] * 3
+    assert len(env.env_method("snapshot", indices=[0, 2])) == 2
+    env.set_attr("render_mode", None)
+    assert env.env_is_wrapped(RecordEpisodeStatistics) == [False] * 3
+
+
+def test_all_masks_are_arrays_of_one_flag_a_slot():
+    env = slots(credit="head", updates=2)
+    _, info = env.reset(seed=0)
+    infos = [info, *(env.step(np.ones((3, 4), dtype=np.int8))[4] for _ in range(2))]
+    infos += [info["reward_terms"] for info in infos[1:]]
+    for info in infos:
+        values = [name for name in info if not name.startswith("_")]
+        assert {f"_{name}" for name in values} == set(info) - set(values)
+        assert all(info[f"_{name}"].tolist() == [True] * 3 for name in values)
+        assert all(len(info[name]) == 3 for name in values if not isinstance(info[name], dict))
+
+
+@pytest.mark.parametrize(("num_envs", "action"), list(itertools.product([1, 2, 64], KINDS)))
+def test_any_number_of_slots(num_envs, action):
+    env = slots(num_envs, action=action, updates=2)
+    env.reset(seed=0)
+    for _ in range(2):
+        seen, rewards, terminated, _, info = env.step(env.action_space.sample())
+        assert env.observation_space.contains(seen)
+        assert rewards.shape == terminated.shape == info["example_ids"].shape == (num_envs,)
+    assert terminated.all()

@@ -1,0 +1,354 @@
+"""The bank holds what the teachers said, is made once, and is either whole or not there."""
+
+import dataclasses
+import json
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from kd_env.errors import InputError
+from kd_env.knowledge.bank import FORMAT, DamagedBankError, KnowledgeBank, _describe, fingerprint, open_bank
+from kd_env.tasks import Defaults, Split, Task
+from kd_env.teachers import Pool
+from kd_env.types import ModelOutput
+
+SIZES = {"train": 600, "reward": 40, "validation": 30, "test": 20}  # train is more than one build batch of 256
+
+
+def image_task(name="tiny", shift=0.0):
+    rng = np.random.default_rng(0)
+    splits = {
+        split: Split(rng.random((size, 1, 2, 2)).astype(np.float32) + shift, np.arange(size) % 3, np.arange(size) % 2)
+        for split, size in SIZES.items()
+    }
+    return Task(
+        name=name, kind="image", class_names=("a", "b", "c"), group_names=("g", "h"), **splits,
+        defaults=Defaults(pool="none", student="mlp", updates=1, strength=1.0, temperature=2.0),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass
+class Linear:
+    """A teacher whose answer is known: pixels times a fixed matrix. It counts the examples it is asked about."""
+
+    name: str
+    seed: int = 0
+    width: int = 2
+    asked: int = 0
+    spoil: object = None  # called with the number of examples asked so far and the output
+
+    def fingerprint(self):
+        return f"linear{self.seed}-{self.width}"
+
+    def say(self, inputs):
+        pixels = torch.from_numpy(inputs).flatten(1)
+        rng = np.random.default_rng(self.seed)
+        return ModelOutput(*(pixels @ torch.from_numpy(rng.normal(size=(4, n))).float() for n in (3, self.width)))
+
+    def __call__(self, inputs):
+        self.asked += len(inputs)
+        output = self.say(inputs)
+        return self.spoil(self.asked, output) if self.spoil else output
+
+
+def make_pool(*teachers):
+    return Pool("lines", teachers or (Linear("one", 1, 2), Linear("two", 2, 5)))
+
+
+def left_behind(folder):
+    return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
+
+
+def test_it_holds_what_the_teachers_say(tmp_path):
+    task, pool = image_task(), make_pool()
+    bank = open_bank(task, pool, tmp_path / "bank")
+    assert (bank.teachers, bank.num_teachers, bank.widths) == (("one", "two"), 2, [2, 5])
+    for split in ("train", "reward", "validation"):
+        inputs = getattr(task, split).inputs
+        assert bank.size(split) == len(inputs)
+        rows = np.array([7, 0, len(inputs) - 1, 7])
+        said = bank.gather(split, rows)
+        for k, teacher in enumerate(pool.teachers):
+            expected = teacher.say(inputs[rows])
+            np.testing.assert_allclose(said.logits[:, k], expected.logits, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(said.features[k], expected.features, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(bank.gather(split, slice(None)).logits[rows], said.logits)
+
+
+def test_a_gathered_batch_is_a_copy_and_the_map_cannot_be_written(tmp_path):
+    bank = open_bank(image_task(), make_pool(), tmp_path / "bank")
+    before = bank.gather("train", np.arange(4)).logits
+    bank.gather("train", np.arange(4)).logits[:] = 0.0
+    assert np.array_equal(bank.gather("train", np.arange(4)).logits, before)
+    with pytest.raises(ValueError, match="read-only"):
+        bank.gather("train", slice(0, 4)).logits[:] = 0.0
+
+
+def test_test_is_never_in_it(tmp_path):
+    task, pool = image_task(), make_pool()
+    open_bank(task, pool, tmp_path / "bank")
+    asked_once = 1 + SIZES["train"] + SIZES["reward"] + SIZES["validation"]  # the one tells the width
+    assert [teacher.asked for teacher in pool.teachers] == [asked_once, asked_once]
+    assert not any("test" in name for name in left_behind(tmp_path / "bank"))
+    other_test = dataclasses.replace(task, test=task.validation)
+    assert fingerprint(other_test, pool) == fingerprint(task, pool) == fingerprint(task.development(), pool)
+
+
+def test_teachers_are_asked_once(tmp_path):
+    task = image_task()
+    first = open_bank(task, make_pool(), tmp_path / "bank")
+    again = make_pool()
+    second = open_bank(task, again, tmp_path / "bank")
+    assert [teacher.asked for teacher in again.teachers] == [0, 0]
+    assert second.fingerprint == first.fingerprint
+    renamed = make_pool()
+    open_bank(image_task("another name"), renamed, tmp_path / "bank")
+    assert [teacher.asked for teacher in renamed.teachers] == [0, 0], "content decides, not the name"
+
+
+def test_the_cache_keeps_a_bank_for_each_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
+    one = open_bank(image_task(), make_pool())
+    other = open_bank(image_task(shift=1.0), make_pool())
+    assert tmp_path in one.directory.parents
+    assert one.directory != other.directory
+    again = make_pool()
+    assert open_bank(image_task(), again).directory == one.directory
+    assert again.teachers[0].asked == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "pool", "reason"),
+    [
+        (image_task(shift=1.0), make_pool(), "was made from other data than task 'tiny'"),
+        (image_task(), make_pool(Linear("one", 1, 2)), "holds the teachers one, two, not one"),
+        (image_task(), make_pool(Linear("two", 2, 5), Linear("one", 1, 2)), "holds the teachers one, two, not two, one"),
+        (image_task(), make_pool(Linear("one", 3, 2), Linear("two", 2, 5)), "was made from other weights of these teachers"),
+    ],
+)
+def test_a_bank_of_something_else_is_refused_with_the_reason(tmp_path, task, pool, reason):
+    place = tmp_path / "bank"
+    kept = open_bank(image_task(), make_pool(), place).fingerprint
+    with pytest.raises(InputError) as refused:
+        open_bank(task, pool, place)
+    assert str(refused.value) == f"bank {place} {reason}; name another folder or delete it"
+    assert KnowledgeBank(place).fingerprint == kept
+
+
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0x40
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "truncated": lambda bank: (bank / "train.logits.npy").write_bytes((bank / "train.logits.npy").read_bytes()[:-4]),
+    "longer": lambda bank: (bank / "reward.features.npy").write_bytes((bank / "reward.features.npy").read_bytes() + b"more"),
+    "flipped byte": lambda bank: flip(bank / "validation.logits.npy", -5),
+    "flipped header": lambda bank: flip(bank / "train.features.npy", 3),
+    "missing file": lambda bank: (bank / "train.features.npy").unlink(),
+    "broken json": lambda bank: (bank / "bank.json").write_text('{"format": 1, "teach'),
+    "not an object": lambda bank: (bank / "bank.json").write_text("[1, 2]"),
+    "lacking a key": lambda bank: (bank / "bank.json").write_text('{"format": 1}'),
+    "files no object": lambda bank: (bank / "bank.json").write_text('{"format": 1, "teachers": [], "widths": [], "files": [1]}'),
+    "no files": lambda bank: (bank / "bank.json").write_text('{"format": 1, "teachers": [], "widths": [], "files": {}}'),
+    "another format": lambda bank: (bank / "bank.json").write_text('{"format": 0}'),
+    "empty": lambda bank: [path.unlink() for path in bank.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bank_is_made_again(tmp_path, damage):
+    task, place = image_task(), tmp_path / "bank"
+    whole = open_bank(task, make_pool(), place).gather("train", slice(None)).logits.copy()
+    DAMAGES[damage](place)
+    with pytest.raises(DamagedBankError):
+        KnowledgeBank(place)
+    pool = make_pool()
+    mended = open_bank(task, pool, place)
+    assert pool.teachers[0].asked > SIZES["train"]
+    assert np.array_equal(mended.gather("train", slice(None)).logits, whole)
+    assert left_behind(tmp_path) == {"bank"}
+
+
+def test_a_bank_without_its_description_is_rebuilt_in_the_cache_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path / "cache"))
+    cached = open_bank(image_task(), make_pool())
+    (cached.directory / "bank.json").unlink()
+    pool = make_pool()
+    assert open_bank(image_task(), pool).size("train") == SIZES["train"]
+    assert pool.teachers[0].asked > 0
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds something that is not a bank; name an empty or a new folder"):
+        open_bank(image_task(), make_pool(), own)
+    assert (own / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "bank").write_text("not a folder")
+    with pytest.raises(InputError, match="is a file; a bank is a folder"):
+        open_bank(image_task(), make_pool(), tmp_path / "bank")
+
+
+def spoiled(what, at, value):
+    """A ``spoil`` that puts ``value`` into what is said about example ``at`` of train (the first call asks for one example's width)."""
+
+    def spoil(asked, output):
+        first = asked - 1 - len(output.logits)
+        if len(output.logits) > 1 and first <= at < asked - 1:
+            getattr(output, what)[at - first, 0] = value
+        return output
+
+    return spoil
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("what", ["logits", "features"])
+@pytest.mark.parametrize("at", [3, 300])
+def test_what_is_not_finite_names_teacher_split_and_example(tmp_path, what, at, value):
+    pool = make_pool(Linear("fine", 1), Linear("broken", 2, spoil=spoiled(what, at, value)))
+    with pytest.raises(InputError, match=rf"teacher 'broken': {what} of train example {at} are not finite; mend or leave out"):
+        open_bank(image_task(), pool, tmp_path / "bank")
+    assert left_behind(tmp_path) == set()
+
+
+def test_what_is_not_finite_in_another_split_is_named_there(tmp_path):
+    pool = make_pool(Linear("broken", 2, spoil=spoiled("logits", SIZES["train"] + 5, float("nan"))))
+    with pytest.raises(InputError, match="logits of reward example 5 are not finite"):
+        open_bank(image_task(), pool, tmp_path / "bank")
+    assert left_behind(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        (lambda o: ModelOutput(o.logits[:, :2], o.features), r"'odd' gave logits of shape \(256, 2\) for 256 examples of 3 classes"),
+        (lambda o: ModelOutput(o.logits[:-1], o.features), r"'odd' gave logits of shape \(255, 3\)"),
+        (lambda o: ModelOutput(o.logits, o.features[:, :1]), r"'odd' gave features of shape \(256, 1\) for 256 examples, expected"),
+        (lambda o: ModelOutput(o.logits, o.features[0]), r"'odd' gave features of shape \(2,\)"),
+    ],
+)  # fmt: skip
+def test_a_wrong_shape_is_named(tmp_path, cut, said):
+    pool = make_pool(Linear("odd", 2, spoil=lambda _, output: output if len(output.logits) == 1 else cut(output)))
+    with pytest.raises(InputError, match=said):
+        open_bank(image_task(), pool, tmp_path / "bank")
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_teacher_that_fails_midway_leaves_nothing(tmp_path):
+    def fail(asked, output):
+        if asked > 300:
+            raise RuntimeError("out of memory")
+        return output
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        open_bank(image_task(), make_pool(Linear("fine", 1), Linear("failing", 2, spoil=fail)), tmp_path / "bank")
+    assert left_behind(tmp_path) == set()
+    assert open_bank(image_task(), make_pool(), tmp_path / "bank").size("train") == SIZES["train"]
+
+
+def test_a_failed_rebuild_keeps_nothing_half_written(tmp_path):
+    """The damaged bank stays as it was: what is built beside it moves in only when whole."""
+    place = tmp_path / "bank"
+    open_bank(image_task(), make_pool(), place)
+    DAMAGES["truncated"](place)
+    broken = make_pool(Linear("one", 1, 2), Linear("two", 2, 5, spoil=spoiled("logits", 0, float("nan"))))
+    with pytest.raises(InputError, match="not finite"):
+        open_bank(image_task(), broken, place)
+    assert left_behind(tmp_path) == {"bank"}
+    assert open_bank(image_task(), make_pool(), place).size("train") == SIZES["train"]
+
+
+def test_remains_of_a_killed_build_are_cleared(tmp_path):
+    (tmp_path / ".bank.partial").mkdir()
+    (tmp_path / ".bank.partial" / "train.logits.npy").write_text("torn")
+    open_bank(image_task(), make_pool(), tmp_path / "bank")
+    assert left_behind(tmp_path) == {"bank"}
+
+
+def build_slowly(place, barrier, asked):
+    def slow(_, output):
+        time.sleep(0.05)
+        return output
+
+    teacher = Linear("slow", 1, spoil=slow)
+    barrier.wait()
+    bank = open_bank(image_task(), make_pool(teacher), place)
+    asked.put((teacher.asked, float(bank.gather("train", slice(None)).logits.sum())))
+
+
+def test_two_processes_at_once_make_one_bank(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier, asked = context.Barrier(2), context.Queue()
+    workers = [context.Process(target=build_slowly, args=(tmp_path / "bank", barrier, asked)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    (least, one), (most, other) = sorted(asked.get(timeout=60) for _ in workers)
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert least == 0, "the second waits and finds the bank of the first"
+    assert most == 1 + SIZES["train"] + SIZES["reward"] + SIZES["validation"]
+    assert one == other
+    assert left_behind(tmp_path) == {"bank"}
+
+
+def test_progress_counts_up_to_every_split_of_every_teacher(tmp_path):
+    said = []
+    open_bank(image_task(), make_pool(), tmp_path / "bank", lambda *what: said.append(what))
+    ends = [
+        (f"{teacher}, {split}", SIZES[split], SIZES[split]) for split in ("train", "reward", "validation") for teacher in ("one", "two")
+    ]
+    assert [what for what in said if what[1] == what[2]] == ends
+    assert ("one, train", 256, 600) in said
+
+
+def write_large(folder, examples, teachers=4, classes=4, width=2):
+    """A bank in the public format, written in blocks, with values that tell their row."""
+    folder.mkdir()
+    for split, size in {"train": examples, "reward": 100, "validation": 100}.items():
+        for what, shape in {"logits": (size, teachers, classes), "features": (size, teachers * width)}.items():
+            table = np.lib.format.open_memmap(folder / f"{split}.{what}.npy", "w+", np.float32, shape)
+            for start in range(0, size, 1 << 17):
+                rows = np.arange(start, min(start + (1 << 17), size), dtype=np.float32)
+                table[start : start + len(rows)] = rows.reshape(-1, *[1] * (len(shape) - 1))
+            table.flush()
+            del table
+    files = {path.name: _describe(path) for path in sorted(folder.glob("*.npy"))}
+    meta = {"format": FORMAT, "fingerprint": "f", "task": "t", "teachers": list("abcd"), "widths": [width] * teachers, "files": files}
+    (folder / "bank.json").write_text(json.dumps(meta))
+
+
+def test_a_million_examples_open_at_once_and_gather_fast(tmp_path: Path):
+    write_large(tmp_path / "bank", 1_000_000)
+    KnowledgeBank(tmp_path / "bank")  # what stands in the way of a first open, imports and a cold disk, is not the bank's
+    process = psutil.Process()
+    before = process.memory_info().rss
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        bank = KnowledgeBank(tmp_path / "bank")
+        times.append(time.perf_counter() - started)
+    grown = (process.memory_info().rss - before) / 2**20
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(1_000_000, size=32) for _ in range(300)]
+    gathers = []
+    for rows in [*batches, *batches]:  # the second time round is warm
+        started = time.perf_counter()
+        said = bank.gather("train", rows)
+        gathers.append(time.perf_counter() - started)
+        assert (said.logits == rows[:, None, None].astype(np.float32)).all()
+        assert (said.features[3] == rows[:, None].astype(np.float32)).all()
+    warm = statistics.median(gathers[300:])
+    print(f"\nopen {1e3 * min(times):.1f} ms, memory grown by {grown:.1f} MB, a warm batch of 32 in {1e6 * warm:.0f} microseconds")
+    assert min(times) < 0.1
+    assert grown < 8, "the file has 96 MB"
+    assert warm < 0.2e-3

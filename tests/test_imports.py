@@ -1,0 +1,114 @@
+"""Imports point upstream only: task -> teachers -> knowledge -> student -> distillation -> envs -> policies -> benchmark -> cli."""
+
+import ast
+import json
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+ORDER = (
+    ("kd_env.errors", "kd_env.paths", "kd_env.spec", "kd_env.types"),
+    ("kd_env.tasks",),
+    ("kd_env.student.encode", "kd_env.student.networks"),  # teachers are built of the same networks
+    ("kd_env.teachers",),
+    ("kd_env.knowledge",),
+    ("kd_env.settings", "kd_env.student"),
+    ("kd_env.reward_meter",),
+    ("kd_env.distillation",),
+    ("kd_env.envs",),
+    ("kd_env.analysis",),
+    ("baselines",),
+    ("agents",),
+    ("kd_env.benchmark",),
+    ("kd_env.doctor",),
+    ("kd_env.cli",),
+)
+"""From upstream to downstream. A module belongs to its longest prefix; those of one line may import each other, without a cycle."""
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for folder in ("kd_env", "agents", "baselines") for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def imported_by(name):
+    """The project's modules that ``name`` imports anywhere, ``TYPE_CHECKING`` blocks and functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in FILES else node.module)
+    return {one for one in found if one in FILES} - {name}
+
+
+GRAPH = {name: imported_by(name) for name in FILES}
+
+
+def stage(name):
+    fits = [(len(prefix), at) for at, line in enumerate(ORDER) for prefix in line if f"{name}.".startswith(f"{prefix}.")]
+    assert fits, f"{name} has no place in the order; give it one"
+    return max(fits)[1]
+
+
+def test_the_graph_is_read_at_all():
+    assert len(FILES) > 50
+    assert "kd_env.knowledge.bank" in GRAPH["kd_env.distillation"]
+    assert "kd_env.benchmark.run" in GRAPH["kd_env.cli"], "imports inside functions count"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "kd_env"])
+def test_imports_point_upstream(name):
+    downstream = {one for one in GRAPH[name] if one != "kd_env" and stage(one) > stage(name)}
+    assert not downstream, f"{name} imports {sorted(downstream)}"
+
+
+def test_the_package_itself_imports_the_registration_alone():
+    assert GRAPH["kd_env"] == {"kd_env.envs.registration"}
+    assert not GRAPH["kd_env.envs.registration"]
+
+
+def test_kd_env_knows_no_policy():
+    for name, imports in GRAPH.items():
+        if name.split(".")[0] == "kd_env":
+            assert not {one for one in imports if one.split(".")[0] in ("agents", "baselines")}, name
+
+
+def test_there_is_no_cycle():
+    tables_of_contents = {name for name, path in FILES.items() if path.name == "__init__.py"}
+    TopologicalSorter({name: imports - {name} for name, imports in GRAPH.items()}).prepare()
+    for name in tables_of_contents:
+        submodules = {one for one in FILES if one.startswith(f"{name}.")}
+        for submodule in submodules:
+            assert name not in GRAPH[submodule] or submodule not in GRAPH[name], f"{submodule} imports {name}, which imports it"
+
+
+def modules_after(code):
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+HEAVY = {"torch", "pandas", "scipy", "sklearn", "matplotlib", "transformers", "stable_baselines3", "pyarrow"}
+
+
+def test_help_answers_without_the_heavy_libraries():
+    loaded = modules_after('from kd_env.cli import invoke\nassert invoke(["--help"]) == 0\nassert invoke(["run", "--help"]) == 0')
+    assert "kd_env.cli" in loaded
+    assert not loaded & HEAVY
+
+
+def test_importing_the_package_loads_nothing_heavy_and_makes_the_ids_known():
+    loaded = modules_after('import gymnasium, kd_env\nassert "kd_env/TeacherSelection-v0" in gymnasium.registry')
+    assert not loaded & HEAVY
