@@ -76,6 +76,7 @@ def bank(
     task: Task,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the bank. Default: a folder of the cache.")] = None,
     teachers: Teachers = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Also keep each layer's [CLS], for feature and relation knowledge.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Cache what the teachers say about every train, reward and validation example."""
@@ -86,7 +87,7 @@ def bank(
 
     loaded = tasks.load(task)
     with Progress(quiet) as progress:
-        opened = open_bank(loaded, load_pool(loaded.defaults.pool if teachers is None else teachers, loaded), out, progress.bank)
+        opened = open_bank(loaded, load_pool(loaded.defaults.pool if teachers is None else teachers, loaded), out, progress.bank, layers)
     print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
 
 

@@ -112,7 +112,7 @@ class Distillation:
                 labels=self.material.labels["train"][rows].to(device),
                 teacher_logits=torch.from_numpy(said.logits).to(device, self.student.dtype),
                 teacher_features=tuple(torch.from_numpy(feature).to(device, self.student.dtype) for feature in said.features),
-                student=ModelOutput(*(tensor.detach() for tensor in self._retained)),
+                student=ModelOutput(self._retained.logits.detach(), self._retained.features.detach()),
             )
         return self.features
 

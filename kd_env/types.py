@@ -24,6 +24,7 @@ class ModelOutput(NamedTuple):
 
     logits: Tensor  # [B, C]
     features: Tensor  # [B, D], the classifier's input
+    layers: Tensor | None = None  # [B, L, D], each layer's [CLS] (of an MLP, each hidden layer), where they were asked for
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def main() -> int:
         rows += measured()
     seconds = time.perf_counter() - started
     print(table.markdown(rows))
-    print(f"\nOn {device}, one thread, {seconds:.0f} s. A ratio is the median over turns of value / baseline in that turn.")
+    print(f"\nOn {device}, one thread, {seconds:.0f} s. Values are CPU time, on CUDA wall time;", end=" ")
+    print("a ratio is the median over turns of value / baseline.")
     if chosen.json:
         table.save(rows, chosen.json, device, seconds)
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import psutil
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd_env.knowledge.bank import FORMAT, KnowledgeBank, _describe
-from speed.measure import Row, Subject, compare, rows
+from kd_env.knowledge.bank import KnowledgeBank
+from kd_env.knowledge.build import FORMAT, describe
+from speed.measure import Row, Subject, clock, compare, rows
 
 TEACHERS, CLASSES, WIDTH, BATCH = 4, 4, 4, 32
 CONTENT = "content"
@@ -70,9 +70,9 @@ def _gather(said: dict[str, torch.Tensor], draw: np.ndarray) -> object:
 def _open(way: Way, draws: Sequence[np.ndarray]) -> tuple[float, float, float]:
     """Milliseconds to open; growth of the resident set in MB once opened, and after gathering ``draws``."""
     gc.collect()
-    before, start = _resident(), time.perf_counter()
+    before, start = _resident(), clock()
     opened = way.open()
-    taken, grown = time.perf_counter() - start, _resident() - before
+    taken, grown = clock() - start, _resident() - before
     for draw in draws:
         way.gather(opened, draw)
     return taken * 1e3, grown, _resident() - before
@@ -97,7 +97,8 @@ def _write(folder: Path, examples: int) -> float:
         "task": "speed",
         "teachers": [f"teacher{k}" for k in range(TEACHERS)],
         "widths": [WIDTH] * TEACHERS,
-        "files": {path.name: _describe(path) for path in sorted((folder / "bank").glob("*.npy"))},
+        "layers": False,
+        "files": {path.name: describe(path) for path in sorted((folder / "bank").glob("*.npy"))},
     }
     (folder / "bank" / "bank.json").write_text(json.dumps(meta))
     tensors = {name: torch.from_numpy(values) for name, values in said.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from kd_env.envs import observations
 from kd_env.knowledge.bank import KnowledgeBank
 from kd_env.reward_meter import RewardMeter
 from kd_env.student.student import Student
-from speed.measure import Row
+from speed.measure import Row, clock
 from speed.updates import slots
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
@@ -49,11 +48,11 @@ class Stopwatch:
         def wrapped(*arguments: Any, **keywords: Any) -> Any:
             if self._within:
                 return function(*arguments, **keywords)
-            self._within, start = True, time.perf_counter()
+            self._within, start = True, clock()
             try:
                 return function(*arguments, **keywords)
             finally:
-                self.seconds[part] += time.perf_counter() - start
+                self.seconds[part] += clock() - start
                 self._within = False
 
         return wrapped
@@ -75,10 +74,10 @@ def step(task: str, blocks: int) -> list[Row]:
                 stack.enter_context(patch.object(owner, name, watch.timed(part, getattr(owner, name))))
         for block in range(blocks):
             watch.seconds.clear()
-            start = time.perf_counter()
+            start = clock()
             for _ in range(often):
                 env.step(action)
-            whole = time.perf_counter() - start
+            whole = clock() - start
             parts = [watch.seconds[part] for part in PARTS]
             taken[block] = np.array([*parts, whole - sum(parts), whole]) / often
     shares = taken / taken[:, -1:]

@@ -70,7 +70,8 @@ def test_improvement_is_measured_on_the_same_examples_before_and_after(digits_ma
 
 
 def labels_of(material, images):
-    every = {image.numpy().tobytes(): label for image, label in zip(material.inputs["reward"]["pixel_values"], material.labels["reward"])}
+    images_of_all = material.inputs["reward"]["pixel_values"]
+    every = {image.numpy().tobytes(): label for image, label in zip(images_of_all, material.labels["reward"], strict=True)}
     return torch.stack([every[image.numpy().tobytes()] for image in images])
 
 

@@ -102,7 +102,7 @@ def test_every_number_has_a_range():
 @pytest.mark.parametrize("credit", ["head", "first_order", "counterfactual"])
 @pytest.mark.parametrize("reward", ["student_loss", "student_and_distillation_loss", "mixed"])
 def test_credit_divides_dev_improvement_alone(task, credit, reward):
-    with pytest.raises(InputError, match="credit=.*dev_improvement"):
+    with pytest.raises(InputError, match=r"credit=.*dev_improvement"):
         settings(task, credit=credit, reward=reward)
     assert settings(task, credit=credit, reward="dev_improvement").credit == credit
 
@@ -140,6 +140,12 @@ def test_a_nested_spec_is_a_spec():
 )
 def test_malformed_specs_are_refused_with_their_text(text):
     with pytest.raises(InputError, match="expected"):
+        spec.parse(text)
+
+
+@pytest.mark.parametrize("text", ["net(a=1,a=2)", "net(a=1,b=2,a=1)"])
+def test_an_option_given_twice_is_refused(text):
+    with pytest.raises(InputError, match="a is given twice"):
         spec.parse(text)
 
 

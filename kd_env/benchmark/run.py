@@ -57,6 +57,8 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
                 for future in as_completed(futures):
                     _finish(future.result(), directory, progress)
             except BaseException:
+                for worker in list(pool._processes.values()):  # else it would finish its trial, and one more, for nobody
+                    worker.terminate()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

@@ -20,7 +20,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp
+from torch.autograd import forward_ad
+from torch.func import functional_call
 
 from kd_env.distillation import Distillation
 from kd_env.settings import Credit
@@ -28,18 +29,12 @@ from kd_env.settings import Credit
 
 def first_order(run: Distillation) -> Tensor:
     """All parameters; one forward-mode pass under the retained pass's dropout mask, autocast off."""
-    names = [name for name, _ in run.student.network.named_parameters()]
-    parameters = tuple(parameter.detach() for parameter in run.student.network.parameters())
-    inputs = run.student.cast(run.inputs_of_batch())
-
-    def logits(*values: Tensor) -> Tensor:
-        output: Tensor = functional_call(run.student.network, dict(zip(names, values, strict=True)), kwargs=inputs).logits
-        return output
-
-    direction = _direction(run, head_only=False)
     _load_forward_mode()
-    with run.rng(replay=True), torch.no_grad():
-        along: Tensor = jvp(logits, parameters, tuple(direction))[1]  # [B, C]
+    network, inputs, direction = run.student.network, run.student.cast(run.inputs_of_batch()), _direction(run, head_only=False)
+    with run.rng(replay=True), torch.no_grad(), forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(value, v) for (name, value), v in zip(network.named_parameters(), direction, strict=True)}
+        along = forward_ad.unpack_dual(functional_call(network, duals, kwargs=inputs).logits).tangent  # [B, C]
+    assert along is not None
     run.student_forward_examples += len(along)
     return _inner(run, along)
 
@@ -101,7 +96,8 @@ def _load_forward_mode() -> None:
     """On first use torch compiles its forward-mode rules through a function it deprecates itself; that warning is not our user's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(1), torch.ones(1))
 
 
 def _inner(run: Distillation, along: Tensor) -> Tensor:

@@ -33,17 +33,21 @@ class MLP(nn.Module):
         self.body = nn.Sequential(*layers)
         self.classifier = nn.Linear(width, num_classes)
 
-    def forward(self, pixel_values: Tensor) -> ModelOutput:
-        """[B, ...] -> logits [B, C], features [B, D]."""
-        features = self.body(pixel_values.flatten(1))
-        return ModelOutput(self.classifier(features), features)
+    def forward(self, pixel_values: Tensor, layers: bool = False) -> ModelOutput:
+        """[B, ...] -> logits [B, C], features [B, D], and the hidden layers [B, depth, D] if ``layers``."""
+        features, hidden = pixel_values.flatten(1), []
+        for module in self.body:
+            features = module(features)
+            if layers and isinstance(module, nn.ReLU):
+                hidden.append(features)
+        return ModelOutput(self.classifier(features), features, torch.stack(hidden, 1) if layers else None)
 
 
 class Encoder(nn.Module):
     """A Transformers classifier whose pooled [CLS] is its feature."""
 
-    def __init__(self, model: nn.Module, pool: Callable[..., Tensor]) -> None:
-        """Wrap ``model``; ``pool(model, **inputs)`` gives the classifier's input."""
+    def __init__(self, model: nn.Module, pool: Callable[[nn.Module, Any], Tensor]) -> None:
+        """Wrap ``model``; ``pool(model, body's output)`` gives the classifier's input."""
         super().__init__()
         self.model = model
         self._pool = pool
@@ -55,10 +59,12 @@ class Encoder(nn.Module):
         assert isinstance(head, nn.Linear)
         return head
 
-    def forward(self, **inputs: Tensor) -> ModelOutput:
-        """Token ids or pixels -> logits [B, C], features [B, D]."""
-        features = self._pool(self.model, **inputs)
-        return ModelOutput(self.classifier(features), features)
+    def forward(self, layers: bool = False, **inputs: Tensor) -> ModelOutput:
+        """Token ids or pixels -> logits [B, C], features [B, D], and each layer's [CLS], [B, 1 + depth, D], if ``layers``."""
+        output = self.model.base_model(**inputs, output_hidden_states=layers)  # type: ignore[operator]
+        features = self._pool(self.model, output)
+        hidden = torch.stack([layer[:, 0] for layer in output.hidden_states], 1) if layers else None
+        return ModelOutput(self.classifier(features), features, hidden)
 
 
 def _mlp(task: Task, width: int = 24, depth: int = 1, dropout: float = 0.0) -> nn.Module:
@@ -91,8 +97,8 @@ def _common(task: Task, width: int) -> dict[str, Any]:
     return {"num_labels": task.num_classes, "attn_implementation": "eager", "initializer_range": width**-0.5}
 
 
-def _pooled_bert(model: nn.Module, **inputs: Tensor) -> Tensor:
-    pooled: Tensor = model.dropout(model.bert(**inputs).pooler_output)  # type: ignore[operator]
+def _pooled_bert(model: nn.Module, output: Any) -> Tensor:
+    pooled: Tensor = model.dropout(output.pooler_output)  # type: ignore[operator]
     return pooled
 
 
@@ -119,8 +125,8 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
     return Encoder(ViTForImageClassification(config), _pooled_vit)
 
 
-def _pooled_vit(model: nn.Module, **inputs: Tensor) -> Tensor:
-    first: Tensor = model.vit(**inputs).last_hidden_state[:, 0]  # type: ignore[operator]
+def _pooled_vit(model: nn.Module, output: Any) -> Tensor:
+    first: Tensor = output.last_hidden_state[:, 0]
     return first
 
 

@@ -94,7 +94,7 @@ class Student:
         """One pass; outputs are in full precision whatever the body ran in."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             output: ModelOutput = self.network(**self.cast(inputs))
-        return ModelOutput(*(tensor.to(self.dtype) for tensor in output))
+        return ModelOutput(output.logits.to(self.dtype), output.features.to(self.dtype))
 
     def cast(self, inputs: Inputs) -> Inputs:
         """Floating inputs in the network's type; ids as they are."""

@@ -29,7 +29,10 @@ class Teacher(Protocol):
         ...
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
-        """Raw inputs as the task holds them, ``[B, ...]`` -> logits ``[B, C]``, features ``[B, D]``, float32, on the CPU."""
+        """Raw inputs as the task holds them, ``[B, ...]`` -> logits ``[B, C]``, features ``[B, D]``, float32, on the CPU.
+
+        ``layers [B, L, D]`` is left ``None`` by a teacher that has none to show.
+        """
         ...
 
 
@@ -57,8 +60,8 @@ class NetworkTeacher:
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Speak, in evaluation mode."""
         self.network.eval()
-        output: ModelOutput = self.network(**encode(self.task, Split(inputs, np.zeros(len(inputs), np.int64))))
-        return ModelOutput(output.logits * self.logit_scale, output.features)
+        output: ModelOutput = self.network(layers=True, **encode(self.task, Split(inputs, np.zeros(len(inputs), np.int64))))
+        return output._replace(logits=output.logits * self.logit_scale)
 
 
 @dataclass(frozen=True)

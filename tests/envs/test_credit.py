@@ -60,7 +60,7 @@ def scales(run):
 
 
 def pair_by_pair(run, only_head=False):
-    """strength / B * rate * <scale * held-out gradient, gradient of KL_bk>, one autograd call a pair, on the retained pass."""
+    """By hand: strength / B * rate * <scale * held-out gradient, grad KL_bk>, one autograd call a pair, on the retained pass."""
     parameters = list(run.student.network.parameters())
     head = {id(parameter) for parameter in run.student.classifier.parameters()}
     rate = run.student.options.rate(run.update / run.settings.updates)

@@ -131,7 +131,7 @@ def test_episodes_end_and_begin_as_in_gymnasium_s_own_vector_environment(mode, l
     ours.reset(seed=0)
     theirs.reset(seed=0)
     length, ended = limit or SMALL["updates"], 0
-    for step in range(1, 2 * length + 3):
+    for _ in range(2 * length + 2):
         chosen = np.zeros((3, 4), dtype=np.int8)
         (seen, rewards, terminated, truncated, info), reference = ours.step(chosen), theirs.step(chosen)
         assert shape_of(seen) == shape_of(reference[0])
@@ -189,7 +189,7 @@ def test_same_step_gives_the_last_observation_and_info_beside_the_first_of_the_n
     chosen = np.ones((3, 4), dtype=np.int8)
     for _ in range(4):
         step, reference = env.step(chosen), by_hand.step(chosen)
-    seen, rewards, terminated, truncated, info = step
+    seen, rewards, terminated, _, info = step
     assert terminated.all()
     assert np.array_equal(rewards, reference[1])
     assert not np.array_equal(seen["student"], reference[0]["student"])

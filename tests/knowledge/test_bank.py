@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from kd_env.errors import InputError
-from kd_env.knowledge.bank import FORMAT, DamagedBankError, KnowledgeBank, _describe, fingerprint, open_bank
+from kd_env.knowledge.bank import DamagedBankError, KnowledgeBank, open_bank
+from kd_env.knowledge.build import FORMAT, describe, fingerprint
 from kd_env.tasks import Defaults, Split, Task
 from kd_env.teachers import Pool
 from kd_env.types import ModelOutput
@@ -322,8 +323,8 @@ def write_large(folder, examples, teachers=4, classes=4, width=2):
                 table[start : start + len(rows)] = rows.reshape(-1, *[1] * (len(shape) - 1))
             table.flush()
             del table
-    files = {path.name: _describe(path) for path in sorted(folder.glob("*.npy"))}
-    meta = {"format": FORMAT, "fingerprint": "f", "task": "t", "teachers": list("abcd"), "widths": [width] * teachers, "files": files}
+    files = {path.name: describe(path) for path in sorted(folder.glob("*.npy"))}
+    meta = {"format": FORMAT, "fingerprint": "f", "task": "t", "teachers": list("abcd"), "widths": [width] * teachers, "layers": False, "files": files}
     (folder / "bank.json").write_text(json.dumps(meta))
 
 

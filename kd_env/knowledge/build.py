@@ -1,0 +1,128 @@
+"""Build a bank: ask every teacher about every example, once. In: a task and a pool. Out: a folder, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from kd_env.errors import InputError
+from kd_env.tasks import Split, Task
+from kd_env.tasks.task import SPLITS
+from kd_env.teachers import Pool, Teacher
+from kd_env.types import ModelOutput
+
+FORMAT = 1
+BATCH = 256
+_BLOCK, _BLOCKS = 1 << 16, 64
+
+Progress = Callable[[str, int, int], None]
+"""Called with a teacher's name, the examples done and all of them."""
+
+
+def fingerprint(task: Task, pool: Pool, layers: bool = False) -> str:
+    """Hash of all that decides a bank's content: teachers' weights, task content, settings."""
+    settings = f"{FORMAT}:layers" if layers else str(FORMAT)
+    parts = [settings, task.fingerprint, *(f"{teacher.name}={teacher.fingerprint()}" for teacher in pool.teachers)]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def build(place: Path, task: Task, pool: Pool, layers: bool, progress: Progress | None) -> None:
+    """Write the bank beside ``place`` and move it in; whatever was there goes. The caller holds the lock.
+
+    Raises:
+        InputError: a teacher's outputs have the wrong shape or are not finite.
+    """
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        shapes = [_shapes(teacher, task, layers) for teacher in pool.teachers]
+        for name in SPLITS[:3]:
+            _write_split(partial, name, getattr(task, name), pool, shapes, progress)
+        meta = {
+            "format": FORMAT,
+            "fingerprint": fingerprint(task, pool, layers),
+            "task": task.fingerprint,
+            "teachers": pool.names,
+            "widths": [shape["features"][0] for shape in shapes],
+            "layers": layers,
+            "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
+        }
+        (partial / "bank.json").write_text(json.dumps(meta, indent=1))
+        shutil.rmtree(place, ignore_errors=True)
+        partial.replace(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Size and checksum of up to 64 blocks of 64 KiB spread evenly: all of a small file, a fair sample of a large one, in milliseconds."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for start in np.unique(np.linspace(0, max(size - _BLOCK, 0), min(_BLOCKS, -(-size // _BLOCK)), dtype=np.int64)):
+            file.seek(int(start))
+            digest.update(file.read(_BLOCK))
+    return {"bytes": size, "checksum": digest.hexdigest()}
+
+
+def _shapes(teacher: Teacher, task: Task, layers: bool) -> dict[str, tuple[int, ...]]:
+    """Per example, the shape of each thing the teacher says; what later batches are held to."""
+    said = teacher(task.train.inputs[:1])
+    shapes: dict[str, tuple[int, ...]] = {"logits": (task.num_classes,), "features": tuple(said.features.shape[1:])}
+    if len(shapes["features"]) != 1:
+        raise InputError(f"teacher {teacher.name!r} gave features of shape {tuple(said.features.shape)} for one example; expected [B, D]")
+    if layers:
+        if said.layers is None or said.layers.ndim != 3:
+            raise InputError(f"teacher {teacher.name!r} shows no layers [B, L, D]; build the bank without layers")
+        shapes["layers"] = tuple(said.layers.shape[1:])
+    return shapes
+
+
+def _write_split(
+    partial: Path, name: str, split: Split, pool: Pool, shapes: list[dict[str, tuple[int, ...]]], progress: Progress | None
+) -> None:
+    def create(what: str, *shape: int) -> Any:
+        return open_memmap(partial / f"{name}.{what}.npy", "w+", np.float32, (len(split), *shape))
+
+    ends = np.cumsum([0, *(shape["features"][0] for shape in shapes)])
+    logits = create("logits", len(pool.teachers), *shapes[0]["logits"])
+    features = create("features", int(ends[-1]))
+    for k, teacher in enumerate(pool.teachers):
+        hidden = create(f"layers.{k}", *shapes[k]["layers"]) if "layers" in shapes[k] else None
+        for start in range(0, len(split), BATCH):
+            rows = slice(start, min(start + BATCH, len(split)))
+            said = teacher(split.inputs[rows])
+            for what, values in _checked(teacher, said, shapes[k], f"{name} example", start, rows.stop - start):
+                if what == "logits":
+                    logits[rows, k] = values.numpy()
+                elif what == "features":
+                    features[rows, ends[k] : ends[k + 1]] = values.numpy()
+                elif hidden is not None:
+                    hidden[rows] = values.numpy()
+            if progress:
+                progress(f"{teacher.name}, {name}", rows.stop, len(split))
+
+
+def _checked(
+    teacher: Teacher, said: ModelOutput, shapes: dict[str, tuple[int, ...]], place: str, start: int, count: int
+) -> Iterator[tuple[str, Tensor]]:
+    for what, shape in shapes.items():
+        values = getattr(said, what)
+        if values is None or tuple(values.shape) != (count, *shape):
+            given = None if values is None else tuple(values.shape)
+            raise InputError(
+                f"teacher {teacher.name!r} gave {what} of shape {given}, expected {(count, *shape)}; was it made for this task?"
+            )
+        if not values.isfinite().all():
+            bad = start + int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise InputError(f"teacher {teacher.name!r}: {what} of {place} {bad} are not finite; mend or leave out that teacher")
+        yield what, values
