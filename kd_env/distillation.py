@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -120,15 +121,17 @@ class Distillation:
         """The loss of each example ``[B]`` of the observed mini-batch, differentiable."""
         features = self.observe()
         assert self._retained is not None
-        total = torch.zeros_like(self._retained.logits[:, 0])  # [B]
+        total: Tensor | None = None  # [B]
         for name, strength in decision.strengths.items():
             if isinstance(strength, float) and strength == 0.0:
                 continue
             if name == "label":
-                total = total + strength * label.loss(self._retained, features.labels)
+                term = label.loss(self._retained, features.labels)
             else:
-                total = total + strength * (decision.weights[name] * self.response_terms(decision.temperature)).sum(1)
-        return total
+                term = (decision.weights[name] * self.response_terms(decision.temperature)).sum(1)
+            term = strength * term
+            total = term if total is None else total + term
+        return torch.zeros_like(self._retained.logits[:, 0]).detach() if total is None else total
 
     def response_terms(self, temperature: float) -> Tensor:
         """Response loss of the observed mini-batch for each teacher, ``[B, K]``, differentiable."""
@@ -265,8 +268,7 @@ class Distillation:
     def _next_rows(self) -> np.ndarray:
         size, batch = len(self.material.labels["train"]), self.settings.batch_size
         epoch, position = divmod(self.update, size // batch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(size)
-        return order[position * batch : (position + 1) * batch]
+        return _epoch_order(self.seed, epoch, size)[position * batch : (position + 1) * batch].copy()
 
     def _reward_ce(self) -> Tensor:
         count = len(self.meter.labels)
@@ -292,6 +294,11 @@ def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
     order = np.argsort(place, kind="stable")
     return order[: count or len(labels)]
+
+
+@lru_cache(maxsize=8)
+def _epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(size)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 from kd_env.student.encode import take
 from kd_env.student.student import Student
@@ -31,6 +31,7 @@ class RewardMeter:
         self.measure = measure
         self._seed = seed
         self.measurements = 0
+        self._drawn: tuple[int, Inputs, Tensor] | None = None  # the current draw's number, inputs and labels
         self.before: tuple[float, float] | None = None  # loss and metric at the last measurement, on the current draw
         self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor a parameter
         self.gradient_update = -1
@@ -45,7 +46,7 @@ class RewardMeter:
     def improvement(self, student: Student) -> float:
         """How much better the student is than at the last call (or at :meth:`start`), on the same examples."""
         assert self.before is not None, "start() comes first"
-        before, after = self.before, self._values(student, self._draw("measurement", self.measurements // REDRAW))
+        before, after = self.before, self._values(student)
         self.measurements += 1
         self.before = after
         if self.measurements % REDRAW == 0 and self.examples < len(self.labels):
@@ -54,7 +55,7 @@ class RewardMeter:
 
     def start(self, student: Student) -> None:
         """Measure the student on the current draw: before its first update, or when a new draw begins."""
-        self.before = self._values(student, self._draw("measurement", self.measurements // REDRAW))
+        self.before = self._values(student)
 
     def held_out_gradient(self, student: Student, update: int, refresh: int, head_only: bool = False) -> list[Tensor]:
         """Gradient of the held-out loss a parameter (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
@@ -62,10 +63,10 @@ class RewardMeter:
             draw = self._draw("gradient", update)
             parameters = list(student.network.parameters())
             wanted = list(student.classifier.parameters()) if head_only else parameters
-            student.network.eval()
-            logits = student.forward(take(self.inputs, draw, student.device)).logits
+            with student.evaluating(), torch.set_grad_enabled(not head_only):
+                output = student.forward(take(self.inputs, draw, student.device))
+            logits = linear(output.features, *wanted) if head_only else output.logits
             found = dict(zip(wanted, torch.autograd.grad(cross_entropy(logits, self.labels[draw].to(student.device)), wanted), strict=True))
-            student.network.train()
             self.gradient = [found[parameter] if parameter in found else torch.zeros_like(parameter) for parameter in parameters]
             self.gradient_update, self.gradient_of_head = update, head_only
             self.forward_examples += len(draw)
@@ -79,9 +80,13 @@ class RewardMeter:
         logits = network.eval()(**student.cast(take(self.inputs, draw, student.device))).logits
         return float(cross_entropy(logits, self.labels[draw].to(student.device)))
 
-    def _values(self, student: Student, draw: np.ndarray) -> tuple[float, float]:
-        self.forward_examples += len(draw)
-        return student.evaluate({name: tensor[draw] for name, tensor in self.inputs.items()}, self.labels[draw])
+    def _values(self, student: Student) -> tuple[float, float]:
+        number = self.measurements // REDRAW
+        if self._drawn is None or self._drawn[0] != number:
+            draw = self._draw("measurement", number)
+            self._drawn = number, take(self.inputs, draw, student.device), self.labels[draw].to(student.device)
+        self.forward_examples += self.examples
+        return student.evaluate(*self._drawn[1:])
 
     def _draw(self, purpose: Literal["measurement", "gradient"], number: int) -> np.ndarray:
         if self.examples == len(self.labels):

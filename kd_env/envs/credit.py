@@ -32,15 +32,17 @@ def first_order(run: Distillation) -> Tensor:
     _load_forward_mode()
     network, inputs, direction = run.student.network, run.student.cast(run.inputs_of_batch()), _direction(run, head_only=False)
     with run.rng(replay=True), torch.no_grad(), forward_ad.dual_level():
-        duals = {name: forward_ad.make_dual(value, v) for (name, value), v in zip(network.named_parameters(), direction, strict=True)}
-        along = forward_ad.unpack_dual(functional_call(network, duals, kwargs=inputs).logits).tangent  # [B, C]
+        named = zip(network.named_parameters(), direction, strict=True)
+        duals = {name: forward_ad.make_dual(value, v) for (name, value), v in named}  # type: ignore[no-untyped-call]
+        logits = functional_call(network, duals, kwargs=inputs).logits
+        along: Tensor | None = forward_ad.unpack_dual(logits).tangent  # type: ignore[no-untyped-call]  # [B, C]
     assert along is not None
     run.student_forward_examples += len(along)
     return _inner(run, along)
 
 
 def head(run: Distillation) -> Tensor:
-    """The classifier's parameters alone: closed form from the pooled features, no extra pass."""
+    """The classifier's parameters alone: closed form from the pooled features; the mini-batch needs no extra pass."""
     direction = dict(zip(run.student.network.parameters(), _direction(run, head_only=True), strict=True))
     weight, bias = run.student.classifier.parameters()
     along = run.observe().student.features @ direction[weight].T + direction[bias]  # [B, C]
@@ -97,7 +99,7 @@ def _load_forward_mode() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():
-            forward_ad.make_dual(torch.zeros(1), torch.ones(1))
+            forward_ad.make_dual(torch.zeros(1), torch.ones(1))  # type: ignore[no-untyped-call]
 
 
 def _inner(run: Distillation, along: Tensor) -> Tensor:

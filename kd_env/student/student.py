@@ -5,6 +5,8 @@ In: encoded inputs and a loss. Out: a :class:`~kd_env.types.ModelOutput`, one op
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +19,8 @@ from kd_env.student.encode import take
 from kd_env.types import Inputs, ModelOutput
 
 EVALUATION_BATCH = 512
+_ALIKE = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.ReLU, nn.GELU, nn.Tanh)
+"""Modules that do the same in training and in evaluation mode."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Student:
         self.options = options
         self.optimizer = options.build(network)
         self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
+        self._mode_matters = any(list(module.children()) == [] and not isinstance(module, _ALIKE) for module in network.modules())
 
     @property
     def classifier(self) -> nn.Linear:
@@ -92,7 +97,7 @@ class Student:
 
     def forward(self, inputs: Inputs) -> ModelOutput:
         """One pass; outputs are in full precision whatever the body ran in."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
             output: ModelOutput = self.network(**self.cast(inputs))
         return ModelOutput(output.logits.to(self.dtype), output.features.to(self.dtype))
 
@@ -111,11 +116,22 @@ class Student:
     @torch.no_grad()
     def predict(self, inputs: Inputs) -> Tensor:
         """Logits ``[N, C]`` in evaluation mode (no dropout)."""
+        size = len(next(iter(inputs.values())))
+        with self.evaluating():
+            if size <= EVALUATION_BATCH:
+                return self.forward(take(inputs, slice(None), self.device)).logits
+            starts = range(0, size, EVALUATION_BATCH)
+            return torch.cat([self.forward(take(inputs, slice(i, i + EVALUATION_BATCH), self.device)).logits for i in starts])
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode, where that makes a difference."""
+        if not self._mode_matters:
+            yield
+            return
         self.network.eval()
         try:
-            size = len(next(iter(inputs.values())))
-            batches = [take(inputs, slice(i, i + EVALUATION_BATCH), self.device) for i in range(0, size, EVALUATION_BATCH)]
-            return torch.cat([self.forward(batch).logits for batch in batches])
+            yield
         finally:
             self.network.train()
 
