@@ -26,7 +26,7 @@ test-slow: $(INSTALLED)  ## run the slow tests
 check: $(INSTALLED)  ## lint, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy kd_env agents baselines
+	$(BIN)/mypy kd_env agents baselines speed
 
 speed: $(INSTALLED)  ## print the side-by-side speed table
 	$(BIN)/python -m speed

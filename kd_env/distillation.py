@@ -60,6 +60,7 @@ class Distillation:
         Raises:
             InputError: fewer training examples than one mini-batch, or more reward labels asked for than there are.
         """
+        seed = int(seed)  # a NumPy integer would not go into a snapshot
         self.material, self.settings, self.seed = material, settings, seed
         size = len(material.labels["train"])
         if size < settings.batch_size:

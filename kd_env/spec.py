@@ -98,7 +98,7 @@ def _split(text: str) -> list[str]:
     parts, depth, start = [], 0, 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
-        if character in ",;" and depth == 0:
+        if character == "," and depth == 0:
             parts.append(text[start:position])
             start = position + 1
     return [part for part in [*parts, text[start:]] if part.strip()]

@@ -82,7 +82,13 @@ class Trial:
 
 
 def teach(env: Any, policy: Any, updates: int, seed: int) -> None:
-    """Drive one student through its budget: a learner learns as it goes, a rule acts."""
+    """Drive one student through its budget: a learner learns as it goes, a rule acts.
+
+    ``policy`` may be an SB3 algorithm made on ``SB3VecEnv(env)``, too; its ``learn`` counts slot decisions.
+    """
+    if "stable_baselines3" in sys.modules and isinstance(policy, sys.modules["stable_baselines3"].common.base_class.BaseAlgorithm):
+        policy.learn(updates * env.num_envs)
+        return
     if callable(getattr(policy, "learn", None)):
         policy.learn(env, updates)
         return

@@ -62,6 +62,12 @@ class Selection:
         """K."""
         return len(self.pool.teachers)
 
+    def fork(self) -> Selection:
+        """An independent copy in the same state; material and pool are shared, listeners stay behind."""
+        twin = Selection(self.material, self.pool, self.settings)
+        twin.distillation, twin.finished = self.distillation.fork(), self.finished
+        return twin
+
     def begin(self, seed: int) -> Observation:
         """Start a new student from ``seed``; a finished one stays in ``finished``."""
         self.distillation = Distillation(self.material, self.settings, seed)

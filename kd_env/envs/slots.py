@@ -6,6 +6,7 @@ student update. So a per-instance policy of any library works unchanged, for any
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,14 @@ class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.distillation.restore(state)
         self._steps, self._ended = self.distillation.update, self.distillation.done
         return self.selection.observation()
+
+    def fork(self) -> TeacherSelectionVectorEnv:
+        """Independent slots in the same state; the bank is shared."""
+        twin = copy.copy(self)
+        twin._np_random = copy.deepcopy(self._np_random)
+        twin.single_action_space, twin.action_space = copy.deepcopy((self.single_action_space, self.action_space))
+        twin.selection = self.selection.fork()
+        return twin
 
     def _begin(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         observation = self.selection.begin(seed)

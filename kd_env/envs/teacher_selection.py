@@ -12,7 +12,7 @@ import numpy as np
 
 from kd_env.distillation import Distillation
 from kd_env.envs import actions, observations
-from kd_env.envs.selection import Selection, Step, make_selection
+from kd_env.envs.selection import Step, make_selection
 from kd_env.errors import InputError
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
@@ -108,11 +108,9 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
 
     def fork(self) -> TeacherSelectionEnv:
         """An independent environment in the same state; the bank is shared."""
-        twin = object.__new__(TeacherSelectionEnv)
-        twin.__dict__.update(self.__dict__)
+        twin = copy.copy(self)
         twin._np_random, twin.action_space = copy.deepcopy((self._np_random, self.action_space))
-        twin.selection = Selection(self.selection.material, self.selection.pool, self.selection.settings)
-        twin.selection.distillation = self.distillation.fork()
+        twin.selection = self.selection.fork()
         return twin
 
     def _flat(self, observation: Observation) -> Observation:

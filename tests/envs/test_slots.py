@@ -421,3 +421,17 @@ def test_any_number_of_slots(num_envs, action):
         assert env.observation_space.contains(seen)
         assert rewards.shape == terminated.shape == info["example_ids"].shape == (num_envs,)
     assert terminated.all()
+
+
+def test_forked_slots_go_their_own_way():
+    env = gym.make_vec("kd_env/TeacherSelection-v0", num_envs=8, vectorization_mode="vector_entry_point", task="digits", updates=6)
+    env.reset(seed=0)
+    everyone, nobody = np.ones((8, 4), dtype=np.int8), np.zeros((8, 4), dtype=np.int8)
+    env.step(everyone)
+    twin = env.unwrapped.fork()
+    assert twin.snapshot() == env.unwrapped.snapshot()
+    for _ in range(5):
+        env.step(everyone)
+        twin.step(nobody)
+    assert env.unwrapped.finished.update == twin.finished.update == 6
+    assert env.unwrapped.finished.validate() != twin.finished.validate()

@@ -324,7 +324,15 @@ def write_large(folder, examples, teachers=4, classes=4, width=2):
             table.flush()
             del table
     files = {path.name: describe(path) for path in sorted(folder.glob("*.npy"))}
-    meta = {"format": FORMAT, "fingerprint": "f", "task": "t", "teachers": list("abcd"), "widths": [width] * teachers, "layers": False, "files": files}
+    meta = {
+        "format": FORMAT,
+        "fingerprint": "f",
+        "task": "t",
+        "teachers": list("abcd"),
+        "widths": [width] * teachers,
+        "layers": False,
+        "files": files,
+    }
     (folder / "bank.json").write_text(json.dumps(meta))
 
 
