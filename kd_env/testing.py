@@ -1,0 +1,88 @@
+"""Checks for plug-ins: is this a policy, is this a task? In: the class or function. Out: nothing, or an error that says what to mend."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from kd_env.benchmark.policies import declared
+from kd_env.benchmark.trial import teach
+from kd_env.settings import settings
+from kd_env.tasks import Task
+from kd_env.tasks.task import SPLITS
+
+UPDATES = 4
+
+
+def check_policy(policy: Any, **options: Any) -> None:
+    """Teach a small student twice with ``policy`` and see that it keeps to the protocol.
+
+    Raises:
+        InputError: it declares an access that does not exist, or env keywords that do not.
+        AssertionError: its actions are not in the space, differ between equal seeds, or its student is not finished.
+    """
+    name = getattr(policy, "__name__", str(policy))
+    found = declared(name, policy, options)
+    students = []
+    for _ in range(2):
+        env = _environment(found.env_options)
+        agent = found.build(env, 0)
+        observation, _ = env.reset(seed=0)
+        action = np.asarray(agent.act(observation))
+        assert env.action_space.contains(action.astype(env.action_space.dtype)), (
+            f"{name}.act gave {action!r}, which is not in {env.action_space}"
+        )
+        teach(env, found.build(env, 0), UPDATES, seed=0)
+        assert env.finished is not None, f"{name}.learn(env, {UPDATES}) did not teach {UPDATES} mini-batches"
+        students.append(env.finished.student.network.state_dict())
+    for key, value in students[0].items():
+        assert value.equal(students[1][key]), f"{name}: equal seeds gave different students; draw from a generator made from `seed`"
+    if callable(getattr(policy, "save", None)):
+        _check_saved(name, policy, found.env_options, agent)
+
+
+def check_task(load: Callable[[], Task]) -> None:
+    """See that ``load`` gives the same sound task every time.
+
+    Raises:
+        InputError: its defaults are not settings.
+        AssertionError: two calls differ, an input stands in two splits, or groups and their names do not fit.
+    """
+    task = load()
+    assert task.fingerprint == load().fingerprint, f"task {task.name!r}: two calls gave different content; seed what is random"
+    settings(task)
+    assert task.development().test is None
+    seen: dict[bytes, str] = {}
+    for name in SPLITS:
+        split = getattr(task, name)
+        if split is None:
+            continue
+        for row in split.inputs:
+            content = row.tobytes() if task.kind == "image" else str(row).encode()
+            other = seen.setdefault(content, name)
+            assert other == name, f"task {task.name!r}: an input of {name!r} stands in {other!r} too; keep equal inputs on one side"
+        if split.groups is not None:
+            known = len(task.group_names)
+            assert split.groups.min() >= 0, f"task {task.name!r}: groups of {name!r} are below 0"
+            assert split.groups.max() < known, f"task {task.name!r}: groups of {name!r} exceed the {known} group_names"
+
+
+def _environment(options: dict[str, Any]) -> Any:
+    make: dict[str, Any] = {"vectorization_mode": "vector_entry_point", "task": "digits", "updates": UPDATES, "autoreset_mode": "same_step"}
+    slots = 8 if options.get("granularity", "instance") == "instance" else 1
+    return gym.make_vec("kd_env/TeacherSelection-v0", num_envs=slots, **make, **options).unwrapped
+
+
+def _check_saved(name: str, policy: Any, options: dict[str, Any], agent: Any) -> None:
+    env = _environment(options)
+    observation, _ = env.reset(seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "policy")
+        agent.save(path)
+        again = policy.load(path, env)
+    assert np.shape(again.act(observation)) == np.shape(agent.act(observation)), f"{name}.load gave a policy of another shape"

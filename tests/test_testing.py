@@ -1,0 +1,63 @@
+"""The checks for plug-ins accept what is sound and name what is not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from agents.gradient_credit import GradientCredit
+from agents.reinforce import Reinforce
+from baselines.router import Router
+from baselines.single import Single
+from kd_env import tasks
+from kd_env.errors import InputError
+from kd_env.testing import check_policy, check_task
+
+
+class Constant:
+    env_options = {"action": "one"}
+
+    def __init__(self, env, seed=0, choice=0):
+        self.num_envs, self.choice = env.num_envs, choice
+
+    def act(self, observation):
+        return np.full(self.num_envs, self.choice)
+
+
+@pytest.mark.parametrize("policy", [Constant, GradientCredit, Reinforce, Router, Single])
+def test_sound_policies_pass(policy):
+    check_policy(policy)
+
+
+def test_an_action_outside_the_space_is_named():
+    with pytest.raises(AssertionError, match=r"Constant\.act gave .*not in"):
+        check_policy(Constant, choice=7)
+
+
+def test_an_unseeded_policy_is_found():
+    class Unseeded(Constant):
+        def act(self, observation):
+            return np.random.default_rng().integers(4, size=self.num_envs)
+
+    with pytest.raises(AssertionError, match="equal seeds gave different students"):
+        check_policy(Unseeded)
+
+
+def test_an_unknown_access_is_refused():
+    class Sees(Constant):
+        access = "everything"
+
+    with pytest.raises(InputError, match="access='everything'"):
+        check_policy(Sees)
+
+
+@pytest.mark.parametrize("name", ["digits", "domains(train=64,reward=32,validation=32,test=32)"])
+def test_built_in_tasks_pass(name):
+    check_task(lambda: tasks.load(name))
+
+
+def test_an_input_in_two_splits_is_found():
+    task = tasks.load("digits")
+    leaky = dataclasses.replace(task, validation=task.train.take(np.arange(10)))
+    with pytest.raises(AssertionError, match="an input of 'validation' stands in 'train' too"):
+        check_task(lambda: leaky)
