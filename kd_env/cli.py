@@ -44,7 +44,7 @@ Teachers = Annotated[
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="tasks, pools, policies, knowledge, rewards, suites or settings")],
+    what: Annotated[str, typer.Argument(help="tasks, pools, policies, knowledge, rewards, observations, suites or settings")],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Say what there is."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from kd_env.benchmark.policies import POLICIES, STABLE_BASELINES3, find
 from kd_env.benchmark.suites import SUITES
+from kd_env.envs.observations import COLUMNS
 from kd_env.envs.rewards import REWARDS
 from kd_env.knowledge import KNOWLEDGE
 from kd_env.settings import Settings
@@ -46,6 +47,15 @@ def _rewards() -> Rows:
     return [{"name": name, "about": _about(function)} for name, function in REWARDS.items()]
 
 
+def _observations() -> Rows:
+    return [
+        {"features": kind, "block": block, "reads the label": "yes" if "[label]" in column else "no", "column": column.replace(" [label]", "")}
+        for kind, blocks in COLUMNS.items()
+        for block, columns in blocks.items()
+        for column in columns
+    ]
+
+
 def _suites() -> Rows:
     return [{"name": name, "policies": ", ".join(suite.policies), "about": suite.about} for name, suite in SUITES.items()]
 
@@ -74,6 +84,7 @@ CATALOGUE: dict[str, Callable[[], Rows]] = {
     "policies": _policies,
     "knowledge": _knowledge,
     "rewards": _rewards,
+    "observations": _observations,
     "suites": _suites,
     "settings": _settings,
 }

@@ -49,18 +49,17 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
             _finish(run_trial(trial, directory, progress.reporter(trial)), directory, progress)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        channel = manager.Queue()
-        with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (channel,)) as pool:
-            futures = [pool.submit(_work, trial, directory) for trial in todo]
-            try:
-                for future in as_completed(futures):
-                    _finish(future.result(), directory, progress)
-            except BaseException:
-                for worker in list(pool._processes.values()):  # else it would finish its trial, and one more, for nobody
-                    worker.terminate()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    channel = context.Queue()
+    with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (channel,)) as pool:
+        futures = [pool.submit(_work, trial, directory) for trial in todo]
+        try:
+            for future in as_completed(futures):
+                _finish(future.result(), directory, progress)
+        except BaseException:
+            for worker in list(pool._processes.values()):  # else it would finish its trial, and one more, for nobody
+                worker.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _prepare(trials: Sequence[Trial], progress: Progress) -> None:
@@ -96,6 +95,15 @@ def _start_worker(channel: Any) -> None:
     global _channel
     _channel = channel
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose run was killed would wait for its next trial for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(trial: Trial, directory: Path) -> records.Record:
@@ -112,8 +120,6 @@ def _listening(channel: Any, progress: Progress) -> Iterator[None]:
                 progress.advance(*channel.get(timeout=0.2))
             except queue.Empty:
                 continue
-            except (EOFError, OSError):  # the manager went first
-                return
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
@@ -121,4 +127,4 @@ def _listening(channel: Any, progress: Progress) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(timeout=1.0)  # a worker that was stopped in the middle of a message would hold it up
