@@ -28,6 +28,7 @@ from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
+from kd_env.randomness import seeded
 from kd_env.types import Observation
 
 
@@ -86,17 +87,20 @@ class GradientCredit:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
                 raise InputError(f"gradient_credit({name}={value!r}): expected a number of at least 0" + ", at most 1" * (most == 1.0))
         selection: Selection = env.unwrapped.selection
+        if selection.settings.credit == "shared":
+            raise InputError("policy gradient_credit learns from credit; use credit=first_order, head or counterfactual")
+        if router_start:
+            self.access = "reward labels"
         self.seed, self.prior_strength, self.sharpness, self.floor = seed, prior_strength, sharpness, floor
         space = env.single_observation_space
         num_teachers, num_classes = selection.num_teachers, selection.material.task.num_classes
         num_context = sum(space[name].shape[0] for name in space) - num_teachers * num_classes
         said = selection.material.bank.gather("reward", np.arange(len(selection.material.labels["reward"])))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.policy = SelectionPolicy(num_teachers, num_classes, num_context)
             standardise(self.policy.gate, gate_inputs(torch.from_numpy(said.logits)))
             if router_start:
-                fit_on_reward_split(self.policy.gate, selection, seed, teacher_features=False)
+                fit_on_reward_split(self.policy.gate, selection, teacher_features=False)
         self.prior = copy.deepcopy(self.policy) if router_start else None
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
 

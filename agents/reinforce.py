@@ -27,7 +27,7 @@ from kd_env.envs.rewards import REWARDS, StepRecord
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.knowledge import response
-from kd_env.types import Decision, ModelOutput, Observation
+from kd_env.types import Observation
 
 
 class LogisticPolicies(nn.Module):
@@ -103,6 +103,11 @@ class Reinforce:
                 f"reinforce(selector_warmup={selector_warmup}): with the student fixed reward={self.selection.settings.reward!r} does not "
                 "depend on the selection; use reward=student_and_distillation_loss or mixed, or selector_warmup=0"
             )
+        if selector_warmup > self.selection.settings.updates - student_warmup:
+            raise InputError(
+                f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the "
+                f"{self.selection.settings.updates} updates of the budget"
+            )
         self.seed, self.window, self.student_warmup, self.selector_warmup = seed, window, student_warmup, selector_warmup
         space = env.single_observation_space
         num_teachers = self.selection.num_teachers
@@ -159,12 +164,12 @@ class Reinforce:
             self.policy.adapt(observation)
             action = self.act(observation)
             weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
-            every_teacher = ModelOutput(features.student.logits[:, None], features.student.features[:, None])
-            terms = response.loss(every_teacher, features.teacher_logits, options.temperature)
+            terms = response.every_teacher(features.student.logits, features.teacher_logits, options.temperature)
             ce = cross_entropy(features.student.logits, features.labels, reduction="none")
             record = StepRecord(len(action), 0.0, run.meter.metric, ce, (weights * terms).sum(1), options.reward_mix)
             self.reinforce([(observation, action, REWARDS[options.reward](record).cpu().numpy())])
-            run.apply(Decision({}, {}, options.temperature))  # no term, no step: on to the next mini-batch, the student as it is
+            self.selection.distillation.student_forward_examples += len(action)
+            run.skip()
 
     def save(self, path: str) -> None:
         """Write the policies' weights (safetensors)."""

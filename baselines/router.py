@@ -13,8 +13,9 @@ from torch import Tensor
 
 from baselines.gate import Gate, fit, gate_inputs
 from baselines.rule import Choice
-from kd_env.distillation import labelled_rows
 from kd_env.envs.selection import Selection
+from kd_env.randomness import seeded
+from kd_env.reward_meter import labelled_rows
 from kd_env.types import Features
 
 
@@ -30,10 +31,9 @@ class Router(Choice):
         self.teacher_features = teacher_features
         widths = self.selection.material.bank.widths if teacher_features else []
         num_inputs = self.selection.num_teachers * self.selection.material.task.num_classes + sum(widths)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.gate = Gate(num_inputs, self.selection.num_teachers)
-            fit_on_reward_split(self.gate, self.selection, seed, teacher_features)
+            fit_on_reward_split(self.gate, self.selection, teacher_features)
 
     @torch.no_grad()
     def choose(self, features: Features) -> np.ndarray:
@@ -43,10 +43,10 @@ class Router(Choice):
         return chosen
 
 
-def fit_on_reward_split(gate: Gate, selection: Selection, seed: int, teacher_features: bool) -> None:
-    """Fit ``gate`` on the reward examples whose labels the run of ``seed`` has."""
+def fit_on_reward_split(gate: Gate, selection: Selection, teacher_features: bool) -> None:
+    """Fit ``gate`` on the reward examples that have labels."""
     labels = selection.material.labels["reward"]
-    rows = labelled_rows(labels.numpy(), selection.settings.reward_labels, seed)
+    rows = labelled_rows(labels.numpy(), selection.settings.reward_labels, selection.settings.label_seed)
     said = selection.material.bank.gather("reward", rows)
     logits = torch.from_numpy(said.logits)
     features: list[Tensor] = [torch.from_numpy(feature) for feature in said.features] if teacher_features else []

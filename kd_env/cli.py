@@ -195,8 +195,12 @@ def _run(trials: list[Any], out: Path, workers: int, quiet: bool) -> None:
     from kd_env.benchmark.run import run
 
     with Progress(quiet) as progress:
-        run(trials, out, progress, workers or os.cpu_count() or 1)
+        run(trials, out, progress, workers or _cores())
     print(write_report(out))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _seeds(text: str) -> list[int]:

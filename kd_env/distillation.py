@@ -21,11 +21,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from kd_env import randomness
 from kd_env.errors import InputError
-from kd_env.knowledge import label, response
+from kd_env.knowledge import KNOWLEDGE, label, response
 from kd_env.knowledge.bank import KnowledgeBank
-from kd_env.reward_meter import RewardMeter
+from kd_env.reward_meter import RewardMeter, labelled_rows
 from kd_env.settings import Settings
+from kd_env.spec import unknown
 from kd_env.student.encode import encode, take
 from kd_env.student.networks import build
 from kd_env.student.student import OptimizerOptions, Student, pick_device
@@ -65,7 +67,7 @@ class Distillation:
         size = len(material.labels["train"])
         if size < settings.batch_size:
             raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {material.task.name!r}")
-        self.reward_rows = labelled_rows(material.labels["reward"].numpy(), settings.reward_labels, seed)
+        self.reward_rows = labelled_rows(material.labels["reward"].numpy(), settings.reward_labels, settings.label_seed)
         self.student = Student(
             build(settings.student, material.task, seed),
             OptimizerOptions.of(settings.optimizer),
@@ -81,9 +83,7 @@ class Distillation:
         self.diverged = False
         self._retained: ModelOutput | None = None
         self._inputs: Inputs = {}
-        self._rng = [torch.Generator().manual_seed(seed).get_state()]
-        if self.student.device.type == "cuda":
-            self._rng.append(torch.Generator(self.student.device).manual_seed(seed).get_state())
+        self._rng = randomness.fresh_states(seed, self.student.device)
         self._rng_before = self._rng
 
     @property
@@ -124,12 +124,14 @@ class Distillation:
         assert self._retained is not None
         total: Tensor | None = None  # [B]
         for name, strength in decision.strengths.items():
-            if isinstance(strength, float) and strength == 0.0:
+            if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
             if name == "label":
                 term = label.loss(self._retained, features.labels)
-            else:
+            elif name == "response":
                 term = (decision.weights[name] * self.response_terms(decision.temperature)).sum(1)
+            else:
+                raise unknown("knowledge type", name, KNOWLEDGE)
             term = strength * term
             total = term if total is None else total + term
         return torch.zeros_like(self._retained.logits[:, 0]).detach() if total is None else total
@@ -138,8 +140,7 @@ class Distillation:
         """Response loss of the observed mini-batch for each teacher, ``[B, K]``, differentiable."""
         features = self.observe()
         assert self._retained is not None
-        every_teacher = ModelOutput(self._retained.logits[:, None], self._retained.features[:, None])  # [B, 1, C], [B, 1, D]
-        return response.loss(every_teacher, features.teacher_logits, temperature)
+        return response.every_teacher(self._retained.logits, features.teacher_logits, temperature)
 
     def apply(self, decision: Decision) -> Outcome:
         """Teach the observed mini-batch as ``decision`` says: one optimizer step, and a measurement where it is due."""
@@ -156,12 +157,16 @@ class Distillation:
         self.diverged = not np.isfinite(value)
         if not self.diverged and loss.requires_grad:
             self.student.step(loss, features.progress)
-        self.update += 1
-        self.features, self._retained = None, None
+        self.skip()
         due = measures and (self.done or self.update % (self.settings.reward_every or self.settings.updates) == 0)
         improvement = self.meter.improvement(self.student) if due and not self.diverged else None
         self.diverged = self.diverged or not np.isfinite(improvement or 0.0)
         return Outcome(value, student_ce, None if self.diverged else improvement, self.diverged)
+
+    def skip(self) -> None:
+        """On to the next mini-batch, the student as it is."""
+        self.update += 1
+        self.features, self._retained = None, None
 
     def run_again(self) -> Tensor:
         """Logits ``[B, C]`` of the mini-batch last taught, after its update; one more pass, and counted."""
@@ -183,14 +188,14 @@ class Distillation:
         if not self.student.has_dropout:
             yield
             return
-        outer = _rng_state(self.student.device)
-        _set_rng_state(self._rng_before if replay else self._rng, self.student.device)
+        outer = randomness.states(self.student.device)
+        randomness.set_states(self._rng_before if replay else self._rng, self.student.device)
         try:
             yield
         finally:
             if not replay:
-                self._rng = _rng_state(self.student.device)
-            _set_rng_state(outer, self.student.device)
+                self._rng = randomness.states(self.student.device)
+            randomness.set_states(outer, self.student.device)
 
     def snapshot(self) -> bytes:
         """The whole state of the run, self-contained, without pickle; bit-exact on CPU, in another process too."""
@@ -273,44 +278,17 @@ class Distillation:
 
     def _reward_ce(self) -> Tensor:
         count = len(self.meter.labels)
-        draw = np.random.default_rng([self.seed, 2, self.update]).choice(count, min(self.settings.batch_size, count), replace=False)
+        draw = randomness.stream(self.seed, "reward_ce", self.update).choice(count, min(self.settings.batch_size, count), replace=False)
         self.student_forward_examples += len(draw)
         with self.rng():
             logits = self.student.forward(take(self.meter.inputs, draw, self.student.device)).logits
         return cross_entropy(logits, self.meter.labels[draw].to(self.student.device))
 
 
-def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """``count`` rows (0: all) in proportion to the classes, a prefix of the same order for every count.
-
-    Raises:
-        InputError: more are asked for than there are.
-    """
-    if count > len(labels):
-        raise InputError(f"reward_labels={count}: the reward split has {len(labels)} examples; 0 means all of them")
-    rng = np.random.default_rng([seed, 3])
-    place = np.empty(len(labels))
-    for value in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == value))
-        place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
-    order = np.argsort(place, kind="stable")
-    return order[: count or len(labels)]
-
-
 @lru_cache(maxsize=8)
 def _epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(size)
+    return randomness.stream(seed, "order", epoch).permutation(size)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def _rng_state(device: torch.device) -> list[Tensor]:
-    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
-
-
-def _set_rng_state(states: list[Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)

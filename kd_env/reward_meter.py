@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
+from kd_env.errors import InputError
+from kd_env.randomness import stream
 from kd_env.student.encode import take
 from kd_env.student.student import Student
 from kd_env.types import Inputs
@@ -91,5 +93,21 @@ class RewardMeter:
     def _draw(self, purpose: Literal["measurement", "gradient"], number: int) -> np.ndarray:
         if self.examples == len(self.labels):
             return np.arange(self.examples)
-        rng = np.random.default_rng([self._seed, ("measurement", "gradient").index(purpose), number])
-        return rng.choice(len(self.labels), self.examples, replace=False)
+        return stream(self._seed, purpose, number).choice(len(self.labels), self.examples, replace=False)
+
+
+def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Rows of ``count`` reward examples (0: all) in proportion to the classes, a prefix of the same order for every count.
+
+    Raises:
+        InputError: more are asked for than there are.
+    """
+    if count > len(labels):
+        raise InputError(f"reward_labels={count}: the reward split has {len(labels)} examples; 0 means all of them")
+    rng = stream(seed, "labels")
+    place = np.empty(len(labels))
+    for value in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == value))
+        place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
+    order = np.argsort(place, kind="stable")
+    return order[: count or len(labels)]

@@ -45,6 +45,7 @@ class Settings:
         reward_every: updates between two measurements of ``dev_improvement``; one more at the end of the budget, with 0 the only one.
         reward_examples: examples of the reward split in one measurement.
         reward_labels: how many labels the reward split has, 0 for all of them.
+        label_seed: draws which ones; a trial draws them from its own seed.
         validation_every: updates between two evaluations on validation, 0 for a twentieth of the budget.
         features: ``summary`` (transfers between tasks) or ``full`` (RL-KD's), see ``kd_env.envs.observations``.
         observe_labels: show the columns that read the training labels.
@@ -70,6 +71,7 @@ class Settings:
     reward_every: int = 1
     reward_examples: int = 256
     reward_labels: int = 0
+    label_seed: int = 0
     validation_every: int = 0
     features: Literal["summary", "full"] = "full"
     observe_labels: bool = False
@@ -80,7 +82,7 @@ class Settings:
         """Check the values against each other and against their ranges."""
         for name in ("updates", "batch_size", "credit_refresh", "reward_examples"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("reward_every", "reward_labels", "validation_every", "reward_ce"):
+        for name in ("reward_every", "reward_labels", "label_seed", "validation_every", "reward_ce"):
             _require(self, name, 0 <= getattr(self, name) < math.inf, "at least 0")
         for name in ("strength", "reward_mix"):
             _require(self, name, 0.0 <= getattr(self, name) <= 1.0, "in [0, 1]")

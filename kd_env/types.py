@@ -29,7 +29,7 @@ class ModelOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class Features:
-    """All that a policy may know about the mini-batch the student is about to learn from.
+    """All that can be known about the mini-batch the student is about to learn from; an agent is shown the observation.
 
     Tensors are detached and on the student's device.
     """
@@ -71,7 +71,7 @@ class Outcome:
         loss: the loss that was stepped on.
         student_ce: ``[B]`` cross-entropy of the student on the batch's labels, before the update.
         improvement: decrease of the held-out loss (or increase of the metric) since the last measurement; ``None`` when not due.
-        diverged: the loss or the weights are no longer finite; the step was not taken.
+        diverged: the loss, before the step or on the held-out examples after it, is no longer finite.
     """
 
     loss: float

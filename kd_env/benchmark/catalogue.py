@@ -49,7 +49,12 @@ def _rewards() -> Rows:
 
 def _observations() -> Rows:
     return [
-        {"features": kind, "block": block, "reads the label": "yes" if "[label]" in column else "no", "column": column.replace(" [label]", "")}
+        {
+            "features": kind,
+            "block": block,
+            "reads the label": "yes" if "[label]" in column else "no",
+            "column": column.replace(" [label]", ""),
+        }
         for kind, blocks in COLUMNS.items()
         for block, columns in blocks.items()
         for column in columns

@@ -11,6 +11,7 @@ from typing import Any
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.settings import Settings
 from kd_env.tasks import resolve
 
 ACCESS = (
@@ -93,8 +94,20 @@ def find(text: str) -> PolicyClass:
     return declared(shown, resolve(path, "policy"), options)
 
 
+def effective_access(access: str, settings: Settings) -> str:
+    """What a policy reads under ``settings``: what it declares, or more where the settings show or pay more."""
+    reads = {access}
+    if settings.observe_labels or settings.reward != "dev_improvement":
+        reads.add("train labels")
+    if settings.credit != "shared" and access == "reward scalar":
+        reads.add("reward gradient")
+    if settings.reward_ce > 0.0:
+        reads.add("reward labels")
+    return max(reads, key=ACCESS.index)
+
+
 def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
-    """Read what a policy class declares; ``access`` defaults to the strongest thing a plug-in may read through ``step``."""
+    """Read what a policy class declares; a plug-in that does not say what it reads is taken to read what ``step`` can pay it with."""
     access = getattr(make, "access", "reward gradient")
     if access not in ACCESS:
         raise InputError(f"policy {name!r}: access={access!r}; expected one of {', '.join(ACCESS)}")

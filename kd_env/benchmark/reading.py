@@ -29,13 +29,13 @@ def reading(table: pd.DataFrame, records: Sequence[Record]) -> str:
         said.append(f"The best rival with the same labels, chosen on validation, is {table.loc[table['rival'], 'policy'].iloc[0]}.")
         enough = compared[(compared["pairs"] >= SEEDS_FOR_A_CLAIM) & ~compared["policy"].map(base_name).isin(RIVALS)]
         for words, rows in (
-            ("lies above 0 for", enough[enough["difference_low"] > 0]),
-            ("lies below 0 for", enough[enough["difference_high"] < 0]),
-            ("includes 0 for", enough[(enough["difference_low"] <= 0) & (enough["difference_high"] >= 0)]),
+            ("is above 0 for", enough[(enough["difference"] > 0) & (enough["p"] < 0.05)]),
+            ("is below 0 for", enough[(enough["difference"] < 0) & (enough["p"] < 0.05)]),
+            ("is undecided for", enough[~(enough["p"] < 0.05)]),
         ):
             if len(rows):
                 names = "; ".join(f"{row.policy} ({difference(row)})" for row in rows.itertuples())
-                said.append(f"The 95 % interval of the test difference to it {words} {names}.")
+                said.append(f"The test difference to it (Holm-adjusted p below 0.05, else undecided) {words} {names}.")
     elif table["access"].isin(USES_REWARD_LABELS).any():
         said.append(f"No rival with the same labels was run ({', '.join(RIVALS)}), so no gain can be credited to learning to select.")
     few = table[(table["n"] < SEEDS_FOR_A_CLAIM) | ((table["pairs"] > 0) & (table["pairs"] < SEEDS_FOR_A_CLAIM))]

@@ -33,7 +33,7 @@ SCHEMA = {
 
 
 class Recorder:
-    """Records the first student of an environment, and stops when it is finished."""
+    """Records the first student of an environment that is finished; one that is given up before its end leaves nothing."""
 
     def __init__(self, selection: Selection, report: Callable[[int, float | None], None] | None = None) -> None:
         """Remember what names the rows; ``report`` is told of progress."""
@@ -42,18 +42,25 @@ class Recorder:
         self._names = {"group_names": selection.material.task.group_names, "teacher_names": selection.pool.names}
         self._updates = selection.settings.updates
         self._report = report
-        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in SCHEMA}
-        self._weights = np.zeros(len(selection.pool.names))
-        self._entropy, self._decisions, self._losses, self._unreported = 0.0, 0, [0.0], 0
-        self.curve: list[dict[str, Any]] = []
-        self.reward_sum = 0.0
+        self._unreported = 0
         self._selection = selection
         self.finished: Distillation | None = None  # the run that was recorded; a learner may start more of them
+        self._begin()
+
+    def _begin(self) -> None:
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in SCHEMA}
+        self._weights = np.zeros(len(self._names["teacher_names"]))
+        self._entropy, self._decisions = 0.0, 0
+        self._losses: list[float] = []
+        self.curve: list[dict[str, Any]] = []
+        self.reward_sum = 0.0
 
     def __call__(self, step: Step) -> None:
         """Take one update."""
         if self.finished is not None:
             return
+        if step.features.update == 0:
+            self._begin()
         over = step.diverged or step.features.update + 1 >= self._updates
         self.finished = self._selection.finished if over else None
         self._weights += step.weights.sum(0)
@@ -64,11 +71,9 @@ class Recorder:
         self._unreported += 1
         self._take_rows(step)
         if step.validation is not None:
-            train_loss = float(np.mean(self._losses[1:]))
-            self.curve.append(
-                {"update": step.features.update + 1, "validation": step.validation, "reward_split": None, "train_loss": train_loss}
-            )
-            self._losses = [0.0]
+            train_loss = float(np.mean(self._losses))
+            self.curve.append({"update": step.features.update + 1, "validation": step.validation, "train_loss": train_loss})
+            self._losses = []
         if self._report and (step.validation is not None or self._unreported >= 50 or over):
             self._report(self._unreported, step.validation)
             self._unreported = 0

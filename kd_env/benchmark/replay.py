@@ -19,6 +19,7 @@ from kd_env.benchmark import records
 from kd_env.benchmark.trial import evaluate_on_test
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
+from kd_env.randomness import one_thread
 from kd_env.types import Decision
 
 
@@ -40,7 +41,8 @@ def replay(directory: Path, trial: str) -> list[str]:
         )
     run = Distillation(selection.material, selection.settings, record["seed"])
     trace = read_trace(directory / "traces" / f"{trial}.parquet")
-    differences = _again(run, trace)
+    with one_thread():
+        differences = _again(run, trace)
     scores: dict[str, Any] = {"diverged": run.diverged, "validation": None, "test": None}
     if not run.diverged:
         scores["validation"] = run.validate()[1]

@@ -24,7 +24,6 @@ from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.trial import Trial, make_env, run_trial
 from kd_env.errors import InputError
 from kd_env.knowledge.bank import open_bank
-from kd_env.settings import settings as make_settings
 from kd_env.teachers import load_pool
 
 
@@ -42,7 +41,7 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     _prepare(todo, progress)
     _try_out(todo)
-    total = sum(make_settings(tasks.load(trial.task), **trial.env_options()).updates for trial in todo)
+    total = sum(trial.chosen().updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
     if workers <= 1 or len(todo) <= 1:
         for trial in todo:

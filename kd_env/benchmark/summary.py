@@ -87,12 +87,9 @@ def base_name(policy: str) -> str:
 
 
 def _varied_options(records: Sequence[Record]) -> list[str]:
-    """Configuration entries in which two trials of one policy and seed differ: mixing them would count a seed twice."""
-    configs: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for record in records:
-        configs[record["policy"], record["seed"]].append(record["config"])
-    names = {name for same in configs.values() for name in set().union(*same) if len({_json(c.get(name)) for c in same}) > 1}
-    return sorted(names - {"command"})
+    """Configuration entries in which any two trials differ: what was set differently is not compared."""
+    configs = [record["config"] for record in records]
+    return sorted({name for config in configs for name in config if len({_json(one.get(name)) for one in configs}) > 1} - {"command"})
 
 
 def _runs(records: Sequence[Record]) -> pd.DataFrame:

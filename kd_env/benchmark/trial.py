@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kd_env.benchmark import policies
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record, trial_id
 from kd_env.errors import InputError
+from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
 from kd_env.student.encode import encode
 
@@ -66,19 +67,22 @@ class Trial:
                 f"policy {policy.name!r} learns from hard labels, which are not part of this setting (strength=1); "
                 "add --set strength=0.5, or leave it out"
             )
-        own = {name: value for name, value in policy.env_options.items() if name in ("strength", "reward_ce")}
-        return {**policy.env_options, **self.settings, **own}
+        if policy.env_options.get("reward_ce") and setting.reward_ce == 0.0 and "reward_ce" in self.settings:
+            raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
+        own = {name: value for name, value in policy.env_options.items() if name == "strength"}
+        return {"label_seed": self.seed, **policy.env_options, **self.settings, **own}
+
+    def chosen(self) -> Settings:
+        """The settings that all of this comes to."""
+        return make_settings(tasks.load(self.task), **self.env_options())
 
     @property
     def id(self) -> str:
-        """File-safe name."""
-        task = tasks.load(self.task)
-        chosen = make_settings(task, **self.env_options())
-        pool = self.teachers or task.defaults.pool
-        config = {**self.settings, "suite": self.suite}
-        return trial_id(
-            self.task, pool, policies.find(self.policy).name, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config
-        )
+        """File-safe name, of all that decides the result but the code: policy, settings, the task's content, the pool's name, the seed."""
+        task, chosen = tasks.load(self.task), self.chosen()
+        pool, policy = self.teachers or task.defaults.pool, policies.find(self.policy).name
+        config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint}
+        return trial_id(self.task, pool, policy, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)
 
 
 def teach(env: Any, policy: Any, updates: int, seed: int) -> None:
@@ -103,7 +107,7 @@ def make_env(trial: Trial) -> Any:
     """The environment of a trial, a slot for each instance of the mini-batch (one for the batch with ``granularity="batch"``)."""
     options = trial.env_options()
     per_instance = options.get("granularity", "instance") == "instance"
-    slots = make_settings(tasks.load(trial.task), **options).batch_size if per_instance else 1
+    slots = trial.chosen().batch_size if per_instance else 1
     return gym.make_vec(
         "kd_env/TeacherSelection-v0",
         num_envs=slots,
@@ -142,7 +146,7 @@ def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Re
         "suite": trial.suite,
         "task": task.name,
         "policy": found.name,
-        "access": found.access,
+        "access": policies.effective_access(getattr(policy, "access", found.access), setting),
         "seed": trial.seed,
         "student": setting.student,
         "teachers": list(selection.pool.names),

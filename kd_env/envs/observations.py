@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kd_env.knowledge import label, response
-from kd_env.types import Features, ModelOutput, Observation
+from kd_env.types import Features, Observation
 
 BOUND = 10.0
 
@@ -79,19 +79,18 @@ def _summary(features: Features, labels: bool) -> dict[str, Tensor]:
     votes = torch.nn.functional.one_hot(teachers.argmax(2), num_classes).float().mean(1)  # [B, C]
     mixture = teachers.softmax(2).mean(1)  # [B, C]
     choice = teachers.argmax(2)  # [B, K]
-    every_teacher = ModelOutput(student[:, None], features.student.features[:, None])
     about_teachers = [
-        *_shape(teachers.softmax(2)),
-        response.loss(every_teacher, teachers, temperature=1.0),
+        *_confidence(teachers.softmax(2)),
+        response.every_teacher(student, teachers, temperature=1.0),
         (choice == student.argmax(1, keepdim=True)).float(),
         (choice == votes.argmax(1, keepdim=True)).float(),
     ]
-    about_student = _shape(student.softmax(1))
+    about_student = _confidence(student.softmax(1))
     if labels:
         about_teachers += [label.teacher_ce(features.teacher_logits, features.labels), (choice == features.labels[:, None]).float()]
         about_student += [cross_entropy(student, features.labels, reduction="none"), (student.argmax(1) == features.labels).float()]
     return {
-        "instance": torch.stack([votes.amax(1), *_shape(mixture)[:2]], 1),
+        "instance": torch.stack([votes.amax(1), *_confidence(mixture)[:2]], 1),
         "teachers": torch.stack(about_teachers, 2),  # [B, K, F]
         "student": torch.stack(about_student, 1),
     }
@@ -105,7 +104,7 @@ def _full(features: Features, labels: bool) -> dict[str, Tensor]:
     return {"instance": features.student.features, "teachers": teachers, "student": student}
 
 
-def _shape(probabilities: Tensor) -> list[Tensor]:
+def _confidence(probabilities: Tensor) -> list[Tensor]:
     """Largest probability, entropy / ln C, margin, each ``[...]``."""
     largest = probabilities.topk(2, dim=-1).values
     entropy = torch.special.entr(probabilities).sum(-1) / math.log(probabilities.shape[-1])

@@ -36,7 +36,7 @@ class StepRecord:
 
 
 def dev_improvement(record: StepRecord) -> Tensor:
-    """The held-out improvement, the same for every instance; summed over an episode it telescopes to the whole improvement."""
+    """The held-out improvement, the same for every instance; on one draw of reward examples it telescopes over the episode."""
     return torch.full((record.batch_size,), record.improvement)
 
 

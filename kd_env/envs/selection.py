@@ -26,10 +26,10 @@ from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
-from kd_env.types import Decision, Features, ModelOutput, Observation
+from kd_env.types import Decision, Features, Observation
 
 DIVERGED_REWARD = -10.0
-"""Paid once to every row when the student diverges; finite, and below what an update can honestly lose."""
+"""Paid once to every row when the student diverges; finite, and far below what an update loses in held-out loss."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ class Selection:
             rewards = self._per_row((decision.weights["response"] * given).sum(1))
         else:
             rewards = self._per_row(REWARDS[options.reward](self._record(features, decision, outcome.improvement)))
-        run.diverged = outcome.diverged or not np.isfinite(rewards).all()
-        if run.diverged:
-            rewards = np.full(self.rows, DIVERGED_REWARD)
-            given = None if given is None else torch.zeros_like(given)
         every = options.validation_every or max(options.updates // 20, 1)
-        due = run.done or run.update % every == 0
+        loss, metric = run.validate() if run.done or run.update % every == 0 else (0.0, None)
+        run.diverged = outcome.diverged or not np.isfinite([*rewards, loss]).all()
+        if run.diverged:
+            rewards, metric = np.full(self.rows, DIVERGED_REWARD), None
+            given = None if given is None else torch.zeros_like(given)
         step = Step(
             features=features,
             weights=weights,
@@ -110,7 +110,7 @@ class Selection:
             rewards=rewards,
             credit=None if given is None else self._per_row(given),
             improvement=outcome.improvement,
-            validation=run.validate()[1] if due and not run.diverged else None,
+            validation=metric,
             diverged=run.diverged,
         )
         if run.done:
@@ -128,8 +128,7 @@ class Selection:
         if options.reward == "dev_improvement":
             return StepRecord(options.batch_size, improvement or 0.0)
         after = run.run_again()
-        every_teacher = ModelOutput(after[:, None], features.student.features[:, None])
-        terms = response.loss(every_teacher, features.teacher_logits, options.temperature)  # [B, K]
+        terms = response.every_teacher(after, features.teacher_logits, options.temperature)  # [B, K]
         return StepRecord(
             options.batch_size,
             dev_metric=run.meter.metric,

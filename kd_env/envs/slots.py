@@ -136,7 +136,9 @@ class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def _info(self, step: Step) -> dict[str, Any]:
         per_slot = self.selection.rows == len(step.student_ce)
-        terms = {"student_ce": step.student_ce if per_slot else step.student_ce[None]}
+        terms = {}
+        if self.selection.settings.observe_labels:
+            terms["student_ce"] = step.student_ce if per_slot else step.student_ce[None]
         if step.improvement is not None:
             terms["improvement"] = np.full(self.num_envs, step.improvement)
         info: dict[str, Any] = {

@@ -46,8 +46,8 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
     Terminated when the budget is spent, or when the student diverges. The student is in ``env.unwrapped.finished``.
 
     ## Information
-    ``example_ids [B]``, ``reward_terms`` (``student_ce``, and ``improvement`` when measured), ``credit [rows, K]`` unless
-    ``credit="shared"``, ``validation`` when measured, ``diverged``.
+    ``example_ids [B]``, ``reward_terms`` (``improvement`` when measured, ``student_ce`` with ``observe_labels``), ``credit [rows, K]``
+    unless ``credit="shared"``, ``validation`` when measured, ``diverged``.
 
     ## Arguments
     ``task``, ``teachers``, ``bank`` (a folder), and the fields of :class:`kd_env.settings.Settings`.
@@ -95,7 +95,13 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
         if self.distillation.done:
             raise InputError("step: the episode has ended; call reset() first")
         step = self.selection.advance(np.asarray(action))
-        return self._flat(self.selection.observation()), float(step.rewards.mean()), self.distillation.done, False, _info(step)
+        return (
+            self._flat(self.selection.observation()),
+            float(step.rewards.mean()),
+            self.distillation.done,
+            False,
+            _info(step, self.selection.settings.observe_labels),
+        )
 
     def snapshot(self) -> bytes:
         """The whole state of the run, see :meth:`kd_env.distillation.Distillation.snapshot`."""
@@ -117,10 +123,10 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
         return {name: block.reshape(-1) for name, block in observation.items()}
 
 
-def _info(step: Step) -> dict[str, Any]:
+def _info(step: Step, labels: bool) -> dict[str, Any]:
     info: dict[str, Any] = {
         "example_ids": step.features.example_ids.copy(),
-        "reward_terms": {"student_ce": step.student_ce},
+        "reward_terms": {"student_ce": step.student_ce} if labels else {},
         "diverged": step.diverged,
     }
     if step.improvement is not None:

@@ -14,6 +14,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from kd_env.errors import InputError
+from kd_env.randomness import one_thread
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
@@ -45,8 +46,9 @@ def build(place: Path, task: Task, pool: Pool, layers: bool, progress: Progress 
     partial.mkdir()
     try:
         shapes = [_shapes(teacher, task, layers) for teacher in pool.teachers]
-        for name in SPLITS[:3]:
-            _write_split(partial, name, getattr(task, name), pool, shapes, progress)
+        with one_thread():
+            for name in SPLITS[:3]:
+                _write_split(partial, name, getattr(task, name), pool, shapes, progress)
         meta = {
             "format": FORMAT,
             "fingerprint": fingerprint(task, pool, layers),

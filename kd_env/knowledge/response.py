@@ -15,6 +15,11 @@ def target(teacher: ModelOutput) -> Tensor:
     return teacher.logits
 
 
+def every_teacher(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """:func:`loss` of each teacher, ``[B, C]``, ``[B, K, C]`` -> ``[B, K]``."""
+    return loss(ModelOutput(student_logits[:, None], student_logits[:, None]), teacher_logits, temperature)
+
+
 def loss(student: ModelOutput, target: Tensor, temperature: float) -> Tensor:
     """KL from teacher logits ``target [..., C]`` to the student's, times ``temperature**2`` -> ``[...]``; leading axes broadcast."""
     log_p = (target / temperature).log_softmax(-1)

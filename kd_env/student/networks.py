@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.randomness import seeded
 from kd_env.tasks import Task
 from kd_env.types import ModelOutput
 
@@ -110,6 +111,8 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
     channels, height, side = task.train.inputs.shape[1:]
     if height != side:
         raise InputError(f"student 'tiny-vit' reads square images, task {task.name!r} has {height} x {side}")
+    if (patch and side % patch) or width % heads:
+        raise InputError(f"student 'tiny-vit': patch={patch} must divide the side {side}, and heads={heads} the width {width}")
     config = ViTConfig(
         image_size=side,
         patch_size=patch or max(side // 4, 1),
@@ -143,10 +146,10 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     if name not in NETWORKS:
         raise spec.unknown("student", name, NETWORKS)
     for key, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise InputError(f"student {text!r}: {key}={value!r} must be a number of at least 0")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        least = 0 if key in ("dropout", "patch") else 1
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            raise InputError(f"student {text!r}: {key}={value!r} must be a number of at least {least}")
+    with seeded(seed):
         try:
             network: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)
             return network

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
@@ -28,7 +31,8 @@ def load(text: str) -> Task:
     task = spec.call_plugin(f"task {text!r}", resolve(TASKS.get(name, name), "task"), options)
     if not isinstance(task, Task):
         raise InputError(f"task {text!r}: returned {type(task).__name__}, expected a kd_env.tasks.Task")
-    return task
+    order = np.random.default_rng(0).permutation(len(task.train))  # a row number, which a policy is told, must not tell label or group
+    return replace(task, train=task.train.take(order))
 
 
 def resolve(path: str, kind: str) -> Any:

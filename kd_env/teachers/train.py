@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from kd_env.randomness import one_thread, seeded
 from kd_env.student.encode import encode, take
 from kd_env.student.networks import build
 from kd_env.tasks import Task
@@ -39,12 +40,8 @@ class TeacherRecipe:
 
 def fit(recipe: TeacherRecipe, task: Task, learning_rate: float = 2e-3, batch_size: int = 64) -> nn.Module:
     """Train with Adam on soft targets; deterministic in ``recipe.seed``; one thread, since sums over more differ in their last bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _fit(recipe, task, learning_rate, batch_size)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _fit(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: int) -> nn.Module:
@@ -56,8 +53,7 @@ def _fit(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: in
     network = build(recipe.network, task, recipe.seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     cpu = torch.device("cpu")
-    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):  # dropout draws from the global generator
         for _ in range(recipe.epochs):
             for batch in np.array_split(rng.permutation(len(rows)), max(len(rows) // batch_size, 1)):
                 optimizer.zero_grad()

@@ -1,0 +1,184 @@
+"""A record can be checked: its actions taken again give it again, and whoever touched it is found out."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from kd_env.benchmark import records
+from kd_env.benchmark.replay import replay
+from kd_env.benchmark.trial import Trial, run_trial
+from kd_env.cli import invoke
+from kd_env.errors import InputError
+
+UPDATES = 12
+
+
+def recorded(folder, policy, **settings):
+    trial = Trial("digits", policy, 2, settings={"updates": UPDATES, **settings})
+    records.append(folder, run_trial(trial, folder))
+    return trial.id
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original")
+    return folder, recorded(folder, "camkd")
+
+
+@pytest.fixture
+def copy(original, tmp_path):
+    shutil.copytree(original[0], tmp_path / "copy")
+    return tmp_path / "copy", original[1]
+
+
+class Batch:
+    """One random teacher for the batch, through ``granularity="batch"``."""
+
+    access = "nothing"
+    env_options = {"granularity": "batch", "action": "one"}
+
+    def __init__(self, env, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def act(self, observation):
+        return self.rng.integers(4, size=1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings"),
+    [
+        ("camkd", {}),
+        ("random_single", {"batch_size": 20}),
+        ("reinforce", {"reward": "mixed", "strength": 0.5}),
+        ("gradient_credit", {"reward_labels": 64, "student": "mlp(width=8,dropout=0.3)"}),
+        ("sb3:PPO(n_steps=64,batch_size=32,n_epochs=1)", {}),
+        ("no_teacher", {"strength": 0.5}),
+        ("uniform_reward_ce", {"optimizer": "adamw(lr=0.01,warmup=0.3,decay=linear)"}),
+        (f"{__name__}:Batch", {"batch_size": 16}),
+        ("uniform", {"optimizer": "sgd(lr=1e30)"}),
+        ("uniform", {"precision": "float64"}),
+    ],
+)
+def test_an_honest_record_is_equal(policy, settings, tmp_path):
+    trial = recorded(tmp_path, policy, **settings)
+    assert replay(tmp_path, trial) == []
+
+
+def test_the_command_exits_with_0_when_equal(original, capsys):
+    folder, trial = original
+    assert invoke(["replay", str(folder), trial]) == 0
+    assert capsys.readouterr().out == f"{trial}: equal\n"
+
+
+def change_record(folder, change):
+    (record,) = (json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines())
+    change(record)
+    (folder / "results.jsonl").write_text(json.dumps(record) + "\n")
+
+
+def change_trace(folder, trial, change):
+    path = folder / "traces" / f"{trial}.parquet"
+    table = pyarrow.parquet.read_table(path)
+    changed = change(table.to_pandas())
+    rebuilt = pyarrow.Table.from_pandas(changed, schema=table.schema, preserve_index=False).replace_schema_metadata(table.schema.metadata)
+    pyarrow.parquet.write_table(rebuilt, path)
+
+
+RECORDS = {
+    "a better test score": lambda r: r.update(test=r["test"] + 0.05),
+    "a better validation score": lambda r: r.update(validation=1.0),
+    "no test score": lambda r: r.update(test=None),
+    "it diverged": lambda r: r.update(diverged=True, test=None, validation=None),
+    "another seed": lambda r: r.update(seed=3),
+    "another selection": lambda r: r.update(selection_rate=r["selection_rate"][::-1]),
+    "a shorter selection": lambda r: r.update(selection_rate=r["selection_rate"][:1]),
+    "other teachers": lambda r: r["env"].update(teachers="digits/mixed"),
+    "fewer of the teachers": lambda r: r["env"].update(teachers="digits/experts/upright"),
+    "another student": lambda r: r["env"].update(student="mlp(width=30)"),
+    "a larger budget": lambda r: r["env"].update(updates=UPDATES + 1),
+    "a smaller budget": lambda r: r["env"].update(updates=UPDATES - 1),
+    "another optimizer": lambda r: r["env"].update(optimizer="sgd(lr=0.1)"),
+    "another batch size": lambda r: r["env"].update(num_envs=31),
+    "another temperature": lambda r: r["env"].update(temperature=3.0),
+    "an unknown setting": lambda r: r["env"].update(magic=1),
+    "another bank": lambda r: r.update(bank="0" * 64),
+    "no env": lambda r: r.pop("env"),
+    "no bank": lambda r: r.pop("bank"),
+    "another name": lambda r: r.update(trial="digits-oracle-s0-00000000"),
+}
+
+
+@pytest.mark.parametrize("tampered", RECORDS)
+def test_a_record_that_was_tampered_with_is_found_out(tampered, copy, capsys):
+    folder, trial = copy
+    change_record(folder, RECORDS[tampered])
+    status = invoke(["replay", str(folder), trial])
+    said = capsys.readouterr()
+    assert status in (1, 2)
+    assert (said.out if status == 1 else said.err).strip()
+    assert "Traceback" not in said.err
+    if status == 2:
+        assert said.err.count("\n") == 1
+
+
+def put(frame, row, column, value):
+    frame.loc[frame.index[row], column] = value
+    return frame
+
+
+TRACES = {
+    "a weight": lambda t: put(t, 200, "weight", 0.9),
+    "a weight in the last update": lambda t: put(t, -1, "weight", 0.9),
+    "all weights of the last update": lambda t: t.assign(weight=t["weight"].where(t["update"] < UPDATES - 1, (t["teacher"] == 1) * 1.0)),
+    "a teacher": lambda t: t.assign(teacher=(t["teacher"] + 1) % 4),
+    "an example": lambda t: put(t, 100, "example_id", 7),
+    "a loss": lambda t: put(t, 300, "student_ce", 0.0),
+    "a row less": lambda t: t.drop(index=t.index[150]),
+    "an update less": lambda t: t[t["update"] != 4],
+    "the last update less": lambda t: t[t["update"] < UPDATES - 1],
+    "an update more": lambda t: pd.concat([t, t[t["update"] == 3].assign(update=UPDATES)]),
+    "a slot less": lambda t: t[~((t["update"] == 5) & (t["slot"] == 9))],
+    "a teacher there is not": lambda t: put(t, 10, "teacher", 99),
+    "a slot there is not": lambda t: put(t, 10, "slot", 99),
+    "a negative slot": lambda t: put(t, 10, "slot", -40),
+    "nothing": lambda t: t[:0],
+}
+
+
+@pytest.mark.parametrize("tampered", TRACES)
+def test_a_trace_that_was_tampered_with_is_found_out(tampered, copy, capsys):
+    folder, trial = copy
+    change_trace(folder, trial, TRACES[tampered])
+    assert invoke(["replay", str(folder), trial]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn", "not parquet", "another trace"])
+def test_a_trace_that_cannot_be_read_is_one_line(damage, copy, capsys):
+    folder, trial = copy
+    path = folder / "traces" / f"{trial}.parquet"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "torn":
+        path.write_bytes(path.read_bytes()[:-30])
+    elif damage == "not parquet":
+        path.write_text("update,slot\n0,0\n")
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), path)
+    assert invoke(["replay", str(folder), trial]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert str(path) in said
+
+
+def test_a_trial_that_is_not_there_is_answered_with_the_nearest(original, capsys):
+    folder, trial = original
+    assert invoke(["replay", str(folder), trial[:-1] + "x"]) == 2
+    assert f"did you mean '{trial}'?" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no records; name a folder"):
+        replay(folder / "traces", trial)
