@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
-    ("kd_env.errors", "kd_env.paths", "kd_env.spec", "kd_env.types"),
+    ("kd_env.errors", "kd_env.paths", "kd_env.randomness", "kd_env.spec", "kd_env.types"),
     ("kd_env.tasks",),
     ("kd_env.student.encode", "kd_env.student.networks"),  # teachers are built of the same networks
     ("kd_env.teachers",),
@@ -25,7 +25,7 @@ ORDER = (
     ("baselines",),
     ("agents",),
     ("kd_env.benchmark",),
-    ("kd_env.doctor",),
+    ("kd_env.doctor", "kd_env.testing"),
     ("kd_env.cli",),
 )
 """From upstream to downstream. A module belongs to its longest prefix; those of one line may import each other, without a cycle."""

@@ -77,6 +77,7 @@ RANGES = {
     "reward_examples": (1, [0]),
     "reward_every": (0, [-1]),
     "reward_labels": (0, [-1]),
+    "label_seed": (0, [-1]),
     "validation_every": (0, [-1]),
     "reward_ce": (0.0, [-0.1, float("nan"), float("inf")]),
     "strength": (0.0, [-0.1, 1.1, float("nan"), float("inf")]),

@@ -63,6 +63,8 @@ def _again(run: Distillation, trace: pd.DataFrame) -> list[str]:
     ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.updates + 1))
     for update in range(options.updates):
         rows = slice(ends[update], ends[update + 1])
+        if ends[update] == len(trace) and not np.isfinite(run.validate()[0]):
+            run.diverged = True  # as the environment saw it, before the run itself would have
         if run.diverged:
             break
         features = run.observe()

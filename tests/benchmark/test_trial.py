@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kd_env import tasks
+from kd_env.analysis.traces import read_trace
 from kd_env.benchmark import policies, records
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import run
@@ -73,9 +74,10 @@ def test_selection_statistics_by_hand(tmp_path):
     assert uniform["selection_rate"] == pytest.approx([0.25] * 4)
     assert uniform["selection_entropy"] == pytest.approx(1.0)
     oracle = run_trial(Trial("digits", "oracle", 0, settings={"updates": 3}), tmp_path)
-    groups = tasks.load("digits").train.groups
-    order = np.random.default_rng([0, 0]).permutation(3588)[: 3 * 32]
-    assert oracle["selection_rate"] == pytest.approx((np.bincount(groups[order]) / 96).tolist(), abs=1e-6)
+    taught = read_trace(tmp_path / "traces" / f"{oracle['trial']}.parquet")["example_id"]
+    groups = tasks.load("digits").train.groups[taught]
+    assert len(groups) == 3 * 32
+    assert oracle["selection_rate"] == pytest.approx((np.bincount(groups) / 96).tolist(), abs=1e-6)
     nobody = run_trial(Trial("digits", "reward_supervised", 0, settings={"updates": 3}), tmp_path)
     assert nobody["selection_rate"] == [0.0] * 4
 

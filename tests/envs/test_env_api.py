@@ -1,5 +1,6 @@
 """One step is one mini-batch: what Gymnasium asks of an environment, for every legal setting."""
 
+import dataclasses
 import itertools
 import json
 import typing
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.wrappers import FlattenObservation, RecordEpisodeStatistics, TimeLimit
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from torch.nn.functional import cross_entropy
@@ -20,6 +21,7 @@ from kd_env.envs import actions, credit
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.envs.selection import DIVERGED_REWARD
 from kd_env.errors import InputError
+from kd_env.teachers import Pool, load_pool
 
 TEACHERS = "kd_env/TeacherSelection-v0"
 CHOICES = [typing.get_args(kind) for kind in (settings.Action, settings.Granularity)]
@@ -184,7 +186,9 @@ def test_rewards_of_an_episode_telescope():
 
 @pytest.mark.parametrize("reward", ["student_loss", "student_and_distillation_loss", "mixed"])
 def test_rl_kd_s_rewards_look_at_the_mini_batch_after_its_update(reward):
-    env = make(reward=reward, precision="float64", temperature=3.0, reward_labels=30, reward_examples=30, reward_mix=0.25)
+    env = make(
+        reward=reward, precision="float64", temperature=3.0, reward_labels=30, reward_examples=30, reward_mix=0.25, observe_labels=True
+    )
     env.reset(seed=0)
     features = env.unwrapped.distillation.observe()
     subset = np.array([1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0])
@@ -322,3 +326,32 @@ def test_the_test_split_is_out_of_reach():
     run = make().unwrapped.distillation
     assert run.material.task.test is None
     assert set(run.material.inputs) == set(run.material.labels) == {"train", "reward", "validation"}
+
+
+def test_what_is_shown_and_paid_does_not_depend_on_training_labels_or_groups(digits_material):
+    task = digits_material.task
+    rng = np.random.default_rng(0)
+    blind = dataclasses.replace(task.train, labels=rng.permutation(task.train.labels), groups=rng.permutation(task.train.groups))
+    shown = []
+    for one in (task, dataclasses.replace(task, train=blind)):
+        teachers = load_pool("digits/experts", task).teachers  # the same teachers, whatever the labels
+        env = gym.make(
+            "kd_env/TeacherSelection-v0", task=one, teachers=Pool("same", teachers), updates=4, batch_size=8, credit="first_order"
+        )
+        env.action_space.seed(0)
+        steps = [env.reset(seed=0), *(env.step(env.action_space.sample()) for _ in range(4))]
+        shown.append([(step[0], step[1] if len(step) == 5 else 0.0, _without(step[-1], "validation")) for step in steps])
+    assert data_equivalence(*shown)
+
+
+def test_row_numbers_tell_neither_label_nor_group(digits_material):
+    train = digits_material.task.train
+    rows = np.arange(len(train))
+    for hidden, classes in ((train.labels, 10), (train.groups, 4)):
+        for modulus in (4, 10, 40):
+            guess = np.array([np.bincount(hidden[rows % modulus == rest], minlength=classes).argmax() for rest in range(modulus)])
+            assert (guess[rows % modulus] == hidden).mean() < 1 / classes + 0.1
+
+
+def _without(info, name):
+    return {key: value for key, value in info.items() if key != name}

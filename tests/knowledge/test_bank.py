@@ -231,9 +231,9 @@ def test_what_is_not_finite_in_another_split_is_named_there(tmp_path):
 @pytest.mark.parametrize(
     ("cut", "said"),
     [
-        (lambda o: ModelOutput(o.logits[:, :2], o.features), r"'odd' gave logits of shape \(256, 2\) for 256 examples of 3 classes"),
+        (lambda o: ModelOutput(o.logits[:, :2], o.features), r"'odd' gave logits of shape \(256, 2\)"),
         (lambda o: ModelOutput(o.logits[:-1], o.features), r"'odd' gave logits of shape \(255, 3\)"),
-        (lambda o: ModelOutput(o.logits, o.features[:, :1]), r"'odd' gave features of shape \(256, 1\) for 256 examples, expected"),
+        (lambda o: ModelOutput(o.logits, o.features[:, :1]), r"'odd' gave features of shape \(256, 1\)"),
         (lambda o: ModelOutput(o.logits, o.features[0]), r"'odd' gave features of shape \(2,\)"),
     ],
 )  # fmt: skip

@@ -131,7 +131,7 @@ def test_a_mixed_pool_is_good_weak_noisy_and_overconfident(digits):
     assert right["weak"] < right["good"] - 0.1
     logits = {teacher.name: teacher(digits.validation.inputs).logits for teacher in pool.teachers}
     sure = {name: float(values.softmax(1).amax(1).mean()) for name, values in logits.items()}
-    assert sure["overconfident"] > 0.95
+    assert sure["overconfident"] > 0.9
     assert sure["overconfident"] - right["overconfident"] > 0.1 + max(sure[name] - right[name] for name in sure if name != "overconfident")
     assert sure["label-noise"] < sure["good"]
 
