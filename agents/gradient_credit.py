@@ -15,11 +15,13 @@ the student is taught with a sharper policy than the one that learns.
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from baselines.gate import LOG_FLOOR, Gate, gate_inputs, standardise
@@ -92,6 +94,14 @@ class GradientCredit:
         if router_start:
             self.access = "reward labels"
         self.seed, self.prior_strength, self.sharpness, self.floor = seed, prior_strength, sharpness, floor
+        self.options = {
+            "seed": seed,
+            "learning_rate": learning_rate,
+            "prior_strength": prior_strength,
+            "sharpness": sharpness,
+            "floor": floor,
+            "router_start": router_start,
+        }
         space = env.single_observation_space
         num_teachers, num_classes = selection.num_teachers, selection.material.task.num_classes
         num_context = sum(space[name].shape[0] for name in space) - num_teachers * num_classes
@@ -133,12 +143,19 @@ class GradientCredit:
         self.optimizer.step()
 
     def save(self, path: str) -> None:
-        """Write the policy's weights (safetensors)."""
-        save_file(self.policy.state_dict(), path)
+        """Write the policy's weights and options (safetensors)."""
+        tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
+        if self.prior is not None:
+            tensors |= {f"prior.{name}": tensor for name, tensor in self.prior.state_dict().items()}
+        save_file(tensors, path, {"options": json.dumps(self.options)})
 
     @classmethod
     def load(cls, path: str, env: Any) -> GradientCredit:
         """Read a policy for ``env``."""
-        agent = cls(env)
-        agent.policy.load_state_dict(load_file(path))
+        with safe_open(path, "pt") as file:
+            agent = cls(env, **json.loads(file.metadata()["options"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        for part, network in (("policy.", agent.policy), ("prior.", agent.prior)):
+            if network is not None:
+                network.load_state_dict({name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)})
         return agent

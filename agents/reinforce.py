@@ -13,11 +13,13 @@ state is standardised by running moments, without which the growing R(x) drives 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -109,6 +111,14 @@ class Reinforce:
                 f"{self.selection.settings.updates} updates of the budget"
             )
         self.seed, self.window, self.student_warmup, self.selector_warmup = seed, window, student_warmup, selector_warmup
+        self.options = {
+            "seed": seed,
+            "learning_rate": learning_rate,
+            "window": window,
+            "baseline": baseline,
+            "student_warmup": student_warmup,
+            "selector_warmup": selector_warmup,
+        }
         space = env.single_observation_space
         num_teachers = self.selection.num_teachers
         self.policy = LogisticPolicies(num_teachers, space["instance"].shape[0] + space["teachers"].shape[0] // num_teachers)
@@ -172,14 +182,15 @@ class Reinforce:
             run.skip()
 
     def save(self, path: str) -> None:
-        """Write the policies' weights (safetensors)."""
-        save_file(self.policy.state_dict(), path)
+        """Write the policies' weights and options (safetensors)."""
+        save_file(self.policy.state_dict(), path, {"options": json.dumps(self.options)})
 
     @classmethod
     def load(cls, path: str, env: Any) -> Reinforce:
         """Read policies for ``env``."""
-        agent = cls(env)
-        agent.policy.load_state_dict(load_file(path))
+        with safe_open(path, "pt") as file:
+            agent = cls(env, **json.loads(file.metadata()["options"]))
+            agent.policy.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
         return agent
 
 

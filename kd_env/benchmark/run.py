@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
         try:
             for future in as_completed(futures):
                 _finish(future.result(), directory, progress)
+        except BrokenProcessPool:
+            raise InputError("a worker was killed from outside (out of memory?); what is finished is kept, give fewer --workers") from None
         except BaseException:
             for worker in list(pool._processes.values()):  # else it would finish its trial, and one more, for nobody
                 worker.terminate()

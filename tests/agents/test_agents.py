@@ -316,3 +316,17 @@ def test_a_hyperparameter_that_cannot_be_is_one_line(policy, said):
     with pytest.raises(InputError) as refused:
         make(policy)
     assert said in str(refused.value)
+
+
+def test_a_saved_policy_keeps_its_options_and_its_prior(tmp_path):
+    env, agent = make("gradient_credit(sharpness=1.0,floor=0.3,router_start=True)", updates=4)
+    agent.learn(env, 4)
+    agent.save(str(tmp_path / "policy"))
+    again = GradientCredit.load(str(tmp_path / "policy"), env)
+    observation, _ = env.reset(seed=1)
+    assert np.array_equal(again.act(observation), agent.act(observation))
+    credit = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
+    for one in (agent, again):
+        one.optimizer = torch.optim.SGD(one.policy.parameters(), lr=0.1)
+        one.follow(observation, credit)
+    assert np.array_equal(again.act(observation), agent.act(observation)), "the prior is the same one"
