@@ -49,7 +49,7 @@ class Material:
         """Encode the three development splits of ``task``; test is left behind."""
         task = task.development()
         splits: dict[str, Split] = {"train": task.train, "reward": task.reward, "validation": task.validation}
-        inputs = {name: encode(task, split) for name, split in splits.items()}
+        inputs = {name: encode(task, split.inputs) for name, split in splits.items()}
         return cls(task, bank, inputs, {name: torch.from_numpy(split.labels) for name, split in splits.items()})
 
 

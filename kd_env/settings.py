@@ -5,9 +5,7 @@ In: keywords as a user typed them. Out: a checked, frozen :class:`Settings`; wha
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import types
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -114,17 +112,11 @@ def settings(task: Task, /, **keywords: Any) -> Settings:
     return Settings(**values)
 
 
-def names() -> tuple[str, ...]:
-    """All keywords, in order."""
-    return tuple(field.name for field in dataclasses.fields(Settings))
-
-
 def _typed(name: str, value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise InputError(f"{name}={value!r}: expected {' or '.join(typing.get_args(kind))}")
         return value
-    assert not isinstance(kind, types.UnionType)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

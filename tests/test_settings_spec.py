@@ -7,8 +7,10 @@ import pytest
 
 from kd_env import spec, tasks
 from kd_env.errors import InputError
-from kd_env.settings import Settings, names, settings
+from kd_env.settings import Settings, settings
 from kd_env.spec import Spec
+
+NAMES = [field.name for field in dataclasses.fields(Settings)]
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +27,11 @@ def test_defaults_are_the_task_s(task):
 
 
 def test_none_means_the_default(task):
-    assert settings(task, **dict.fromkeys(names())) == settings(task)
+    assert settings(task, **dict.fromkeys(NAMES)) == settings(task)
 
 
 def test_every_field_is_a_keyword_and_is_documented():
-    assert names() == tuple(field.name for field in dataclasses.fields(Settings))
-    for name in names():
+    for name in NAMES:
         assert f"\n        {name}: " in Settings.__doc__, name
 
 
@@ -61,7 +62,7 @@ KINDS = {int: ["3", 3.0, True, [3]], float: ["x", True, [0.5]], str: [1, 0.5, Tr
 """For each type, values that are not of it."""
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", NAMES)
 def test_values_of_another_type_are_refused_by_name(task, name):
     kind = typing.get_type_hints(Settings)[name]
     wrong = ["nonsense", 3, True] if typing.get_origin(kind) is typing.Literal else KINDS[kind]
@@ -97,7 +98,7 @@ def test_ranges(task, name):
 
 def test_every_number_has_a_range():
     hints = typing.get_type_hints(Settings)
-    assert set(RANGES) == {name for name in names() if hints[name] in (int, float)}
+    assert set(RANGES) == {name for name in NAMES if hints[name] in (int, float)}
 
 
 @pytest.mark.parametrize("credit", ["head", "first_order", "counterfactual"])

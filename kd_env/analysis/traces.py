@@ -18,7 +18,17 @@ import pyarrow.parquet
 
 from kd_env.errors import InputError
 
-COLUMNS = ("update", "slot", "example_id", "group", "teacher", "weight", "reward", "student_ce")
+SCHEMA = {
+    "update": pyarrow.int32(),
+    "slot": pyarrow.int16(),
+    "example_id": pyarrow.int32(),
+    "group": pyarrow.int16(),
+    "teacher": pyarrow.int16(),
+    "weight": pyarrow.float32(),
+    "reward": pyarrow.float32(),
+    "student_ce": pyarrow.float32(),
+}
+"""Columns of a trace."""
 DECISION = ["update", "slot"]
 
 
@@ -33,7 +43,7 @@ def read_trace(path: Path | str) -> pd.DataFrame:
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise InputError(f"{path}: no readable parquet file ({error}); run the trial again, or delete the file") from error
     metadata = table.schema.metadata or {}
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    missing = [name for name in SCHEMA if name not in table.column_names]
     missing += [name for name in ("group_names", "teacher_names") if name.encode() not in metadata]
     if missing:
         raise InputError(f"{path}: not a trace, it lacks {', '.join(missing)}; name a file of a results folder's traces/")

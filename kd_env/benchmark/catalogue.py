@@ -25,7 +25,7 @@ def _tasks() -> Rows:
 
 
 def _pools() -> Rows:
-    return [{"name": name, "teachers": len(pool.teachers), "about": pool.about} for name, pool in POOLS.items()]
+    return [{"name": name, "teachers": len(pool.teachers) or "one a group", "about": pool.about} for name, pool in POOLS.items()]
 
 
 def _policies() -> Rows:

@@ -17,19 +17,9 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from kd_env.analysis.traces import SCHEMA
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection, Step
-
-SCHEMA = {
-    "update": pyarrow.int32(),
-    "slot": pyarrow.int16(),
-    "example_id": pyarrow.int32(),
-    "group": pyarrow.int16(),
-    "teacher": pyarrow.int16(),
-    "weight": pyarrow.float32(),
-    "reward": pyarrow.float32(),
-    "student_ce": pyarrow.float32(),
-}
 
 
 class Recorder:

@@ -178,7 +178,7 @@ def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Re
 def evaluate_on_test(task: tasks.Task, student: Any) -> float:
     """Metric of a finished student on the test split."""
     assert task.test is not None
-    score: float = student.evaluate(encode(task, task.test), torch.from_numpy(task.test.labels))[1]
+    score: float = student.evaluate(encode(task, task.test.inputs), torch.from_numpy(task.test.labels))[1]
     return score
 
 

@@ -99,8 +99,9 @@ def open_bank(
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
         if place.exists() and any(place.iterdir()):
-            if not (place / "bank.json").exists() and directory is not None:
-                raise InputError(f"{place} holds something that is not a bank; name an empty or a new folder")
+            strange = [path.name for path in place.iterdir() if path.suffix != ".npy" and path.name != "bank.json"]
+            if directory is not None and (strange or not (place / "bank.json").exists()):
+                raise InputError(f"{place} holds something that is not a bank ({', '.join(strange) or 'no bank.json'}); name a new folder")
             try:
                 bank = KnowledgeBank(place)
             except DamagedBankError:

@@ -1,19 +1,20 @@
-"""Splits as tensors. In: a :class:`Split` of images or texts. Out: what a network reads, one row an example."""
+"""Splits as tensors. In: raw images or texts. Out: what a network reads, one row an example."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from kd_env.tasks import Split, Task
+from kd_env.tasks import Task
 from kd_env.types import Inputs
 
 
-def encode(task: Task, split: Split) -> Inputs:
-    """All of ``split`` for the built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask`` ``[N, T]``."""
+def encode(task: Task, raw: np.ndarray) -> Inputs:
+    """Raw inputs of a split, for the built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask`` ``[N, T]``."""
     if task.kind == "image":
-        return {"pixel_values": torch.from_numpy(split.inputs)}
+        return {"pixel_values": torch.from_numpy(raw)}
     assert task.tokenizer is not None, f"task {task.name!r} has texts and no tokenizer"
-    encoded = task.tokenizer()(list(split.inputs), padding=True, truncation=True, max_length=128, return_tensors="pt")
+    encoded = task.tokenizer()(list(raw), padding=True, truncation=True, max_length=128, return_tensors="pt")
     return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
 

@@ -44,11 +44,7 @@ class PoolRecipe:
 POOLS = {
     "digits/experts": PoolRecipe(
         "one expert a domain, confidently wrong in the others",
-        tuple(
-            TeacherRecipe(domain, "mlp(width=128)", groups=(domain,), seed=seed)
-            for seed, domain in enumerate(("upright", "inverted", "mirrored", "transposed"))
-        ),
-        best_for_group=(0, 1, 2, 3),
+        expert=TeacherRecipe("expert", "mlp(width=128)"),
     ),
     "digits/mixed": PoolRecipe(
         "good, weak, label-noise and overconfident teachers of all domains",

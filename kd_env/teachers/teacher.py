@@ -12,7 +12,7 @@ from torch import nn
 
 from kd_env.errors import InputError
 from kd_env.student.encode import encode
-from kd_env.tasks import Split, Task
+from kd_env.tasks import Task
 from kd_env.types import ModelOutput
 
 
@@ -60,7 +60,7 @@ class NetworkTeacher:
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Speak, in evaluation mode."""
         self.network.eval()
-        output: ModelOutput = self.network(layers=True, **encode(self.task, Split(inputs, np.zeros(len(inputs), np.int64))))
+        output: ModelOutput = self.network(layers=True, **encode(self.task, inputs))
         return output._replace(logits=output.logits * self.logit_scale)
 
 

@@ -48,7 +48,7 @@ def _fit(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: in
     rng = np.random.default_rng([recipe.seed, 7])
     rows = _rows(recipe, task, rng)
     split = task.train.take(rows)
-    inputs = encode(task, split)
+    inputs = encode(task, split.inputs)
     targets = _targets(recipe, task, split.labels, rng)
     network = build(recipe.network, task, recipe.seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
