@@ -190,6 +190,9 @@ def test_a_bank_without_its_description_is_rebuilt_in_the_cache_alone(tmp_path, 
     (own / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="holds something that is not a bank"):
         open_bank(image_task(), make_pool(), own)
+    (own / "bank.json").write_text("notes on banks")
+    with pytest.raises(InputError, match=r"not a bank \(thesis\.txt\)"):
+        open_bank(image_task(), make_pool(), own)
     assert (own / "thesis.txt").read_text() == "years of work"
 
 
