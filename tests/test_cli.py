@@ -392,13 +392,12 @@ def test_ctrl_c_keeps_what_is_finished(workers, out):
     while not (file.exists() and b"\n" in file.read_bytes()) and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
-    started = time.monotonic()
-    _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - started < 20
+    before = file.read_bytes().count(b"\n")
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "stopped; what was finished is kept, the same command carries on"
     assert "Traceback" not in errors
     kept = records.read(out)
-    assert 1 <= len(kept) < 100
+    assert before <= len(kept) <= before + int(workers), "at most what was under way is finished, nothing is begun"
     assert all((out / "traces" / f"{record['trial']}.parquet").exists() for record in kept)
     assert not list((out / "traces").glob(".*"))
