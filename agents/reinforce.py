@@ -138,7 +138,7 @@ class Reinforce:
         everyone = np.ones((env.num_envs, self.selection.num_teachers), dtype=np.int8)
         store: list[tuple[Observation, np.ndarray, np.ndarray]] = []
         for update in range(num_updates):
-            if update == self.student_warmup:
+            if update == self.student_warmup and self.selector_warmup:
                 self._warm_selector()
             warming = update < self.student_warmup
             self.policy.adapt(observation)
@@ -176,7 +176,8 @@ class Reinforce:
             weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
             terms = response.every_teacher(features.student.logits, features.teacher_logits, options.temperature)
             ce = cross_entropy(features.student.logits, features.labels, reduction="none")
-            record = StepRecord(len(action), 0.0, run.meter.metric, ce, (weights * terms).sum(1), options.reward_mix)
+            metric = torch.from_numpy(run.meter.metric).float().repeat(len(action)).to(ce)
+            record = StepRecord(torch.zeros_like(ce), metric, ce, (weights * terms).sum(1), options.reward_mix)
             self.reinforce([(observation, action, REWARDS[options.reward](record).cpu().numpy())])
             self.selection.distillation.student_forward_examples += len(action)
             run.skip()

@@ -77,6 +77,7 @@ def bank(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the bank. Default: a folder of the cache.")] = None,
     teachers: Teachers = None,
     layers: Annotated[bool, typer.Option("--layers", help="Also keep each layer's [CLS], for feature and relation knowledge.")] = False,
+    attention: Annotated[bool, typer.Option("--attention", help="Also keep the last layer's attention, for attention knowledge.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Cache what the teachers say about every train, reward and validation example."""
@@ -86,8 +87,9 @@ def bank(
     from kd_env.teachers import load_pool
 
     loaded = tasks.load(task)
+    keep = frozenset(part for part, wanted in (("layers", layers), ("attention", attention)) if wanted)
     with Progress(quiet) as progress:
-        opened = open_bank(loaded, load_pool(loaded.defaults.pool if teachers is None else teachers, loaded), out, progress.bank, layers)
+        opened = open_bank(loaded, load_pool(loaded.defaults.pool if teachers is None else teachers, loaded), out, progress.bank, keep)
     print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
 
 
@@ -111,6 +113,9 @@ def run(
         list[str] | None, typer.Option("--set", help="key=value: any env keyword. Repeat for several. See: kd-env list settings.")
     ] = None,
     bank_: Annotated[Path | None, typer.Option("--bank", help="A folder that kd-env bank wrote.")] = None,
+    population: Annotated[
+        int, typer.Option("--population", min=1, help="Seeds taught at once as one population: much faster for small students.")
+    ] = 1,
     workers: Workers = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -127,7 +132,7 @@ def run(
         for seed in _seeds(seeds)
         for one in dict.fromkeys(policy)
     ]
-    _run(trials, out, workers, quiet)
+    _run(trials, out, workers, quiet, population)
 
 
 @app.command()
@@ -189,13 +194,13 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _run(trials: list[Any], out: Path, workers: int, quiet: bool) -> None:
+def _run(trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1) -> None:
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.report import write_report
     from kd_env.benchmark.run import run
 
     with Progress(quiet) as progress:
-        run(trials, out, progress, workers or _cores())
+        run(trials, out, progress, workers or _cores(), population)
     print(write_report(out))
 
 

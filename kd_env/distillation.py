@@ -7,30 +7,29 @@ pass, so that seeing costs nothing extra.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kd_env import randomness
 from kd_env.errors import InputError
-from kd_env.knowledge import KNOWLEDGE, label, response
+from kd_env.knowledge import label
 from kd_env.knowledge.bank import KnowledgeBank
+from kd_env.knowledge.terms import extra_parts, losses, parse_terms
 from kd_env.reward_meter import RewardMeter, labelled_rows
 from kd_env.settings import Settings
+from kd_env.snapshot import from_bytes, part, to_bytes
 from kd_env.spec import unknown
 from kd_env.student.encode import encode, take
-from kd_env.student.networks import build
-from kd_env.student.student import OptimizerOptions, Student, pick_device
+from kd_env.student.population import Population
+from kd_env.student.start import network, start
 from kd_env.tasks import Split, Task
 from kd_env.types import Decision, Features, Inputs, ModelOutput, Outcome
 
@@ -54,131 +53,187 @@ class Material:
 
 
 class Distillation:
-    """A student being taught. Deterministic in ``seed`` on CPU, whatever else draws from torch's global generator."""
+    """S students being taught (S is 1 unless ``num_students`` says otherwise), each as it would be alone.
 
-    def __init__(self, material: Material, settings: Settings, seed: int) -> None:
-        """Initialise the student and the data order from ``seed``.
+    Rows are those of student 0's mini-batch, then of student 1's and so on; numbers a student come as ``[S]``. Deterministic in ``seed``
+    on CPU, whatever else draws from torch's global generator.
+    """
+
+    def __init__(self, material: Material, settings: Settings, seed: int | Sequence[int], label_seeds: Sequence[int] | None = None) -> None:
+        """Initialise students and data orders: student s from ``seed + s``, or from ``seed[s]``.
+
+        Args:
+            label_seeds: a student each, which reward labels there are; by default ``settings.label_seed`` for all.
 
         Raises:
-            InputError: fewer training examples than one mini-batch, or more reward labels asked for than there are.
+            InputError: fewer training examples than one mini-batch, more reward labels asked for than there are, or a knowledge type
+                that the setting or the student has no use for.
         """
-        seed = int(seed)  # a NumPy integer would not go into a snapshot
-        self.material, self.settings, self.seed = material, settings, seed
+        num_students = settings.num_students
+        seeds = [int(seed) + s for s in range(num_students)] if isinstance(seed, int | np.integer) else [int(one) for one in seed]
+        self.material, self.settings = material, settings
         size = len(material.labels["train"])
         if size < settings.batch_size:
             raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {material.task.name!r}")
-        self.reward_rows = labelled_rows(material.labels["reward"].numpy(), settings.reward_labels, settings.label_seed)
-        self.student = Student(
-            build(settings.student, material.task, seed),
-            OptimizerOptions.of(settings.optimizer),
-            pick_device(settings.device),
-            settings.precision,
-        )
-        reward_inputs = take(material.inputs["reward"], self.reward_rows, torch.device("cpu"))
-        reward_labels = material.labels["reward"][self.reward_rows]
-        self.meter = RewardMeter(reward_inputs, reward_labels, settings.reward_examples, settings.measure, seed)
-        self.update = 0
-        self.student_forward_examples = 0
+        self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
+        self.parts = extra_parts(list(self.terms.values()))
+        self.label_seeds = [int(one) for one in (label_seeds or [settings.label_seed] * num_students)]
+        reward_labels = material.labels["reward"].numpy()
+        rows = np.stack([labelled_rows(reward_labels, settings.reward_labels, one) for one in self.label_seeds])  # [S, n]
+        self.meter = RewardMeter(material.inputs["reward"], material.labels["reward"], rows, settings.reward_examples, settings.measure)
+        self.student = start(material.task, material.bank, self._example(), settings, list(self.terms.values()), seeds)
+        self.seeds = np.zeros(num_students, dtype=np.int64)
+        self.update = np.zeros(num_students, dtype=np.int64)
+        self.diverged = np.zeros(num_students, dtype=np.bool_)
+        self.student_forward_examples = np.zeros(num_students, dtype=np.int64)
+        self.memory: list[dict[str, Any]] = [{} for _ in range(num_students)]  # what an environment remembers of each, in JSON's types
+        for s, one in enumerate(seeds):
+            self._begin(s, one)
         self.features: Features | None = None
-        self.diverged = False
         self._retained: ModelOutput | None = None
         self._inputs: Inputs = {}
-        self._rng = randomness.fresh_states(seed, self.student.device)
+        self._rng = randomness.fresh_states(seeds[0], self.student.device)
         self._rng_before = self._rng
 
     @property
-    def done(self) -> bool:
-        """The budget is spent, or the student has diverged."""
-        return self.diverged or self.update >= self.settings.updates
+    def num_students(self) -> int:
+        """S."""
+        return self.settings.num_students
 
     @property
     def num_teachers(self) -> int:
         """K."""
         return self.material.bank.num_teachers
 
+    @property
+    def done(self) -> np.ndarray:
+        """``[S]``: the budget is spent, or the student has diverged."""
+        return self.diverged | (self.update >= self.settings.updates)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether hard labels are part of the setting."""
+        return self.settings.strength < 1.0
+
     def observe(self) -> Features:
-        """Run the student on the next mini-batch, once however often it is asked, and say what can be seen."""
+        """Run the students on their next mini-batches, once however often it is asked, and say what can be seen."""
         if self.features is None:
-            rows = self._next_rows()
-            device = self.student.device
+            rows = np.concatenate([self._next_rows(s) for s in range(self.num_students)])
+            device, dtype = self.student.device, self.student.dtype
             self._inputs = take(self.material.inputs["train"], rows, device)
             self._rng_before = self._rng
             with self.rng():
-                self._retained = self.student.forward(self._inputs)
-            self.student_forward_examples += len(rows)
-            said = self.material.bank.gather("train", rows)
+                self._retained = self.student.forward(self._inputs, self.parts)
+            self.student_forward_examples += self.settings.batch_size
+            said = self.material.bank.gather("train", rows, self.parts)
             self.features = Features(
-                update=self.update,
+                update=self.update.copy(),
                 progress=self.update / self.settings.updates,
                 example_ids=rows,
                 labels=self.material.labels["train"][rows].to(device),
-                teacher_logits=torch.from_numpy(said.logits).to(device, self.student.dtype),
-                teacher_features=tuple(torch.from_numpy(feature).to(device, self.student.dtype) for feature in said.features),
+                teacher_logits=torch.from_numpy(said.logits).to(device, dtype),
+                teacher_features=tuple(torch.from_numpy(feature).to(device, dtype) for feature in said.features),
+                teacher_layers=tuple(torch.from_numpy(one).to(device, dtype) for one in said.layers),
+                teacher_attention=tuple(torch.from_numpy(one).to(device, dtype) for one in said.attention),
                 student=ModelOutput(self._retained.logits.detach(), self._retained.features.detach()),
             )
         return self.features
 
-    def loss_terms(self, decision: Decision) -> Tensor:
-        """The loss of each example ``[B]`` of the observed mini-batch, differentiable."""
-        features = self.observe()
+    def retained(self) -> ModelOutput:
+        """What the students say of the observed mini-batches, differentiable."""
+        self.observe()
         assert self._retained is not None
-        total: Tensor | None = None  # [B]
+        return self._retained
+
+    def losses(self, name: str, temperature: float | Tensor, output: ModelOutput | None = None) -> Tensor:
+        """Loss of every observed example against every teacher ``[rows, K]`` by knowledge type ``name``, of ``label`` ``[rows, 1]``.
+
+        Args:
+            temperature: a number, or one a row ``[rows]``.
+            output: what the students say; by default the retained pass, differentiable.
+
+        Raises:
+            InputError: no such type in this setting.
+        """
+        features, said = self.observe(), self.retained() if output is None else output
+        if name == "label":
+            return label.loss(said, features.labels)[:, None]
+        if name not in self.terms:
+            raise unknown("knowledge type", name, [*self.terms, "label"])
+        labels = features.labels if self.reads_labels else None
+        tempered = said._replace(labels=labels, temperature=temperature[:, None] if isinstance(temperature, Tensor) else temperature)
+        return losses(self.terms[name].kind, tempered, features, self.num_students)
+
+    def loss_terms(self, decision: Decision) -> Tensor:
+        """The loss of each example ``[rows]`` of the observed mini-batches, differentiable."""
+        total: Tensor | None = None  # [rows]
         for name, strength in decision.strengths.items():
             if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
-            if name == "label":
-                term = label.loss(self._retained, features.labels)
-            elif name == "response":
-                term = (decision.weights[name] * self.response_terms(decision.temperature)).sum(1)
-            else:
-                raise unknown("knowledge type", name, KNOWLEDGE)
-            term = strength * term
+            every = self.losses(name, decision.temperature)
+            term = strength * (every.squeeze(1) if name == "label" else (decision.weights[name] * every).sum(1))
             total = term if total is None else total + term
-        return torch.zeros_like(self._retained.logits[:, 0]).detach() if total is None else total
+        return torch.zeros_like(self.observe().student.logits[:, 0]) if total is None else total
 
-    def response_terms(self, temperature: float) -> Tensor:
-        """Response loss of the observed mini-batch for each teacher, ``[B, K]``, differentiable."""
-        features = self.observe()
-        assert self._retained is not None
-        return response.every_teacher(self._retained.logits, features.teacher_logits, temperature)
+    def apply(self, decision: Decision, active: np.ndarray | None = None) -> Outcome:
+        """Teach the observed mini-batches as ``decision`` says: one optimizer step, and a measurement where it is due.
 
-    def apply(self, decision: Decision) -> Outcome:
-        """Teach the observed mini-batch as ``decision`` says: one optimizer step, and a measurement where it is due."""
-        assert not self.done, "the budget is spent"
+        Args:
+            active: ``[S]``, who is taught; by default, and at most, those whose budget lasts.
+        """
+        active = ~self.done if active is None else active & ~self.done
+        assert active.any(), "the budget is spent"
         features = self.observe()
         measures = self.settings.reward in ("dev_improvement", "mixed") and self.settings.credit == "shared"
-        if measures and self.meter.before is None:
-            self.meter.start(self.student)
+        fresh = active & np.isnan(self.meter.before[0])
+        if measures and fresh.any():
+            self.meter.start(self.student, fresh)
         student_ce = cross_entropy(features.student.logits, features.labels, reduction="none")
-        loss = self.loss_terms(decision).mean()
+        loss = self.loss_terms(decision).view(self.num_students, -1).mean(1)  # [S]
         if self.settings.reward_ce > 0.0:
             loss = loss + self.settings.reward_ce * self._reward_ce()
-        value = float(loss.detach())
-        self.diverged = not np.isfinite(value)
-        if not self.diverged and loss.requires_grad:
-            self.student.step(loss, features.progress)
-        self.skip()
-        due = measures and (self.done or self.update % (self.settings.reward_every or self.settings.updates) == 0)
-        improvement = self.meter.improvement(self.student) if due and not self.diverged else None
-        self.diverged = self.diverged or not np.isfinite(improvement or 0.0)
-        return Outcome(value, student_ce, None if self.diverged else improvement, self.diverged)
+        value = loss.detach().double().cpu().numpy()
+        self.diverged |= active & ~np.isfinite(value)
+        learns = active & ~self.diverged
+        if learns.any() and loss.requires_grad:
+            chosen = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
+            self.student.step(chosen.sum(), features.progress, learns)
+        self.skip(active)
+        phase = self.settings.updates_per_phase
+        every = phase * -(-self.settings.reward_every // phase) or self.settings.updates
+        due = learns & (self.done | (self.update % every == 0))
+        improvement = self.meter.improvement(self.student, due) if measures and due.any() else None
+        if improvement is not None:
+            self.diverged |= due & ~np.isfinite(improvement)
+            improvement = np.where(self.diverged, np.nan, improvement)
+        return Outcome(value, student_ce, improvement, self.diverged.copy())
 
-    def skip(self) -> None:
-        """On to the next mini-batch, the student as it is."""
-        self.update += 1
+    def skip(self, active: np.ndarray | None = None) -> None:
+        """On to the next mini-batch, the students as they are."""
+        self.update += np.ones_like(self.diverged) if active is None else active
         self.features, self._retained = None, None
 
+    def renew(self, student: int, seed: int) -> None:
+        """Begin again with one student of a population; the others do not notice. What was observed is seen anew."""
+        assert isinstance(self.student, Population)
+        task, bank, terms = self.material.task, self.material.bank, list(self.terms.values())
+        self.student.renew(student, network(task, bank, self._example(), self.settings, terms, seed))
+        self._begin(student, seed)
+        if self.features is not None:
+            self.features, self._retained, self._rng = None, None, self._rng_before
+            self.student_forward_examples -= self.settings.batch_size * (np.arange(self.num_students) != student)
+
     def run_again(self) -> Tensor:
-        """Logits ``[B, C]`` of the mini-batch last taught, after its update; one more pass, and counted."""
+        """Logits ``[rows, C]`` of the mini-batches last taught, after their update; one more pass, and counted."""
         self.student_forward_examples += self.settings.batch_size
         return self.student.predict(self._inputs)
 
-    def validate(self) -> tuple[float, float]:
-        """Loss and metric on the validation split."""
-        return self.student.evaluate(self.material.inputs["validation"], self.material.labels["validation"])
+    def validate(self) -> tuple[np.ndarray, np.ndarray]:
+        """Loss and metric ``[S]`` on the validation split."""
+        return self.student.evaluate(self.material.inputs["validation"], self.material.labels["validation"], shared=True)
 
     def inputs_of_batch(self) -> Inputs:
-        """What the student reads in :meth:`observe`."""
+        """What the students read in :meth:`observe`."""
         self.observe()
         return self._inputs
 
@@ -199,32 +254,22 @@ class Distillation:
 
     def snapshot(self) -> bytes:
         """The whole state of the run, self-contained, without pickle; bit-exact on CPU, in another process too."""
-        observed = self.features is not None
-        tensors = {f"network.{name}": tensor for name, tensor in self.student.network.state_dict().items()}
-        for index, state in self.student.optimizer.state_dict()["state"].items():
-            for name, tensor in state.items():
-                if tensor is not None:
-                    tensors[f"optimizer.{index}.{name}"] = tensor
-        for index, tensor in enumerate(self.meter.gradient or ()):
-            tensors[f"gradient.{index}"] = tensor
-        for index, tensor in enumerate(self._rng_before if observed else self._rng):
-            tensors[f"rng.{index}"] = tensor
-        meter = self.meter
+        observed, meter = self.features is not None, self.meter
+        tensors = {f"student.{name}": tensor for name, tensor in self.student.state().items()}
+        tensors |= {f"gradient.{index}": tensor for index, tensor in enumerate(meter.gradient or ())}
+        tensors |= {f"rng.{index}": tensor for index, tensor in enumerate(self._rng_before if observed else self._rng)}
+        tensors["before"] = torch.from_numpy(meter.before)  # JSON has no NaN
         state = {
             "identity": self._identity(),
-            "seed": self.seed,
-            "update": self.update,
             "observed": observed,
-            "diverged": self.diverged,
-            "before": meter.before,
-            "measurements": meter.measurements,
-            "gradient_update": meter.gradient_update,
+            "label_seeds": self.label_seeds,
+            "memory": self.memory,
             "gradient_of_head": meter.gradient_of_head,
-            "reward_forward_examples": meter.forward_examples,
-            "student_forward_examples": self.student_forward_examples - observed * self.settings.batch_size,
+            "student_forward_examples": (self.student_forward_examples - observed * self.settings.batch_size).tolist(),
+            **{name: getattr(self, name).tolist() for name in ("seeds", "update", "diverged")},
+            **{name: getattr(meter, name).tolist() for name in ("measurements", "gradient_update", "forward_examples")},
         }
-        tensors["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
-        return bytes(save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        return to_bytes(tensors, state)
 
     def restore(self, snapshot: bytes) -> None:
         """Go back (or over) to a snapshot of a run of the same task, pool and settings.
@@ -232,63 +277,72 @@ class Distillation:
         Raises:
             InputError: not a snapshot, or one of another task, pool or settings.
         """
-        try:
-            tensors = load_tensors(snapshot)
-            state = json.loads(tensors.pop("state").numpy().tobytes())
-            identity = dict(state["identity"])
-        except (SafetensorError, KeyError, ValueError, TypeError):
-            raise InputError("restore: these bytes are not a snapshot; give what snapshot() returned") from None
-        if identity != self._identity():
-            differs = sorted({key for key, _ in identity.items() ^ self._identity().items()})
-            raise InputError(f"restore: the snapshot is of another run; these differ: {', '.join(differs)}")
-        fresh = Distillation(self.material, self.settings, state["seed"])
+        tensors, state = from_bytes(snapshot, self._identity())
+        fresh = Distillation(self.material, self.settings, state["seeds"], state["label_seeds"])
+        fresh.student.load_state(part(tensors, "student"))
+        gradient, rng = part(tensors, "gradient"), part(tensors, "rng")
+        fresh.meter.gradient = [gradient[str(i)].to(fresh.student.device) for i in range(len(gradient))] or None
+        fresh.meter.gradient_of_head = state["gradient_of_head"]
+        fresh.meter.before = tensors["before"].numpy()
+        for name in ("measurements", "gradient_update", "forward_examples"):
+            setattr(fresh.meter, name, np.array(state[name]))
+        for name in ("update", "diverged", "student_forward_examples"):
+            setattr(fresh, name, np.array(state[name]))
+        fresh.memory = state["memory"]
+        fresh._rng = [rng[str(i)] for i in range(len(rng))]
         self.__dict__.update(fresh.__dict__)
-        self.student.network.load_state_dict(_part(tensors, "network"))
-        optimizer: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(tensors, "optimizer").items():
-            index, _, key = name.partition(".")
-            optimizer.setdefault(int(index), {})[key] = tensor
-        groups = self.student.optimizer.state_dict()["param_groups"]
-        self.student.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
-        gradient, rng = _part(tensors, "gradient"), _part(tensors, "rng")
-        self.meter.gradient = [gradient[str(i)].to(self.student.device) for i in range(len(gradient))] or None
-        self._rng = [rng[str(i)] for i in range(len(rng))]
-        self.meter.before = None if state["before"] is None else tuple(state["before"])
-        self.meter.measurements = state["measurements"]
-        self.meter.gradient_update, self.meter.gradient_of_head = state["gradient_update"], state["gradient_of_head"]
-        self.meter.forward_examples = state["reward_forward_examples"]
-        self.update, self.diverged = state["update"], state["diverged"]
-        self.student_forward_examples = state["student_forward_examples"]
         if state["observed"]:
             self.observe()
 
     def fork(self) -> Distillation:
         """An independent run that continues from here; task and bank are shared."""
-        twin = Distillation(self.material, self.settings, self.seed)
+        twin = Distillation(self.material, self.settings, self.seeds.tolist(), self.label_seeds)
         twin.restore(self.snapshot())
         return twin
+
+    def member(self, student: int) -> Distillation:
+        """One student of a population as a run of its own, in the same state; of a lone student, the run itself."""
+        if not isinstance(self.student, Population):
+            return self
+        alone = Distillation(self.material, replace(self.settings, num_students=1), int(self.seeds[student]), [self.label_seeds[student]])
+        alone.student.load_state(self.student.state_of(student))
+        alone._rng = self._rng if self.features is None else self._rng_before
+        own = slice(student, student + 1)
+        for name in ("measurements", "gradient_update", "forward_examples"):
+            setattr(alone.meter, name, getattr(self.meter, name)[own].copy())
+        alone.meter.gradient_update[:] = -1  # its gradient stays here: the next one is taken anew
+        alone.meter.before = self.meter.before[:, own].copy()
+        alone.memory = [dict(self.memory[student])]
+        alone.update, alone.diverged = self.update[own].copy(), self.diverged[own].copy()
+        alone.student_forward_examples = self.student_forward_examples[own] - (self.features is not None) * self.settings.batch_size
+        return alone
+
+    def _begin(self, student: int, seed: int) -> None:
+        self.seeds[student], self.update[student], self.diverged[student] = seed, 0, False
+        self.student_forward_examples[student], self.memory[student] = 0, {}
+        self.meter.renew(student, seed)
+
+    def _example(self) -> Inputs:
+        return take(self.material.inputs["train"], slice(0, 1), torch.device("cpu"))
 
     def _identity(self) -> dict[str, object]:
         return {"task": self.material.task.fingerprint, "bank": self.material.bank.fingerprint, **asdict(self.settings)}
 
-    def _next_rows(self) -> np.ndarray:
+    def _next_rows(self, student: int) -> np.ndarray:
         size, batch = len(self.material.labels["train"]), self.settings.batch_size
-        epoch, position = divmod(self.update, size // batch)
-        return _epoch_order(self.seed, epoch, size)[position * batch : (position + 1) * batch].copy()
+        epoch, position = divmod(int(self.update[student]), size // batch)
+        return epoch_order(int(self.seeds[student]), epoch, size)[position * batch : (position + 1) * batch].copy()
 
     def _reward_ce(self) -> Tensor:
-        count = len(self.meter.labels)
-        draw = randomness.stream(self.seed, "reward_ce", self.update).choice(count, min(self.settings.batch_size, count), replace=False)
-        self.student_forward_examples += len(draw)
+        count = min(self.settings.batch_size, self.meter.rows.shape[1])
+        self.student_forward_examples += count
+        inputs, labels = self.meter.at(self.meter.draw("reward_ce", self.update, count), self.student.device)
         with self.rng():
-            logits = self.student.forward(take(self.meter.inputs, draw, self.student.device)).logits
-        return cross_entropy(logits, self.meter.labels[draw].to(self.student.device))
+            logits = self.student.forward(inputs).logits
+        return cross_entropy(logits, labels, reduction="none").view(self.num_students, -1).mean(1)
 
 
-@lru_cache(maxsize=8)
-def _epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+@lru_cache(maxsize=256)
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order of the training rows in one epoch of the student with ``seed``."""
     return randomness.stream(seed, "order", epoch).permutation(size)
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}

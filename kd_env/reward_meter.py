@@ -10,90 +10,121 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
 from kd_env.randomness import stream
 from kd_env.student.encode import take
+from kd_env.student.population import Population
 from kd_env.student.student import Student
 from kd_env.types import Inputs
+
+Taught = Student | Population
 
 REDRAW = 10
 """Measurements on one draw of examples. A draw costs one more pass; a fixed draw would leave the other labels unused."""
 
 
 class RewardMeter:
-    """Measures on ``examples`` of the labelled reward examples; the draws follow from ``seed`` alone."""
+    """Measures S students on ``examples`` of their labelled reward examples; student s's draws follow from ``seeds[s]`` alone."""
 
-    def __init__(self, inputs: Inputs, labels: Tensor, examples: int, measure: Literal["loss", "metric"], seed: int) -> None:
-        """Hold the reward examples that have labels: ``inputs`` and ``labels`` ``[N]``."""
-        self.inputs, self.labels = inputs, labels
-        self.examples = min(examples, len(labels))
+    def __init__(self, inputs: Inputs, labels: Tensor, rows: np.ndarray, examples: int, measure: Literal["loss", "metric"]) -> None:
+        """Hold the reward split: ``inputs`` and ``labels`` ``[N]``, of which student s may see the labels of ``rows[s]``, ``[S, n]``."""
+        self._all_inputs, self._all_labels, self.rows = inputs, labels, rows
+        num_students = len(rows)
+        self.examples = min(examples, rows.shape[1])
         self.measure = measure
-        self._seed = seed
-        self.measurements = 0
-        self._drawn: tuple[int, Inputs, Tensor] | None = None  # the current draw's number, inputs and labels
-        self.before: tuple[float, float] | None = None  # loss and metric at the last measurement, on the current draw
-        self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor a parameter
-        self.gradient_update = -1
+        self.seeds = np.zeros(num_students, dtype=np.int64)
+        self.measurements = np.zeros(num_students, dtype=np.int64)
+        self._drawn: tuple[tuple[tuple[int, int], ...], Inputs, Tensor] | None = None  # what the current draws are, inputs and labels
+        self.before = np.full((2, num_students), np.nan)  # loss and metric at the last measurement, on the current draw
+        self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor a leaf
+        self.gradient_update = np.full(num_students, -1)
         self.gradient_of_head = False  # zero below the classifier
-        self.forward_examples = 0
+        self.forward_examples = np.zeros(num_students, dtype=np.int64)
 
     @property
-    def metric(self) -> float:
-        """Metric at the last measurement, 0 before the first."""
-        return 0.0 if self.before is None else self.before[1]
+    def metric(self) -> np.ndarray:
+        """Metric at the last measurement ``[S]``, 0 before the first."""
+        return np.asarray(np.nan_to_num(self.before[1], nan=0.0))
 
-    def improvement(self, student: Student) -> float:
-        """How much better the student is than at the last call (or at :meth:`start`), on the same examples."""
-        assert self.before is not None, "start() comes first"
-        before, after = self.before, self._values(student)
-        self.measurements += 1
-        self.before = after
-        if self.measurements % REDRAW == 0 and self.examples < len(self.labels):
-            self.start(student)
-        return before[0] - after[0] if self.measure == "loss" else after[1] - before[1]
+    def renew(self, student: int, seed: int) -> None:
+        """Begin again for one student."""
+        self.seeds[student], self.measurements[student] = seed, 0
+        self.before[:, student], self.gradient_update[student] = np.nan, -1
+        self.forward_examples[student] = 0
 
-    def start(self, student: Student) -> None:
-        """Measure the student on the current draw: before its first update, or when a new draw begins."""
-        self.before = self._values(student)
+    def improvement(self, student: Taught, due: np.ndarray) -> np.ndarray:
+        """How much better the students that are ``due`` ``[S]`` are than at their last measurement (:meth:`start` is the first).
 
-    def held_out_gradient(self, student: Student, update: int, refresh: int, head_only: bool = False) -> list[Tensor]:
-        """Gradient of the held-out loss a parameter (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
-        if self.gradient is None or update - self.gradient_update >= refresh or (self.gradient_of_head and not head_only):
-            draw = self._draw("gradient", update)
-            parameters = list(student.network.parameters())
-            wanted = list(student.classifier.parameters()) if head_only else parameters
+        On the same examples; NaN for the others, and for those whose loss was NaN.
+        """
+        before, after = self.before.copy(), self._values(student, due)
+        self.measurements += due
+        self.before = np.where(due, after, before)
+        redrawn = due & (self.measurements % REDRAW == 0) & (self.examples < self.rows.shape[1])
+        if redrawn.any():
+            self.start(student, redrawn)
+        gained = before[0] - after[0] if self.measure == "loss" else after[1] - before[1]
+        return np.where(due, gained, np.nan)
+
+    def start(self, student: Taught, which: np.ndarray) -> None:
+        """Measure the students in ``which`` ``[S]`` on their current draw: before the first update, or when a new draw begins."""
+        self.before = np.where(which, self._values(student, which), self.before)
+
+    def held_out_gradient(self, student: Taught, update: np.ndarray, refresh: int, head_only: bool = False) -> list[Tensor]:
+        """Gradient of the held-out loss a leaf (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
+        stale = (self.gradient_update < 0) | (update - self.gradient_update >= refresh) | (self.gradient_of_head and not head_only)
+        if self.gradient is None or stale.any():
+            inputs, labels = self._examples("gradient", update, student, stale)
+            leaves = student.leaves
             with student.evaluating(), torch.set_grad_enabled(not head_only):
-                output = student.forward(take(self.inputs, draw, student.device))
-            logits = linear(output.features, *wanted) if head_only else output.logits
-            found = dict(zip(wanted, torch.autograd.grad(cross_entropy(logits, self.labels[draw].to(student.device)), wanted), strict=True))
-            self.gradient = [found[parameter] if parameter in found else torch.zeros_like(parameter) for parameter in parameters]
-            self.gradient_update, self.gradient_of_head = update, head_only
-            self.forward_examples += len(draw)
+                output = student.forward(inputs)
+            logits = student.classify(output.features.detach(), leaves) if head_only else output.logits
+            loss = student.num_students * cross_entropy(logits, labels)  # the sum of the students' means
+            found = list(torch.autograd.grad(loss, leaves, materialize_grads=True))
+            if self.gradient is not None and not stale.all() and student.num_students > 1:  # one student began again
+                taken = torch.from_numpy(stale).to(student.device)[:, None]
+                found = [torch.where(taken, new, old) for new, old in zip(found, self.gradient, strict=True)]
+            self.gradient = found
+            self.gradient_update = np.where(stale, update, self.gradient_update)
+            self.gradient_of_head = head_only
         return self.gradient
 
     @torch.no_grad()
-    def held_out_loss(self, student: Student, network: nn.Module, update: int) -> float:
-        """Loss of ``network`` on the examples that the held-out gradient of ``update`` was taken on."""
-        draw = self._draw("gradient", update)
-        self.forward_examples += len(draw)
-        logits = network.eval()(**student.cast(take(self.inputs, draw, student.device))).logits
-        return float(cross_entropy(logits, self.labels[draw].to(student.device)))
+    def held_out_loss(self, student: Taught, leaves: list[Tensor], update: np.ndarray) -> Tensor:
+        """Loss ``[S]`` with ``leaves`` as the parameters, on the examples that the held-out gradient of ``update`` was taken on."""
+        inputs, labels = self._examples("gradient", update, student, np.ones_like(update))
+        with student.evaluating():
+            logits = student.forward_at(leaves, inputs).logits
+        return cross_entropy(logits, labels, reduction="none").view(student.num_students, -1).mean(1)
 
-    def _values(self, student: Student) -> tuple[float, float]:
+    def draw(self, purpose: Literal["measurement", "gradient", "reward_ce"], number: np.ndarray, count: int) -> np.ndarray:
+        """Rows of the reward split, ``count`` for each student, ``[S * count]``."""
+        size = self.rows.shape[1]
+        if purpose != "reward_ce" and count == size:
+            return self.rows.ravel()
+        picks = [stream(int(seed), purpose, int(n)).choice(size, count, replace=False) for seed, n in zip(self.seeds, number, strict=True)]
+        return np.concatenate([rows[pick] for rows, pick in zip(self.rows, picks, strict=True)])
+
+    def at(self, rows: np.ndarray, device: torch.device | None = None) -> tuple[Inputs, Tensor]:
+        """Inputs and labels of some rows of the reward split, by default where they are kept."""
+        device = device or self._all_labels.device
+        return take(self._all_inputs, rows, device), self._all_labels[rows].to(device)
+
+    def _values(self, student: Taught, which: np.ndarray) -> np.ndarray:
         number = self.measurements // REDRAW
-        if self._drawn is None or self._drawn[0] != number:
-            draw = self._draw("measurement", number)
-            self._drawn = number, take(self.inputs, draw, student.device), self.labels[draw].to(student.device)
-        self.forward_examples += self.examples
-        return student.evaluate(*self._drawn[1:])
+        wanted = tuple(zip(self.seeds.tolist(), number.tolist(), strict=True))
+        if self._drawn is None or self._drawn[0] != wanted:
+            self._drawn = wanted, *self.at(self.draw("measurement", number, self.examples), student.device)
+        self.forward_examples += self.examples * which
+        return np.stack(student.evaluate(*self._drawn[1:]))
 
-    def _draw(self, purpose: Literal["measurement", "gradient"], number: int) -> np.ndarray:
-        if self.examples == len(self.labels):
-            return np.arange(self.examples)
-        return stream(self._seed, purpose, number).choice(len(self.labels), self.examples, replace=False)
+    def _examples(self, purpose: Literal["gradient"], number: np.ndarray, student: Taught, which: np.ndarray) -> tuple[Inputs, Tensor]:
+        inputs, labels = self.at(self.draw(purpose, number, self.examples), student.device)
+        self.forward_examples += self.examples * which
+        return inputs, labels
 
 
 def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

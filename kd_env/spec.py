@@ -39,7 +39,7 @@ def parse(text: str) -> Spec:
         return Spec(name, {})
     if not rest.endswith(")") or not name:
         raise InputError(f"{text!r}: expected name(key=value,...), for example mlp(width=24)")
-    return Spec(name, options(_split(rest[:-1])))
+    return Spec(name, options(split(rest[:-1])))
 
 
 def options(items: Iterable[str]) -> dict[str, Any]:
@@ -94,7 +94,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}; {hint}")
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
+    """Split at commas outside brackets; empty parts are dropped."""
     parts, depth, start = [], 0, 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")

@@ -1,6 +1,6 @@
 """Shape letters, and the values that pass from one stage to the next.
 
-N examples, B mini-batch, K teachers, M knowledge types, C classes, D feature width, F observation columns.
+N examples, B mini-batch, K teachers, M knowledge types, C classes, D feature width, L layers, T tokens, F observation columns, S students.
 """
 
 from __future__ import annotations
@@ -20,42 +20,48 @@ Observation = dict[str, np.ndarray]
 
 
 class ModelOutput(NamedTuple):
-    """What a student or a teacher says about a batch."""
+    """What a student or a teacher says about a batch, and of a student being taught, how."""
 
     logits: Tensor  # [B, C]
     features: Tensor  # [B, D], the classifier's input
     layers: Tensor | None = None  # [B, L, D], each layer's [CLS] (of an MLP, each hidden layer), where they were asked for
+    attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation, rows sum to 1, or to 0 where padding asks
+    projected: tuple[Tensor, ...] = ()  # K x [B, L, D_k], a student's layers mapped to each teacher's width
+    labels: Tensor | None = None  # [B], of a student's batch, where labels are part of the setting
+    temperature: float | Tensor = 1.0  # a student's, as the decision has it; a tensor has the axes of ``logits``, the last of size 1
 
 
 @dataclass(frozen=True)
 class Features:
-    """All that can be known about the mini-batch the student is about to learn from; an agent is shown the observation.
+    """All that can be known about the mini-batches the students are about to learn from; an agent is shown the observation.
 
-    Tensors are detached and on the student's device.
+    Rows are those of student 0, then of student 1 and so on; with one student there are B. Tensors are detached, on the student's device.
     """
 
-    update: int
-    progress: float  # in [0, 1)
-    example_ids: np.ndarray  # [B] rows of the train split
-    labels: Tensor  # [B]
-    teacher_logits: Tensor  # [B, K, C]
-    teacher_features: tuple[Tensor, ...]  # K x [B, D_k]
+    update: np.ndarray  # [S]
+    progress: np.ndarray  # [S], in [0, 1)
+    example_ids: np.ndarray  # [rows], rows of the train split
+    labels: Tensor  # [rows]
+    teacher_logits: Tensor  # [rows, K, C]
+    teacher_features: tuple[Tensor, ...]  # K x [rows, D_k]
     student: ModelOutput
+    teacher_layers: tuple[Tensor, ...] = ()  # K x [rows, L_k, D_k], where a knowledge type needs them
+    teacher_attention: tuple[Tensor, ...] = ()  # K x [rows, 2, T, T]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How one mini-batch is taught: ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
+    """How mini-batches are taught: ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
 
     Attributes:
-        weights: per knowledge type, ``[B, K]``, rows on the simplex, or all zero where nobody teaches the instance.
-        strengths: per knowledge type, a scalar or ``[B]``; ``label`` needs a strength only.
-        temperature: of the response knowledge.
+        weights: per knowledge type, ``[rows, K]``, rows on the simplex, or all zero where nobody teaches the instance.
+        strengths: per knowledge type, a scalar or ``[rows]``; ``label`` needs a strength only.
+        temperature: of the types that compare logits, a number or ``[rows]``.
     """
 
     weights: Mapping[str, Tensor]
     strengths: Mapping[str, float | Tensor]
-    temperature: float
+    temperature: float | Tensor
 
     @classmethod
     def response(cls, weights: Tensor, strength: float, temperature: float) -> Decision:
@@ -68,23 +74,24 @@ class Outcome:
     """What one update did.
 
     Attributes:
-        loss: the loss that was stepped on.
-        student_ce: ``[B]`` cross-entropy of the student on the batch's labels, before the update.
-        improvement: decrease of the held-out loss (or increase of the metric) since the last measurement; ``None`` when not due.
-        diverged: the loss, before the step or on the held-out examples after it, is no longer finite.
+        loss: ``[S]``, the losses that were stepped on.
+        student_ce: ``[rows]`` cross-entropy of the students on the labels, before the update.
+        improvement: ``[S]``, decrease of the held-out loss (or increase of the metric) since the last measurement; NaN where it was not
+            due, ``None`` where it was due for nobody.
+        diverged: ``[S]``, the loss, before the step or on the held-out examples after it, is no longer finite.
     """
 
-    loss: float
+    loss: np.ndarray
     student_ce: Tensor
-    improvement: float | None
-    diverged: bool
+    improvement: np.ndarray | None
+    diverged: np.ndarray
 
 
 class Policy(Protocol):
     """Chooses for each row of an observation. Built as ``P(env, seed, **hyperparameters)``.
 
-    A class may declare ``access`` (what it reads, see ``kd_env.benchmark.policies.ACCESS``) and ``env_options`` (the env keywords it
-    needs).
+    A class may declare ``access`` (what it reads, see ``kd_env.benchmark.policies.ACCESS``), ``env_options`` (env keywords it needs) and
+    ``environment`` (the id it acts in, by default ``kd_env/TeacherSelection-v0``).
     """
 
     def act(self, observation: Observation) -> np.ndarray:

@@ -37,3 +37,13 @@ def text_material():
     network = "tiny-bert(width=16,layers=1,dropout=0)"
     teachers = tuple(NetworkTeacher(f"teacher{seed}", build(network, task, seed), task, logit_scale=4.0) for seed in range(3))
     return Material.of(task, open_bank(task, Pool("untrained", teachers)))
+
+
+@pytest.fixture(scope="session")
+def layered_material():
+    """The same text with three untrained teachers of other depths and widths, whose bank keeps layers and attention."""
+    task = tasks.load("domains(train=160,reward=48,validation=32,test=16)")
+    shapes = [(16, 1, 2), (8, 3, 4), (12, 2, 1)]
+    networks = [f"tiny-bert(width={width},layers={layers},heads={heads},dropout=0)" for width, layers, heads in shapes]
+    teachers = tuple(NetworkTeacher(f"teacher{k}", build(text, task, k), task, logit_scale=4.0) for k, text in enumerate(networks))
+    return Material.of(task, open_bank(task, Pool("layered", teachers), keep=frozenset({"layers", "attention"})))

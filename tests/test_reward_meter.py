@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from kd_env.distillation import Distillation, labelled_rows
+from kd_env.distillation import Distillation
 from kd_env.errors import InputError
-from kd_env.reward_meter import REDRAW, RewardMeter
+from kd_env.reward_meter import REDRAW, RewardMeter, labelled_rows
 from kd_env.settings import settings
 from kd_env.student.networks import build
 from kd_env.student.student import OptimizerOptions, Student
@@ -22,9 +22,13 @@ def student(digits_material):
     return Student(network, OptimizerOptions.of("adam"), torch.device("cpu"), "float64")
 
 
+NOW, EVERYONE = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.bool_)
+
+
 def meter_of(material, examples, labels=1200, measure="loss", seed=0):
-    inputs = {name: tensor[:labels] for name, tensor in material.inputs["reward"].items()}
-    return RewardMeter(inputs, material.labels["reward"][:labels], examples, measure, seed)
+    meter = RewardMeter(material.inputs["reward"], material.labels["reward"], np.arange(labels)[None], examples, measure)
+    meter.renew(0, seed)
+    return meter
 
 
 def nudge(student, seed):
@@ -46,7 +50,7 @@ def uniform(run):
 
 def held_out(run):
     """Loss and accuracy on the labelled reward examples, computed here."""
-    rows = run.reward_rows
+    rows = run.meter.rows[0]
     inputs = {name: tensor[rows].double() for name, tensor in run.material.inputs["reward"].items()}
     labels = run.material.labels["reward"][rows]
     with torch.no_grad():
@@ -59,14 +63,14 @@ def test_improvement_is_measured_on_the_same_examples_before_and_after(digits_ma
     meter, seen = meter_of(digits_material, 64, measure=measure), []
     evaluate = student.evaluate
     student.evaluate = lambda inputs, labels: seen.append(inputs["pixel_values"]) or evaluate(inputs, labels)
-    meter.start(student)
+    meter.start(student, EVERYONE)
     for step in range(REDRAW - 1):
         before = evaluate({"pixel_values": seen[-1]}, labels_of(digits_material, seen[-1]))[value]
         nudge(student, step)
         after = evaluate({"pixel_values": seen[-1]}, labels_of(digits_material, seen[-1]))[value]
-        assert meter.improvement(student) == pytest.approx(sign * (after - before), abs=1e-12)
+        assert meter.improvement(student, EVERYONE).tolist() == pytest.approx((sign * (after - before)).tolist(), abs=1e-12)
         assert torch.equal(seen[-1], seen[-2])
-    assert meter.metric == evaluate({"pixel_values": seen[-1]}, labels_of(digits_material, seen[-1]))[1]
+    assert meter.metric.tolist() == evaluate({"pixel_values": seen[-1]}, labels_of(digits_material, seen[-1]))[1].tolist()
 
 
 def labels_of(material, images):
@@ -79,21 +83,22 @@ def test_a_new_draw_begins_with_a_measurement_of_its_own(digits_material, studen
     meter, seen = meter_of(digits_material, 64), []
     evaluate = student.evaluate
     student.evaluate = lambda inputs, labels: seen.append(inputs["pixel_values"]) or evaluate(inputs, labels)
-    meter.start(student)
-    assert [meter.improvement(student) for _ in range(2 * REDRAW)] == [0.0] * 2 * REDRAW, "an idle student does not improve"
+    meter.start(student, EVERYONE)
+    found = [meter.improvement(student, EVERYONE).tolist() for _ in range(2 * REDRAW)]
+    assert found == [[0.0]] * 2 * REDRAW, "an idle student does not improve"
     draws = {images.numpy().tobytes() for images in seen}
     assert len(draws) == 3
     assert len(seen) == 1 + 2 * REDRAW + 2
-    assert meter.forward_examples == 64 * len(seen)
+    assert meter.forward_examples.tolist() == [64 * len(seen)]
 
 
 def test_without_more_labels_than_examples_the_draw_is_fixed_and_measured_once_an_improvement(digits_material, student):
     meter = meter_of(digits_material, 64, labels=40)
-    meter.start(student)
+    meter.start(student, EVERYONE)
     for _ in range(2 * REDRAW):
-        meter.improvement(student)
+        meter.improvement(student, EVERYONE)
     assert meter.examples == 40
-    assert meter.forward_examples == 40 * (1 + 2 * REDRAW)
+    assert meter.forward_examples.tolist() == [40 * (1 + 2 * REDRAW)]
 
 
 def test_draws_follow_from_the_seed(digits_material, student):
@@ -102,12 +107,12 @@ def test_draws_follow_from_the_seed(digits_material, student):
             meter_of(digits_material, 16, seed=seed),
             Student(build("mlp(width=8)", digits_material.task, 0), OptimizerOptions(), torch.device("cpu"), "float64"),
         )
-        meter.start(twin)
+        meter.start(twin, EVERYONE)
         found = []
         for step in range(3):
             nudge(twin, step)
             np.random.seed(step)  # noqa: NPY002  (the global generator must not matter)
-            found.append(meter.improvement(twin))
+            found.append(meter.improvement(twin, EVERYONE).tolist())
         return found
 
     assert improvements(1) == improvements(1)
@@ -117,7 +122,7 @@ def test_draws_follow_from_the_seed(digits_material, student):
 def test_rewards_telescope_to_the_whole_decrease(digits_material):
     run = start(digits_material, updates=25, reward_labels=50, reward_examples=50, strength=0.0, optimizer="adam(lr=0.02)")
     before, _ = held_out(run)
-    rewards = [run.apply(uniform(run)).improvement for _ in range(25)]
+    rewards = [run.apply(uniform(run)).improvement.item() for _ in range(25)]
     after, _ = held_out(run)
     assert sum(rewards) == pytest.approx(before - after, abs=1e-6)
     assert before - after > 0.01
@@ -126,7 +131,7 @@ def test_rewards_telescope_to_the_whole_decrease(digits_material):
 def test_metric_rewards_telescope_to_the_whole_increase(digits_material):
     run = start(digits_material, updates=25, reward_labels=50, measure="metric", strength=0.0, optimizer="adam(lr=0.02)")
     _, before = held_out(run)
-    rewards = [run.apply(uniform(run)).improvement for _ in range(25)]
+    rewards = [run.apply(uniform(run)).improvement.item() for _ in range(25)]
     _, after = held_out(run)
     assert sum(rewards) == pytest.approx(after - before, abs=1e-6)
     assert after != before
@@ -143,18 +148,18 @@ def test_improvement_is_measured_every_so_often_and_at_the_end(digits_material, 
     for update in range(1, 13):
         outcome = run.apply(uniform(run))
         if outcome.improvement is not None:
-            found[update] = outcome.improvement
+            found[update] = outcome.improvement.item()
     after, _ = held_out(run)
     assert list(found) == measured
     assert sum(found.values()) == pytest.approx(before - after, abs=1e-10)
-    assert run.meter.forward_examples == 40 * (1 + len(measured))
+    assert run.meter.forward_examples.tolist() == [40 * (1 + len(measured))]
 
 
 @pytest.mark.parametrize("keywords", [{"reward": "student_loss"}, {"credit": "head"}])
 def test_what_is_not_paid_is_not_measured(digits_material, keywords):
     run = start(digits_material, updates=3, **keywords)
     assert [run.apply(uniform(run)).improvement for _ in range(3)] == [None] * 3
-    assert run.meter.forward_examples == 0
+    assert run.meter.forward_examples.tolist() == [0]
 
 
 @pytest.mark.parametrize("student", ["mlp(width=8)", "mlp(width=8,dropout=0.3)"])
@@ -174,17 +179,18 @@ def test_measuring_does_not_touch_the_student(digits_material, student):
 @pytest.mark.parametrize("head_only", [False, True])
 def test_the_held_out_gradient_is_that_of_the_held_out_loss(digits_material, student, head_only):
     meter = meter_of(digits_material, 40, labels=40)
-    found = meter.held_out_gradient(student, update=0, refresh=1, head_only=head_only)
+    found = meter.held_out_gradient(student, NOW, refresh=1, head_only=head_only)
     names = [name for name, _ in student.network.named_parameters()]
     student.network.eval()
-    loss = cross_entropy(student.network(meter.inputs["pixel_values"].double()).logits, meter.labels)
+    images, labels = digits_material.inputs["reward"]["pixel_values"][:40], digits_material.labels["reward"][:40]
+    loss = cross_entropy(student.network(images.double()).logits, labels)
     expected = torch.autograd.grad(loss, list(student.network.parameters()))
     student.network.train()
     for name, gradient, reference in zip(names, found, expected, strict=True):
         below = head_only and not name.startswith("classifier")
         torch.testing.assert_close(gradient, torch.zeros_like(reference) if below else reference, rtol=1e-12, atol=1e-15)
     assert student.network.training
-    assert meter.held_out_loss(student, student.network, 0) == pytest.approx(float(loss.detach()), rel=1e-12)
+    assert meter.held_out_loss(student, student.leaves, NOW).tolist() == pytest.approx([float(loss.detach())], rel=1e-12)
 
 
 def test_the_held_out_gradient_is_kept_for_as_long_as_asked(digits_material, student):
@@ -192,23 +198,23 @@ def test_the_held_out_gradient_is_kept_for_as_long_as_asked(digits_material, stu
     taken = []
     for update in range(7):
         nudge(student, update)
-        taken.append(meter.held_out_gradient(student, update, refresh=3))
+        taken.append(meter.held_out_gradient(student, np.array([update]), refresh=3))
     assert [taken[i] is taken[0] for i in range(4)] == [True, True, True, False]
     assert [taken[i] is taken[3] for i in range(3, 7)] == [True, True, True, False]
-    assert meter.forward_examples == 3 * 32
+    assert meter.forward_examples.tolist() == [3 * 32]
 
 
 def test_a_gradient_of_the_head_does_not_serve_for_all(digits_material, student):
     meter = meter_of(digits_material, 32)
-    meter.held_out_gradient(student, 0, refresh=1, head_only=True)
-    found = meter.held_out_gradient(student, 0, refresh=1)
+    meter.held_out_gradient(student, NOW, refresh=1, head_only=True)
+    found = meter.held_out_gradient(student, NOW, refresh=1)
     assert min(gradient.abs().max() for gradient in found) > 0
 
 
 def test_the_gradient_takes_fresh_examples_each_update(digits_material, student):
     meter = meter_of(digits_material, 32)
-    first, again, next_ = (meter.held_out_loss(student, student.network, update) for update in (0, 0, 1))
-    student.network.train()
+    first, again, next_ = (meter.held_out_loss(student, student.leaves, np.array([update])).item() for update in (0, 0, 1))
+    assert student.network.training
     assert first == again != next_
 
 
@@ -234,11 +240,12 @@ def test_only_the_labelled_rows_are_ever_read(digits_material):
     """With other labels on every other row the run is the same."""
     run = start(digits_material, updates=3, reward_labels=30)
     labels = digits_material.labels["reward"].clone()
-    hidden = np.setdiff1d(np.arange(len(labels)), run.reward_rows)
+    hidden = np.setdiff1d(np.arange(len(labels)), run.meter.rows)
     assert len(hidden) == 1170
     poisoned = {**digits_material.inputs["reward"]}
     poisoned["pixel_values"] = poisoned["pixel_values"].clone()
     poisoned["pixel_values"][hidden] = float("nan")
     inputs = {**digits_material.inputs, "reward": poisoned}
     other = start(replace(digits_material, inputs=inputs), updates=3, reward_labels=30)
-    assert [run.apply(uniform(run)).improvement for _ in range(3)] == [other.apply(uniform(other)).improvement for _ in range(3)]
+    found = [[one.apply(uniform(one)).improvement.item() for _ in range(3)] for one in (run, other)]
+    assert found[0] == found[1]

@@ -76,11 +76,15 @@ RANGES = {
     "batch_size": (1, [0, -4]),
     "credit_refresh": (1, [0]),
     "reward_examples": (1, [0]),
+    "num_students": (1, [0, -2]),
+    "updates_per_phase": (1, [0, -1]),
     "reward_every": (0, [-1]),
     "reward_labels": (0, [-1]),
     "label_seed": (0, [-1]),
     "validation_every": (0, [-1]),
     "reward_ce": (0.0, [-0.1, float("nan"), float("inf")]),
+    "teacher_cost": (0.0, [-0.1, float("nan"), float("inf")]),
+    "exploration_bonus": (0.0, [-0.1, float("nan"), float("inf")]),
     "strength": (0.0, [-0.1, 1.1, float("nan"), float("inf")]),
     "reward_mix": (1.0, [-0.1, 1.1, float("nan")]),
     "temperature": (1e-3, [0.0, -1.0, float("nan"), float("inf")]),
@@ -107,6 +111,12 @@ def test_credit_divides_dev_improvement_alone(task, credit, reward):
     with pytest.raises(InputError, match=r"credit=.*dev_improvement"):
         settings(task, credit=credit, reward=reward)
     assert settings(task, credit=credit, reward="dev_improvement").credit == credit
+
+
+def test_a_phase_is_taught_by_one_decision(task):
+    with pytest.raises(InputError, match=r"updates_per_phase=2: .*granularity=batch"):
+        settings(task, updates_per_phase=2)
+    assert settings(task, updates_per_phase=2, granularity="batch").updates_per_phase == 2
 
 
 @pytest.mark.parametrize(

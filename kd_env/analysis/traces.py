@@ -29,6 +29,8 @@ SCHEMA = {
     "student_ce": pyarrow.float32(),
 }
 """Columns of a trace."""
+DECIDED = {"gates": pyarrow.list_(pyarrow.float32()), "strength": pyarrow.float32(), "warmth": pyarrow.float32()}
+"""Further columns, where the environment's actions decide them: see :class:`kd_env.envs.actions.Choice`."""
 DECISION = ["update", "slot"]
 
 

@@ -40,7 +40,16 @@ def _policies() -> Rows:
 
 
 def _knowledge() -> Rows:
-    return [{"name": name, "about": _about(module)} for name, module in KNOWLEDGE.items()]
+    label = {"name": "label", "compares": "logits", "options": "-", "about": _about(sys.modules["kd_env.knowledge.label"])}
+    return [label] + [
+        {
+            "name": name,
+            "compares": kind.needs,
+            "options": ",".join(["strength", *inspect.signature(kind).parameters]),
+            "about": _about(kind),
+        }
+        for name, kind in KNOWLEDGE.items()
+    ]
 
 
 def _rewards() -> Rows:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kd_env import spec
+from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.errors import InputError
 from kd_env.settings import Settings
 from kd_env.tasks import resolve
@@ -42,6 +43,7 @@ POLICIES = {
     "uniform": "baselines.uniform:Uniform",
     "uniform_reward_ce": "baselines.uniform_reward_ce:UniformRewardCE",
 }
+TEACHER_SELECTION = "kd_env/TeacherSelection-v0"
 STABLE_BASELINES3 = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
 
 
@@ -53,6 +55,7 @@ class PolicyClass:
         name: canonical text, the row of a report.
         access: one of :data:`ACCESS`.
         env_options: env keywords it needs.
+        environment: the id of the environment it acts in.
     """
 
     name: str
@@ -60,6 +63,7 @@ class PolicyClass:
     options: dict[str, Any]
     access: str
     env_options: dict[str, Any]
+    environment: str
 
     def build(self, env: Any, seed: int) -> Any:
         """The policy for ``env``; an option that it does not have is an input error."""
@@ -111,4 +115,7 @@ def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
     access = getattr(make, "access", "reward gradient")
     if access not in ACCESS:
         raise InputError(f"policy {name!r}: access={access!r}; expected one of {', '.join(ACCESS)}")
-    return PolicyClass(name, make, options, access, dict(getattr(make, "env_options", {})))
+    environment = getattr(make, "environment", TEACHER_SELECTION)
+    if environment not in ENVIRONMENTS:
+        raise InputError(f"policy {name!r}: environment={environment!r}; expected one of {', '.join(ENVIRONMENTS)}")
+    return PolicyClass(name, make, options, access, dict(getattr(make, "env_options", {})), environment)

@@ -17,16 +17,18 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from kd_env.analysis.traces import SCHEMA
+from kd_env.analysis.traces import DECIDED, SCHEMA
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection, Step
 
 
 class Recorder:
-    """Records the first student of an environment that is finished; one that is given up before its end leaves nothing."""
+    """Records the first run of one student of an environment that is finished; one that is given up before its end leaves nothing."""
 
-    def __init__(self, selection: Selection, report: Callable[[int, float | None], None] | None = None) -> None:
+    def __init__(self, selection: Selection, report: Callable[[int, float | None], None] | None = None, student: int = 0) -> None:
         """Remember what names the rows; ``report`` is told of progress."""
+        self._student = student
+        self._instances = slice(student * selection.settings.batch_size, (student + 1) * selection.settings.batch_size)
         groups = selection.material.task.train.groups
         self._groups = np.full(len(selection.material.task.train), -1) if groups is None else groups
         self._names = {"group_names": selection.material.task.group_names, "teacher_names": selection.pool.names}
@@ -39,6 +41,7 @@ class Recorder:
 
     def _begin(self) -> None:
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in SCHEMA}
+        self._more: dict[str, list[np.ndarray]] = {}
         self._weights = np.zeros(len(self._names["teacher_names"]))
         self._entropy, self._decisions = 0.0, 0
         self._losses: list[float] = []
@@ -47,25 +50,28 @@ class Recorder:
 
     def __call__(self, step: Step) -> None:
         """Take one update."""
-        if self.finished is not None:
+        if self.finished is not None or not step.active[self._student]:
             return
-        if step.features.update == 0:
+        update, own = int(step.features.update[self._student]), self._instances
+        if update == 0:
             self._begin()
-        over = step.diverged or step.features.update + 1 >= self._updates
-        self.finished = self._selection.finished if over else None
-        self._weights += step.weights.sum(0)
-        self._entropy += float(-(step.weights * np.log(np.maximum(step.weights, 1e-30))).sum())
-        self._decisions += len(step.weights)
-        self.reward_sum += float(step.rewards.mean())
-        self._losses.append(float(step.student_ce.mean()))
+        over = bool(step.diverged[self._student]) or update + 1 >= self._updates
+        self.finished = self._selection.finished[self._student] if over else None
+        weights, rewards = step.weights[own], np.split(step.rewards, self._selection.num_students)[self._student]
+        validation = None if step.validation is None else float(step.validation[self._student])
+        validation = None if validation is None or math.isnan(validation) else validation
+        self._weights += weights.sum(0)
+        self._entropy += float(-(weights * np.log(np.maximum(weights, 1e-30))).sum())
+        self._decisions += len(weights)
+        self.reward_sum += float(rewards.mean())
+        self._losses.append(float(step.student_ce[own].mean()))
         self._unreported += 1
-        self._take_rows(step)
-        if step.validation is not None:
-            train_loss = float(np.mean(self._losses))
-            self.curve.append({"update": step.features.update + 1, "validation": step.validation, "train_loss": train_loss})
+        self._take_rows(step, update, weights, rewards)
+        if validation is not None:
+            self.curve.append({"update": update + 1, "validation": validation, "train_loss": float(np.mean(self._losses))})
             self._losses = []
-        if self._report and (step.validation is not None or self._unreported >= 50 or over):
-            self._report(self._unreported, step.validation)
+        if self._report and (validation is not None or self._unreported >= 50 or over):
+            self._report(self._unreported, validation)
             self._unreported = 0
 
     @property
@@ -83,28 +89,34 @@ class Recorder:
         """Write the trace, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: pyarrow.array(np.concatenate(self._columns[name]), kind) for name, kind in SCHEMA.items()}
+        for name, parts in self._more.items():
+            rows = np.concatenate(parts)
+            arrays[name] = pyarrow.array(rows if rows.ndim == 1 else list(rows), DECIDED[name])
         metadata = {"trial": trial, **{name: json.dumps(list(value)) for name, value in self._names.items()}}
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
         partial.replace(path)
 
-    def _take_rows(self, step: Step) -> None:
-        slot, teacher = np.nonzero(step.weights)
-        nobody = np.flatnonzero(step.weights.sum(1) == 0.0)
+    def _take_rows(self, step: Step, update: int, weights: np.ndarray, rewards: np.ndarray) -> None:
+        slot, teacher = np.nonzero(weights)
+        nobody = np.flatnonzero(weights.sum(1) == 0.0)
         slot = np.concatenate([slot, nobody])
         teacher = np.concatenate([teacher, np.full(len(nobody), -1)])
-        rewards = np.broadcast_to(step.rewards, len(step.weights))
-        example = step.features.example_ids[slot]
-        weight = np.where(teacher < 0, 0.0, step.weights[slot, teacher])
-        values = (
-            np.full(len(slot), step.features.update),
+        example = step.features.example_ids[self._instances][slot]
+        values: list[np.ndarray] = [
+            np.full(len(slot), update),
             slot,
             example,
             self._groups[example],
             teacher,
-            weight,
-            rewards[slot],
-            step.student_ce[slot],
-        )
+            np.where(teacher < 0, 0.0, weights[slot, teacher]),
+            np.broadcast_to(rewards, len(weights))[slot],
+            step.student_ce[self._instances][slot],
+        ]
         for name, column in zip(SCHEMA, values, strict=True):
             self._columns[name].append(column)
+        choice = step.choice
+        for name, rows in (("gates", choice.gates), ("strength", choice.strength), ("warmth", choice.warmth)):
+            if rows is not None:
+                own = np.split(rows, self._selection.num_students)[self._student]
+                self._more.setdefault(name, []).append(np.repeat(own, len(weights) // len(own), axis=0)[slot])

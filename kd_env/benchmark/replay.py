@@ -11,16 +11,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pandas as pd
-import torch
 
 from kd_env import spec, tasks
-from kd_env.analysis.traces import read_trace
+from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import records
+from kd_env.benchmark.policies import TEACHER_SELECTION
 from kd_env.benchmark.trial import evaluate_on_test
-from kd_env.distillation import Distillation
+from kd_env.envs.actions import Choice
+from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.randomness import one_thread
-from kd_env.types import Decision
+
+TOGETHER = 0.01
+"""How far the record of a student that was taught in a population may be from the student alone: both round, differently."""
 
 
 def replay(directory: Path, trial: str) -> list[str]:
@@ -33,21 +36,27 @@ def replay(directory: Path, trial: str) -> list[str]:
     if trial not in found:
         raise spec.unknown(f"trial in {directory}", trial, found)
     record = found[trial]
-    env = gym.make_vec("kd_env/TeacherSelection-v0", vectorization_mode="vector_entry_point", **record["env"])
-    selection = env.unwrapped.selection  # type: ignore[attr-defined]
+    env = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]})
+    selection: Selection = env.unwrapped.selection  # type: ignore[attr-defined]
     if selection.material.bank.fingerprint != record["bank"]:
         raise InputError(
             f"trial {trial}: the task or the teachers of pool {record['pool']!r} are no longer the same; make the record again"
         )
-    run = Distillation(selection.material, selection.settings, record["seed"])
+    selection.begin(record["seed"])
+    run = selection.distillation
     trace = read_trace(directory / "traces" / f"{trial}.parquet")
+    together = record["config"].get("population", 1) > 1
     with one_thread():
-        differences = _again(run, trace)
-    scores: dict[str, Any] = {"diverged": run.diverged, "validation": None, "test": None}
+        differences = _again(selection, trace, TOGETHER if together else 0.0)
+    scores: dict[str, Any] = {"diverged": bool(run.diverged[0]), "validation": None, "test": None}
     if not run.diverged:
-        scores["validation"] = run.validate()[1]
+        scores["validation"] = float(run.validate()[1][0])
         scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run.student)
-    differences += [f"{name}: recorded {record[name]!r}, replayed {score!r}" for name, score in scores.items() if score != record[name]]
+    differences += [
+        f"{name}: recorded {record[name]!r}, replayed {score!r}"
+        for name, score in scores.items()
+        if score != record[name] and not (together and np.isclose(score, record[name], atol=TOGETHER))
+    ]
     taught = trace[trace["teacher"] >= 0].groupby("teacher")["weight"].sum() / len(trace.drop_duplicates(["update", "slot"]))
     rate = [float(taught.get(teacher, 0.0)) for teacher in range(run.num_teachers)]
     if not np.allclose(rate, np.resize(record["selection_rate"], len(rate)), atol=1e-5):
@@ -55,16 +64,17 @@ def replay(directory: Path, trial: str) -> list[str]:
     return differences
 
 
-def _again(run: Distillation, trace: pd.DataFrame) -> list[str]:
-    options = run.settings
+def _again(selection: Selection, trace: pd.DataFrame, tolerance: float) -> list[str]:
+    run, options = selection.distillation, selection.settings
     slot, teacher, weight, ids, ce = (trace[name].to_numpy() for name in ("slot", "teacher", "weight", "example_id", "student_ce"))
+    decided = {name: np.stack(trace[name].to_list()) for name in DECIDED if name in trace}
     if not np.isin(slot, np.arange(options.batch_size)).all() or not np.isin(teacher, np.arange(-1, run.num_teachers)).all():
         return ["the record's trace names slots or teachers that there are not"]
     ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.updates + 1))
     for update in range(options.updates):
         rows = slice(ends[update], ends[update + 1])
         if ends[update] == len(trace) and not np.isfinite(run.validate()[0]):
-            run.diverged = True  # as the environment saw it, before the run itself would have
+            run.diverged[0] = True  # as the environment saw it, before the run itself would have
         if run.diverged:
             break
         features = run.observe()
@@ -75,8 +85,10 @@ def _again(run: Distillation, trace: pd.DataFrame) -> list[str]:
         weights = np.zeros((options.batch_size, run.num_teachers), dtype=np.float32)
         chosen = teacher[rows] >= 0
         weights[slot[rows][chosen], teacher[rows][chosen]] = weight[rows][chosen]
-        taught = torch.from_numpy(weights).to(run.student.device, run.student.dtype)
-        outcome = run.apply(Decision.response(taught, options.strength, options.temperature))
-        if not np.array_equal(outcome.student_ce.float().cpu().numpy()[slot[rows]], ce[rows], equal_nan=True):
+        first = np.unique(slot[rows], return_index=True)[1]  # a decision stands in several rows, one a teacher
+        choice = Choice(weights, **{name: values[rows][first].astype(np.float32) for name, values in decided.items()})
+        outcome = run.apply(selection.decision(choice))
+        if not np.allclose(outcome.student_ce.float().cpu().numpy()[slot[rows]], ce[rows], tolerance, tolerance, equal_nan=True):
             return [f"update {update}: the student's cross-entropy differs from the record's"]
-    return [] if ends[run.update] == len(trace) else [f"the record's trace goes on after update {run.update}, the last one"]
+    end = int(run.update[0])
+    return [] if ends[end] == len(trace) else [f"the record's trace goes on after update {end}, the last one"]

@@ -6,6 +6,7 @@ workers there are, and how often it was stopped, changes nothing.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import queue
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,17 @@ import torch
 from kd_env import tasks
 from kd_env.benchmark import policies, records
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.benchmark.trial import Report, Trial, make_env, run_trials
 from kd_env.errors import InputError
 from kd_env.knowledge.bank import open_bank
 from kd_env.teachers import load_pool
 
 
-def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: int = 1) -> None:
+def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: int = 1, population: int = 1) -> None:
     """Run what is not finished yet; a record is written as soon as its trial ends.
+
+    Args:
+        population: how many seeds of a trial are taught at once, as one population of students.
 
     Raises:
         InputError: anything in a trial that cannot be used; before any trial starts where it can be seen there.
@@ -44,14 +49,15 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     _try_out(todo)
     total = sum(trial.chosen().updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
-    if workers <= 1 or len(todo) <= 1:
-        for trial in todo:
-            _finish(run_trial(trial, directory, progress.reporter(trial)), directory, progress)
+    units = _together(todo, population)
+    if workers <= 1 or len(units) <= 1:
+        for unit in units:
+            _finish(run_trials(unit, directory, progress.reporter), directory, progress)
         return
     context = multiprocessing.get_context("spawn")
     channel = context.Queue()
-    with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(todo)), context, _start_worker, (channel,)) as pool:
-        futures = [pool.submit(_work, trial, directory) for trial in todo]
+    with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(units)), context, _start_worker, (channel,)) as pool:
+        futures = [pool.submit(_work, unit, directory) for unit in units]
         try:
             for future in as_completed(futures):
                 _finish(future.result(), directory, progress)
@@ -85,9 +91,19 @@ def _require_folder(directory: Path) -> None:
         raise InputError(f"results folder {directory}: {place} is not a folder that can be written to; name another place")
 
 
-def _finish(record: records.Record, directory: Path, progress: Progress) -> None:
-    records.append(directory, record)
-    progress.finished(record)
+def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
+    """Trials that differ in nothing but their seed, up to ``most`` in a unit; in the order of each unit's first."""
+    alike: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
+    units = [group[start : start + most] for group in alike.values() for start in range(0, len(group), most)]
+    return sorted(units, key=lambda unit: trials.index(unit[0]))
+
+
+def _finish(made: Sequence[records.Record], directory: Path, progress: Progress) -> None:
+    for record in made:
+        records.append(directory, record)
+        progress.finished(record)
 
 
 _channel: Any = None
@@ -108,8 +124,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(trial: Trial, directory: Path) -> records.Record:
-    return run_trial(trial, directory, lambda updates, validation: _channel.put((trial.policy, trial.seed, updates, validation)))
+def _work(unit: Sequence[Trial], directory: Path) -> list[records.Record]:
+    def reporter(trial: Trial) -> Report:
+        return lambda updates, validation: _channel.put((trial.policy, trial.seed, updates, validation))
+
+    return run_trials(unit, directory, reporter)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,12 +21,17 @@ import torch
 
 from kd_env import tasks
 from kd_env.benchmark import policies
+from kd_env.benchmark.lockstep import Lockstep
+from kd_env.benchmark.policies import PolicyClass
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record, trial_id
+from kd_env.envs.registration import ENVIRONMENTS
+from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
 from kd_env.student.encode import encode
+from kd_env.tasks import resolve
 
 Report = Callable[[int, float | None], None]
 """Called with the updates done since the last call, and validation where it was measured."""
@@ -70,7 +75,11 @@ class Trial:
         if policy.env_options.get("reward_ce") and setting.reward_ce == 0.0 and "reward_ce" in self.settings:
             raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
         own = {name: value for name, value in policy.env_options.items() if name == "strength"}
-        return {"label_seed": self.seed, **policy.env_options, **self.settings, **own}
+        return {"label_seed": self.seed, **defaults_of(policy.environment), **policy.env_options, **self.settings, **own}
+
+    def sources(self) -> dict[str, Any]:
+        """Env keywords: what is taught, by whom."""
+        return {"task": self.task, "teachers": self.teachers, "bank": self.bank}
 
     def chosen(self) -> Settings:
         """The settings that all of this comes to."""
@@ -83,6 +92,12 @@ class Trial:
         pool, policy = self.teachers or task.defaults.pool, policies.find(self.policy).name
         config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint}
         return trial_id(self.task, pool, policy, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)
+
+
+def defaults_of(environment: str) -> dict[str, Any]:
+    """The keywords that an environment of this package sees to itself."""
+    kind = resolve(ENVIRONMENTS[environment][0], "environment")
+    return {"action": kind.action_kinds[0], **kind.defaults}
 
 
 def teach(env: Any, policy: Any, updates: int, seed: int) -> None:
@@ -103,19 +118,17 @@ def teach(env: Any, policy: Any, updates: int, seed: int) -> None:
             return
 
 
-def make_env(trial: Trial) -> Any:
-    """The environment of a trial, a slot for each instance of the mini-batch (one for the batch with ``granularity="batch"``)."""
+def make_env(trial: Trial, students: int = 1) -> Any:
+    """The environment of a trial (or of several that differ in seed): a slot for each instance of a mini-batch, or for each mini-batch."""
     options = trial.env_options()
-    per_instance = options.get("granularity", "instance") == "instance"
-    slots = trial.chosen().batch_size if per_instance else 1
+    per_instance = trial.chosen().granularity == "instance"
     return gym.make_vec(
-        "kd_env/TeacherSelection-v0",
-        num_envs=slots,
+        policies.find(trial.policy).environment,
+        num_envs=students * (trial.chosen().batch_size if per_instance else 1),
+        num_students=students,
         vectorization_mode="vector_entry_point",
-        task=trial.task,
-        teachers=trial.teachers,
-        bank=trial.bank,
         autoreset_mode="same_step",
+        **trial.sources(),
         **{name: value for name, value in options.items() if name != "batch_size" or not per_instance},
     ).unwrapped
 
@@ -126,60 +139,91 @@ def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Re
     Raises:
         InputError: anything in the trial that cannot be used.
     """
+    return run_trials([trial], directory, lambda _: report)[0]
+
+
+def run_trials(trials: Sequence[Trial], directory: Path, report: Callable[[Trial], Report | None]) -> list[Record]:
+    """Trials that differ in their seeds alone, their students taught as one population, as :func:`run_trial` does one."""
     started = time.perf_counter()
-    env = make_env(trial)
-    selection, setting = env.selection, env.selection.settings
-    found = policies.find(trial.policy)
-    recorder = Recorder(selection, report)
-    policy = found.build(env, trial.seed)
-    selection.listeners.append(recorder)
-    teach(env, policy, setting.updates, trial.seed)
-    run = recorder.finished
+    env, found = make_env(trials[0], len(trials)), policies.find(trials[0].policy)
+    selection: Selection = env.selection
+    selection.label_seeds = [trial.chosen().label_seed for trial in trials]
+    recorders = [Recorder(selection, report(trial), student) for student, trial in enumerate(trials)]
+    built: dict[int, Any] = {}
+
+    def drive(own: Any) -> None:
+        number = own.number if len(trials) > 1 else 0
+        built[number] = found.build(own, trials[number].seed)
+        selection.listeners.append(recorders[number])
+        teach(own, built[number], selection.settings.updates, trials[number].seed)
+
+    if len(trials) == 1:
+        drive(env)
+    else:
+        Lockstep(env, [trial.seed for trial in trials]).run([drive] * len(trials))
+    wall = (time.perf_counter() - started) / len(trials)
+    records = []
+    for number, (trial, recorder) in enumerate(zip(trials, recorders, strict=True)):
+        started = time.perf_counter()
+        made = _record(trial, directory, found, getattr(built[number], "access", found.access), selection, recorder)
+        made["wall_s"] = round(wall + time.perf_counter() - started, 3)
+        if len(trials) > 1:
+            made["config"]["population"] = len(trials)
+        records.append(made)
+    return records
+
+
+def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, selection: Selection, recorder: Recorder) -> Record:
+    setting, run = trial.chosen(), recorder.finished
     if run is None:
         raise InputError(f"policy {found.name!r}: its learn() stopped before {setting.updates} updates; it must drive env that long")
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
+    run.observe()  # as an environment does for its last observation; of a population's student that was not yet done
     material, task = run.material, tasks.load(trial.task)
-    reward_rows = {name: tensor[run.reward_rows] for name, tensor in material.inputs["reward"].items()}
-    bank = material.bank
+    bank, diverged = material.bank, bool(run.diverged[0])
     return {
         "trial": trial.id,
         "suite": trial.suite,
         "task": task.name,
         "policy": found.name,
-        "access": policies.effective_access(getattr(policy, "access", found.access), setting),
+        "access": policies.effective_access(access, setting),
         "seed": trial.seed,
         "student": setting.student,
         "teachers": list(selection.pool.names),
         "pool": selection.pool.name,
         "updates": setting.updates,
         "metric": task.metric,
-        "test": None if run.diverged else evaluate_on_test(task, run.student),
-        "validation": None if run.diverged else run.validate()[1],
-        "reward_split": None if run.diverged else run.student.evaluate(reward_rows, run.meter.labels)[1],
-        "reward_labels": len(run.reward_rows),
+        "test": None if diverged else evaluate_on_test(task, run.student),
+        "validation": None if diverged else float(run.validate()[1][0]),
+        "reward_split": None if diverged else float(run.student.evaluate(*run.meter.at(run.meter.rows[0]))[1][0]),
+        "reward_labels": run.meter.rows.shape[1],
         "reward_sum": recorder.reward_sum,
         "selection_rate": recorder.selection_rate,
         "selection_entropy": recorder.selection_entropy,
-        "student_forward_examples": run.student_forward_examples,
-        "reward_forward_examples": run.meter.forward_examples,
+        "student_forward_examples": int(run.student_forward_examples[0]),
+        "reward_forward_examples": int(run.meter.forward_examples[0]),
         "teacher_forward_examples": bank.num_teachers * sum(bank.size(split) for split in material.inputs),
-        "wall_s": round(time.perf_counter() - started, 3),
+        "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),
         "versions": versions(),
         "config": {**trial.settings, "command": trial.command},
         "bank": bank.fingerprint,
-        "env": {"task": trial.task, "teachers": trial.teachers, "bank": trial.bank, "num_envs": env.num_envs, **trial.env_options()},
+        "env": {
+            "id": found.environment,
+            "num_envs": selection.rows // selection.num_students,
+            **trial.sources(),
+            **trial.env_options(),
+        },
         "curve": recorder.curve,
-        "diverged": run.diverged,
+        "diverged": diverged,
     }
 
 
 def evaluate_on_test(task: tasks.Task, student: Any) -> float:
     """Metric of a finished student on the test split."""
     assert task.test is not None
-    score: float = student.evaluate(encode(task, task.test.inputs), torch.from_numpy(task.test.labels))[1]
-    return score
+    return float(student.evaluate(encode(task, task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
 
 
 def versions() -> dict[str, str]:

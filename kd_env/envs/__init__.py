@@ -1,7 +1,8 @@
 """Environments: thin views of a distillation.
 
-``teacher_selection`` (one step is one batch), ``slots`` (one slot an instance), ``sb3`` (slots for Stable-Baselines3); what they share
-is in ``selection``, made of ``actions``, ``observations``, ``rewards`` and ``credit``.
+``teacher_selection``, ``knowledge_selection`` and ``joint_selection``, each in two forms: ``batches`` (one step is one batch) and ``slots``
+(one slot an instance); ``sb3`` adapts slots to Stable-Baselines3. What they share is in ``selection``, made of ``actions``,
+``observations``, ``rewards``, ``credit`` and ``render``.
 """
 
 from __future__ import annotations

@@ -1,82 +1,81 @@
-"""Credit: which teacher of which instance lowered the held-out loss.
+"""Credit: which teacher, and which knowledge, of which instance lowered the held-out loss.
 
-In: a run with an observed mini-batch. Out: ``[B, K]``, the decrease of the held-out loss to be expected from one step on the response
-loss of instance b from teacher k (times the strength, over B, as in the mini-batch loss). To first order that is
+In: a run with observed mini-batches. Out: for each knowledge type m ``[rows, K]`` (``label``: ``[rows, 1]``), the decrease of the held-out
+loss to be expected from one step on the loss of instance b from teacher k alone (over B, as in the mini-batch loss, at strength 1). To
+first order that is the derivative of that loss along the held-out gradient v, scaled as the optimizer scales it and by the learning rate:
 
-    r_bk = <v, grad KL_bk> = tau (q_b - p_bk) . (J_b v)
+    r_bmk = <v, grad L_m(b, k)>, for the response  tau (q_b - p_bk) . (J_b v)
 
-with v the held-out gradient, scaled as the optimizer scales it and by the learning rate, and J_b v the derivative of the student's
-logits along it: one directional derivative serves all B x K pairs. After Differentiable Data Selection (Wang et al. 2020, arXiv
-1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each
-teacher and instance.
+J_b v, the derivative of what the student says of b along v, serves all teachers and types: one forward-mode pass. After Differentiable
+Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn (Pruthi et al.
+2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.func import functional_call
 
 from kd_env.distillation import Distillation
 from kd_env.settings import Credit
+from kd_env.types import ModelOutput
+
+CreditOfTypes = dict[str, Tensor]
+"""By knowledge type, ``[rows, K]``; of ``label``, ``[rows, 1]``."""
 
 
-def first_order(run: Distillation) -> Tensor:
+def first_order(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
     """All parameters; one forward-mode pass under the retained pass's dropout mask, autocast off."""
     _load_forward_mode()
-    network, inputs, direction = run.student.network, run.student.cast(run.inputs_of_batch()), _direction(run, head_only=False)
+    student, direction = run.student, _direction(run, head_only=False)
+    run.observe()
+    run.student_forward_examples += run.settings.batch_size
     with run.rng(replay=True), torch.no_grad(), forward_ad.dual_level():
-        named = zip(network.named_parameters(), direction, strict=True)
-        duals = {name: forward_ad.make_dual(value, v) for (name, value), v in named}  # type: ignore[no-untyped-call]
-        logits = functional_call(network, duals, kwargs=inputs).logits
-        along: Tensor | None = forward_ad.unpack_dual(logits).tangent  # type: ignore[no-untyped-call]  # [B, C]
-    assert along is not None
-    run.student_forward_examples += len(along)
-    return _inner(run, along)
+        leaves = [forward_ad.make_dual(leaf.detach(), v) for leaf, v in zip(student.leaves, direction, strict=True)]  # type: ignore[no-untyped-call]
+        return _along(run, names, student.forward_at(leaves, run.inputs_of_batch(), run.parts))
 
 
-def head(run: Distillation) -> Tensor:
-    """The classifier's parameters alone: closed form from the pooled features; the mini-batch needs no extra pass."""
-    direction = dict(zip(run.student.network.parameters(), _direction(run, head_only=True), strict=True))
-    weight, bias = run.student.classifier.parameters()
-    along = run.observe().student.features @ direction[weight].T + direction[bias]  # [B, C]
-    return _inner(run, along)
+def head(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
+    """The classifier's parameters alone, from the pooled features: the mini-batch needs no extra pass. Types that look below it get 0."""
+    _load_forward_mode()
+    said = run.observe().student
+    along = run.student.classify(said.features, _direction(run, head_only=True))  # [rows, C]: the classifier is linear in its parameters
+    with torch.no_grad(), forward_ad.dual_level():
+        return _along(run, names, run.retained()._replace(logits=forward_ad.make_dual(said.logits, along)))  # type: ignore[no-untyped-call]
 
 
-def counterfactual(run: Distillation) -> Tensor:
-    """Exact: for each pair a real optimizer step on that pair alone from the same state, measured on the same held-out examples.
+def counterfactual(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
+    """Exact: for each candidate a real optimizer step on it alone from the same state, measured on the same held-out examples.
 
-    What the optimizer's momentum alone would have done is subtracted. Costs B x K steps and measurements: the check of the other two.
+    What the optimizer's momentum alone would have done is subtracted. Costs B x K steps and measurements a type: the check of the others.
     """
-    student = run.student
-    terms = run.settings.strength * run.response_terms(run.settings.temperature) / run.settings.batch_size  # [B, K]
-    parameters = list(student.network.parameters())
-    twin = copy.deepcopy(student.network)
-    optimizer = student.options.build(twin)
-    state = student.optimizer.state_dict()
+    student, students = run.student, run.num_students
+    leaves, progress = student.leaves, run.observe().progress
 
-    def loss_after(gradient: list[Tensor]) -> float:
-        twin.load_state_dict(student.network.state_dict())
-        optimizer.load_state_dict(copy.deepcopy(state))
-        for parameter, value in zip(twin.parameters(), gradient, strict=True):
-            parameter.grad = value
-        for group in optimizer.param_groups:
-            group["lr"] = student.options.rate(run.observe().progress)
-        optimizer.step()
-        return run.meter.held_out_loss(student, twin, run.update)
+    def loss_after(gradient: Sequence[Tensor]) -> Tensor:
+        return run.meter.held_out_loss(student, student.after(gradient, progress), run.update)  # [S]
 
-    idle = loss_after([torch.zeros_like(parameter) for parameter in parameters])
-    gained = [idle - loss_after(list(torch.autograd.grad(term, parameters, retain_graph=True))) for term in terms.flatten()]
-    return torch.tensor(gained, dtype=terms.dtype, device=terms.device).view_as(terms)
+    idle = loss_after([torch.zeros_like(leaf) for leaf in leaves])
+    found = {}
+    for name in names:
+        terms = run.losses(name, run.settings.temperature) / run.settings.batch_size  # [rows, K]
+        candidates = terms.view(students, -1).unbind(1)  # the same one of every student at once, [S] each
+        gradients = (torch.autograd.grad(one.sum(), leaves, retain_graph=True, materialize_grads=True) for one in candidates)
+        gained = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
+        found[name] = gained.view_as(terms).detach()
+    return found
 
 
-CREDITS: dict[Credit, Callable[[Distillation], Tensor]] = {"first_order": first_order, "head": head, "counterfactual": counterfactual}
+CREDITS: dict[Credit, Callable[[Distillation, Sequence[str]], CreditOfTypes]] = {
+    "first_order": first_order,
+    "head": head,
+    "counterfactual": counterfactual,
+}
 
 
 def normalize(credit: Tensor) -> Tensor:
@@ -87,10 +86,37 @@ def normalize(credit: Tensor) -> Tensor:
     return torch.where(spread > rounding, centred / spread.clamp_min(torch.finfo(credit.dtype).tiny), 0.0)
 
 
+def scale(credit: Tensor) -> Tensor:
+    """Scale over all candidates of each row ``[rows, ...]`` to a root mean square of 1, zero staying zero: what harms stays negative."""
+    size = credit.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (credit.ndim - 1))
+    return credit / torch.where(size > 0.0, size, 1.0)
+
+
 def _direction(run: Distillation, head_only: bool) -> list[Tensor]:
     gradient = run.meter.held_out_gradient(run.student, run.update, run.settings.credit_refresh, head_only)
-    rate = run.student.options.rate(run.observe().progress)
+    rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
+    if run.num_students == 1:
+        return [rates[0] * scale * value for scale, value in zip(run.student.preconditioner(), gradient, strict=True)]
+    rate = torch.tensor(rates, dtype=run.student.dtype, device=run.student.device)[:, None]
     return [rate * scale * value for scale, value in zip(run.student.preconditioner(), gradient, strict=True)]
+
+
+def _along(run: Distillation, names: Sequence[str], output: ModelOutput) -> CreditOfTypes:
+    """Derivatives of the losses of ``output``, dual numbers, over B."""
+    if tuple(names) == ("response",):  # the common case in closed form, at a quarter of the cost
+        return {"response": _response_along(run, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
+    found = {}
+    for name in names:
+        terms, tangent = forward_ad.unpack_dual(run.losses(name, run.settings.temperature, output))  # type: ignore[no-untyped-call]
+        found[name] = (torch.zeros_like(terms) if tangent is None else tangent) / run.settings.batch_size
+    return found
+
+
+def _response_along(run: Distillation, along: Tensor) -> Tensor:
+    features, temperature = run.observe(), run.settings.temperature
+    q = (features.student.logits / temperature).softmax(1)  # [rows, C]
+    p = (features.teacher_logits / temperature).softmax(2)  # [rows, K, C]
+    return temperature * torch.einsum("bkc,bc->bk", q[:, None] - p, along) / run.settings.batch_size
 
 
 @cache
@@ -100,11 +126,3 @@ def _load_forward_mode() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():
             forward_ad.make_dual(torch.zeros(1), torch.ones(1))  # type: ignore[no-untyped-call]
-
-
-def _inner(run: Distillation, along: Tensor) -> Tensor:
-    features, temperature = run.observe(), run.settings.temperature
-    q = (features.student.logits / temperature).softmax(1)  # [B, C]
-    p = (features.teacher_logits / temperature).softmax(2)  # [B, K, C]
-    slope = temperature * torch.einsum("bkc,bc->bk", q[:, None] - p, along)
-    return run.settings.strength * slope / run.settings.batch_size

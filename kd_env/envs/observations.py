@@ -4,7 +4,8 @@ In: :class:`~kd_env.types.Features`. Out: ``instance``, ``teachers`` (K x F flat
 
 ``COLUMNS`` lists every column. ``summary`` is free of the number of classes and of the student's width, so that a policy can move to
 another task; ``full`` is RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k. R(x) is the student's
-last feature, which is what we take the paper's embedding to be. Groups are never observed.
+last feature, which is what we take the paper's embedding to be. ``cls`` is AKD's (Wang et al. 2022, arXiv 2302.00444): the last layers'
+[CLS] (the classifier's inputs), and nothing else. Groups are never observed.
 """
 
 from __future__ import annotations
@@ -45,15 +46,21 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         "student": ("q: probabilities, C columns", "cross-entropy [label]"),
         "progress": ("part of the budget spent",),
     },
+    "cls": {
+        "teachers": ("last feature of each teacher, D_1 + ... + D_K columns",),
+        "student": ("last feature, D columns",),
+        "progress": ("part of the budget spent",),
+    },
 }
 """Every column; those marked ``[label]`` read the training label and are dropped by ``observe_labels=False``."""
 
 
-def observe(features: Features, kind: Literal["summary", "full"], labels: bool) -> Observation:
-    """Blocks ``{name: [B, F]}`` of the mini-batch; ``labels`` adds the columns that read them."""
-    blocks = _summary(features, labels) if kind == "summary" else _full(features, labels)
+def observe(features: Features, kind: Literal["summary", "full", "cls"], labels: bool) -> Observation:
+    """Blocks ``{name: [rows, F]}`` of the mini-batches; ``labels`` adds the columns that read them."""
+    blocks = _summary(features, labels) if kind == "summary" else _full(features, labels) if kind == "full" else _cls(features)
     rows = len(features.example_ids)
-    blocks["progress"] = torch.full((rows, 1), features.progress, device=features.labels.device)
+    spent = np.repeat(features.progress, rows // len(features.progress))
+    blocks["progress"] = torch.from_numpy(spent[:, None]).to(features.labels.device)
     flat = torch.cat([block.reshape(rows, -1).float() for block in blocks.values()], 1)
     table = torch.nan_to_num(flat, nan=0.0, posinf=BOUND, neginf=-BOUND).clamp(-BOUND, BOUND).cpu().numpy()  # one copy off the device
     ends = np.cumsum([block[0].numel() for block in blocks.values()])[:-1]
@@ -68,7 +75,7 @@ def space(observation: Observation, rows: int = 1) -> spaces.Dict:
 
 
 def split_teachers(observation: Observation, num_teachers: int) -> np.ndarray:
-    """The ``teachers`` block as ``[..., K, F]``."""
+    """The ``teachers`` block as ``[..., K, F]``; of ``cls`` features only where all teachers have the same width."""
     block = observation["teachers"]
     return block.reshape(*block.shape[:-1], num_teachers, -1)
 
@@ -102,6 +109,10 @@ def _full(features: Features, labels: bool) -> dict[str, Tensor]:
         teachers = torch.cat([teachers, label.teacher_ce(features.teacher_logits, features.labels)[:, :, None]], 2)
         student = torch.cat([student, cross_entropy(features.student.logits, features.labels, reduction="none")[:, None]], 1)
     return {"instance": features.student.features, "teachers": teachers, "student": student}
+
+
+def _cls(features: Features) -> dict[str, Tensor]:
+    return {"teachers": torch.cat(features.teacher_features, 1), "student": features.student.features}
 
 
 def _confidence(probabilities: Tensor) -> list[Tensor]:

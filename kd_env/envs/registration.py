@@ -5,10 +5,11 @@ from __future__ import annotations
 import gymnasium
 
 ENVIRONMENTS = {
-    "kd_env/TeacherSelection-v0": (
-        "kd_env.envs.teacher_selection:TeacherSelectionEnv",
-        "kd_env.envs.slots:TeacherSelectionVectorEnv",
-    ),
+    f"kd_env/{name}Selection-v0": (
+        f"kd_env.envs.{name.lower()}_selection:{name}SelectionEnv",
+        f"kd_env.envs.{name.lower()}_selection:{name}SelectionVectorEnv",
+    )
+    for name in ("Teacher", "Knowledge", "Joint")
 }
 
 

@@ -1,4 +1,4 @@
-"""Rewards: pure functions of what happened in a step, one value an instance.
+"""Rewards: pure functions of what happened in a step, one value a row, a row being an instance of a student's mini-batch.
 
 RL-KD's three (Yuan et al. 2021, arXiv 2012.06048, eqs. 6 to 8) look at the mini-batch after its update. ``dev_improvement`` looks at
 held-out examples alone, and is the one that does not read the labels of the training split.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from kd_env.settings import Reward
@@ -20,16 +20,15 @@ class StepRecord:
     """What a reward may look at.
 
     Attributes:
-        improvement: held-out improvement since the last measurement, 0 where none was due.
-        dev_metric: metric on the held-out examples at the last measurement.
-        student_ce: ``[B]`` cross-entropy on the labels after the update.
-        distillation: ``[B]`` response loss after the update, weighted over the selected teachers.
+        improvement: ``[rows]`` held-out improvement of the row's student since its last measurement, 0 where none was due.
+        dev_metric: ``[rows]`` metric on the held-out examples at the last measurement.
+        student_ce: ``[rows]`` cross-entropy on the labels after the update.
+        distillation: ``[rows]`` response loss after the update, weighted over the selected teachers.
         mix: gamma.
     """
 
-    batch_size: int
-    improvement: float = 0.0
-    dev_metric: float = 0.0
+    improvement: Tensor
+    dev_metric: Tensor
     student_ce: Tensor | None = None
     distillation: Tensor | None = None
     mix: float = 0.5
@@ -37,7 +36,7 @@ class StepRecord:
 
 def dev_improvement(record: StepRecord) -> Tensor:
     """The held-out improvement, the same for every instance; on one draw of reward examples it telescopes over the episode."""
-    return torch.full((record.batch_size,), record.improvement)
+    return record.improvement
 
 
 def student_loss(record: StepRecord) -> Tensor:
@@ -64,3 +63,19 @@ REWARDS: dict[Reward, Callable[[StepRecord], Tensor]] = {
     "student_and_distillation_loss": student_and_distillation_loss,
     "mixed": mixed,
 }
+
+
+def soft_exploration(gates: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """AKD's bonus for soft actions (Wang et al. 2022, arXiv 2302.00444): 1 - cosine to the previous phase's, ``[S, M]`` twice -> ``[S]``.
+
+    The paper says that it follows from the cosine; that it is one minus it is our reading. An action of zeros is like none.
+    """
+    norms = np.linalg.norm(gates, axis=1) * np.linalg.norm(previous, axis=1)
+    cosine: np.ndarray = np.divide((gates * previous).sum(1), norms, out=np.zeros(len(gates)), where=norms > 0.0)
+    return 1.0 - cosine
+
+
+def hard_exploration(times: np.ndarray) -> np.ndarray:
+    """AKD's bonus for hard actions, from how many ``times [S]`` this one has been taken, now included: its inverse root (our reading)."""
+    bonus: np.ndarray = np.asarray(times, dtype=np.float64) ** -0.5
+    return bonus

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ class SB3VecEnv(VecEnv):
         if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
             raise InputError('SB3VecEnv needs an environment made with autoreset_mode="same_step"')
         self.env = env
+        self.reset_infos: list[dict[str, Any]] = [{} for _ in range(env.num_envs)]
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._actions = np.zeros(0)
 
@@ -41,12 +41,14 @@ class SB3VecEnv(VecEnv):
         done = terminated | truncated
         final = info.pop("final_obs", None)
         ended = info.pop("final_info", None)
-        infos = self._split(info if ended is None else ended)
+        infos = current = self._split(info)
         if final is not None:
-            for slot in range(self.num_envs):
+            ends = self._split(ended)
+            infos = [ends[slot] if done[slot] else current[slot] for slot in range(self.num_envs)]
+            for slot in np.flatnonzero(done):
                 infos[slot]["terminal_observation"] = final[slot]
                 infos[slot]["TimeLimit.truncated"] = bool(truncated[slot])
-            self.reset_infos = self._split(info)
+                self.reset_infos[slot] = current[slot]
         return observation, rewards.astype(np.float32), done, infos
 
     def close(self) -> None:
@@ -71,11 +73,9 @@ class SB3VecEnv(VecEnv):
         return [False] * len(list(self._get_indices(indices)))
 
     def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
-        shown: Sequence[str] = [name for name in info if not name.startswith("_")]
-        return [
-            {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in shown}
-            for slot in range(self.num_envs)
-        ]
+        return [self._slot(info, slot) for slot in range(self.num_envs)]
 
-    def _slot(self, nested: dict[str, Any], slot: int) -> dict[str, Any]:
-        return {name: values[slot] for name, values in nested.items() if not name.startswith("_")}
+    def _slot(self, info: dict[str, Any], slot: int) -> dict[str, Any]:
+        """What ``info`` holds for one slot, by Gymnasium's masks."""
+        shown = [name for name in info if not name.startswith("_") and info[f"_{name}"][slot]]
+        return {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in shown}

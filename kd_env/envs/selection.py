@@ -1,60 +1,72 @@
-"""Teacher selection as rows: what the one-step-a-batch env and the instance slots both show.
+"""Selection as rows: what every environment of this package shows, one object under all of their views.
 
-In: a decision for each row (B rows, or one for the whole batch). Out: observation, reward and info of each row. One object, two views,
-so both give the same student for the same actions.
+In: a decision for each row (an instance of a student's mini-batch, or a student). Out: observation, reward and info of each row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kd_env import tasks
 from kd_env.distillation import Distillation, Material
 from kd_env.envs import actions, credit, observations
-from kd_env.envs.rewards import REWARDS, StepRecord
+from kd_env.envs.actions import Choice, Layout
+from kd_env.envs.credit import CreditOfTypes
+from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
 from kd_env.errors import InputError
 from kd_env.knowledge import response
 from kd_env.knowledge.bank import open_bank
-from kd_env.settings import Settings
+from kd_env.knowledge.terms import extra_parts, parse_terms
+from kd_env.settings import Action, Settings
 from kd_env.settings import settings as make_settings
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
 from kd_env.types import Decision, Features, Observation
 
 DIVERGED_REWARD = -10.0
-"""Paid once to every row when the student diverges; finite, and far below what an update loses in held-out loss."""
+"""Paid once to every row of a student that diverges; finite, and far below what an update loses in held-out loss."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one update gave each row."""
+    """What one update gave. Instances are those of student 0's mini-batch, then of student 1's and so on; for rows see ``Selection``."""
 
     features: Features
-    weights: np.ndarray  # [B, K]
-    student_ce: np.ndarray  # [B], before the update
+    choice: Choice  # rows
+    weights: np.ndarray  # [S * B, K]
+    student_ce: np.ndarray  # [S * B], before the update
     rewards: np.ndarray  # [rows]
-    credit: np.ndarray | None  # [rows, K]
-    improvement: float | None
-    validation: float | None
-    diverged: bool
+    terms: dict[str, np.ndarray]  # parts of the reward besides improvement, [rows] each
+    credit: dict[str, np.ndarray]  # ``credit`` [rows, K or M], ``knowledge_credit`` [rows, M], where there is any
+    improvement: np.ndarray | None  # [S], NaN where not due
+    validation: np.ndarray | None  # [S], NaN where not due
+    diverged: np.ndarray  # [S]
+    active: np.ndarray  # [S], who was taught
 
 
 class Selection:
-    """A distillation run behind observations, actions and rewards."""
+    """Distillation behind observations, actions and rewards.
 
-    def __init__(self, material: Material, pool: Pool, settings: Settings) -> None:
+    A row is an instance (``granularity="instance"``: S * B rows) or a student (``"batch"``: S rows).
+    """
+
+    def __init__(self, material: Material, pool: Pool, settings: Settings, label_seeds: Sequence[int] | None = None) -> None:
         """Take the shared material; :meth:`begin` starts a run."""
-        self.material, self.pool, self.settings = material, pool, settings
-        self.rows = settings.batch_size if settings.granularity == "instance" else 1
-        self.distillation = Distillation(material, settings, seed=0)
-        self.finished: Distillation | None = None
+        self.material, self.pool, self.settings, self.label_seeds = material, pool, settings, label_seeds
+        self.rows = settings.num_students * (settings.batch_size if settings.granularity == "instance" else 1)
+        names = tuple(term.name for term in parse_terms(settings.knowledge))
+        gated = (*names, "label") if settings.strength < 1.0 else names
+        self.layout = Layout(len(pool.teachers), gated, actions.parse_factors(settings.factors))
+        self.distillation = Distillation(material, settings, 0, label_seeds)
+        self.finished: list[Distillation | None] = [None] * settings.num_students
         self.listeners: list[Callable[[Step], None]] = []
 
     @property
@@ -62,86 +74,239 @@ class Selection:
         """K."""
         return len(self.pool.teachers)
 
+    @property
+    def num_students(self) -> int:
+        """S."""
+        return self.settings.num_students
+
     def fork(self) -> Selection:
         """An independent copy in the same state; material and pool are shared, listeners stay behind."""
-        twin = Selection(self.material, self.pool, self.settings)
-        twin.distillation, twin.finished = self.distillation.fork(), self.finished
+        twin = Selection(self.material, self.pool, self.settings, self.label_seeds)
+        twin.distillation, twin.finished = self.distillation.fork(), list(self.finished)
         return twin
 
-    def begin(self, seed: int) -> Observation:
-        """Start a new student from ``seed``; a finished one stays in ``finished``."""
-        self.distillation = Distillation(self.material, self.settings, seed)
-        return self.observation()
+    def begin(self, seed: int | Sequence[int]) -> None:
+        """Start new students, student s from ``seed + s`` or ``seed[s]``; finished ones stay in ``finished``."""
+        self.distillation = Distillation(self.material, self.settings, seed, self.label_seeds)
 
     def observation(self) -> Observation:
-        """Blocks ``[rows, F]`` of the mini-batch the student sees next."""
+        """Blocks ``[rows, F]`` of the mini-batches that the students see next."""
         seen = observations.observe(self.distillation.observe(), self.settings.features, self.settings.observe_labels)
-        if self.rows > 1 or self.settings.batch_size == 1:
+        if self.rows == len(seen["progress"]):
             return seen
-        return {name: block.mean(0, keepdims=True) for name, block in seen.items()}
+        return {name: block.reshape(self.rows, -1, block.shape[1]).mean(1) for name, block in seen.items()}
 
-    def advance(self, action: np.ndarray) -> Step:
-        """Teach one mini-batch as ``action`` says (``rows`` decisions) and pay for it."""
+    def advance(self, action: np.ndarray, active: np.ndarray | None = None) -> Step:
+        """Teach as ``action`` says (``rows`` decisions), ``updates_per_phase`` mini-batches of each ``active`` student, and pay for it.
+
+        The step returned is the last update's; its rewards and their terms are the phase's sums, its measurements those of the phase.
+        """
+        choice = actions.decode(self.settings.action, action, self.layout, self.rows)
+        bonus = self._exploration(choice)
+        active = ~self.distillation.done if active is None else active & ~self.distillation.done
+        step = self._update(choice, active, bonus)
+        for _ in range(self.settings.updates_per_phase - 1):
+            going = active & ~self.distillation.done
+            if not going.any():
+                break
+            step = _joined(step, self._update(choice, going, None))
+        return step
+
+    def _update(self, choice: Choice, active: np.ndarray, bonus: np.ndarray | None) -> Step:
         run, options = self.distillation, self.settings
         features = run.observe()
-        chosen = actions.to_weights(options.action, action, self.num_teachers, self.rows)
-        weights = np.broadcast_to(chosen, (options.batch_size, self.num_teachers))
-        decision = Decision.response(
-            torch.tensor(weights, dtype=run.student.dtype, device=run.student.device), options.strength, options.temperature
-        )
-        given = None if options.credit == "shared" else credit.CREDITS[options.credit](run)  # [B, K]
-        outcome = run.apply(decision)
-        if given is not None and options.normalize_credit:
-            given = credit.normalize(given)
-        if given is not None:
-            rewards = self._per_row((decision.weights["response"] * given).sum(1))
+        decision = self.decision(choice)
+        weights = self._instances(choice.weights)
+        given = credit.CREDITS[options.credit](run, self._credit_names()) if options.credit != "shared" else None
+        outcome = run.apply(decision, active)
+        shown: dict[str, Tensor] = {}
+        if given is None:
+            paid = REWARDS[options.reward](self._record(features, decision, outcome.improvement))
         else:
-            rewards = self._per_row(REWARDS[options.reward](self._record(features, decision, outcome.improvement)))
-        every = options.validation_every or max(options.updates // 20, 1)
-        loss, metric = run.validate() if run.done or run.update % every == 0 else (0.0, None)
-        run.diverged = outcome.diverged or not np.isfinite([*rewards, loss]).all()
-        if run.diverged:
-            rewards, metric = np.full(self.rows, DIVERGED_REWARD), None
-            given = None if given is None else torch.zeros_like(given)
+            paid, shown = self._credited(given, decision, choice)
+        rewards = self._per_row(paid)
+        terms: dict[str, np.ndarray] = {}
+        if options.teacher_cost > 0.0 or options.action == "joint":
+            terms["teacher_calls"] = np.count_nonzero(choice.weights, axis=1).astype(np.float64)
+            rewards = rewards - options.teacher_cost * terms["teacher_calls"]
+        if bonus is not None:
+            terms["exploration"] = bonus
+            rewards = rewards + bonus
+        metric, healthy = self._validate(active)
+        run.diverged |= active & ~(healthy & np.isfinite(rewards.reshape(self.num_students, -1)).all(1))
+        lost = self._rows(run.diverged & active)
+        rewards = np.where(self._rows(active), np.where(lost, DIVERGED_REWARD, rewards), 0.0)
         step = Step(
             features=features,
+            choice=choice,
             weights=weights,
             student_ce=outcome.student_ce.float().cpu().numpy(),
             rewards=rewards,
-            credit=None if given is None else self._per_row(given),
+            terms={name: np.where(self._rows(active), values, 0.0) for name, values in terms.items()},
+            credit={name: np.where(self._rows(run.diverged)[:, None], 0.0, self._per_row(one)) for name, one in shown.items()},
             improvement=outcome.improvement,
-            validation=metric,
-            diverged=run.diverged,
+            validation=None if metric is None else np.where(run.diverged, np.nan, metric),
+            diverged=run.diverged.copy(),
+            active=active,
         )
-        if run.done:
-            self.finished = run
+        for student in np.flatnonzero(active & run.done).tolist():
+            self.finished[student] = run.member(student)
         for listener in self.listeners:
             listener(step)
         return step
 
-    def _per_row(self, values: torch.Tensor) -> np.ndarray:
-        rows: np.ndarray = values.double().cpu().numpy()
-        return rows if self.rows == len(rows) else rows.mean(0, keepdims=True)
-
-    def _record(self, features: Features, decision: Decision, improvement: float | None) -> StepRecord:
+    def decision(self, choice: Choice) -> Decision:
+        """What rows of an action mean for the loss."""
         run, options = self.distillation, self.settings
+
+        def tensor(rows: np.ndarray) -> Tensor:
+            return torch.tensor(self._instances(rows), dtype=run.student.dtype, device=run.student.device)
+
+        weights = tensor(choice.weights)
+        if self.gates_are_strengths:
+            strength: float | Tensor = 1.0
+        else:
+            strength = options.strength if choice.strength is None else tensor(choice.strength)
+        strengths = {name: term.strength * strength for name, term in run.terms.items()}
+        if run.reads_labels:
+            strengths["label"] = 1.0 if self.gates_are_strengths else 1.0 - strength
+        if choice.gates is not None:
+            strengths = {name: tensor(choice.gates[:, m]) * strengths[name] for m, name in enumerate(self.layout.knowledge)}
+        temperature = options.temperature if choice.warmth is None else options.temperature * tensor(choice.warmth)
+        return Decision(dict.fromkeys(run.terms, weights), strengths, temperature)
+
+    @property
+    def gates_are_strengths(self) -> bool:
+        """Whether an action's gates stand alone (AKD), without the setting's strength between teachers and labels."""
+        return self.settings.action in ("soft", "hard")
+
+    def _exploration(self, choice: Choice) -> np.ndarray | None:
+        """The bonus of each row; what was chosen before is remembered with the run, so that it is part of a snapshot."""
+        if self.settings.exploration_bonus == 0.0:
+            return None
+        assert choice.gates is not None
+        memory = self.distillation.memory
+        if self.settings.action == "soft":
+            previous = [own.get("gates", [0.0] * len(self.layout.knowledge)) for own in memory]
+            bonus = soft_exploration(choice.gates, np.array(previous))
+            for own, gates in zip(memory, choice.gates, strict=True):
+                own["gates"] = gates.tolist()
+        else:
+            names = ["".join(str(int(gate)) for gate in gates) for gates in choice.gates]
+            for own, name in zip(memory, names, strict=True):
+                own[name] = own.get(name, 0) + 1
+            bonus = hard_exploration(np.array([own[name] for own, name in zip(memory, names, strict=True)]))
+        return self.settings.exploration_bonus * bonus
+
+    def _credited(self, given: CreditOfTypes, decision: Decision, choice: Choice) -> tuple[Tensor, dict[str, Tensor]]:
+        """What each row is paid, and the credit that ``info`` shows."""
+        normal = self.settings.normalize_credit
+        weights = next(iter(decision.weights.values()))  # [S * B, K]
+        terms = self.distillation.terms
+        if choice.gates is None and self.settings.action != "joint":
+            worth = torch.stack([decision.strengths[name] * one for name, one in given.items()]).sum(0)  # [S * B, K]
+            worth = credit.normalize(worth) if normal else worth
+            return (weights * worth).sum(1), {"credit": worth}
+        by_pair = self._row_means(torch.stack([terms[name].strength * given[name] for name in terms], 1))  # [rows, M, K], label left out
+        label = self._row_means(given["label"]) if "label" in given else by_pair.new_zeros(self.rows, 0)  # [rows, 1 or 0]
+        if normal:
+            scaled = credit.scale(torch.cat([by_pair.flatten(1), label], 1))
+            by_pair, label = scaled[:, : by_pair[0].numel()].view_as(by_pair), scaled[:, by_pair[0].numel() :]
+        weights = self._tensor(choice.weights)
+        gates = torch.ones(self.rows, len(self.layout.knowledge)).to(by_pair) if choice.gates is None else self._tensor(choice.gates)
+        by_type = torch.cat([(by_pair * weights[:, None]).sum(2), label], 1)  # [rows, M]
+        if self.gates_are_strengths:
+            return (gates * by_type).sum(1), {"credit": by_type}
+        strength = by_pair.new_full((self.rows,), self.settings.strength) if choice.strength is None else self._tensor(choice.strength)
+        share = torch.stack([strength] * len(terms) + [1.0 - strength] * label.shape[1], 1)  # [rows, M]
+        by_teacher = (gates[:, : len(terms), None] * by_pair).sum(1)  # [rows, K]
+        return (share * gates * by_type).sum(1), {"credit": by_teacher, "knowledge_credit": by_type}
+
+    def _credit_names(self) -> tuple[str, ...]:
+        """The types that credit is asked for: those that an action decides about."""
+        asks_for_types = self.settings.action in ("soft", "hard", "joint")
+        return self.layout.knowledge if asks_for_types else tuple(self.distillation.terms)
+
+    def _validate(self, active: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        """Metric of the students it is due for (NaN for others, ``None`` if for nobody), and who is not found broken by it, ``[S]``."""
+        run, every = self.distillation, self.settings.validation_every or max(self.settings.updates // 20, 1)
+        due = active & (run.done | (run.update % every == 0))
+        if not due.any():
+            return None, np.ones_like(due)
+        loss, metric = run.validate()
+        return np.where(due, metric, np.nan), ~due | np.isfinite(loss)
+
+    def _record(self, features: Features, decision: Decision, improvement: np.ndarray | None) -> StepRecord:
+        run, options = self.distillation, self.settings
+        gained = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
+        both = torch.from_numpy(np.stack([gained, run.meter.metric])).float().repeat_interleave(options.batch_size, 1)  # [2, S * B]
         if options.reward == "dev_improvement":
-            return StepRecord(options.batch_size, improvement or 0.0)
+            return StepRecord(both[0], both[1])
         after = run.run_again()
-        terms = response.every_teacher(after, features.teacher_logits, options.temperature)  # [B, K]
+        every = response.every_teacher(after, features.teacher_logits, options.temperature)  # [S * B, K]
         return StepRecord(
-            options.batch_size,
-            dev_metric=run.meter.metric,
+            both[0].to(after.device),
+            both[1].to(after.device),
             student_ce=cross_entropy(after, features.labels, reduction="none"),
-            distillation=(decision.weights["response"] * terms).sum(1),
+            distillation=(next(iter(decision.weights.values())) * every).sum(1),
             mix=options.reward_mix,
         )
 
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        student = self.distillation.student
+        return torch.tensor(rows, dtype=student.dtype, device=student.device)
+
+    def _row_means(self, values: Tensor) -> Tensor:
+        """``[S * B, ...]`` or ``[rows, ...]`` -> ``[rows, ...]``."""
+        return values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
+
+    def _per_row(self, values: Tensor) -> np.ndarray:
+        found: np.ndarray = self._row_means(values.double()).cpu().numpy()
+        return found
+
+    def _rows(self, students: np.ndarray) -> np.ndarray:
+        """``[S]`` -> ``[rows]``."""
+        return np.repeat(students, self.rows // self.num_students)
+
+    def _instances(self, rows: np.ndarray) -> np.ndarray:
+        """``[rows, ...]`` (or what is ``[S * B, ...]`` already) -> ``[S * B, ...]``."""
+        return np.repeat(rows, self.num_students * self.settings.batch_size // len(rows), axis=0)
+
+
+def _joined(before: Step, after: Step) -> Step:
+    """Two parts of a phase as one step."""
+    nothing = np.zeros_like(after.rewards)
+    validation = _latest(before.validation, after.validation)
+    return replace(
+        after,
+        rewards=before.rewards + after.rewards,
+        terms={name: before.terms.get(name, nothing) + after.terms.get(name, nothing) for name in {**before.terms, **after.terms}},
+        improvement=_latest(before.improvement, after.improvement),
+        validation=None if validation is None else np.where(after.diverged, np.nan, validation),
+        active=before.active,
+    )
+
+
+def _latest(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray | None:
+    """What was measured last of each student, ``[S]``."""
+    if before is None or after is None:
+        return before if after is None else after
+    return np.where(np.isnan(after), before, after)
+
 
 def make_selection(
-    task: str | Task, teachers: str | Pool | Sequence[Teacher] | None, bank: str | Path | None, **keywords: Any
+    actions: Sequence[Action],
+    defaults: Mapping[str, Any],
+    task: str | Task,
+    teachers: str | Pool | Sequence[Teacher] | None,
+    bank: str | Path | None,
+    **keywords: Any,
 ) -> Selection:
     """Load the task, the pool and its bank, and check the settings.
+
+    Args:
+        actions: the kinds of action that the environment has, its default first.
+        defaults: other keywords that the environment sees to, where the user does not.
 
     Raises:
         InputError: anything in the keywords that cannot be used.
@@ -149,11 +314,18 @@ def make_selection(
     loaded = tasks.load(task) if isinstance(task, str) else task
     if not isinstance(loaded, Task):
         raise InputError(f"task={task!r}: expected a name or a kd_env.tasks.Task, got {type(task).__name__}")
-    options = make_settings(loaded, **keywords)
+    given = {name: value for name, value in keywords.items() if value is not None}
+    options = make_settings(loaded, **{"action": actions[0], **defaults, **given})
+    if options.action not in actions:
+        raise InputError(f"action={options.action!r}: this environment has {' and '.join(actions)}")
+    if options.action in ("soft", "hard") and options.granularity != "batch":
+        raise InputError(f"granularity={options.granularity!r}: knowledge is selected for a batch or a phase; leave granularity out")
+    if options.exploration_bonus > 0.0 and options.action not in ("soft", "hard"):
+        raise InputError(f"exploration_bonus={options.exploration_bonus}: it is paid for knowledge selection alone; leave it out")
     named = loaded.defaults.pool if teachers is None else teachers
     if isinstance(named, str):
         pool = load_pool(named, loaded)
     else:
         pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
-    opened = open_bank(loaded, pool, None if bank is None else Path(bank))
+    opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
     return Selection(Material.of(loaded, opened), pool, options)

@@ -1,35 +1,41 @@
-"""``kd_env/TeacherSelection-v0`` through ``gymnasium.make_vec``: a mini-batch is a vector env.
+"""A mini-batch is a vector env: the ``gymnasium.make_vec`` form of every environment of this package.
 
-``num_envs = B`` instance slots share one student: each slot sees its own instance and answers for it alone, and the B answers make one
-student update. So a per-instance policy of any library works unchanged, for any B.
+``num_envs = S * B`` instance slots stand for the mini-batches of S students: each slot sees its own instance and answers for it alone, and
+the B answers of a student make one update of it. So a per-instance policy of any library works unchanged, for any B. Where one decision
+serves a batch there is one slot a student.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from kd_env.distillation import Distillation
-from kd_env.envs import actions, observations
+from kd_env.envs import actions, observations, render
 from kd_env.envs.selection import Step, make_selection
 from kd_env.errors import InputError
+from kd_env.settings import Action
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Observation
 
 
-class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
-    """Instance slots (or, with ``granularity="batch"``, one slot) over one student.
+class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
+    """Abstract; spaces, rewards and ``info`` of a slot are those of the concrete environment's ``gymnasium.make`` form.
 
-    Spaces, rewards and ``info`` are those of :class:`~kd_env.envs.teacher_selection.TeacherSelectionEnv`, a slot for each instance;
-    ``info`` holds arrays with Gymnasium's ``_key`` masks. All slots end together.
+    ``info`` holds arrays with Gymnasium's ``_key`` masks. The slots of a student end together; students end alone (one that diverges) and
+    are begun again alone, from a seed drawn from the environment's.
     """
+
+    action_kinds: ClassVar[Sequence[Action]]
+    defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(
         self,
@@ -39,32 +45,37 @@ class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         bank: str | Path | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
-        render_mode: None = None,
+        render_mode: str | None = None,
         **settings: Any,  # the fields of Settings, each checked there by name, type and range
     ) -> None:
-        """Make ``num_envs`` slots; with instance granularity that is the batch size."""
-        per_instance = settings.get("granularity", "instance") == "instance"
-        if per_instance:
-            if settings.get("batch_size") not in (None, num_envs):
-                raise InputError(f"num_envs={num_envs} slots are one mini-batch, but batch_size={settings['batch_size']}; give one of them")
-            settings["batch_size"] = num_envs
-        elif num_envs != 1:
-            raise InputError(f"num_envs={num_envs}: with granularity='batch' one slot decides for the batch, give num_envs=1")
+        """Make ``num_envs`` slots; with instance granularity that is ``num_students`` times the batch size."""
+        if (settings.get("granularity") or self.defaults.get("granularity", "instance")) == "instance":
+            settings["batch_size"] = _batch_size(num_envs, settings)
+        elif num_envs != (settings.get("num_students") or 1):
+            raise InputError(f"num_envs={num_envs}: with granularity='batch' there is a slot a student; give num_envs=num_students")
         try:
             self.autoreset_mode = AutoresetMode(autoreset_mode) if isinstance(autoreset_mode, AutoresetMode) else _MODES[autoreset_mode]
         except KeyError:
             raise InputError(f"autoreset_mode={autoreset_mode!r}: expected {', '.join(_MODES)}") from None
-        self.selection = make_selection(task, teachers, bank, **settings)
-        self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
+        self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
+        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, **settings)
         self.render_mode = render_mode
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self.single_observation_space = observations.space(self.selection.observation())
-        self.single_action_space = actions.space(self.selection.settings.action, self.selection.num_teachers)
+        self.single_action_space = actions.space(self.selection.settings.action, self.selection.layout)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._steps = 0
-        self._ended = True
+        self.histories = [render.begin(self.selection) for _ in range(self.num_students if render_mode else 0)]
+        self._steps = np.zeros(self.num_students, dtype=np.int64)
+        self._ended = np.ones(self.num_students, dtype=np.bool_)  # whose episode is over, or has not begun
+
+    @property
+    def num_students(self) -> int:
+        """S."""
+        return self.selection.num_students
 
     @property
     def distillation(self) -> Distillation:
@@ -72,44 +83,65 @@ class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return self.selection.distillation
 
     @property
-    def finished(self) -> Distillation | None:
-        """The last run that ended: its student is the product."""
-        return self.selection.finished
+    def finished(self) -> Any:
+        """The last run that ended, whose student is the product; with several students a tuple, ``None`` for whom none has ended yet."""
+        found = self.selection.finished
+        return found[0] if self.num_students == 1 else tuple(found)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start a new student from ``seed`` (of a list, the first; the slots share one student)."""
+        """Start new students: student s from ``seed + s``; from a list, a seed a slot, from that of its first slot.
+
+        ``options={"reset_mask": mask}`` starts the students anew whose slots are in ``mask``, and leaves the others as they are.
+        """
         mask = (options or {}).get("reset_mask")
-        if mask is not None and not np.all(mask):
-            raise InputError("reset_mask: the slots share one student, so all of them are reset or none")
-        chosen = seed if seed is None or isinstance(seed, int) else seed[0]
-        super().reset(seed=chosen)
-        return self._begin(int(self.np_random.integers(2**31)) if chosen is None else chosen)
+        chosen = np.ones(self.num_students, dtype=np.bool_) if mask is None else self._whole_students(np.asarray(mask))
+        given = [seed] if seed is None or isinstance(seed, int) else list(seed)
+        super().reset(seed=given[0])
+        if len(given) == 1:
+            first = self._draw() if given[0] is None else given[0]
+            seeds = [first + s for s in range(self.num_students)]
+        elif len(given) == self.num_envs:
+            seeds = [self._draw() if one is None else one for one in given[:: self.num_envs // self.num_students]]
+        else:
+            raise InputError(f"seed: {len(given)} seeds for {self.num_envs} slots; give one number, or one a slot")
+        self._begin(chosen, seeds)
+        return self.selection.observation(), self._begun({}, self._rows(chosen))
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Teach one mini-batch, each slot its own instance; after the end, reset as ``autoreset_mode`` says."""
-        nothing = np.zeros(self.num_envs, dtype=np.bool_)
-        if self._ended:
-            if self.autoreset_mode is not AutoresetMode.NEXT_STEP or self.distillation.update == 0:
-                raise InputError("step: the episode has ended (or none has begun); call reset() first")
-            observation, info = self._begin(int(self.np_random.integers(2**31)))
-            return observation, np.zeros(self.num_envs), nothing, nothing.copy(), info
-        step = self.selection.advance(actions)
-        self._steps += 1
-        terminated = self.distillation.done
-        truncated = not terminated and self.max_episode_steps is not None and self._steps >= self.max_episode_steps
-        self._ended = terminated or truncated
-        if self._ended:
-            self.selection.finished = self.distillation  # a truncated one too
-        observation, info = self.selection.observation(), self._info(step)
-        if self._ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
-            final, final_info = observation, info
-            observation, info = self._begin(int(self.np_random.integers(2**31)))
-            everyone = np.ones(self.num_envs, dtype=np.bool_)
-            final_rows = np.array([{name: block[slot] for name, block in final.items()} for slot in range(self.num_envs)], dtype=object)
-            info |= {"final_obs": final_rows, "_final_obs": everyone, "final_info": final_info, "_final_info": everyone.copy()}
-        return observation, step.rewards, nothing | terminated, nothing | truncated, info
+        """Teach each student one mini-batch or phase, each slot its own instance; who has ended begins anew as ``autoreset_mode`` says."""
+        over = self._ended.copy()
+        if over.any() and (self.autoreset_mode is not AutoresetMode.NEXT_STEP or (over & (self._steps == 0)).any()):
+            raise InputError("step: the episode has ended (or none has begun); call reset() first")
+        rewards, terminated, truncated = (np.zeros(self.num_envs), *np.zeros((2, self.num_envs), dtype=np.bool_))
+        info: dict[str, Any] = {}
+        if not over.all():
+            step = self.selection.advance(actions, ~over)
+            for student in np.flatnonzero(~over).tolist() if self.histories else ():
+                render.add(self.histories[student], self.selection, step, student)
+            self._steps += ~over
+            ended = ~over & self.distillation.done
+            cut = ~over & ~ended & (self._steps >= (self.max_episode_steps or np.inf))
+            for student in np.flatnonzero(cut).tolist():
+                self.selection.finished[student] = self.distillation.member(student)
+            self._ended = ended | cut
+            rewards, terminated, truncated = step.rewards, self._rows(ended), self._rows(cut)
+            info = self._info(step, self._rows(~over))
+        if over.any():
+            self._begin(over, [self._draw() for _ in range(self.num_students)])
+            info = self._begun(info, self._rows(over))
+        observation = self.selection.observation()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
+            observation, info = self._reset_within_the_step(observation, info)
+        return observation, rewards, terminated, truncated, info
+
+    def render(self) -> tuple[Any, ...] | None:
+        """The episode of each student so far, S pictures or texts as ``render_mode`` says."""
+        if not self.histories:
+            gym.logger.warn('render() does nothing without a render_mode; make the slots with render_mode="rgb_array" or "ansi"')
+            return None
+        return tuple(render.frame(one) if self.render_mode == "rgb_array" else render.text(one) for one in self.histories)
 
     def snapshot(self) -> bytes:
         """The whole state of the run, see :meth:`kd_env.distillation.Distillation.snapshot`."""
@@ -118,45 +150,96 @@ class TeacherSelectionVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def restore(self, state: bytes) -> Observation:
         """Go back to a snapshot; what is seen there."""
         self.distillation.restore(state)
-        self._steps, self._ended = self.distillation.update, self.distillation.done
+        self.histories = [render.begin(self.selection, student) for student in range(len(self.histories))]
+        self._steps = -(-self.distillation.update // self.selection.settings.updates_per_phase)
+        self._ended = self.distillation.done | (self._steps >= (self.max_episode_steps or np.inf))
         return self.selection.observation()
 
-    def fork(self) -> TeacherSelectionVectorEnv:
+    def fork(self) -> SlotsEnv:
         """Independent slots in the same state; the bank is shared."""
         twin = copy.copy(self)
-        twin._np_random = copy.deepcopy(self._np_random)
+        twin._np_random, twin.histories = copy.deepcopy((self._np_random, self.histories))
         twin.single_action_space, twin.action_space = copy.deepcopy((self.single_action_space, self.action_space))
+        twin._steps, twin._ended = self._steps.copy(), self._ended.copy()
         twin.selection = self.selection.fork()
         return twin
 
-    def _begin(self, seed: int) -> tuple[Observation, dict[str, Any]]:
-        observation = self.selection.begin(seed)
-        self._steps, self._ended = 0, False
-        return observation, self._masked({"example_ids": self._ids(self.distillation.observe().example_ids)})
+    def _reset_within_the_step(self, final: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        rows = self._rows(self._ended)
+        final_rows = np.empty(self.num_envs, dtype=object)
+        for slot in np.flatnonzero(rows):
+            final_rows[slot] = {name: block[slot] for name, block in final.items()}
+        self._begin(self._ended, [self._draw() for _ in range(self.num_students)])
+        ends = {"final_obs": final_rows, "_final_obs": rows, "final_info": _of(info, rows), "_final_info": rows.copy()}
+        return self.selection.observation(), {**self._begun(_of(info, ~rows), rows), **ends}
 
-    def _info(self, step: Step) -> dict[str, Any]:
-        per_slot = self.selection.rows == len(step.student_ce)
-        terms = {}
+    def _begin(self, which: np.ndarray, seeds: Sequence[int]) -> None:
+        if which.all():
+            self.selection.begin(seeds)
+        else:
+            for student in np.flatnonzero(which).tolist():
+                self.distillation.renew(student, seeds[student])
+        for student in np.flatnonzero(which).tolist() if self.histories else ():
+            self.histories[student] = render.begin(self.selection, student)
+        self._steps[which], self._ended = 0, self._ended & ~which
+
+    def _draw(self) -> int:
+        return int(self.np_random.integers(2**31))
+
+    def _whole_students(self, mask: np.ndarray) -> np.ndarray:
+        grouped = mask.astype(np.bool_).reshape(self.num_students, -1) if mask.shape == (self.num_envs,) else np.array([[True, False]])
+        if (grouped.any(1) != grouped.all(1)).any():
+            raise InputError(f"reset_mask: expected {self.num_envs} booleans, alike for the slots of one student, which begin together")
+        return np.asarray(grouped.all(1))
+
+    def _rows(self, students: np.ndarray) -> np.ndarray:
+        return np.repeat(students, self.num_envs // self.num_students)
+
+    def _begun(self, info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+        """``info``, with what is to be said where ``rows`` see a new student's first mini-batch."""
+        ids = self._of_slots(self.distillation.observe().example_ids)
+        ids = np.where(rows.reshape(-1, *[1] * (ids.ndim - 1)), ids, info.get("example_ids", ids))
+        return {**info, "example_ids": ids, "_example_ids": rows | info.get("_example_ids", False)}
+
+    def _of_slots(self, values: np.ndarray) -> np.ndarray:
+        """A number an instance as ``[num_envs]``, or ``[num_envs, B]`` where a slot decides for a batch."""
+        return values.copy() if self.selection.settings.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
+
+    def _info(self, step: Step, mask: np.ndarray) -> dict[str, Any]:
+        terms: dict[str, Any] = dict(step.terms)
         if self.selection.settings.observe_labels:
-            terms["student_ce"] = step.student_ce if per_slot else step.student_ce[None]
-        if step.improvement is not None:
-            terms["improvement"] = np.full(self.num_envs, step.improvement)
-        info: dict[str, Any] = {
-            "example_ids": self._ids(step.features.example_ids),
-            "reward_terms": self._masked(terms),
-            "diverged": np.full(self.num_envs, step.diverged),
-        }
-        if step.credit is not None:
-            info["credit"] = step.credit
-        if step.validation is not None:
-            info["validation"] = np.full(self.num_envs, step.validation)
-        return self._masked(info)
+            terms["student_ce"] = self._of_slots(step.student_ce)
+        shown = {"example_ids": self._of_slots(step.features.example_ids), "diverged": self._rows(step.diverged), **step.credit}
+        reward_terms = {**_masked(terms, mask), **self._measured("improvement", step.improvement, mask)}
+        validation = self._measured("validation", step.validation, mask)
+        return {**_masked(shown, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
 
-    def _ids(self, example_ids: np.ndarray) -> np.ndarray:
-        return (example_ids if len(example_ids) == self.num_envs else example_ids[None]).copy()
+    def _measured(self, name: str, values: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
+        """A number a student, ``[S]``, for the slots of those that have one."""
+        if values is None or not (found := mask & self._rows(np.isfinite(values))).any():
+            return {}
+        return {name: np.where(found, self._rows(values), 0.0), f"_{name}": found}
 
-    def _masked(self, info: dict[str, Any]) -> dict[str, Any]:
-        return info | {f"_{name}": np.ones(self.num_envs, dtype=np.bool_) for name in info}
+
+def _batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:
+    students, given = settings.get("num_students") or 1, settings.get("batch_size")
+    if not isinstance(students, int) or students < 1 or num_envs % students:
+        raise InputError(f"num_envs={num_envs} slots are not num_students={students} whole mini-batches; give a multiple of it")
+    if given not in (None, num_envs // students):
+        mini_batch = f"mini-batches of {num_envs // students}" if students > 1 else "one mini-batch"
+        raise InputError(f"num_envs={num_envs} slots are {mini_batch}, but batch_size={given}; give one of them")
+    return num_envs // students
+
+
+def _of(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """What ``info`` says of the slots in ``rows``."""
+    names = [name for name in info if not name.startswith("_") and (info[f"_{name}"] & rows).any()]
+    said = {name: _of(info[name], rows) if isinstance(info[name], dict) else info[name] for name in names}
+    return {**said, **{f"_{name}": info[f"_{name}"] & rows for name in names}}
+
+
+def _masked(info: Mapping[str, Any], mask: np.ndarray) -> dict[str, Any]:
+    return {**info, **{f"_{name}": mask.copy() for name in info}}
 
 
 _MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP, "disabled": AutoresetMode.DISABLED}

@@ -1,43 +1,38 @@
-"""``kd_env/TeacherSelection-v0`` through ``gymnasium.make``: one step is one mini-batch."""
+"""``kd_env/TeacherSelection-v0``: which teachers teach which instance."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import gymnasium as gym
-import numpy as np
-
-from kd_env.distillation import Distillation
-from kd_env.envs import actions, observations
-from kd_env.envs.selection import Step, make_selection
-from kd_env.errors import InputError
-from kd_env.tasks import Task
-from kd_env.teachers import Pool, Teacher
-from kd_env.types import Observation
+from kd_env.envs.batches import BatchEnv
+from kd_env.envs.slots import SlotsEnv
 
 
-class TeacherSelectionEnv(gym.Env[Observation, Any]):
+class TeacherSelectionEnv(BatchEnv):
     """Which teachers teach which instance of the mini-batch a student is about to learn from.
 
     ## Description
     An episode is one distillation: a fresh student, ``updates`` mini-batches. After Yuan et al. 2021 (arXiv 2012.06048). For one agent
-    row an instance, use ``gymnasium.make_vec`` (see :class:`~kd_env.envs.slots.TeacherSelectionVectorEnv`).
+    row an instance, use ``gymnasium.make_vec`` (see :class:`TeacherSelectionVectorEnv`).
 
     ## Action Space
     ``action="subset"``: ``MultiBinary(B*K)``, the selected teachers share the instance equally, nobody is legal. ``"one"``:
     ``MultiDiscrete([K]*B)``. ``"weights"``: ``Box(-1, 1, (B*K,))``, weights are ``softmax(10 a)`` of each instance. With
-    ``granularity="batch"`` one decision serves the whole batch: ``MultiBinary(K)``, ``Discrete(K)``, ``Box(-1, 1, (K,))``.
+    ``granularity="batch"`` one decision serves the whole batch: ``MultiBinary(K)``, ``Discrete(K)``, ``Box(-1, 1, (K,))``. The weights
+    hold for every knowledge type of the setting.
 
     ## Observation Space
-    ``Dict`` of 1-D float32 ``Box(-10, 10)``: ``instance``, ``teachers``, ``student``, ``progress``, the B instances end to end (their
-    mean with ``granularity="batch"``). Columns: ``kd_env.envs.observations.COLUMNS``.
+    A ``Dict`` of 1-D float32 ``Box(-10, 10)``, the B instances end to end (their mean with ``granularity="batch"``). Columns of an
+    instance: ``kd-env list observations``.
+
+    | block | ``features="full"`` (default) | ``"summary"`` | ``"cls"`` |
+    |---|---|---|---|
+    | ``instance`` | D | 3 | - |
+    | ``teachers`` | K * C (+ K with ``observe_labels``) | K * 6 (+ 2 K) | D_1 + ... + D_K |
+    | ``student`` | C (+ 1 with ``observe_labels``) | 3 (+ 2) | D |
+    | ``progress`` | 1 | 1 | 1 |
 
     ## Rewards
-    The mean over the batch of what ``reward`` and ``credit`` pay, see ``kd_env.envs.rewards`` and ``kd_env.envs.credit``; -10 when the
-    student diverges.
+    The mean over the batch of what ``reward`` and ``credit`` pay, see ``kd_env.envs.rewards`` and ``kd_env.envs.credit``, less
+    ``teacher_cost`` for each teacher asked; -10 when the student diverges.
 
     ## Starting State
     ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay.
@@ -46,93 +41,31 @@ class TeacherSelectionEnv(gym.Env[Observation, Any]):
     Terminated when the budget is spent, or when the student diverges. The student is in ``env.unwrapped.finished``.
 
     ## Information
-    ``example_ids [B]``, ``reward_terms`` (``improvement`` when measured, ``student_ce`` with ``observe_labels``), ``credit [rows, K]``
-    unless ``credit="shared"``, ``validation`` when measured, ``diverged``.
+    | key | when | value |
+    |---|---|---|
+    | ``example_ids`` | always | ``[B]`` rows of the train split; of the step just taken, after a reset of the next one |
+    | ``diverged`` | after a step | bool |
+    | ``reward_terms`` | after a step | dict of what went into the reward: |
+    | ``reward_terms["improvement"]`` | when measured | of the held-out loss or metric |
+    | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | teachers asked, for each instance |
+    | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
+    | ``credit`` | unless ``credit="shared"`` | ``[B, K]``, ``[1, K]`` with ``granularity="batch"`` |
+    | ``validation`` | when measured | metric on the validation split |
 
     ## Arguments
-    ``task``, ``teachers``, ``bank`` (a folder), and the fields of :class:`kd_env.settings.Settings`.
+    ``task``, ``teachers``, ``bank`` (a folder), ``render_mode`` (``rgb_array``, ``ansi``), and the fields of
+    :class:`kd_env.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.
     """
 
-    metadata = {"render_modes": []}
-
-    def __init__(
-        self,
-        task: str | Task = "digits",
-        teachers: str | Pool | Sequence[Teacher] | None = None,
-        bank: str | Path | None = None,
-        render_mode: None = None,
-        **settings: Any,  # the fields of Settings, each checked there by name, type and range
-    ) -> None:
-        """Make the environment; :class:`~kd_env.errors.InputError` names what is wrong with a keyword."""
-        self.render_mode = render_mode
-        self.selection = make_selection(task, teachers, bank, **settings)
-        rows = self.selection.rows
-        self.observation_space = observations.space(self.selection.observation(), rows)  # type: ignore[assignment]
-        self.action_space = actions.space(self.selection.settings.action, self.selection.num_teachers, rows)
-
-    @property
-    def distillation(self) -> Distillation:
-        """The run under way."""
-        return self.selection.distillation
-
-    @property
-    def finished(self) -> Distillation | None:
-        """The last run that ended: its student is the product."""
-        return self.selection.finished
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
-        """Start a new student."""
-        super().reset(seed=seed)
-        drawn = int(self.np_random.integers(2**31)) if seed is None else seed
-        observation = self.selection.begin(drawn)
-        return self._flat(observation), {"example_ids": self.distillation.observe().example_ids.copy()}
-
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Teach one mini-batch."""
-        if self.distillation.done:
-            raise InputError("step: the episode has ended; call reset() first")
-        step = self.selection.advance(np.asarray(action))
-        return (
-            self._flat(self.selection.observation()),
-            float(step.rewards.mean()),
-            self.distillation.done,
-            False,
-            _info(step, self.selection.settings.observe_labels),
-        )
-
-    def snapshot(self) -> bytes:
-        """The whole state of the run, see :meth:`kd_env.distillation.Distillation.snapshot`."""
-        return self.distillation.snapshot()
-
-    def restore(self, state: bytes) -> Observation:
-        """Go back to a snapshot; what is seen there."""
-        self.distillation.restore(state)
-        return self._flat(self.selection.observation())
-
-    def fork(self) -> TeacherSelectionEnv:
-        """An independent environment in the same state; the bank is shared."""
-        twin = copy.copy(self)
-        twin._np_random, twin.action_space = copy.deepcopy((self._np_random, self.action_space))
-        twin.selection = self.selection.fork()
-        return twin
-
-    def _flat(self, observation: Observation) -> Observation:
-        return {name: block.reshape(-1) for name, block in observation.items()}
+    action_kinds = ("subset", "one", "weights")
+    defaults = {}
 
 
-def _info(step: Step, labels: bool) -> dict[str, Any]:
-    info: dict[str, Any] = {
-        "example_ids": step.features.example_ids.copy(),
-        "reward_terms": {"student_ce": step.student_ce} if labels else {},
-        "diverged": step.diverged,
-    }
-    if step.improvement is not None:
-        info["reward_terms"]["improvement"] = step.improvement
-    if step.credit is not None:
-        info["credit"] = step.credit
-    if step.validation is not None:
-        info["validation"] = step.validation
-    return info
+class TeacherSelectionVectorEnv(SlotsEnv):
+    """``S * B`` instance slots over S students, or with ``granularity="batch"`` S slots; else as :class:`TeacherSelectionEnv`."""
+
+    action_kinds = TeacherSelectionEnv.action_kinds
+    defaults = TeacherSelectionEnv.defaults

@@ -1,9 +1,28 @@
 """Knowledge: ``bank`` holds what teachers say about every example; each other file is one knowledge type, a term of the loss.
 
-A knowledge type has ``target(teacher) -> Tensor`` and ``loss(student, target, temperature) -> Tensor``, one value an example. Leading axes
-broadcast, so one call serves all K teachers.
+``knowledge`` says what a type is, ``terms`` reads them from a setting and asks them for their losses. ``label``, the hard label, is the one
+term that asks no teacher.
 """
 
-from kd_env.knowledge import label, response
+from kd_env.knowledge.attention import Attention
+from kd_env.knowledge.contrast import Contrast
+from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
+from kd_env.knowledge.feature import Feature
+from kd_env.knowledge.knowledge import Knowledge
+from kd_env.knowledge.relation import Relation
+from kd_env.knowledge.response import Response
+from kd_env.knowledge.similarity import Similarity
 
-KNOWLEDGE = {"response": response, "label": label}
+__all__ = ["KNOWLEDGE", "Knowledge"]
+
+KNOWLEDGE: dict[str, type[Knowledge]] = {
+    "response": Response,
+    "feature": Feature,
+    "relation": Relation,
+    "similarity": Similarity,
+    "attention": Attention,
+    "tckd": TargetClass,
+    "nckd": NonTargetClass,
+    "contrast": Contrast,
+}
+"""What teachers can be asked for, by the name that the ``knowledge`` setting uses; ``label`` is there by itself, below strength 1."""

@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from kd_env.errors import InputError
-from kd_env.knowledge.build import FORMAT, Progress, build, describe, fingerprint
+from kd_env.knowledge.build import EXTRA, FORMAT, Progress, build, describe, fingerprint
 from kd_env.paths import cache_dir
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
@@ -26,6 +26,8 @@ class Rows(NamedTuple):
 
     logits: np.ndarray  # [B, K, C]
     features: tuple[np.ndarray, ...]  # K x [B, D_k]
+    layers: tuple[np.ndarray, ...] = ()  # K x [B, L_k, D_k], where they were asked for
+    attention: tuple[np.ndarray, ...] = ()  # K x [B, 2, T_k, T_k]
 
 
 class DamagedBankError(Exception):
@@ -48,9 +50,9 @@ class KnowledgeBank:
                 raise DamagedBankError(f"format {self.meta['format']}, this version reads {FORMAT}")
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
             self.widths: list[int] = self.meta["widths"]  # D_k
-            self.has_layers: bool = self.meta["layers"]
-            said = ["logits", "features", *(f"layers.{k}" for k in range(len(self.teachers) if self.has_layers else 0))]
-            names = [f"{split}.{what}.npy" for split in SPLITS[:3] for what in said]
+            self.keeps = frozenset(part for part in EXTRA if self.meta.get(part))
+            said = ["logits", "features", *(f"{part}.{k}" for part in self.keeps for k in range(len(self.teachers)))]
+            names = [f"{split}.{what}.npy" for split in SPLITS[:3] for what in said if split == "train" or "attention" not in what]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise DamagedBankError(f"{directory}: {error}") from None
@@ -70,29 +72,34 @@ class KnowledgeBank:
         """Number of examples of ``split``."""
         return len(self._arrays[f"{split}.logits.npy"])
 
-    def gather(self, split: str, rows: np.ndarray | slice) -> Rows:
-        """Copy some rows out of the map; an index array gives new arrays, a slice gives views."""
+    def gather(self, split: str, rows: np.ndarray | slice, extra: frozenset[str] = frozenset()) -> Rows:
+        """Copy some rows out of the map; an index array gives new arrays, a slice gives views. ``extra`` names more that the bank keeps."""
         features = self._arrays[f"{split}.features.npy"][rows]
-        return Rows(self._arrays[f"{split}.logits.npy"][rows], tuple(np.split(features, self._ends, axis=1)))
+        more = {part: tuple(self._arrays[f"{split}.{part}.{k}.npy"][rows] for k in range(self.num_teachers)) for part in extra}
+        return Rows(self._arrays[f"{split}.logits.npy"][rows], tuple(np.split(features, self._ends, axis=1)), **more)
 
-    def gather_layers(self, split: str, rows: np.ndarray | slice) -> tuple[np.ndarray, ...]:
-        """Each layer's [CLS] of some examples, ``K x [B, L_k, D_k]``, of a bank that has them."""
-        return tuple(self._arrays[f"{split}.layers.{k}.npy"][rows] for k in range(self.num_teachers))
+    def shape(self, part: str, teacher: int) -> tuple[int, ...]:
+        """Shape per example of what teacher k says beyond logits and features: ``(L_k, D_k)`` or ``(2, T_k, T_k)``."""
+        return self._arrays[f"train.{part}.{teacher}.npy"].shape[1:]
 
 
 def open_bank(
-    task: Task, pool: Pool, directory: Path | None = None, progress: Progress | None = None, layers: bool = False
+    task: Task,
+    pool: Pool,
+    directory: Path | None = None,
+    progress: Progress | None = None,
+    keep: frozenset[str] = frozenset(),
 ) -> KnowledgeBank:
     """Open the bank of ``task`` and ``pool``; build it if there is none, or if it is damaged.
 
     Args:
         directory: where to keep it; by default a folder of the cache named by the fingerprint.
-        layers: also keep each layer's [CLS], for feature and relation knowledge; a bank that has them serves both ways.
+        keep: what to keep beyond logits and features: ``layers`` and ``attention``; a bank that has more serves too.
 
     Raises:
         InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is no bank.
     """
-    identity = fingerprint(task, pool, layers)
+    identity = fingerprint(task, pool, keep)
     place = (directory or cache_dir() / "banks" / f"{pool.name.replace('/', '-')[:80]}-{identity[:16]}").resolve()
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file; a bank is a folder, name another place")
@@ -107,16 +114,16 @@ def open_bank(
             except DamagedBankError:
                 pass
             else:
-                _refuse_other(bank, task, pool, layers)
+                _refuse_other(bank, task, pool, keep)
                 return bank
-        build(place, task, pool, layers, progress)
+        build(place, task, pool, keep, progress)
     return KnowledgeBank(place)
 
 
-def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, layers: bool) -> None:
-    if layers and not bank.has_layers:
-        reason = "holds no layers"
-    elif bank.fingerprint == fingerprint(task, pool, bank.has_layers):
+def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[str]) -> None:
+    if keep - bank.keeps:
+        reason = f"holds no {' and no '.join(sorted(keep - bank.keeps))}"
+    elif bank.fingerprint == fingerprint(task, pool, bank.keeps):
         return
     elif bank.meta["task"] != task.fingerprint:
         reason = f"was made from other data than task {task.name!r}"

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kd_env.errors import InputError
 from kd_env.randomness import one_thread
+from kd_env.student.encode import encode
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
@@ -22,20 +24,23 @@ from kd_env.types import ModelOutput
 
 FORMAT = 1
 BATCH = 256
+EXTRA = {"layers": 3, "attention": 4}
+"""What a bank keeps where it is asked to, for feature, relation and attention knowledge, with its number of axes. Attention, which is
+large, is kept for the train split alone."""
 _BLOCK, _BLOCKS = 1 << 16, 64
 
 Progress = Callable[[str, int, int], None]
 """Called with a teacher's name, the examples done and all of them."""
 
 
-def fingerprint(task: Task, pool: Pool, layers: bool = False) -> str:
+def fingerprint(task: Task, pool: Pool, keep: frozenset[str] = frozenset()) -> str:
     """Hash of all that decides a bank's content: teachers' weights, task content, settings."""
-    settings = f"{FORMAT}:layers" if layers else str(FORMAT)
+    settings = ":".join([str(FORMAT), *sorted(keep)])
     parts = [settings, task.fingerprint, *(f"{teacher.name}={teacher.fingerprint()}" for teacher in pool.teachers)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
-def build(place: Path, task: Task, pool: Pool, layers: bool, progress: Progress | None) -> None:
+def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], progress: Progress | None) -> None:
     """Write the bank beside ``place`` and move it in; whatever was there goes. The caller holds the lock.
 
     Raises:
@@ -45,17 +50,17 @@ def build(place: Path, task: Task, pool: Pool, layers: bool, progress: Progress 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        shapes = [_shapes(teacher, task, layers) for teacher in pool.teachers]
+        shapes = [_shapes(teacher, task, keep) for teacher in pool.teachers]
         with one_thread():
             for name in SPLITS[:3]:
                 _write_split(partial, name, getattr(task, name), pool, shapes, progress)
         meta = {
             "format": FORMAT,
-            "fingerprint": fingerprint(task, pool, layers),
+            "fingerprint": fingerprint(task, pool, keep),
             "task": task.fingerprint,
             "teachers": pool.names,
             "widths": [shape["features"][0] for shape in shapes],
-            "layers": layers,
+            **{part: part in keep for part in EXTRA},
             "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
         }
         (partial / "bank.json").write_text(json.dumps(meta, indent=1))
@@ -76,16 +81,19 @@ def describe(path: Path) -> dict[str, Any]:
     return {"bytes": size, "checksum": digest.hexdigest()}
 
 
-def _shapes(teacher: Teacher, task: Task, layers: bool) -> dict[str, tuple[int, ...]]:
+def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> dict[str, tuple[int, ...]]:
     """Per example, the shape of each thing the teacher says; what later batches are held to."""
     said = teacher(task.train.inputs[:1])
     shapes: dict[str, tuple[int, ...]] = {"logits": (task.num_classes,), "features": tuple(said.features.shape[1:])}
     if len(shapes["features"]) != 1:
         raise InputError(f"teacher {teacher.name!r} gave features of shape {tuple(said.features.shape)} for one example; expected [B, D]")
-    if layers:
-        if said.layers is None or said.layers.ndim != 3:
-            raise InputError(f"teacher {teacher.name!r} shows no layers [B, L, D]; build the bank without layers")
-        shapes["layers"] = tuple(said.layers.shape[1:])
+    for part in sorted(keep):
+        values: Tensor | None = getattr(said, part)
+        if values is None or values.ndim != EXTRA[part]:
+            raise InputError(f"teacher {teacher.name!r} shows no {part}; leave out the knowledge types that compare it")
+        shapes[part] = tuple(values.shape[1:])
+    if "attention" in shapes and task.kind == "text":
+        shapes["attention"] = (2, *[encode(task, task.train.inputs)["input_ids"].shape[1]] * 2)
     return shapes
 
 
@@ -99,17 +107,18 @@ def _write_split(
     logits = create("logits", len(pool.teachers), *shapes[0]["logits"])
     features = create("features", int(ends[-1]))
     for k, teacher in enumerate(pool.teachers):
-        hidden = create(f"layers.{k}", *shapes[k]["layers"]) if "layers" in shapes[k] else None
+        wanted = {part: shape for part, shape in shapes[k].items() if part != "attention" or name == "train"}
+        extra = {part: create(f"{part}.{k}", *wanted[part]) for part in EXTRA if part in wanted}
         for start in range(0, len(split), BATCH):
             rows = slice(start, min(start + BATCH, len(split)))
             said = teacher(split.inputs[rows])
-            for what, values in _checked(teacher, said, shapes[k], f"{name} example", start, rows.stop - start):
+            for what, values in _checked(teacher, said, wanted, f"{name} example", start, rows.stop - start):
                 if what == "logits":
                     logits[rows, k] = values.numpy()
                 elif what == "features":
                     features[rows, ends[k] : ends[k + 1]] = values.numpy()
-                elif hidden is not None:
-                    hidden[rows] = values.numpy()
+                else:
+                    extra[what][rows] = values.numpy()
             if progress:
                 progress(f"{teacher.name}, {name}", rows.stop, len(split))
 
@@ -119,6 +128,9 @@ def _checked(
 ) -> Iterator[tuple[str, Tensor]]:
     for what, shape in shapes.items():
         values = getattr(said, what)
+        if what == "attention" and values is not None:  # a batch is padded to its own longest text, the bank to the split's
+            missing = shape[-1] - values.shape[-1]
+            values = pad(values, (0, missing, 0, missing))
         if values is None or tuple(values.shape) != (count, *shape):
             given = None if values is None else tuple(values.shape)
             raise InputError(

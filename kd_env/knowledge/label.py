@@ -1,4 +1,4 @@
-"""``label``: the hard label, plain cross-entropy (AKD's FinK)."""
+"""``label``: the hard label, plain cross-entropy (AKD's FinK). It asks no teacher, so it is two functions and no ``Knowledge``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 from kd_env.types import ModelOutput
 
 
-def loss(student: ModelOutput, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """CE of the student at temperature 1 against labels ``target [B]`` -> ``[B]``; ``temperature`` does not apply."""
+def loss(student: ModelOutput, target: Tensor) -> Tensor:
+    """CE of the student against labels ``target [B]`` -> ``[B]``, at temperature 1 whatever the student's."""
     return cross_entropy(student.logits, target, reduction="none")
 
 

@@ -6,7 +6,8 @@ Transformers use eager attention, which has forward-mode derivatives, and LayerN
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -34,14 +35,14 @@ class MLP(nn.Module):
         self.body = nn.Sequential(*layers)
         self.classifier = nn.Linear(width, num_classes)
 
-    def forward(self, pixel_values: Tensor, layers: bool = False) -> ModelOutput:
-        """[B, ...] -> logits [B, C], features [B, D], and the hidden layers [B, depth, D] if ``layers``."""
+    def forward(self, pixel_values: Tensor, show: frozenset[str] = frozenset()) -> ModelOutput:
+        """[B, ...] -> logits [B, C], features [B, D], and the hidden layers [B, depth, D] if ``show`` has ``layers``."""
         features, hidden = pixel_values.flatten(1), []
         for module in self.body:
             features = module(features)
-            if layers and isinstance(module, nn.ReLU):
+            if isinstance(module, nn.ReLU):
                 hidden.append(features)
-        return ModelOutput(self.classifier(features), features, torch.stack(hidden, 1) if layers else None)
+        return ModelOutput(self.classifier(features), features, torch.stack(hidden, 1) if "layers" in show else None)
 
 
 class Encoder(nn.Module):
@@ -60,12 +61,59 @@ class Encoder(nn.Module):
         assert isinstance(head, nn.Linear)
         return head
 
-    def forward(self, layers: bool = False, **inputs: Tensor) -> ModelOutput:
-        """Token ids or pixels -> logits [B, C], features [B, D], and each layer's [CLS], [B, 1 + depth, D], if ``layers``."""
-        output = self.model.base_model(**inputs, output_hidden_states=layers)  # type: ignore[operator]
+    def forward(self, show: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
+        """Token ids or pixels -> logits [B, C], features [B, D], and what ``show`` names.
+
+        ``layers``: each layer's [CLS], ``[B, 1 + depth, D]``; ``attention``: ``[B, 2, T, T]``.
+        """
+        mask = _additive(inputs["attention_mask"], self.classifier.weight.dtype) if "attention_mask" in inputs else None
+        if mask is not None:  # 4-D and additive: a 2-D mask does not pass through torch.func.vmap
+            inputs["attention_mask"] = mask
+        with _last_projections(self.model if "attention" in show else None) as projected:
+            output = self.model.base_model(**inputs, output_hidden_states="layers" in show)  # type: ignore[operator]
         features = self._pool(self.model, output)
-        hidden = torch.stack([layer[:, 0] for layer in output.hidden_states], 1) if layers else None
-        return ModelOutput(self.classifier(features), features, hidden)
+        return ModelOutput(
+            self.classifier(features),
+            features,
+            torch.stack([layer[:, 0] for layer in output.hidden_states], 1) if "layers" in show else None,
+            attention_and_value_relation(projected, self.model.config.num_attention_heads, mask) if "attention" in show else None,  # type: ignore[union-attr, arg-type]
+        )
+
+
+def attention_and_value_relation(projected: Sequence[Tensor], heads: int, mask: Tensor | None) -> Tensor:
+    """MiniLM's two relations of a layer (Wang et al. 2020, arXiv 2002.10957): queries with keys, values with values -> ``[B, 2, T, T]``.
+
+    Each is ``softmax(a b^T / sqrt(D / heads))`` of the projections ``[B, T, D]``, without dropout. The mean over heads stands for the
+    paper's head by head comparison, so that networks with other numbers of heads can be compared. Rows of padding tokens are zero.
+    """
+    query, key, value = (one.view(*one.shape[:2], heads, -1).transpose(1, 2) for one in projected)  # [B, heads, T, D / heads]
+    relations = []
+    for left, right in ((query, key), (value, value)):
+        scores = left @ right.transpose(2, 3) / left.shape[3] ** 0.5
+        relations.append((scores if mask is None else scores + mask).softmax(3).mean(1))
+    both = torch.stack(relations, 1)  # [B, 2, T, T]
+    return both if mask is None else both * (mask == 0).to(both.dtype).transpose(2, 3)
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min  # [B, 1, 1, T], 0 where attention may go
+
+
+@contextmanager
+def _last_projections(model: nn.Module | None) -> Iterator[list[Tensor]]:
+    """Collects query, key and value ``[B, T, D]`` of the last layer while ``model`` runs."""
+    projected: list[Tensor] = []
+    modules = [] if model is None else [module for name, module in model.named_modules() if name.rpartition(".")[2] in _PROJECTIONS][-3:]
+    hooks = [module.register_forward_hook(lambda _module, _inputs, output: projected.append(output)) for module in modules]
+    try:
+        yield projected
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+_PROJECTIONS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin")
+"""What Transformers calls them, in the order in which they run."""
 
 
 def _mlp(task: Task, width: int = 24, depth: int = 1, dropout: float = 0.0) -> nn.Module:

@@ -5,13 +5,17 @@ In: encoded inputs and a loss. Out: a :class:`~kd_env.types.ModelOutput`, one op
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, linear
 
 from kd_env import spec
 from kd_env.errors import InputError
@@ -71,7 +75,12 @@ class OptimizerOptions:
 
 
 class Student:
-    """A network that learns, one step at a time."""
+    """A network that learns, one step at a time: the population of one. ``Population`` has the same methods for S networks.
+
+    Rows of inputs and outputs are those of student 0, then of student 1 and so on; numbers a student come as ``[S]``.
+    """
+
+    num_students = 1
 
     def __init__(self, network: nn.Module, options: OptimizerOptions, device: torch.device, precision: str = "auto") -> None:
         """Move ``network`` to ``device``.
@@ -86,7 +95,12 @@ class Student:
         self.options = options
         self.optimizer = options.build(network)
         self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
-        self._mode_matters = any(list(module.children()) == [] and not isinstance(module, _ALIKE) for module in network.modules())
+        self._mode_matters = mode_matters(network)
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """What is learned, the tensors to differentiate by."""
+        return list(self.network.parameters())
 
     @property
     def classifier(self) -> nn.Linear:
@@ -95,27 +109,53 @@ class Student:
         assert isinstance(head, nn.Linear), "a student's network ends in a linear classifier"
         return head
 
-    def forward(self, inputs: Inputs) -> ModelOutput:
-        """One pass; outputs are in full precision whatever the body ran in."""
+    def forward(self, inputs: Inputs, show: frozenset[str] = frozenset()) -> ModelOutput:
+        """One pass; outputs are in full precision whatever the body ran in. ``show``: ``layers``, ``attention``."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            output: ModelOutput = self.network(**self.cast(inputs))
-        return ModelOutput(output.logits.to(self.dtype), output.features.to(self.dtype))
+            output: ModelOutput = self.network(**self.cast(inputs), **({"show": show} if show else {}))
+        return in_full_precision(output, self.dtype)
+
+    def forward_at(self, leaves: Sequence[Tensor], inputs: Inputs, show: frozenset[str] = frozenset()) -> ModelOutput:
+        """One pass with ``leaves`` (dual numbers, say) in place of the student's own; autocast off."""
+        named = dict(zip((name for name, _ in self.network.named_parameters()), leaves, strict=True))
+        output: ModelOutput = functional_call(self.network, named, kwargs={**self.cast(inputs), **({"show": show} if show else {})})
+        return output
+
+    def classify(self, features: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+        """The last layer of ``leaves`` alone: features ``[rows, D]`` -> logits ``[rows, C]``."""
+        place = {id(parameter): leaf for parameter, leaf in zip(self.leaves, leaves, strict=True)}
+        return linear(features, *(place[id(parameter)] for parameter in self.classifier.parameters()))
 
     def cast(self, inputs: Inputs) -> Inputs:
         """Floating inputs in the network's type; ids as they are."""
         return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
 
-    def step(self, loss: Tensor, progress: float) -> None:
-        """Backpropagate and take one optimizer step at the scheduled rate."""
+    def step(self, loss: Tensor, progress: ArrayLike, learns: ArrayLike = True) -> None:
+        """Backpropagate ``loss`` (a scalar, the sum over students) and take one step at the rate for ``progress`` ``[S]``."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.rate(progress)
+            group["lr"] = self.options.rate(float(np.squeeze(progress)))
+            for parameter in group["params"]:
+                if parameter.grad is None:  # the loss does not reach it; momentum and decay go on, as in a population
+                    parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()
 
+    def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
+        """The leaves as one step on ``gradient`` would leave them; the student stays as it is."""
+        twin = copy.deepcopy(self.network)
+        optimizer = self.options.build(twin)
+        optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
+        for parameter, value in zip(twin.parameters(), gradient, strict=True):
+            parameter.grad = value
+        for group in optimizer.param_groups:
+            group["lr"] = self.options.rate(float(np.squeeze(progress)))
+        optimizer.step()
+        return [parameter.detach() for parameter in twin.parameters()]
+
     @torch.no_grad()
-    def predict(self, inputs: Inputs) -> Tensor:
-        """Logits ``[N, C]`` in evaluation mode (no dropout)."""
+    def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:
+        """Logits ``[N, C]`` in evaluation mode (no dropout); ``shared`` says that all students look at the same inputs."""
         size = len(next(iter(inputs.values())))
         with self.evaluating():
             if size <= EVALUATION_BATCH:
@@ -135,17 +175,12 @@ class Student:
         finally:
             self.network.train()
 
-    def evaluate(self, inputs: Inputs, labels: Tensor) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy on labelled inputs."""
-        logits = self.predict(inputs)
-        labels = labels.to(self.device)
-        loss = cross_entropy(logits, labels)
-        accuracy = (logits.argmax(1) == labels).to(self.dtype).mean()
-        values: list[float] = torch.stack([loss, accuracy]).tolist()
-        return values[0], values[1]
+    def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Mean cross-entropy and accuracy of each student, ``[S]`` each."""
+        return scores(self.predict(inputs, shared), labels.to(self.device), self.num_students)
 
     def preconditioner(self) -> list[Tensor | float]:
-        """How the optimizer scales a gradient, per parameter: ``1 / (sqrt(v_hat) + eps)`` for Adam, 1 for SGD and before the first step."""
+        """How the optimizer scales a gradient, per leaf: ``1 / (sqrt(v_hat) + eps)`` for Adam, 1 for SGD and before the first step."""
         scales: list[Tensor | float] = []
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
@@ -156,6 +191,53 @@ class Student:
                 corrected = state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))
                 scales.append(1.0 / (corrected.sqrt() + group["eps"]))
         return scales
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and optimizer, by name."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what :meth:`state` gave."""
+        network = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
+        self.network.load_state_dict(network)
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                optimizer.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({"state": optimizer, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def scores(logits: Tensor, labels: Tensor, num_students: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cross-entropy and accuracy of S students, ``[S]`` each, from logits ``[S*N, C]``; labels ``[S*N]``, or ``[N]`` for all alike."""
+    if len(labels) < len(logits):
+        labels = labels.repeat(num_students)
+    if num_students == 1:
+        loss = cross_entropy(logits, labels)[None]
+    else:
+        loss = cross_entropy(logits, labels, reduction="none").view(num_students, -1).mean(1)
+    accuracy = (logits.argmax(1) == labels).to(logits.dtype).view(num_students, -1).mean(1)
+    values = torch.stack([loss, accuracy]).double().cpu().numpy()  # one copy off the device
+    return values[0], values[1]
+
+
+def in_full_precision(output: ModelOutput, dtype: torch.dtype) -> ModelOutput:
+    """All parts of ``output`` in ``dtype``."""
+    return ModelOutput(
+        output.logits.to(dtype),
+        output.features.to(dtype),
+        None if output.layers is None else output.layers.to(dtype),
+        None if output.attention is None else output.attention.to(dtype),
+        projected=tuple(one.to(dtype) for one in output.projected),
+    )
+
+
+def mode_matters(network: nn.Module) -> bool:
+    """Whether ``network`` may do something else in evaluation mode than in training mode."""
+    return any(list(module.children()) == [] and not isinstance(module, _ALIKE) for module in network.modules())
 
 
 def pick_device(name: str) -> torch.device:

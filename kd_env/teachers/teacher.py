@@ -31,7 +31,7 @@ class Teacher(Protocol):
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Raw inputs as the task holds them, ``[B, ...]`` -> logits ``[B, C]``, features ``[B, D]``, float32, on the CPU.
 
-        ``layers [B, L, D]`` is left ``None`` by a teacher that has none to show.
+        ``layers [B, L, D]`` and ``attention [B, 2, T, T]`` are left ``None`` by a teacher that has none to show.
         """
         ...
 
@@ -60,7 +60,7 @@ class NetworkTeacher:
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Speak, in evaluation mode."""
         self.network.eval()
-        output: ModelOutput = self.network(layers=True, **encode(self.task, inputs))
+        output: ModelOutput = self.network(show=frozenset({"layers", "attention"}), **encode(self.task, inputs))
         return output._replace(logits=output.logits * self.logit_scale)
 
 

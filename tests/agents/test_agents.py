@@ -100,7 +100,7 @@ def test_a_run_finds_the_right_experts():
     agent.learn(env, 200)
     assert before == pytest.approx(0.25, abs=0.05)
     assert share() > before + 0.15
-    assert env.finished.update == 200
+    assert env.finished.update.tolist() == [200]
 
 
 def test_a_router_start_starts_with_the_router_s_choices():
@@ -233,12 +233,12 @@ def test_the_selector_warm_up_moves_the_policy_and_not_the_student(reward):
     env, agent = make("reinforce(selector_warmup=8,learning_rate=0.05)", reward=reward)
     env.reset(seed=0)
     run = env.selection.distillation
-    before, counted = [parameter.detach().clone() for parameter in run.student.network.parameters()], run.student_forward_examples
+    before, counted = [parameter.detach().clone() for parameter in run.student.network.parameters()], run.student_forward_examples.tolist()
     agent._warm_selector()
     assert agent.policy.weight.abs().max() > 0.01
     assert env.selection.distillation is run
-    assert run.update == 0
-    assert run.student_forward_examples == counted + 8 * 32, "what the selector saw is paid for"
+    assert run.update.tolist() == [0]
+    assert run.student_forward_examples.tolist() == [counted[0] + 8 * 32], "what the selector saw is paid for"
     assert all(torch.equal(a, b) for a, b in zip(before, run.student.network.parameters(), strict=True))
 
 
@@ -249,7 +249,7 @@ def test_the_selector_warm_up_leaves_the_run_itself_as_it_was():
         env, agent = make(f"reinforce(selector_warmup={warmup},student_warmup=5)", updates=10, reward="student_and_distillation_loss")
         agent.act = lambda observation: np.ones((len(observation["progress"]), 4), dtype=np.int8)
         agent.learn(env, 10)
-        scores.append(env.finished.validate())
+        scores.append([value.tolist() for value in env.finished.validate()])
     assert scores[0] == scores[1]
 
 
@@ -262,9 +262,9 @@ def test_a_run_spends_its_budget_and_is_the_same_for_a_seed(policy):
     for seed in (1, 1, 2):
         env, agent = make(policy, seed=seed, updates=8)
         agent.learn(env, 8)
-        assert env.finished.update == 8
-        assert env.finished.seed == seed
-        seen.append(env.finished.validate())
+        assert env.finished.update.tolist() == [8]
+        assert env.finished.seeds.tolist() == [seed]
+        seen.append([value.tolist() for value in env.finished.validate()])
     assert seen[0] == seen[1] != seen[2]
 
 

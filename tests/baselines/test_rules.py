@@ -14,9 +14,9 @@ from baselines.rule import Rule
 from kd_env import tasks
 from kd_env.benchmark import policies
 from kd_env.benchmark.trial import Trial, make_env, run_trial
-from kd_env.distillation import labelled_rows
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
+from kd_env.reward_meter import labelled_rows
 from kd_env.teachers import Pool, load_pool
 from kd_env.types import ModelOutput
 
@@ -291,7 +291,7 @@ def test_the_router_is_mostly_right_with_256_labels():
 def test_the_router_reads_no_label_it_was_not_given(monkeypatch):
     env, honest = router_of()
     env.reset(seed=0)
-    given = env.selection.distillation.reward_rows
+    given = env.selection.distillation.meter.rows[0]
     assert len(given) == 256
     monkeypatch.setattr("baselines.router.labelled_rows", lambda labels, count, seed: given)  # drawn by class, so poison would move it
     poison(env, keep=given)
@@ -305,7 +305,7 @@ def test_the_router_has_the_labels_that_its_run_has():
         env, _ = env_and_policy("uniform", reward_labels=64, seed=seed)
         env.reset(seed=seed)
         drawn = labelled_rows(env.selection.material.labels["reward"].numpy(), 64, seed)
-        assert (env.selection.distillation.reward_rows == drawn).all()
+        assert (env.selection.distillation.meter.rows == drawn).all()
 
 
 def test_the_router_is_the_same_for_a_seed():

@@ -9,12 +9,15 @@ import torch
 
 from kd_env.distillation import Distillation
 from kd_env.envs import actions, observations
-from kd_env.envs.rewards import REWARDS, StepRecord
+from kd_env.envs.actions import Layout
+from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
+from kd_env.errors import InputError
 from kd_env.settings import settings
 from kd_env.types import Features, ModelOutput
 
 LN2 = math.log(2.0)
-SIZES = [(1, 1), (2, 5), (3, 64), (4, 32), (5, 2), (8, 16), (8, 64)]
+SIZES = [(1, 1), (1, 256), (2, 5), (3, 64), (4, 32), (5, 2), (8, 64), (16, 1), (16, 256)]
+FEATURES = list(observations.COLUMNS)
 
 
 def features_of(num_teachers, batch, num_classes=4, width=6, scale=3.0, seed=0, **changes):
@@ -24,8 +27,8 @@ def features_of(num_teachers, batch, num_classes=4, width=6, scale=3.0, seed=0, 
         return scale * torch.randn(*shape, generator=generator)
 
     made = Features(
-        update=3,
-        progress=0.25,
+        update=np.array([3]),
+        progress=np.array([0.25]),
         example_ids=np.arange(batch),
         labels=torch.randint(num_classes, (batch,), generator=generator),
         teacher_logits=draw(batch, num_teachers, num_classes),
@@ -40,7 +43,7 @@ def teachers_of(seen, num_teachers):
 
 
 @pytest.mark.parametrize(("num_teachers", "batch"), SIZES)
-@pytest.mark.parametrize("kind", ["summary", "full"])
+@pytest.mark.parametrize("kind", FEATURES)
 @pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize("scale", [0.0, 3.0, 1e4])
 def test_every_block_is_in_its_space(num_teachers, batch, kind, labels, scale):
@@ -56,20 +59,21 @@ def test_every_block_is_in_its_space(num_teachers, batch, kind, labels, scale):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("kind", ["summary", "full"])
+@pytest.mark.parametrize("kind", FEATURES)
 def test_a_student_that_has_diverged_is_still_seen_in_bounds(kind, bad):
     student = ModelOutput(torch.full((3, 4), bad), torch.full((3, 6), bad))
     seen = observations.observe(features_of(2, 3, student=student), kind, labels=True)
     assert all(np.abs(block).max() <= observations.BOUND for block in seen.values())
 
 
-@pytest.mark.parametrize("kind", ["summary", "full"])
+@pytest.mark.parametrize("kind", FEATURES)
 @pytest.mark.parametrize("labels", [False, True])
 def test_the_table_of_columns_is_what_is_seen(kind, labels):
     num_teachers, num_classes, width = 3, 4, 6
     seen = observations.observe(features_of(num_teachers, 5, num_classes, width), kind, labels)
-    widths = {name: block.shape[1] for name, block in seen.items()} | {"teachers": teachers_of(seen, num_teachers).shape[-1]}
-    several = {"D columns": width, "C columns": num_classes}
+    widths = {name: block.shape[1] for name, block in seen.items()}
+    widths["teachers"] //= 1 if kind == "cls" else num_teachers
+    several = {"D_1 + ... + D_K columns": 3 * 7, "D columns": width, "C columns": num_classes}
     for name, columns in observations.COLUMNS[kind].items():
         shown = [column for column in columns if labels or "[label]" not in column]
         assert widths[name] == sum(next((n for text, n in several.items() if column.endswith(text)), 1) for column in shown), name
@@ -105,6 +109,23 @@ def test_full_by_hand():
     assert seen["instance"][0].tolist() == pytest.approx([0.3])
     assert seen["teachers"][0].tolist() == pytest.approx([0.75, 0.25, -math.log(0.75), 0.2, 0.8, -math.log(0.2)], rel=1e-5)
     assert seen["student"][0].tolist() == pytest.approx([0.25, 0.75, -math.log(0.25)], rel=1e-5)
+
+
+def test_cls_by_hand():
+    """The last features alone, whatever the teachers' widths, and never a label."""
+    teachers = (torch.tensor([[0.5, -0.25]]), torch.tensor([[12.0, 2.0, -3.0]]))
+    for labels in (False, True):
+        seen = observations.observe(replace(by_hand(), teacher_features=teachers), "cls", labels)
+        assert {name: block[0].tolist() for name, block in seen.items()} == {
+            "teachers": [0.5, -0.25, 10.0, 2.0, -3.0],
+            "student": [pytest.approx(0.3)],
+            "progress": [0.25],
+        }
+
+
+def test_each_student_s_rows_show_its_own_progress():
+    seen = observations.observe(features_of(2, 6, progress=np.array([0.0, 0.25, 0.75])), "summary", labels=False)
+    assert seen["progress"].ravel().tolist() == [0.0, 0.0, 0.25, 0.25, 0.75, 0.75]
 
 
 @pytest.mark.parametrize("kind", ["summary", "full"])
@@ -152,6 +173,8 @@ def test_teachers_are_laid_out_in_their_order():
         seen, seen_turned = (teachers_of(observations.observe(f, kind, labels=True), 4) for f in (features, turned))
         np.testing.assert_allclose(seen[:, order], seen_turned, atol=1e-6)
         assert not np.allclose(seen, seen_turned)
+    widths = teachers_of(observations.observe(features, "cls", labels=True), 4)
+    assert all(np.array_equal(widths[:, k], features.teacher_features[k].numpy()) for k in range(4))
     flat = observations.observe(features, "full", labels=False)
     assert np.array_equal(observations.split_teachers({"teachers": flat["teachers"].reshape(-1)[:16]}, 4), teachers_of(flat, 4)[0])
 
@@ -160,7 +183,7 @@ def test_groups_are_never_seen(digits_material):
     task = digits_material.task
     groups = np.random.default_rng(0).permutation(task.train.groups)
     other = replace(digits_material, task=replace(task, train=replace(task.train, groups=groups)))
-    for kind in ("summary", "full"):
+    for kind in FEATURES:
         seen = [observations.observe(Distillation(m, settings(task), 0).observe(), kind, labels=True) for m in (digits_material, other)]
         assert all(np.array_equal(seen[0][name], seen[1][name]) for name in seen[0])
     assert "groups" not in Features.__dataclass_fields__
@@ -170,10 +193,10 @@ def test_groups_are_never_seen(digits_material):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 32])
-@pytest.mark.parametrize("num_teachers", [1, 2, 5, 8])
+@pytest.mark.parametrize("num_teachers", [1, 2, 5, 16])
 @pytest.mark.parametrize("kind", ["subset", "one", "weights"])
 def test_sampled_actions_give_rows_on_the_simplex_or_empty_ones(kind, num_teachers, rows):
-    space = actions.space(kind, num_teachers, rows)
+    space = actions.space(kind, Layout(num_teachers, ()), rows)
     space.seed(0)
     for _ in range(5):
         weights = actions.to_weights(kind, space.sample(), num_teachers, rows)
@@ -207,12 +230,45 @@ def test_weights_survive_the_way_to_an_action_and_back(num_teachers):
     weights = np.random.default_rng(0).dirichlet(np.ones(num_teachers), 200)
     action = actions.from_weights(weights)
     assert action.dtype == np.float32
-    assert actions.space("weights", num_teachers, 200).contains(action.reshape(-1))
+    assert actions.space("weights", Layout(num_teachers, ()), 200).contains(action.reshape(-1))
     np.testing.assert_allclose(actions.to_weights("weights", action, num_teachers, 200), weights, atol=1e-6)
 
 
 def test_one_hot_weights_survive_nearly():
     np.testing.assert_allclose(actions.to_weights("weights", actions.from_weights(np.eye(4)), 4, 4), np.eye(4), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "says"),
+    [
+        ("soft", np.zeros(5), "expected 4 numbers for 2 decisions over 2 knowledge types"),
+        ("soft", [0, 0, 0, 1.01], r"in \[-1, 1\]"),
+        ("soft", [0, 0, 0, math.nan], "NaN"),
+        ("hard", [0, 1, 2, 0], "zeros and ones"),
+        ("hard", [0, 1, -1, 0], "zeros and ones"),
+        ("hard", np.zeros((4, 1)), r"expected shape \(2, 2\)"),
+        ("joint", np.zeros(15), r"expected 16 .* 3 teachers \+ 2 knowledge \+ 1 strength \+ 1 temperature \+ 1 abstain"),
+        ("joint", np.zeros((8, 2)), r"expected shape \(2, 8\)"),
+        ("joint", [*np.zeros(15), math.inf], "infinite"),
+        ("joint", [*np.zeros(15), -1.01], r"in \[-1, 1\]"),
+    ],
+)
+def test_actions_about_knowledge_outside_the_space_are_refused(kind, action, says):
+    with pytest.raises(ValueError, match=says):
+        actions.decode(kind, np.asarray(action), Layout(3, ("response", "label")), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "name at least one of teachers, knowledge"), (" , ", "name at least one"), ("teachers,strenght", "did you mean 'strength'")],
+)
+def test_factors_that_are_none_are_refused(text, says):
+    with pytest.raises(InputError, match=says):
+        actions.parse_factors(text)
+
+
+def test_factors_come_in_one_order():
+    assert actions.parse_factors("abstain, teachers,abstain") == ("teachers", "abstain")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +301,7 @@ def test_actions_outside_the_space_are_refused(kind, action, says):
 
 # Rewards
 
-RECORD = StepRecord(3, 0.25, 0.8, torch.tensor([1.0, 2.0, 0.5]), torch.tensor([0.5, 0.0, 4.0]), mix=0.75)
+RECORD = StepRecord(torch.full((3,), 0.25), torch.full((3,), 0.8), torch.tensor([1.0, 2.0, 0.5]), torch.tensor([0.5, 0.0, 4.0]), mix=0.75)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +321,17 @@ def test_every_reward_is_tried_here_and_is_one_of_the_settings(digits_material):
     for name in REWARDS:
         assert settings(digits_material.task, reward=name).reward == name
     assert set(REWARDS) == {"dev_improvement", "student_loss", "student_and_distillation_loss", "mixed"}
+
+
+def test_the_bonus_for_soft_actions_by_hand():
+    """One minus the cosine to the phase before; an action of zeros is like none."""
+    now = np.array([[1.0, 0.0], [0.5, 0.5], [0.6, 0.8], [0.0, 0.0], [0.3, 0.4]])
+    before = np.array([[0.0, 0.2], [1.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    np.testing.assert_allclose(soft_exploration(now, before), [1.0, 0.0, 0.4, 1.0, 1.0], atol=1e-12)
+
+
+def test_the_bonus_for_hard_actions_by_hand():
+    assert hard_exploration(np.array([1, 4, 2])).tolist() == [1.0, 0.5, pytest.approx(2**-0.5)]
 
 
 def test_mixed_has_its_two_ends():

@@ -1,0 +1,121 @@
+"""One step is one mini-batch: the ``gymnasium.make`` form of every environment of this package."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from kd_env.distillation import Distillation
+from kd_env.envs import actions, observations, render
+from kd_env.envs.selection import Step, make_selection
+from kd_env.errors import InputError
+from kd_env.settings import Action
+from kd_env.tasks import Task
+from kd_env.teachers import Pool, Teacher
+from kd_env.types import Observation
+
+
+class BatchEnv(gym.Env[Observation, Any]):
+    """Abstract; a concrete environment says what its actions and its defaults are."""
+
+    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
+    action_kinds: ClassVar[Sequence[Action]]
+    defaults: ClassVar[Mapping[str, Any]]
+
+    def __init__(
+        self,
+        task: str | Task = "digits",
+        teachers: str | Pool | Sequence[Teacher] | None = None,
+        bank: str | Path | None = None,
+        render_mode: str | None = None,
+        **settings: Any,  # the fields of Settings, each checked there by name, type and range
+    ) -> None:
+        """Make the environment; :class:`~kd_env.errors.InputError` names what is wrong with a keyword."""
+        if settings.get("num_students") not in (None, 1):
+            raise InputError(f"num_students={settings['num_students']}: gymnasium.make steps one student; make_vec steps a population")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
+        self.render_mode = render_mode
+        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, **settings)
+        self.selection.begin(0)
+        rows, kind = self.selection.rows, self.selection.settings.action
+        self.observation_space = observations.space(self.selection.observation(), rows)  # type: ignore[assignment]
+        self.action_space = actions.space(kind, self.selection.layout, rows)
+        self.history = render.begin(self.selection) if render_mode else None
+
+    @property
+    def distillation(self) -> Distillation:
+        """The run under way."""
+        return self.selection.distillation
+
+    @property
+    def finished(self) -> Distillation | None:
+        """The last run that ended: its student is the product."""
+        return self.selection.finished[0]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+        """Start a new student."""
+        super().reset(seed=seed)
+        self.selection.begin(int(self.np_random.integers(2**31)) if seed is None else seed)
+        if self.history is not None:
+            self.history = render.begin(self.selection)
+        return self._observation(), {"example_ids": self.distillation.observe().example_ids.copy()}
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Teach one mini-batch, or one phase of them."""
+        if self.distillation.done:
+            raise InputError("step: the episode has ended; call reset() first")
+        step = self.selection.advance(np.asarray(action))
+        if self.history is not None:
+            render.add(self.history, self.selection, step, 0)
+        return self._observation(), float(step.rewards.mean()), bool(self.distillation.done), False, self._info(step)
+
+    def render(self) -> Any:
+        """The episode so far, as ``render_mode`` says: a picture ``[480, 640, 3]``, or text."""
+        if self.history is None:
+            gym.logger.warn('render() does nothing without a render_mode; make the environment with render_mode="rgb_array" or "ansi"')
+            return None
+        return render.frame(self.history) if self.render_mode == "rgb_array" else render.text(self.history)
+
+    def snapshot(self) -> bytes:
+        """The whole state of the run, see :meth:`kd_env.distillation.Distillation.snapshot`."""
+        return self.distillation.snapshot()
+
+    def restore(self, state: bytes) -> Observation:
+        """Go back to a snapshot; what is seen there."""
+        self.distillation.restore(state)
+        if self.history is not None:
+            self.history = render.begin(self.selection)
+        return self._observation()
+
+    def fork(self) -> BatchEnv:
+        """An independent environment in the same state; the bank is shared."""
+        twin = copy.copy(self)
+        twin._np_random, twin.action_space, twin.history = copy.deepcopy((self._np_random, self.action_space, self.history))
+        twin.selection = self.selection.fork()
+        return twin
+
+    def _observation(self) -> Observation:
+        return {name: block.reshape(-1) for name, block in self.selection.observation().items()}
+
+    def _info(self, step: Step) -> dict[str, Any]:
+        options = self.selection.settings
+        per_row = options.granularity == "instance"
+        info: dict[str, Any] = {
+            "example_ids": step.features.example_ids.copy(),
+            "reward_terms": {name: values.copy() if per_row else float(values[0]) for name, values in step.terms.items()},
+            "diverged": bool(step.diverged[0]),
+            **step.credit,
+        }
+        if step.improvement is not None and np.isfinite(step.improvement[0]):
+            info["reward_terms"]["improvement"] = float(step.improvement[0])
+        if options.observe_labels:
+            info["reward_terms"]["student_ce"] = step.student_ce
+        if step.validation is not None and np.isfinite(step.validation[0]):
+            info["validation"] = float(step.validation[0])
+        return info

@@ -1,0 +1,173 @@
+"""What ``render()`` shows. In: what each update selected and earned. Out: a picture of the episode so far, or the same as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from kd_env.envs.selection import Selection, Step
+
+POINTS = 512  # bins a history keeps at most; even, because full ones merge in pairs
+LARGEST = 1e100  # from here on a number counts as missing, as NaN does: its sums could overflow
+HEIGHT, WIDTH, FONT, NAME, BAR = 480, 640, 7.5, 18, 46  # pixels, pixels, points, characters, characters
+SELECTION, REWARD, VALIDATION, GREY = "#0072B2", "#D55E00", "#009E73", "#707070"  # after Okabe and Ito: safe for the colour-blind
+
+
+def begin(selection: Selection, student: int = 0) -> History:
+    """The history of a student from here on: of teachers where they are selected, of knowledge types where those are."""
+    kind, layout = selection.settings.action, selection.layout
+    teachers = () if kind in ("soft", "hard") else selection.pool.names
+    history = History((*teachers, *(layout.knowledge if kind in ("soft", "hard", "joint") else ())), selection.settings.updates)
+    history.update = int(selection.distillation.update[student])
+    return history
+
+
+def add(history: History, selection: Selection, step: Step, student: int) -> None:
+    """Take in what one student was taught in ``step``."""
+    kind, rows = selection.settings.action, slice(*(np.array([student, student + 1]) * selection.rows // selection.num_students))
+    parts = [] if kind in ("soft", "hard") else [step.choice.weights[rows].mean(0)]
+    if kind in ("soft", "hard", "joint"):
+        gates = step.choice.gates
+        parts.append(np.ones(len(selection.layout.knowledge)) if gates is None else gates[rows].mean(0))
+    validation = None if step.validation is None else float(step.validation[student])
+    update = int(step.features.update[student]) + 1
+    history.add(update, np.concatenate(parts), float(step.rewards[rows].mean()), validation)
+
+
+class History:
+    """One episode of ``updates`` updates, in memory that does not grow; ``labels`` name what is selected (K teachers, or knowledge)."""
+
+    def __init__(self, labels: tuple[str, ...], updates: int) -> None:
+        self.names = tuple(label if len(label) <= NAME else f"{label[: NAME // 2]}…{label[-(NAME - NAME // 2 - 1) :]}" for label in labels)
+        self.updates, self.update, self.window = updates, 0, max(updates // 50, 1)  # rates and rewards are shown as means over the window
+        self.steps, self.validations = Bins(2 + len(labels)), Bins(2)  # columns: update, reward, rates; update, validation
+        self.last = self.best = (0, np.nan)  # update, validation
+
+    def add(self, update: int, rates: np.ndarray, reward: float, validation: float | None) -> None:
+        """Take in update number ``update`` (from 1); ``rates [K]``, a higher ``validation`` is better, NaN and infinity are missing."""
+        self.update = update
+        self.steps.add(np.array([update, reward, *rates], dtype=np.float64))
+        if validation is not None and abs(validation) < LARGEST:
+            self.validations.add(np.array([update, validation], dtype=np.float64))
+            self.last = (update, validation)
+            self.best = self.best if self.best[1] >= validation else self.last
+
+
+class Bins:
+    """Rows summed over ``size`` neighbours, the fewest for which ``POINTS`` bins hold all rows."""
+
+    def __init__(self, columns: int) -> None:
+        self.table = np.zeros((2, POINTS, columns))  # sums; how many values each is of
+        self.rows, self.size = 0, 1
+
+    def add(self, row: np.ndarray) -> None:
+        """Take in one row ``[columns]``; a missing value stays out of its column's mean."""
+        if self.rows == POINTS * self.size:
+            merged = self.table[:, ::2] + self.table[:, 1::2]
+            self.table, self.size = np.append(merged, np.zeros_like(merged), axis=1), 2 * self.size
+        known = np.abs(row) < LARGEST
+        self.table[:, self.rows // self.size] += np.where(known, row, 0.0), known
+        self.rows += 1
+
+    def means(self, window: int = 1) -> np.ndarray:
+        """``[bins, columns]``, one bin at least: means over the last ``window`` rows, in whole bins; NaN where all are missing."""
+        used = max(-(-self.rows // self.size), 1)
+        width = min(max(window // self.size, 1), used)
+        padded = np.pad(self.table[:, :used], ((0, 0), (width - 1, 0), (0, 0)))
+        sums, counts = sliding_window_view(padded, width, axis=1).sum(-1)
+        return np.asarray(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
+
+
+def frame(history: History) -> np.ndarray:
+    """The picture, uint8 ``[HEIGHT, WIDTH, 3]``: a row for each label, the reward, and the validation, over updates."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    canvas = FigureCanvasAgg(Figure(figsize=(WIDTH / 100, HEIGHT / 100), dpi=100, facecolor="white"))
+    places = {"left": 0.21, "right": 0.92, "top": 0.95, "bottom": 0.09, "hspace": 0.3, "height_ratios": [2.5, 1, 1]}
+    panels = canvas.figure.subplots(3, 1, sharex=True, gridspec_kw=places, subplot_kw={"xlim": (0, history.updates)})
+    updates, smooth, (measured, scores) = history.steps.means()[:, 0], history.steps.means(history.window), history.validations.means().T
+    _draw_rates(panels[0], history, updates, smooth[:, 2:])
+    panels[1].plot(updates, smooth[:, 1], color=REWARD, linewidth=1.4, marker="o", markersize=4, markevery=[-1])
+    panels[1].set_ylim(*_limits(smooth[:, 1]))
+    _finish(panels[1], f"reward, mean of {history.window} updates: {_number(smooth[-1, 1])}", smooth[:, 1])
+    panels[2].plot(measured, scores, color=VALIDATION, linewidth=1.2, marker="o", markersize=3)
+    panels[2].plot(*history.best, color=VALIDATION, marker="o", markersize=8, markerfacecolor="none", clip_on=False)
+    _finish(panels[2], f"validation: {_validation(history)}", scores)
+    panels[2].set_xlabel(f"update ({history.update} of {history.updates} done)", fontsize=FONT + 0.5)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.array(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
+
+
+def text(history: History) -> str:
+    """The same for a terminal: K + 4 lines of at most 80 columns, without a newline at the end."""
+    smooth, progress = history.steps.means(history.window), f"update {history.update}/{history.updates}"
+    lines = [f"{progress:{NAME + 2}} {_bar(history.update / history.updates)}", f"selection, mean of {history.window} updates"]
+    for name, rate in zip(history.names, smooth[-1, 2:], strict=True):
+        lines.append(f"  {name:{NAME}} {_bar(rate)} {_number(rate, tiny=0.0)}")
+    lines.append(f"{'reward ' + _number(smooth[-1, 1]):{NAME + 2}} {_spark(smooth[:, 1])}".rstrip())
+    return "\n".join([*lines, f"validation {_validation(history)}"])
+
+
+def _draw_rates(axes: Axes, history: History, updates: np.ndarray, rates: np.ndarray) -> None:
+    """A row for each label, told apart by place rather than colour: areas, or shades where rows are too low to show a height."""
+    top = max(np.ceil(10.5 * np.max(rates, initial=0.0, where=np.isfinite(rates))) / 10, 0.1)
+    count, half = len(history.names), history.steps.size / 2
+    beside: dict[str, Any] = {"size": min(FONT, 130 / count), "va": "center", "transform": axes.get_yaxis_transform()}
+    for floor, name, rate in zip(range(count - 1, -1, -1), history.names, rates.T, strict=True):
+        if count > 8:
+            edges = np.append(updates - half, updates[-1] + half)
+            axes.pcolormesh(edges, [floor + 0.04, floor + 0.96], rate[None], cmap="Blues", vmin=0, vmax=top)
+        else:
+            axes.fill_between(updates, floor, floor + rate / top, color=SELECTION, alpha=0.3, linewidth=0)
+            axes.plot(updates, floor + rate / top, color=SELECTION, linewidth=1.2, marker="o", markersize=4, markevery=[-1])
+        axes.axhline(floor, color=GREY, linewidth=0.4)
+        axes.text(-0.015, floor + 0.45, name, ha="right", parse_math=False, **beside)
+        axes.text(1.015, floor + 0.45, _number(rate[-1], tiny=0.0), **beside)
+    axes.set(ylim=(0, count), yticks=[])
+    _finish(axes, f"selection rate, mean of {history.window} updates ({'darkest' if count > 8 else 'height of a row'}: {top:g})", rates)
+
+
+def _finish(axes: Axes, title: str, values: np.ndarray) -> None:
+    axes.set_title(title, fontsize=FONT + 1, loc="left", pad=4)
+    axes.tick_params(labelsize=FONT, length=3)
+    axes.locator_params(axis="y", nbins=4)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not np.isfinite(values).any():
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no data yet", color=GREY, ha="center", va="center", backgroundcolor="white", transform=axes.transAxes)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """A range with a margin, without what lies so far out (a student that diverged) that it would flatten the rest."""
+    known = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
+    first, third = np.quantile(known, (0.25, 0.75))
+    near = known[np.abs(known - (first + third) / 2) <= (8 * (third - first) or np.inf)]
+    margin = 0.08 * np.ptp(near) or 0.05 * abs(near[0]) or 1.0
+    return float(near.min() - margin), float(near.max() + margin)
+
+
+def _number(value: float, tiny: float = 0.001) -> str:
+    """Four decimals, or three digits where it is smaller than ``tiny`` or large; a dash for NaN."""
+    return "–" if np.isnan(value) else f"{value:{'.4f' if value == 0 or tiny <= abs(value) < 1000 else '.3g'}}"
+
+
+def _validation(history: History) -> str:
+    (at, last), (best_at, best) = history.last, history.best
+    return f"{_number(last)} at update {at}, best {_number(best)} at update {best_at}" if at else "not measured yet"
+
+
+def _bar(share: float) -> str:
+    eighths = round(8 * BAR * float(np.clip(np.nan_to_num(share), 0, 1)))
+    return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()).ljust(BAR, "·")
+
+
+def _spark(values: np.ndarray) -> str:
+    chosen, (low, high) = values[np.linspace(0, len(values) - 1, min(BAR, len(values))).astype(int)], _limits(values)
+    levels = np.nan_to_num(np.clip(8 * (chosen - low) / (high - low), 0, 7), nan=-1).astype(int)
+    return "".join(" ▁▂▃▄▅▆▇█"[level + 1] for level in levels)

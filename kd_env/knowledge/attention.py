@@ -1,0 +1,47 @@
+"""``attention``: the last layer's self-attention and value relation (MiniLM, Wang et al. 2020, arXiv 2002.10957).
+
+``mean_t KL(A^T_t || A^S_t) + mean_t KL(V^T_t || V^S_t)`` over the real (non-padding) query tokens ``t``; ``A`` is attention and ``V``
+the value relation, each row a distribution over the keys.
+
+Deviation: the mean over heads is compared, not head by head, so that networks with other numbers of heads can be compared
+(``student/networks.py``). Logarithms are floored at ``log 1e-20``: beyond that neither value nor gradient grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from kd_env.knowledge.knowledge import Knowledge, Part
+from kd_env.types import ModelOutput
+
+_FLOOR = 1e-20
+
+
+@dataclass(frozen=True)
+class Attention(Knowledge):
+    """Where the teacher looks.
+
+    Attributes:
+        values: match the value relation too.
+    """
+
+    needs: ClassVar[Part] = "attention"
+
+    values: bool = True
+
+    def target(self, teacher: ModelOutput) -> Tensor:
+        """The teacher's attention, and value relation if asked for, ``[B, 1 or 2, T, T]``."""
+        assert teacher.attention is not None
+        return teacher.attention if self.values else teacher.attention[:, :1]
+
+    def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
+        """KL to the student's from ``target [B, 1 or 2, T, T]``, whose T may differ from the student's in padding -> ``[B]``."""
+        assert student.attention is not None
+        tokens = min(student.attention.shape[-1], target.shape[-1])
+        p, q = target[..., :tokens, :tokens], student.attention[:, : target.shape[1], :tokens, :tokens]
+        rows = (p * (p.clamp_min(_FLOOR).log() - q.clamp_min(_FLOOR).log())).sum(3)  # [B, 1 or 2, T], zero for padding, whose p is zero
+        real = (p[:, 0].sum(2) > 0.0).sum(1)  # [B]
+        return rows.sum((1, 2)) / real.clamp_min(1)

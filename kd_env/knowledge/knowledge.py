@@ -1,0 +1,39 @@
+"""What a knowledge type is: a target that a teacher sets, and the student's loss against it, one value an example."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from kd_env.types import ModelOutput
+
+Part = Literal["logits", "features", "layers", "attention"]
+"""The parts of a :class:`~kd_env.types.ModelOutput` that a type may compare."""
+
+
+class Knowledge(ABC):
+    """A term of the loss that a policy may select.
+
+    Attributes:
+        needs: the part it compares. ``layers`` arrive cut to equally many: those of the shallower network, and of the deeper one as
+            many, evenly spaced, the last among them.
+        rowwise: an example's loss depends on its own row alone, and any leading axes are allowed: one call then serves all teachers. Other
+            types are called once a teacher, with the B examples of one student's mini-batch.
+        projects: the student's ``layers`` arrive mapped to the teacher's width by linear maps that are learned with the student.
+        reads_labels: it reads ``student.labels``, so it is refused where labels are not part of the setting.
+    """
+
+    needs: ClassVar[Part] = "logits"
+    rowwise: ClassVar[bool] = False
+    projects: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
+
+    @abstractmethod
+    def target(self, teacher: ModelOutput) -> Tensor:
+        """What the student is to match, batch first."""
+
+    @abstractmethod
+    def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
+        """Loss of each example, ``[B]``, at least 0."""

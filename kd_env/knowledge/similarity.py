@@ -1,0 +1,80 @@
+"""``similarity``: how the mini-batch's examples relate to each other; RKD and similarity-preserving distillation.
+
+RKD (Park et al. 2019, arXiv 1904.05068), ``h`` the Huber loss with threshold 1, ``x`` features:
+
+- ``distance``: ``l_b = mean_{j != b} h(d^S_bj - d^T_bj)`` with ``d_ij = |x_i - x_j|`` over its mean over all pairs of the mini-batch;
+- ``angle``: ``l_b = mean_{i, k} h(cos^S_ibk - cos^T_ibk)``, the angle at ``b`` between ``i`` and ``k``, all three of them different.
+
+``preserving`` (Tung & Mori 2019, arXiv 1907.09682): ``l_b = mean_j (G^S_bj - G^T_bj)^2``, ``G = x x^T``, each row over its norm.
+
+Deviations: RKD sums over ordered pairs or triplets; ``mean_b l_b`` is that sum over ``B(B-1)`` or ``B(B-1)(B-2)``, so that the strength
+does not grow with B. ``mean_b l_b`` of ``preserving`` is the paper's loss exactly. Coincident points have distance 0 and no direction. A
+mini-batch too small for a pair (or a triplet) gives zeros. Memory grows as ``B^2 D`` (``angle``: also ``B^3``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+from kd_env.errors import InputError
+from kd_env.knowledge.feature import norm, unit
+from kd_env.knowledge.knowledge import Knowledge, Part
+from kd_env.types import ModelOutput
+
+Kind = Literal["distance", "angle", "preserving"]
+
+
+@dataclass(frozen=True)
+class Similarity(Knowledge):
+    """The teacher's geometry of the mini-batch.
+
+    Attributes:
+        kind: ``distance``, ``angle`` or ``preserving``.
+    """
+
+    needs: ClassVar[Part] = "features"
+
+    kind: Kind = "distance"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no kind."""
+        if self.kind not in get_args(Kind):
+            raise InputError(f"similarity(kind={self.kind}): kind must be one of {', '.join(get_args(Kind))}")
+
+    def target(self, teacher: ModelOutput) -> Tensor:
+        """The teacher's features ``[B, D]``."""
+        return teacher.features
+
+    def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
+        """What each example's relations to the others miss of those of ``target [B, D]``, of any width -> ``[B]``."""
+        size = len(target)
+        if self.kind == "preserving":
+            return (_similarities(student.features) - _similarities(target)).square().mean(1) * (size > 1)
+        if self.kind == "distance":
+            return smooth_l1_loss(_distances(student.features), _distances(target), reduction="none").sum(1) / max(size - 1, 1)
+        missed = smooth_l1_loss(_cosines(student.features), _cosines(target), reduction="none") * _off_diagonal(target)
+        return missed.sum((1, 2)) / max((size - 1) * (size - 2), 1)
+
+
+def _distances(features: Tensor) -> Tensor:
+    between = norm(features[:, None] - features).squeeze(2)  # [B, B]
+    mean = between.sum() / max(len(features) * (len(features) - 1), 1)
+    return between / torch.where(mean == 0.0, 1.0, mean)
+
+
+def _cosines(features: Tensor) -> Tensor:
+    directions = unit(features - features[:, None])  # [B, B, D], from the vertex, which comes first
+    return directions @ directions.transpose(1, 2)  # [B, B, B]
+
+
+def _similarities(features: Tensor) -> Tensor:
+    return unit(features @ features.T)  # [B, B]
+
+
+def _off_diagonal(like: Tensor) -> Tensor:
+    return 1 - torch.eye(len(like), dtype=like.dtype, device=like.device)

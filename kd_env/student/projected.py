@@ -1,0 +1,43 @@
+"""A network with, for each teacher, linear maps from its layers to that teacher's width (FitNets' regressors; Romero et al. 2015).
+
+In: a network and the teachers' depths and widths. Out: a network whose ``ModelOutput.projected`` holds the mapped layers. The maps are
+learned with the network and left behind when it is deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kd_env.knowledge.terms import spread
+from kd_env.types import ModelOutput
+
+
+class Projected(nn.Module):
+    """Maps mapped layer l to teacher k's width by a matrix of its own, without bias."""
+
+    def __init__(self, network: nn.Module, depth: int, width: int, teachers: Sequence[tuple[int, int]]) -> None:
+        """Take a network of ``depth`` layers of ``width``; ``teachers`` holds ``(L_k, D_k)``. Draws from torch's global generator."""
+        super().__init__()
+        self.network = network
+        self.depths = [min(depth, depth_k) for depth_k, _ in teachers]
+        for k, (_, width_k) in enumerate(teachers):
+            self.register_parameter(f"map{k}", nn.Parameter(torch.randn(self.depths[k], width, width_k) * width**-0.5))
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The network's own."""
+        classifier = self.network.classifier
+        assert isinstance(classifier, nn.Module)
+        return classifier
+
+    def forward(self, show: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
+        """What the network says, and its layers in every teacher's width if ``show`` has ``layers``."""
+        output: ModelOutput = self.network(**inputs, **({"show": show} if show else {}))
+        if output.layers is None:
+            return output
+        maps = [getattr(self, f"map{k}") for k in range(len(self.depths))]
+        mapped = [spread(output.layers, depth) for depth in self.depths]
+        return output._replace(projected=tuple(torch.einsum("bld,lde->ble", one, to) for one, to in zip(mapped, maps, strict=True)))

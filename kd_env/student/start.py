@@ -1,0 +1,62 @@
+"""How students begin. In: a task, settings, what teachers show, seeds. Out: a :class:`Student`, or a :class:`Population` of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from kd_env.errors import InputError
+from kd_env.knowledge.bank import KnowledgeBank
+from kd_env.knowledge.terms import Term, extra_parts
+from kd_env.randomness import seeded
+from kd_env.settings import Settings
+from kd_env.student.networks import build
+from kd_env.student.population import Population
+from kd_env.student.projected import Projected
+from kd_env.student.student import OptimizerOptions, Student, pick_device
+from kd_env.tasks import Task
+from kd_env.types import Inputs, ModelOutput
+
+
+def start(
+    task: Task, bank: KnowledgeBank, example: Inputs, settings: Settings, terms: Sequence[Term], seeds: Sequence[int]
+) -> Student | Population:
+    """Students with freshly drawn weights, one a seed; ``example`` is what they read, a row of it.
+
+    Raises:
+        InputError: the architecture does not fit the task, the knowledge types or a population.
+    """
+    for term in terms:
+        if term.kind.reads_labels and settings.strength == 1.0:
+            raise InputError(
+                f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, which are not part of this setting "
+                "(strength=1); leave it out, or give a lower strength"
+            )
+    networks = [network(task, bank, example, settings, terms, seed) for seed in seeds]
+    options, device = OptimizerOptions.of(settings.optimizer), pick_device(settings.device)
+    if len(networks) > 1:
+        return Population(networks, options, device, settings.precision)
+    return Student(networks[0], options, device, settings.precision)
+
+
+def network(task: Task, bank: KnowledgeBank, example: Inputs, settings: Settings, terms: Sequence[Term], seed: int) -> nn.Module:
+    """One student's network drawn from ``seed``, with maps to the teachers' widths where a knowledge type projects."""
+    made = build(settings.student, task, seed)
+    parts = extra_parts(terms)
+    if not parts:
+        return made
+    with torch.no_grad():
+        said: ModelOutput = made.eval()(show=parts, **example)
+    made.train()
+    for part in sorted(parts):
+        if getattr(said, part) is None:
+            names = ", ".join(term.name for term in terms if term.kind.needs == part)
+            raise InputError(f"knowledge={settings.knowledge!r}: student {settings.student!r} shows no {part}, which {names} compares")
+    if not any(term.kind.projects for term in terms):
+        return made
+    assert said.layers is not None
+    depth, width = said.layers.shape[1:]
+    with seeded(seed):
+        return Projected(made, depth, width, [bank.shape("layers", k) for k in range(bank.num_teachers)])  # type: ignore[misc]
