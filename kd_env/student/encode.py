@@ -10,11 +10,15 @@ from kd_env.types import Inputs
 
 
 def encode(task: Task, raw: np.ndarray) -> Inputs:
-    """Raw inputs of a split, for the built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask`` ``[N, T]``."""
+    """Raw inputs of a split, for the built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask`` ``[N, T]``.
+
+    Texts are cut to 128 tokens, a pair (``[N, 2]``) where it is longer; a separator token alone parts the two.
+    """
     if task.kind == "image":
         return {"pixel_values": torch.from_numpy(raw)}
     assert task.tokenizer is not None, f"task {task.name!r} has texts and no tokenizer"
-    encoded = task.tokenizer()(list(raw), padding=True, truncation=True, max_length=128, return_tensors="pt")
+    texts = [raw.tolist()] if raw.ndim == 1 else [raw[:, 0].tolist(), raw[:, 1].tolist()]
+    encoded = task.tokenizer()(*texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
     return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
 
