@@ -20,6 +20,9 @@ TASKS = {
     "digits": "kd_env.tasks.digits:load",
     "domains": "kd_env.tasks.domains:load",
     **{f"glue/{name}": f"kd_env.tasks.glue:{name}" for name in ("sst2", "mrpc", "rte", "cola", "qnli", "wnli", "qqp", "mnli")},
+    "clinc150": "kd_env.tasks.clinc150:load",
+    "fdu-mtl": "kd_env.tasks.fdu_mtl:load",
+    "fashion-mnist": "kd_env.tasks.fashion_mnist:load",
     "folder:PATH": "kd_env.tasks.text_files:load",
 }
 
@@ -79,7 +82,7 @@ def _load(text: str) -> Task:
 
 
 def _parse(text: str) -> spec.Spec:
-    """A spec, where the path of ``SOURCE:PATH`` may hold brackets: options are what the last ones hold, unless the folder is called that."""
+    """A spec; the path of ``SOURCE:PATH`` may hold brackets: options are what the last ones hold, unless the folder is called that."""
     name, colon, path = text.strip().partition(":")
     if f"{name}{colon}PATH" not in TASKS:
         return spec.parse(text)

@@ -1,8 +1,8 @@
 """``glue/NAME``: GLUE's classification tasks, from the hub or from a folder in GLUE's layout (``SST-2/train.tsv`` and so on).
 
-Wang et al., 2019, arXiv 1804.07461. test is dev (of MNLI, dev-matched), since the labels of GLUE's test are not published; a folder may hold
-``test_labeled.tsv`` beside it (SST-2 and MRPC have published labels), which is test then, and dev is validation. Hub and folder give the same
-texts and labels. STS-B is regression, AX has no training data: neither is here.
+Wang et al., 2019, arXiv 1804.07461. test is dev (of MNLI, dev-matched), since the labels of GLUE's test are not published; a folder may
+hold ``test_labeled.tsv`` beside it (SST-2 and MRPC have published labels), which is test then, and dev is validation. STS-B is regression,
+AX has no training data: neither is here.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ SOURCES = {
     "qnli": Source("QNLI", ENTAILMENT, ("question", "sentence")),
     "wnli": Source("WNLI", ENTAILMENT[::-1]),
     "qqp": Source("QQP", ("not_duplicate", "duplicate"), ("question1", "question2"), "is_duplicate"),
-    "mnli": Source("MNLI", ("entailment", "neutral", "contradiction"), label="gold_label", hub_texts=("premise", "hypothesis"), dev="dev_matched"),
-}  # fmt: skip
+    "mnli": Source(
+        "MNLI", ("entailment", "neutral", "contradiction"), label="gold_label", hub_texts=("premise", "hypothesis"), dev="dev_matched"
+    ),
+}
 HUB = "nyu-mll/glue"
 
 
@@ -124,7 +126,9 @@ def _from_hub(name: str) -> dict[str, Table]:
         parts = {"train": splits["train"], "dev": splits["validation_matched" if name == "mnli" else "validation"]}
         columns = dict(zip(source.hub_texts or source.texts, source.texts, strict=True)) | {"label": source.label}
         return {
-            role: Table(Path(f"{HUB}/{name}/{role}"), {ours: list(part[theirs]) for theirs, ours in columns.items()}, list(range(len(part))))
+            role: Table(
+                Path(f"{HUB}/{name}/{role}"), {ours: list(part[theirs]) for theirs, ours in columns.items()}, list(range(len(part)))
+            )
             for role, part in parts.items()
         }
     except Exception as error:  # the hub, its cache and the network fail in many ways

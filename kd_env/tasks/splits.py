@@ -4,9 +4,9 @@
 - validation: as given; else dev, where dev is not the test; else carved from train.
 - reward: as given; else carved from train.
 
-Carved is a tenth of train, at least 64 and at most 2,000 examples, stratified by label and group. Equal inputs (texts in any case and
-spacing) stay on one side. Of a text in two given splits the copy in test stays, else that in validation, else that in reward: training never
-sees what is measured, and a published test keeps its size. Nothing is drawn with anything but seed 0.
+Carved is a tenth of train, at least 64 and at most 2,000 examples, stratified by label and group, always the same ones. Equal inputs
+(texts in any case and spacing) stay on one side. Of an input in two given splits the copy in test stays, else that in validation, else that
+in reward: training never sees what is measured, and a published test keeps its size.
 """
 
 from __future__ import annotations

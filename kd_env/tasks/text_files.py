@@ -45,8 +45,10 @@ def require_folder(path: object, task: str) -> Path:
     Raises:
         InputError: it is not one.
     """
+    if path is None:
+        raise InputError(f"task {task!r} is read from a folder; name it, as --data-dir PATH or {task}(data_dir=PATH)")
     if not isinstance(path, str) or not path:
-        raise InputError(f"task {task!r}: {path!r} is no folder; name one, a number as ./{path or 'PATH'}")
+        raise InputError(f"task {task!r}: {path!r} is no folder; name one, a number as ./7")
     folder = Path(path).expanduser()
     if not folder.is_dir():
         reason = "is a file" if folder.is_file() else "does not exist"

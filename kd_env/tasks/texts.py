@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def _cells(table: Table, column: str, *kinds: type) -> list[str]:
         cell = str(value)
         if not cell.strip():
             raise InputError(f"{table.place(row)}: {column} is empty; fill it in or delete that line")
-        if not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell) or "\0" in cell:
+        if (not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell)) or "\0" in cell:
             raise InputError(f"{table.place(row)}: {column} holds a NUL character or half of a surrogate pair; delete it")
         cells.append(cell)
     return cells
@@ -128,7 +128,9 @@ def _class_names(train: Texts) -> list[str]:
     if len(labels) == 1:
         raise InputError(f"{train.table.path}: every label is {_shown(labels.pop())}; a classifier needs at least two classes")
     if 2 * len(labels) > max(len(train.labels), 8):
-        raise InputError(f"{train.table.path}: {len(labels)} labels in {len(train.labels)} examples; a label is a class, not a number or an id")
+        raise InputError(
+            f"{train.table.path}: {len(labels)} labels in {len(train.labels)} examples; a label is a class, not a number or an id"
+        )
     return sorted(labels, key=int) if _is_integer(train.labels[0]) else sorted(labels)
 
 
@@ -140,7 +142,9 @@ def _checked_labels(texts: Texts, class_names: Sequence[str] | None) -> list[str
         if _is_integer(label) and len(label) > 9:
             raise InputError(f"{texts.table.place(row)}: label {_shown(label)} is too large for a class number; give at most 9 digits")
         if _is_fraction(label):
-            raise InputError(f"{texts.table.place(row)}: label {_shown(label)} is no class; expected a whole number or a name (no regression)")
+            raise InputError(
+                f"{texts.table.place(row)}: label {_shown(label)} is no class; expected a whole number or a name (no regression)"
+            )
         if _is_integer(label) != integers:
             kinds = "whole numbers" if integers else "names"
             raise InputError(f"{texts.table.place(row)}: label {_shown(label)}, where the labels before it are {kinds}; use one kind")

@@ -66,7 +66,7 @@ def _load(path: Path) -> Any:
 
 
 def _trained(texts: list[str]) -> Any:
-    from tokenizers import Tokenizer, models, processors, trainers
+    from tokenizers import models, processors, trainers
 
     draft = _bare(models.WordPiece(unk_token="[UNK]"))
     counts = Counter(character for text in texts for character in draft.normalizer.normalize_str(text) if not character.isspace())
