@@ -58,6 +58,10 @@ def four_splits(name: str, given: Mapping[str, Split], sources: Mapping[str, str
         carved = _carve(name, splits["train"], identities["train"], missing)
         notes.append(f"carved from train: {', '.join(f'{role} {len(carved[role]):,}' for role in missing)}; left: {len(carved['train']):,}")
         splits |= carved
+    if len(lost := np.setdiff1d(given["train"].labels, splits["train"].labels)):
+        raise InputError(
+            f"task {name!r}: of class number {lost[0]} no training example is left beside those of other splits; give more of it"
+        )
     return splits, notes
 
 
@@ -83,9 +87,6 @@ def _carve(name: str, train: Split, identities: list[bytes], missing: list[str])
                 side[chosen] = m + 1
                 left -= counts[chosen]
     carved = {role: train.take(np.flatnonzero(side[unit] == m)) for m, role in enumerate(["train", *missing])}
-    lost = np.setdiff1d(train.labels, carved["train"].labels)
-    if len(lost):
-        raise InputError(f"task {name!r}: carving {', '.join(missing)} leaves no training example of class {lost[0]}; give more of it")
     return carved
 
 
