@@ -11,7 +11,7 @@ from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.tasks.texts import _shown
 
-WORDS = "amber birch cedar delta ember fjord grove heath islet jetty".split()
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "islet", "jetty"]
 
 
 def lines(count=256, label=lambda i: i % 2, start=0):
@@ -34,7 +34,7 @@ def jsonl(*rows):
 
 
 def objects(count=256):
-    return ['{"sentence": "%s", "label": %s}' % tuple(row.split("\t")) for row in lines(count)]
+    return ['{{"sentence": "{}", "label": {}}}'.format(*row.split("\t")) for row in lines(count)]
 
 
 def csv(*rows):
@@ -62,7 +62,10 @@ CASES = {
     "a header alone, csv": ({"train.csv": "sentence,label\n"}, "train.csv: there is a header and no example below it"),
     "an empty test file": ({"train.tsv": GOOD, "test.tsv": ""}, "test.tsv: the file is empty"),
     "no header": ({"train.tsv": tsv(*lines()[1:], header=lines()[0])}, "train.tsv: columns amber amber number 0, 0; expected sentence"),
-    "no sentence": ({"train.tsv": tsv(*lines(), header="text\tlabel")}, "train.tsv: columns text, label; expected sentence, or sentence1 and"),
+    "no sentence": (
+        {"train.tsv": tsv(*lines(), header="text\tlabel")},
+        "train.tsv: columns text, label; expected sentence, or sentence1 and",
+    ),
     "commas in a tsv": ({"train.tsv": csv()}, "train.tsv: columns sentence,label; expected sentence"),
     "semicolons in a csv": ({"train.csv": csv().replace(",", ";")}, "train.csv: columns sentence;label; expected sentence"),
     "no label": ({"train.tsv": tsv(*lines(), header="sentence\tclass")}, "train.tsv: no column label, add it"),
@@ -73,8 +76,14 @@ CASES = {
         {"train.tsv": tsv(*(f"{row}\ta\tb" for row in lines()), header="sentence\tlabel\tgroup\tdomain")},
         "train.tsv: both group and domain; they mean the same, keep one",
     ),
-    "a column twice": ({"train.tsv": tsv(*(f"{row}\t1" for row in lines()), header="sentence\tlabel\tlabel")}, "line 1: column 'label' is there twice"),
-    "a key twice": ({"train.jsonl": jsonl('{"sentence": "x", "label": 0, "label": 1}')}, "train.jsonl, line 1: column 'label' is there twice"),
+    "a column twice": (
+        {"train.tsv": tsv(*(f"{row}\t1" for row in lines()), header="sentence\tlabel\tlabel")},
+        "line 1: column 'label' is there twice",
+    ),
+    "a key twice": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": 0, "label": 1}')},
+        "train.jsonl, line 1: column 'label' is there twice",
+    ),
     "sentence and sentence1": (
         {"train.tsv": PAIRS.replace("sentence2", "sentence", 1)},
         "train.tsv: columns sentence1, sentence, label; expected sentence, or sentence1 and sentence2",
@@ -102,57 +111,102 @@ CASES = {
         "test.tsv, line 66: label '2' is not among those of the training file (0, 1)",
     ),
     "a name of test that train lacks": (
-        {"train.tsv": tsv(*lines(label=lambda i: "no yes".split()[i % 2])), "test.tsv": tsv("amber\tmaybe")},
+        {"train.tsv": tsv(*lines(label=lambda i: ["no", "yes"][i % 2])), "test.tsv": tsv("amber\tmaybe")},
         "test.tsv, line 2: label 'maybe' is not among those of the training file (no, yes)",
     ),
     "names in test, numbers in train": (
         {"train.tsv": GOOD, "test.tsv": tsv("amber\tpositive")},
         "test.tsv, line 2: label 'positive', where the labels before it are whole numbers; use one kind",
     ),
-    "a name among numbers": ({"train.tsv": at(3, "amber\tpositive")}, "train.tsv, line 5: label 'positive', where the labels before it are whole"),
+    "a name among numbers": (
+        {"train.tsv": at(3, "amber\tpositive")},
+        "train.tsv, line 5: label 'positive', where the labels before it are whole",
+    ),
     "a number among names": (
-        {"train.tsv": at(3, "amber\t1", lines(label=lambda i: "no yes".split()[i % 2]))},
+        {"train.tsv": at(3, "amber\t1", lines(label=lambda i: ["no", "yes"][i % 2]))},
         "train.tsv, line 5: label '1', where the labels before it are names; use one kind",
     ),
-    "fractions": ({"train.tsv": tsv(*lines(label=lambda i: i / 10))}, "train.tsv, line 2: label '0.0' is no class; expected a whole number or"),
+    "fractions": (
+        {"train.tsv": tsv(*lines(label=lambda i: i / 10))},
+        "train.tsv, line 2: label '0.0' is no class; expected a whole number or",
+    ),
     "a fraction": ({"train.tsv": at(3, "amber\t0.5")}, "train.tsv, line 5: label '0.5' is no class"),
     "not a number": ({"train.tsv": at(3, "amber\tnan")}, "train.tsv, line 5: label 'nan' is no class"),
     "an infinite label": ({"train.tsv": at(3, "amber\t-inf")}, "train.tsv, line 5: label '-inf' is no class"),
     "a huge label": ({"train.tsv": at(3, f"amber\t{10**30}")}, "train.tsv, line 5: label '1000000000000000000000000000000' is too large"),
     "a label of thousands of digits": ({"train.tsv": at(3, f"amber\t{'9' * 5000}")}, "train.tsv, line 5: label '9999"),
-    "a group in train alone": ({"train.tsv": GROUPED, "test.tsv": TEST}, "test.tsv: no column group, which train.tsv has; give it to both or to neither"),
+    "a group in train alone": (
+        {"train.tsv": GROUPED, "test.tsv": TEST},
+        "test.tsv: no column group, which train.tsv has; give it to both or to neither",
+    ),
     "a group in test alone": ({"train.tsv": GOOD, "test.tsv": GROUPED}, "train.tsv: no column group, which test.tsv has"),
     "a group of test that train lacks": (
         {"train.tsv": GROUPED, "test.tsv": tsv("amber\t1\tg7", header="sentence\tlabel\tgroup")},
         "test.tsv, line 2: group 'g7' is not among those of the training file (g0, g1)",
     ),
-    "latin-1": ({"train.tsv": at(3, "caf\u00e9\t1").encode("latin-1")}, "train.tsv, line 5: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+    "latin-1": (
+        {"train.tsv": at(3, "caf\u00e9\t1").encode("latin-1")},
+        "train.tsv, line 5: byte 0xe9 is not UTF-8; save the file as UTF-8",
+    ),
     "utf-16": ({"train.tsv": GOOD.encode("utf-16")}, "train.tsv, line 1: byte 0xff is not UTF-8"),
-    "utf-16 without a mark": ({"train.tsv": GOOD.encode("utf-16-le")}, "train.tsv, line 1: a NUL character; delete it, or save the file as UTF-8"),
+    "utf-16 without a mark": (
+        {"train.tsv": GOOD.encode("utf-16-le")},
+        "train.tsv, line 1: a NUL character; delete it, or save the file as UTF-8",
+    ),
     "a NUL character": ({"train.tsv": at(3, "am\0ber\t1")}, "train.tsv, line 5: a NUL character"),
-    "a NUL character in JSON": ({"train.jsonl": jsonl('{"sentence": "a\\u0000b", "label": 0}')}, "train.jsonl, line 1: sentence holds a NUL"),
+    "a NUL character in JSON": (
+        {"train.jsonl": jsonl('{"sentence": "a\\u0000b", "label": 0}')},
+        "train.jsonl, line 1: sentence holds a NUL",
+    ),
     "half a character in JSON": ({"train.jsonl": jsonl(*objects(2), LONE)}, "train.jsonl, line 3: sentence holds a NUL character or half"),
     "no JSON": ({"train.jsonl": jsonl(*objects(2), '{"sentence": "x", "label": }')}, "train.jsonl, line 3: not JSON (Expecting value"),
     "single quotes": ({"train.jsonl": jsonl("{'sentence': 'x', 'label': 1}")}, "train.jsonl, line 1: not JSON"),
     "a JSON list": ({"train.jsonl": jsonl('["x", 1]')}, "train.jsonl, line 1: not a JSON object"),
     "one JSON list of all": ({"train.jsonl": "[\n" + ",\n".join(objects()) + "\n]"}, "train.jsonl, line 1: not JSON"),
     "a JSON number": ({"train.jsonl": jsonl(*objects(2), "7")}, "train.jsonl, line 3: not a JSON object"),
-    "another key": ({"train.jsonl": jsonl(*objects(2), '{"text": "x", "label": 1}')}, "train.jsonl, line 3: keys text, label, expected those of"),
-    "a key too few": ({"train.jsonl": jsonl(*objects(2), '{"sentence": "x"}')}, "train.jsonl, line 3: keys sentence, expected those of the first"),
-    "a label that is null": ({"train.jsonl": jsonl('{"sentence": "x", "label": null}')}, "line 1: label is None, expected a text or a whole number"),
-    "a label that is true": ({"train.jsonl": jsonl('{"sentence": "x", "label": true}')}, "line 1: label is True, expected a text or a whole number"),
-    "a label that is 0.5": ({"train.jsonl": jsonl('{"sentence": "x", "label": 0.5}')}, "line 1: label is 0.5, expected a text or a whole number"),
+    "another key": (
+        {"train.jsonl": jsonl(*objects(2), '{"text": "x", "label": 1}')},
+        "train.jsonl, line 3: keys text, label, expected those of",
+    ),
+    "a key too few": (
+        {"train.jsonl": jsonl(*objects(2), '{"sentence": "x"}')},
+        "train.jsonl, line 3: keys sentence, expected those of the first",
+    ),
+    "a label that is null": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": null}')},
+        "line 1: label is None, expected a text or a whole number",
+    ),
+    "a label that is true": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": true}')},
+        "line 1: label is True, expected a text or a whole number",
+    ),
+    "a label that is 0.5": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": 0.5}')},
+        "line 1: label is 0.5, expected a text or a whole number",
+    ),
     "a sentence that is a number": ({"train.jsonl": jsonl('{"sentence": 5, "label": 1}')}, "line 1: sentence is 5, expected a text"),
     "a sentence that is a list": ({"train.jsonl": jsonl('{"sentence": ["x"], "label": 1}')}, "line 1: sentence is ['x'], expected a text"),
     "brackets without end": ({"train.jsonl": jsonl("[" * 100_000)}, "train.jsonl, line 1: not JSON"),
     "a quote that is not closed": ({"train.csv": csv(*lines(3), '"amber\t1')}, "train.csv, line 5: unexpected end of data; quotes within"),
     "text behind a quote": ({"train.csv": csv(*lines(3), '"amber" birch\t1')}, "train.csv, line 5: ',' expected after '\"'"),
     "a text too long for csv": ({"train.csv": csv(*lines(3), f"{'a' * 200_000}\t1")}, "train.csv, line 5: field larger than field limit"),
-    "too few to carve three splits": ({"train.tsv": tsv(*lines(255))}, "255 training examples are too few to carve reward, validation, test from; give at least 256"),
-    "too few to carve two": ({"train.tsv": tsv(*lines(191)), "test.tsv": TEST}, "191 training examples are too few to carve reward, validation from"),
-    "too few different texts": ({"train.tsv": tsv(*(lines(2) * 200))}, "too few different training texts to carve reward, validation, test from"),
+    "too few to carve three splits": (
+        {"train.tsv": tsv(*lines(255))},
+        "255 training examples are too few to carve reward, validation, test from; give at least 256",
+    ),
+    "too few to carve two": (
+        {"train.tsv": tsv(*lines(191)), "test.tsv": TEST},
+        "191 training examples are too few to carve reward, validation from",
+    ),
+    "too few different texts": (
+        {"train.tsv": tsv(*(lines(2) * 200))},
+        "too few different training texts to carve reward, validation, test from",
+    ),
     "train that is test": ({"train.tsv": GOOD, "test.tsv": GOOD}, "every example of train is also in test; give it examples of its own"),
-    "validation that is test": ({"train.tsv": GOOD, "validation.tsv": TEST, "test.tsv": TEST}, "every example of validation is also in test"),
+    "validation that is test": (
+        {"train.tsv": GOOD, "validation.tsv": TEST, "test.tsv": TEST},
+        "every example of validation is also in test",
+    ),
     "a class whose examples are all in test": (
         {"train.tsv": at(0, "amber\t2"), "test.tsv": tsv("Amber \t2")},
         "of class number 2 no training example is left beside those of other splits; give more of it",
@@ -165,7 +219,7 @@ CASES = {
     "an unknown option": ({"train.tsv": GOOD}, "got an unexpected keyword argument 'metrics'; options: metric", "metrics=f1"),
     "a data_dir": ({"train.tsv": GOOD}, "got an unexpected keyword argument 'data_dir'", "data_dir=x"),
     "an option without a value": ({"train.tsv": GOOD}, "'f1': expected key=value", "f1"),
-}  # fmt: skip
+}
 
 
 def written(folder, files):

@@ -164,6 +164,22 @@ def test_a_text_of_ten_thousand_words_is_cut(folder):
     assert encode(task, task.test.inputs)["input_ids"].shape == (2, 128)
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_encoding_is_the_tokenizer_s_own(folder, pairs):
+    rows = [(text, *(["an answer " * (label * 5 + 1)] if pairs else []), label) for text, label in ROWS]
+    write(folder, "train.tsv", rows, ("sentence1", "sentence2", "label") if pairs else ("sentence", "label"))
+    task = load(folder)
+    for count in (1, len(task.train)):
+        raw = task.train.inputs[:count]
+        columns = [raw[:, 0].tolist(), raw[:, 1].tolist()] if pairs else [raw.tolist()]
+        expected = task.tokenizer()(*columns, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        encoded = encode(task, raw)
+        assert set(encoded) == {"input_ids", "attention_mask"}
+        for name, tensor in encoded.items():
+            assert tensor.dtype == expected[name].dtype
+            assert tensor.equal(expected[name])
+
+
 def test_equal_rows_are_kept_on_one_side(folder):
     write(folder, "train.tsv", ROWS * 3)
     assert len(examples(load(folder))) == 900

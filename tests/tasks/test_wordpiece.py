@@ -11,7 +11,7 @@ import pytest
 from kd_env.tasks.wordpiece import VOCABULARY, WordPiece
 
 RNG = np.random.default_rng(0)
-SYLLABLES = np.array("ba ko du fi re mo lu sha té ñi".split())
+SYLLABLES = np.array(["ba", "ko", "du", "fi", "re", "mo", "lu", "sha", "té", "ñi"])
 TEXTS = np.array([" ".join("".join(RNG.choice(SYLLABLES, size=RNG.integers(1, 5))) for _ in range(8)) for _ in range(300)], dtype=object)
 
 
