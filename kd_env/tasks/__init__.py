@@ -24,6 +24,7 @@ TASKS = {
     "fdu-mtl": "kd_env.tasks.fdu_mtl:load",
     "fashion-mnist": "kd_env.tasks.fashion_mnist:load",
     "folder:PATH": "kd_env.tasks.text_files:load",
+    "images:PATH": "kd_env.tasks.image_folders:load",
 }
 
 REFUSED = {"glue/stsb": "is regression", "glue/ax": "has no training data"}
