@@ -28,13 +28,15 @@ class PoolRecipe:
 
     Attributes:
         expert: made once for each group of the task, from that group alone; in place of ``teachers``.
-        examples: if not 0, epochs are so few that a teacher is trained on no more than about this many, but one epoch at least.
+        expert_is_best: each expert is known by construction to be its group's best teacher.
+        examples: if not 0, a teacher is trained on about this many at most: on fewer epochs, and on a part of a larger split.
     """
 
     about: str
     teachers: tuple[TeacherRecipe, ...] = ()
     best_for_group: tuple[int, ...] | None = None
     expert: TeacherRecipe | None = None
+    expert_is_best: bool = True
     examples: int = 0
 
     def fitted(self, task: Task) -> PoolRecipe:
@@ -46,10 +48,13 @@ class PoolRecipe:
             self._shortened(replace(self.expert, name=group, groups=(group,), seed=k), int(sizes[k]))
             for k, group in enumerate(task.group_names)
         )
-        return PoolRecipe(self.about, experts, tuple(range(len(experts))))
+        return PoolRecipe(self.about, experts, tuple(range(len(experts))) if self.expert_is_best else None)
 
     def _shortened(self, recipe: TeacherRecipe, size: int) -> TeacherRecipe:
-        return replace(recipe, epochs=min(recipe.epochs, max(self.examples // size, 1))) if self.examples else recipe
+        if not self.examples:
+            return recipe
+        epochs = min(recipe.epochs, max(self.examples // size, 1))
+        return replace(recipe, epochs=epochs, fraction=min(recipe.fraction, self.examples / size))
 
 
 POOLS = {
@@ -84,14 +89,15 @@ POOLS = {
         (
             TeacherRecipe("small", "tiny-bert(width=32,layers=1)", epochs=20, seed=0),
             TeacherRecipe("medium", "tiny-bert(width=64,layers=2)", epochs=20, seed=1),
-            TeacherRecipe("large", "tiny-bert(width=128,layers=2)", epochs=20, seed=2),
+            TeacherRecipe("large", "tiny-bert(width=96,layers=2)", epochs=20, seed=2),
         ),
-        examples=100_000,
+        examples=20_000,
     ),
     "text/experts": PoolRecipe(
         "for any text task with groups: a small transformer a group, trained from nothing",
         expert=TeacherRecipe("expert", "tiny-bert(width=64,layers=1)", epochs=20),
-        examples=100_000,
+        expert_is_best=False,
+        examples=20_000,
     ),
     "image/sizes": PoolRecipe(
         "for any image task: three networks of growing width",
@@ -100,7 +106,7 @@ POOLS = {
             TeacherRecipe("medium", "mlp(width=128)", epochs=20, seed=1),
             TeacherRecipe("large", "mlp(width=512)", epochs=20, seed=2),
         ),
-        examples=500_000,
+        examples=400_000,
     ),
 }
 """A pool is of the task, or of any task of the kind, that its name begins with."""
