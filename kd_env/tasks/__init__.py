@@ -33,6 +33,8 @@ REFUSED = {"glue/stsb": "is regression", "glue/ax": "has no training data"}
 def load(text: str, data_dir: str | None = None) -> Task:
     """Load a built-in task, ``folder:PATH``, or ``module:function`` of one's own, with options as ``domains(difficulty=0.3)``.
 
+    A task is loaded once in a process: what changes in its files after that is not noticed.
+
     Args:
         text: the task's name; it carries all that decides the task.
         data_dir: shorthand for the option of that name, see :func:`with_data_dir`.

@@ -30,6 +30,7 @@ def load(path: str, metric: str = "accuracy") -> Task:
     """
     folder = require_folder(path, f"images:{path}")
     files = {role: _files(folder / role) for role in ROLES if (folder / role).is_dir()}
+    unused = sorted(one.name for one in folder.iterdir() if one.is_dir() and one.name not in files)
     classes = sorted({file.parent.name for file in files.get("train", ())})
     if len(classes) < 2:
         raise InputError(f"{folder}: {len(classes)} classes in train; expected images as train/CLASS/NAME.png, of at least two classes")
@@ -51,7 +52,7 @@ def load(path: str, metric: str = "accuracy") -> Task:
         test=splits["test"],
         class_names=tuple(classes),
         metric=metric,
-        notes=tuple(notes),
+        notes=(*([f"not read: {', '.join(unused)} (folders are {', '.join(ROLES)})"] if unused else ()), *notes),
         defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1000, strength=1.0, temperature=2.0),
     )
 

@@ -35,6 +35,7 @@ def refused(folder):
 
 
 def test_classes_are_folders_and_pixels_are_what_they_were(folder):
+    write(folder, "val", 2)
     task = tasks.load(f"images:{folder}")
     assert {name: len(getattr(task, name)) for name in SPLITS} == {"train": 72, "reward": 64, "validation": 64, "test": 10}
     assert task.class_names == ("cat", "dog")
@@ -42,7 +43,10 @@ def test_classes_are_folders_and_pixels_are_what_they_were(folder):
     assert list(task.test.labels) == [0] * 5 + [1] * 5
     with Image.open(folder / "test" / "dog" / "001.png") as image:
         assert (np.rint(task.test.inputs[5, 0] * 255) == np.asarray(image)).all()
-    assert task.notes == ("carved from train: reward 64, validation 64; left: 72",)
+    assert task.notes == (
+        "not read: val (folders are train, reward, validation, dev, test)",
+        "carved from train: reward 64, validation 64; left: 72",
+    )
     check_task(lambda: tasks.load(f"images:{folder}"))
 
 
