@@ -34,7 +34,14 @@ Out = Annotated[Path, typer.Option("--out", help="Results folder; the same comma
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Trials at a time, each on one core; 0: as many as there are cores.")]
 Task = Annotated[
-    str, typer.Option("--task", help="Built-in task with options, as domains(difficulty=0.5), or module:function. See: kd-env list tasks.")
+    str,
+    typer.Option(
+        "--task", help="Built-in task with options, as domains(difficulty=0.5), folder:PATH, or module:function. See: kd-env list tasks."
+    ),
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", help="Folder of the task's data, as of GLUE (SST-2/train.tsv ...). The same as TASK(data_dir=PATH)."),
 ]
 Teachers = Annotated[
     str | None,
@@ -79,6 +86,7 @@ def bank(
     layers: Annotated[bool, typer.Option("--layers", help="Also keep each layer's [CLS], for feature and relation knowledge.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="Also keep the last layer's attention, for attention knowledge.")] = False,
     quiet: Quiet = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Cache what the teachers say about every train, reward and validation example."""
     from kd_env import tasks
@@ -86,7 +94,8 @@ def bank(
     from kd_env.knowledge.bank import open_bank
     from kd_env.teachers import load_pool
 
-    loaded = tasks.load(task)
+    loaded = tasks.load(task, data_dir)
+    _say_notes(loaded, quiet)
     keep = frozenset(part for part, wanted in (("layers", layers), ("attention", attention)) if wanted)
     with Progress(quiet) as progress:
         opened = open_bank(loaded, load_pool(loaded.defaults.pool if teachers is None else teachers, loaded), out, progress.bank, keep)
@@ -116,22 +125,25 @@ def run(
     population: Annotated[
         int, typer.Option("--population", min=1, help="Seeds taught at once as one population: much faster for small students.")
     ] = 1,
+    data_dir: DataDir = None,
     workers: Workers = 0,
     quiet: Quiet = False,
 ) -> None:
     """Distil a student with each policy and each seed; then the report."""
-    from kd_env import spec
+    from kd_env import spec, tasks
     from kd_env.benchmark.trial import Trial
 
     settings = spec.options(set_ or [])
     for name, value in (("student", student), ("updates", updates)):
         if value is not None and settings.setdefault(name, value) is not value:
             raise InputError(f"--{name} {value} and --set {name}={settings[name]}: give one of them")
+    task = tasks.with_data_dir(task, data_dir)  # a record's task says all there is to know
     trials = [
         Trial(task, one, seed, teachers, None if bank_ is None else str(bank_), settings=settings, command=_command())
         for seed in _seeds(seeds)
         for one in dict.fromkeys(policy)
     ]
+    _say_notes(tasks.load(task), quiet)
     _run(trials, out, workers, quiet, population)
 
 
@@ -157,10 +169,19 @@ def replay(
 
 
 @app.command()
-def doctor(task: Annotated[str | None, typer.Option("--task", help="Also load this task, its pool and its bank.")] = None) -> None:
+def doctor(
+    task: Annotated[str | None, typer.Option("--task", help="Also load this task, its pool and its bank.")] = None,
+    data_dir: DataDir = None,
+) -> None:
     """Say what is installed, where caches are, and what is missing or in the way; exit 1 if anything is."""
     from kd_env.doctor import examine
 
+    if data_dir is not None:
+        if task is None:
+            raise InputError(f"--data-dir {data_dir}: of which task? give --task too")
+        from kd_env import tasks
+
+        task = tasks.with_data_dir(task, data_dir)
     facts, problems = examine(task)
     print("\n".join([*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
     raise typer.Exit(1 if problems else 0)
@@ -192,6 +213,11 @@ def invoke(arguments: list[str]) -> int:
 def _fail(message: str) -> int:
     print(f"kd-env: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _say_notes(task: Any, quiet: bool) -> None:
+    for note in () if quiet else task.notes:
+        print(f"{task.name}: {note}", file=sys.stderr)
 
 
 def _run(trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1) -> None:

@@ -61,6 +61,7 @@ def _task(name: str) -> list[str]:
     sizes = ", ".join(f"{split} {len(getattr(task, split))}" for split in SPLITS)
     return [
         f"task {task.name}: {task.kind}, {task.num_classes} classes, {sizes}; groups: {', '.join(task.group_names) or 'none'}",
+        *(f"task {task.name}: {note}" for note in task.notes),
         f"pool {pool.name}: {', '.join(pool.names)}",
         f"bank: {bank.directory}",
     ]

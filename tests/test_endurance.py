@@ -30,7 +30,7 @@ def test_a_million_random_decisions_leave_no_nan_and_no_memory_behind(capsys):
         reward_examples=64,
     )
     rng, process = np.random.default_rng(0), psutil.Process()
-    ended, paid, early, started = 0, 0.0, 0, time.perf_counter()
+    ended, paid, early, started = 0, 0, 0, time.perf_counter()
     observation, _ = env.reset(seed=0)
     for step in range(STEPS):
         action = rng.integers(2, size=(slots, 4), dtype=np.int8)  # now and then of nobody, for an instance
@@ -43,12 +43,12 @@ def test_a_million_random_decisions_leave_no_nan_and_no_memory_behind(capsys):
             last = [block for rows in info["final_obs"][info["_final_obs"]] for block in rows.values()]
             assert all(np.isfinite(block).all() for block in last)
             assert not info["final_info"]["diverged"].any()
-        paid += float(reward.mean())
+        paid += int(reward.any())
         if step == STEPS // 10:
             early = process.memory_info().rss
     seconds, late = time.perf_counter() - started, process.memory_info().rss
     assert ended == STUDENTS * STEPS // EPISODE
-    assert paid > 0.0, "random teachers teach something"
+    assert paid > 0.99 * STEPS, "every update was measured"
     with capsys.disabled():
         print(
             f"\n{slots * STEPS:,} decisions, {STUDENTS * STEPS:,} updates of {ended} students: {seconds:.0f} s, "

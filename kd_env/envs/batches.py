@@ -32,6 +32,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         task: str | Task = "digits",
         teachers: str | Pool | Sequence[Teacher] | None = None,
         bank: str | Path | None = None,
+        data_dir: str | None = None,
         render_mode: str | None = None,
         **settings: Any,  # the fields of Settings, each checked there by name, type and range
     ) -> None:
@@ -41,7 +42,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
         self.render_mode = render_mode
-        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, **settings)
+        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, data_dir, **settings)
         self.selection.begin(0)
         rows, kind = self.selection.rows, self.selection.settings.action
         self.observation_space = observations.space(self.selection.observation(), rows)  # type: ignore[assignment]

@@ -63,8 +63,8 @@ class JointSelectionEnv(BatchEnv):
     | ``validation`` | when measured | metric on the validation split |
 
     ## Arguments
-    ``task``, ``teachers``, ``bank`` (a folder), ``render_mode`` (``rgb_array``, ``ansi``), and the fields of
-    :class:`kd_env.settings.Settings` (``kd-env list settings``).
+    ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``), and the fields
+    of :class:`kd_env.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.

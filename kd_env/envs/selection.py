@@ -300,6 +300,7 @@ def make_selection(
     task: str | Task,
     teachers: str | Pool | Sequence[Teacher] | None,
     bank: str | Path | None,
+    data_dir: str | None,
     **keywords: Any,
 ) -> Selection:
     """Load the task, the pool and its bank, and check the settings.
@@ -311,7 +312,9 @@ def make_selection(
     Raises:
         InputError: anything in the keywords that cannot be used.
     """
-    loaded = tasks.load(task) if isinstance(task, str) else task
+    if data_dir is not None and not isinstance(task, str):
+        raise InputError(f"data_dir={data_dir!r}: it goes with a task's name, and here is the task itself; leave it out")
+    loaded = tasks.load(task, data_dir) if isinstance(task, str) else task
     if not isinstance(loaded, Task):
         raise InputError(f"task={task!r}: expected a name or a kd_env.tasks.Task, got {type(task).__name__}")
     given = {name: value for name, value in keywords.items() if value is not None}

@@ -43,6 +43,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         task: str | Task = "digits",
         teachers: str | Pool | Sequence[Teacher] | None = None,
         bank: str | Path | None = None,
+        data_dir: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
@@ -60,7 +61,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
-        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, **settings)
+        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, data_dir, **settings)
         self.render_mode = render_mode
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps

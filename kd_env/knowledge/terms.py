@@ -6,7 +6,7 @@ In: ``"response,feature(strength=50)"``, and what student and teachers say. Out:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,9 +53,9 @@ def parse_terms(text: str) -> tuple[Term, ...]:
         kind = spec.call_plugin(f"knowledge {part!r}", KNOWLEDGE[name] if name in KNOWLEDGE else resolve(name, "knowledge type"), options)
         if not isinstance(kind, Knowledge):
             raise InputError(f"knowledge {part!r}: a {type(kind).__name__} is not a kd_env.knowledge.Knowledge; subclass it")
-        for field in fields(kind) if is_dataclass(kind) else ():
-            if isinstance(field.default, bool) and not isinstance(getattr(kind, field.name), bool):
-                raise InputError(f"knowledge {part!r}: {field.name} is true or false")
+        for key, value in options.items():
+            if isinstance(getattr(type(kind), key, None), bool) and not isinstance(value, bool):
+                raise InputError(f"knowledge {part!r}: {key}={value!r}, expected true or false")
         if name in terms:
             raise InputError(f"knowledge={text!r}: {name} is named twice; name it once")
         terms[name] = Term(name, kind, float(strength))

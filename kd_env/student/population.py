@@ -29,13 +29,20 @@ BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
 class Population:
     """S networks that learn as S :class:`~kd_env.student.student.Student` would; with dropout each row draws its own mask."""
 
-    def __init__(self, networks: Sequence[nn.Module], options: OptimizerOptions, device: torch.device, precision: str = "auto") -> None:
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        options: OptimizerOptions,
+        device: torch.device,
+        precision: str = "auto",
+        metric: str = "accuracy",
+    ) -> None:
         """Take S networks of one architecture; the first also lends its code.
 
         Raises:
             InputError: the architecture mixes examples or has no batched attention.
         """
-        self.device, self.options, self.num_students = device, options, len(networks)
+        self.device, self.options, self.metric, self.num_students = device, options, metric, len(networks)
         self.autocast = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
         self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.network = networks[0].to(device, self.dtype)
@@ -118,8 +125,8 @@ class Population:
             self.network.train()
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Mean cross-entropy and accuracy of each student, ``[S]`` each."""
-        return scores(self.predict(inputs, shared), labels.to(self.device), self.num_students)
+        """Mean cross-entropy and metric of each student, ``[S]`` each."""
+        return scores(self.predict(inputs, shared), labels.to(self.device), self.num_students, self.metric)
 
     def preconditioner(self) -> list[Tensor | float]:
         """How the optimizer scales a gradient, ``[S, P]``; 1 for SGD and before a student's first step."""

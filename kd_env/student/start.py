@@ -37,8 +37,8 @@ def start(
     networks = [network(task, bank, example, settings, terms, seed) for seed in seeds]
     options, device = OptimizerOptions.of(settings.optimizer), pick_device(settings.device)
     if len(networks) > 1:
-        return Population(networks, options, device, settings.precision)
-    return Student(networks[0], options, device, settings.precision)
+        return Population(networks, options, device, settings.precision, task.metric)
+    return Student(networks[0], options, device, settings.precision, task.metric)
 
 
 def network(task: Task, bank: KnowledgeBank, example: Inputs, settings: Settings, terms: Sequence[Term], seed: int) -> nn.Module:

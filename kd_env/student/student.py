@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy, linear
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.student.encode import take
+from kd_env.tasks.metrics import METRICS
 from kd_env.types import Inputs, ModelOutput
 
 EVALUATION_BATCH = 512
@@ -82,17 +83,20 @@ class Student:
 
     num_students = 1
 
-    def __init__(self, network: nn.Module, options: OptimizerOptions, device: torch.device, precision: str = "auto") -> None:
+    def __init__(
+        self, network: nn.Module, options: OptimizerOptions, device: torch.device, precision: str = "auto", metric: str = "accuracy"
+    ) -> None:
         """Move ``network`` to ``device``.
 
         Args:
+            metric: what :meth:`evaluate` measures besides the loss, a name of :data:`kd_env.tasks.metrics.METRICS`.
             precision: ``float32``, ``float64``, ``bfloat16`` (autocast), or ``auto``: bfloat16 on CUDA, else float32.
         """
         self.device = device
         self.autocast = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
         self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.network = network.to(device, self.dtype)
-        self.options = options
+        self.options, self.metric = options, metric
         self.optimizer = options.build(network)
         self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
         self._mode_matters = mode_matters(network)
@@ -176,8 +180,8 @@ class Student:
             self.network.train()
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Mean cross-entropy and accuracy of each student, ``[S]`` each."""
-        return scores(self.predict(inputs, shared), labels.to(self.device), self.num_students)
+        """Mean cross-entropy and metric of each student, ``[S]`` each."""
+        return scores(self.predict(inputs, shared), labels.to(self.device), self.num_students, self.metric)
 
     def preconditioner(self) -> list[Tensor | float]:
         """How the optimizer scales a gradient, per leaf: ``1 / (sqrt(v_hat) + eps)`` for Adam, 1 for SGD and before the first step."""
@@ -211,14 +215,18 @@ class Student:
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
-def scores(logits: Tensor, labels: Tensor, num_students: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cross-entropy and accuracy of S students, ``[S]`` each, from logits ``[S*N, C]``; labels ``[S*N]``, or ``[N]`` for all alike."""
+def scores(logits: Tensor, labels: Tensor, num_students: int, metric: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
+    """Mean cross-entropy and metric of S students, ``[S]`` each, from logits ``[S*N, C]``; labels ``[S*N]``, or ``[N]`` for all alike."""
     if len(labels) < len(logits):
         labels = labels.repeat(num_students)
     if num_students == 1:
         loss = cross_entropy(logits, labels)[None]
     else:
         loss = cross_entropy(logits, labels, reduction="none").view(num_students, -1).mean(1)
+    if metric != "accuracy":
+        said, true = (one.view(num_students, -1).cpu().numpy() for one in (logits.argmax(1), labels))
+        found = [METRICS[metric](*pair, logits.shape[1]) for pair in zip(said, true, strict=True)]
+        return loss.double().cpu().numpy(), np.array(found)
     accuracy = (logits.argmax(1) == labels).to(logits.dtype).view(num_students, -1).mean(1)
     values = torch.stack([loss, accuracy]).double().cpu().numpy()  # one copy off the device
     return values[0], values[1]

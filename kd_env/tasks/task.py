@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.tasks.metrics import METRICS
 
 SPLITS = ("train", "reward", "validation", "test")
 
@@ -20,7 +22,7 @@ class Split:
     """Examples of one split.
 
     Attributes:
-        inputs: float32 images ``[N, channels, height, width]``, or texts, an object array ``[N]``.
+        inputs: float32 images ``[N, channels, height, width]``, or texts, an object array ``[N]``, or ``[N, 2]`` of pairs.
         labels: int64 ``[N]``, in ``[0, C)``.
         groups: int64 ``[N]``, the domain of each example, or ``None``. Never shown to a policy.
     """
@@ -58,7 +60,9 @@ class Task:
     training code receives :meth:`development`, which has no test.
 
     Attributes:
+        metric: a name of :data:`~kd_env.tasks.metrics.METRICS`.
         tokenizer: for texts, makes the tokenizer of the built-in text students.
+        notes: what a user should know of how the splits came about, a sentence each.
     """
 
     name: str
@@ -72,9 +76,12 @@ class Task:
     group_names: tuple[str, ...] = ()
     metric: str = "accuracy"
     tokenizer: Callable[[], Any] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse splits that cannot be learned from."""
+        """Refuse a metric there is not, and splits that cannot be learned from."""
+        if self.metric not in METRICS:
+            raise spec.unknown(f"metric of task {self.name!r}", self.metric, METRICS)
         for name in SPLITS:
             split: Split | None = getattr(self, name)
             if split is None and name == "test":
@@ -104,7 +111,8 @@ class Task:
         for name in SPLITS[:3]:
             split: Split = getattr(self, name)
             digest.update(f"|{name}:{len(split)}|".encode())
-            content = split.inputs.tobytes() if self.kind == "image" else "\0".join(map(str, split.inputs)).encode()
+            digest.update(b"pairs|" if self.kind == "text" and split.inputs.ndim == 2 else b"")
+            content = split.inputs.tobytes() if self.kind == "image" else "\0".join(map(str, split.inputs.ravel())).encode()
             digest.update(content)
             digest.update(split.labels.tobytes() + (b"" if split.groups is None else split.groups.tobytes()))
         return digest.hexdigest()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -26,19 +28,33 @@ class PoolRecipe:
 
     Attributes:
         expert: made once for each group of the task, from that group alone; in place of ``teachers``.
+        expert_is_best: each expert is known by construction to be its group's best teacher.
+        examples: if not 0, a teacher is trained on about this many at most: on fewer epochs, and on a part of a larger split.
     """
 
     about: str
     teachers: tuple[TeacherRecipe, ...] = ()
     best_for_group: tuple[int, ...] | None = None
     expert: TeacherRecipe | None = None
+    expert_is_best: bool = True
+    examples: int = 0
 
     def fitted(self, task: Task) -> PoolRecipe:
         """The recipe with its teachers written out for ``task``."""
         if self.expert is None:
-            return self
-        experts = tuple(replace(self.expert, name=group, groups=(group,), seed=k) for k, group in enumerate(task.group_names))
-        return PoolRecipe(self.about, experts, tuple(range(len(experts))))
+            return PoolRecipe(self.about, tuple(self._shortened(one, len(task.train)) for one in self.teachers), self.best_for_group)
+        sizes = np.bincount(task.train.groups) if task.train.groups is not None else ()
+        experts = tuple(
+            self._shortened(replace(self.expert, name=group, groups=(group,), seed=k), int(sizes[k]))
+            for k, group in enumerate(task.group_names)
+        )
+        return PoolRecipe(self.about, experts, tuple(range(len(experts))) if self.expert_is_best else None)
+
+    def _shortened(self, recipe: TeacherRecipe, size: int) -> TeacherRecipe:
+        if not self.examples:
+            return recipe
+        epochs = min(recipe.epochs, max(self.examples // size, 1))
+        return replace(recipe, epochs=epochs, fraction=min(recipe.fraction, self.examples / size))
 
 
 POOLS = {
@@ -68,7 +84,32 @@ POOLS = {
         "one expert a domain of the generated text, confidently wrong in the others",
         expert=TeacherRecipe("expert", "tiny-bert(width=48,layers=1,dropout=0)", epochs=8),
     ),
+    "text/sizes": PoolRecipe(
+        "for any text task: three small transformers of growing size, trained from nothing",
+        (
+            TeacherRecipe("small", "tiny-bert(width=32,layers=1)", epochs=20, seed=0),
+            TeacherRecipe("medium", "tiny-bert(width=64,layers=2)", epochs=20, seed=1),
+            TeacherRecipe("large", "tiny-bert(width=96,layers=2)", epochs=20, seed=2),
+        ),
+        examples=20_000,
+    ),
+    "text/experts": PoolRecipe(
+        "for any text task with groups: a small transformer a group, trained from nothing",
+        expert=TeacherRecipe("expert", "tiny-bert(width=64,layers=1)", epochs=20),
+        expert_is_best=False,
+        examples=20_000,
+    ),
+    "image/sizes": PoolRecipe(
+        "for any image task: three networks of growing width",
+        (
+            TeacherRecipe("small", "mlp(width=32)", epochs=20, seed=0),
+            TeacherRecipe("medium", "mlp(width=128)", epochs=20, seed=1),
+            TeacherRecipe("large", "mlp(width=512)", epochs=20, seed=2),
+        ),
+        examples=400_000,
+    ),
 }
+"""A pool is of the task, or of any task of the kind, that its name begins with."""
 
 
 def load_pool(text: str, task: Task) -> Pool:
@@ -96,10 +137,13 @@ def load_pool(text: str, task: Task) -> Pool:
 
 
 def _trained(name: str, task: Task) -> Pool:
-    recipe = POOLS[name].fitted(task)
-    if name.split("/")[0] != task.name.split("(")[0]:
-        made_for = ", ".join(pool for pool in POOLS if pool.split("/")[0] == task.name.split("(")[0]) or "none built in"
+    fits = (task.name.split("(")[0], task.kind)
+    if name.split("/")[0] not in fits:
+        made_for = ", ".join(pool for pool in POOLS if pool.split("/")[0] in fits) or "none built in"
         raise InputError(f"pool {name!r} was made for another task than {task.name!r}; pools for it: {made_for}")
+    recipe = POOLS[name].fitted(task)
+    if not recipe.teachers:
+        raise InputError(f"pool {name!r} has a teacher a group and task {task.name!r} has no groups; use {task.kind}/sizes")
     task = task.development()  # a teacher is in reach of policies, and test must not be
     teachers = tuple(NetworkTeacher(one.name, _cached(one, task), task, one.logit_scale) for one in recipe.teachers)
     return Pool(name, teachers, recipe.best_for_group)
@@ -107,7 +151,7 @@ def _trained(name: str, task: Task) -> Pool:
 
 def _cached(recipe: TeacherRecipe, task: Task) -> nn.Module:
     key = hashlib.sha256(f"{recipe}|{task.fingerprint}".encode()).hexdigest()[:16]
-    path = cache_dir() / "teachers" / f"{task.name.split('(')[0]}-{recipe.name}-{key}.safetensors"
+    path = cache_dir() / "teachers" / f"{_plain(task.name.split('(')[0])}-{_plain(recipe.name)}-{key}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         network = build(recipe.network, task, recipe.seed)
@@ -117,6 +161,10 @@ def _cached(recipe: TeacherRecipe, task: Task) -> nn.Module:
             save_file(network.state_dict(), partial)
             partial.replace(path)
     return network.eval()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-60:]
 
 
 def _load(network: nn.Module, path: Path) -> bool:

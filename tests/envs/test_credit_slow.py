@@ -1,4 +1,4 @@
-"""Credit against what really happens, in full: after 300 updates, on both tasks with their experts, over all pairs of whole mini-batches."""
+"""Credit against what really happens, in full: after 300 updates, on both tasks with their experts, over whole mini-batches."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def domains_material():
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.003)", "sgd(lr=0.05)"])
 @pytest.mark.parametrize(("material", "student", "seeds"), [("digits_material", "mlp", 3), ("domains_material", "tiny-bert", 1)])
 def test_first_order_ranks_pairs_as_real_steps_do(request, capsys, material, student, seeds, optimizer, num_students):
-    """The counterfactual is the candidate alone, in float64 and on the same reward examples; both under the retained pass's dropout mask."""
+    """The counterfactual is the candidate alone, in float64 and on the same reward examples, under the same dropout mask."""
     given = request.getfixturevalue(material)
     keywords = {"student": student, "optimizer": optimizer, "num_students": num_students, "batch_size": 32 // num_students, "updates": 400}
     found = []

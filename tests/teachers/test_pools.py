@@ -8,6 +8,8 @@ import torch
 
 from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.tasks import Split, Task
+from kd_env.tasks.wordpiece import WordPiece
 from kd_env.teachers import POOLS, NetworkTeacher, Pool, load_pool
 from kd_env.teachers import pools as pools_module
 from kd_env.teachers.train import TeacherRecipe, _rows, _targets, fit
@@ -230,3 +232,47 @@ def test_in_the_capacity_pool_the_most_accurate_teacher_makes_the_worse_student(
     assert right["misleading"] > right["modest"]
     assert means["modest"] > means["misleading"] + 0.02
     assert max(means, key=means.get) == "modest"
+
+
+def text_task(count, num_groups=0):
+    rng = np.random.default_rng(0)
+    texts = np.array([f"{'good' if i % 2 else 'bad'} {rng.integers(1000)}" for i in range(count)], dtype=object)
+    split = Split(texts, np.arange(count) % 2, np.arange(count) // 2 % num_groups if num_groups else None)
+    names = tuple(f"a group/{g}" for g in range(num_groups))
+    return Task(
+        "folder:/some where",
+        "text",
+        split,
+        split,
+        split,
+        split,
+        ("0", "1"),
+        tasks.load("digits").defaults,
+        names,
+        tokenizer=WordPiece(texts),
+    )
+
+
+@pytest.mark.parametrize(("count", "epochs", "fraction"), [(200, 20, 1.0), (2000, 10, 1.0), (20_000, 1, 1.0), (80_000, 1, 0.25)])
+def test_a_pool_for_any_task_of_a_kind_costs_about_the_same_for_all(count, epochs, fraction):
+    for recipe in POOLS["text/sizes"].fitted(text_task(count)).teachers:
+        assert (recipe.epochs, recipe.fraction) == (epochs, fraction)
+
+
+def test_experts_of_one_s_own_groups_are_not_said_to_be_the_best(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
+    recipe = dataclasses.replace(POOLS["text/experts"], expert=TeacherRecipe("expert", "tiny-bert(width=8,layers=1)"), examples=100)
+    monkeypatch.setitem(POOLS, "text/experts", recipe)
+    pool = load_pool("text/experts", text_task(120, 2))
+    assert pool.names == ("a group/0", "a group/1")
+    assert pool.best_for_group is None
+    files = {path.name for path in (tmp_path / "teachers").glob("*.safetensors")}
+    assert len(files) == 2
+    assert all(name.startswith("folder-some-where-a-group-") for name in files)
+
+
+def test_a_pool_of_another_kind_or_of_groups_that_are_not_there_is_refused(digits):
+    with pytest.raises(InputError, match=r"pool 'text/sizes' was made for another task than 'digits'; pools for it: .*image/sizes"):
+        load_pool("text/sizes", digits)
+    with pytest.raises(InputError, match="has a teacher a group and task 'folder:/some where' has no groups; use text/sizes"):
+        load_pool("text/experts", text_task(20))

@@ -1,0 +1,129 @@
+"""One file of examples. In: a ``.tsv``, ``.csv`` or ``.jsonl`` file, UTF-8. Out: a :class:`Table`, whose cells know their line.
+
+``.tsv`` is raw text: no quoting, lines end at a line feed alone (a carriage return before it is dropped), so that stray quotes and control
+characters stay what they are. ``.csv`` is quoted as usual, ``.jsonl`` holds an object a line. Blank lines are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kd_env.errors import InputError
+
+
+class Table(NamedTuple):
+    """Columns of equal length, in the order of the file.
+
+    Attributes:
+        columns: cells as text; of JSON, as whatever the value was.
+        lines: of each row, counted from 1.
+        left_out: rows left out because they have another number of fields than the header.
+    """
+
+    path: Path
+    columns: dict[str, list[Any]]
+    lines: list[int]
+    left_out: int = 0
+
+    def place(self, row: int) -> str:
+        """``FILE, line N``."""
+        return f"{self.path}, line {self.lines[row]}"
+
+
+def read_table(path: Path, header: Sequence[str] | None = None, leave_out_ragged: bool = False) -> Table:
+    """Read a file whole.
+
+    Args:
+        header: names of the columns of a file that has no header line.
+        leave_out_ragged: leave rows of the wrong length out rather than refuse the file.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8, or has a row that does not fit its header; it names the line.
+    """
+    lines = READERS[path.suffix](path, _content(path))
+    names = list(header) if header is not None else [str(name).strip() for name in next(lines, (0, []))[1]]
+    if not names:
+        raise InputError(f"{path}: the file is empty; it needs a line that names its columns, and examples below it")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}, line 1: column {twice!r} is there twice; name every column once")
+    rows, numbers, left_out = [], [], 0
+    for number, cells in lines:
+        if len(cells) == len(names):
+            rows.append(cells)
+            numbers.append(number)
+        elif leave_out_ragged:
+            left_out += 1
+        else:
+            raise InputError(f"{path}, line {number}: {len(cells)} fields, expected {len(names)} ({', '.join(names)}); mend that line")
+    if not rows:
+        raise InputError(f"{path}: there is a header and no example below it; add some, or delete the file")
+    return Table(path, {name: [row[at] for row in rows] for at, name in enumerate(names)}, numbers, left_out)
+
+
+def _content(path: Path) -> str:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected a file of examples")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check that it exists and that you may read it") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{path}, line {line}: a NUL character; delete it, or save the file as UTF-8 if it is UTF-16")
+    return text
+
+
+def _tsv(path: Path, content: str) -> Iterator[tuple[int, list[Any]]]:
+    for number, line in enumerate(content.split("\n"), start=1):
+        if line := line.removesuffix("\r"):
+            yield number, line.split("\t")
+
+
+def _csv(path: Path, content: str) -> Iterator[tuple[int, list[Any]]]:
+    reader, first = csv.reader(io.StringIO(content, newline=""), strict=True), 1
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise InputError(f"{path}, line {first}: {error}; quotes within a quoted field are doubled, and each is closed") from None
+        if cells is None:
+            return
+        if cells:
+            yield first, cells
+        first = reader.line_num + 1
+
+
+def _jsonl(path: Path, content: str) -> Iterator[tuple[int, list[Any]]]:
+    names: list[str] = []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            pairs = json.loads(line, object_pairs_hook=list)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: not JSON ({error}); expected an object a line") from None
+        if not line.lstrip().startswith("{"):
+            raise InputError(f'{path}, line {number}: not a JSON object; expected {{"sentence": ..., "label": ...}}')
+        found = [key for key, _ in pairs]
+        if not names:
+            names = found
+            yield number, names
+        if sorted(found) != sorted(names):
+            raise InputError(f"{path}, line {number}: keys {', '.join(found)}, expected those of the first line: {', '.join(names)}")
+        row = dict(pairs)
+        yield number, [row[name] for name in names]
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[tuple[int, list[Any]]]]] = {".tsv": _tsv, ".csv": _csv, ".jsonl": _jsonl}
+"""By the file's suffix."""

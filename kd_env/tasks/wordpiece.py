@@ -1,0 +1,99 @@
+"""The tokenizer of a text task that has none: WordPiece, trained on the train split alone. In: its texts. Out: a Transformers tokenizer.
+
+It is trained once and kept in the cache, named by its texts. The library's trainer numbers characters in an order that changes from run to
+run, which changes later merges; here the characters are numbered first, so that equal texts give equal vocabularies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from kd_env.paths import cache_dir
+
+VOCABULARY, ALPHABET, LONGEST = 8000, 1000, 128
+"""Word pieces at most; different characters among them at most, each counted once; tokens of a text, the rest is cut off."""
+
+FORMAT = 1
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+@dataclass(frozen=True, eq=False)
+class WordPiece:
+    """Called, it gives the tokenizer of ``texts``, ``[N]`` or ``[N, 2]``; lower-cased, ``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]``."""
+
+    texts: np.ndarray
+
+    def __call__(self) -> Any:
+        """The tokenizer, always the same object."""
+        return self._made
+
+    @cached_property
+    def _made(self) -> Any:
+        from tokenizers import Tokenizer  # Transformers takes seconds to import
+        from transformers import PreTrainedTokenizerFast
+
+        texts = sorted(set(self.texts.ravel()))  # rows may come in any order
+        key = hashlib.sha256(f"{FORMAT}:{VOCABULARY}:{ALPHABET}:{LONGEST}\0".encode() + "\0".join(texts).encode()).hexdigest()[:16]
+        path = cache_dir() / "tokenizers" / f"wordpiece-{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            tokenizer = _load(path)
+            if tokenizer is None:
+                partial = path.with_suffix(".partial")
+                _trained(texts).save(str(partial))
+                partial.replace(path)
+                tokenizer = Tokenizer.from_file(str(path))
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=LONGEST, **SPECIAL)  # type: ignore[no-untyped-call]
+
+
+def _load(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    if not path.exists():
+        return None
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception:  # the library raises nothing narrower for a damaged file, which is made again
+        return None
+
+
+def _trained(texts: list[str]) -> Any:
+    from tokenizers import models, processors, trainers
+
+    draft = _bare(models.WordPiece(unk_token="[UNK]"))
+    counts = Counter(character for text in texts for character in draft.normalizer.normalize_str(text) if not character.isspace())
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET])
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCABULARY,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        special_tokens=[*SPECIAL.values(), *(f"##{character}" for character in alphabet)],
+        show_progress=False,
+    )
+    draft.train_from_iterator(texts, trainer)
+    vocabulary = draft.get_vocab()
+    tokenizer = _bare(models.WordPiece(vocabulary, unk_token="[UNK]"))  # anew: to the draft single characters are special tokens
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
+
+
+def _bare(model: Any) -> Any:
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer

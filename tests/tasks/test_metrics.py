@@ -1,0 +1,54 @@
+"""Metrics against scikit-learn's, and against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from kd_env.tasks.metrics import METRICS, accuracy, f1, mcc
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+@pytest.mark.parametrize("seed", range(5))
+def test_they_are_scikit_learn_s(num_classes, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(num_classes, size=200)
+    predictions = np.where(rng.random(200) < 0.6, labels, rng.integers(num_classes, size=200))
+    average = "binary" if num_classes == 2 else "macro"
+    assert accuracy(predictions, labels) == pytest.approx(sklearn_metrics.accuracy_score(labels, predictions))
+    assert f1(predictions, labels) == pytest.approx(sklearn_metrics.f1_score(labels, predictions, average=average))
+    assert mcc(predictions, labels) == pytest.approx(sklearn_metrics.matthews_corrcoef(labels, predictions))
+
+
+def test_by_hand():
+    labels = np.array([1, 1, 1, 0, 0])
+    predictions = np.array([1, 1, 0, 1, 0])
+    assert accuracy(predictions, labels) == pytest.approx(3 / 5)
+    assert f1(predictions, labels) == pytest.approx(2 * 2 / (3 + 3)), "precision and recall are 2/3"
+    assert mcc(predictions, labels) == pytest.approx((2 * 1 - 1 * 1) / np.sqrt(3 * 3 * 2 * 2))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_perfect_is_one_in_any_order(name):
+    labels = np.random.default_rng(0).integers(4, size=50)
+    order = np.random.default_rng(1).permutation(50)
+    assert METRICS[name](labels, labels) == pytest.approx(1.0)
+    predictions = np.roll(labels, 1)
+    assert METRICS[name](predictions[order], labels[order]) == pytest.approx(METRICS[name](predictions, labels))
+
+
+def test_one_answer_for_all_is_worth_nothing_to_mcc_and_to_f1_where_it_is_no():
+    labels, never = np.array([0, 1, 1, 0]), np.zeros(4, dtype=np.int64)
+    assert mcc(never, labels) == mcc(labels, never) == f1(never, labels) == 0.0
+    assert f1(never, never) == mcc(never, never) == 0.0
+
+
+def test_how_many_classes_there_are_decides_what_f1_is():
+    labels, predictions = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+    of_class_one, of_class_zero = 2 / 3, 4 / 5
+    assert f1(predictions, labels) == f1(predictions, labels, num_classes=2) == pytest.approx(of_class_one)
+    assert f1(predictions, labels, num_classes=3) == pytest.approx((of_class_one + of_class_zero) / 2)
+
+
+def test_opposite_answers_are_minus_one():
+    labels = np.array([0, 1, 1, 0, 1])
+    assert mcc(1 - labels, labels) == pytest.approx(-1.0)

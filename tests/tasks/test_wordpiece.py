@@ -1,0 +1,90 @@
+"""The trained tokenizer: equal texts give equal vocabularies in any process, from the train split alone, once."""
+
+import hashlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kd_env.tasks.wordpiece import VOCABULARY, WordPiece
+
+RNG = np.random.default_rng(0)
+SYLLABLES = np.array(["ba", "ko", "du", "fi", "re", "mo", "lu", "sha", "té", "ñi"])
+TEXTS = np.array([" ".join("".join(RNG.choice(SYLLABLES, size=RNG.integers(1, 5))) for _ in range(8)) for _ in range(300)], dtype=object)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
+
+
+def tokens(tokenizer, *texts):
+    return tokenizer.convert_ids_to_tokens(tokenizer(*texts)["input_ids"])
+
+
+def vocabulary(tokenizer):
+    return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def test_texts_and_pairs_are_framed():
+    tokenizer = WordPiece(TEXTS)()
+    word = TEXTS[0].split()[0]
+    assert tokens(tokenizer, word)[:: len(tokens(tokenizer, word)) - 1] == ["[CLS]", "[SEP]"]
+    assert [token for token in tokens(tokenizer, word, word) if token.startswith("[")] == ["[CLS]", "[SEP]", "[SEP]"]
+    assert (tokenizer.pad_token_id, tokenizer.model_max_length) == (0, 128)
+
+
+def test_what_was_seen_is_spelled_and_a_strange_character_is_not():
+    tokenizer = WordPiece(TEXTS)()
+    encoded = tokenizer(list(TEXTS))["input_ids"]
+    assert tokenizer.unk_token_id not in {token for row in encoded for token in row}
+    plain = str.maketrans("éñ", "en")
+    decoded = tokenizer.batch_decode(encoded, skip_special_tokens=True)
+    assert decoded == [text.translate(plain) for text in TEXTS], "lower case without accents"
+    assert tokens(tokenizer, "ba☃")[1:-1] == ["[UNK]"]
+    assert tokens(tokenizer, "[PAD] ##ba")[1:-1] != ["[PAD]", "##ba"] or "##ba" not in tokenizer.all_special_tokens
+    assert set(tokenizer.all_special_tokens) == {"[PAD]", "[UNK]", "[CLS]", "[SEP]"}
+
+
+def test_the_order_of_rows_and_the_process_do_not_matter():
+    script = f"""
+import hashlib, numpy as np
+from kd_env.tasks.wordpiece import _trained
+texts = {sorted(set(TEXTS))!r}
+print(hashlib.sha256(repr(sorted(_trained(texts).get_vocab().items())).encode()).hexdigest())
+"""
+    elsewhere = {
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() for _ in range(3)
+    }
+    assert elsewhere == {vocabulary(WordPiece(TEXTS[::-1])())}
+
+
+def test_it_is_trained_once_and_again_where_the_file_is_damaged(tmp_path):
+    first = WordPiece(TEXTS)
+    assert first() is first()
+    (file,) = (tmp_path / "tokenizers").glob("*.json")
+    written = file.stat().st_mtime_ns
+    again = WordPiece(np.random.default_rng(1).permutation(TEXTS))()
+    assert vocabulary(again) == vocabulary(first())
+    assert file.stat().st_mtime_ns == written
+    file.write_text("{")
+    assert vocabulary(WordPiece(TEXTS)()) == vocabulary(first())
+    assert file.stat().st_size > 1000
+
+
+def test_other_texts_have_another_and_no_vocabulary_is_too_large():
+    many = np.array([f"word{i:05d}" for i in range(12_000)], dtype=object)
+    large = WordPiece(many)()
+    assert len(large) <= VOCABULARY
+    assert vocabulary(large) != vocabulary(WordPiece(TEXTS)())
+
+
+def test_pairs_teach_it_both_texts():
+    pairs = np.array([[f"{text}", "zzz"] for text in TEXTS], dtype=object)
+    assert tokens(WordPiece(pairs)(), "zzz") == ["[CLS]", "zzz", "[SEP]"]
+
+
+def test_it_can_be_sent_to_another_process():
+    assert vocabulary(pickle.loads(pickle.dumps(WordPiece(TEXTS)))()) == vocabulary(WordPiece(TEXTS)())
