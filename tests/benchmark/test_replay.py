@@ -97,7 +97,7 @@ RECORDS = {
     "another seed": lambda r: r.update(seed=3),
     "another selection": lambda r: r.update(selection_rate=r["selection_rate"][::-1]),
     "a shorter selection": lambda r: r.update(selection_rate=r["selection_rate"][:1]),
-    "other teachers": lambda r: r["env"].update(teachers="digits/mixed"),
+    "other teachers": lambda r: r["env"].update(teachers="digits/mixed/weak"),
     "fewer of the teachers": lambda r: r["env"].update(teachers="digits/experts/upright"),
     "another student": lambda r: r["env"].update(student="mlp(width=30)"),
     "a larger budget": lambda r: r["env"].update(updates=UPDATES + 1),
