@@ -7,6 +7,7 @@ asked, the population takes that step. Global generators are swapped with the ba
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -85,7 +86,8 @@ class Member:
         env = lockstep.env
         self.number, self.num_envs = number, env.num_envs // env.num_students
         self.metadata, self.autoreset_mode, self.render_mode = env.metadata, env.autoreset_mode, None
-        self.single_observation_space, self.single_action_space = env.single_observation_space, env.single_action_space
+        spaces = env.single_observation_space, env.single_action_space
+        self.single_observation_space, self.single_action_space = copy.deepcopy(spaces)  # libraries seed them and draw from them
         self.selection = MemberSelection(env, number)
         self.unwrapped = self
         self.wish: Callable[[Any], Any] = _unasked

@@ -159,6 +159,10 @@ def run_trials(trials: Sequence[Trial], directory: Path, report: Callable[[Trial
         built[number], recorders[number] = policy, recorder
         selection.listeners.append(recorder)
         teach(own, policy, selection.settings.updates, trials[number].seed)
+        if recorder.finished is None:
+            raise InputError(
+                f"policy {found.name!r}: its learn() stopped before {selection.settings.updates} updates; it must drive env that long"
+            )
 
     if len(trials) == 1:
         drive(env)
@@ -178,8 +182,7 @@ def run_trials(trials: Sequence[Trial], directory: Path, report: Callable[[Trial
 
 def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, selection: Selection, recorder: Recorder) -> Record:
     setting, run = trial.chosen(), recorder.finished
-    if run is None:
-        raise InputError(f"policy {found.name!r}: its learn() stopped before {setting.updates} updates; it must drive env that long")
+    assert run is not None
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
     runs = [*recorder.before, run]
     for one in runs:

@@ -93,6 +93,11 @@ RECORDS = {
     "a better test score": lambda r: r.update(test=r["test"] + 0.05),
     "a better validation score": lambda r: r.update(validation=1.0),
     "no test score": lambda r: r.update(test=None),
+    "a better test score than a population's rounding allows": lambda r: (
+        r["config"].update(population=2),
+        r.update(test=r["test"] + 0.05),
+    ),
+    "no test score of one of a population": lambda r: (r["config"].update(population=2), r.update(test=None)),
     "it diverged": lambda r: r.update(diverged=True, test=None, validation=None),
     "another seed": lambda r: r.update(seed=3),
     "another selection": lambda r: r.update(selection_rate=r["selection_rate"][::-1]),
