@@ -19,7 +19,8 @@ import pyarrow.parquet
 
 from kd_env.analysis.traces import DECIDED, SCHEMA
 from kd_env.distillation import Distillation
-from kd_env.envs.selection import Selection, Step
+from kd_env.envs.selection import Selection
+from kd_env.envs.step import Step
 
 
 class Recorder:
