@@ -93,7 +93,7 @@ class Selection:
         features = run.observe()
         decision = self.decision(choice)
         weights = self._instances(choice.weights)
-        given = credit.CREDITS[options.credit](run, self._credit_names()) if options.credit != "shared" else None
+        given = credit.CREDITS[options.credit](run, self._credit_names(), decision.temperature) if options.credit != "shared" else None
         outcome = run.apply(decision, active)
         shown: dict[str, Tensor] = {}
         if given is None:

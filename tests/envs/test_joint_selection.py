@@ -265,3 +265,19 @@ def test_credit_is_the_derivative_of_the_loss_along_the_held_out_gradient(make, 
         expected = expected / every.square().mean(1).sqrt().numpy()
     np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-9)
     assert (np.abs(rewards) > 1e-6).all()
+
+
+@pytest.mark.parametrize("warmth", [-1.0, 1.0])
+def test_credit_is_taken_at_the_temperature_that_was_chosen(warmth):
+    keywords = {"factors": "temperature", "knowledge": "response", "credit": "first_order", "normalize_credit": False}
+    env = gym.make("kd_env/JointSelection-v0", task="digits", batch_size=4, updates=3, precision="float64", **keywords).unwrapped
+    env.reset(seed=0)
+    run = env.distillation
+    chosen, setting = (
+        credit.first_order(run, ("response",), temperature)["response"] for temperature in (2.0 * 4.0**warmth, run.settings.temperature)
+    )
+    assert run.settings.temperature == 2.0
+    _, reward, _, _, info = env.step(np.full(4, warmth, dtype=np.float32))
+    np.testing.assert_allclose(info["credit"], chosen, rtol=1e-9)
+    assert not np.allclose(info["credit"], setting, rtol=0.1)
+    assert reward == pytest.approx(float(chosen.mean()), rel=1e-6), "all four teachers alike"
