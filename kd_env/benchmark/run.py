@@ -66,6 +66,9 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
         except BaseException:
             for worker in list(pool._processes.values()):  # else it would finish its trial, and one more, for nobody
                 worker.terminate()
+                worker.join()
+                for half_written in (directory / "traces").glob(f".*.{worker.pid}"):
+                    half_written.unlink()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

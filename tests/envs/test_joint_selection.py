@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
