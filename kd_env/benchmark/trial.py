@@ -25,12 +25,12 @@ from kd_env.benchmark.lockstep import Lockstep
 from kd_env.benchmark.policies import PolicyClass
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record, trial_id
+from kd_env.distillation import Distillation
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
-from kd_env.student.encode import encode
 from kd_env.tasks import resolve
 
 Report = Callable[[int, float | None], None]
@@ -193,7 +193,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "pool": selection.pool.name,
         "updates": setting.updates,
         "metric": task.metric,
-        "test": None if diverged else evaluate_on_test(task, run.student),
+        "test": None if diverged else evaluate_on_test(task, run),
         "validation": None if diverged else float(run.validate()[1][0]),
         "reward_split": None if diverged else float(run.student.evaluate(*run.meter.at(run.meter.rows[0]))[1][0]),
         "reward_labels": run.meter.rows.shape[1],
@@ -220,10 +220,10 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
     }
 
 
-def evaluate_on_test(task: tasks.Task, student: Any) -> float:
-    """Metric of a finished student on the test split."""
+def evaluate_on_test(task: tasks.Task, run: Distillation) -> float:
+    """Metric of a finished run's student on the test split."""
     assert task.test is not None
-    return float(student.evaluate(encode(task, task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
+    return float(run.student.evaluate(run.material.read(task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
 
 
 def versions() -> dict[str, str]:
