@@ -32,6 +32,7 @@ from kd_env.errors import InputError
 from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
 from kd_env.tasks import resolve
+from kd_env.teachers.checkpoint import content
 
 Report = Callable[[int, float | None], None]
 """Called with the updates done since the last call, and validation where it was measured."""
@@ -91,6 +92,9 @@ class Trial:
         task, chosen = tasks.load(self.task), self.chosen()
         pool, policy = self.teachers or task.defaults.pool, policies.find(self.policy).name
         config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint}
+        files = {name: content(name) for name in (*pool.split(","), chosen.student, chosen.student.rpartition("(")[0])}
+        if any(files.values()):
+            config["files"] = files
         return trial_id(self.task, pool, policy, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)
 
 
@@ -142,8 +146,17 @@ def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Re
     return run_trials([trial], directory, lambda _: report)[0]
 
 
-def run_trials(trials: Sequence[Trial], directory: Path, report: Callable[[Trial], Report | None]) -> list[Record]:
-    """Trials that differ in their seeds alone, their students taught as one population, as :func:`run_trial` does one."""
+def run_trials(
+    trials: Sequence[Trial],
+    directory: Path,
+    report: Callable[[Trial], Report | None],
+    keep: Callable[[Trial, Distillation], None] | None = None,
+) -> list[Record]:
+    """Trials that differ in their seeds alone, their students taught as one population, as :func:`run_trial` does one.
+
+    Args:
+        keep: called with each trial and its finished run.
+    """
     started = time.perf_counter()
     env, found = make_env(trials[0], len(trials)), policies.find(trials[0].policy)
     selection: Selection = env.selection
@@ -170,6 +183,8 @@ def run_trials(trials: Sequence[Trial], directory: Path, report: Callable[[Trial
         if len(trials) > 1:
             made["config"]["population"] = len(trials)
         records.append(made)
+        if keep is not None and recorder.finished is not None:
+            keep(trial, recorder.finished)
     return records
 
 

@@ -55,6 +55,10 @@ class CheckpointTeacher:
     def _read(self) -> Reader:
         return self._checkpoint.reader()
 
+    def tokens(self, inputs: np.ndarray) -> int:
+        """Tokens of the longest of some texts."""
+        return self._read(inputs)["input_ids"].shape[1]
+
     def fingerprint(self) -> str:
         """Hash of its files' contents and of the order of the classes."""
         return hashlib.sha256(f"{files_hash(self.folder)}:{self._order}".encode()).hexdigest()
@@ -108,6 +112,17 @@ def files_hash(folder: Path) -> str:
         stat = path.stat()
         digest.update(f"{path.name}:{_content(path, stat.st_size, stat.st_mtime_ns)}|".encode())
     return digest.hexdigest()
+
+
+def content(text: str) -> str:
+    """Hash of the files of what ``text`` names, a checkpoint, a folder of several or a pool file; empty if it is none of this machine."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if not text or not path.is_dir():
+        return ""
+    folders = sorted(inner for inner in [path, *path.rglob("*")] if inner.is_dir() and not inner.name.startswith("."))
+    return hashlib.sha256(":".join(files_hash(inner) for inner in folders).encode()).hexdigest()
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""Pools of one's own as files. In: ``pool.json`` or ``pool.toml``, a list ``teachers`` of tables, or a folder of checkpoints. Out: teachers.
+"""Pools of one's own. In: ``pool.json`` or ``pool.toml``, a list ``teachers`` of tables, or a folder of checkpoints. Out: teachers.
 
 A table has ``name`` and ``model``, and perhaps ``groups``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr``, ``max_length``.
 """
