@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,43 +20,18 @@ from torch.nn.functional import cross_entropy
 
 from kd_env import randomness
 from kd_env.errors import InputError
-from kd_env.knowledge import label
-from kd_env.knowledge.bank import KnowledgeBank
-from kd_env.knowledge.terms import extra_parts, losses, parse_terms
+from kd_env.knowledge.terms import Term
+from kd_env.loss import Loss
+from kd_env.material import Material
 from kd_env.reward_meter import RewardMeter, labelled_rows
 from kd_env.settings import Settings
 from kd_env.snapshot import from_bytes, part, to_bytes
-from kd_env.spec import unknown
-from kd_env.student.encode import Reader, take
-from kd_env.student.networks import reader
+from kd_env.student.encode import take
 from kd_env.student.population import Population
 from kd_env.student.start import network, start
-from kd_env.tasks import Split, Task
 from kd_env.types import Decision, Features, Inputs, ModelOutput, Outcome
 
-
-@dataclass(frozen=True)
-class Material:
-    """What every run on one task and pool shares: encoded splits and the bank. Nothing here changes, nothing here is test.
-
-    Attributes:
-        read: how the student reads raw inputs; ``inputs`` are read so.
-    """
-
-    task: Task
-    bank: KnowledgeBank
-    inputs: dict[str, Inputs]
-    labels: dict[str, Tensor]
-    read: Reader
-
-    @classmethod
-    def of(cls, task: Task, bank: KnowledgeBank, student: str | None = None) -> Material:
-        """Encode the three development splits of ``task`` for ``student``, by default the task's; test is left behind."""
-        task = task.development()
-        read = reader(task.defaults.student if student is None else student, task)
-        splits: dict[str, Split] = {"train": task.train, "reward": task.reward, "validation": task.validation}
-        inputs = {name: read(split.inputs) for name, split in splits.items()}
-        return cls(task, bank, inputs, {name: torch.from_numpy(split.labels) for name, split in splits.items()}, read)
+__all__ = ["Distillation", "Material"]
 
 
 class Distillation:
@@ -82,8 +57,7 @@ class Distillation:
         size = len(material.labels["train"])
         if size < settings.batch_size:
             raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {material.task.name!r}")
-        self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
-        self.parts = extra_parts(list(self.terms.values()))
+        self.loss = Loss(settings)
         self.label_seeds = [int(one) for one in (label_seeds or [settings.label_seed] * num_students)]
         reward_labels = material.labels["reward"].numpy()
         rows = np.stack([labelled_rows(reward_labels, settings.reward_labels, one) for one in self.label_seeds])  # [S, n]
@@ -118,9 +92,9 @@ class Distillation:
         return self.diverged | (self.update >= self.settings.updates)
 
     @property
-    def reads_labels(self) -> bool:
-        """Whether hard labels are part of the setting."""
-        return self.settings.strength < 1.0
+    def terms(self) -> dict[str, Term]:
+        """The knowledge types that teachers are asked for, by name."""
+        return self.loss.terms
 
     def observe(self) -> Features:
         """Run the students on their next mini-batches, once however often it is asked, and say what can be seen."""
@@ -130,9 +104,9 @@ class Distillation:
             self._inputs = take(self.material.inputs["train"], rows, device)
             self._rng_before = self._rng
             with self.rng():
-                self._retained = self.student.forward(self._inputs, self.parts)
+                self._retained = self.student.forward(self._inputs, self.loss.parts)
             self.student_forward_examples += self.settings.batch_size
-            said = self.material.bank.gather("train", rows, self.parts)
+            said = self.material.bank.gather("train", rows, self.loss.parts)
             self.features = Features(
                 update=self.update.copy(),
                 progress=self.update / self.settings.updates,
@@ -153,34 +127,15 @@ class Distillation:
         return self._retained
 
     def losses(self, name: str, temperature: float | Tensor, output: ModelOutput | None = None) -> Tensor:
-        """Loss of every observed example against every teacher ``[rows, K]`` by knowledge type ``name``, of ``label`` ``[rows, 1]``.
+        """Loss of every observed example against every teacher ``[rows, K]``, of ``label`` ``[rows, 1]``: see :class:`kd_env.loss.Loss`.
 
-        Args:
-            temperature: a number, or one a row ``[rows]``.
-            output: what the students say; by default the retained pass, differentiable.
-
-        Raises:
-            InputError: no such type in this setting.
+        By default of the retained pass, and differentiable.
         """
-        features, said = self.observe(), self.retained() if output is None else output
-        if name == "label":
-            return label.loss(said, features.labels)[:, None]
-        if name not in self.terms:
-            raise unknown("knowledge type", name, [*self.terms, "label"])
-        labels = features.labels if self.reads_labels else None
-        tempered = said._replace(labels=labels, temperature=temperature[:, None] if isinstance(temperature, Tensor) else temperature)
-        return losses(self.terms[name].kind, tempered, features, self.num_students)
+        return self.loss.every(name, temperature, self.retained() if output is None else output, self.observe())
 
     def loss_terms(self, decision: Decision) -> Tensor:
         """The loss of each example ``[rows]`` of the observed mini-batches, differentiable."""
-        total: Tensor | None = None  # [rows]
-        for name, strength in decision.strengths.items():
-            if not isinstance(strength, Tensor) and strength == 0.0:
-                continue
-            every = self.losses(name, decision.temperature)
-            term = strength * (every.squeeze(1) if name == "label" else (decision.weights[name] * every).sum(1))
-            total = term if total is None else total + term
-        return torch.zeros_like(self.observe().student.logits[:, 0]) if total is None else total
+        return self.loss.of(decision, self.retained(), self.observe())
 
     def apply(self, decision: Decision, active: np.ndarray | None = None) -> Outcome:
         """Teach the observed mini-batches as ``decision`` says: one optimizer step, and a measurement where it is due.
@@ -192,8 +147,7 @@ class Distillation:
         assert active.any(), "the budget is spent"
         features = self.observe()
         measures = self.settings.reward in ("dev_improvement", "mixed") and self.settings.credit == "shared"
-        fresh = active & np.isnan(self.meter.before[0])
-        if measures and fresh.any():
+        if measures and (fresh := active & np.isnan(self.meter.before[0])).any():
             self.meter.start(self.student, fresh)
         student_ce = cross_entropy(features.student.logits, features.labels, reduction="none")
         loss = self.loss_terms(decision).view(self.num_students, -1).mean(1)  # [S]
@@ -206,14 +160,19 @@ class Distillation:
             chosen = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
             self.student.step(chosen.sum(), features.progress, learns)
         self.skip(active)
+        improvement = self._measure(learns) if measures else None
+        return Outcome(value, student_ce, improvement, self.diverged.copy())
+
+    def _measure(self, learns: np.ndarray) -> np.ndarray | None:
+        """Improvement of those for whom a measurement is due, every ``reward_every`` updates in whole phases, and at the end."""
         phase = self.settings.updates_per_phase
         every = phase * -(-self.settings.reward_every // phase) or self.settings.updates
         due = learns & (self.done | (self.update % every == 0))
-        improvement = self.meter.improvement(self.student, due) if measures and due.any() else None
-        if improvement is not None:
-            self.diverged |= due & ~np.isfinite(improvement)
-            improvement = np.where(self.diverged, np.nan, improvement)
-        return Outcome(value, student_ce, improvement, self.diverged.copy())
+        if not due.any():
+            return None
+        improvement = self.meter.improvement(self.student, due)
+        self.diverged |= due & ~np.isfinite(improvement)
+        return np.where(self.diverged, np.nan, improvement)
 
     def skip(self, active: np.ndarray | None = None) -> None:
         """On to the next mini-batch, the students as they are."""

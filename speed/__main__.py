@@ -12,7 +12,7 @@ import torch
 
 from kd_env.errors import InputError
 from kd_env.student.student import pick_device
-from speed import banks, policies, shares, table, updates
+from speed import banks, policies, populations, shares, table, updates
 from speed.measure import Row
 
 QUICK = "a glance: digits alone, fewer turns, a smaller bank"
@@ -41,6 +41,7 @@ def main() -> int:
         "the core, domains": lambda: updates.core("domains", device, 30, count=4),
         "the Gym view, digits": lambda: updates.view("digits", device, effort(30, 7), count=10),
         "the Gym view, domains": lambda: updates.view("domains", device, 5, count=10),
+        "populations": lambda: populations.beside_lone("digits", device, effort(9, 3), count=effort(20, 10)),
         "policies": lambda: policies.agents("digits", device, effort(7, 2), count=effort(64, 32)),
         "the bank": lambda: banks.bank(effort(1_000_000, 600_000), effort(7, 2)),
         "where a step goes": lambda: shares.step("digits", effort(10, 4)),

@@ -15,11 +15,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-Unit = Literal["ms/update", "updates/s", "ms", "µs", "MB"]
+Unit = Literal["ms/update", "updates/s", "examples/s", "ms", "µs", "MB"]
 
 SECONDS: dict[Unit, Callable[[float], float]] = {
     "ms/update": lambda seconds: seconds * 1e3,
     "updates/s": lambda seconds: 1.0 / seconds,
+    "examples/s": lambda seconds: 1.0 / seconds,
     "ms": lambda seconds: seconds * 1e3,
     "µs": lambda seconds: seconds * 1e6,
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from kd_env.distillation import Material
+from kd_env.randomness import stream
 from kd_env.settings import Settings
 from kd_env.student.networks import build
 from kd_env.student.student import OptimizerOptions
@@ -34,7 +35,7 @@ class PlainLoop:
     def update(self) -> float:
         """Teach one mini-batch; its loss."""
         if not self.batches:
-            order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(len(self.teacher_logits)))
+            order = torch.from_numpy(stream(self.seed, "order", self.epoch).permutation(len(self.teacher_logits)))
             self.batches = [batch for batch in torch.split(order.to(self.device), self.batch_size) if len(batch) == self.batch_size][::-1]
             self.epoch += 1
         rows = self.batches.pop()

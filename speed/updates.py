@@ -75,12 +75,13 @@ def slots(task: str, device: torch.device, **changed: Any) -> Any:  # a VectorEn
 
 
 def uniform(selection: Selection) -> Callable[[Distillation], float]:
-    """Teach one mini-batch by all teachers alike; its loss."""
+    """Teach one mini-batch of each student by all teachers alike; the sum of the students' losses."""
     options = selection.settings
 
     def teach(run: Distillation) -> float:
-        weights = torch.full((options.batch_size, run.num_teachers), 1.0 / run.num_teachers, device=run.student.device)
-        return run.apply(Decision.response(weights, options.strength, options.temperature)).loss
+        rows = run.num_students * options.batch_size
+        weights = torch.full((rows, run.num_teachers), 1.0 / run.num_teachers, device=run.student.device)
+        return float(run.apply(Decision.response(weights, options.strength, options.temperature)).loss.sum())
 
     return teach
 

@@ -47,6 +47,8 @@ def read_trace(path: Path | str) -> pd.DataFrame:
     metadata = table.schema.metadata or {}
     missing = [name for name in SCHEMA if name not in table.column_names]
     missing += [name for name in ("group_names", "teacher_names") if name.encode() not in metadata]
+    decided = {name: kind for name, kind in DECIDED.items() if name in table.column_names}
+    missing += [f"{name} as {kind}" for name, kind in decided.items() if table.schema.field(name).type != kind]
     if missing:
         raise InputError(f"{path}: not a trace, it lacks {', '.join(missing)}; name a file of a results folder's traces/")
     trace = table.to_pandas()

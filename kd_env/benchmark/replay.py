@@ -67,9 +67,13 @@ def replay(directory: Path, trial: str) -> list[str]:
 def _again(selection: Selection, trace: pd.DataFrame, tolerance: float) -> list[str]:
     run, options = selection.distillation, selection.settings
     slot, teacher, weight, ids, ce = (trace[name].to_numpy() for name in ("slot", "teacher", "weight", "example_id", "student_ce"))
-    decided = {name: np.stack(trace[name].to_list()) for name in DECIDED if name in trace}
+    decided, widths = {name: _numbers(trace[name]) for name in DECIDED if name in trace}, _widths(selection)
+    if {name: rows.shape[1] for name, rows in decided.items()} != widths:
+        return [f"the record's trace does not hold what its actions decide: {', '.join(widths) or 'weights alone'}"]
     if not np.isin(slot, np.arange(options.batch_size)).all() or not np.isin(teacher, np.arange(-1, run.num_teachers)).all():
         return ["the record's trace names slots or teachers that there are not"]
+    if not np.array_equal(teacher >= 0, weight > 0.0):
+        return ["the record's trace has a teacher without weight, or weight without a teacher"]
     ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.updates + 1))
     for update in range(options.updates):
         rows = slice(ends[update], ends[update + 1])
@@ -86,9 +90,28 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float) -> list[
         chosen = teacher[rows] >= 0
         weights[slot[rows][chosen], teacher[rows][chosen]] = weight[rows][chosen]
         first = np.unique(slot[rows], return_index=True)[1]  # a decision stands in several rows, one a teacher
-        choice = Choice(weights, **{name: values[rows][first].astype(np.float32) for name, values in decided.items()})
+        said = {name: values[rows][first] for name, values in decided.items()}
+        if not all(np.array_equal(said[name][slot[rows]], values[rows]) for name, values in decided.items()):
+            return [f"update {update}: the rows of one decision differ in what it was"]
+        choice = Choice(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
         outcome = run.apply(selection.decision(choice))
         if not np.allclose(outcome.student_ce.float().cpu().numpy()[slot[rows]], ce[rows], tolerance, tolerance, equal_nan=True):
             return [f"update {update}: the student's cross-entropy differs from the record's"]
     end = int(run.update[0])
     return [] if ends[end] == len(trace) else [f"the record's trace goes on after update {end}, the last one"]
+
+
+def _widths(selection: Selection) -> dict[str, int]:
+    """Columns beyond weights that the environment's actions decide, and how many numbers a decision has in each."""
+    if selection.gates_are_strengths:
+        return {"gates": len(selection.layout.knowledge)}
+    if selection.settings.action != "joint":
+        return {}
+    columns = {"knowledge": "gates", "strength": "strength", "temperature": "warmth"}
+    return {columns[name]: width for name, width in selection.layout.widths.items() if name in columns}
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    """A column of numbers, or of lists of them, as ``[rows, width]``; of width 0 where the lists are not alike."""
+    rows = [np.atleast_1d(one) for one in column]
+    return np.array(rows, dtype=np.float32) if len({row.shape for row in rows}) == 1 else np.zeros((len(rows), 0), dtype=np.float32)

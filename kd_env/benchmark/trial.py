@@ -63,7 +63,8 @@ class Trial:
             InputError: the two contradict each other, or the policy would read labels that the setting leaves out.
         """
         task, policy = tasks.load(self.task), policies.find(self.policy)
-        setting = make_settings(task, **self.settings)
+        options = {**defaults_of(policy.environment), **policy.env_options, **self.settings}
+        setting = make_settings(task, **{**options, "strength": self.settings.get("strength")})  # as it is without the policy's own
         for name in ("action", "granularity", "features"):
             needed = policy.env_options.get(name)
             if name in self.settings and needed not in (None, self.settings[name]):
@@ -76,7 +77,7 @@ class Trial:
         if policy.env_options.get("reward_ce") and setting.reward_ce == 0.0 and "reward_ce" in self.settings:
             raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
         own = {name: value for name, value in policy.env_options.items() if name == "strength"}
-        return {"label_seed": self.seed, **defaults_of(policy.environment), **policy.env_options, **self.settings, **own}
+        return {"label_seed": self.seed, **options, **own}
 
     def sources(self) -> dict[str, Any]:
         """Env keywords: what is taught, by whom."""

@@ -37,7 +37,7 @@ def first_order(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
     run.student_forward_examples += run.settings.batch_size
     with run.rng(replay=True), torch.no_grad(), forward_ad.dual_level():
         leaves = [forward_ad.make_dual(leaf.detach(), v) for leaf, v in zip(student.leaves, direction, strict=True)]  # type: ignore[no-untyped-call]
-        return _along(run, names, student.forward_at(leaves, run.inputs_of_batch(), run.parts))
+        return _along(run, names, student.forward_at(leaves, run.inputs_of_batch(), run.loss.parts))
 
 
 def head(run: Distillation, names: Sequence[str]) -> CreditOfTypes:

@@ -27,8 +27,8 @@ class StepRecord:
         mix: gamma.
     """
 
-    improvement: Tensor
-    dev_metric: Tensor
+    improvement: Tensor | None = None
+    dev_metric: Tensor | None = None
     student_ce: Tensor | None = None
     distillation: Tensor | None = None
     mix: float = 0.5
@@ -36,6 +36,7 @@ class StepRecord:
 
 def dev_improvement(record: StepRecord) -> Tensor:
     """The held-out improvement, the same for every instance; on one draw of reward examples it telescopes over the episode."""
+    assert record.improvement is not None
     return record.improvement
 
 
@@ -54,6 +55,7 @@ def student_and_distillation_loss(record: StepRecord) -> Tensor:
 
 def mixed(record: StepRecord) -> Tensor:
     """RL-KD's reward 3: gamma (-CE - KL) + (1 - gamma) Acc_dev."""
+    assert record.dev_metric is not None
     return record.mix * student_and_distillation_loss(record) + (1.0 - record.mix) * record.dev_metric
 
 

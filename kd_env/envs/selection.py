@@ -124,7 +124,7 @@ class Selection:
             paid = REWARDS[options.reward](self._record(features, decision, outcome.improvement))
         else:
             paid, shown = self._credited(given, decision, choice)
-        rewards = self._per_row(paid)
+        rewards, credits = self._per_row(paid), {name: self._per_row(one) for name, one in shown.items()}
         terms: dict[str, np.ndarray] = {}
         if options.teacher_cost > 0.0 or options.action == "joint":
             terms["teacher_calls"] = np.count_nonzero(choice.weights, axis=1).astype(np.float64)
@@ -134,16 +134,19 @@ class Selection:
             rewards = rewards + bonus
         metric, healthy = self._validate(active)
         run.diverged |= active & ~(healthy & np.isfinite(rewards.reshape(self.num_students, -1)).all(1))
-        lost = self._rows(run.diverged & active)
-        rewards = np.where(self._rows(active), np.where(lost, DIVERGED_REWARD, rewards), 0.0)
+        if run.diverged.any() or not active.all():
+            lost, taught = self._rows(run.diverged), self._rows(active)
+            rewards = np.where(taught, np.where(lost, DIVERGED_REWARD, rewards), 0.0)
+            terms = {name: np.where(taught, values, 0.0) for name, values in terms.items()}
+            credits = {name: np.where(lost[:, None], 0.0, values) for name, values in credits.items()}
         step = Step(
             features=features,
             choice=choice,
             weights=weights,
             student_ce=outcome.student_ce.float().cpu().numpy(),
             rewards=rewards,
-            terms={name: np.where(self._rows(active), values, 0.0) for name, values in terms.items()},
-            credit={name: np.where(self._rows(run.diverged)[:, None], 0.0, self._per_row(one)) for name, one in shown.items()},
+            terms=terms,
+            credit=credits,
             improvement=outcome.improvement,
             validation=None if metric is None else np.where(run.diverged, np.nan, metric),
             diverged=run.diverged.copy(),
@@ -160,7 +163,7 @@ class Selection:
         run, options = self.distillation, self.settings
 
         def tensor(rows: np.ndarray) -> Tensor:
-            return torch.tensor(self._instances(rows), dtype=run.student.dtype, device=run.student.device)
+            return torch.from_numpy(self._instances(rows)).to(run.student.device, run.student.dtype)
 
         weights = tensor(choice.weights)
         if self.gates_are_strengths:
@@ -168,7 +171,7 @@ class Selection:
         else:
             strength = options.strength if choice.strength is None else tensor(choice.strength)
         strengths = {name: term.strength * strength for name, term in run.terms.items()}
-        if run.reads_labels:
+        if run.loss.reads_labels:
             strengths["label"] = 1.0 if self.gates_are_strengths else 1.0 - strength
         if choice.gates is not None:
             strengths = {name: tensor(choice.gates[:, m]) * strengths[name] for m, name in enumerate(self.layout.knowledge)}
@@ -238,15 +241,13 @@ class Selection:
 
     def _record(self, features: Features, decision: Decision, improvement: np.ndarray | None) -> StepRecord:
         run, options = self.distillation, self.settings
-        gained = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
-        both = torch.from_numpy(np.stack([gained, run.meter.metric])).float().repeat_interleave(options.batch_size, 1)  # [2, S * B]
         if options.reward == "dev_improvement":
-            return StepRecord(both[0], both[1])
+            gained = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
+            return StepRecord(improvement=torch.from_numpy(np.repeat(gained, options.batch_size)).float())
         after = run.run_again()
         every = response.every_teacher(after, features.teacher_logits, options.temperature)  # [S * B, K]
         return StepRecord(
-            both[0].to(after.device),
-            both[1].to(after.device),
+            dev_metric=torch.from_numpy(np.repeat(run.meter.metric, options.batch_size)).float().to(after.device),
             student_ce=cross_entropy(after, features.labels, reduction="none"),
             distillation=(next(iter(decision.weights.values())) * every).sum(1),
             mix=options.reward_mix,
@@ -270,7 +271,8 @@ class Selection:
 
     def _instances(self, rows: np.ndarray) -> np.ndarray:
         """``[rows, ...]`` (or what is ``[S * B, ...]`` already) -> ``[S * B, ...]``."""
-        return np.repeat(rows, self.num_students * self.settings.batch_size // len(rows), axis=0)
+        instances = self.num_students * self.settings.batch_size
+        return rows if len(rows) == instances else np.repeat(rows, instances // len(rows), axis=0)
 
 
 def _joined(before: Step, after: Step) -> Step:

@@ -1,4 +1,4 @@
-"""Named pools: a recipe a teacher, trained once in seconds and cached. Also checkpoints. In: what names them, and a task. Out: a :class:`Pool`."""
+"""Pools by name: recipes, each teacher trained once in seconds and cached, and checkpoints. In: names, and a task. Out: a :class:`Pool`."""
 
 from __future__ import annotations
 

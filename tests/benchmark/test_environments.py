@@ -53,7 +53,7 @@ class Learner(Everything):
     def learn(self, env, num_updates):
         seen, _ = env.reset(seed=7)
         env.step(self.act(seen))
-        seen, _ = env.reset(seed=self.rng.integers(9))
+        seen, _ = env.reset(seed=int(self.rng.integers(9)))
         self.paid = 0.0
         for _ in range(num_updates):
             seen, reward, _, _, _ = env.step(self.act(seen))
@@ -239,12 +239,12 @@ def test_a_copied_trace_is_still_equal(policy, originals, tmp_path):
     assert replay(tmp_path, trial) == []
 
 
-@pytest.mark.parametrize("name", ["id", "knowledge", "action", "strength", "temperature"])
+@pytest.mark.parametrize("name", ["id", "knowledge", "strength", "temperature"])
 def test_a_record_of_another_setting_is_found_out(name, originals, tmp_path, capsys):
     folder, trial = originals["Soft"]
     changed(folder, trial, tmp_path, lambda rows: rows)
     record = json.loads((tmp_path / "results.jsonl").read_text())
-    others = {"id": JOINT, "knowledge": "response,relation,feature", "action": "hard", "strength": 1.0, "temperature": 3.0}
+    others = {"id": JOINT, "knowledge": "response,relation,feature", "strength": 1.0, "temperature": 3.0}
     assert record["env"].get(name) != others[name]
     record["env"][name] = others[name]
     (tmp_path / "results.jsonl").write_text(json.dumps(record) + "\n")

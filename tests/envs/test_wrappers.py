@@ -6,7 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import wrappers
-from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import vector
 from playing import CLASSES, KINDS, KNOWLEDGE, SMALL, TEACHERS, batch, rollout, same, slots
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
@@ -46,14 +45,16 @@ def test_normalized_after_flattening():
     assert np.isfinite(seen).all()
     moving = raw.std(0) > 0.01
     assert moving.any()
-    expected = (raw[-1] - raw.mean(0)) / raw.std(0)
-    np.testing.assert_allclose(seen[-1][moving], expected[moving], rtol=0.2, atol=0.01)
+    expected = (raw[-1] - raw.mean(0))[moving] / raw.std(0)[moving]
+    np.testing.assert_allclose(seen[-1][moving], expected, rtol=0.2, atol=0.01)
 
 
-def test_wrapped_environments_pass_both_checkers():
-    env = wrappers.RescaleObservation(wrappers.FlattenObservation(batch().unwrapped), np.float32(-1), np.float32(1))
-    check_env(env, skip_render_check=True)
+def test_observations_are_rescaled():
+    env = wrappers.RescaleObservation(wrappers.FlattenObservation(batch()), np.float32(0), np.float32(1))
+    plain = wrappers.FlattenObservation(batch())
     check_env_for_sb3(env)
+    for step, expected in zip(rollout(env, seed=0), rollout(plain, seed=0), strict=True):
+        np.testing.assert_allclose(step[0], (expected[0] + 10) / 20, atol=1e-6)
 
 
 def test_rewards_are_transformed():

@@ -12,11 +12,13 @@ import psutil
 import pytest
 import torch
 
+from kd_env import tasks
 from kd_env.errors import InputError
 from kd_env.knowledge.bank import DamagedBankError, KnowledgeBank, open_bank
 from kd_env.knowledge.build import FORMAT, describe, fingerprint
+from kd_env.student.networks import build
 from kd_env.tasks import Defaults, Split, Task
-from kd_env.teachers import Pool
+from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.types import ModelOutput
 
 SIZES = {"train": 600, "reward": 40, "validation": 30, "test": 20}  # train is more than one build batch of 256
@@ -313,6 +315,147 @@ def test_progress_counts_up_to_every_split_of_every_teacher(tmp_path):
     ]
     assert [what for what in said if what[1] == what[2]] == ends
     assert ("one, train", 256, 600) in said
+
+
+# layers and attention
+
+LAYERS, ATTENTION = frozenset({"layers"}), frozenset({"attention"})
+
+
+@dataclasses.dataclass
+class Telling(Linear):
+    """A teacher that shows two layers, and attention over three places."""
+
+    def say(self, inputs):
+        output = super().say(inputs)
+        layers = torch.stack([output.features, 2 * output.features], 1)
+        scores = output.logits[:, None, None] * torch.arange(1.0, 4.0).view(3, 1) * torch.tensor([1.0, -1.0]).view(2, 1, 1)
+        return output._replace(layers=layers, attention=scores.softmax(3))
+
+
+def telling_pool():
+    return make_pool(Telling("one", 1, 2), Telling("two", 2, 5))
+
+
+def test_layers_and_attention_are_kept_where_they_are_asked_for(tmp_path):
+    task, pool = image_task(), telling_pool()
+    plain = open_bank(task, telling_pool(), tmp_path / "plain")
+    assert plain.keeps == frozenset()
+    assert not any("layers" in name or "attention" in name for name in left_behind(tmp_path / "plain"))
+    bank = open_bank(task, pool, tmp_path / "bank", keep=LAYERS | ATTENTION)
+    assert bank.keeps == LAYERS | ATTENTION
+    assert [bank.shape("layers", k) for k in range(2)] == [(2, 2), (2, 5)]
+    assert [bank.shape("attention", k) for k in range(2)] == [(2, 3, 3)] * 2
+    rows = np.array([300, 2, 2])
+    for split, extra in (("train", LAYERS | ATTENTION), ("reward", LAYERS), ("validation", LAYERS)):
+        chosen = rows % bank.size(split)
+        said = bank.gather(split, chosen, extra)
+        for k, teacher in enumerate(pool.teachers):
+            expected = teacher.say(getattr(task, split).inputs[chosen])
+            np.testing.assert_allclose(said.layers[k], expected.layers, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(said.logits[:, k], expected.logits, rtol=1e-5, atol=1e-6)
+            if "attention" in extra:
+                np.testing.assert_allclose(said.attention[k], expected.attention, rtol=1e-5, atol=1e-6)
+    few = bank.gather("train", rows)
+    assert (few.layers, few.attention) == ((), ())
+
+
+def test_attention_is_kept_of_the_train_split_alone(tmp_path):
+    bank = open_bank(image_task(), telling_pool(), tmp_path / "bank", keep=ATTENTION)
+    assert {name for name in left_behind(tmp_path / "bank") if "attention" in name} == {"train.attention.0.npy", "train.attention.1.npy"}
+    assert bank.shape("attention", 1) == (2, 3, 3)
+
+
+def test_attention_of_texts_is_padded_to_the_longest_of_the_split(tmp_path, monkeypatch):
+    """A batch is as wide as its own longest text; what is beyond is zero, in rows and columns."""
+    monkeypatch.setattr("kd_env.knowledge.build.BATCH", 3)
+    task = tasks.load("domains(train=160,reward=48,validation=32,test=16)")
+    by_length = np.argsort([len(text.split()) for text in task.train.inputs])
+    task = dataclasses.replace(task, train=task.train.take(by_length))
+    teacher = NetworkTeacher("bert", build("tiny-bert(width=8,layers=1,dropout=0)", task, 0), task)
+    bank = open_bank(task, Pool("texts", (teacher,)), tmp_path / "bank", keep=ATTENTION)
+    _, longest, _ = bank.shape("attention", 0)
+    kept = bank.gather("train", slice(None), ATTENTION).attention[0]
+    lengths = [int(task.tokenizer()([text], return_tensors="pt")["attention_mask"].sum()) for text in task.train.inputs]
+    assert longest == max(lengths) > min(lengths)
+    for row in (0, 1, 80, 159):
+        length = lengths[row]
+        alone = teacher(task.train.inputs[row : row + 1]).attention[0]
+        assert alone.shape == (2, length, length)
+        np.testing.assert_allclose(kept[row, :, :length, :length], alone, rtol=1e-4, atol=1e-6)
+        assert not kept[row, :, length:].any()
+        assert not kept[row, :, :, length:].any()
+    np.testing.assert_allclose(kept.sum(3), (np.arange(longest) < np.array(lengths)[:, None])[:, None].repeat(2, 1), atol=1e-5)
+
+
+def test_a_bank_that_keeps_more_serves_too_and_one_that_keeps_less_does_not(tmp_path):
+    task = image_task()
+    more = open_bank(task, telling_pool(), tmp_path / "more", keep=LAYERS | ATTENTION)
+    for keep in (frozenset(), LAYERS, ATTENTION, LAYERS | ATTENTION):
+        pool = telling_pool()
+        assert open_bank(task, pool, tmp_path / "more", keep=keep).fingerprint == more.fingerprint
+        assert [teacher.asked for teacher in pool.teachers] == [0, 0]
+    open_bank(task, telling_pool(), tmp_path / "less", keep=LAYERS)
+    with pytest.raises(InputError, match=r"bank .*less holds no attention; name another folder or delete it"):
+        open_bank(task, telling_pool(), tmp_path / "less", keep=LAYERS | ATTENTION)
+    open_bank(task, telling_pool(), tmp_path / "least")
+    with pytest.raises(InputError, match="holds no attention and no layers"):
+        open_bank(task, telling_pool(), tmp_path / "least", keep=LAYERS | ATTENTION)
+    others = make_pool(Telling("one", 3, 2), Telling("two", 2, 5))
+    with pytest.raises(InputError, match="was made from other weights of these teachers"):
+        open_bank(task, others, tmp_path / "more")
+
+
+def test_the_cache_keeps_a_bank_for_each_that_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
+    places = {open_bank(image_task(), telling_pool(), keep=keep).directory for keep in (frozenset(), LAYERS, ATTENTION, LAYERS | ATTENTION)}
+    assert len(places) == 4
+
+
+@pytest.mark.parametrize("part", ["layers", "attention"])
+def test_a_teacher_that_shows_none_is_named(tmp_path, part):
+    with pytest.raises(InputError, match=rf"teacher 'two' shows no {part}; leave out the knowledge types"):
+        open_bank(image_task(), make_pool(Telling("one", 1), Linear("two", 2)), tmp_path / "bank", keep=frozenset({part}))
+    assert left_behind(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("part", "at"), [("layers", 3), ("layers", 300), ("attention", 300)])
+def test_layers_and_attention_that_are_not_finite_are_named(tmp_path, part, at):
+    pool = make_pool(Telling("broken", 2, spoil=spoiled(part, at, float("nan"))))
+    with pytest.raises(InputError, match=rf"teacher 'broken': {part} of train example {at} are not finite"):
+        open_bank(image_task(), pool, tmp_path / "bank", keep=LAYERS | ATTENTION)
+    assert left_behind(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        (lambda o: o._replace(attention=o.attention[:, :, :2]), r"gave attention of shape \(256, 2, 2, 3\), expected \(256, 2, 3, 3\)"),
+        (lambda o: o._replace(attention=None), r"teacher 'odd' gave attention of shape None"),
+        (lambda o: o._replace(layers=o.layers[:, :1]), r"gave layers of shape \(256, 1, 2\), expected \(256, 2, 2\)"),
+    ],
+)
+def test_layers_and_attention_of_a_wrong_shape_are_named(tmp_path, cut, said):
+    pool = make_pool(Telling("odd", 2, spoil=lambda _, output: output if len(output.logits) == 1 else cut(output)))
+    with pytest.raises(InputError, match=said):
+        open_bank(image_task(), pool, tmp_path / "bank", keep=LAYERS | ATTENTION)
+    assert left_behind(tmp_path) == set()
+
+
+@pytest.mark.parametrize("name", ["train.attention.1.npy", "validation.layers.0.npy"])
+def test_a_bank_that_has_lost_layers_or_attention_is_made_again(tmp_path, name):
+    place, keep = tmp_path / "bank", LAYERS | ATTENTION
+    whole = open_bank(image_task(), telling_pool(), place, keep=keep).gather("train", np.arange(9), keep)
+    (place / name).unlink()
+    with pytest.raises(DamagedBankError):
+        KnowledgeBank(place)
+    pool = telling_pool()
+    mended = open_bank(image_task(), pool, place, keep=keep).gather("train", np.arange(9), keep)
+    assert pool.teachers[0].asked > SIZES["train"]
+    assert np.array_equal(mended.attention[1], whole.attention[1])
+
+
+# size
 
 
 def write_large(folder, examples, teachers=4, classes=4, width=2):

@@ -22,11 +22,10 @@ ADAM, DECAYED = "adam(lr=0.003)", "adam(lr=0.003,weight_decay=0.01)"
 ADAMW = "adamw(lr=0.003,weight_decay=0.1,warmup=0.1,decay=linear)"
 SGD = "sgd(lr=0.02,weight_decay=0.01,decay=linear)"
 UPDATES = 300
-slow = pytest.mark.slow
-PAIRS = [
-    *[(MLP_, optimizer) for optimizer in (ADAM, DECAYED, ADAMW, SGD)],
-    *[(network, ADAMW) for network in (VIT, BERT)],
-    *[pytest.param(network, optimizer, marks=slow) for network in (VIT, BERT) for optimizer in (ADAM, SGD)],
+CASES = [
+    *[(MLP_, optimizer, UPDATES) for optimizer in (ADAM, DECAYED, ADAMW, SGD)],
+    *[(network, ADAMW, 60) for network in (VIT, BERT)],
+    *[pytest.param(network, optimizer, UPDATES, marks=pytest.mark.slow) for network in (VIT, BERT) for optimizer in (ADAM, ADAMW, SGD)],
 ]
 
 
@@ -66,15 +65,15 @@ def largest_difference(one, other):
     return max(float(((one[name] - other[name]).abs() / other[name].abs().clamp_min(1e-3)).max()) for name in seen)
 
 
-@pytest.mark.parametrize(("text", "optimizer"), PAIRS)
-def test_it_learns_what_its_students_learn_alone(request, text, optimizer):
+@pytest.mark.parametrize(("text", "optimizer", "updates"), CASES)
+def test_it_learns_what_its_students_learn_alone(request, text, optimizer, updates):
     material = request.getfixturevalue(MATERIAL[text])
     population, apart = both(material, text, optimizer, students=3 if text == MLP_ else 2)
     inputs = material.inputs["validation"]
     before = population.predict(inputs, shared=True)
-    teach(material, population, apart, UPDATES)
+    teach(material, population, apart, updates, of=updates)
     after = population.predict(inputs, shared=True)
-    assert (after - before).abs().max() > 1.0, "something was learned"
+    assert (after - before).abs().max() > (1.0 if updates == UPDATES else 0.2), "something was learned"
     # Transformers takes a ViT's softmax in float32 whatever its weights are
     torch.testing.assert_close(after, torch.cat([one.predict(inputs) for one in apart]), rtol=1e-5, atol=1e-4 if text == VIT else 1e-8)
     for mine, one in zip(states(population), apart, strict=True):
@@ -84,12 +83,12 @@ def test_it_learns_what_its_students_learn_alone(request, text, optimizer):
     np.testing.assert_allclose(evaluated, expected, rtol=1e-4 if text == VIT else 1e-7)
 
 
-@pytest.mark.parametrize(("text", "optimizer"), PAIRS)
-def test_in_single_precision_it_says_what_its_students_say(request, text, optimizer):
+@pytest.mark.parametrize(("text", "optimizer", "updates"), CASES)
+def test_in_single_precision_it_says_what_its_students_say(request, text, optimizer, updates):
     """Within 1e-5 of logits around ten for the MLP; within 2e-4 for the others, whose rounding passes through softmax and LayerNorm."""
     material = request.getfixturevalue(MATERIAL[text])
     population, apart = both(material, text, optimizer, "float32")
-    teach(material, population, apart, UPDATES)
+    teach(material, population, apart, updates, of=updates)
     inputs = material.inputs["validation"]
     mine, own = population.predict(inputs, shared=True), torch.cat([one.predict(inputs) for one in apart])
     assert mine.dtype == torch.float32

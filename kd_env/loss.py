@@ -1,0 +1,57 @@
+"""The loss: what a decision comes to. In: a decision, what students say, what teachers say. Out: the loss of each example.
+
+    L_b = sum_m s_bm sum_k w_bmk L_m(b, k)
+
+``label``, the hard label, is one of the types m and asks no teacher. It is there only where labels are part of the setting.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kd_env.knowledge import label
+from kd_env.knowledge.terms import extra_parts, losses, parse_terms
+from kd_env.settings import Settings
+from kd_env.spec import unknown
+from kd_env.types import Decision, Features, ModelOutput
+
+
+class Loss:
+    """The knowledge types of a setting, ready to be asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the types; an input error names what is wrong with them."""
+        self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
+        self.parts = extra_parts(list(self.terms.values()))  # what the students must show beyond logits and features
+        self.reads_labels = settings.strength < 1.0
+        self._num_students = settings.num_students
+
+    def every(self, name: str, temperature: float | Tensor, student: ModelOutput, features: Features) -> Tensor:
+        """Loss of every example against every teacher ``[rows, K]`` by knowledge type ``name``, of ``label`` ``[rows, 1]``.
+
+        Args:
+            temperature: a number, or one a row ``[rows]``.
+            student: what the students say of the examples of ``features``.
+
+        Raises:
+            InputError: no such type in this setting.
+        """
+        if name == "label":
+            return label.loss(student, features.labels)[:, None]
+        if name not in self.terms:
+            raise unknown("knowledge type", name, [*self.terms, "label"])
+        labels = features.labels if self.reads_labels else None
+        tempered = student._replace(labels=labels, temperature=temperature[:, None] if isinstance(temperature, Tensor) else temperature)
+        return losses(self.terms[name].kind, tempered, features, self._num_students)
+
+    def of(self, decision: Decision, student: ModelOutput, features: Features) -> Tensor:
+        """The loss of each example ``[rows]``, differentiable."""
+        total: Tensor | None = None  # [rows]
+        for name, strength in decision.strengths.items():
+            if not isinstance(strength, Tensor) and strength == 0.0:
+                continue
+            every = self.every(name, decision.temperature, student, features)
+            term = strength * (every.squeeze(1) if name == "label" else (decision.weights[name] * every).sum(1))
+            total = term if total is None else total + term
+        return torch.zeros_like(features.student.logits[:, 0]) if total is None else total
