@@ -30,6 +30,7 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
         )
         self._bar: bars.TaskID | None = None
+        self._taught: dict[str, bars.TaskID] = {}
         self._trials, self._ended = 0, 0
 
     def __enter__(self) -> Progress:
@@ -56,6 +57,18 @@ class Progress:
         """A bank is being built."""
         if done == total:
             self.say(f"  bank: {what}, {total} examples")
+
+    def teaching(self, name: str, done: int, total: int, said: str) -> None:
+        """A teacher has had so many updates; ``said`` is what there is to say at the end of an epoch."""
+        if name not in self._taught:
+            self._taught[name] = self._live.add_task(name, total=total, rate="", latest="")
+        bar = self._taught[name]
+        self._live.update(bar, completed=done)
+        speed = self._live.tasks[bar].speed
+        self._live.update(bar, rate=f"{speed:.0f}/s" if speed else "")
+        if said:
+            self._live.update(bar, latest=said)
+            self.say(f"{name}: {said}")
 
     def reporter(self, trial: Trial) -> Callable[[int, float | None], None]:
         """What a trial in this process calls."""

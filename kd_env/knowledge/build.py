@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from kd_env.errors import InputError
+from kd_env.knowledge.done import Done
 from kd_env.randomness import one_thread
 from kd_env.student.encode import encode
 from kd_env.tasks import Split, Task
@@ -99,8 +100,10 @@ def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> dict[str, tup
             raise InputError(f"teacher {teacher.name!r} shows no {part}; leave out the knowledge types that compare it")
         shapes[part] = tuple(values.shape[1:])
     if "attention" in shapes and task.kind == "text":
-        own = isinstance(teacher, CheckpointTeacher)
-        tokens = teacher.tokens(task.train.inputs) if own else encode(task, task.train.inputs)["input_ids"].shape[1]
+        if isinstance(teacher, CheckpointTeacher):
+            tokens = teacher.tokens(task.train.inputs)
+        else:
+            tokens = encode(task, task.train.inputs)["input_ids"].shape[1]
         shapes["attention"] = (2, tokens, tokens)
     return shapes
 
@@ -147,30 +150,6 @@ def _write_split(
             done.add(step)
 
 
-class Done:
-    """Which shards of a build are on disk, a line each; what a build of something else left is cleared away."""
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        """Read the list in ``folder``, or begin one."""
-        self.path = folder / "done.txt"
-        lines = self.path.read_text().split("\n")[:-1] if self.path.is_file() else []  # what follows the last newline is torn
-        if lines[:1] != [identity]:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            lines = [identity]
-            self.path.write_text(f"{identity}\n")
-        self._steps = set(lines[1:])
-
-    def __contains__(self, step: str) -> bool:
-        """Whether the shard is done."""
-        return step in self._steps
-
-    def add(self, step: str) -> None:
-        """The shard is on disk."""
-        with self.path.open("a") as file:
-            file.write(f"{step}\n")
-
-
 def _checked(
     teacher: Teacher, said: ModelOutput, shapes: dict[str, tuple[int, ...]], place: str, start: int, count: int, half: bool
 ) -> Iterator[tuple[str, Tensor]]:
@@ -188,7 +167,6 @@ def _checked(
             values = values.half()  # what is too large for it becomes infinite
         if not values.isfinite().all():
             bad = start + int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
-            raise InputError(
-                f"teacher {teacher.name!r}: {what} of {place} {bad} are not finite{' in half precision' if half else ''}; mend or leave out that teacher"
-            )
+            precision = " in half precision" if half else ""
+            raise InputError(f"teacher {teacher.name!r}: {what} of {place} {bad} are not finite{precision}; mend or leave out that teacher")
         yield what, values

@@ -132,7 +132,9 @@ def load_pool(text: str, task: Task) -> Pool:
     if text in POOLS:
         return _trained(text, task)
     items = [item.strip() for item in text.split(",") if item.strip()]
-    pools, names = zip(*(item.rpartition("/")[::2] for item in items or [text]), strict=True)
+    if not items:
+        raise spec.unknown("pool", text, POOLS)
+    pools, names = zip(*(item.rpartition("/")[::2] for item in items), strict=True)
     if len(set(pools)) == 1 and pools[0] in POOLS:
         return _chosen(_trained(pools[0], task), list(names))
     return Pool(text, tuple(teacher for item in items for teacher in _named(item, task)))
