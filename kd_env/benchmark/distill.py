@@ -22,7 +22,7 @@ from kd_env.errors import InputError
 from kd_env.randomness import one_thread
 from kd_env.student.encode import LONGEST, TextReader
 from kd_env.student.encoder import Encoder
-from kd_env.student.networks import build
+from kd_env.student.networks import build, reader
 from kd_env.student.projected import Projected
 from kd_env.student.saving import reader_to_save, save
 
@@ -42,6 +42,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
         raise InputError(
             f"student {setting.student!r} is no Transformers model and cannot be saved as one; use --student {mend}, or a checkpoint"
         )
+    reader(setting.student, task)  # what is wrong with its tokenizer is said before anything is written
     ids = {trial.id for trial in trials}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if records.finished(out / RECORDS) != ids:

@@ -69,6 +69,8 @@ class Progress:
         if said:
             self._live.update(bar, latest=said)
             self.say(f"{name}: {said}")
+        elif not self._console.is_terminal and 10 * done // total > 10 * (done - 1) // total:
+            self.say(f"{name}: {done} of {total} updates")
 
     def reporter(self, trial: Trial) -> Callable[[int, float | None], None]:
         """What a trial in this process calls."""

@@ -112,7 +112,7 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     Raises:
         InputError: no such architecture or checkpoint, an option it does not have, or a task of another kind.
     """
-    if _begins_as_checkpoint(text):
+    if begins_as_checkpoint(text):
         with seeded(seed):
             return started.build(text, task)
     name, options = spec.parse(text)
@@ -134,8 +134,9 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
 
 def reader(text: str, task: Task) -> Reader:
     """How the network named by ``text`` reads the task's inputs."""
-    return started.reader(text, task) if _begins_as_checkpoint(text) else partial(encode, task)
+    return started.reader(text, task) if begins_as_checkpoint(text) else partial(encode, task)
 
 
-def _begins_as_checkpoint(text: str) -> bool:
-    return text.partition("(")[0].strip() not in NETWORKS and is_checkpoint(text)
+def begins_as_checkpoint(text: str) -> bool:
+    """Whether ``text`` names a checkpoint rather than a built-in architecture."""
+    return text.partition("(")[0].strip() not in NETWORKS and any(map(is_checkpoint, (text, text.rpartition("(")[0])))

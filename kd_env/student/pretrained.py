@@ -131,7 +131,8 @@ class Checkpoint:
         if strange and not new_head:
             raise InputError(f"{self.folder}: {len(strange)} tensors that a {type(model).__name__} has not, {strange[0]} say; give another")
         bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-        if bad and (not new_head or any(map(of_body, bad))):
+        bad = [name for name in bad if not new_head or name.startswith(f"{model.base_model_prefix}.")]
+        if bad:
             raise InputError(f"{self.folder}: tensor {bad[0]} holds NaN or infinite values; save or fetch that checkpoint again")
 
 
@@ -165,7 +166,7 @@ def open_checkpoint(text: str, task: Task) -> Checkpoint:
 
 def is_checkpoint(text: str) -> bool:
     """Whether ``text`` can only be a folder or a hub id, as ``organisation/name``."""
-    return "/" in text or Path(text).expanduser().is_dir()
+    return "/" in text or (bool(text) and Path(text).expanduser().is_dir())
 
 
 def _draw_head(model: Any) -> None:

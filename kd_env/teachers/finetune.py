@@ -23,7 +23,7 @@ from kd_env.snapshot import from_bytes, part, to_bytes
 from kd_env.student import started
 from kd_env.student.encode import Reader, Trimmed, take
 from kd_env.student.encoder import Encoder
-from kd_env.student.networks import build
+from kd_env.student.networks import begins_as_checkpoint, build
 from kd_env.student.pretrained import open_checkpoint
 from kd_env.student.saving import reader_to_save, save
 from kd_env.student.student import OptimizerOptions, Student, pick_device
@@ -160,8 +160,9 @@ class _Course:
 
 
 def _reader(task: Task, lesson: Lesson) -> Reader:
-    name = started.parse(lesson.model).name if "/" in lesson.model or Path(lesson.model).is_dir() else None
-    return reader_to_save(task, lesson.max_length) if name is None else open_checkpoint(name, task).reader(lesson.max_length)
+    if not begins_as_checkpoint(lesson.model):
+        return reader_to_save(task, lesson.max_length)
+    return open_checkpoint(started.parse(lesson.model).name, task).reader(lesson.max_length)
 
 
 def _rows(task: Task, lesson: Lesson, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

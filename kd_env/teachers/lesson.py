@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.student.encode import LONGEST
-from kd_env.student.networks import NETWORKS
+from kd_env.student.networks import begins_as_checkpoint
 from kd_env.tasks import Task
 
 
@@ -46,7 +45,7 @@ class Lesson:
         Raises:
             InputError: a value out of range, a model that is no transformer, or groups that the task has not.
         """
-        built_in = spec.parse(self.model).name in NETWORKS if not Path(self.model).is_dir() else False
+        built_in = not begins_as_checkpoint(self.model)
         if built_in and spec.parse(self.model).name == "mlp":
             raise InputError(f"model {self.model!r} is no Transformers model; use tiny-bert, tiny-vit, a folder or a hub id")
         lesson = replace(
