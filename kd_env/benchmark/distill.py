@@ -53,9 +53,9 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     if begun := records.finished(made) - ids:
         raise InputError(f"{partial}: begun by another command ({sorted(begun)[0]}); delete it, or name another --out")
     todo = [trial for trial in trials if trial.id not in records.finished(made)]
-    made.mkdir(parents=True, exist_ok=True)
     with one_thread():
         prepare(todo, progress)
+        made.mkdir(parents=True, exist_ok=True)
         progress.start(len(todo), len(todo) * setting.updates, skipped=len(trials) - len(todo))
         for trial in todo:
             (record,) = run_trials([trial], made, progress.reporter, lambda trial, run: _save(partial / "students" / trial.id, run))
