@@ -16,6 +16,7 @@ TINY = "tiny-bert(width=16,layers=1)"
 def place(tmp_path, make_checkpoint, monkeypatch):
     """A folder to be in, with a good checkpoint."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     make_checkpoint(tmp_path / "good")
     return tmp_path
 
@@ -230,6 +231,7 @@ def test_pool_files(name, said, place, own_data, capsys):
         (["--model", "good", "--groups", "a,c"], "unknown group of task"),
         (["--model", "good", "--label-noise", "2"], "label_noise=2.0 must be in [0, 1]"),
         (["--model", "good", "--lr", "0"], "lr=0.0 must be above 0"),
+        (["--model", "good", "--lr", "1e30"], "the loss is no longer finite in epoch 1; give a lower lr"),
         (["--model", "good", "--batch-size", "0"], "batch_size=0 must be at least 1"),
         (["--model", "good", "--folds", "1"], "folds=1: must be at least 2"),
         (["--model", "good", "--folds", "0"], "folds=0: must be at least 2"),
@@ -245,8 +247,7 @@ def test_pool_files(name, said, place, own_data, capsys):
         (["--model", "good", "--out", "a_file"], "a_file"),
     ],
 )
-def test_teach(words, said, place, own_data, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_teach(words, said, place, own_data, capsys):
     (place / "a_file").touch()
     refused(["teach", "--task", f"folder:{own_data}", "--out", "taught", "--quiet", *words], said, capsys)
     assert {path.name for path in place.iterdir()} == {"good", "a_file"}

@@ -30,6 +30,7 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
         )
         self._bar: bars.TaskID | None = None
+        self._asked: dict[str, bars.TaskID] = {}
         self._taught: dict[str, bars.TaskID] = {}
         self._trials, self._ended = 0, 0
 
@@ -55,6 +56,9 @@ class Progress:
 
     def bank(self, what: str, done: int, total: int) -> None:
         """A bank is being built."""
+        if what not in self._asked:
+            self._asked[what] = self._live.add_task(f"bank: {what}", total=total, rate="", latest="")
+        self._live.update(self._asked[what], completed=done, visible=done < total)
         if done == total:
             self.say(f"  bank: {what}, {total} examples")
 

@@ -129,13 +129,14 @@ def _write_split(
     for k, teacher in enumerate(pool.teachers):
         wanted = {part: shape for part, shape in shapes[k].items() if part != "attention" or name == "train"}
         extra = {part: create(f"{part}.{k}", *wanted[part]) for part in EXTRA if part in wanted}
+        together = SHARD if isinstance(teacher, CheckpointTeacher) and "attention" not in extra else BATCH  # it sorts them by length
         for shard in range(0, len(split), SHARD):
             end, step = min(shard + SHARD, len(split)), f"{name} {k} {shard}"
             if step in done:
                 continue
-            for start in range(shard, end, BATCH):
-                rows = slice(start, min(start + BATCH, end))
-                said = teacher(split.inputs[rows])
+            for start in range(shard, end, together):
+                rows = slice(start, min(start + together, end))
+                said = _ask(teacher, split.inputs[rows], frozenset(extra))
                 for what, values in _checked(teacher, said, wanted, f"{name} example", start, rows.stop - start, half):
                     if what == "logits":
                         arrays[what][rows, k] = values.numpy()
@@ -148,6 +149,10 @@ def _write_split(
             for array in (*arrays.values(), *extra.values()):
                 array.flush()
             done.add(step)
+
+
+def _ask(teacher: Teacher, inputs: np.ndarray, extra: frozenset[str]) -> ModelOutput:
+    return teacher.say(inputs, extra) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
 
 
 def _checked(

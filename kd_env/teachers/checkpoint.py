@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kd_env.errors import InputError
 from kd_env.student.checkpoint_files import FILES, require_weights
@@ -63,16 +64,18 @@ class CheckpointTeacher:
         """Hash of its files' contents and of the order of the classes."""
         return hashlib.sha256(f"{files_hash(self.folder)}:{self._order}".encode()).hexdigest()
 
-    @torch.no_grad()
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Speak, in evaluation mode."""
+        return self.say(inputs, frozenset({"layers", "attention"}))
+
+    @torch.no_grad()
+    def say(self, inputs: np.ndarray, shown: frozenset[str]) -> ModelOutput:
+        """Speak, and show no more than is asked for; the more inputs at once, the less of the work is padding."""
         encoded = self._read(inputs)
         count = len(inputs)
         order = encoded["attention_mask"].sum(1).argsort(stable=True) if isinstance(encoded, Trimmed) else torch.arange(count)
         device = next(self.network.parameters()).device
-        shown = frozenset({"layers", "attention"})
         parts = [self.network(show=shown, **take(encoded, order[start : start + TOGETHER], device)) for start in range(0, count, TOGETHER)]
-        tokens = max(part.attention.shape[-1] for part in parts)
         back = order.argsort()
 
         def joined(pieces: list[Tensor]) -> Tensor:
@@ -81,8 +84,8 @@ class CheckpointTeacher:
         return ModelOutput(
             joined([part.logits for part in parts])[:, self._order],
             joined([part.features for part in parts]),
-            joined([part.layers for part in parts]),
-            joined([_padded(part.attention, tokens) for part in parts]),
+            joined([part.layers for part in parts]) if "layers" in shown else None,
+            joined(_padded([part.attention for part in parts])) if "attention" in shown else None,
         )
 
 
@@ -131,9 +134,9 @@ def _content(path: Path, _size: int, _changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _padded(attention: Tensor, tokens: int) -> Tensor:
-    missing = tokens - attention.shape[-1]
-    return torch.nn.functional.pad(attention, (0, missing, 0, missing))
+def _padded(attention: list[Tensor]) -> list[Tensor]:
+    tokens = max(one.shape[-1] for one in attention)
+    return [pad(one, (0, tokens - one.shape[-1], 0, tokens - one.shape[-1])) for one in attention]
 
 
 def _shown(names: tuple[str, ...] | list[str]) -> str:

@@ -57,8 +57,12 @@ def finetune(task: Task, lesson: Lesson, out: Path, report: Report | None = None
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     course = _Course(task, lesson, partial, identity)
     partial.mkdir(parents=True, exist_ok=True)
-    with one_thread():
-        history = course.run(lambda done, total, said: report(out.name, done, total, said) if report else None)
+    try:
+        with one_thread():
+            history = course.run(lambda done, total, said: report(out.name, done, total, said) if report else None)
+    except InputError:  # to carry on would end in the same
+        shutil.rmtree(partial)
+        raise
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)
     save(final, course.network, task, course.reader)

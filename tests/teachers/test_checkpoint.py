@@ -112,3 +112,15 @@ def test_attention_in_the_bank_is_padded_to_the_longest_text(make_checkpoint, ow
     said = teacher(own_task.train.inputs[:3]).attention
     torch.testing.assert_close(kept[:, :, : said.shape[2], : said.shape[2]], said, atol=1e-5, rtol=1e-4)
     assert not kept[:, :, said.shape[2] :].any()
+
+
+def test_the_bank_holds_what_it_says_of_each_text_alone(make_checkpoint, own_task, tmp_path, monkeypatch):
+    monkeypatch.setattr("kd_env.knowledge.build.SHARD", 100)
+    teacher = CheckpointTeacher(str(make_checkpoint(tmp_path / "a")), own_task)
+    bank = open_bank(own_task, Pool("p", (teacher,)), tmp_path / "bank", keep=frozenset({"layers"}))
+    rows = np.arange(0, len(own_task.train), 7)
+    kept = bank.gather("train", rows, frozenset({"layers"}))
+    said = [teacher(own_task.train.inputs[row : row + 1]) for row in rows]
+    np.testing.assert_allclose(kept.logits[:, 0], torch.cat([one.logits for one in said]), atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(kept.features[0], torch.cat([one.features for one in said]), atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(kept.layers[0], torch.cat([one.layers for one in said]), atol=1e-5, rtol=1e-4)

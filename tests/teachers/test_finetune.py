@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from kd_env import tasks
+from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.teachers import finetune as finetune_module
 from kd_env.teachers import load_pool, pool_files
@@ -166,3 +168,15 @@ def test_an_image_task_has_teachers_too(tmp_path):
     said = CheckpointTeacher(str(out), few)(few.train.inputs[:4])
     assert said.logits.shape == (4, 10)
     assert load_pool(f"{out},digits/experts/upright", task).names == ("vit", "upright")
+
+
+def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(own_data, tmp_path, capsys):
+    words = ["teach", "--task", f"folder:{own_data}", "--model", QUICK.model, "--epochs", "2"]
+    assert invoke([*words, "--out", str(tmp_path / "one")]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path}/one\n"
+    assert re.search(r"^one: epoch 2/2: train loss 0\.\d{3}, held-out loss 0\.\d{3}, metric 0\.\d{3}$", said.err, re.M)
+    assert re.search(r"^one: \d+ of \d+ updates$", said.err, re.M)
+    assert "\x1b" not in said.err
+    assert invoke([*words, "--out", str(tmp_path / "two"), "--quiet"]) == 0
+    assert capsys.readouterr() == (f"{tmp_path}/two\n", "")
