@@ -28,6 +28,7 @@ from kd_env.student.pretrained import open_checkpoint
 from kd_env.student.saving import reader_to_save, save
 from kd_env.student.student import OptimizerOptions, Student, pick_device
 from kd_env.tasks import Split, Task
+from kd_env.teachers.checkpoint import content
 from kd_env.teachers.lesson import Lesson, fold_of
 from kd_env.types import Inputs
 
@@ -49,8 +50,8 @@ def finetune(task: Task, lesson: Lesson, out: Path, report: Report | None = None
     """
     task = task.development()
     lesson = lesson.filled(task)
-    # as JSON has it, so that it can be compared with what is read back
-    identity: dict[str, Any] = json.loads(json.dumps({"task": task.name, "content": task.fingerprint, **asdict(lesson)}))
+    whole = {"task": task.name, "task_content": task.fingerprint, **asdict(lesson), "model_content": model_content(lesson)}
+    identity: dict[str, Any] = json.loads(json.dumps(whole))  # as JSON has it, so that it can be compared with what is read back
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         _require_same(out, identity)
         return out
@@ -72,6 +73,11 @@ def finetune(task: Task, lesson: Lesson, out: Path, report: Report | None = None
     final.replace(out)
     shutil.rmtree(partial)
     return out
+
+
+def model_content(lesson: Lesson) -> str:
+    """Hash of the files of the lesson's model; empty for a built-in architecture or a hub id."""
+    return content(started.parse(lesson.model).name) if begins_as_checkpoint(lesson.model) else ""
 
 
 class _Course:

@@ -19,7 +19,8 @@ from kd_env.paths import cache_dir
 from kd_env.student.networks import build
 from kd_env.tasks import Task, resolve
 from kd_env.teachers import pool_files
-from kd_env.teachers.checkpoint import CheckpointTeacher, content
+from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.finetune import model_content
 from kd_env.teachers.teacher import NetworkTeacher, Pool, Teacher
 from kd_env.teachers.train import TeacherRecipe, fit
 
@@ -165,7 +166,7 @@ def _chosen(pool: Pool, names: list[str]) -> Pool:
 
 def _taught(path: Path, task: Task) -> Path:
     lessons = pool_files.read(path)
-    contents = [content(lesson.model) for lesson in lessons.values()]
+    contents = [model_content(lesson) for lesson in lessons.values()]
     key = hashlib.sha256(f"{lessons}|{contents}|{task.fingerprint}".encode()).hexdigest()[:16]
     folder = cache_dir() / "teachers" / f"{_plain(path.stem)}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)

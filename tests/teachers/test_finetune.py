@@ -65,6 +65,15 @@ def test_a_checkpoint_is_taught_further_with_a_new_head(taught, own_task, tmp_pa
     assert float((ours["classifier.weight"] - theirs["classifier.weight"]).abs().max()) > 0.01
 
 
+def test_another_checkpoint_of_that_name_is_another_lesson(own_task, make_checkpoint, tmp_path):
+    lesson = Lesson(f"{make_checkpoint(tmp_path / 'model')}(layers=0;)", epochs=1)
+    out = finetune(own_task, lesson, tmp_path / "out")
+    assert finetune(own_task, lesson, out) == out
+    make_checkpoint(tmp_path / "model", seed=1)
+    with pytest.raises(InputError, match="holds a teacher made with other model_content"):
+        finetune(own_task, lesson, out)
+
+
 def test_it_is_deterministic_in_its_seed(own_task, tmp_path):
     one = finetune(own_task, QUICK, tmp_path / "one")
     torch.rand(3)
