@@ -100,7 +100,10 @@ class Policy(Protocol):
 
 
 class Learner(Policy, Protocol):
-    """A policy that is trained by driving students."""
+    """A policy that is trained by driving students.
+
+    One that teaches several in a row says in ``training_episodes`` how many of them come before the one that counts.
+    """
 
     def learn(self, env: Any, num_updates: int) -> object:
         """Drive ``env`` for ``num_updates`` student updates and learn from what it pays."""

@@ -445,3 +445,26 @@ def test_what_does_not_batch_is_refused_by_name(digits_material, monkeypatch):
     assert start(digits_material, student="mixing").num_students == 1
     with pytest.raises(InputError, match=r"num_students: body\.2 is a BatchNorm1d, which mixes the examples of a batch; use LayerNorm"):
         start(digits_material, student="mixing", num_students=2)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("student", ["mlp(width=8)", "tiny-vit(width=8,layers=1)"])
+def test_on_cuda_a_population_follows_the_cpu_s_and_is_restored(digits_material, student):
+    keywords = IMAGE | {"student": student, "credit": "first_order", "optimizer": "sgd(lr=0.02)"}
+    host, device = (start(digits_material, 5, device=name, **keywords) for name in ("cpu", "cuda"))
+    for run in (host, device):
+        for update in range(6):
+            if update == 3:
+                run.renew(1, 40)
+            run.observe()
+            credit.first_order(run, ["response"])
+            weights = weights_for(run).to(run.student.device)
+            run.apply(Decision.response(weights, 1.0, 2.0), np.array([True, True, update != 4]))
+    assert host.update.tolist() == device.update.tolist() == [6, 3, 5]
+    torch.testing.assert_close(device.student.theta.detach().cpu(), host.student.theta.detach(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(device.validate(), host.validate(), rtol=1e-6)
+    twin = device.fork()
+    assert torch.equal(device.observe().student.logits, twin.observe().student.logits)
+    member = device.member(1)
+    torch.testing.assert_close(member.observe().student.logits, device.observe().student.logits[8:16], rtol=1e-9, atol=1e-9)

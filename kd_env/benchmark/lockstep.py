@@ -7,10 +7,11 @@ asked, the population takes that step. Global generators are swapped with the ba
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,18 @@ from kd_env.errors import InputError
 from kd_env.types import Features, ModelOutput, Observation
 
 
+@dataclass(frozen=True)
+class _Reset:
+    """The wish to begin anew."""
+
+    seed: int | None
+
+
 class Lockstep:
     """Runs S drivers over one population."""
 
     def __init__(self, env: SlotsEnv, seeds: Sequence[int]) -> None:
-        """Take a population environment; student s is begun from ``seeds[s]`` whatever its driver asks for."""
+        """Take a population environment; student s is begun from ``seeds[s]`` where its driver names no seed."""
         self.env, self.seeds = env, list(seeds)
         self.members = [Member(self, s) for s in range(env.num_students)]
         self._answers: list[Any] = [None] * env.num_students
@@ -45,12 +53,14 @@ class Lockstep:
                 baton.stop()
 
     def _serve(self, wants: dict[int, Any]) -> None:
-        """Do what all that still run have asked for: a reset (``None``), or a step with their actions."""
-        resets = [number for number, action in wants.items() if action is None]
+        """Do what all that still run have asked for: a reset, or a step with their actions."""
+        resets = [number for number, wish in wants.items() if isinstance(wish, _Reset)]
         if resets and len(resets) < len(wants):
             raise InputError("population: some policies reset their environment where others step it; run them without --population")
         if resets:
-            observation, info = self.env.reset(seed=np.repeat(self.seeds, self.env.num_envs // len(self.seeds)).tolist())
+            asked = {number: wish.seed for number, wish in wants.items()}
+            seeds = [own if asked.get(number) is None else asked[number] for number, own in enumerate(self.seeds)]
+            observation, info = self.env.reset(seed=np.repeat(seeds, self.env.num_envs // len(seeds)).tolist())
             for number in wants:
                 self._answers[number] = self._part(observation, number), self._part(info, number)
             return
@@ -76,14 +86,15 @@ class Member:
         env = lockstep.env
         self.number, self.num_envs = number, env.num_envs // env.num_students
         self.metadata, self.autoreset_mode, self.render_mode = env.metadata, env.autoreset_mode, None
-        self.single_observation_space, self.single_action_space = env.single_observation_space, env.single_action_space
+        spaces = env.single_observation_space, env.single_action_space
+        self.single_observation_space, self.single_action_space = copy.deepcopy(spaces)  # libraries seed them and draw from them
         self.selection = MemberSelection(env, number)
         self.unwrapped = self
         self.wish: Callable[[Any], Any] = _unasked
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
-        """Begin, together with all others; the seed is the trial's."""
-        found: tuple[Observation, dict[str, Any]] = self.wish(None)
+        """Begin anew, together with all others."""
+        found: tuple[Observation, dict[str, Any]] = self.wish(_Reset(seed))
         return found
 
     def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:

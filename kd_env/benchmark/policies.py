@@ -29,6 +29,8 @@ ACCESS = (
 """What a policy may read, from least to most; reports group by it."""
 
 POLICIES = {
+    "akd": "agents.knowledge_actor_critic:KnowledgeActorCritic",
+    "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
     "best_single": "baselines.best_single:BestSingle",
     "camkd": "baselines.camkd:CAMKD",
     "gradient_credit": "agents.gradient_credit:GradientCredit",

@@ -19,15 +19,22 @@ import pyarrow.parquet
 
 from kd_env.analysis.traces import DECIDED, SCHEMA
 from kd_env.distillation import Distillation
-from kd_env.envs.selection import Selection, Step
+from kd_env.envs.selection import Selection
+from kd_env.envs.step import Step
 
 
 class Recorder:
-    """Records the first run of one student of an environment that is finished; one that is given up before its end leaves nothing."""
+    """Records one run of one student of an environment, the first that is finished after ``skip`` others.
 
-    def __init__(self, selection: Selection, report: Callable[[int, float | None], None] | None = None, student: int = 0) -> None:
+    A run that is given up before its end leaves nothing.
+    """
+
+    def __init__(
+        self, selection: Selection, report: Callable[[int, float | None], None] | None = None, student: int = 0, skip: int = 0
+    ) -> None:
         """Remember what names the rows; ``report`` is told of progress."""
-        self._student = student
+        self._student, self._skip = student, skip
+        self.before: list[Distillation] = []  # the finished runs that came before the one that counts
         self._instances = slice(student * selection.settings.batch_size, (student + 1) * selection.settings.batch_size)
         groups = selection.material.task.train.groups
         self._groups = np.full(len(selection.material.task.train), -1) if groups is None else groups
@@ -56,7 +63,7 @@ class Recorder:
         if update == 0:
             self._begin()
         over = bool(step.diverged[self._student]) or update + 1 >= self._updates
-        self.finished = self._selection.finished[self._student] if over else None
+        ended = self._selection.finished[self._student] if over else None
         weights, rewards = step.weights[own], np.split(step.rewards, self._selection.num_students)[self._student]
         validation = None if step.validation is None else float(step.validation[self._student])
         validation = None if validation is None or math.isnan(validation) else validation
@@ -73,6 +80,10 @@ class Recorder:
         if self._report and (validation is not None or self._unreported >= 50 or over):
             self._report(self._unreported, validation)
             self._unreported = 0
+        if ended is not None and len(self.before) < self._skip:
+            self.before.append(ended)
+        else:
+            self.finished = ended
 
     @property
     def selection_rate(self) -> list[float]:

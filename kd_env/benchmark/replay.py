@@ -55,7 +55,7 @@ def replay(directory: Path, trial: str) -> list[str]:
     differences += [
         f"{name}: recorded {record[name]!r}, replayed {score!r}"
         for name, score in scores.items()
-        if score != record[name] and not (together and np.isclose(score, record[name], atol=TOGETHER))
+        if score != record[name] and not (together and None not in (score, record[name]) and np.isclose(score, record[name], atol=TOGETHER))
     ]
     taught = trace[trace["teacher"] >= 0].groupby("teacher")["weight"].sum() / len(trace.drop_duplicates(["update", "slot"]))
     rate = [float(taught.get(teacher, 0.0)) for teacher in range(run.num_teachers)]

@@ -162,14 +162,20 @@ def run_trials(
     env, found = make_env(trials[0], len(trials)), policies.find(trials[0].policy)
     selection: Selection = env.selection
     selection.label_seeds = [trial.chosen().label_seed for trial in trials]
-    recorders = [Recorder(selection, report(trial), student) for student, trial in enumerate(trials)]
     built: dict[int, Any] = {}
+    recorders: dict[int, Recorder] = {}
 
     def drive(own: Any) -> None:
         number = own.number if len(trials) > 1 else 0
-        built[number] = found.build(own, trials[number].seed)
-        selection.listeners.append(recorders[number])
-        teach(own, built[number], selection.settings.updates, trials[number].seed)
+        policy = found.build(own, trials[number].seed)
+        recorder = Recorder(selection, report(trials[number]), number, getattr(policy, "training_episodes", 0))
+        built[number], recorders[number] = policy, recorder
+        selection.listeners.append(recorder)
+        teach(own, policy, selection.settings.updates, trials[number].seed)
+        if recorder.finished is None:
+            raise InputError(
+                f"policy {found.name!r}: its learn() stopped before {selection.settings.updates} updates; it must drive env that long"
+            )
 
     if len(trials) == 1:
         drive(env)
@@ -177,9 +183,9 @@ def run_trials(
         Lockstep(env, [trial.seed for trial in trials]).run([drive] * len(trials))
     wall = (time.perf_counter() - started) / len(trials)
     records = []
-    for number, (trial, recorder) in enumerate(zip(trials, recorders, strict=True)):
+    for number, trial in enumerate(trials):
         started = time.perf_counter()
-        made = _record(trial, directory, found, getattr(built[number], "access", found.access), selection, recorder)
+        made = _record(trial, directory, found, getattr(built[number], "access", found.access), selection, recorders[number])
         made["wall_s"] = round(wall + time.perf_counter() - started, 3)
         if len(trials) > 1:
             made["config"]["population"] = len(trials)
@@ -191,10 +197,11 @@ def run_trials(
 
 def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, selection: Selection, recorder: Recorder) -> Record:
     setting, run = trial.chosen(), recorder.finished
-    if run is None:
-        raise InputError(f"policy {found.name!r}: its learn() stopped before {setting.updates} updates; it must drive env that long")
+    assert run is not None
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
-    run.observe()  # as an environment does for its last observation; of a population's student that was not yet done
+    runs = [*recorder.before, run]
+    for one in runs:
+        one.observe()  # as an environment does for its last observation; of a population's student that was not yet done
     material, task = run.material, tasks.load(trial.task)
     bank, diverged = material.bank, bool(run.diverged[0])
     return {
@@ -216,8 +223,8 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "reward_sum": recorder.reward_sum,
         "selection_rate": recorder.selection_rate,
         "selection_entropy": recorder.selection_entropy,
-        "student_forward_examples": int(run.student_forward_examples[0]),
-        "reward_forward_examples": int(run.meter.forward_examples[0]),
+        "student_forward_examples": sum(int(one.student_forward_examples[0]) for one in runs),
+        "reward_forward_examples": sum(int(one.meter.forward_examples[0]) for one in runs),
         "teacher_forward_examples": bank.num_teachers * sum(bank.size(split) for split in material.inputs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),

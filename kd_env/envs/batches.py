@@ -12,7 +12,8 @@ import numpy as np
 
 from kd_env.distillation import Distillation
 from kd_env.envs import actions, observations, render
-from kd_env.envs.selection import Step, make_selection
+from kd_env.envs.make import make_selection
+from kd_env.envs.step import Step
 from kd_env.errors import InputError
 from kd_env.settings import Action
 from kd_env.tasks import Task

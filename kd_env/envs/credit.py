@@ -27,9 +27,11 @@ from kd_env.types import ModelOutput
 
 CreditOfTypes = dict[str, Tensor]
 """By knowledge type, ``[rows, K]``; of ``label``, ``[rows, 1]``."""
+Temperature = float | Tensor | None
+"""A number, one a row ``[rows]``, or the setting's."""
 
 
-def first_order(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
+def first_order(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
     """All parameters; one forward-mode pass under the retained pass's dropout mask, autocast off."""
     _load_forward_mode()
     student, direction = run.student, _direction(run, head_only=False)
@@ -37,19 +39,19 @@ def first_order(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
     run.student_forward_examples += run.settings.batch_size
     with run.rng(replay=True), torch.no_grad(), forward_ad.dual_level():
         leaves = [forward_ad.make_dual(leaf.detach(), v) for leaf, v in zip(student.leaves, direction, strict=True)]  # type: ignore[no-untyped-call]
-        return _along(run, names, student.forward_at(leaves, run.inputs_of_batch(), run.loss.parts))
+        return _along(run, names, temperature, student.forward_at(leaves, run.inputs_of_batch(), run.loss.parts))
 
 
-def head(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
+def head(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
     """The classifier's parameters alone, from the pooled features: the mini-batch needs no extra pass. Types that look below it get 0."""
     _load_forward_mode()
     said = run.observe().student
     along = run.student.classify(said.features, _direction(run, head_only=True))  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
-        return _along(run, names, run.retained()._replace(logits=forward_ad.make_dual(said.logits, along)))  # type: ignore[no-untyped-call]
+        return _along(run, names, temperature, run.retained()._replace(logits=forward_ad.make_dual(said.logits, along)))  # type: ignore[no-untyped-call]
 
 
-def counterfactual(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
+def counterfactual(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
     """Exact: for each candidate a real optimizer step on it alone from the same state, measured on the same held-out examples.
 
     What the optimizer's momentum alone would have done is subtracted. Costs B x K steps and measurements a type: the check of the others.
@@ -63,7 +65,7 @@ def counterfactual(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
     idle = loss_after([torch.zeros_like(leaf) for leaf in leaves])
     found = {}
     for name in names:
-        terms = run.losses(name, run.settings.temperature) / run.settings.batch_size  # [rows, K]
+        terms = run.losses(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
         candidates = terms.view(students, -1).unbind(1)  # the same one of every student at once, [S] each
         gradients = (torch.autograd.grad(one.sum(), leaves, retain_graph=True, materialize_grads=True) for one in candidates)
         gained = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
@@ -71,7 +73,7 @@ def counterfactual(run: Distillation, names: Sequence[str]) -> CreditOfTypes:
     return found
 
 
-CREDITS: dict[Credit, Callable[[Distillation, Sequence[str]], CreditOfTypes]] = {
+CREDITS: dict[Credit, Callable[[Distillation, Sequence[str], Temperature], CreditOfTypes]] = {
     "first_order": first_order,
     "head": head,
     "counterfactual": counterfactual,
@@ -101,22 +103,27 @@ def _direction(run: Distillation, head_only: bool) -> list[Tensor]:
     return [rate * scale * value for scale, value in zip(run.student.preconditioner(), gradient, strict=True)]
 
 
-def _along(run: Distillation, names: Sequence[str], output: ModelOutput) -> CreditOfTypes:
+def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditOfTypes:
     """Derivatives of the losses of ``output``, dual numbers, over B."""
-    if tuple(names) == ("response",):  # the common case in closed form, at a quarter of the cost
-        return {"response": _response_along(run, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
+    at = _or_setting(run, temperature)
+    if tuple(names) == ("response",) and not isinstance(at, Tensor):  # the common case in closed form, at a quarter of the cost
+        return {"response": _response_along(run, at, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
     found = {}
     for name in names:
-        terms, tangent = forward_ad.unpack_dual(run.losses(name, run.settings.temperature, output))  # type: ignore[no-untyped-call]
+        terms, tangent = forward_ad.unpack_dual(run.losses(name, at, output))  # type: ignore[no-untyped-call]
         found[name] = (torch.zeros_like(terms) if tangent is None else tangent) / run.settings.batch_size
     return found
 
 
-def _response_along(run: Distillation, along: Tensor) -> Tensor:
-    features, temperature = run.observe(), run.settings.temperature
+def _response_along(run: Distillation, temperature: float, along: Tensor) -> Tensor:
+    features = run.observe()
     q = (features.student.logits / temperature).softmax(1)  # [rows, C]
     p = (features.teacher_logits / temperature).softmax(2)  # [rows, K, C]
     return temperature * torch.einsum("bkc,bc->bk", q[:, None] - p, along) / run.settings.batch_size
+
+
+def _or_setting(run: Distillation, temperature: Temperature) -> float | Tensor:
+    return run.settings.temperature if temperature is None else temperature
 
 
 @cache

@@ -41,7 +41,7 @@ class JointSelectionEnv(BatchEnv):
     ## Rewards
     The mean over the batch of what ``reward`` and ``credit`` pay, less ``teacher_cost`` for each teacher asked. With ``credit`` other than
     ``shared`` an instance is paid the worth of its decision, in units of the spread of worth over all teachers and types: asking nobody
-    is worth 0. -10 when the student diverges.
+    adds 0 to what the label is worth. -10 when the student diverges.
 
     ## Starting State
     ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay.

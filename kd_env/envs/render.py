@@ -10,7 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from kd_env.envs.selection import Selection, Step
+    from kd_env.envs.selection import Selection
+    from kd_env.envs.step import Step
 
 POINTS = 512  # bins a history keeps at most; even, because full ones merge in pairs
 LARGEST = 1e100  # from here on a number counts as missing, as NaN does: its sums could overflow

@@ -5,51 +5,27 @@ In: a decision for each row (an instance of a student's mini-batch, or a student
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kd_env import tasks
 from kd_env.distillation import Distillation, Material
-from kd_env.envs import actions, credit, observations
+from kd_env.envs import actions, credit, observations, worth
 from kd_env.envs.actions import Choice, Layout
 from kd_env.envs.credit import CreditOfTypes
 from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
-from kd_env.errors import InputError
+from kd_env.envs.step import Step, joined
 from kd_env.knowledge import response
-from kd_env.knowledge.bank import open_bank
-from kd_env.knowledge.terms import extra_parts, parse_terms
-from kd_env.settings import Action, Settings
-from kd_env.settings import settings as make_settings
-from kd_env.tasks import Task
-from kd_env.teachers import Pool, Teacher, load_pool
+from kd_env.knowledge.terms import parse_terms
+from kd_env.settings import Settings
+from kd_env.teachers import Pool
 from kd_env.types import Decision, Features, Observation
 
 DIVERGED_REWARD = -10.0
 """Paid once to every row of a student that diverges; finite, and far below what an update loses in held-out loss."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one update gave. Instances are those of student 0's mini-batch, then of student 1's and so on; for rows see ``Selection``."""
-
-    features: Features
-    choice: Choice  # rows
-    weights: np.ndarray  # [S * B, K]
-    student_ce: np.ndarray  # [S * B], before the update
-    rewards: np.ndarray  # [rows]
-    terms: dict[str, np.ndarray]  # parts of the reward besides improvement, [rows] each
-    credit: dict[str, np.ndarray]  # ``credit`` [rows, K or M], ``knowledge_credit`` [rows, M], where there is any
-    improvement: np.ndarray | None  # [S], NaN where not due
-    validation: np.ndarray | None  # [S], NaN where not due
-    diverged: np.ndarray  # [S]
-    active: np.ndarray  # [S], who was taught
 
 
 class Selection:
@@ -109,7 +85,7 @@ class Selection:
             going = active & ~self.distillation.done
             if not going.any():
                 break
-            step = _joined(step, self._update(choice, going, None))
+            step = joined(step, self._update(choice, going, None))
         return step
 
     def _update(self, choice: Choice, active: np.ndarray, bonus: np.ndarray | None) -> Step:
@@ -117,7 +93,7 @@ class Selection:
         features = run.observe()
         decision = self.decision(choice)
         weights = self._instances(choice.weights)
-        given = credit.CREDITS[options.credit](run, self._credit_names()) if options.credit != "shared" else None
+        given = credit.CREDITS[options.credit](run, self._credit_names(), decision.temperature) if options.credit != "shared" else None
         outcome = run.apply(decision, active)
         shown: dict[str, Tensor] = {}
         if given is None:
@@ -202,28 +178,20 @@ class Selection:
         return self.settings.exploration_bonus * bonus
 
     def _credited(self, given: CreditOfTypes, decision: Decision, choice: Choice) -> tuple[Tensor, dict[str, Tensor]]:
-        """What each row is paid, and the credit that ``info`` shows."""
-        normal = self.settings.normalize_credit
-        weights = next(iter(decision.weights.values()))  # [S * B, K]
-        terms = self.distillation.terms
-        if choice.gates is None and self.settings.action != "joint":
-            worth = torch.stack([decision.strengths[name] * one for name, one in given.items()]).sum(0)  # [S * B, K]
-            worth = credit.normalize(worth) if normal else worth
-            return (weights * worth).sum(1), {"credit": worth}
-        by_pair = self._row_means(torch.stack([terms[name].strength * given[name] for name in terms], 1))  # [rows, M, K], label left out
+        """What is paid, by instance or by row, and the credit that ``info`` shows."""
+        terms, normal = self.distillation.terms, self.settings.normalize_credit
+        if self.settings.action not in ("soft", "hard", "joint"):
+            return worth.of_teachers(given, decision, normal)
+        by_pair = self._row_means(torch.stack([terms[name].strength * given[name] for name in terms], 1))  # [rows, M, K], without label
         label = self._row_means(given["label"]) if "label" in given else by_pair.new_zeros(self.rows, 0)  # [rows, 1 or 0]
         if normal:
-            scaled = credit.scale(torch.cat([by_pair.flatten(1), label], 1))
-            by_pair, label = scaled[:, : by_pair[0].numel()].view_as(by_pair), scaled[:, by_pair[0].numel() :]
+            by_pair, label = worth.scaled(by_pair, label)
         weights = self._tensor(choice.weights)
-        gates = torch.ones(self.rows, len(self.layout.knowledge)).to(by_pair) if choice.gates is None else self._tensor(choice.gates)
-        by_type = torch.cat([(by_pair * weights[:, None]).sum(2), label], 1)  # [rows, M]
+        gates = by_pair.new_ones(self.rows, len(self.layout.knowledge)) if choice.gates is None else self._tensor(choice.gates)
         if self.gates_are_strengths:
-            return (gates * by_type).sum(1), {"credit": by_type}
+            return worth.of_types(by_pair, label, weights, gates)
         strength = by_pair.new_full((self.rows,), self.settings.strength) if choice.strength is None else self._tensor(choice.strength)
-        share = torch.stack([strength] * len(terms) + [1.0 - strength] * label.shape[1], 1)  # [rows, M]
-        by_teacher = (gates[:, : len(terms), None] * by_pair).sum(1)  # [rows, K]
-        return (share * gates * by_type).sum(1), {"credit": by_teacher, "knowledge_credit": by_type}
+        return worth.of_both(by_pair, label, weights, gates, strength)
 
     def _credit_names(self) -> tuple[str, ...]:
         """The types that credit is asked for: those that an action decides about."""
@@ -273,64 +241,3 @@ class Selection:
         """``[rows, ...]`` (or what is ``[S * B, ...]`` already) -> ``[S * B, ...]``."""
         instances = self.num_students * self.settings.batch_size
         return rows if len(rows) == instances else np.repeat(rows, instances // len(rows), axis=0)
-
-
-def _joined(before: Step, after: Step) -> Step:
-    """Two parts of a phase as one step."""
-    nothing = np.zeros_like(after.rewards)
-    validation = _latest(before.validation, after.validation)
-    return replace(
-        after,
-        rewards=before.rewards + after.rewards,
-        terms={name: before.terms.get(name, nothing) + after.terms.get(name, nothing) for name in {**before.terms, **after.terms}},
-        improvement=_latest(before.improvement, after.improvement),
-        validation=None if validation is None else np.where(after.diverged, np.nan, validation),
-        active=before.active,
-    )
-
-
-def _latest(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray | None:
-    """What was measured last of each student, ``[S]``."""
-    if before is None or after is None:
-        return before if after is None else after
-    return np.where(np.isnan(after), before, after)
-
-
-def make_selection(
-    actions: Sequence[Action],
-    defaults: Mapping[str, Any],
-    task: str | Task,
-    teachers: str | Pool | Sequence[Teacher] | None,
-    bank: str | Path | None,
-    data_dir: str | None,
-    **keywords: Any,
-) -> Selection:
-    """Load the task, the pool and its bank, and check the settings.
-
-    Args:
-        actions: the kinds of action that the environment has, its default first.
-        defaults: other keywords that the environment sees to, where the user does not.
-
-    Raises:
-        InputError: anything in the keywords that cannot be used.
-    """
-    if data_dir is not None and not isinstance(task, str):
-        raise InputError(f"data_dir={data_dir!r}: it goes with a task's name, and here is the task itself; leave it out")
-    loaded = tasks.load(task, data_dir) if isinstance(task, str) else task
-    if not isinstance(loaded, Task):
-        raise InputError(f"task={task!r}: expected a name or a kd_env.tasks.Task, got {type(task).__name__}")
-    given = {name: value for name, value in keywords.items() if value is not None}
-    options = make_settings(loaded, **{"action": actions[0], **defaults, **given})
-    if options.action not in actions:
-        raise InputError(f"action={options.action!r}: this environment has {' and '.join(actions)}")
-    if options.action in ("soft", "hard") and options.granularity != "batch":
-        raise InputError(f"granularity={options.granularity!r}: knowledge is selected for a batch or a phase; leave granularity out")
-    if options.exploration_bonus > 0.0 and options.action not in ("soft", "hard"):
-        raise InputError(f"exploration_bonus={options.exploration_bonus}: it is paid for knowledge selection alone; leave it out")
-    named = loaded.defaults.pool if teachers is None else teachers
-    if isinstance(named, str):
-        pool = load_pool(named, loaded)
-    else:
-        pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
-    opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
-    return Selection(Material.of(loaded, opened, options.student), pool, options)

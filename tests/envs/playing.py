@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.envs.registration import load_env_creator
+from torch.nn.functional import cross_entropy
 
 from kd_env import settings
 from kd_env.envs.registration import ENVIRONMENTS
@@ -64,3 +65,25 @@ def heard(env):
     steps = []
     env.unwrapped.selection.listeners.append(steps.append)
     return steps
+
+
+def along_the_held_out_gradient(run, decision, only_head=False, epsilon=1e-6):
+    """By finite differences: the derivative of each example's loss, over B, along the held-out gradient at the student's rate."""
+    (rows,) = run.meter.rows
+    inputs, labels = run.meter.at(rows, run.student.device)
+    leaves = run.student.leaves
+    loss = cross_entropy(run.student.forward(inputs).logits, labels)
+    gradient = torch.autograd.grad(loss, leaves, materialize_grads=True)
+    head = {id(parameter) for parameter in run.student.classifier.parameters()}
+    gradient = [slope * (not only_head or id(leaf) in head) for leaf, slope in zip(leaves, gradient, strict=True)]
+    rate = run.student.options.rate(0.0)
+
+    def at(step):
+        moved = [leaf.detach() + step * rate * slope for leaf, slope in zip(leaves, gradient, strict=True)]
+        said, total = run.student.forward_at(moved, run.inputs_of_batch(), run.loss.parts), 0.0
+        for name, strength in decision.strengths.items():
+            every = run.losses(name, decision.temperature, said)
+            total = total + strength * (every[:, 0] if name == "label" else (decision.weights[name] * every).sum(1))
+        return total
+
+    return ((at(epsilon) - at(-epsilon)) / (2 * epsilon) / run.settings.batch_size).detach()

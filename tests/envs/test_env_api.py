@@ -112,8 +112,10 @@ def test_what_no_environment_has_is_refused(name, keywords, says):
         CLASSES[name](**keywords)
 
 
-@pytest.mark.parametrize("kind", ["image", "text"])
-@pytest.mark.parametrize(("num_teachers", "size"), [(1, 1), (1, 256), (3, 5), (16, 1), (16, 256)])
+@pytest.mark.parametrize(
+    ("kind", "num_teachers", "size"),
+    [("image", 1, 1), ("image", 3, 256), ("image", 16, 5), ("text", 1, 256), ("text", 16, 1), ("text", 5, 5)],
+)
 def test_every_observation_is_in_its_space(of_kind, kind, num_teachers, size):
     """Of tasks of both kinds, any number of teachers and instances, in all three sets, labels shown and not, in both forms."""
     made = {**of_kind(kind, num_teachers), "student": {"image": "mlp(width=4)", "text": "tiny-bert(width=4,layers=1)"}[kind], "updates": 2}

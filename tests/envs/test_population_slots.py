@@ -206,6 +206,7 @@ def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone()
         "credit": "first_order",
         "strength": 0.6,
         "validation_every": 6,
+        "teacher_cost": 0.1,
     }
     env, reference = (population(KNOWLEDGE, "batch", **options) for _ in range(2))
     for one in (env, reference):
@@ -231,6 +232,7 @@ def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone()
     assert env.unwrapped.finished[1].update.tolist() == [2]
     assert np.isfinite(info["credit"]).all()
     assert not info["credit"][1].any()
+    assert info["reward_terms"]["teacher_calls"].tolist() == [12, 8, 12], "four teachers in each mini-batch it was taught"
     assert env.observation_space.contains(seen)
 
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from playing import CLASSES, KINDS, KNOWLEDGE, TEACHERS, batch, heard, slots
 
 from kd_env.envs import render
 from kd_env.envs.render import History, frame, text
@@ -183,3 +184,121 @@ def test_matplotlib_comes_with_the_first_frame_and_pyplot_never():
         "frame(history); assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+# As environments show it
+
+
+def labels_of(name):
+    types = ["response", "feature", "relation", "label"]
+    return {TEACHERS: ["upright", "inverted", "mirrored", "transposed"], KNOWLEDGE: types}.get(name) or [*labels_of(TEACHERS), *types]
+
+
+def rates_of(shown):
+    """The selection rates of a text, by label."""
+    return {line.split()[0]: float(line.split()[-1].replace("–", "nan")) for line in shown.split("\n")[2:-2]}
+
+
+@pytest.mark.parametrize(("name", "action"), KINDS)
+def test_an_environment_says_what_was_selected_paid_and_measured(name, action):
+    env = batch(name, action=action, render_mode="ansi", strength=0.5, updates=50, validation_every=2)
+    env.reset(seed=0)
+    assert [*rates_of(env.render())] == labels_of(name)
+    steps = heard(env)
+    for update in range(1, 4):
+        *_, reward, _, _, info = env.step(env.action_space.sample())
+        shown, choice = env.render(), steps[-1].choice
+        assert shown.startswith(f"update {update}/50 ")
+        assert f"reward {render._number(reward)} " in shown
+        selected = ([] if name == KNOWLEDGE else [*choice.weights.mean(0)]) + ([] if name == TEACHERS else [*choice.gates.mean(0)])
+        assert [*rates_of(shown).values()] == pytest.approx(selected, abs=1e-4)
+        if "validation" in info:
+            assert shown.endswith(f"validation {info['validation']:.4f} at update 2, best {info['validation']:.4f} at update 2")
+    assert "at update 2" in shown
+    env.reset(seed=1)
+    assert env.render().startswith("update 0/50 "), "a new episode is drawn anew"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("mode", ["rgb_array", "ansi"])
+def test_both_forms_show_both_modes_of_every_environment(name, mode):
+    size = 1 if name == KNOWLEDGE else 3
+    one, many = batch(name, render_mode=mode), slots(size, name, render_mode=mode, **{"batch_size": 3} if size == 1 else {})
+    for env in (one, many):
+        env.reset(seed=0)
+    for _ in range(2):
+        chosen = one.action_space.sample()
+        one.step(chosen)
+        many.step(np.reshape(chosen, many.action_space.shape))
+    shown, (shown_of_slots,) = one.render(), many.render()
+    assert np.array_equal(shown, shown_of_slots)
+    assert shown.shape == (render.HEIGHT, render.WIDTH, 3) if mode == "rgb_array" else shown.startswith("update 2/4 ")
+
+
+def test_each_student_of_a_population_is_shown_and_begins_alone():
+    env = slots(3, KNOWLEDGE, num_students=3, batch_size=2, render_mode="ansi", action="hard", autoreset_mode="disabled")
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(np.eye(3, dtype=np.int8))
+    shown = env.render()
+    assert [rates_of(one) for one in shown] == [dict(zip(rates_of(shown[0]), row, strict=True)) for row in np.eye(3)]
+    env.reset(options={"reset_mask": np.array([False, True, False])})
+    assert [one.split()[1] for one in env.render()] == ["2/4", "0/4", "2/4"]
+    env.step(np.eye(3, dtype=np.int8))
+    assert [one.split()[1] for one in env.render()] == ["3/4", "1/4", "3/4"]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("students", [1, 2])
+def test_a_fork_shows_the_same_and_goes_its_own_way(name, students):
+    """What was drawn before stays; a restored environment begins to draw where it is."""
+    options = {"num_students": students, "render_mode": "ansi"}
+    env, other = (slots(2 if name != KNOWLEDGE else students, name, **options) for _ in range(2))
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    chosen = [env.action_space.sample() for _ in range(3)]
+    env.step(chosen[0])
+    env.step(chosen[1])
+    state, twin, before = env.unwrapped.snapshot(), env.unwrapped.fork(), env.render()
+    assert twin.render() == before
+    env.step(chosen[2])
+    assert twin.render() == before
+    assert env.render() != before
+    twin.step(chosen[2])
+    assert twin.render() == env.render()
+    other.unwrapped.restore(state)
+    assert [shown.split()[1] for shown in other.render()] == ["2/4"] * students
+    other.step(chosen[2])
+    assert [shown.split()[1] for shown in other.render()] == ["3/4"] * students
+
+
+def test_a_batch_s_fork_and_restore_show_too():
+    env = batch(render_mode="ansi")
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    state, twin = env.unwrapped.snapshot(), env.unwrapped.fork()
+    assert twin.render() == env.render()
+    env.step(env.action_space.sample())
+    assert twin.render().startswith("update 1/4 ")
+    env.unwrapped.restore(state)
+    assert env.render().startswith("update 1/4 ")
+    assert "–" in env.render(), "what was drawn before is not part of a snapshot"
+
+
+@pytest.mark.parametrize("make", [batch, slots])
+def test_without_a_mode_there_is_nothing_to_show_and_a_warning(make):
+    env = make().unwrapped
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match='does nothing without a render_mode; make the .* with render_mode="rgb_array" or "ansi"'):
+        assert env.render() is None
+
+
+def test_a_student_that_diverges_is_still_drawn():
+    env = batch(render_mode="ansi", optimizer="sgd(lr=1e30)", updates=20)
+    env.reset(seed=0)
+    terminated = False
+    while not terminated:
+        *_, reward, terminated, _, _ = env.step(np.ones(12, dtype=np.int8))
+        assert "nan" not in env.render()
+    assert reward == -10.0
+    assert "reward -10.0000" in env.render()

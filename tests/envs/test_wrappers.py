@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import wrappers
@@ -190,8 +189,3 @@ def test_masked_resets_pass_through_wrappers():
     *_, terminated, _, info = env.step(chosen)
     assert terminated.tolist() == [True, True, False, False]
     assert info["episode"]["l"].tolist() == [LENGTH, LENGTH, 0, 0]
-
-
-def test_videos_need_a_package_of_their_own_and_say_so():
-    with pytest.raises(gym.error.DependencyNotInstalled):
-        wrappers.RecordVideo(batch(render_mode="rgb_array"), "nowhere").reset()

@@ -59,14 +59,16 @@ def states(population):
 
 
 def largest_difference(one, other):
-    """In weights, relative where they are above .001; a key's bias, to which no output is sensitive, is left out."""
+    """In weights, relative where they are above .001."""
     assert one.keys() == other.keys()
-    seen = [name for name in one if name.startswith("network.") and not name.endswith(("key.bias", "k_proj.bias"))]
-    return max(float(((one[name] - other[name]).abs() / other[name].abs().clamp_min(1e-3)).max()) for name in seen)
+    weights = [name for name in one if name.startswith("network.")]
+    return max(float(((one[name] - other[name]).abs() / other[name].abs().clamp_min(1e-3)).max()) for name in weights)
 
 
 @pytest.mark.parametrize(("text", "optimizer", "updates"), CASES)
-def test_it_learns_what_its_students_learn_alone(request, text, optimizer, updates):
+def test_it_learns_what_its_students_learn_alone(request, monkeypatch, text, optimizer, updates):
+    if text == VIT:  # Transformers takes its softmax in float32, of whose rounding Adam makes a drift of the key's bias
+        monkeypatch.setattr("torch.nn.functional.softmax", lambda scores, dim, dtype: scores.softmax(dim))
     material = request.getfixturevalue(MATERIAL[text])
     population, apart = both(material, text, optimizer, students=3 if text == MLP_ else 2)
     inputs = material.inputs["validation"]
@@ -74,13 +76,12 @@ def test_it_learns_what_its_students_learn_alone(request, text, optimizer, updat
     teach(material, population, apart, updates, of=updates)
     after = population.predict(inputs, shared=True)
     assert (after - before).abs().max() > (1.0 if updates == UPDATES else 0.2), "something was learned"
-    # Transformers takes a ViT's softmax in float32 whatever its weights are
-    torch.testing.assert_close(after, torch.cat([one.predict(inputs) for one in apart]), rtol=1e-5, atol=1e-4 if text == VIT else 1e-8)
+    torch.testing.assert_close(after, torch.cat([one.predict(inputs) for one in apart]), rtol=1e-7, atol=1e-8)
     for mine, one in zip(states(population), apart, strict=True):
         assert largest_difference(mine, one.state()) < 1e-5
     evaluated = np.stack(population.evaluate(inputs, material.labels["validation"], shared=True), 1)
     expected = np.concatenate([np.stack(one.evaluate(inputs, material.labels["validation"]), 1) for one in apart])
-    np.testing.assert_allclose(evaluated, expected, rtol=1e-4 if text == VIT else 1e-7)
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("text", "optimizer", "updates"), CASES)

@@ -1,0 +1,204 @@
+"""``akd`` and ``akd_hard``: knowledge selection by actor-critic, AKD (Wang et al. 2022, Findings of EMNLP, arXiv 2302.00444).
+
+State: ``[N_S(h_S); N_T(h_T)]``, two-layer MLPs of the student's and the teachers' last layers, means over the mini-batch. Actor mu(s) and
+critic Q(s, a), three-layer MLPs. The critic follows ``r + gamma Q'(s', mu'(s'))``, the actor the gradient of Q(s, mu(s)) (deterministic
+policy gradient), both through slowly moving targets. One action teaches a phase of mini-batches (multi-phase training); r is the decrease
+of the held-out loss over the phase plus the paper's bonus for exploring. ``soft`` actions are the strengths of the knowledge types,
+``hard`` ones are on above a half.
+
+Schedule: ``training_episodes`` students are taught while the agent learns; then one more, by the actor alone, is the product. What the
+others cost counts.
+
+Deviations: what the paper leaves open is ours: widths, rates, replay memory, Gaussian noise on the actor's output, rewards divided by their
+running deviation. The state nets learn with the critic alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kd_env.errors import InputError
+from kd_env.randomness import seeded
+from kd_env.types import Observation
+
+
+class ActorCritic(nn.Module):
+    """State nets, actor and critic; observations ``[rows, F]`` of the ``cls`` features."""
+
+    def __init__(self, student_width: int, teachers_width: int, num_types: int, hidden: int) -> None:
+        """Make the nets for M knowledge types."""
+        super().__init__()
+        self.of_student, self.of_teachers = _mlp(student_width, hidden, hidden), _mlp(teachers_width, hidden, hidden)
+        self.actor = _mlp(2 * hidden, hidden, hidden, num_types)
+        self.critic = _mlp(2 * hidden + num_types, hidden, hidden, 1)
+
+    def state(self, student: Tensor, teachers: Tensor) -> Tensor:
+        """[rows, D], [rows, D_1 + ... + D_K] -> [rows, 2 * hidden]."""
+        return torch.cat([self.of_student(student), self.of_teachers(teachers)], 1)
+
+    def act(self, state: Tensor) -> Tensor:
+        """Strengths in [0, 1], ``[rows, M]``."""
+        return torch.sigmoid(self.actor(state))
+
+    def value(self, state: Tensor, action: Tensor) -> Tensor:
+        """Q, ``[rows]``."""
+        found: Tensor = self.critic(torch.cat([state, action], 1)).squeeze(1)
+        return found
+
+
+class KnowledgeActorCritic:
+    """Learns while it teaches some students, then teaches the one that counts."""
+
+    access = "reward scalar"
+    environment = "kd_env/KnowledgeSelection-v0"
+    env_options: dict[str, Any] = {
+        "action": "soft",
+        "granularity": "batch",
+        "features": "cls",
+        "updates_per_phase": 10,
+        "exploration_bonus": 0.001,
+    }
+
+    def __init__(
+        self,
+        env: Any,
+        seed: int = 0,
+        training_episodes: int = 4,
+        learning_rate: float = 1e-3,
+        discount: float = 0.9,
+        noise: float = 0.2,
+        target_rate: float = 0.01,
+        hidden: int = 64,
+        batch_size: int = 64,
+    ) -> None:
+        """Make actor, critic and their targets.
+
+        Args:
+            training_episodes: students taught before the one that counts.
+            discount: gamma, a phase.
+            noise: deviation of the Gaussian noise on the actor's strengths while it learns.
+            target_rate: share of the nets that their targets take over a phase.
+            batch_size: remembered phases in one update.
+        """
+        for name, value, least in (("training_episodes", training_episodes, 0), ("hidden", hidden, 1), ("batch_size", batch_size, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"akd({name}={value!r}): expected a whole number of at least {least}")
+        self.seed, self.training_episodes, self.discount, self.noise = seed, training_episodes, discount, noise
+        self.target_rate, self.batch_size = target_rate, batch_size
+        self.options = {
+            "seed": seed,
+            "training_episodes": training_episodes,
+            "learning_rate": learning_rate,
+            "discount": discount,
+            "noise": noise,
+            "target_rate": target_rate,
+            "hidden": hidden,
+            "batch_size": batch_size,
+        }
+        space = env.single_observation_space
+        self.hard = env.unwrapped.selection.settings.action == "hard"
+        self.phase = env.unwrapped.selection.settings.updates_per_phase
+        num_types = len(env.unwrapped.selection.layout.knowledge)
+        with seeded(seed):
+            self.nets = ActorCritic(space["student"].shape[0], space["teachers"].shape[0], num_types, hidden)
+        self.targets = copy.deepcopy(self.nets).requires_grad_(False)
+        self.optimizers = [
+            torch.optim.Adam(self.nets.actor.parameters(), lr=learning_rate),
+            torch.optim.Adam([value for name, value in self.nets.named_parameters() if not name.startswith("actor")], lr=learning_rate),
+        ]
+        self.rng = np.random.default_rng(seed)
+        self.memory: list[tuple[np.ndarray, ...]] = []
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """The actor's action for every student, without noise."""
+        return self._action(self._strengths(observation))
+
+    def learn(self, env: Any, num_updates: int) -> KnowledgeActorCritic:
+        """Teach ``training_episodes`` students of ``num_updates`` mini-batches each and learn; then teach one more."""
+        for episode in range(self.training_episodes, -1, -1):
+            learning = episode > 0
+            observation, _ = env.reset(seed=self.seed + 1_000_003 * episode)  # the last one, which counts, from the seed itself
+            for _ in range(-(-num_updates // self.phase)):
+                strengths = self._strengths(observation)
+                if learning:
+                    strengths = np.clip(strengths + self.noise * self.rng.standard_normal(strengths.shape), 0.0, 1.0)
+                following, reward, terminated, _, _ = env.step(self._action(strengths))
+                if learning:
+                    taken = (strengths > 0.5).astype(np.float64) if self.hard else strengths
+                    self._remember(observation, taken, reward, following, terminated)
+                    self._update()
+                observation = following
+                if terminated.all():
+                    break
+        return self
+
+    def save(self, path: str) -> None:
+        """Write the nets' weights and options (safetensors)."""
+        save_file(self.nets.state_dict(), path, {"options": json.dumps(self.options)})
+
+    @classmethod
+    def load(cls, path: str, env: Any) -> KnowledgeActorCritic:
+        """Read an agent for ``env``."""
+        with safe_open(path, "pt") as file:
+            agent = cls(env, **json.loads(file.metadata()["options"]))
+            agent.nets.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+        return agent
+
+    @torch.no_grad()
+    def _strengths(self, observation: Observation) -> np.ndarray:
+        state = self.nets.state(torch.from_numpy(observation["student"]), torch.from_numpy(observation["teachers"]))
+        strengths: np.ndarray = self.nets.act(state).numpy()
+        return strengths
+
+    def _action(self, strengths: np.ndarray) -> np.ndarray:
+        return (strengths > 0.5).astype(np.int8) if self.hard else (2.0 * strengths - 1.0).astype(np.float32)
+
+    def _remember(
+        self, observation: Observation, strengths: np.ndarray, reward: np.ndarray, following: Observation, terminated: np.ndarray
+    ) -> None:
+        rows = (observation["student"], observation["teachers"], strengths, reward, following["student"], following["teachers"], terminated)
+        self.memory += zip(*rows, strict=True)
+
+    def _update(self) -> None:
+        """One step of critic and actor on remembered phases, and the targets after them."""
+        chosen = [self.memory[i] for i in self.rng.integers(len(self.memory), size=self.batch_size)]
+        columns = [torch.from_numpy(np.stack(column)).float() for column in zip(*chosen, strict=True)]
+        student, teachers, action, reward, next_student, next_teachers, over = columns
+        spread = float(np.std([phase[3] for phase in self.memory]))
+        with torch.no_grad():
+            following = self.targets.state(next_student, next_teachers)
+            later = self.targets.value(following, self.targets.act(following))
+            wanted = (reward / spread if spread > 0.0 else reward) + self.discount * (1.0 - over) * later
+        state = self.nets.state(student, teachers)
+        self._step(1, (self.nets.value(state, action) - wanted).square().mean())
+        state = self.nets.state(student, teachers).detach()
+        self._step(0, -self.nets.value(state, self.nets.act(state)).mean())
+        for target, value in zip(self.targets.parameters(), self.nets.parameters(), strict=True):
+            target.lerp_(value.detach(), self.target_rate)
+
+    def _step(self, which: int, loss: Tensor) -> None:
+        self.optimizers[which].zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizers[which].step()
+
+
+class HardKnowledgeActorCritic(KnowledgeActorCritic):
+    """``akd_hard``: each knowledge type is on or off."""
+
+    env_options = {**KnowledgeActorCritic.env_options, "action": "hard"}
+
+
+def _mlp(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
