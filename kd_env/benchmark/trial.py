@@ -190,8 +190,8 @@ def run_trials(
         if len(trials) > 1:
             made["config"]["population"] = len(trials)
         records.append(made)
-        if keep is not None and recorder.finished is not None:
-            keep(trial, recorder.finished)
+        if keep is not None and (finished := recorders[number].finished) is not None:
+            keep(trial, finished)
     return records
 
 
