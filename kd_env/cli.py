@@ -7,17 +7,30 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
+from kd_env import cli_models
+from kd_env.cli_options import (
+    Bank,
+    DataDir,
+    Out,
+    Quiet,
+    Set,
+    Student,
+    Task,
+    Teachers,
+    Updates,
+    Workers,
+    command,
+    read_seeds,
+    read_settings,
+    say_notes,
+)
 from kd_env.errors import InputError
-
-MOST_SEEDS = 10_000
 
 app = typer.Typer(
     name="kd-env",
@@ -29,24 +42,6 @@ app = typer.Typer(
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 """Click's base of all usage errors: its own, or that of the copy which newer versions of Typer carry."""
-
-Out = Annotated[Path, typer.Option("--out", help="Results folder; the same command carries on where it was stopped.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Trials at a time, each on one core; 0: as many as there are cores.")]
-Task = Annotated[
-    str,
-    typer.Option(
-        "--task", help="Built-in task with options, as domains(difficulty=0.5), folder:PATH, or module:function. See: kd-env list tasks."
-    ),
-]
-DataDir = Annotated[
-    str | None,
-    typer.Option("--data-dir", help="Folder of the task's data, as of GLUE (SST-2/train.tsv ...). The same as TASK(data_dir=PATH)."),
-]
-Teachers = Annotated[
-    str | None,
-    typer.Option("--teachers", help="A pool, some of its teachers as POOL/NAME,POOL/NAME, or module:function. Default: the task's pool."),
-]
 
 
 @app.command("list")
@@ -75,7 +70,10 @@ def demo(out: Out = Path("results/demo"), workers: Workers = 0, quiet: Quiet = F
     """Run the main job on the embedded default: nine policies, three seeds, handwritten digits; then the report."""
     from kd_env.benchmark.suites import SUITES
 
-    _run(SUITES["demo"].trials("demo", _command()), out, workers, quiet)
+    _run(SUITES["demo"].trials("demo", command()), out, workers, quiet)
+
+
+app.command()(cli_models.teach)
 
 
 @app.command()
@@ -85,6 +83,7 @@ def bank(
     teachers: Teachers = None,
     layers: Annotated[bool, typer.Option("--layers", help="Also keep each layer's [CLS], for feature and relation knowledge.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="Also keep the last layer's attention, for attention knowledge.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="In half precision: half the size.")] = False,
     quiet: Quiet = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -95,10 +94,11 @@ def bank(
     from kd_env.teachers import load_pool
 
     loaded = tasks.load(task, data_dir)
-    _say_notes(loaded, quiet)
+    say_notes(loaded, quiet)
     keep = frozenset(part for part, wanted in (("layers", layers), ("attention", attention)) if wanted)
     with Progress(quiet) as progress:
-        opened = open_bank(loaded, load_pool(loaded.defaults.pool if teachers is None else teachers, loaded), out, progress.bank, keep)
+        pool = load_pool(loaded.defaults.pool if teachers is None else teachers, loaded)
+        opened = open_bank(loaded, pool, out, progress.bank, keep, half)
     print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
 
 
@@ -113,15 +113,11 @@ def run(
     ],
     out: Out,
     teachers: Teachers = None,
-    student: Annotated[
-        str | None, typer.Option("--student", help="mlp, tiny-bert or tiny-vit, with options, as mlp(width=24). Default: the task's.")
-    ] = None,
-    updates: Annotated[int | None, typer.Option("--updates", help="Student updates, the budget. Default: the task's.")] = None,
+    student: Student = None,
+    updates: Updates = None,
     seeds: Annotated[str, typer.Option("--seeds", help="As 0-4 or 0,3,7.")] = "0-4",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: any env keyword. Repeat for several. See: kd-env list settings.")
-    ] = None,
-    bank_: Annotated[Path | None, typer.Option("--bank", help="A folder that kd-env bank wrote.")] = None,
+    set_: Set = None,
+    bank_: Bank = None,
     population: Annotated[
         int, typer.Option("--population", min=1, help="Seeds taught at once as one population: much faster for small students.")
     ] = 1,
@@ -130,21 +126,21 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Distil a student with each policy and each seed; then the report."""
-    from kd_env import spec, tasks
+    from kd_env import tasks
     from kd_env.benchmark.trial import Trial
 
-    settings = spec.options(set_ or [])
-    for name, value in (("student", student), ("updates", updates)):
-        if value is not None and settings.setdefault(name, value) is not value:
-            raise InputError(f"--{name} {value} and --set {name}={settings[name]}: give one of them")
+    settings = read_settings(set_, student=student, updates=updates)
     task = tasks.with_data_dir(task, data_dir)  # a record's task says all there is to know
     trials = [
-        Trial(task, one, seed, teachers, None if bank_ is None else str(bank_), settings=settings, command=_command())
-        for seed in _seeds(seeds)
+        Trial(task, one, seed, teachers, None if bank_ is None else str(bank_), settings=settings, command=command())
+        for seed in read_seeds(seeds)
         for one in dict.fromkeys(policy)
     ]
-    _say_notes(tasks.load(task), quiet)
+    say_notes(tasks.load(task), quiet)
     _run(trials, out, workers, quiet, population)
+
+
+app.command()(cli_models.distill)
 
 
 @app.command()
@@ -215,11 +211,6 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _say_notes(task: Any, quiet: bool) -> None:
-    for note in () if quiet else task.notes:
-        print(f"{task.name}: {note}", file=sys.stderr)
-
-
 def _run(trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1) -> None:
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.report import write_report
@@ -232,18 +223,3 @@ def _run(trials: list[Any], out: Path, workers: int, quiet: bool, population: in
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _seeds(text: str) -> list[int]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
-        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
-        if not 0 <= last - first < MOST_SEEDS:
-            raise InputError(f"--seeds {text!r}: {part!r} names no seeds; expected numbers as 0-4 or 0,3,7, up to {MOST_SEEDS} of 9 digits")
-        seeds += range(first, last + 1)
-    return list(dict.fromkeys(seeds))
-
-
-def _command() -> str:
-    return shlex.join(["kd-env", *sys.argv[1:]])

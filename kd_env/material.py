@@ -8,24 +8,31 @@ import torch
 from torch import Tensor
 
 from kd_env.knowledge.bank import KnowledgeBank
-from kd_env.student.encode import encode
+from kd_env.student.encode import Reader
+from kd_env.student.networks import reader
 from kd_env.tasks import Split, Task
 from kd_env.types import Inputs
 
 
 @dataclass(frozen=True)
 class Material:
-    """What every run on one task and pool shares: encoded splits and the bank. Nothing here changes, nothing here is test."""
+    """What every run on one task and pool shares: encoded splits and the bank. Nothing here changes, nothing here is test.
+
+    Attributes:
+        read: how the student reads raw inputs; ``inputs`` are read so.
+    """
 
     task: Task
     bank: KnowledgeBank
     inputs: dict[str, Inputs]
     labels: dict[str, Tensor]
+    read: Reader
 
     @classmethod
-    def of(cls, task: Task, bank: KnowledgeBank) -> Material:
-        """Encode the three development splits of ``task``; test is left behind."""
+    def of(cls, task: Task, bank: KnowledgeBank, student: str | None = None) -> Material:
+        """Encode the three development splits of ``task`` for ``student``, by default the task's; test is left behind."""
         task = task.development()
+        read = reader(task.defaults.student if student is None else student, task)
         splits: dict[str, Split] = {"train": task.train, "reward": task.reward, "validation": task.validation}
-        inputs = {name: encode(task, split.inputs) for name, split in splits.items()}
-        return cls(task, bank, inputs, {name: torch.from_numpy(split.labels) for name, split in splits.items()})
+        inputs = {name: read(split.inputs) for name, split in splits.items()}
+        return cls(task, bank, inputs, {name: torch.from_numpy(split.labels) for name, split in splits.items()}, read)

@@ -25,7 +25,7 @@ class Settings:
     """How a student is distilled and what the environment shows and pays.
 
     Attributes:
-        student: architecture, as ``mlp(width=24)``. Default: the task's.
+        student: architecture, as ``mlp(width=24)``, or a checkpoint, as ``PATH(layers=0;5)``. Default: the task's.
         updates: student updates in an episode, the budget. Default: the task's.
         batch_size: B, examples an update.
         optimizer: of the student, as ``adamw(lr=0.001,warmup=0.1,decay=linear)``. Default: the task's.

@@ -1,6 +1,7 @@
 """What all tests share: a cache of their own, one thread, and material to distil with."""
 
 import os
+import random
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from kd_env import tasks
 from kd_env.distillation import Material
 from kd_env.knowledge.bank import open_bank
+from kd_env.randomness import seeded
 from kd_env.student.networks import build
 from kd_env.teachers import NetworkTeacher, Pool, load_pool
 
@@ -47,3 +49,78 @@ def layered_material():
     networks = [f"tiny-bert(width={width},layers={layers},heads={heads},dropout=0)" for width, layers, heads in shapes]
     teachers = tuple(NetworkTeacher(f"teacher{k}", build(text, task, k), task, logit_scale=4.0) for k, text in enumerate(networks))
     return Material.of(task, open_bank(task, Pool("layered", teachers), keep=frozenset({"layers", "attention"})))
+
+
+WORDS = {
+    "neg": "bad poor awful dull weak",
+    "pos": "good fine great superb lovely",
+    "": "the a film was it that with and plot actor scene saw",
+}
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory):
+    """A folder of one's own data: 420 texts of known words, classes neg and pos, groups a and b."""
+    rng, rows = random.Random(0), {}
+    while len(rows) < 420:
+        label = rng.choice(("neg", "pos"))
+        words = rng.choices(WORDS[""].split(), k=rng.randint(2, 14)) + rng.choices(WORDS[label].split(), k=2)
+        rng.shuffle(words)
+        rows[" ".join(words)] = label
+    folder = tmp_path_factory.mktemp("own") / "data"
+    folder.mkdir()
+    lines = [f"{text}\t{label}\t{'ab'[number % 2]}\n" for number, (text, label) in enumerate(rows.items())]
+    (folder / "train.tsv").write_text("sentence\tlabel\tgroup\n" + "".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own_task(own_data):
+    return tasks.load(f"folder:{own_data}")
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint():
+    """``make_checkpoint(folder, "bert", labels=("pos", "neg"))``: a small untrained checkpoint with its tokenizer."""
+    return write_checkpoint
+
+
+def write_checkpoint(folder, architecture="bert", labels=None, seed=0, layers=3, **options):
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    vocabulary = {word: number for number, word in enumerate([*special.values(), *" ".join(WORDS.values()).split()])}
+    shape = {"hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24, "initializer_range": 0.3}
+    text = {"vocab_size": len(vocabulary), "pad_token_id": 0, "max_position_embeddings": 40}
+    config, kind = {
+        "bert": (transformers.BertConfig, transformers.BertForSequenceClassification),
+        "distilbert": (transformers.DistilBertConfig, transformers.DistilBertForSequenceClassification),
+        "roberta": (transformers.RobertaConfig, transformers.RobertaForSequenceClassification),
+        "electra": (transformers.ElectraConfig, transformers.ElectraForSequenceClassification),
+        "vit": (transformers.ViTConfig, transformers.ViTForImageClassification),
+    }[architecture]
+    if architecture == "distilbert":
+        shape = {"dim": 16, "n_layers": layers, "n_heads": 2, "hidden_dim": 24, "initializer_range": 0.3}
+    if architecture == "roberta":
+        text["pad_token_id"], vocabulary = 1, {**vocabulary, "[CLS]": 0, "[PAD]": 1, "[SEP]": 2, "[UNK]": 3}
+    made = config(**shape, **({} if architecture == "vit" else text), **options)
+    if labels is not None:
+        made.id2label, made.label2id = dict(enumerate(labels)), {name: number for number, name in enumerate(labels)}
+    with seeded(seed):
+        kind(made).save_pretrained(folder)
+    if architecture != "vit":
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+        )
+        inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if architecture == "bert" else [])]
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, model_max_length=32, model_input_names=inputs, **special
+        ).save_pretrained(folder)
+    return folder

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd_env import cli
 from kd_env.benchmark import records
 from kd_env.benchmark.catalogue import CATALOGUE
 from kd_env.cli import invoke
+from kd_env.cli_options import read_seeds
 from kd_env.tasks.digits import load as load_digits
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("list", "demo", "bank", "run", "report", "replay", "doctor")
+COMMANDS = ("list", "demo", "teach", "bank", "run", "distill", "report", "replay", "doctor")
 
 
 def kd_env(*arguments, **options):
@@ -110,7 +110,7 @@ def test_a_policy_given_twice_runs_once(out):
 
 @pytest.mark.parametrize(("text", "seeds"), [("0-2", [0, 1, 2]), ("7", [7]), ("0,3,7", [0, 3, 7]), ("1-2, 2-3", [1, 2, 3])])
 def test_seeds(text, seeds):
-    assert cli._seeds(text) == seeds
+    assert read_seeds(text) == seeds
 
 
 def test_bank_says_where_it_is(out, capsys):

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     ("kd_env.errors", "kd_env.paths", "kd_env.randomness", "kd_env.snapshot", "kd_env.spec", "kd_env.types"),
     ("kd_env.tasks",),
-    ("kd_env.student.encode", "kd_env.student.networks"),  # teachers are built of the same networks
+    (
+        *(
+            f"kd_env.student.{name}"
+            for name in ("checkpoint_files", "encode", "encoder", "networks", "pretrained", "saving", "started", "student")
+        ),
+    ),
     ("kd_env.teachers",),
     ("kd_env.knowledge",),
     ("kd_env.settings", "kd_env.student"),
@@ -26,7 +31,7 @@ ORDER = (
     ("agents",),
     ("kd_env.benchmark",),
     ("kd_env.doctor", "kd_env.testing"),
-    ("kd_env.cli",),
+    ("kd_env.cli", "kd_env.cli_models", "kd_env.cli_options"),
 )
 """From upstream to downstream. A module belongs to its longest prefix; those of one line may import each other, without a cycle."""
 

@@ -30,6 +30,8 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
         )
         self._bar: bars.TaskID | None = None
+        self._asked: dict[str, bars.TaskID] = {}
+        self._taught: dict[str, bars.TaskID] = {}
         self._trials, self._ended = 0, 0
 
     def __enter__(self) -> Progress:
@@ -54,8 +56,25 @@ class Progress:
 
     def bank(self, what: str, done: int, total: int) -> None:
         """A bank is being built."""
+        if what not in self._asked:
+            self._asked[what] = self._live.add_task(f"bank: {what}", total=total, rate="", latest="")
+        self._live.update(self._asked[what], completed=done, visible=done < total)
         if done == total:
             self.say(f"  bank: {what}, {total} examples")
+
+    def teaching(self, name: str, done: int, total: int, said: str) -> None:
+        """A teacher has had so many updates; ``said`` is what there is to say at the end of an epoch."""
+        if name not in self._taught:
+            self._taught[name] = self._live.add_task(name, total=total, rate="", latest="")
+        bar = self._taught[name]
+        self._live.update(bar, completed=done)
+        speed = self._live.tasks[bar].speed
+        self._live.update(bar, rate=f"{speed:.0f}/s" if speed else "")
+        if said:
+            self._live.update(bar, latest=said)
+            self.say(f"{name}: {said}")
+        elif not self._console.is_terminal and 10 * done // total > 10 * (done - 1) // total:
+            self.say(f"{name}: {done} of {total} updates")
 
     def reporter(self, trial: Trial) -> Callable[[int, float | None], None]:
         """What a trial in this process calls."""

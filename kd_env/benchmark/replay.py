@@ -51,7 +51,7 @@ def replay(directory: Path, trial: str) -> list[str]:
     scores: dict[str, Any] = {"diverged": bool(run.diverged[0]), "validation": None, "test": None}
     if not run.diverged:
         scores["validation"] = float(run.validate()[1][0])
-        scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run.student)
+        scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run)
     differences += [
         f"{name}: recorded {record[name]!r}, replayed {score!r}"
         for name, score in scores.items()

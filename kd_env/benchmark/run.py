@@ -45,7 +45,7 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     done = records.finished(directory)
     todo = [trial for trial in trials if trial.id not in done]
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
-    _prepare(todo, progress)
+    prepare(todo, progress)
     _try_out(todo)
     total = sum(trial.chosen().updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
@@ -73,7 +73,7 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
             raise
 
 
-def _prepare(trials: Sequence[Trial], progress: Progress) -> None:
+def prepare(trials: Sequence[Trial], progress: Progress) -> None:
     """Train pools and build banks once, here, so that workers find them."""
     for task_name, teachers, bank in dict.fromkeys((trial.task, trial.teachers, trial.bank) for trial in trials):
         task = tasks.load(task_name)

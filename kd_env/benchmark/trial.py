@@ -25,13 +25,14 @@ from kd_env.benchmark.lockstep import Lockstep
 from kd_env.benchmark.policies import PolicyClass
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record, trial_id
+from kd_env.distillation import Distillation
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
-from kd_env.student.encode import encode
 from kd_env.tasks import resolve
+from kd_env.teachers.checkpoint import content
 
 Report = Callable[[int, float | None], None]
 """Called with the updates done since the last call, and validation where it was measured."""
@@ -92,6 +93,9 @@ class Trial:
         task, chosen = tasks.load(self.task), self.chosen()
         pool, policy = self.teachers or task.defaults.pool, policies.find(self.policy).name
         config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint}
+        files = {name: content(name) for name in (*pool.split(","), chosen.student, chosen.student.rpartition("(")[0])}
+        if any(files.values()):
+            config["files"] = files
         return trial_id(self.task, pool, policy, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)
 
 
@@ -143,8 +147,17 @@ def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Re
     return run_trials([trial], directory, lambda _: report)[0]
 
 
-def run_trials(trials: Sequence[Trial], directory: Path, report: Callable[[Trial], Report | None]) -> list[Record]:
-    """Trials that differ in their seeds alone, their students taught as one population, as :func:`run_trial` does one."""
+def run_trials(
+    trials: Sequence[Trial],
+    directory: Path,
+    report: Callable[[Trial], Report | None],
+    keep: Callable[[Trial, Distillation], None] | None = None,
+) -> list[Record]:
+    """Trials that differ in their seeds alone, their students taught as one population, as :func:`run_trial` does one.
+
+    Args:
+        keep: called with each trial and its finished run.
+    """
     started = time.perf_counter()
     env, found = make_env(trials[0], len(trials)), policies.find(trials[0].policy)
     selection: Selection = env.selection
@@ -177,6 +190,8 @@ def run_trials(trials: Sequence[Trial], directory: Path, report: Callable[[Trial
         if len(trials) > 1:
             made["config"]["population"] = len(trials)
         records.append(made)
+        if keep is not None and (finished := recorders[number].finished) is not None:
+            keep(trial, finished)
     return records
 
 
@@ -201,7 +216,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "pool": selection.pool.name,
         "updates": setting.updates,
         "metric": task.metric,
-        "test": None if diverged else evaluate_on_test(task, run.student),
+        "test": None if diverged else evaluate_on_test(task, run),
         "validation": None if diverged else float(run.validate()[1][0]),
         "reward_split": None if diverged else float(run.student.evaluate(*run.meter.at(run.meter.rows[0]))[1][0]),
         "reward_labels": run.meter.rows.shape[1],
@@ -228,10 +243,10 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
     }
 
 
-def evaluate_on_test(task: tasks.Task, student: Any) -> float:
-    """Metric of a finished student on the test split."""
+def evaluate_on_test(task: tasks.Task, run: Distillation) -> float:
+    """Metric of a finished run's student on the test split."""
     assert task.test is not None
-    return float(student.evaluate(encode(task, task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
+    return float(run.student.evaluate(run.material.read(task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
 
 
 def versions() -> dict[str, str]:

@@ -55,4 +55,4 @@ def make_selection(
     else:
         pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
     opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
-    return Selection(Material.of(loaded, opened), pool, options)
+    return Selection(Material.of(loaded, opened, options.student), pool, options)

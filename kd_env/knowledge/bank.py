@@ -50,6 +50,7 @@ class KnowledgeBank:
                 raise DamagedBankError(f"format {self.meta['format']}, this version reads {FORMAT}")
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
             self.widths: list[int] = self.meta["widths"]  # D_k
+            self.half = bool(self.meta.get("half"))
             self.keeps = frozenset(part for part in EXTRA if self.meta.get(part))
             said = ["logits", "features", *(f"{part}.{k}" for part in self.keeps for k in range(len(self.teachers)))]
             names = [f"{split}.{what}.npy" for split in SPLITS[:3] for what in said if split == "train" or "attention" not in what]
@@ -73,10 +74,16 @@ class KnowledgeBank:
         return len(self._arrays[f"{split}.logits.npy"])
 
     def gather(self, split: str, rows: np.ndarray | slice, extra: frozenset[str] = frozenset()) -> Rows:
-        """Copy some rows out of the map; an index array gives new arrays, a slice gives views. ``extra`` names more that the bank keeps."""
-        features = self._arrays[f"{split}.features.npy"][rows]
-        more = {part: tuple(self._arrays[f"{split}.{part}.{k}.npy"][rows] for k in range(self.num_teachers)) for part in extra}
-        return Rows(self._arrays[f"{split}.logits.npy"][rows], tuple(np.split(features, self._ends, axis=1)), **more)
+        """Copy some rows out of the map, float32; an index array gives new arrays, a slice may give views.
+
+        ``extra`` names more that the bank keeps.
+        """
+
+        def some(what: str) -> np.ndarray:
+            return self._arrays[f"{split}.{what}.npy"][rows].astype(np.float32, copy=False)
+
+        more = {part: tuple(some(f"{part}.{k}") for k in range(self.num_teachers)) for part in extra}
+        return Rows(some("logits"), tuple(np.split(some("features"), self._ends, axis=1)), **more)
 
     def shape(self, part: str, teacher: int) -> tuple[int, ...]:
         """Shape per example of what teacher k says beyond logits and features: ``(L_k, D_k)`` or ``(2, T_k, T_k)``."""
@@ -89,17 +96,19 @@ def open_bank(
     directory: Path | None = None,
     progress: Progress | None = None,
     keep: frozenset[str] = frozenset(),
+    half: bool = False,
 ) -> KnowledgeBank:
     """Open the bank of ``task`` and ``pool``; build it if there is none, or if it is damaged.
 
     Args:
         directory: where to keep it; by default a folder of the cache named by the fingerprint.
         keep: what to keep beyond logits and features: ``layers`` and ``attention``; a bank that has more serves too.
+        half: build it in float16, half the size; one that is there serves in either.
 
     Raises:
         InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is no bank.
     """
-    identity = fingerprint(task, pool, keep)
+    identity = fingerprint(task, pool, keep, half)
     place = (directory or cache_dir() / "banks" / f"{pool.name.replace('/', '-')[:80]}-{identity[:16]}").resolve()
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file; a bank is a folder, name another place")
@@ -116,14 +125,14 @@ def open_bank(
             else:
                 _refuse_other(bank, task, pool, keep)
                 return bank
-        build(place, task, pool, keep, progress)
+        build(place, task, pool, keep, half, progress)
     return KnowledgeBank(place)
 
 
 def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[str]) -> None:
     if keep - bank.keeps:
         reason = f"holds no {' and no '.join(sorted(keep - bank.keeps))}"
-    elif bank.fingerprint == fingerprint(task, pool, bank.keeps):
+    elif bank.fingerprint == fingerprint(task, pool, bank.keeps, bank.half):
         return
     elif bank.meta["task"] != task.fingerprint:
         reason = f"was made from other data than task {task.name!r}"

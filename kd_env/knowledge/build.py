@@ -15,15 +15,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from kd_env.errors import InputError
+from kd_env.knowledge.done import Done
 from kd_env.randomness import one_thread
 from kd_env.student.encode import encode
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
+from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.types import ModelOutput
 
 FORMAT = 1
-BATCH = 256
+BATCH, SHARD = 256, 4096
 EXTRA = {"layers": 3, "attention": 4}
 """What a bank keeps where it is asked to, for feature, relation and attention knowledge, with its number of axes. Attention, which is
 large, is kept for the train split alone."""
@@ -33,41 +35,46 @@ Progress = Callable[[str, int, int], None]
 """Called with a teacher's name, the examples done and all of them."""
 
 
-def fingerprint(task: Task, pool: Pool, keep: frozenset[str] = frozenset()) -> str:
+def fingerprint(task: Task, pool: Pool, keep: frozenset[str] = frozenset(), half: bool = False) -> str:
     """Hash of all that decides a bank's content: teachers' weights, task content, settings."""
-    settings = ":".join([str(FORMAT), *sorted(keep)])
+    settings = ":".join([str(FORMAT), *sorted(keep), *(["half"] if half else [])])
     parts = [settings, task.fingerprint, *(f"{teacher.name}={teacher.fingerprint()}" for teacher in pool.teachers)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
-def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], progress: Progress | None) -> None:
+def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool, progress: Progress | None) -> None:
     """Write the bank beside ``place`` and move it in; whatever was there goes. The caller holds the lock.
 
+    A build that was killed carries on with the same task, teachers and settings where it was, in shards of 4,096 examples.
+
     Raises:
-        InputError: a teacher's outputs have the wrong shape or are not finite.
+        InputError: a teacher's outputs have the wrong shape or are not finite; nothing is left of the build then.
     """
+    identity = fingerprint(task, pool, keep, half)
     partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    done = Done(partial, identity)
     try:
         shapes = [_shapes(teacher, task, keep) for teacher in pool.teachers]
         with one_thread():
             for name in SPLITS[:3]:
-                _write_split(partial, name, getattr(task, name), pool, shapes, progress)
-        meta = {
-            "format": FORMAT,
-            "fingerprint": fingerprint(task, pool, keep),
-            "task": task.fingerprint,
-            "teachers": pool.names,
-            "widths": [shape["features"][0] for shape in shapes],
-            **{part: part in keep for part in EXTRA},
-            "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
-        }
-        (partial / "bank.json").write_text(json.dumps(meta, indent=1))
-        shutil.rmtree(place, ignore_errors=True)
-        partial.replace(place)
-    finally:
+                _write_split(partial, name, getattr(task, name), pool, shapes, half, done, progress)
+    except Exception:
         shutil.rmtree(partial, ignore_errors=True)
+        raise
+    meta = {
+        "format": FORMAT,
+        "fingerprint": identity,
+        "task": task.fingerprint,
+        "teachers": pool.names,
+        "widths": [shape["features"][0] for shape in shapes],
+        **{part: part in keep for part in EXTRA},
+        "half": half,
+        "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
+    }
+    (partial / "bank.json").write_text(json.dumps(meta, indent=1))
+    done.path.unlink()
+    shutil.rmtree(place, ignore_errors=True)
+    partial.replace(place)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -93,38 +100,63 @@ def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> dict[str, tup
             raise InputError(f"teacher {teacher.name!r} shows no {part}; leave out the knowledge types that compare it")
         shapes[part] = tuple(values.shape[1:])
     if "attention" in shapes and task.kind == "text":
-        shapes["attention"] = (2, *[encode(task, task.train.inputs)["input_ids"].shape[1]] * 2)
+        if isinstance(teacher, CheckpointTeacher):
+            tokens = teacher.tokens(task.train.inputs)
+        else:
+            tokens = encode(task, task.train.inputs)["input_ids"].shape[1]
+        shapes["attention"] = (2, tokens, tokens)
     return shapes
 
 
 def _write_split(
-    partial: Path, name: str, split: Split, pool: Pool, shapes: list[dict[str, tuple[int, ...]]], progress: Progress | None
+    partial: Path,
+    name: str,
+    split: Split,
+    pool: Pool,
+    shapes: list[dict[str, tuple[int, ...]]],
+    half: bool,
+    done: Done,
+    progress: Progress | None,
 ) -> None:
+    kind = np.float16 if half else np.float32
+
     def create(what: str, *shape: int) -> Any:
-        return open_memmap(partial / f"{name}.{what}.npy", "w+", np.float32, (len(split), *shape))
+        path = partial / f"{name}.{what}.npy"
+        return open_memmap(path, "r+") if path.exists() else open_memmap(path, "w+", kind, (len(split), *shape))
 
     ends = np.cumsum([0, *(shape["features"][0] for shape in shapes)])
-    logits = create("logits", len(pool.teachers), *shapes[0]["logits"])
-    features = create("features", int(ends[-1]))
+    arrays = {"logits": create("logits", len(pool.teachers), *shapes[0]["logits"]), "features": create("features", int(ends[-1]))}
     for k, teacher in enumerate(pool.teachers):
         wanted = {part: shape for part, shape in shapes[k].items() if part != "attention" or name == "train"}
         extra = {part: create(f"{part}.{k}", *wanted[part]) for part in EXTRA if part in wanted}
-        for start in range(0, len(split), BATCH):
-            rows = slice(start, min(start + BATCH, len(split)))
-            said = teacher(split.inputs[rows])
-            for what, values in _checked(teacher, said, wanted, f"{name} example", start, rows.stop - start):
-                if what == "logits":
-                    logits[rows, k] = values.numpy()
-                elif what == "features":
-                    features[rows, ends[k] : ends[k + 1]] = values.numpy()
-                else:
-                    extra[what][rows] = values.numpy()
-            if progress:
-                progress(f"{teacher.name}, {name}", rows.stop, len(split))
+        together = SHARD if isinstance(teacher, CheckpointTeacher) and "attention" not in extra else BATCH  # it sorts them by length
+        for shard in range(0, len(split), SHARD):
+            end, step = min(shard + SHARD, len(split)), f"{name} {k} {shard}"
+            if step in done:
+                continue
+            for start in range(shard, end, together):
+                rows = slice(start, min(start + together, end))
+                said = _ask(teacher, split.inputs[rows], frozenset(extra))
+                for what, values in _checked(teacher, said, wanted, f"{name} example", start, rows.stop - start, half):
+                    if what == "logits":
+                        arrays[what][rows, k] = values.numpy()
+                    elif what == "features":
+                        arrays[what][rows, ends[k] : ends[k + 1]] = values.numpy()
+                    else:
+                        extra[what][rows] = values.numpy()
+                if progress:
+                    progress(f"{teacher.name}, {name}", rows.stop, len(split))
+            for array in (*arrays.values(), *extra.values()):
+                array.flush()
+            done.add(step)
+
+
+def _ask(teacher: Teacher, inputs: np.ndarray, extra: frozenset[str]) -> ModelOutput:
+    return teacher.say(inputs, extra) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
 
 
 def _checked(
-    teacher: Teacher, said: ModelOutput, shapes: dict[str, tuple[int, ...]], place: str, start: int, count: int
+    teacher: Teacher, said: ModelOutput, shapes: dict[str, tuple[int, ...]], place: str, start: int, count: int, half: bool
 ) -> Iterator[tuple[str, Tensor]]:
     for what, shape in shapes.items():
         values = getattr(said, what)
@@ -136,7 +168,10 @@ def _checked(
             raise InputError(
                 f"teacher {teacher.name!r} gave {what} of shape {given}, expected {(count, *shape)}; was it made for this task?"
             )
+        if half:
+            values = values.half()  # what is too large for it becomes infinite
         if not values.isfinite().all():
             bad = start + int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
-            raise InputError(f"teacher {teacher.name!r}: {what} of {place} {bad} are not finite; mend or leave out that teacher")
+            precision = " in half precision" if half else ""
+            raise InputError(f"teacher {teacher.name!r}: {what} of {place} {bad} are not finite{precision}; mend or leave out that teacher")
         yield what, values

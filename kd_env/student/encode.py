@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from kd_env.tasks import Task
 from kd_env.types import Inputs
+
+Reader = Callable[[np.ndarray], Inputs]
+"""How a network reads raw inputs of a task."""
+
+LONGEST = 128
+"""Tokens that a student reads of a text, unless it is told otherwise; the rest is cut off."""
+
+
+class Trimmed(Inputs):
+    """Padded texts that are cut to the longest of the rows that are taken.
+
+    Not those of the built-in networks: other padding changes the last bits of what they say, and with them every record there is.
+    """
 
 
 def encode(task: Task, raw: np.ndarray) -> Inputs:
@@ -17,16 +35,62 @@ def encode(task: Task, raw: np.ndarray) -> Inputs:
     if task.kind == "image":
         return {"pixel_values": torch.from_numpy(raw)}
     assert task.tokenizer is not None, f"task {task.name!r} has texts and no tokenizer"
-    texts = [raw.tolist()] if raw.ndim == 1 else [raw[:, 0].tolist(), raw[:, 1].tolist()]
-    tokenizer = task.tokenizer()
-    ids = tokenizer(*texts, truncation=True, max_length=128, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-    lengths = np.array([len(row) for row in ids])
-    mask = np.arange(lengths.max()) < lengths[:, None]  # [N, T]
-    padded = np.full(mask.shape, tokenizer.pad_token_id)
-    padded[mask] = np.concatenate(ids)  # padding here takes half the time that the tokenizer's own does
-    return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+    return _tokens(task.tokenizer(), raw, LONGEST, token_types=False)
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """Reads texts as a checkpoint does; ``token_types`` tells the two texts of a pair apart."""
+
+    tokenizer: Any
+    max_length: int
+    token_types: bool
+
+    def __call__(self, raw: np.ndarray) -> Inputs:
+        """Texts ``[N]``, or pairs ``[N, 2]``, as ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, ``[N, T]``."""
+        return Trimmed(_tokens(self.tokenizer, raw, self.max_length, self.token_types))
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Reads images as a checkpoint does: resized, with its number of channels, normalised."""
+
+    side: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, raw: np.ndarray) -> Inputs:
+        """Images ``[N, channels, H, W]`` in [0, 1] as ``pixel_values [N, C, side, side]``."""
+        pixels = torch.from_numpy(raw)
+        if pixels.shape[1] != self.channels:
+            pixels = pixels.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
+        if pixels.shape[2:] != (self.side, self.side):
+            pixels = interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (self.mean, self.std))
+        return {"pixel_values": (pixels - mean) / std}
 
 
 def take(inputs: Inputs, rows: object, device: torch.device) -> Inputs:
     """Rows of encoded inputs, on ``device``; ``rows`` is an index array or a slice."""
-    return {name: tensor[rows].to(device, non_blocking=True) for name, tensor in inputs.items()}  # type: ignore[index]
+    taken = {name: tensor[rows] for name, tensor in inputs.items()}  # type: ignore[index]
+    if isinstance(inputs, Trimmed):
+        longest = int(taken["attention_mask"].sum(1).max())
+        taken = {name: tensor[:, :longest] for name, tensor in taken.items()}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in taken.items()}
+
+
+def _tokens(tokenizer: Any, raw: np.ndarray, max_length: int, token_types: bool) -> Inputs:
+    texts = [raw.tolist()] if raw.ndim == 1 else [raw[:, 0].tolist(), raw[:, 1].tolist()]
+    said = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=token_types)
+    ids = said["input_ids"]
+    lengths = np.array([len(row) for row in ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]  # [N, T]
+    padded = np.full(mask.shape, tokenizer.pad_token_id)
+    padded[mask] = np.concatenate(ids)  # padding here takes half the time that the tokenizer's own does
+    inputs = {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+    if token_types:
+        types = np.zeros_like(padded)
+        types[mask] = np.concatenate(said["token_type_ids"])
+        inputs["token_type_ids"] = torch.from_numpy(types)
+    return inputs

@@ -1,4 +1,4 @@
-"""Built-in architectures. In: a spec such as ``mlp(width=24)`` and a task. Out: a module ``network(**inputs) -> ModelOutput``.
+"""Networks by name. In: a spec such as ``mlp(width=24)``, or a checkpoint, and a task. Out: a module ``network(**inputs) -> ModelOutput``.
 
 Every network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit and feature knowledge rely on it.
 Transformers use eager attention, which has forward-mode derivatives, and LayerNorm, which does not mix a mini-batch's examples.
@@ -6,8 +6,7 @@ Transformers use eager attention, which has forward-mode derivatives, and LayerN
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,10 @@ from torch import Tensor, nn
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.randomness import seeded
+from kd_env.student import started
+from kd_env.student.encode import Reader, encode
+from kd_env.student.encoder import Encoder
+from kd_env.student.pretrained import is_checkpoint
 from kd_env.tasks import Task
 from kd_env.types import ModelOutput
 
@@ -45,77 +48,6 @@ class MLP(nn.Module):
         return ModelOutput(self.classifier(features), features, torch.stack(hidden, 1) if "layers" in show else None)
 
 
-class Encoder(nn.Module):
-    """A Transformers classifier whose pooled [CLS] is its feature."""
-
-    def __init__(self, model: nn.Module, pool: Callable[[nn.Module, Any], Tensor]) -> None:
-        """Wrap ``model``; ``pool(model, body's output)`` gives the classifier's input."""
-        super().__init__()
-        self.model = model
-        self._pool = pool
-
-    @property
-    def classifier(self) -> nn.Linear:
-        """The linear layer from features to logits."""
-        head = self.model.classifier
-        assert isinstance(head, nn.Linear)
-        return head
-
-    def forward(self, show: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
-        """Token ids or pixels -> logits [B, C], features [B, D], and what ``show`` names.
-
-        ``layers``: each layer's [CLS], ``[B, 1 + depth, D]``; ``attention``: ``[B, 2, T, T]``.
-        """
-        mask = _additive(inputs["attention_mask"], self.classifier.weight.dtype) if "attention_mask" in inputs else None
-        if mask is not None:  # 4-D and additive: a 2-D mask does not pass through torch.func.vmap
-            inputs["attention_mask"] = mask
-        with _last_projections(self.model if "attention" in show else None) as projected:
-            output = self.model.base_model(**inputs, output_hidden_states="layers" in show)  # type: ignore[operator]
-        features = self._pool(self.model, output)
-        return ModelOutput(
-            self.classifier(features),
-            features,
-            torch.stack([layer[:, 0] for layer in output.hidden_states], 1) if "layers" in show else None,
-            attention_and_value_relation(projected, self.model.config.num_attention_heads, mask) if "attention" in show else None,  # type: ignore[union-attr, arg-type]
-        )
-
-
-def attention_and_value_relation(projected: Sequence[Tensor], heads: int, mask: Tensor | None) -> Tensor:
-    """MiniLM's two relations of a layer (Wang et al. 2020, arXiv 2002.10957): queries with keys, values with values -> ``[B, 2, T, T]``.
-
-    Each is ``softmax(a b^T / sqrt(D / heads))`` of the projections ``[B, T, D]``, without dropout. The mean over heads stands for the
-    paper's head by head comparison, so that networks with other numbers of heads can be compared. Rows of padding tokens are zero.
-    """
-    query, key, value = (one.view(*one.shape[:2], heads, -1).transpose(1, 2) for one in projected)  # [B, heads, T, D / heads]
-    relations = []
-    for left, right in ((query, key), (value, value)):
-        scores = left @ right.transpose(2, 3) / left.shape[3] ** 0.5
-        relations.append((scores if mask is None else scores + mask).softmax(3).mean(1))
-    both = torch.stack(relations, 1)  # [B, 2, T, T]
-    return both if mask is None else both * (mask == 0).to(both.dtype).transpose(2, 3)
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min  # [B, 1, 1, T], 0 where attention may go
-
-
-@contextmanager
-def _last_projections(model: nn.Module | None) -> Iterator[list[Tensor]]:
-    """Collects query, key and value ``[B, T, D]`` of the last layer while ``model`` runs."""
-    projected: list[Tensor] = []
-    modules = [] if model is None else [module for name, module in model.named_modules() if name.rpartition(".")[2] in _PROJECTIONS][-3:]
-    hooks = [module.register_forward_hook(lambda _module, _inputs, output: projected.append(output)) for module in modules]
-    try:
-        yield projected
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-_PROJECTIONS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin")
-"""What Transformers calls them, in the order in which they run."""
-
-
 def _mlp(task: Task, width: int = 24, depth: int = 1, dropout: float = 0.0) -> nn.Module:
     if task.kind != "image":
         raise InputError(f"student 'mlp' reads images, task {task.name!r} is text; use tiny-bert")
@@ -138,17 +70,12 @@ def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dro
         attention_probs_dropout_prob=dropout,
         **_common(task, width),
     )
-    return Encoder(BertForSequenceClassification(config), _pooled_bert)
+    return Encoder(BertForSequenceClassification(config))
 
 
 def _common(task: Task, width: int) -> dict[str, Any]:
     """Eager attention has forward-mode derivatives; weights of .02, meant for width 768, leave a narrow network on a long plateau."""
     return {"num_labels": task.num_classes, "attn_implementation": "eager", "initializer_range": width**-0.5}
-
-
-def _pooled_bert(model: nn.Module, output: Any) -> Tensor:
-    pooled: Tensor = model.dropout(output.pooler_output)  # type: ignore[operator]
-    return pooled
 
 
 def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patch: int = 0, dropout: float = 0.0) -> nn.Module:
@@ -173,12 +100,7 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
         attention_probs_dropout_prob=dropout,
         **_common(task, width),
     )
-    return Encoder(ViTForImageClassification(config), _pooled_vit)
-
-
-def _pooled_vit(model: nn.Module, output: Any) -> Tensor:
-    first: Tensor = output.last_hidden_state[:, 0]
-    return first
+    return Encoder(ViTForImageClassification(config))
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit}
@@ -188,8 +110,11 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     """Build and initialise the network named by ``text``; equal seeds give equal weights, the global generator is left alone.
 
     Raises:
-        InputError: no such architecture, an option it does not have, or a task of another kind.
+        InputError: no such architecture or checkpoint, an option it does not have, or a task of another kind.
     """
+    if begins_as_checkpoint(text):
+        with seeded(seed):
+            return started.build(text, task)
     name, options = spec.parse(text)
     if name not in NETWORKS:
         raise spec.unknown("student", name, NETWORKS)
@@ -205,3 +130,13 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"student {text!r} cannot be built: {error}") from None
+
+
+def reader(text: str, task: Task) -> Reader:
+    """How the network named by ``text`` reads the task's inputs."""
+    return started.reader(text, task) if begins_as_checkpoint(text) else partial(encode, task)
+
+
+def begins_as_checkpoint(text: str) -> bool:
+    """Whether ``text`` names a checkpoint rather than a built-in architecture."""
+    return text.partition("(")[0].strip() not in NETWORKS and any(map(is_checkpoint, (text, text.rpartition("(")[0])))

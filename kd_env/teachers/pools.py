@@ -1,4 +1,4 @@
-"""Named pools: a recipe a teacher, trained once in seconds and cached. In: a pool's name and its task. Out: a :class:`Pool`."""
+"""Pools by name: recipes, each teacher trained once in seconds and cached, and checkpoints. In: names, and a task. Out: a :class:`Pool`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from kd_env.errors import InputError
 from kd_env.paths import cache_dir
 from kd_env.student.networks import build
 from kd_env.tasks import Task, resolve
-from kd_env.teachers.teacher import NetworkTeacher, Pool
+from kd_env.teachers import pool_files
+from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.finetune import model_content
+from kd_env.teachers.teacher import NetworkTeacher, Pool, Teacher
 from kd_env.teachers.train import TeacherRecipe, fit
 
 
@@ -113,10 +116,13 @@ POOLS = {
 
 
 def load_pool(text: str, task: Task) -> Pool:
-    """Load what ``text`` names: a pool, some of its teachers (``POOL/NAME,POOL/NAME``), or ``module:function``, called with the task.
+    """Load what ``text`` names.
+
+    ``module:function``, called with the task, or one or several, with commas between, of: a pool, a teacher of it (``POOL/NAME``), a
+    checkpoint (a folder or a hub id), a folder of several, and a pool file, whose teachers are made once and kept in the cache.
 
     Raises:
-        InputError: no such pool or teacher, or a pool made for another task.
+        InputError: no such pool or teacher, one made for another task, or a checkpoint that cannot be used.
     """
     if ":" in text:
         made = resolve(text, "pool")
@@ -126,14 +132,46 @@ def load_pool(text: str, task: Task) -> Pool:
         return pool
     if text in POOLS:
         return _trained(text, task)
-    pools, names = zip(*(item.strip().rpartition("/")[::2] for item in text.split(",")), strict=True)
-    if len(set(pools)) != 1 or pools[0] not in POOLS:
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not items:
         raise spec.unknown("pool", text, POOLS)
-    pool = _trained(pools[0], task)
+    pools, names = zip(*(item.rpartition("/")[::2] for item in items), strict=True)
+    if len(set(pools)) == 1 and pools[0] in POOLS:
+        return _chosen(_trained(pools[0], task), list(names))
+    return Pool(text, tuple(teacher for item in items for teacher in _named(item, task)))
+
+
+def _named(item: str, task: Task) -> tuple[Teacher, ...]:
+    pool, _, name = item.rpartition("/")
+    if item in POOLS:
+        return _trained(item, task).teachers
+    if pool in POOLS:
+        return _chosen(_trained(pool, task), [name]).teachers
+    path, development = Path(item).expanduser(), task.development()
+    if path.suffix in (".json", ".toml"):
+        return pool_files.open_folder(_taught(path, development), development)
+    if path.is_dir():
+        return pool_files.open_folder(path, development)
+    if "/" not in item or item.split("/")[0] in {one.split("/")[0] for one in POOLS}:
+        raise spec.unknown("pool", item, POOLS)
+    return (CheckpointTeacher(item, development),)
+
+
+def _chosen(pool: Pool, names: list[str]) -> Pool:
     for name in names:
         if name not in pool.names:
             raise spec.unknown(f"teacher of {pool.name}", name, pool.names)
-    return pool.select(list(names))
+    return pool.select(names)
+
+
+def _taught(path: Path, task: Task) -> Path:
+    lessons = pool_files.read(path)
+    contents = [model_content(lesson) for lesson in lessons.values()]
+    key = hashlib.sha256(f"{lessons}|{contents}|{task.fingerprint}".encode()).hexdigest()[:16]
+    folder = cache_dir() / "teachers" / f"{_plain(path.stem)}-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        return pool_files.teach(path, task, folder)
 
 
 def _trained(name: str, task: Task) -> Pool:

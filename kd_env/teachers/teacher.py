@@ -81,7 +81,7 @@ class Pool:
         if not self.teachers:
             raise InputError(f"pool {self.name!r} has no teachers; name at least one")
         if len(set(self.names)) != len(self.teachers):
-            raise InputError(f"pool {self.name!r}: teacher names must be unique, got {', '.join(self.names)}")
+            raise InputError(f"pool {self.name!r}: teacher names must be unique, got {', '.join(self.names)}; rename one, a folder say")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -507,3 +507,63 @@ def test_a_million_examples_open_at_once_and_gather_fast(tmp_path: Path):
     assert min(times) < 0.1
     assert grown < 8, "the file has 96 MB"
     assert warm < 0.2e-3
+
+
+class Speaker:
+    """Says what its inputs hold, counts what it was asked, and may be stopped."""
+
+    name = "speaker"
+
+    def __init__(self, stop_after=None, scale=1.0):
+        self.asked, self.stop_after, self.scale = 0, stop_after, scale
+
+    def fingerprint(self):
+        return f"speaker {self.scale}"
+
+    def __call__(self, inputs):
+        if self.stop_after is not None and self.asked >= self.stop_after:
+            raise KeyboardInterrupt
+        self.asked += len(inputs)
+        values = self.scale * torch.from_numpy(inputs).flatten(1)
+        return ModelOutput(values[:, :10], values[:, :5])
+
+
+def test_a_build_that_was_killed_carries_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("kd_env.knowledge.build.SHARD", 512)
+    task = tasks.load("digits")
+    whole, stopped, again = Speaker(), Speaker(stop_after=1100), Speaker()
+    expected = open_bank(task, Pool("p", (whole,)), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        open_bank(task, Pool("p", (stopped,)), tmp_path / "bank")
+    assert not (tmp_path / "bank").exists()
+    bank = open_bank(task, Pool("p", (again,)), tmp_path / "bank")
+    assert again.asked == whole.asked - 1024, "two shards of 512 are not asked again"
+    assert bank.meta == expected.meta
+    assert {path.name for path in (tmp_path / "bank").iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+    assert not (tmp_path / ".bank.partial").exists()
+
+
+def test_what_another_build_left_is_not_carried_on(tmp_path):
+    task = tasks.load("digits")
+    with pytest.raises(KeyboardInterrupt):
+        open_bank(task, Pool("p", (Speaker(stop_after=2000),)), tmp_path / "bank")
+    bank = open_bank(task, Pool("p", (Speaker(scale=2.0),)), tmp_path / "bank")
+    assert bank.meta["files"] == open_bank(task, Pool("p", (Speaker(scale=2.0),)), tmp_path / "other").meta["files"]
+
+
+def test_half_precision_is_half_the_size_and_is_given_as_float32(tmp_path):
+    task = tasks.load("digits")
+    full, half = (open_bank(task, Pool("p", (Speaker(scale=0.1),)), tmp_path / str(half), half=half) for half in (False, True))
+    sizes = [sum(path.stat().st_size for path in bank.directory.glob("*.npy")) for bank in (full, half)]
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=0.02)
+    ours, theirs = full.gather("train", np.arange(50)), half.gather("train", np.arange(50))
+    assert theirs.logits.dtype == theirs.features[0].dtype == np.float32
+    np.testing.assert_allclose(theirs.logits, ours.logits, rtol=1e-3, atol=1e-6)
+    assert full.fingerprint != half.fingerprint
+    assert open_bank(task, Pool("p", (Speaker(scale=0.1),)), tmp_path / "True").half, "it serves as it is"
+
+
+def test_what_half_precision_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(InputError, match="are not finite in half precision"):
+        open_bank(tasks.load("digits"), Pool("p", (Speaker(scale=1e6),)), tmp_path / "bank", half=True)
+    assert not list(tmp_path.glob("*bank*/*"))

@@ -157,6 +157,12 @@ def test_a_pool_of_the_one_best_teacher_keeps_knowing_it(digits):
     assert load_pool("digits/mixed/weak,digits/mixed/good", digits).best_for_group == (1, 1, 1, 1)
 
 
+def test_teachers_of_several_pools_are_one_pool(digits):
+    pool = load_pool("digits/experts/mirrored, digits/mixed/good", digits)
+    assert pool.names == ("mirrored", "good")
+    assert pool.best_for_group is None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -164,7 +170,8 @@ def test_a_pool_of_the_one_best_teacher_keeps_knowing_it(digits):
         ("", "unknown pool ''"),
         (",", "unknown pool ','"),
         ("digits/experts/upside", "unknown teacher of digits/experts 'upside'"),
-        ("digits/experts/upright,digits/mixed/good", "unknown pool 'digits/experts/upright,digits/mixed/good'"),
+        ("digits/experts/upright,digits/mixed/god", "unknown teacher of digits/mixed 'god'; did you mean 'good'"),
+        ("digits/experts/upright,digits/mixd", "unknown pool 'digits/mixd'; did you mean 'digits/mixed'"),
         ("digits/experts/upright,digits/experts/upright", "teacher names must be unique, got upright, upright"),
         ("domains/experts", "pool 'domains/experts' was made for another task than 'digits'; pools for it: digits/experts, digits/mixed"),
         ("no_such_module:pool", "pool 'no_such_module:pool' cannot be imported"),

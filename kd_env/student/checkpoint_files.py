@@ -1,0 +1,88 @@
+"""Where a checkpoint's files are. In: a folder or a hub id. Out: a folder with what is needed, or one line that says what is in the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kd_env.errors import InputError
+
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+"""What is asked of the hub: configuration, weights, vocabulary; no pickle, no code."""
+
+
+def find_folder(text: str) -> Path:
+    """The folder that ``text`` names, fetched from the hub where there is none here.
+
+    Raises:
+        InputError: neither here nor there, or it is no checkpoint.
+    """
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        return _fetched(text)
+    if not (path / "config.json").is_file():
+        raise InputError(
+            f"{path}: no config.json, so this is no Transformers checkpoint; name a folder that save_pretrained or kd-env teach wrote"
+        )
+    return path.resolve()
+
+
+@lru_cache(maxsize=64)
+def _fetched(text: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(text, allow_patterns=FILES, ignore_patterns=["*/*"]))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise InputError(
+            f"checkpoint {text!r}: no such folder here, and the hub does not give it ({first_line(error)}); check the name and the network"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; anything else is an input error."""
+    try:
+        said = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}); save or fetch it again") from None
+    if not isinstance(said, dict):
+        raise InputError(f"{path}: a JSON {type(said).__name__}, expected an object; save or fetch it again")
+    return said
+
+
+def require_weights(folder: Path) -> None:
+    """Refuse a folder without safetensors."""
+    if any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        return
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise InputError(
+            f"{folder}: weights as a pickle, which can run any code when it is opened; open it yourself where you trust it and "
+            "save_pretrained(), which writes model.safetensors"
+        )
+    raise InputError(f"{folder}: no model.safetensors; name a folder that save_pretrained or kd-env teach wrote")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Transformers without progress bars and reports: what is missing is said by whoever asked."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what ``error`` says."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -1,0 +1,150 @@
+"""``kd-env distill`` leaves a checkpoint that says what its student said, and a card whose numbers are its records'."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from kd_env import tasks
+from kd_env.benchmark import distill as distill_module
+from kd_env.benchmark import records
+from kd_env.benchmark.statistics import mean_interval
+from kd_env.cli import invoke
+from kd_env.knowledge.bank import open_bank
+from kd_env.student.encode import encode
+from kd_env.student.networks import build
+from kd_env.teachers import load_pool
+from kd_env.teachers.checkpoint import CheckpointTeacher
+
+
+@pytest.fixture(scope="module")
+def teachers(make_checkpoint, tmp_path_factory):
+    place = tmp_path_factory.mktemp("pool")
+    return ",".join(str(make_checkpoint(place / name, seed=seed)) for seed, name in enumerate(("one", "two")))
+
+
+def words(own_data, teachers, out, *more):
+    given = ["--task", f"folder:{own_data}", "--policy", "uniform", "--teachers", teachers, "--updates", "8", "--seeds", "0-1", "--quiet"]
+    return ["distill", *given, "--out", str(out), *map(str, more)]
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The finished runs, by seed, and which seeds were run."""
+    seen, save = {}, distill_module._save
+    monkeypatch.setattr(distill_module, "_save", lambda folder, run: (seen.update({int(run.seeds[0]): run}), save(folder, run)))
+    return seen
+
+
+@pytest.mark.parametrize("student", ["tiny-bert(width=16,layers=1,dropout=0)", "{teacher}(layers=0;2)"])
+def test_the_folder_says_what_the_student_said(student, own_data, own_task, teachers, runs, tmp_path, capsys):
+    student, out = student.format(teacher=teachers.split(",")[0]), tmp_path / "student"
+    assert invoke(words(own_data, teachers, out, "--student", student, "--set", "knowledge=response,feature")) == 0
+    assert capsys.readouterr() == (f"{out}\n", "")
+    assert {path.name for path in tmp_path.iterdir()} == {"student"}
+    written = {record["seed"]: record for record in records.read(out / "distillation")}
+    best = max(written, key=lambda seed: written[seed]["validation"])
+    run, texts = runs[best], own_task.test.inputs[:40]
+    expected = run.student.predict(run.material.read(texts))
+    said = CheckpointTeacher(str(out), own_task)(texts).logits
+    torch.testing.assert_close(said, expected, atol=1e-5, rtol=1e-4)
+    answers = pipeline("text-classification", model=str(out), device="cpu")(texts.tolist())
+    assert [one["label"] for one in answers] == [own_task.class_names[number] for number in expected.argmax(1)]
+    assert [one["score"] for one in answers] == pytest.approx(expected.softmax(1).amax(1).tolist(), abs=1e-4)
+
+
+def test_the_card_says_what_the_records_say(own_data, own_task, teachers, tmp_path):
+    out = tmp_path / "student"
+    assert invoke(words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")) == 0
+    card, written = (out / "README.md").read_text(), records.read(out / "distillation")
+    test = [record["test"] for record in written]
+    low, high = mean_interval(test)
+    assert f"| {np.mean(test):.3f} [{low:.3f}, {high:.3f}] |".replace("-", "−") in card
+    best = max(written, key=lambda record: record["validation"])
+    assert f"this student (seed {best['seed']})" in card
+    count = sum(one.numel() for one in build("tiny-bert(width=16,layers=1,dropout=0)", own_task, 0).parameters())
+    assert f"| this student | {best['test']:.3f} | {count:,} | {4e-6 * count:.1f} | " in card
+    for teacher in load_pool(teachers, own_task).teachers:
+        score = float((teacher(own_task.test.inputs).logits.argmax(1).numpy() == own_task.test.labels).mean())
+        assert re.search(rf"\| {teacher.name} \| {score:.3f} \| [\d,]+ \| 0\.0 \| \d+\.\d \|", card)
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n")
+    assert "Classes: neg, pos." in card
+    assert own_task.notes[0] in card
+    assert "```\nkd-env " in card
+
+
+def test_stopped_it_carries_on_and_finished_it_is_left(own_data, teachers, runs, tmp_path, monkeypatch, capsys):
+    out, append = tmp_path / "student", records.append
+    given = words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")
+
+    def stop(directory, record):
+        if record["seed"] == 1:
+            raise KeyboardInterrupt
+        append(directory, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "append", stop)
+        assert invoke(given) == 130
+    assert not out.exists()
+    runs.clear()
+    assert invoke([*given, "--set", "temperature=3"]) == 2
+    assert "begun by another command" in capsys.readouterr().err
+    assert invoke(given) == 0
+    assert list(runs) == [1], "seed 0 is not run again"
+    runs.clear()
+    before = (out / "README.md").read_bytes()
+    assert invoke(given) == 0
+    assert not runs
+    assert (out / "README.md").read_bytes() == before
+    assert invoke(["report", str(out / "distillation")]) == 0
+
+
+def test_a_teacher_that_has_changed_is_another_trial(own_data, teachers, make_checkpoint, tmp_path, capsys):
+    folder = tmp_path / "teacher"
+    shutil.copytree(teachers.split(",")[0], folder)
+    given = words(own_data, str(folder), tmp_path / "student", "--student", "tiny-bert(width=16,layers=1,dropout=0)", "--seeds", "0")
+    assert invoke(given) == 0
+    make_checkpoint(folder, seed=7)
+    assert invoke(given) == 2
+    assert "holds something that this command did not write" in capsys.readouterr().err
+
+
+def test_images_are_distilled_too(tmp_path):
+    out = tmp_path / "student"
+    given = ["--task", "digits", "--teachers", "digits/experts/upright", "--policy", "uniform", "--updates", "4", "--quiet"]
+    assert invoke(["distill", *given, "--student", "tiny-vit(width=8,layers=1)", "--out", str(out)]) == 0
+    task = tasks.load("digits")
+    record = records.read(out / "distillation")[0]
+    said = CheckpointTeacher(str(out), task)(task.test.inputs).logits.argmax(1).numpy()
+    assert float((said == task.test.labels).mean()) == pytest.approx(record["test"])
+
+
+def test_a_bank_in_half_precision_teaches(own_data, teachers, tmp_path, capsys):
+    given = ["--task", f"folder:{own_data}", "--teachers", teachers, "--quiet"]
+    assert invoke(["bank", *given, "--half", "--out", str(tmp_path / "bank")]) == 0
+    more = ["--policy", "uniform", "--updates", "4", "--seeds", "0", "--student", "tiny-bert(width=16,layers=1)", "--workers", "1"]
+    assert invoke(["run", *given, *more, "--bank", str(tmp_path / "bank"), "--out", str(tmp_path / "run")]) == 0
+    task = tasks.load(f"folder:{own_data}")
+    record = records.read(tmp_path / "run")[0]
+    assert record["bank"] == open_bank(task, load_pool(teachers, task), tmp_path / "bank").fingerprint
+
+
+def test_a_checkpoint_s_student_in_a_run_replays(own_data, teachers, tmp_path, capsys):
+    student = f"{teachers.split(',')[0]}(layers=0;1,dropout=0.1)"
+    given = ["--task", f"folder:{own_data}", "--teachers", teachers, "--quiet", "--policy", "reinforce", "--policy", "most_confident"]
+    more = ["--updates", "4", "--seeds", "0", "--student", student, "--workers", "1", "--out", str(tmp_path / "run")]
+    assert invoke(["run", *given, *more]) == 0
+    capsys.readouterr()
+    for record in records.read(tmp_path / "run"):
+        assert record["student"] == student
+        assert invoke(["replay", str(tmp_path / "run"), record["trial"]]) == 0, capsys.readouterr().out
+
+
+def test_the_built_in_students_read_as_ever(own_task):
+    network = build("tiny-bert(dropout=0)", own_task, 0)
+    inputs = encode(own_task, own_task.train.inputs[:5])
+    assert set(inputs) == {"input_ids", "attention_mask"}
+    assert network(**inputs).logits.shape == (5, 2)
