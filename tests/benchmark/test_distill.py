@@ -1,6 +1,7 @@
 """``kd-env distill`` leaves a checkpoint that says what its student said, and a card whose numbers are its records'."""
 
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -56,9 +57,11 @@ def test_the_folder_says_what_the_student_said(student, own_data, own_task, teac
     assert [one["score"] for one in answers] == pytest.approx(expected.softmax(1).amax(1).tolist(), abs=1e-4)
 
 
-def test_the_card_says_what_the_records_say(own_data, own_task, teachers, tmp_path):
+def test_the_card_says_what_the_records_say(own_data, own_task, teachers, tmp_path, monkeypatch):
     out = tmp_path / "student"
-    assert invoke(words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")) == 0
+    typed = words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")
+    monkeypatch.setattr("sys.argv", ["kd-env", *typed])
+    assert invoke(typed) == 0
     card, written = (out / "README.md").read_text(), records.read(out / "distillation")
     test = [record["test"] for record in written]
     low, high = mean_interval(test)
@@ -73,7 +76,7 @@ def test_the_card_says_what_the_records_say(own_data, own_task, teachers, tmp_pa
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n")
     assert "Classes: neg, pos." in card
     assert own_task.notes[0] in card
-    assert "```\nkd-env " in card
+    assert f"```\n{shlex.join(['kd-env', *typed])}\n```" in card
 
 
 def test_stopped_it_carries_on_and_finished_it_is_left(own_data, teachers, runs, tmp_path, monkeypatch, capsys):
