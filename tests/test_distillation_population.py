@@ -401,6 +401,21 @@ def test_dropout_differs_between_rows_and_students_and_follows_from_the_seed(dig
     assert not torch.equal(first, second), "the masks made two students of one"
 
 
+def test_a_student_that_begins_again_after_a_look_leaves_the_others_their_masks(digits_material):
+    run, looked = (start(digits_material, 3, **IMAGE | {"student": "mlp(width=16,dropout=0.5)"}) for _ in range(2))
+    for one in (run, looked):
+        drive(one, 3)
+    seen = looked.observe().student.features
+    for one in (run, looked):
+        one.renew(1, 9)
+    again = looked.observe().student.features
+    assert torch.equal(again[:8], seen[:8])
+    assert torch.equal(again[16:], seen[16:])
+    assert not torch.equal(again[8:16], seen[8:16])
+    assert drive(looked, 4) == drive(run, 4)
+    assert digest(looked) == digest(run)
+
+
 def test_first_order_credit_repeats_the_masks_of_the_retained_pass(digits_material):
     keywords = IMAGE | {"student": "mlp(width=16,dropout=0.5)", "credit": "first_order", "reward_examples": 20, "optimizer": "sgd(lr=0.1)"}
     run = start(digits_material, **keywords)

@@ -125,7 +125,7 @@ def test_fdu_mtl_names_what_is_wrong(fdu):
 
 def idx(array):
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes())
+    return gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes(), mtime=0)
 
 
 @pytest.fixture
@@ -155,13 +155,14 @@ def test_fashion_mnist_is_read_as_published(clothing):
     [
         (b"not gzip", "damaged (Not a gzipped file"),
         (idx(np.zeros((50, 6, 6)))[:-12], "damaged (Compressed file ended"),
-        (gzip.compress(b"\0\0\x08\x03"), "not an idx file of bytes with 3 axes, or cut off; fetch the file again"),
+        (gzip.compress(b"\0\0\x08\x03", mtime=0), "not an idx file of bytes with 3 axes, or cut off; fetch the file again"),
         (idx(np.zeros(50)), "not an idx file of bytes with 3 axes"),
-        (gzip.compress(gzip.decompress(idx(np.zeros((50, 6, 6))))[:-1]), "not an idx file of bytes with 3 axes, or cut off"),
+        (gzip.compress(gzip.decompress(idx(np.zeros((50, 6, 6))))[:-1], mtime=0), "not an idx file of bytes with 3 axes, or cut off"),
         (b"", "not an idx file"),
         (idx(np.zeros((49, 6, 6))), "49 images and 50 labels of t10k; fetch the files again"),
         (None, "t10k-images-idx3-ubyte.gz cannot be read (No such file or directory); the folder holds the four published .gz files"),
     ],
+    ids=["not gzip", "cut off", "no sizes", "labels for images", "a byte short", "empty", "one image too few", "missing"],
 )
 def test_a_damaged_image_file_is_named(content, said, clothing):
     file = clothing / "t10k-images-idx3-ubyte.gz"
