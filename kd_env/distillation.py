@@ -226,7 +226,7 @@ class Distillation:
         tensors |= {f"rng.{index}": tensor for index, tensor in enumerate(self._rng_before if observed else self._rng)}
         tensors["before"] = torch.from_numpy(meter.before)  # JSON has no NaN
         state = {
-            "identity": self._identity(),
+            "identity": _identity(self.material, self.settings),
             "observed": observed,
             "label_seeds": self.label_seeds,
             "memory": self.memory,
@@ -243,8 +243,13 @@ class Distillation:
         Raises:
             InputError: not a snapshot, or one of another task, pool or settings.
         """
-        tensors, state = from_bytes(snapshot, self._identity())
-        fresh = Distillation(self.material, self.settings, state["seeds"], state["label_seeds"])
+        self.__dict__.update(Distillation.of_snapshot(self.material, self.settings, snapshot).__dict__)
+
+    @classmethod
+    def of_snapshot(cls, material: Material, settings: Settings, snapshot: bytes) -> Distillation:
+        """A run that continues from a snapshot of one with this material and these settings; refuses others as :meth:`restore` does."""
+        tensors, state = from_bytes(snapshot, _identity(material, settings))
+        fresh = cls(material, settings, state["seeds"], state["label_seeds"])
         fresh.student.load_state(part(tensors, "student"))
         gradient, rng = part(tensors, "gradient"), part(tensors, "rng")
         fresh.meter.gradient = [gradient[str(i)].to(fresh.student.device) for i in range(len(gradient))] or None
@@ -256,15 +261,13 @@ class Distillation:
             setattr(fresh, name, np.array(state[name]))
         fresh.memory = state["memory"]
         fresh._rng = [rng[str(i)] for i in range(len(rng))]
-        self.__dict__.update(fresh.__dict__)
         if state["observed"]:
-            self.observe()
+            fresh.observe()
+        return fresh
 
     def fork(self) -> Distillation:
         """An independent run that continues from here; task and bank are shared."""
-        twin = Distillation(self.material, self.settings, self.seeds.tolist(), self.label_seeds)
-        twin.restore(self.snapshot())
-        return twin
+        return Distillation.of_snapshot(self.material, self.settings, self.snapshot())
 
     def member(self, student: int) -> Distillation:
         """One student of a population as a run of its own, in the same state; of a lone student, the run itself."""
@@ -291,9 +294,6 @@ class Distillation:
     def _example(self) -> Inputs:
         return take(self.material.inputs["train"], slice(0, 1), torch.device("cpu"))
 
-    def _identity(self) -> dict[str, object]:
-        return {"task": self.material.task.fingerprint, "bank": self.material.bank.fingerprint, **asdict(self.settings)}
-
     def _next_rows(self, student: int) -> np.ndarray:
         size, batch = len(self.material.labels["train"]), self.settings.batch_size
         epoch, position = divmod(int(self.update[student]), size // batch)
@@ -306,6 +306,10 @@ class Distillation:
         with self.rng():
             logits = self.student.forward(inputs).logits
         return cross_entropy(logits, labels, reduction="none").view(self.num_students, -1).mean(1)
+
+
+def _identity(material: Material, settings: Settings) -> dict[str, object]:
+    return {"task": material.task.fingerprint, "bank": material.bank.fingerprint, **asdict(settings)}
 
 
 @lru_cache(maxsize=256)

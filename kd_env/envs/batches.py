@@ -44,7 +44,6 @@ class BatchEnv(gym.Env[Observation, Any]):
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
         self.render_mode = render_mode
         self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, data_dir, **settings)
-        self.selection.begin(0)
         rows, kind = self.selection.rows, self.selection.settings.action
         self.observation_space = observations.space(self.selection.observation(), rows)  # type: ignore[assignment]
         self.action_space = actions.space(kind, self.selection.layout, rows)

@@ -5,6 +5,7 @@ In: a decision for each row (an instance of a student's mini-batch, or a student
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -57,8 +58,8 @@ class Selection:
 
     def fork(self) -> Selection:
         """An independent copy in the same state; material and pool are shared, listeners stay behind."""
-        twin = Selection(self.material, self.pool, self.settings, self.label_seeds)
-        twin.distillation, twin.finished = self.distillation.fork(), list(self.finished)
+        twin = copy.copy(self)
+        twin.distillation, twin.finished, twin.listeners = self.distillation.fork(), list(self.finished), []
         return twin
 
     def begin(self, seed: int | Sequence[int]) -> None:

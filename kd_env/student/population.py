@@ -7,8 +7,8 @@ operations on the whole matrix, with a step count and a rate for each student. W
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 
 from kd_env.errors import InputError
 from kd_env.student.encode import take
-from kd_env.student.student import EVALUATION_BATCH, OptimizerOptions, in_full_precision, mode_matters, scores
+from kd_env.student.student import EVALUATION_BATCH, OptimizerOptions, evaluation_mode, in_full_precision, mode_matters, scores
 from kd_env.types import Inputs, ModelOutput
 
 BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
@@ -112,17 +112,9 @@ class Population:
                 parts.append(logits.view(self.num_students, -1, logits.shape[1]))
         return torch.cat(parts, 1).flatten(0, 1)
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> AbstractContextManager[None]:
         """Evaluation mode, where that makes a difference."""
-        if not self._mode_matters:
-            yield
-            return
-        self.network.eval()
-        try:
-            yield
-        finally:
-            self.network.train()
+        return evaluation_mode(self.network) if self._mode_matters else nullcontext()
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Mean cross-entropy and metric of each student, ``[S]`` each."""

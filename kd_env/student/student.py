@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,17 +167,9 @@ class Student:
             starts = range(0, size, EVALUATION_BATCH)
             return torch.cat([self.forward(take(inputs, slice(i, i + EVALUATION_BATCH), self.device)).logits for i in starts])
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> AbstractContextManager[None]:
         """Evaluation mode, where that makes a difference."""
-        if not self._mode_matters:
-            yield
-            return
-        self.network.eval()
-        try:
-            yield
-        finally:
-            self.network.train()
+        return evaluation_mode(self.network) if self._mode_matters else nullcontext()
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Mean cross-entropy and metric of each student, ``[S]`` each."""
@@ -241,6 +233,16 @@ def in_full_precision(output: ModelOutput, dtype: torch.dtype) -> ModelOutput:
         None if output.attention is None else output.attention.to(dtype),
         projected=tuple(one.to(dtype) for one in output.projected),
     )
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """``network`` in evaluation mode within, in training mode after."""
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train()
 
 
 def mode_matters(network: nn.Module) -> bool:

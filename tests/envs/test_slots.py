@@ -16,6 +16,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
 
+from kd_env import distillation
 from kd_env.envs import SB3VecEnv
 from kd_env.errors import InputError
 
@@ -428,3 +429,15 @@ def test_forked_slots_go_their_own_way():
         twin.step(nobody)
     assert env.unwrapped.finished.update.tolist() == twin.finished.update.tolist() == [6]
     assert env.unwrapped.finished.validate()[0] != twin.finished.validate()[0]
+
+
+def test_making_and_forking_an_environment_begins_one_student_each(monkeypatch):
+    begun, start = [], distillation.start
+    monkeypatch.setattr(distillation, "start", lambda *arguments: begun.append(1) or start(*arguments))
+    env = gym.make("kd_env/TeacherSelection-v0", task="digits", updates=3, batch_size=4).unwrapped
+    assert len(begun) == 1
+    env.reset(seed=0)
+    env.fork()
+    assert len(begun) == 3
+    env.restore(env.snapshot())
+    assert len(begun) == 4
