@@ -38,6 +38,7 @@ def teach(
         Path | None, typer.Option("--pool", help="A .json or .toml file of several teachers, each with name and model: all of them.")
     ] = None,
     groups: Annotated[str, typer.Option("--groups", help="Groups of the task to learn from, commas between. Default: all.")] = "",
+    fraction: Annotated[float | None, typer.Option("--fraction", help="Part of the examples to learn from, drawn by the seed.")] = None,
     folds: Annotated[
         int | None, typer.Option("--folds", help="So many models, each trained without its part; what they say was not memorised.")
     ] = None,
@@ -51,7 +52,7 @@ def teach(
     data_dir: DataDir = None,
 ) -> None:
     """Fine-tune a teacher on the train split, or a pool of them; each is a Transformers checkpoint. Stops early on a slice of train."""
-    given = {"epochs": epochs, "seed": seed, "label_noise": label_noise, "batch_size": batch_size, "lr": lr, "max_length": max_length}
+    given = {"epochs": epochs, "seed": seed, "label_noise": label_noise, "batch_size": batch_size, "lr": lr, "max_length": max_length, "fraction": fraction}
     chosen = {name: value for name, value in given.items() if value is not None}
     if (model is None) == (pool is None):
         raise InputError("teach: give either --model M, or --pool FILE with a model for each of its teachers")

@@ -183,10 +183,12 @@ def _rows(task: Task, lesson: Lesson, rng: np.random.Generator) -> tuple[np.ndar
         rows = rows[np.isin(task.train.groups, [task.group_names.index(name) for name in lesson.groups])]
     if lesson.fold >= 0:
         rows = rows[[fold_of(task.train.inputs[row], lesson.folds) != lesson.fold for row in rows]]
+    if lesson.fraction < 1.0:
+        rows = np.sort(rng.permutation(rows)[: round(lesson.fraction * len(rows))])
     count = min(max(round(HELD_OUT * len(rows)), LEAST), MOST)
     if len(rows) < 2 * count:
         raise InputError(
-            f"teacher of {lesson.model!r}: {len(rows)} examples to learn from are too few; give it more groups, or fewer folds"
+            f"teacher of {lesson.model!r}: {len(rows)} examples to learn from are too few; give it more groups or a larger fraction, or fewer folds"
         )
     shuffled = rng.permutation(rows)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])

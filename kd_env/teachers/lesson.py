@@ -21,6 +21,7 @@ class Lesson:
     Attributes:
         model: a folder, a hub id, ``tiny-bert`` or ``tiny-vit``, with options; what is above the body is new.
         groups: names of the groups it is trained on; empty for all.
+        fraction: part of those examples that it sees, drawn by ``seed``.
         epochs: at most; by default 3 of a checkpoint, 20 of a built-in architecture.
         lr: peak of AdamW's learning rate, which rises over a tenth of the updates and falls to 0; by default 5e-5 or 1e-3.
         label_noise: part of the labels replaced by random ones.
@@ -30,6 +31,7 @@ class Lesson:
 
     model: str
     groups: tuple[str, ...] = ()
+    fraction: float = 1.0
     epochs: int | None = None
     seed: int = 0
     label_noise: float = 0.0
@@ -58,6 +60,7 @@ class Lesson:
         for name, fits, range_ in (
             ("epochs", lesson.epochs >= 1, "at least 1"),
             ("seed", lesson.seed >= 0, "at least 0"),
+            ("fraction", 0.0 < lesson.fraction <= 1.0, "above 0, at most 1"),
             ("label_noise", 0.0 <= lesson.label_noise <= 1.0, "in [0, 1]"),
             ("batch_size", lesson.batch_size >= 1, "at least 1"),
             ("lr", 0.0 < lesson.lr < float("inf"), "above 0"),
