@@ -1,16 +1,27 @@
-"""``camkd``: Confidence-Aware Multi-teacher KD (Zhang et al. 2022, arXiv 2201.00007), the logit weights.
+"""``camkd``: Confidence-Aware Multi-teacher KD (Zhang et al. 2022, ICASSP, arXiv 2201.00007), logit and feature weights.
 
-``w_k = (1 - softmax_k(c)) / (K - 1)``, c_k the teacher's cross-entropy on the label. The released loss divides by K once more; here the
-weights sum to 1 (``scale="matched"``), so that weighting is not confounded with strength.
+``w_k = (1 - softmax_k(c)) / (K - 1)``, c_k the teacher's cross-entropy on the label. For the features, the student's go through the map to
+teacher k's width and then through teacher k's own classifier: the cross-entropy c'_k of that gives ``v_k`` by the same formula, the weight
+of ``mean((r_k(F_S) - F_k)^2)``. As in the released code, v carries its gradient; ``detach`` cuts it.
+
+``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: label 1, response and hints once more
+over K, whatever the setting's strength, so that uniform weights are K times weaker than a plain average.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+from typing import Any
 
-from baselines.rule import Weighting
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from baselines.rule import RULE_OPTIONS, Teaching, Weighting
+from baselines.scale import Scale, require_scale, scaled
 from kd_env.knowledge.label import teacher_ce
-from kd_env.types import Features
+from kd_env.teachers.teacher import heads
+from kd_env.types import Decision, Features
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -25,10 +36,43 @@ def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     return (1.0 - teacher_ce(teacher_logits, labels).softmax(1)) / (count - 1)
 
 
-class CAMKD(Weighting):
+def feature_weights(hints: Sequence[Tensor], classifiers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
+    """:func:`weights` of what each teacher's classifier says of the student's features ``hints``, K x ``[B, D_k]`` -> ``[B, K]``."""
+    said = [linear(hint, *classifier) for hint, classifier in zip(hints, classifiers, strict=True)]
+    return weights(torch.stack(said, 1), labels)
+
+
+class CAMKD(Teaching):
     """Reads the training labels."""
 
     access = "train labels"
+    paper = "Zhang et al. 2022, arXiv 2201.00007"
+    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,hint(strength=50)"}
+    min_teachers = 2
+
+    def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
+        """Take the teachers' classifiers, if the setting has hints."""
+        super().__init__(env, seed)
+        self.scale, self.detach = require_scale("camkd", scale), detach
+        self.hints = "hint" in self.selection.distillation.terms
+        self.classifiers = heads(self.selection.pool) if self.hints else []
+
+    def decide(self, features: Features) -> Decision:
+        """Weights of both kinds, and their strengths."""
+        by_type = {"response": weights(features.teacher_logits, features.labels)}
+        if self.hints:
+            run, like = self.selection.distillation, features.teacher_logits
+            classifiers = [(weight.to(like), bias.to(like)) for weight, bias in self.classifiers]
+            found = feature_weights(run.retained().hints, classifiers, features.labels)
+            by_type["hint"] = found.detach() if self.detach else found
+        return scaled(self.selection, by_type, self.scale, 1.0 / self.selection.num_teachers)
+
+
+class CAMKDLogits(Weighting):
+    """``camkd_logits``: the logit weights alone."""
+
+    access = "train labels"
+    paper = CAMKD.paper
     min_teachers = 2
 
     def weigh(self, features: Features) -> Tensor:

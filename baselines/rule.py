@@ -11,7 +11,7 @@ from torch import Tensor
 from kd_env.envs.actions import from_weights
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.types import Features, Observation
+from kd_env.types import Decision, Features, Observation
 
 RULE_OPTIONS: dict[str, Any] = {"granularity": "instance", "reward_every": 0}
 """Env keywords of every rule: it does not look at the reward, so one measurement at the end is all that is paid for."""
@@ -21,6 +21,7 @@ class Rule(ABC):
     """A policy given by a formula, exact because it reads the teachers' logits rather than the clipped observation."""
 
     access = "nothing"
+    paper = ""
     env_options = RULE_OPTIONS
     min_teachers = 1
 
@@ -35,8 +36,8 @@ class Rule(ABC):
             )
 
     @abstractmethod
-    def act(self, observation: Observation) -> np.ndarray:
-        """Actions for all slots."""
+    def act(self, observation: Observation) -> np.ndarray | Decision:
+        """Actions for all slots, or the whole decision about them."""
 
     @property
     def features(self) -> Features:
@@ -56,6 +57,20 @@ class Weighting(Rule):
     def act(self, observation: Observation) -> np.ndarray:
         """The weights as actions."""
         return from_weights(self.weigh(self.features).cpu().numpy())
+
+
+class Teaching(Rule):
+    """A rule that makes the whole decision: weights of their own for each knowledge type, strengths, gradients."""
+
+    env_options = {**RULE_OPTIONS, "action": "weights"}
+
+    @abstractmethod
+    def decide(self, features: Features) -> Decision:
+        """The decision about the B instances; :func:`kd_env.envs.decisions.taught` fills in what the setting says."""
+
+    def act(self, observation: Observation) -> Decision:
+        """The decision."""
+        return self.decide(self.features)
 
 
 class Choice(Rule):

@@ -96,6 +96,11 @@ class Distillation:
         """The knowledge types that teachers are asked for, by name."""
         return self.loss.terms
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether training labels are part of the setting."""
+        return self.loss.reads_labels
+
     def observe(self) -> Features:
         """Run the students on their next mini-batches, once however often it is asked, and say what can be seen."""
         if self.features is None:

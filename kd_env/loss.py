@@ -54,4 +54,6 @@ class Loss:
             every = self.every(name, decision.temperature, student, features)
             term = strength * (every.squeeze(1) if name == "label" else (decision.weights[name] * every).sum(1))
             total = term if total is None else total + term
+        if decision.penalty is not None:
+            total = decision.penalty if total is None else total + decision.penalty
         return torch.zeros_like(features.student.logits[:, 0]) if total is None else total

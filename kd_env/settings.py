@@ -32,6 +32,7 @@ class Settings:
         strength: of the teachers against the hard label, in [0, 1]; 1 is pure distillation. Default: the task's.
         temperature: of the response loss. Default: the task's.
         knowledge: the types that teachers are asked for, as ``response,feature(strength=50)``, see ``kd-env list knowledge``.
+        companion: a module whose parameters learn with the student, ``module:Class(options)``, see ``kd_env.student.companion``.
         num_students: S, students that learn at once, each as it would alone.
         reward_ce: strength of an extra cross-entropy on a mini-batch of reward-labelled examples (for rivals that train on those labels).
         action: ``subset`` (any teachers), ``one`` teacher, or ``weights`` over them; ``soft`` or ``hard`` knowledge; ``joint``.
@@ -65,6 +66,7 @@ class Settings:
     optimizer: str
     batch_size: int = 32
     knowledge: str = "response"
+    companion: str = ""
     num_students: int = 1
     reward_ce: float = 0.0
     action: Action = "subset"

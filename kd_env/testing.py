@@ -21,7 +21,7 @@ from kd_env.knowledge.knowledge import Knowledge, Part
 from kd_env.settings import settings
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
-from kd_env.types import ModelOutput
+from kd_env.types import Decision, ModelOutput
 
 UPDATES = 4
 _EXAMPLES = 5
@@ -41,10 +41,12 @@ def check_policy(policy: Any, **options: Any) -> None:
         env = _environment(found)
         agent = found.build(env, 0)
         observation, _ = env.reset(seed=0)
-        action = np.asarray(agent.act(observation))
-        assert env.action_space.contains(action.astype(env.action_space.dtype)), (
-            f"{name}.act gave {action!r}, which is not in {env.action_space}"
-        )
+        action = agent.act(observation)
+        if not isinstance(action, Decision):  # ``step`` checks those
+            action = np.asarray(action)
+            assert env.action_space.contains(action.astype(env.action_space.dtype)), (
+                f"{name}.act gave {action!r}, which is not in {env.action_space}"
+            )
         teach(env, found.build(env, 0), UPDATES, seed=0)
         assert env.finished is not None, f"{name}.learn(env, {UPDATES}) did not teach {UPDATES} mini-batches"
         students.append(env.finished.student.network.state_dict())
@@ -93,7 +95,7 @@ def check_knowledge(knowledge: type[Knowledge] | Knowledge) -> None:
     with _mend(f"{name}() fails; define `target` and `loss`, and give every option a default"):
         kind = knowledge() if isinstance(knowledge, type) else knowledge
     assert kind.needs in get_args(Part), f"{name}.needs={kind.needs!r} must be one of {', '.join(get_args(Part))}"
-    assert kind.needs == "layers" or not kind.projects, f"{name}.projects maps layers, but needs={kind.needs!r}"
+    assert kind.needs in ("layers", "features") or not kind.projects, f"{name}.projects maps layers or features, needs={kind.needs!r}"
     students = [_said(kind, 7 if kind.projects else 5, seed) for seed in (0, 1)]
     teachers = [_said(kind, 7, seed, padding=3)._replace(labels=None) for seed in (2, 3)]
     with _mend(f"{name}.target fails; a teacher shows logits, features and the part that `needs` names"):

@@ -27,6 +27,8 @@ class ModelOutput(NamedTuple):
     layers: Tensor | None = None  # [B, L, D], each layer's [CLS] (of an MLP, each hidden layer), where they were asked for
     attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation, rows sum to 1, or to 0 where padding asks
     projected: tuple[Tensor, ...] = ()  # K x [B, L, D_k], a student's layers mapped to each teacher's width
+    hints: tuple[Tensor, ...] = ()  # K x [B, D_k], a student's features mapped to each teacher's width
+    companion: Tensor | None = None  # [B, ...], what the module says that learns beside a student (``companion`` setting)
     labels: Tensor | None = None  # [B], of a student's batch, where labels are part of the setting
     temperature: float | Tensor = 1.0  # a student's, as the decision has it; a tensor has the axes of ``logits``, the last of size 1
 
@@ -57,16 +59,26 @@ class Decision:
         weights: per knowledge type, ``[rows, K]``, rows on the simplex, or all zero where nobody teaches the instance.
         strengths: per knowledge type, a scalar or ``[rows]``; ``label`` needs a strength only.
         temperature: of the types that compare logits, a number or ``[rows]``.
+        penalty: ``[rows]``, added to the loss as it is: a policy's own term, for parameters that learn with the student.
+
+    Weights and strengths may carry a gradient; then what made them learns from the student's loss.
     """
 
     weights: Mapping[str, Tensor]
     strengths: Mapping[str, float | Tensor]
     temperature: float | Tensor
+    penalty: Tensor | None = None
 
     @classmethod
     def response(cls, weights: Tensor, strength: float, temperature: float) -> Decision:
         """The single-knob form: response at ``strength``, the hard label at ``1 - strength``."""
         return cls({"response": weights}, {"response": strength, "label": 1.0 - strength}, temperature)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether it carries a gradient: its numbers alone do not say how the student was taught."""
+        parts = [*self.weights.values(), *self.strengths.values(), self.penalty]
+        return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 
 @dataclass(frozen=True)
@@ -94,8 +106,8 @@ class Policy(Protocol):
     ``environment`` (the id it acts in, by default ``kd_env/TeacherSelection-v0``).
     """
 
-    def act(self, observation: Observation) -> np.ndarray:
-        """Actions for all rows, in the space ``env.action_space``."""
+    def act(self, observation: Observation) -> np.ndarray | Decision:
+        """Actions for all rows, in the space ``env.action_space``; or, in the slots form, the whole decision about them."""
         ...
 
 

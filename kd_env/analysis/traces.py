@@ -29,8 +29,16 @@ SCHEMA = {
     "student_ce": pyarrow.float32(),
 }
 """Columns of a trace."""
-DECIDED = {"gates": pyarrow.list_(pyarrow.float32()), "strength": pyarrow.float32(), "warmth": pyarrow.float32()}
-"""Further columns, where the environment's actions decide them: see :class:`kd_env.envs.actions.Choice`."""
+DECIDED = {
+    "gates": pyarrow.list_(pyarrow.float32()),
+    "strength": pyarrow.float32(),
+    "warmth": pyarrow.float32(),
+    "by_knowledge": pyarrow.list_(pyarrow.float32()),
+    "strengths": pyarrow.list_(pyarrow.float64()),
+    "temperature": pyarrow.float64(),
+}
+"""Further columns, where actions decide them (:class:`kd_env.envs.actions.Choice`), or where a policy gave whole decisions: the teacher's
+weight by knowledge type, and the decision's strengths and temperature (:class:`kd_env.envs.decisions.Numbers`)."""
 DECISION = ["update", "slot"]
 
 
@@ -56,6 +64,7 @@ def read_trace(path: Path | str) -> pd.DataFrame:
         "group_names": json.loads(metadata[b"group_names"]),
         "teacher_names": json.loads(metadata[b"teacher_names"]),
         "trial": metadata.get(b"trial", b"").decode(),
+        "differentiable": metadata.get(b"differentiable") == b"true",
     }
     return trace
 

@@ -20,10 +20,11 @@ from kd_env.benchmark.trial import Trial, run_trials
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.randomness import one_thread
+from kd_env.student.companion import Accompanied
 from kd_env.student.encode import LONGEST, TextReader
 from kd_env.student.encoder import Encoder
 from kd_env.student.networks import build, reader
-from kd_env.student.projected import Projected
+from kd_env.student.projected import Hinted, Projected
 from kd_env.student.saving import reader_to_save, save
 
 RECORDS = "distillation"
@@ -67,7 +68,9 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 def _save(folder: Path, run: Distillation) -> None:
     network = run.student.network
-    network = copy.deepcopy(network.network if isinstance(network, Projected) else network)
+    while isinstance(network, Projected | Hinted | Accompanied):  # what learned beside the student stays behind
+        network = network.network
+    network = copy.deepcopy(network)
     assert isinstance(network, Encoder)
     task, read = run.material.task, run.material.read
     save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, LONGEST))

@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from kd_env.envs.decisions import together
 from kd_env.envs.slots import SlotsEnv
 from kd_env.errors import InputError
-from kd_env.types import Features, ModelOutput, Observation
+from kd_env.knowledge.terms import Term
+from kd_env.types import Decision, Features, ModelOutput, Observation
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,12 @@ class Lockstep:
             for number in wants:
                 self._answers[number] = self._part(observation, number), self._part(info, number)
             return
-        idle = np.zeros_like(np.asarray(next(iter(wants.values()))))  # of those who have stopped driving
-        actions = np.concatenate([np.asarray(wants.get(number, idle)) for number in range(len(self.seeds))])
-        step = self.env.step(actions)
+        one = next(iter(wants.values()))  # stands in for those who have stopped driving
+        every = [wants.get(number, one) for number in range(len(self.seeds))]
+        if isinstance(one, Decision):
+            step = self.env.step(together(every, self.env.selection.settings.batch_size))
+        else:
+            step = self.env.step(np.concatenate(every))
         for number in wants:
             self._answers[number] = tuple(self._part(one, number) for one in step)
 
@@ -97,9 +103,11 @@ class Member:
         found: tuple[Observation, dict[str, Any]] = self.wish(_Reset(seed))
         return found
 
-    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray | Decision) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Ask for a step; it is taken when all have asked."""
-        found: tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]] = self.wish(np.asarray(actions))
+        found: tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]] = self.wish(
+            actions if isinstance(actions, Decision) else np.asarray(actions)
+        )
         return found
 
     def close(self) -> None:
@@ -138,6 +146,28 @@ class MemberSelection:
             teacher_layers=tuple(one[rows] for one in every.teacher_layers),
             teacher_attention=tuple(one[rows] for one in every.teacher_attention),
         )
+
+    @property
+    def terms(self) -> dict[str, Term]:
+        """The knowledge types of the setting."""
+        return self._shared.distillation.terms
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether training labels are part of the setting."""
+        return self._shared.distillation.reads_labels
+
+    def retained(self) -> ModelOutput:
+        """What the own student says of its mini-batch, differentiable."""
+        every, size = self._shared.distillation.retained(), self.settings.batch_size
+        rows = slice(self._number * size, (self._number + 1) * size)
+
+        def own(part: Any) -> Any:
+            if isinstance(part, tuple):
+                return tuple(one[rows] for one in part)
+            return part[rows] if isinstance(part, Tensor) else part
+
+        return ModelOutput(**{name: own(part) for name, part in every._asdict().items()})
 
     def __getattr__(self, name: str) -> Any:
         """What a lone run has and this has not."""

@@ -33,6 +33,8 @@ POLICIES = {
     "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
     "best_single": "baselines.best_single:BestSingle",
     "camkd": "baselines.camkd:CAMKD",
+    "camkd_logits": "baselines.camkd:CAMKDLogits",
+    "fitnet_mkd": "baselines.fitnet_mkd:FitNetMKD",
     "gradient_credit": "agents.gradient_credit:GradientCredit",
     "most_confident": "baselines.most_confident:MostConfident",
     "no_teacher": "baselines.no_teacher:NoTeacher",

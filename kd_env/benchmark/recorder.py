@@ -19,8 +19,10 @@ import pyarrow.parquet
 
 from kd_env.analysis.traces import DECIDED, SCHEMA
 from kd_env.distillation import Distillation
+from kd_env.envs.decisions import Numbers, numbers
 from kd_env.envs.selection import Selection
 from kd_env.envs.step import Step
+from kd_env.types import Decision
 
 
 class Recorder:
@@ -50,7 +52,7 @@ class Recorder:
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in SCHEMA}
         self._more: dict[str, list[np.ndarray]] = {}
         self._weights = np.zeros(len(self._names["teacher_names"]))
-        self._entropy, self._decisions = 0.0, 0
+        self._entropy, self._decisions, self._differentiable = 0.0, 0, False
         self._losses: list[float] = []
         self.curve: list[dict[str, Any]] = []
         self.reward_sum = 0.0
@@ -103,14 +105,20 @@ class Recorder:
         for name, parts in self._more.items():
             rows = np.concatenate(parts)
             arrays[name] = pyarrow.array(rows if rows.ndim == 1 else list(rows), DECIDED[name])
-        metadata = {"trial": trial, **{name: json.dumps(list(value)) for name, value in self._names.items()}}
+        metadata = {
+            "trial": trial,
+            "differentiable": json.dumps(self._differentiable),
+            **{name: json.dumps(list(value)) for name, value in self._names.items()},
+        }
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
         partial.replace(path)
 
     def _take_rows(self, step: Step, update: int, weights: np.ndarray, rewards: np.ndarray) -> None:
-        slot, teacher = np.nonzero(weights)
-        nobody = np.flatnonzero(weights.sum(1) == 0.0)
+        whole = None if step.decision is None else self._numbers(step.decision)
+        asked = weights != 0.0 if whole is None else (whole.weights != 0.0).any(1)
+        slot, teacher = np.nonzero(asked)
+        nobody = np.flatnonzero(~asked.any(1))
         slot = np.concatenate([slot, nobody])
         teacher = np.concatenate([teacher, np.full(len(nobody), -1)])
         example = step.features.example_ids[self._instances][slot]
@@ -131,3 +139,18 @@ class Recorder:
             if rows is not None:
                 own = np.split(rows, self._selection.num_students)[self._student]
                 self._more.setdefault(name, []).append(np.repeat(own, len(weights) // len(own), axis=0)[slot])
+        if whole is not None:
+            self._differentiable |= step.decision is not None and step.decision.differentiable
+            of_teacher = np.where(teacher[:, None] < 0, 0.0, whole.weights[slot, :, teacher])
+            for name, rows in (
+                ("by_knowledge", of_teacher),
+                ("strengths", whole.strengths[slot]),
+                ("temperature", whole.temperature[slot]),
+            ):
+                self._more.setdefault(name, []).append(rows)
+
+    def _numbers(self, decision: Decision) -> Numbers:
+        run, every = self._selection.distillation, self._selection.settings
+        rows = every.num_students * every.batch_size
+        kept = numbers(decision, list(run.terms), run.reads_labels, rows, len(self._weights))
+        return Numbers(*(part[self._instances] for part in kept))

@@ -5,22 +5,27 @@ Needs no policy: the trace holds every weight exactly, and the rest follows from
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pandas as pd
+import torch
 
 from kd_env import spec, tasks
 from kd_env.analysis.traces import DECIDED, read_trace
-from kd_env.benchmark import records
+from kd_env.benchmark import policies, records
 from kd_env.benchmark.policies import TEACHER_SELECTION
 from kd_env.benchmark.trial import evaluate_on_test
+from kd_env.distillation import Distillation
 from kd_env.envs.actions import Choice
+from kd_env.envs.decisions import Numbers, from_numbers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.randomness import one_thread
+from kd_env.types import Decision
 
 TOGETHER = 0.01
 """How far the record of a student that was taught in a population may be from the student alone: both round, differently."""
@@ -47,7 +52,12 @@ def replay(directory: Path, trial: str) -> list[str]:
     trace = read_trace(directory / "traces" / f"{trial}.parquet")
     together = record["config"].get("population", 1) > 1
     with one_thread():
-        differences = _again(selection, trace, TOGETHER if together else 0.0)
+        tolerance = TOGETHER if together else 0.0
+        if trace.attrs["differentiable"]:  # its weights alone do not say how the student was taught: the policy says it again
+            policy = policies.find(record["policy"]).build(env.unwrapped, record["seed"])
+            differences = _again(selection, trace, tolerance, lambda: policy.act(selection.observation()))
+        else:
+            differences = _again(selection, trace, tolerance)
     scores: dict[str, Any] = {"diverged": bool(run.diverged[0]), "validation": None, "test": None}
     if not run.diverged:
         scores["validation"] = float(run.validate()[1][0])
@@ -64,15 +74,16 @@ def replay(directory: Path, trial: str) -> list[str]:
     return differences
 
 
-def _again(selection: Selection, trace: pd.DataFrame, tolerance: float) -> list[str]:
+def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: Callable[[], Decision] | None = None) -> list[str]:
     run, options = selection.distillation, selection.settings
     slot, teacher, weight, ids, ce = (trace[name].to_numpy() for name in ("slot", "teacher", "weight", "example_id", "student_ce"))
-    decided, widths = {name: _numbers(trace[name]) for name in DECIDED if name in trace}, _widths(selection)
+    whole = "by_knowledge" in trace
+    decided, widths = {name: _numbers(trace[name]) for name in DECIDED if name in trace}, _widths(selection, whole)
     if {name: rows.shape[1] for name, rows in decided.items()} != widths:
         return [f"the record's trace does not hold what its actions decide: {', '.join(widths) or 'weights alone'}"]
     if not np.isin(slot, np.arange(options.batch_size)).all() or not np.isin(teacher, np.arange(-1, run.num_teachers)).all():
         return ["the record's trace names slots or teachers that there are not"]
-    if not np.array_equal(teacher >= 0, weight > 0.0):
+    if not whole and not np.array_equal(teacher >= 0, weight > 0.0):
         return ["the record's trace has a teacher without weight, or weight without a teacher"]
     ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.updates + 1))
     for update in range(options.updates):
@@ -91,18 +102,38 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float) -> list[
         weights[slot[rows][chosen], teacher[rows][chosen]] = weight[rows][chosen]
         first = np.unique(slot[rows], return_index=True)[1]  # a decision stands in several rows, one a teacher
         said = {name: values[rows][first] for name, values in decided.items()}
-        if not all(np.array_equal(said[name][slot[rows]], values[rows]) for name, values in decided.items()):
+        if not all(np.array_equal(said[name][slot[rows]], values[rows]) for name, values in decided.items() if name != "by_knowledge"):
             return [f"update {update}: the rows of one decision differ in what it was"]
-        choice = Choice(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
-        outcome = run.apply(selection.decision(choice))
+        if whole:
+            decision = _decision(run, said, slot[rows], teacher[rows], decided["by_knowledge"][rows])
+            if decide is not None:
+                kept, decision = decision, decide()
+                if not all(torch.allclose(decision.weights[name].detach(), kept.weights[name], atol=1e-6) for name in decision.weights):
+                    return [f"update {update}: the policy weighs the teachers otherwise than the record"]
+        else:
+            choice = Choice(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
+            decision = selection.decision(choice)
+        outcome = run.apply(decision)
         if not np.allclose(outcome.student_ce.float().cpu().numpy()[slot[rows]], ce[rows], tolerance, tolerance, equal_nan=True):
             return [f"update {update}: the student's cross-entropy differs from the record's"]
     end = int(run.update[0])
     return [] if ends[end] == len(trace) else [f"the record's trace goes on after update {end}, the last one"]
 
 
-def _widths(selection: Selection) -> dict[str, int]:
-    """Columns beyond weights that the environment's actions decide, and how many numbers a decision has in each."""
+def _decision(run: Distillation, said: dict[str, np.ndarray], slot: np.ndarray, teacher: np.ndarray, weights: np.ndarray) -> Decision:
+    """A whole decision from its rows of the trace."""
+    names, like = list(run.terms), run.observe().teacher_logits
+    by_slot = np.zeros((len(said["strengths"]), len(names), run.num_teachers), dtype=np.float32)
+    asked = teacher >= 0
+    by_slot[slot[asked], :, teacher[asked]] = weights[asked]
+    return from_numbers(Numbers(by_slot, said["strengths"], said["temperature"][:, 0]), names, run.reads_labels, like)
+
+
+def _widths(selection: Selection, whole: bool) -> dict[str, int]:
+    """Columns beyond weights that actions, or whole decisions, fill, and how many numbers a decision has in each."""
+    if whole:
+        types = len(selection.distillation.terms)
+        return {"by_knowledge": types, "strengths": types + selection.distillation.reads_labels, "temperature": 1}
     if selection.gates_are_strengths:
         return {"gates": len(selection.layout.knowledge)}
     if selection.settings.action != "joint":
@@ -114,4 +145,4 @@ def _widths(selection: Selection) -> dict[str, int]:
 def _numbers(column: pd.Series) -> np.ndarray:
     """A column of numbers, or of lists of them, as ``[rows, width]``; of width 0 where the lists are not alike."""
     rows = [np.atleast_1d(one) for one in column]
-    return np.array(rows, dtype=np.float32) if len({row.shape for row in rows}) == 1 else np.zeros((len(rows), 0), dtype=np.float32)
+    return np.array(rows) if len({row.shape for row in rows}) == 1 else np.zeros((len(rows), 0), dtype=np.float32)

@@ -18,7 +18,7 @@ from kd_env.errors import InputError
 from kd_env.settings import Action
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
-from kd_env.types import Observation
+from kd_env.types import Decision, Observation
 
 
 class BatchEnv(gym.Env[Observation, Any]):
@@ -68,10 +68,13 @@ class BatchEnv(gym.Env[Observation, Any]):
         return self._observation(), {"example_ids": self.distillation.observe().example_ids.copy()}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Teach one mini-batch, or one phase of them."""
+        """Teach one mini-batch, or one phase of them.
+
+        In place of an action, a whole :class:`~kd_env.types.Decision` about the B instances teaches one mini-batch.
+        """
         if self.distillation.done:
             raise InputError("step: the episode has ended; call reset() first")
-        step = self.selection.advance(np.asarray(action))
+        step = self.selection.advance(action if isinstance(action, Decision) else np.asarray(action))
         if self.history is not None:
             render.add(self.history, self.selection, step, 0)
         return self._observation(), float(step.rewards.mean()), bool(self.distillation.done), False, self._info(step)

@@ -1,6 +1,7 @@
 """Selection as rows: what every environment of this package shows, one object under all of their views.
 
-In: a decision for each row (an instance of a student's mini-batch, or a student). Out: observation, reward and info of each row.
+In: an action for each row (an instance of a student's mini-batch, or a student), or a whole decision. Out: observation, reward and info
+of each row.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kd_env.distillation import Distillation, Material
-from kd_env.envs import actions, credit, observations, worth
+from kd_env.envs import actions, credit, decisions, observations, worth
 from kd_env.envs.actions import Choice, Layout
 from kd_env.envs.credit import CreditOfTypes
 from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
@@ -73,14 +74,22 @@ class Selection:
             return seen
         return {name: block.reshape(self.rows, -1, block.shape[1]).mean(1) for name, block in seen.items()}
 
-    def advance(self, action: np.ndarray, active: np.ndarray | None = None) -> Step:
-        """Teach as ``action`` says (``rows`` decisions), ``updates_per_phase`` mini-batches of each ``active`` student, and pay for it.
+    def advance(self, action: np.ndarray | Decision, active: np.ndarray | None = None) -> Step:
+        """Teach as ``action`` says (``rows`` actions), ``updates_per_phase`` mini-batches of each ``active`` student, and pay for it.
 
         The step returned is the last update's; its rewards and their terms are the phase's sums, its measurements those of the phase.
+
+        Args:
+            action: or the decision itself, of ``S * B`` rows, for one update.
+
+        Raises:
+            InputError: the action is not in the space, or the decision does not fit the setting.
         """
+        active = ~self.distillation.done if active is None else active & ~self.distillation.done
+        if isinstance(action, Decision):
+            return self._update(decisions.shown(self, action), active, None, action)
         choice = actions.decode(self.settings.action, action, self.layout, self.rows)
         bonus = self._exploration(choice)
-        active = ~self.distillation.done if active is None else active & ~self.distillation.done
         step = self._update(choice, active, bonus)
         for _ in range(self.settings.updates_per_phase - 1):
             going = active & ~self.distillation.done
@@ -89,10 +98,10 @@ class Selection:
             step = joined(step, self._update(choice, going, None))
         return step
 
-    def _update(self, choice: Choice, active: np.ndarray, bonus: np.ndarray | None) -> Step:
+    def _update(self, choice: Choice, active: np.ndarray, bonus: np.ndarray | None, given_decision: Decision | None = None) -> Step:
         run, options = self.distillation, self.settings
         features = run.observe()
-        decision = self.decision(choice)
+        decision = self.decision(choice) if given_decision is None else given_decision
         weights = self._instances(choice.weights)
         given = credit.CREDITS[options.credit](run, self._credit_names(), decision.temperature) if options.credit != "shared" else None
         outcome = run.apply(decision, active)
@@ -119,6 +128,7 @@ class Selection:
         step = Step(
             features=features,
             choice=choice,
+            decision=given_decision,
             weights=weights,
             student_ce=outcome.student_ce.float().cpu().numpy(),
             rewards=rewards,

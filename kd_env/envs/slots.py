@@ -25,7 +25,7 @@ from kd_env.errors import InputError
 from kd_env.settings import Action
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
-from kd_env.types import Observation
+from kd_env.types import Decision, Observation
 
 
 class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
@@ -111,8 +111,11 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._begin(chosen, seeds)
         return self.selection.observation(), self._begun({}, self._rows(chosen))
 
-    def step(self, actions: np.ndarray) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Teach each student one mini-batch or phase, each slot its own instance; who has ended begins anew as ``autoreset_mode`` says."""
+    def step(self, actions: np.ndarray | Decision) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Teach each student one mini-batch or phase, each slot its own instance; who has ended begins anew as ``autoreset_mode`` says.
+
+        In place of actions, a whole :class:`~kd_env.types.Decision` about the S * B instances teaches one mini-batch.
+        """
         over = self._ended.copy()
         if over.any() and (self.autoreset_mode is not AutoresetMode.NEXT_STEP or (over & (self._steps == 0)).any()):
             raise InputError("step: the episode has ended (or none has begun); call reset() first")

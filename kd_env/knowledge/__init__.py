@@ -8,6 +8,7 @@ from kd_env.knowledge.attention import Attention
 from kd_env.knowledge.contrast import Contrast
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature
+from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
 from kd_env.knowledge.relation import Relation
 from kd_env.knowledge.response import Response
@@ -18,6 +19,7 @@ __all__ = ["KNOWLEDGE", "Knowledge"]
 KNOWLEDGE: dict[str, type[Knowledge]] = {
     "response": Response,
     "feature": Feature,
+    "hint": Hint,
     "relation": Relation,
     "similarity": Similarity,
     "attention": Attention,

@@ -21,7 +21,8 @@ class Knowledge(ABC):
             many, evenly spaced, the last among them.
         rowwise: an example's loss depends on its own row alone, and any leading axes are allowed: one call then serves all teachers. Other
             types are called once a teacher, with the B examples of one student's mini-batch.
-        projects: the student's ``layers`` arrive mapped to the teacher's width by linear maps that are learned with the student.
+        projects: the student's ``layers`` or ``features`` arrive mapped to the teacher's width by linear maps that are learned with the
+            student.
         reads_labels: it reads ``student.labels``, so it is refused where labels are not part of the setting.
     """
 

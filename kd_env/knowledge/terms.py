@@ -88,6 +88,8 @@ def _facing(kind: Knowledge, student: ModelOutput, features: Features, k: int) -
         features.teacher_features[k],
         attention=features.teacher_attention[k] if kind.needs == "attention" else None,
     )
+    if kind.needs == "features" and kind.projects:
+        return student._replace(features=student.hints[k]), teacher
     if kind.needs != "layers":
         return student, teacher
     assert student.layers is not None

@@ -178,8 +178,10 @@ class Population:
 
         grouped = {name: tensor.view(self.num_students, -1, *tensor.shape[1:]) for name, tensor in self.cast(inputs).items()}
         parts = vmap(one, randomness="different")(self._parts(theta), grouped)
-        projected = tuple(part.flatten(0, 1) for part in parts.pop("projected", ()))
-        return ModelOutput(**{name: part.flatten(0, 1) for name, part in parts.items()}, projected=projected)
+        flat: dict[str, Any] = {}
+        for name, part in parts.items():
+            flat[name] = tuple(one.flatten(0, 1) for one in part) if isinstance(part, tuple) else part.flatten(0, 1)
+        return ModelOutput(**flat)
 
     @torch.no_grad()
     def _moved(self, gradient: Tensor, progress: ArrayLike) -> list[Tensor]:

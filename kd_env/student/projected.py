@@ -1,7 +1,7 @@
-"""A network with, for each teacher, linear maps from its layers to that teacher's width (FitNets' regressors; Romero et al. 2015).
+"""A network with, for each teacher, linear maps to that teacher's width (FitNets' regressors; Romero et al. 2015, arXiv 1412.6550).
 
-In: a network and the teachers' depths and widths. Out: a network whose ``ModelOutput.projected`` holds the mapped layers. The maps are
-learned with the network and left behind when it is deployed.
+In: a network and the teachers' depths and widths. Out: a network whose ``ModelOutput`` holds the mapped layers (``projected``) or the
+mapped features (``hints``). The maps are learned with the network and left behind when it is deployed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class Projected(nn.Module):
     @property
     def classifier(self) -> nn.Module:
         """The network's own."""
-        classifier = self.network.classifier
-        assert isinstance(classifier, nn.Module)
-        return classifier
+        return own_classifier(self.network)
 
     def forward(self, show: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
         """What the network says, and its layers in every teacher's width if ``show`` has ``layers``."""
@@ -41,3 +39,30 @@ class Projected(nn.Module):
         maps = [getattr(self, f"map{k}") for k in range(len(self.depths))]
         mapped = [spread(output.layers, depth) for depth in self.depths]
         return output._replace(projected=tuple(torch.einsum("bld,lde->ble", one, to) for one, to in zip(mapped, maps, strict=True)))
+
+
+class Hinted(nn.Module):
+    """Maps the features, the classifier's input, to each teacher's width by a matrix, without bias."""
+
+    def __init__(self, network: nn.Module, width: int, widths: Sequence[int]) -> None:
+        """Take a network of ``width`` features; ``widths`` holds D_k. Draws from torch's global generator."""
+        super().__init__()
+        self.network = network
+        self.maps = nn.ParameterList([nn.Parameter(torch.randn(width, width_k) * width**-0.5) for width_k in widths])
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The network's own."""
+        return own_classifier(self.network)
+
+    def forward(self, show: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
+        """What the network says, and its features in every teacher's width."""
+        output: ModelOutput = self.network(**inputs, **({"show": show} if show else {}))
+        return output._replace(hints=tuple(output.features @ to for to in self.maps))
+
+
+def own_classifier(network: nn.Module) -> nn.Module:
+    """The linear layer that a student's network ends in."""
+    classifier = network.classifier
+    assert isinstance(classifier, nn.Module)
+    return classifier

@@ -12,9 +12,11 @@ from kd_env.knowledge.bank import KnowledgeBank
 from kd_env.knowledge.terms import Term, extra_parts
 from kd_env.randomness import seeded
 from kd_env.settings import Settings
+from kd_env.student import companion
+from kd_env.student.companion import Accompanied
 from kd_env.student.networks import build
 from kd_env.student.population import Population
-from kd_env.student.projected import Projected
+from kd_env.student.projected import Hinted, Projected
 from kd_env.student.student import OptimizerOptions, Student, pick_device
 from kd_env.tasks import Task
 from kd_env.types import Inputs, ModelOutput
@@ -42,21 +44,27 @@ def start(
 
 
 def network(task: Task, bank: KnowledgeBank, example: Inputs, settings: Settings, terms: Sequence[Term], seed: int) -> nn.Module:
-    """One student's network drawn from ``seed``, with maps to the teachers' widths where a knowledge type projects."""
+    """One student's network drawn from ``seed``, with what learns beside it: maps to the teachers' widths, a policy's companion."""
     made = build(settings.student, task, seed)
     parts = extra_parts(terms)
-    if not parts:
+    projects = {term.kind.needs for term in terms if term.kind.projects}
+    if not parts and not projects and not settings.companion:
         return made
     with torch.no_grad():
-        said: ModelOutput = made.eval()(show=parts, **example)
+        said: ModelOutput = made.eval()(**example, **({"show": parts} if parts else {}))
     made.train()
     for part in sorted(parts):
         if getattr(said, part) is None:
             names = ", ".join(term.name for term in terms if term.kind.needs == part)
             raise InputError(f"knowledge={settings.knowledge!r}: student {settings.student!r} shows no {part}, which {names} compares")
-    if not any(term.kind.projects for term in terms):
-        return made
-    assert said.layers is not None
-    depth, width = said.layers.shape[1:]
+    width = said.features.shape[1]
     with seeded(seed):
-        return Projected(made, depth, width, [bank.shape("layers", k) for k in range(bank.num_teachers)])  # type: ignore[misc]
+        if "layers" in projects:
+            assert said.layers is not None
+            depth = said.layers.shape[1]
+            made = Projected(made, depth, said.layers.shape[2], [bank.shape("layers", k) for k in range(bank.num_teachers)])  # type: ignore[misc]
+        if "features" in projects:
+            made = Hinted(made, width, bank.widths)
+        if settings.companion:
+            made = Accompanied(made, companion.make(settings.companion, width, bank.widths, len(terms)))
+    return made

@@ -232,6 +232,8 @@ def in_full_precision(output: ModelOutput, dtype: torch.dtype) -> ModelOutput:
         None if output.layers is None else output.layers.to(dtype),
         None if output.attention is None else output.attention.to(dtype),
         projected=tuple(one.to(dtype) for one in output.projected),
+        hints=tuple(one.to(dtype) for one in output.hints),
+        companion=None if output.companion is None else output.companion.to(dtype),
     )
 
 

@@ -68,6 +68,11 @@ class CheckpointTeacher:
         """Speak, in evaluation mode."""
         return self.say(inputs, frozenset({"layers", "attention"}))
 
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Its last linear layer, in the order of the task's classes: ``[C, D]``, ``[C]``."""
+        classifier = self.network.classifier
+        return classifier.weight.detach()[self._order].float().cpu(), classifier.bias.detach()[self._order].float().cpu()
+
     @torch.no_grad()
     def say(self, inputs: np.ndarray, shown: frozenset[str]) -> ModelOutput:
         """Speak, and show no more than is asked for; the more inputs at once, the less of the work is padding."""

@@ -188,7 +188,8 @@ def _rows(task: Task, lesson: Lesson, rng: np.random.Generator) -> tuple[np.ndar
     count = min(max(round(HELD_OUT * len(rows)), LEAST), MOST)
     if len(rows) < 2 * count:
         raise InputError(
-            f"teacher of {lesson.model!r}: {len(rows)} examples to learn from are too few; give it more groups or a larger fraction, or fewer folds"
+            f"teacher of {lesson.model!r}: {len(rows)} examples to learn from are too few; "
+            "give it more groups, a larger fraction, or fewer folds"
         )
     shuffled = rng.permutation(rows)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])

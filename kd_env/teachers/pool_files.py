@@ -1,6 +1,7 @@
 """Pools of one's own. In: ``pool.json`` or ``pool.toml``, a list ``teachers`` of tables, or a folder of checkpoints. Out: teachers.
 
-A table has ``name`` and ``model``, and perhaps ``groups``, ``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr``, ``max_length``.
+A table has ``name`` and ``model``, and perhaps ``groups``, ``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr``,
+``max_length``.
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ from kd_env.teachers.teacher import Teacher
 LIST = "pool.json"
 """In a folder that was made from a pool file: the names of its teachers, in their order."""
 
-_KINDS = {
-    "model": (str,), "groups": (list,), "fraction": (int, float), "epochs": (int,), "seed": (int,), "label_noise": (int, float), "batch_size": (int,),
-    "lr": (int, float), "max_length": (int,),
-}  # fmt: skip
+_KINDS: dict[str, tuple[type, ...]] = {
+    "model": (str,),
+    "groups": (list,),
+    "fraction": (int, float),
+    "epochs": (int,),
+    "seed": (int,),
+    "label_noise": (int, float),
+    "batch_size": (int,),
+    "lr": (int, float),
+    "max_length": (int,),
+}
 
 
 def read(path: Path) -> dict[str, Lesson]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kd_env.errors import InputError
 from kd_env.student.encode import encode
@@ -34,6 +34,27 @@ class Teacher(Protocol):
         ``layers [B, L, D]`` and ``attention [B, 2, T, T]`` are left ``None`` by a teacher that has none to show.
         """
         ...
+
+
+@runtime_checkable
+class HasHead(Protocol):
+    """A teacher whose logits are a linear map of its features, and which shows that map."""
+
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Weights ``[C, D]`` and biases ``[C]``: logits are ``features @ weights.T + biases``."""
+        ...
+
+
+def heads(pool: Pool) -> list[tuple[Tensor, Tensor]]:
+    """The linear maps from features to logits of all teachers: ``[C, D_k]``, ``[C]`` each.
+
+    Raises:
+        InputError: a teacher shows none.
+    """
+    for teacher in pool.teachers:
+        if not isinstance(teacher, HasHead):
+            raise InputError(f"teacher {teacher.name!r} shows no classifier (head()) for features to go through; leave out the hints")
+    return [teacher.head() for teacher in pool.teachers if isinstance(teacher, HasHead)]
 
 
 @dataclass(frozen=True)
@@ -62,6 +83,12 @@ class NetworkTeacher:
         self.network.eval()
         output: ModelOutput = self.network(show=frozenset({"layers", "attention"}), **encode(self.task, inputs))
         return output._replace(logits=output.logits * self.logit_scale)
+
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Its classifier."""
+        classifier = self.network.classifier
+        assert isinstance(classifier, nn.Linear)
+        return classifier.weight.detach() * self.logit_scale, classifier.bias.detach() * self.logit_scale
 
 
 @dataclass(frozen=True)

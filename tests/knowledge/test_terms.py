@@ -157,6 +157,7 @@ def said(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
         draw(rows, depth, width, seed=2),
         draw(rows, 2, 3, 3, seed=3).softmax(3),
         projected=tuple(draw(rows, min(depth, depth_k), width_k, seed=4) for depth_k, width_k in teachers),
+        hints=tuple(draw(rows, width_k, seed=20 + k) for k, (_, width_k) in enumerate(teachers)),
         labels=torch.arange(rows) % 4,
         temperature=2.0,
     )
@@ -189,7 +190,7 @@ def test_each_student_is_compared_with_each_teacher_on_its_own_rows(text, studen
             mine, theirs = [([0, 1, 2], [0, 2, 3]), ([0, 2], [0, 1])][k]  # layers; of 4 the third of three is 1.5, which rounds to 2
             own = ModelOutput(
                 student.logits[rows],
-                student.features[rows],
+                student.hints[k][rows] if term.name == "hint" else student.features[rows],
                 student.projected[k][rows] if term.kind.projects else student.layers[rows][:, mine],
                 student.attention[rows],
                 labels=student.labels[rows],
@@ -212,7 +213,8 @@ def test_another_student_s_rows_do_not_matter(text):
         return torch.cat([part[:3], part[3:] * float("nan")])
 
     parts = {name: spoil(getattr(student, name)) for name in ("logits", "features", "layers", "attention")}
-    spoiled = student._replace(**parts, projected=tuple(spoil(part) for part in student.projected))
+    mapped = {name: tuple(spoil(part) for part in getattr(student, name)) for name in ("projected", "hints")}
+    spoiled = student._replace(**parts, **mapped)
     before, after = (losses(term.kind, one, features, 2)[:3] for one in (student, spoiled))
     torch.testing.assert_close(before, after, rtol=1e-12, atol=1e-14)
 

@@ -1,0 +1,36 @@
+"""Two scales for a published weighting: ``matched`` to the setting's strengths, or as the code was ``released``.
+
+Released codes confound weighting with strength: at uniform weights CA-MKD's distillation term sums to 1/K, EBKD's to (K - 1)/K, an average
+to 1. ``matched`` keeps the weights on the simplex, so that policies differ in weighting alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from kd_env.envs.decisions import taught
+from kd_env.errors import InputError
+from kd_env.types import Decision
+
+Scale = Literal["matched", "released"]
+
+
+def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float) -> Decision:
+    """The decision with ``weights`` by type: strengths ``matched`` to the setting, or as ``released``: label 1, the rest ``factor``."""
+    decision = taught(selection, weights)
+    if scale == "matched":
+        return decision
+    terms = selection.distillation.terms
+    strengths: dict[str, float | Tensor] = {name: terms[name].strength * factor for name in weights}
+    if "label" in decision.strengths:
+        strengths["label"] = 1.0
+    return Decision(weights, strengths, decision.temperature)
+
+
+def require_scale(policy: str, scale: str) -> str:
+    """``scale``, if it is one of the two."""
+    if scale not in ("matched", "released"):
+        raise InputError(f"{policy}(scale={scale!r}): expected matched or released")
+    return scale
