@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -70,7 +71,24 @@ def demo(out: Out = Path("results/demo"), workers: Workers = 0, quiet: Quiet = F
     """Run the main job on the embedded default: nine policies, three seeds, handwritten digits; then the report."""
     from kd_env.benchmark.suites import SUITES
 
-    _run(SUITES["demo"].trials("demo", command()), out, workers, quiet)
+    _bench("demo", SUITES["demo"].seeds, out, workers, quiet)
+
+
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Argument(help="A name of kd-env list suites.")],
+    out: Out,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="As 0-4 or 0,3,7. Default: the suite's.")] = None,
+    workers: Workers = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Run a suite of trials, what is not finished yet; then the report."""
+    from kd_env.benchmark.suites import SUITES
+    from kd_env.spec import unknown
+
+    if suite not in SUITES:
+        raise unknown("suite", suite, SUITES)
+    _bench(suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet)
 
 
 app.command()(cli_models.teach)
@@ -137,7 +155,7 @@ def run(
         for one in dict.fromkeys(policy)
     ]
     say_notes(tasks.load(task), quiet)
-    _run(trials, out, workers, quiet, population)
+    print(_run(trials, out, workers, quiet, population))
 
 
 app.command()(cli_models.distill)
@@ -211,14 +229,22 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _run(trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1) -> None:
+def _bench(name: str, seeds: Sequence[int], out: Path, workers: int, quiet: bool) -> None:
+    from kd_env.benchmark.suites import SUITES
+
+    for part in SUITES[name].parts:
+        page = _run(part.trials(name, seeds, command()), out, workers, quiet, part.population)
+    print(page)
+
+
+def _run(trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1) -> Path:
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.report import write_report
     from kd_env.benchmark.run import run
 
     with Progress(quiet) as progress:
         run(trials, out, progress, workers or _cores(), population)
-    print(write_report(out))
+    return write_report(out)
 
 
 def _cores() -> int:

@@ -33,9 +33,19 @@ def _policies() -> Rows:
     for name in [*POLICIES, *(f"sb3:{one}" for one in STABLE_BASELINES3)]:
         found = find(name)
         shown = "single:k" if name == "single" else name
-        about = _about(found.make) if name.startswith("sb3") else _about(sys.modules[found.make.__module__])
+        own = name.startswith("sb3") or (found.make.__doc__ or "").startswith("``")  # else the module is about this policy alone
+        about = _about(found.make if own else sys.modules[found.make.__module__])
         options = list(inspect.signature(found.make).parameters)[2:]
-        rows.append({"name": shown, "access": found.access, "options": ",".join(options) or "-", "about": about})
+        rows.append(
+            {
+                "name": shown,
+                "access": found.access,
+                "learns from": found.learns_from or "-",
+                "paper": found.paper or "-",
+                "options": ",".join(options) or "-",
+                "about": about,
+            }
+        )
     return rows
 
 
@@ -71,7 +81,15 @@ def _observations() -> Rows:
 
 
 def _suites() -> Rows:
-    return [{"name": name, "policies": ", ".join(suite.policies), "about": suite.about} for name, suite in SUITES.items()]
+    return [
+        {
+            "name": name,
+            "trials": sum(len(part.policies) for part in suite.parts) * len(suite.seeds),
+            "pools": ", ".join(part.teachers or part.task for part in suite.parts),
+            "about": suite.about,
+        }
+        for name, suite in SUITES.items()
+    ]
 
 
 def _settings() -> Rows:
@@ -80,7 +98,7 @@ def _settings() -> Rows:
     return [
         {
             "name": field.name,
-            "default": "the task's" if field.default is dataclasses.MISSING else field.default,
+            "default": "the task's" if field.default is dataclasses.MISSING else "none" if field.default == "" else field.default,
             "about": about.get(field.name, ""),
         }
         for field in dataclasses.fields(Settings)

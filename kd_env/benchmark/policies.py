@@ -60,6 +60,9 @@ class PolicyClass:
         access: one of :data:`ACCESS`.
         env_options: env keywords it needs.
         environment: the id of the environment it acts in.
+        paper: authors, year, arXiv id; empty where there is none.
+        learns_from: what it learns or is fitted from; empty for a formula.
+        alone: it reaches for its run's gradients, so its students are not taught together.
     """
 
     name: str
@@ -68,6 +71,9 @@ class PolicyClass:
     access: str
     env_options: dict[str, Any]
     environment: str
+    paper: str = ""
+    learns_from: str = ""
+    alone: bool = False
 
     def build(self, env: Any, seed: int) -> Any:
         """The policy for ``env``; an option that it does not have is an input error."""
@@ -122,4 +128,14 @@ def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
     environment = getattr(make, "environment", TEACHER_SELECTION)
     if environment not in ENVIRONMENTS:
         raise InputError(f"policy {name!r}: environment={environment!r}; expected one of {', '.join(ENVIRONMENTS)}")
-    return PolicyClass(name, make, options, access, dict(getattr(make, "env_options", {})), environment)
+    return PolicyClass(
+        name,
+        make,
+        options,
+        access,
+        dict(getattr(make, "env_options", {})),
+        environment,
+        getattr(make, "paper", ""),
+        getattr(make, "learns_from", ""),
+        getattr(make, "alone", False),
+    )

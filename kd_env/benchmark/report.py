@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from kd_env.analysis.figures import learning_curves, scores_figure, selection_by_group_figure
 from kd_env.analysis.traces import read_trace
+from kd_env.benchmark.overview import overview
 from kd_env.benchmark.reading import NOTHING, difference, interval, number, reading
 from kd_env.benchmark.records import Record, read
 from kd_env.benchmark.summary import USES_REWARD_LABELS, Setting, base_name, by_setting, summarise
@@ -35,11 +36,13 @@ def write_report(directory: Path | str) -> Path:
     """
     directory = Path(directory)
     records = read(directory)
-    sections = [_section(directory, place, *group) for place, group in enumerate(by_setting(records).items(), start=1)]
+    groups = by_setting(records)
+    sections = [_section(directory, place, *group) for place, group in enumerate(groups.items(), start=1)]
     policies = {record["policy"] for record in records}
     view = {
         "title": "kd-env: " + ", ".join(_distinct(record["suite"] or record["task"] for record in records)),
         "overview": f"Trials: {len(records)}. Policies: {len(policies)}. Settings: {len(sections)}.",
+        "together": _together(groups),
         "sections": sections,
         "commands": _distinct(_text(record["config"]["command"]) for record in records if record["config"].get("command")),
         "versions": _values("Versions and devices", [record["versions"] | {"device": record["device"]} for record in records]),
@@ -79,6 +82,17 @@ class Section:
     figures: Sequence[Picture]
     costs: Table
     config: Table
+
+
+def _together(groups: Mapping[Setting, Sequence[Record]]) -> Table | None:
+    """All settings side by side, where there are several."""
+    if len(groups) < 2:
+        return None
+    caption = (
+        "Mean test score over seeds ± half of its 95 % t interval, and in brackets the mean difference to uniform, paired by seed: ▲ above "
+        "it or ▼ below it where the interval of the difference leaves out zero. Many comparisons are made here, and none is adjusted for."
+    )
+    return Table(caption, *overview(groups))
 
 
 def _section(directory: Path, place: int, setting: Setting, records: Sequence[Record]) -> Section:

@@ -95,11 +95,14 @@ def _require_folder(directory: Path) -> None:
 
 
 def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
-    """Trials that differ in nothing but their seed, up to ``most`` in a unit; in the order of each unit's first."""
+    """Trials that differ in nothing but their seed, up to ``most`` in a unit if their policy allows; in the order of each unit's first."""
     alike: dict[Any, list[Trial]] = {}
     for trial in trials:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
-    units = [group[start : start + most] for group in alike.values() for start in range(0, len(group), most)]
+    units = []
+    for group in alike.values():
+        size = 1 if policies.find(group[0].policy).alone else most
+        units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))
 
 

@@ -1,31 +1,77 @@
-"""Suites: named sets of trials. In: a name. Out: the trials."""
+"""Suites: named sets of trials. In: a name. Out: parts, each some policies on one task and pool."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kd_env.benchmark.trial import Trial
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Policies on one task over some seeds."""
+class Part:
+    """Policies on one task and pool.
 
-    about: str
+    Attributes:
+        teachers: the pool; by default the task's.
+        population: seeds of a policy taught at once, as one population: faster for small students.
+    """
+
     task: str
     policies: tuple[str, ...]
+    teachers: str | None = None
+    updates: int | None = None
+    population: int = 1
+
+    def trials(self, suite: str, seeds: Sequence[int], command: str) -> list[Trial]:
+        """Every policy with every seed, seed by seed, so that a stopped run still compares like with like."""
+        settings = {} if self.updates is None else {"updates": self.updates}
+        return [Trial(self.task, one, seed, self.teachers, None, suite, settings, command) for seed in seeds for one in self.policies]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Parts over the same seeds."""
+
+    about: str
+    parts: tuple[Part, ...]
     seeds: range
 
-    def trials(self, name: str, command: str) -> list[Trial]:
-        """Every policy with every seed, seed by seed, so that a stopped run still compares like with like."""
-        return [Trial(self.task, policy, seed, suite=name, command=command) for seed in self.seeds for policy in self.policies]
+
+_DEMO = (
+    "uniform",
+    "camkd_logits",
+    "most_confident",
+    "router",
+    "reward_supervised",
+    "oracle",
+    "reinforce",
+    "gradient_credit",
+    "sb3:PPO",
+)
+_RIVALS = ("uniform", "router", "reward_supervised", "uniform_reward_ce")
+SYSTEMS: tuple[str, ...] = (*_RIVALS,)
+"""The published systems, their baselines and their rivals, each as it runs by its name alone."""
+
+
+def _singles(count: int) -> tuple[str, ...]:
+    return tuple(f"single:{teacher}" for teacher in range(count))
 
 
 SUITES = {
     "demo": Suite(
         "learned selection against the rules it must beat, on handwritten digits in four domains",
-        "digits",
-        ("uniform", "camkd", "most_confident", "router", "reward_supervised", "oracle", "reinforce", "gradient_credit", "sb3:PPO"),
+        (Part("digits", _DEMO),),
         range(3),
+    ),
+    "systems": Suite(
+        "every published system, its baselines and rivals, on four pools of which each asks for another way to select",
+        (
+            Part("digits", (*_singles(4), *SYSTEMS, "oracle"), "digits/experts", 1500, population=5),
+            Part("digits", (*_singles(4), *SYSTEMS, "oracle"), "digits/mixed", 1500, population=5),
+            Part("digits", (*_singles(3), *SYSTEMS), "digits/capacity", 1500, population=5),
+            Part("domains", (*_singles(4), *SYSTEMS, "oracle"), "domains/experts", 500),
+        ),
+        range(5),
     ),
 }

@@ -87,9 +87,13 @@ def base_name(policy: str) -> str:
 
 
 def _varied_options(records: Sequence[Record]) -> list[str]:
-    """Configuration entries in which any two trials differ: what was set differently is not compared."""
+    """Configuration entries in which any two trials differ: what was set differently is not compared.
+
+    How many seeds were taught at once is not among them: each student learns as it would alone.
+    """
     configs = [record["config"] for record in records]
-    return sorted({name for config in configs for name in config if len({_json(one.get(name)) for one in configs}) > 1} - {"command"})
+    varied = {name for config in configs for name in config if len({_json(one.get(name)) for one in configs}) > 1}
+    return sorted(varied - {"command", "population"})
 
 
 def _runs(records: Sequence[Record]) -> pd.DataFrame:

@@ -1,0 +1,97 @@
+"""All settings side by side, and suites of several parts."""
+
+import pytest
+from scipy import stats
+
+from kd_env.benchmark import policies, suites
+from kd_env.benchmark.overview import overview
+from kd_env.benchmark.records import read
+from kd_env.benchmark.report import write_report
+from kd_env.benchmark.suites import Part, Suite
+from kd_env.benchmark.summary import by_setting
+from kd_env.cli import invoke
+
+
+def record(policy, pool, seed, test, access="nothing", population=None):
+    config = {} if population is None else {"population": population}
+    return {
+        "task": "t",
+        "pool": pool,
+        "student": "s",
+        "updates": 1,
+        "reward_labels": 9,
+        "policy": policy,
+        "access": access,
+        "seed": seed,
+        "test": test,
+        "diverged": test is None,
+        "config": config,
+    }
+
+
+def test_cells_hold_mean_half_width_and_the_paired_difference_to_uniform():
+    records = [record("uniform", "a", seed, 0.5 + 0.01 * seed) for seed in range(3)]
+    records += [record("camkd", "a", seed, 0.7 + 0.01 * seed, "train labels", population=3) for seed in range(3)]
+    records += [record("uniform", "b", 0, 0.5), record("uniform", "b", 1, 0.52)]
+    records += [record("camkd", "b", 0, None, "train labels"), record("camkd", "b", 1, None, "train labels")]
+    records += [record("my:Own", "b", seed, 0.4 + 0.02 * seed) for seed in range(2)]
+    head, rows = overview(by_setting(records))
+    assert head == ["access", "policy", "paper", "a", "b"], "how many were taught at once does not part a table"
+    half = stats.t.ppf(0.975, 2) * 0.01 / 3**0.5
+    assert rows == [
+        ["nothing", "my:Own", "–", "–", f"0.410 ± {stats.t.ppf(0.975, 1) * 0.01:.3f} (-0.100 ▼)"],
+        ["", "uniform", "–", f"0.510 ± {half:.3f}", f"0.510 ± {stats.t.ppf(0.975, 1) * 0.01:.3f}"],
+        ["train labels", "camkd", policies.find("camkd").paper, f"0.710 ± {half:.3f} (+0.200 ▲)", "2 diverged"],
+    ]
+
+
+def test_a_difference_whose_interval_holds_zero_has_no_mark():
+    records = [record("uniform", "a", seed, 0.5) for seed in range(3)]
+    records += [record("camkd", "a", seed, score) for seed, score in enumerate((0.4, 0.5, 0.7))]
+    (own,) = [row for row in overview(by_setting(records))[1] if row[1] == "camkd"]
+    assert "▲" not in own[3], "mean +.033, half-width far above"
+    assert "(+0.033)" in own[3]
+
+
+@pytest.mark.parametrize("name", suites.SUITES)
+def test_suites_name_policies_and_pools_that_there_are(name):
+    for part in suites.SUITES[name].parts:
+        assert len(set(part.policies)) == len(part.policies)
+        for trial in part.trials(name, [0], ""):
+            assert trial.chosen().updates == (part.updates or trial.chosen().updates)
+
+
+def test_a_suite_runs_its_parts_into_one_folder_and_carries_on(monkeypatch, tmp_path, capsys):
+    small = Suite("small", (Part("digits", ("uniform", "single:1"), None, 3, 2), Part("digits", ("uniform",), "digits/mixed", 3)), range(2))
+    monkeypatch.setitem(suites.SUITES, "small", small)
+    assert invoke(["bench", "small", "--out", str(tmp_path), "--workers", "1"]) == 0
+    records = read(tmp_path)
+    assert [(r["pool"], r["policy"], r["seed"]) for r in records] == [
+        ("digits/experts", "uniform", 0),
+        ("digits/experts", "uniform", 1),
+        ("digits/experts", "single:1", 0),
+        ("digits/experts", "single:1", 1),
+        ("digits/mixed", "uniform", 0),
+        ("digits/mixed", "uniform", 1),
+    ]
+    assert "## All settings" in (tmp_path / "report.md").read_text()
+    assert "<h2>All settings</h2>" in (tmp_path / "report.html").read_text()
+    assert invoke(["bench", "small", "--out", str(tmp_path), "--seeds", "0-2", "--workers", "1"]) == 0
+    assert len(read(tmp_path)) == 9, "what was finished is not done again"
+    assert invoke(["bench", "nothing", "--out", str(tmp_path)]) == 2
+    assert "unknown suite 'nothing'" in capsys.readouterr().err
+
+
+def test_one_setting_has_no_such_table(tmp_path):
+    assert invoke(["run", "--task", "digits", "--policy", "uniform", "--updates", "2", "--seeds", "0", "--out", str(tmp_path)]) == 0
+    assert "All settings" not in write_report(tmp_path).with_suffix(".md").read_text()
+
+
+def test_a_policy_that_reaches_for_its_run_is_taught_alone(monkeypatch):
+    from kd_env.benchmark.run import _together
+    from kd_env.benchmark.trial import Trial
+
+    trials = [Trial("digits", "uniform", seed) for seed in range(3)]
+    assert [len(unit) for unit in _together(trials, 2)] == [2, 1]
+    monkeypatch.setattr("baselines.uniform.Uniform.alone", True, raising=False)
+    assert [len(unit) for unit in _together(trials, 2)] == [1, 1, 1]
