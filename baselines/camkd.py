@@ -29,6 +29,7 @@ class CAMKD(Weighting):
     """Reads the training labels."""
 
     access = "train labels"
+    paper = "Zhang et al. 2022, arXiv 2201.00007"
     min_teachers = 2
 
     def weigh(self, features: Features) -> Tensor:

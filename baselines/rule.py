@@ -21,6 +21,7 @@ class Rule(ABC):
     """A policy given by a formula, exact because it reads the teachers' logits rather than the clipped observation."""
 
     access = "nothing"
+    paper = ""
     env_options = RULE_OPTIONS
     min_teachers = 1
 
