@@ -43,7 +43,8 @@ def coefficients(teacher_logits: Tensor, labels: Tensor, ridge: float = 1e-3) ->
         (slope,) = torch.autograd.grad(loss, found)
         return float(loss.detach()), slope.numpy()
 
-    fitted = minimize(objective, np.zeros(count + said.shape[2]), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-8})
+    until = {"maxiter": 1000, "ftol": 0.0, "gtol": 1e-8}  # the slope says when it is done
+    fitted = minimize(objective, np.zeros(count + said.shape[2]), jac=True, method="L-BFGS-B", options=until)
     found = torch.from_numpy(fitted.x)
     return found[:count], found[count:]
 

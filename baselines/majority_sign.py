@@ -4,7 +4,7 @@ GOVERN (Zhou et al. 2024, arXiv 2405.03764) lets teachers vote on the orientatio
 Its formula is not taken over; ours, for each instance: teacher k pulls class c up or down by ``d_kc = p_kc - q_c`` (minus the gradient of
 its KL on the student's logits, over the temperature). The vote on class c is the sign that more teachers have there, 0 in a tie. A teacher
 agrees when at least half of ``sum_c |d_kc|``, over classes that are not tied, has the vote's sign: ``sum_c d_kc vote_c >= 0``. Those who
-agree share the weight equally; if nobody does, all teachers share it.
+agree share the weight equally; if nobody does, all teachers share it. Of two teachers, neither outvotes the other: that is uniform.
 """
 
 from __future__ import annotations
