@@ -1,6 +1,7 @@
 """RL-KD as it is published: state, policies, update, rewards and schedule, on values worked out by hand."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -66,20 +67,21 @@ def test_odds_by_hand():
 
 def test_a_policy_gradient_by_hand():
     """Two teachers, two instances, undecided: ``sum_k log pi_k`` has the slope ``a - 1/2`` in b_k and ``(a - 1/2) F`` in A_k."""
-    env, agent = make()
+    _, agent = make()
     agent.policy = plain_policies([[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
     agent.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=1.0)  # up the gradient itself
     observation = two_teachers([[1.0], [2.0]], [[0.5, 0.25], [1.0, 0.75]])
     actions, rewards = np.array([[1, 0], [1, 1]], dtype=np.int8), np.array([2.0, -4.0])
     agent.reinforce([(observation, actions, rewards)])
-    # b: (2 * (.5, -.5) - 4 * (.5, .5)) / 2; A_1: (2 * .5 * (1, .5) - 4 * .5 * (2, 1)) / 2; A_2: (2 * -.5 * (1, .25) - 4 * .5 * (2, .75)) / 2
+    # b: (2 * (.5, -.5) - 4 * (.5, .5)) / 2
+    # A_1: (2 * .5 * (1, .5) - 4 * .5 * (2, 1)) / 2, A_2: (2 * -.5 * (1, .25) - 4 * .5 * (2, .75)) / 2
     assert agent.policy.bias.tolist() == pytest.approx([-0.5, -1.5])
     assert agent.policy.weight.tolist() == [pytest.approx([-1.5, -0.75], abs=1e-5), pytest.approx([-2.5, -0.875], abs=1e-5)]
 
 
 def test_a_policy_gradient_of_a_decided_policy_by_hand():
     """At odds ln 3 the chance is 3/4: a selected teacher's slope is 1/4, an unselected one's -3/4; mini-batches of a window add up."""
-    env, agent = make("reinforce(baseline=False,window=2)")
+    _, agent = make("reinforce(baseline=False,window=2)")
     agent.policy = plain_policies([[0.0, 0.0], [0.0, 0.0]], [math.log(3), math.log(3)])
     agent.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=1.0)
     observation = two_teachers([[0.0]], [[0.0, 0.0]])
@@ -171,7 +173,7 @@ def test_a_window_is_acted_in_by_one_policy_and_then_forgotten():
     env.selection.listeners.append(lambda step: taught.append(step.weights))
     agent.learn(env, 10)
     assert [len(store) for store in stores] == [4, 4], "what an unfinished window stored is not used"
-    changes = [not torch.equal(one, other) for one, other in zip(moved, moved[1:], strict=False)]
+    changes = [not torch.equal(one, other) for one, other in pairwise(moved)]
     assert changes == [False] * 3 + [True] + [False] * 3 + [True, False]
     stored = [to_weights("subset", action, 4, 32) for store in stores for _, action, _ in store]
     assert all(np.array_equal(one, other) for one, other in zip(stored, taught, strict=False)), "each mini-batch once, in order"
