@@ -58,6 +58,7 @@ class GradientCredit:
     """Learns while it teaches: the student of the run is the product."""
 
     access = "reward gradient"
+    paper = ""
     env_options: dict[str, Any] = {
         "granularity": "instance",
         "action": "weights",

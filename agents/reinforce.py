@@ -6,9 +6,12 @@ State of instance i and teacher k: ``F_ik = [R(x_i); p_k(x_i); c_k]``, c_k only 
 Schedule: warm the student up on all teachers, warm the selector up with the student fixed, then alternate: teach ``window``
 mini-batches, then one policy update on what they paid, then forget them.
 
-Deviations, each an option: the reward is the env's ``reward``, by default held-out improvement, which needs no training labels
-(``reward= student_loss`` and so on are the paper's); a reward baseline (``baseline=False`` is the paper); Adam for the policy; the
-state is standardised by running moments, without which the growing R(x) drives the policy.
+Deviations that are options: the reward is the env's ``reward``, by default held-out improvement, which needs no training labels
+(``reward=student_loss`` and so on are the paper's), and c_k is seen with ``observe_labels`` only; a reward baseline (``baseline=False`` is
+the paper); the warm-ups are of length 0 by default. Deviations that are not: Adam for the policy; the state is standardised by running
+moments, without which the growing R(x) drives the policy; the gradient is a mean over a mini-batch's instances; a stored mini-batch is paid
+right after its own update, the paper's when the episode is over (the same at ``window=1``); the selector's warm-up updates after every
+mini-batch; a window that the budget cuts short is dropped.
 """
 
 from __future__ import annotations
@@ -74,6 +77,7 @@ class Reinforce:
     """Learns while it teaches: the student of the run is the product."""
 
     access = "reward scalar"
+    paper = "Yuan et al. 2021, arXiv 2012.06048"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "features": "full"}
 
     def __init__(

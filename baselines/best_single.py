@@ -13,6 +13,7 @@ class BestSingle(Choice):
     """Reads the training labels."""
 
     access = "train labels"
+    paper = "Yuan et al. 2021, arXiv 2012.06048"
 
     def choose(self, features: Features) -> np.ndarray:
         """``[B]``, the first of equals."""

@@ -18,6 +18,7 @@ class MostConfident(Choice):
     """Whoever is surest."""
 
     access = "teacher outputs"
+    paper = ""
 
     def choose(self, features: Features) -> np.ndarray:
         """``[B]``."""

@@ -12,6 +12,7 @@ class NoTeacher(Rule):
     """Selects nobody."""
 
     access = "train labels"
+    paper = ""
     env_options = {**RULE_OPTIONS, "action": "subset", "strength": 0.0}
 
     def act(self, observation: Observation) -> np.ndarray:

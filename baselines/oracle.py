@@ -15,6 +15,7 @@ class Oracle(Choice):
     """Reads the groups and what the pool knows about them."""
 
     access = "privileged"
+    paper = ""
 
     def __init__(self, env: Any, seed: int = 0) -> None:
         """Look up the best teacher of each training example."""

@@ -10,4 +10,5 @@ class RewardSupervised(NoTeacher):
     """Cross-entropy on mini-batches of the reward split (env keyword ``reward_ce``)."""
 
     access = "reward labels"
+    paper = ""
     env_options = {**RULE_OPTIONS, "action": "subset", "strength": 1.0, "reward_ce": 1.0}

@@ -23,6 +23,7 @@ class Router(Choice):
     """Fits once, before the first update."""
 
     access = "reward labels"
+    paper = ""
     min_teachers = 2
 
     def __init__(self, env: Any, seed: int = 0, teacher_features: bool = True) -> None:

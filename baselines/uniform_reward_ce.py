@@ -10,4 +10,5 @@ class UniformRewardCE(Uniform):
     """Both losses at strength 1 (env keyword ``reward_ce``)."""
 
     access = "reward labels"
+    paper = ""
     env_options = {**RULE_OPTIONS, "action": "weights", "reward_ce": 1.0}

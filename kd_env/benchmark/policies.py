@@ -29,14 +29,22 @@ ACCESS = (
 """What a policy may read, from least to most; reports group by it."""
 
 POLICIES = {
+    "aekd": "baselines.aekd:AEKD",
     "akd": "agents.knowledge_actor_critic:KnowledgeActorCritic",
     "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
     "best_single": "baselines.best_single:BestSingle",
     "camkd": "baselines.camkd:CAMKD",
     "camkd_logits": "baselines.camkd:CAMKDLogits",
+    "correlation": "baselines.correlation:Correlation",
+    "dev_weighted": "baselines.dev_weighted:DevWeighted",
+    "ebkd": "baselines.ebkd:EBKD",
     "fitnet_mkd": "baselines.fitnet_mkd:FitNetMKD",
     "gradient_credit": "agents.gradient_credit:GradientCredit",
+    "lr_dev": "baselines.lr_dev:LRDev",
+    "lr_ensemble": "baselines.lr_ensemble:LREnsemble",
+    "majority_sign": "baselines.majority_sign:MajoritySign",
     "most_confident": "baselines.most_confident:MostConfident",
+    "mt_bert": "baselines.mt_bert:MTBERT",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",
     "random_single": "baselines.single:RandomSingle",

@@ -1,0 +1,62 @@
+"""``aekd``: Adaptive Ensemble KD in gradient space (Du et al. 2020, "Agree to Disagree", NeurIPS): a direction that suits all teachers.
+
+For each mini-batch, ``min |sum_k a_k g_k|^2`` over ``sum a = 1``, ``0 <= a_k <= bound``, g_k the gradient of teacher k's loss on the
+student's logits, averaged over the mini-batch; every instance gets the weights a. A bound below 1 / K leaves no mixture: it is raised to
+1 / K, which is uniform (so does the release), and with one teacher the weight is 1.
+
+Deviations: the program is solved exactly, of equally good mixtures (duplicated teachers) the most even one; the release solves it
+approximately as a one-class support vector machine and can scale each g_k to length 1 first. Only the logits' gradient is used, for which
+no backward pass is needed: ``KL_k = tau^2 KL(p_k || q)`` has the gradient ``tau (q - p_k)``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.box_simplex import shortest_mixture
+from baselines.rule import Weighting
+from kd_env.errors import InputError
+from kd_env.types import Features
+
+
+def weights(logit_gradients: Tensor, bound: float = 0.6) -> Tensor:
+    """Gradients of each teacher's loss on the student's logits ``[K, B, C]`` -> ``[K]``, on the simplex; ones at K = 1.
+
+    Raises:
+        ValueError: ``bound`` is not above 0.
+    """
+    if not bound > 0.0:
+        raise ValueError(f"aekd needs a bound above 0, got {bound}")
+    mean = logit_gradients.double().mean(1)  # [K, C]
+    mixture = shortest_mixture((mean @ mean.T).cpu().numpy(), max(bound, 1.0 / len(mean)))
+    return torch.from_numpy(mixture).to(logit_gradients)
+
+
+def gradients(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
+    """Of every teacher's response loss on the student's logits, ``[B, K, C]``, ``[B, C]`` -> ``[K, B, C]``."""
+    student = (student_logits / temperature).softmax(1)[:, None]
+    return temperature * (student - (teacher_logits / temperature).softmax(2)).transpose(0, 1)
+
+
+class AEKD(Weighting):
+    """Reads the teachers' gradients on the student's logits."""
+
+    access = "gradient"
+    paper = "Du et al. 2020, NeurIPS"
+
+    def __init__(self, env: Any, seed: int = 0, bound: float = 0.6) -> None:
+        """Take the largest weight that one teacher may have (the paper's C)."""
+        super().__init__(env, seed)
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0.0 < bound < math.inf:
+            raise InputError(f"aekd(bound={bound!r}): expected a number above 0; 1 does not bound, 1 / K is uniform")
+        self.bound = bound
+
+    def weigh(self, features: Features) -> Tensor:
+        """:func:`weights` of each student's mini-batch, for all of its instances."""
+        given = gradients(features.teacher_logits, features.student.logits, self.selection.settings.temperature)
+        own = given.chunk(self.selection.num_students, 1)  # S x [K, B, C]
+        return torch.cat([weights(one, self.bound).expand(one.shape[1], -1) for one in own])

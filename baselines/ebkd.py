@@ -1,0 +1,42 @@
+"""``ebkd``: entropy-based KD (Kwon et al. 2020, "Adaptive knowledge distillation based on entropy", ICASSP), surer teachers weigh more.
+
+``w_k = (1 - h_k / sum_j h_j) / (K - 1)``, h_k the entropy of the teacher's probabilities at temperature 1.
+
+Deviations: the released term sums to (K - 1) / K, here the weights sum to 1, so that weighting is not confounded with strength; where all
+teachers are utterly confident the entropies are 0 and the release gives NaN, here the weights are uniform.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.rule import Weighting
+from kd_env.types import Features
+
+
+def weights(teacher_logits: Tensor) -> Tensor:
+    """``[B, K, C]`` -> ``[B, K]``, rows on the simplex.
+
+    Raises:
+        ValueError: K is 1.
+    """
+    count = teacher_logits.shape[1]
+    if count < 2:
+        raise ValueError("ebkd needs at least two teachers: with one, (1 - h / h) / (K - 1) is 0 / 0")
+    entropy = torch.special.entr(teacher_logits.double().softmax(2)).sum(2)  # [B, K]
+    total = entropy.sum(1, keepdim=True)
+    share = torch.where(total > 0.0, entropy / total, 1.0 / count)
+    return ((1.0 - share) / (count - 1)).to(teacher_logits.dtype)
+
+
+class EBKD(Weighting):
+    """Reads the teachers' outputs alone."""
+
+    access = "teacher outputs"
+    paper = "Kwon et al. 2020, ICASSP"
+    min_teachers = 2
+
+    def weigh(self, features: Features) -> Tensor:
+        """:func:`weights` of the mini-batch."""
+        return weights(features.teacher_logits)

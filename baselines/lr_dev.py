@@ -1,0 +1,31 @@
+"""``lr_dev``: fixed weights by logistic regression on dev, RL-KD's LR-Dev-Ensemble (Yuan et al. 2021, arXiv 2012.06048).
+
+The regression of ``lr_ensemble``, fitted on the labelled reward examples, which no teacher has memorised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from baselines.lr_ensemble import checked_ridge, weights
+from baselines.reward_split import said_and_labels
+from baselines.rule import Weighting
+from kd_env.types import Features
+
+
+class LRDev(Weighting):
+    """Fits once, before the first update, on the reward labels."""
+
+    access = "reward labels"
+    paper = "Yuan et al. 2021, arXiv 2012.06048"
+
+    def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:
+        """Fit on the reward examples that have labels."""
+        super().__init__(env, seed)
+        self.teacher_weights = weights(*said_and_labels(self.selection), checked_ridge("lr_dev", ridge))  # [K]
+
+    def weigh(self, features: Features) -> Tensor:
+        """The same weights for every instance."""
+        return self.teacher_weights.expand(len(features.labels), -1)

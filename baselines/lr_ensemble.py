@@ -1,0 +1,76 @@
+"""``lr_ensemble``: fixed weights by logistic regression on train, RL-KD's LR-Ensemble (Yuan et al. 2021, arXiv 2012.06048).
+
+The regression of y on the teachers' outputs has one coefficient a teacher: ``P(y = c) = softmax_c(sum_k a_k p_k(c) + b_c)``, p_k at
+temperature 1. The weights are the positive part of a over its sum, uniform if no coefficient is positive. That coefficients are shared by
+the classes, the ridge and the positive part are our reading: the paper names the regression only. Teachers fitted on train are memorised
+there, which flatters this rule's choice of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from baselines.rule import Weighting
+from kd_env.errors import InputError
+from kd_env.types import Features
+
+MOST_ROWS = 10_000
+"""Training examples at most; of more, so many are drawn by the seed."""
+
+
+def weights(teacher_logits: Tensor, labels: Tensor, ridge: float = 1e-3) -> Tensor:
+    """``[n, K, C]``, ``[n]`` -> ``[K]``, on the simplex; ones at K = 1."""
+    positive = coefficients(teacher_logits, labels, ridge)[0].clamp_min(0.0)
+    positive = positive if bool(positive.any()) else torch.ones_like(positive)
+    return (positive / positive.sum()).to(teacher_logits.dtype)
+
+
+def coefficients(teacher_logits: Tensor, labels: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Coefficients ``[K]`` and intercepts ``[C]`` that minimise ``mean CE + ridge / 2 (|a|^2 + |b|^2)``, by L-BFGS in float64."""
+    said = teacher_logits.detach().cpu().double().softmax(2)  # [n, K, C]
+    targets, count = labels.cpu(), said.shape[1]
+
+    def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
+        found = torch.from_numpy(point).requires_grad_()
+        scores = torch.einsum("nkc,k->nc", said, found[:count]) + found[count:]
+        loss = cross_entropy(scores, targets) + 0.5 * ridge * found.square().sum()
+        (slope,) = torch.autograd.grad(loss, found)
+        return float(loss.detach()), slope.numpy()
+
+    until = {"maxiter": 1000, "ftol": 0.0, "gtol": 1e-8}  # the slope says when it is done
+    fitted = minimize(objective, np.zeros(count + said.shape[2]), jac=True, method="L-BFGS-B", options=until)
+    found = torch.from_numpy(fitted.x)
+    return found[:count], found[count:]
+
+
+class LREnsemble(Weighting):
+    """Fits once, before the first update, on the training labels."""
+
+    access = "train labels"
+    paper = "Yuan et al. 2021, arXiv 2012.06048"
+
+    def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:
+        """Fit on at most 10,000 training examples, drawn by ``seed``."""
+        super().__init__(env, seed)
+        material = self.selection.material
+        size = len(material.labels["train"])
+        rows = np.arange(size) if size <= MOST_ROWS else np.sort(self.rng.choice(size, MOST_ROWS, replace=False))
+        said = torch.from_numpy(material.bank.gather("train", rows).logits)
+        self.teacher_weights = weights(said, material.labels["train"][rows], checked_ridge("lr_ensemble", ridge))  # [K]
+
+    def weigh(self, features: Features) -> Tensor:
+        """The same weights for every instance."""
+        return self.teacher_weights.expand(len(features.labels), -1)
+
+
+def checked_ridge(policy: str, ridge: float) -> float:
+    """``ridge``, if it is a number above 0: without one, perfect teachers have infinite coefficients."""
+    if isinstance(ridge, bool) or not isinstance(ridge, int | float) or not 0.0 < ridge < np.inf:
+        raise InputError(f"{policy}(ridge={ridge!r}): expected a number above 0")
+    return ridge
