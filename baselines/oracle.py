@@ -1,4 +1,7 @@
-"""``oracle``: the teacher known by construction to be best for each instance. The ceiling of a table, where the pool defines one."""
+"""``oracle``: the teacher known by construction to be the one of each instance's group.
+
+Of a built-in pool it is the best one, and the oracle the ceiling of a table; of a pool of one's own it is the one that was taught the group.
+"""
 
 from __future__ import annotations
 

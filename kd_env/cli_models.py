@@ -52,7 +52,15 @@ def teach(
     data_dir: DataDir = None,
 ) -> None:
     """Fine-tune a teacher on the train split, or a pool of them; each is a Transformers checkpoint. Stops early on a slice of train."""
-    given = {"epochs": epochs, "seed": seed, "label_noise": label_noise, "batch_size": batch_size, "lr": lr, "max_length": max_length, "fraction": fraction}
+    given = {
+        "epochs": epochs,
+        "seed": seed,
+        "label_noise": label_noise,
+        "batch_size": batch_size,
+        "lr": lr,
+        "max_length": max_length,
+        "fraction": fraction,
+    }
     chosen = {name: value for name, value in given.items() if value is not None}
     if (model is None) == (pool is None):
         raise InputError("teach: give either --model M, or --pool FILE with a model for each of its teachers")

@@ -138,7 +138,8 @@ def load_pool(text: str, task: Task) -> Pool:
     pools, names = zip(*(item.rpartition("/")[::2] for item in items), strict=True)
     if len(set(pools)) == 1 and pools[0] in POOLS:
         return _chosen(_trained(pools[0], task), list(names))
-    return Pool(text, tuple(teacher for item in items for teacher in _named(item, task)))
+    teachers = tuple(teacher for item in items for teacher in _named(item, task))
+    return Pool(text, teachers, pool_files.best_for_group(teachers, task))
 
 
 def _named(item: str, task: Task) -> tuple[Teacher, ...]:
