@@ -1,6 +1,7 @@
 """Pools of one's own. In: ``pool.json`` or ``pool.toml``, a list ``teachers`` of tables, or a folder of checkpoints. Out: teachers.
 
-A table has ``name`` and ``model``, and perhaps ``groups``, ``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr``, ``max_length``.
+A table has ``name`` and ``model``, and perhaps ``groups``, ``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr``,
+``max_length``.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ LIST = "pool.json"
 """In a folder that was made from a pool file: the names of its teachers, in their order."""
 
 _KINDS = {
-    "model": (str,), "groups": (list,), "fraction": (int, float), "epochs": (int,), "seed": (int,), "label_noise": (int, float), "batch_size": (int,),
-    "lr": (int, float), "max_length": (int,),
+    "model": (str,), "groups": (list,), "fraction": (int, float), "epochs": (int,), "seed": (int,), "label_noise": (int, float),
+    "batch_size": (int,), "lr": (int, float), "max_length": (int,),
 }  # fmt: skip
 
 

@@ -44,9 +44,10 @@ class PoolRecipe:
 
     def fitted(self, task: Task) -> PoolRecipe:
         """The recipe with its teachers written out for ``task``."""
+        labelled = task.train.take(task.train.labelled)
         if self.expert is None:
-            return PoolRecipe(self.about, tuple(self._shortened(one, len(task.train)) for one in self.teachers), self.best_for_group)
-        sizes = np.bincount(task.train.groups) if task.train.groups is not None else ()
+            return PoolRecipe(self.about, tuple(self._shortened(one, len(labelled)) for one in self.teachers), self.best_for_group)
+        sizes = np.bincount(labelled.groups) if labelled.groups is not None else ()
         experts = tuple(
             self._shortened(replace(self.expert, name=group, groups=(group,), seed=k), int(sizes[k]))
             for k, group in enumerate(task.group_names)
