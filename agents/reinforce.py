@@ -24,14 +24,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from kd_env.envs.actions import to_weights
 from kd_env.envs.observations import observe, split_teachers
 from kd_env.envs.rewards import REWARDS, StepRecord
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.knowledge import response
+from kd_env.knowledge import label, response
 from kd_env.types import Observation
 
 
@@ -179,7 +178,7 @@ class Reinforce:
             action = self.act(observation)
             weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
             terms = response.every_teacher(features.student.logits, features.teacher_logits, options.temperature)
-            ce = cross_entropy(features.student.logits, features.labels, reduction="none")
+            ce = label.ce(features.student.logits, features.labels)
             metric = torch.from_numpy(run.meter.metric).float().repeat(len(action)).to(ce)
             record = StepRecord(torch.zeros_like(ce), metric, ce, (weights * terms).sum(1), options.reward_mix)
             self.reinforce([(observation, action, REWARDS[options.reward](record).cpu().numpy())])

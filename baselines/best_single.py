@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from baselines.rule import Choice
-from kd_env.knowledge.label import teacher_ce
+from kd_env.knowledge.label import UNKNOWN, teacher_ce
 from kd_env.types import Features
 
 
@@ -16,6 +16,9 @@ class BestSingle(Choice):
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
     def choose(self, features: Features) -> np.ndarray:
-        """``[B]``, the first of equals."""
+        """``[B]``, the first of equals; any teacher where the label is unknown."""
         chosen: np.ndarray = teacher_ce(features.teacher_logits, features.labels).argmin(1).cpu().numpy()
+        unknown = (features.labels == UNKNOWN).cpu().numpy()
+        if unknown.any():
+            chosen[unknown] = self.rng.integers(features.teacher_logits.shape[1], size=unknown.sum())
         return chosen

@@ -1,4 +1,7 @@
-"""``oracle``: the teacher known by construction to be best for each instance. The ceiling of a table, where the pool defines one."""
+"""``oracle``: the teacher known by construction to be the one of each instance's group.
+
+Of a built-in pool that is the best one, and the oracle the ceiling of a table; of a pool of one's own it is who was taught the group.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,14 @@ class Oracle(Choice):
     def __init__(self, env: Any, seed: int = 0) -> None:
         """Look up the best teacher of each training example."""
         super().__init__(env, seed)
-        pool, groups = self.selection.pool, self.selection.material.task.train.groups
+        pool, task = self.selection.pool, self.selection.material.task
+        groups = task.train.groups
         if pool.best_for_group is None or groups is None:
             raise InputError(f"policy oracle: nobody knows the best teachers of pool {pool.name!r}; leave the oracle out")
+        if task.unlabelled and groups.min() < 0:
+            raise InputError(
+                f"policy oracle: unlabelled examples of task {task.name!r} have no group; give them one, or leave the oracle out"
+            )
         self.best = np.array(pool.best_for_group)[groups]
 
     def choose(self, features: Features) -> np.ndarray:

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from kd_env import randomness
 from kd_env.errors import InputError
+from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
 from kd_env.loss import Loss
 from kd_env.material import Material
@@ -154,7 +155,7 @@ class Distillation:
         measures = self.settings.reward in ("dev_improvement", "mixed") and self.settings.credit == "shared"
         if measures and (fresh := active & np.isnan(self.meter.before[0])).any():
             self.meter.start(self.student, fresh)
-        student_ce = cross_entropy(features.student.logits, features.labels, reduction="none")
+        student_ce = label.ce(features.student.logits, features.labels)
         loss = self.loss_terms(decision).view(self.num_students, -1).mean(1)  # [S]
         if self.settings.reward_ce > 0.0:
             loss = loss + self.settings.reward_ce * self._reward_ce()

@@ -78,7 +78,8 @@ def check_task(load: Callable[[], Task]) -> None:
             assert other == name, f"task {task.name!r}: an input of {name!r} stands in {other!r} too; keep equal inputs on one side"
         if split.groups is not None:
             known = len(task.group_names)
-            assert split.groups.min() >= 0, f"task {task.name!r}: groups of {name!r} are below 0"
+            least = -1 if task.unlabelled and name == "train" else 0
+            assert split.groups.min() >= least, f"task {task.name!r}: groups of {name!r} are below 0"
             assert split.groups.max() < known, f"task {task.name!r}: groups of {name!r} exceed the {known} group_names"
 
 

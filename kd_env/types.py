@@ -43,7 +43,7 @@ class Features:
     update: np.ndarray  # [S]
     progress: np.ndarray  # [S], in [0, 1)
     example_ids: np.ndarray  # [rows], rows of the train split
-    labels: Tensor  # [rows]
+    labels: Tensor  # [rows], -1 where unknown
     teacher_logits: Tensor  # [rows, K, C]
     teacher_features: tuple[Tensor, ...]  # K x [rows, D_k]
     student: ModelOutput
@@ -87,7 +87,7 @@ class Outcome:
 
     Attributes:
         loss: ``[S]``, the losses that were stepped on.
-        student_ce: ``[rows]`` cross-entropy of the students on the labels, before the update.
+        student_ce: ``[rows]`` cross-entropy of the students on the labels, before the update; 0 where the label is unknown.
         improvement: ``[S]``, decrease of the held-out loss (or increase of the metric) since the last measurement; NaN where it was not
             due, ``None`` where it was due for nobody.
         diverged: ``[S]``, the loss, before the step or on the held-out examples after it, is no longer finite.

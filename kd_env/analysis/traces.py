@@ -2,6 +2,7 @@
 
 A trace is long: a row for each teacher with weight in a decision, a decision being one (update, slot). A decision that selected nobody
 is one row with teacher -1 and weight 0. A teacher without a row counts as weight 0, so every mean here is over decisions, not over rows.
+Where the label is unknown ``student_ce`` is NaN.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from kd_env.envs.rewards import REWARDS
 from kd_env.knowledge import KNOWLEDGE
 from kd_env.settings import Settings
 from kd_env.tasks import TASKS, resolve
-from kd_env.teachers import POOLS
+from kd_env.teachers import POOLS, heads
 
 Rows = list[dict[str, Any]]
 
@@ -25,7 +25,8 @@ def _tasks() -> Rows:
 
 
 def _pools() -> Rows:
-    return [{"name": name, "teachers": len(pool.teachers) or "one a group", "about": pool.about} for name, pool in POOLS.items()]
+    rows: Rows = [{"name": name, "teachers": len(pool.teachers) or "one a group", "about": pool.about} for name, pool in POOLS.items()]
+    return [*rows, {"name": "heads(TEACHER)", "teachers": "one a layer", "about": _about(heads)}]
 
 
 def _policies() -> Rows:

@@ -40,6 +40,7 @@ class Recorder:
         self._instances = slice(student * selection.settings.batch_size, (student + 1) * selection.settings.batch_size)
         groups = selection.material.task.train.groups
         self._groups = np.full(len(selection.material.task.train), -1) if groups is None else groups
+        self._labelled = selection.material.task.train.labels >= 0
         self._names = {"group_names": selection.material.task.group_names, "teacher_names": selection.pool.names}
         self._updates = selection.settings.updates
         self._report = report
@@ -73,11 +74,13 @@ class Recorder:
         self._entropy += float(-(weights * np.log(np.maximum(weights, 1e-30))).sum())
         self._decisions += len(weights)
         self.reward_sum += float(rewards.mean())
-        self._losses.append(float(step.student_ce[own].mean()))
+        labelled = self._labelled[step.features.example_ids[own]]
+        if labelled.any():
+            self._losses.append(float(step.student_ce[own][labelled].mean()))
         self._unreported += 1
         self._take_rows(step, update, weights, rewards)
         if validation is not None:
-            self.curve.append({"update": update + 1, "validation": validation, "train_loss": float(np.mean(self._losses))})
+            self.curve.append({"update": update + 1, "validation": validation, "train_loss": float(np.mean(self._losses or [0.0]))})
             self._losses = []
         if self._report and (validation is not None or self._unreported >= 50 or over):
             self._report(self._unreported, validation)
@@ -130,7 +133,7 @@ class Recorder:
             teacher,
             np.where(teacher < 0, 0.0, weights[slot, teacher]),
             np.broadcast_to(rewards, len(weights))[slot],
-            step.student_ce[self._instances][slot],
+            np.where(self._labelled[example], step.student_ce[self._instances][slot], np.nan),
         ]
         for name, column in zip(SCHEMA, values, strict=True):
             self._columns[name].append(column)

@@ -77,7 +77,7 @@ def replay(directory: Path, trial: str) -> list[str]:
 def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: Callable[[], Decision] | None = None) -> list[str]:
     run, options = selection.distillation, selection.settings
     slot, teacher, weight, ids, ce = (trace[name].to_numpy() for name in ("slot", "teacher", "weight", "example_id", "student_ce"))
-    whole = "by_knowledge" in trace
+    whole, labelled = "by_knowledge" in trace, selection.material.task.train.labels >= 0
     decided, widths = {name: _numbers(trace[name]) for name in DECIDED if name in trace}, _widths(selection, whole)
     if {name: rows.shape[1] for name, rows in decided.items()} != widths:
         return [f"the record's trace does not hold what its actions decide: {', '.join(widths) or 'weights alone'}"]
@@ -114,7 +114,8 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: 
             choice = Choice(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
             decision = selection.decision(choice)
         outcome = run.apply(decision)
-        if not np.allclose(outcome.student_ce.float().cpu().numpy()[slot[rows]], ce[rows], tolerance, tolerance, equal_nan=True):
+        found = np.where(labelled[ids[rows]], outcome.student_ce.float().cpu().numpy()[slot[rows]], np.nan)
+        if not np.allclose(found, ce[rows], tolerance, tolerance, equal_nan=True):
             return [f"update {update}: the student's cross-entropy differs from the record's"]
     end = int(run.update[0])
     return [] if ends[end] == len(trace) else [f"the record's trace goes on after update {end}, the last one"]

@@ -32,6 +32,7 @@ from kd_env.errors import InputError
 from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
 from kd_env.tasks import resolve
+from kd_env.teachers import heads
 from kd_env.teachers.checkpoint import content
 
 Report = Callable[[int, float | None], None]
@@ -93,7 +94,8 @@ class Trial:
         task, chosen = tasks.load(self.task), self.chosen()
         pool, policy = self.teachers or task.defaults.pool, policies.find(self.policy).name
         config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint}
-        files = {name: content(name) for name in (*pool.split(","), chosen.student, chosen.student.rpartition("(")[0])}
+        named = [heads.inner(one) or one for one in pool.split(",")]
+        files = {name: content(name) for name in (*named, chosen.student, chosen.student.rpartition("(")[0])}
         if any(files.values()):
             config["files"] = files
         return trial_id(self.task, pool, policy, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)
@@ -225,7 +227,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "selection_entropy": recorder.selection_entropy,
         "student_forward_examples": sum(int(one.student_forward_examples[0]) for one in runs),
         "reward_forward_examples": sum(int(one.meter.forward_examples[0]) for one in runs),
-        "teacher_forward_examples": bank.num_teachers * sum(bank.size(split) for split in material.inputs),
+        "teacher_forward_examples": len(heads.sharing(selection.pool.teachers)) * sum(bank.size(split) for split in material.inputs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),

@@ -14,6 +14,7 @@ from kd_env.knowledge.bank import open_bank
 from kd_env.knowledge.terms import extra_parts, parse_terms
 from kd_env.settings import Action
 from kd_env.settings import settings as make_settings
+from kd_env.student.vocabulary import require_same_tokens
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
 
@@ -54,5 +55,6 @@ def make_selection(
         pool = load_pool(named, loaded)
     else:
         pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
+    require_same_tokens(loaded, pool, options)
     opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
     return Selection(Material.of(loaded, opened, options.student), pool, options)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from kd_env.knowledge import label, response
 from kd_env.types import Features, Observation
@@ -95,7 +94,7 @@ def _summary(features: Features, labels: bool) -> dict[str, Tensor]:
     about_student = _confidence(student.softmax(1))
     if labels:
         about_teachers += [label.teacher_ce(features.teacher_logits, features.labels), (choice == features.labels[:, None]).float()]
-        about_student += [cross_entropy(student, features.labels, reduction="none"), (student.argmax(1) == features.labels).float()]
+        about_student += [label.ce(student, features.labels), (student.argmax(1) == features.labels).float()]
     return {
         "instance": torch.stack([votes.amax(1), *_confidence(mixture)[:2]], 1),
         "teachers": torch.stack(about_teachers, 2),  # [B, K, F]
@@ -107,7 +106,7 @@ def _full(features: Features, labels: bool) -> dict[str, Tensor]:
     teachers, student = features.teacher_logits.softmax(2), features.student.logits.softmax(1)
     if labels:
         teachers = torch.cat([teachers, label.teacher_ce(features.teacher_logits, features.labels)[:, :, None]], 2)
-        student = torch.cat([student, cross_entropy(features.student.logits, features.labels, reduction="none")[:, None]], 1)
+        student = torch.cat([student, label.ce(features.student.logits, features.labels)[:, None]], 1)
     return {"instance": features.student.features, "teachers": teachers, "student": student}
 
 

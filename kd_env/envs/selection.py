@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from kd_env.distillation import Distillation, Material
 from kd_env.envs import actions, credit, decisions, observations, worth
@@ -20,7 +19,7 @@ from kd_env.envs.actions import Choice, Layout
 from kd_env.envs.credit import CreditOfTypes
 from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
 from kd_env.envs.step import Step, joined
-from kd_env.knowledge import response
+from kd_env.knowledge import label, response
 from kd_env.knowledge.terms import parse_terms
 from kd_env.settings import Settings
 from kd_env.teachers import Pool
@@ -227,7 +226,7 @@ class Selection:
         every = response.every_teacher(after, features.teacher_logits, options.temperature)  # [S * B, K]
         return StepRecord(
             dev_metric=torch.from_numpy(np.repeat(run.meter.metric, options.batch_size)).float().to(after.device),
-            student_ce=cross_entropy(after, features.labels, reduction="none"),
+            student_ce=label.ce(after, features.labels),
             distillation=(next(iter(decision.weights.values())) * every).sum(1),
             mix=options.reward_mix,
         )

@@ -4,7 +4,8 @@
 the value relation, each row a distribution over the keys.
 
 Deviation: the mean over heads is compared, not head by head, so that networks with other numbers of heads can be compared
-(``student/networks.py``). Logarithms are floored at ``log 1e-20``: beyond that neither value nor gradient grows.
+(``student/encoder.py``). Student and teacher read the same tokens: where an environment is made, a teacher whose tokenizer has another
+vocabulary than the student's is refused. Logarithms are floored at ``log 1e-20``: beyond that neither value nor gradient grows.
 """
 
 from __future__ import annotations

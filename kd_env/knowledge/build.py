@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
 from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.heads import sharing
 from kd_env.types import ModelOutput
 
 FORMAT = 1
@@ -126,29 +128,29 @@ def _write_split(
 
     ends = np.cumsum([0, *(shape["features"][0] for shape in shapes)])
     arrays = {"logits": create("logits", len(pool.teachers), *shapes[0]["logits"]), "features": create("features", int(ends[-1]))}
-    for k, teacher in enumerate(pool.teachers):
-        wanted = {part: shape for part, shape in shapes[k].items() if part != "attention" or name == "train"}
-        extra = {part: create(f"{part}.{k}", *wanted[part]) for part in EXTRA if part in wanted}
-        together = SHARD if isinstance(teacher, CheckpointTeacher) and "attention" not in extra else BATCH  # it sorts them by length
+    kept = [{part: shape for part, shape in one.items() if part != "attention" or name == "train"} for one in shapes]
+    for group in sharing(pool.teachers):  # of which one forward pass serves all, where they are asked batch by batch
+        extra = {k: {part: create(f"{part}.{k}", *kept[k][part]) for part in EXTRA if part in kept[k]} for k in group}
+        whole = isinstance(pool.teachers[group[0]], CheckpointTeacher) and "attention" not in extra[group[0]]  # it sorts them by length
         for shard in range(0, len(split), SHARD):
-            end, step = min(shard + SHARD, len(split)), f"{name} {k} {shard}"
-            if step in done:
-                continue
-            for start in range(shard, end, together):
-                rows = slice(start, min(start + together, end))
-                said = _ask(teacher, split.inputs[rows], frozenset(extra))
-                for what, values in _checked(teacher, said, wanted, f"{name} example", start, rows.stop - start, half):
+            end = min(shard + SHARD, len(split))
+            waiting = [k for k in group if f"{name} {k} {shard}" not in done]
+            for start, k in product(range(shard, end, SHARD if whole else BATCH), waiting):
+                teacher, rows = pool.teachers[k], slice(start, min(start + (SHARD if whole else BATCH), end))
+                said = _ask(teacher, split.inputs[rows], frozenset(extra[k]))
+                for what, values in _checked(teacher, said, kept[k], f"{name} example", start, rows.stop - start, half):
                     if what == "logits":
                         arrays[what][rows, k] = values.numpy()
                     elif what == "features":
                         arrays[what][rows, ends[k] : ends[k + 1]] = values.numpy()
                     else:
-                        extra[what][rows] = values.numpy()
+                        extra[k][what][rows] = values.numpy()
                 if progress:
                     progress(f"{teacher.name}, {name}", rows.stop, len(split))
-            for array in (*arrays.values(), *extra.values()):
+            for array in (*arrays.values(), *(one for k in group for one in extra[k].values())):
                 array.flush()
-            done.add(step)
+            for k in waiting:
+                done.add(f"{name} {k} {shard}")
 
 
 def _ask(teacher: Teacher, inputs: np.ndarray, extra: frozenset[str]) -> ModelOutput:

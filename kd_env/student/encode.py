@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,11 @@ def take(inputs: Inputs, rows: object, device: torch.device) -> Inputs:
         longest = int(taken["attention_mask"].sum(1).max())
         taken = {name: tensor[:, :longest] for name, tensor in taken.items()}
     return {name: tensor.to(device, non_blocking=True) for name, tensor in taken.items()}
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """Hash of a tokenizer's tokens and their numbers."""
+    return hashlib.sha256("\0".join(f"{number}:{token}" for token, number in sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
 
 
 def _tokens(tokenizer: Any, raw: np.ndarray, max_length: int, token_types: bool) -> Inputs:

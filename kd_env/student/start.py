@@ -36,6 +36,11 @@ def start(
                 f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, which are not part of this setting "
                 "(strength=1); leave it out, or give a lower strength"
             )
+        if term.kind.reads_labels and task.unlabelled:
+            raise InputError(
+                f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, and task {task.name!r} has examples without; "
+                "leave it out, or the unlabelled examples"
+            )
     networks = [network(task, bank, example, settings, terms, seed) for seed in seeds]
     options, device = OptimizerOptions.of(settings.optimizer), pick_device(settings.device)
     if len(networks) > 1:

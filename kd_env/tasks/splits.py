@@ -65,6 +65,12 @@ def four_splits(name: str, given: Mapping[str, Split], sources: Mapping[str, str
     return splits, notes
 
 
+def measured(splits: Mapping[str, Split], split: Split) -> np.ndarray:
+    """Which examples of ``split`` are also in reward, validation or test, ``[N]``."""
+    taken = set().union(*(_identities(splits[role]) for role in SPLITS[1:]))
+    return np.array([one in taken for one in _identities(split)])
+
+
 def _carve(name: str, train: Split, identities: list[bytes], missing: list[str]) -> dict[str, Split]:
     size = min(max(round(SHARE * len(train)), LEAST), MOST)
     if len(train) < (len(missing) + 1) * LEAST:

@@ -23,8 +23,8 @@ class Split:
 
     Attributes:
         inputs: float32 images ``[N, channels, height, width]``, or texts, an object array ``[N]``, or ``[N, 2]`` of pairs.
-        labels: int64 ``[N]``, in ``[0, C)``.
-        groups: int64 ``[N]``, the domain of each example, or ``None``. Never shown to a policy.
+        labels: int64 ``[N]``, in ``[0, C)``; -1 where unknown, see :attr:`Task.unlabelled`.
+        groups: int64 ``[N]``, the domain of each example, or ``None``. Never shown to a policy; -1 where an unlabelled one has none.
     """
 
     inputs: np.ndarray
@@ -34,6 +34,11 @@ class Split:
     def __len__(self) -> int:
         """Number of examples, N."""
         return len(self.labels)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Rows whose label is known."""
+        return np.flatnonzero(self.labels >= 0)
 
     def take(self, rows: np.ndarray) -> Split:
         """The same examples, in the order of ``rows``."""
@@ -63,6 +68,7 @@ class Task:
         metric: a name of :data:`~kd_env.tasks.metrics.METRICS`.
         tokenizer: for texts, makes the tokenizer of the built-in text students.
         notes: what a user should know of how the splits came about, a sentence each.
+        unlabelled: train holds examples of unknown label, -1, too: only teachers teach them. Teachers are made from the others.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Task:
     metric: str = "accuracy"
     tokenizer: Callable[[], Any] | None = None
     notes: tuple[str, ...] = ()
+    unlabelled: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a metric there is not, and splits that cannot be learned from."""
@@ -90,8 +97,12 @@ class Task:
                 raise InputError(f"task {self.name!r}: split {name!r} is empty; every split needs at least one example")
             if len(split.inputs) != len(split.labels):
                 raise InputError(f"task {self.name!r}, split {name!r}: {len(split.inputs)} inputs but {len(split.labels)} labels")
-            if split.labels.min() < 0 or split.labels.max() >= self.num_classes:
-                raise InputError(f"task {self.name!r}, split {name!r}: labels must lie in 0..{self.num_classes - 1}")
+            unknown = self.unlabelled and name == "train"
+            if split.labels.min() < (-1 if unknown else 0) or split.labels.max() >= self.num_classes:
+                also = ", or be -1 where unknown" if unknown else ""
+                raise InputError(f"task {self.name!r}, split {name!r}: labels must lie in 0..{self.num_classes - 1}{also}")
+            if unknown and len(split.labelled) == 0:
+                raise InputError(f"task {self.name!r}, split 'train': no example has a label; teachers are made from those that have one")
             if self.kind == "image" and not np.isfinite(split.inputs).all():
                 raise InputError(f"task {self.name!r}, split {name!r}: images hold NaN or infinite values")
 

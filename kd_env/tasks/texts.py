@@ -1,6 +1,7 @@
 """From columns to a text task. In: tables with ``sentence`` or ``sentence1, sentence2``, ``label`` and perhaps ``group``. Out: a ``Task``.
 
-Labels are integers or names, groups are names; the training file says which there are.
+Labels are integers or names, groups are names; the training file says which there are. A table of unlabelled texts is added to train once
+everything else is settled, see :func:`_transferred`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kd_env.errors import InputError
-from kd_env.tasks.splits import four_splits
+from kd_env.tasks.splits import four_splits, measured
 from kd_env.tasks.tables import Table
 from kd_env.tasks.task import Defaults, Split, Task
 from kd_env.tasks.wordpiece import WordPiece
@@ -22,7 +23,7 @@ COLUMNS = ("sentence", "sentence1", "sentence2", "label", "group", "domain")
 
 
 class Texts(NamedTuple):
-    """Labelled texts of one file."""
+    """Texts of one file; ``labels`` is empty where they are not read."""
 
     table: Table
     inputs: np.ndarray  # [N], or [N, 2] for pairs, of str
@@ -31,13 +32,19 @@ class Texts(NamedTuple):
 
 
 def text_task(
-    name: str, files: Mapping[str, Table], metric: str, class_names: Sequence[str] | None = None, notes: Iterable[str] = ()
+    name: str,
+    files: Mapping[str, Table],
+    metric: str,
+    class_names: Sequence[str] | None = None,
+    notes: Iterable[str] = (),
+    unlabelled: Table | None = None,
 ) -> Task:
     """Make the task; what each file becomes is said in :mod:`kd_env.tasks.splits`.
 
     Args:
         files: by ``train``, ``reward``, ``validation``, ``dev``, ``test``; at least ``train``.
         class_names: in the order of their numbers. Default: the labels of ``train``, integers in their order, names in the alphabet's.
+        unlabelled: texts for the transfer alone, with ``group`` or without.
 
     Raises:
         InputError: a column is missing, a cell cannot be used, or the files do not fit together; it names file and line.
@@ -52,6 +59,9 @@ def text_task(
     group_names = sorted(set(train.groups or ()))
     given = {role: _split(one, class_names, group_names) for role, one in texts.items()}
     splits, more = four_splits(name, given, {role: one.table.path.name for role, one in texts.items()})
+    if unlabelled is not None:
+        splits["train"], said = _transferred(name, unlabelled, train, splits, group_names)
+        more += said
     return Task(
         name=name,
         kind="text",
@@ -63,7 +73,8 @@ def text_task(
         group_names=tuple(group_names),
         metric=metric,
         tokenizer=WordPiece(splits["train"].inputs),
-        notes=(*notes, *_unused(files.values()), *more),
+        notes=(*notes, *_unused(files.values() if unlabelled is None else [*files.values(), unlabelled]), *more),
+        unlabelled=unlabelled is not None,
         defaults=Defaults(
             pool="text/experts" if group_names else "text/sizes",
             student="tiny-bert(width=64,layers=2,dropout=0)",
@@ -75,7 +86,37 @@ def text_task(
     )
 
 
-def _texts(table: Table) -> Texts:
+def _transferred(name: str, table: Table, train: Texts, splits: Mapping[str, Split], group_names: Sequence[str]) -> tuple[Split, list[str]]:
+    """Train with the texts of ``table`` after it, label -1, and what to say of it; group -1 where the table has none.
+
+    Texts that are also in reward, validation or test are left out, as they are of train.
+
+    Raises:
+        InputError: the table does not fit, or nothing is left of it.
+    """
+    texts = _texts(table, labelled=False)
+    if texts.inputs.ndim != train.inputs.ndim or (texts.groups is not None and train.groups is None):
+        _require_alike(train, texts)
+    if texts.groups is not None:
+        groups: np.ndarray | None = _numbers(table, "group", texts.groups, group_names)
+    else:
+        groups = None if train.groups is None else np.full(len(texts.inputs), -1)
+    more = Split(texts.inputs, np.full(len(texts.inputs), -1), groups)
+    seen = measured(splits, more)
+    if seen.all():
+        raise InputError(f"task {name!r}: every example of {table.path.name} is also in reward, validation or test; give it others")
+    left = more.take(np.flatnonzero(~seen))
+    notes = [f"{len(left):,} unlabelled training examples from {table.path.name}, in train with label -1"]
+    if seen.any():
+        notes.append(f"{seen.sum()} of {len(more)} unlabelled examples left out: they are also in test or validation or reward")
+    if "label" in table.columns:
+        notes.append(f"column label of {table.path.name} is not read")
+    both = None if groups is None else np.concatenate([splits["train"].groups, left.groups])
+    own = splits["train"]
+    return Split(np.concatenate([own.inputs, left.inputs]), np.concatenate([own.labels, left.labels]), both), notes
+
+
+def _texts(table: Table, labelled: bool = True) -> Texts:
     columns = table.columns
     single, pair = "sentence" in columns, {"sentence1", "sentence2"} & set(columns)
     if single == bool(pair):
@@ -83,7 +124,7 @@ def _texts(table: Table) -> Texts:
         raise InputError(f"{table.path}: columns {found[:200]}; expected sentence, or sentence1 and sentence2, in the first line")
     if len(pair) == 1:
         raise InputError(f"{table.path}: column {pair.pop()} alone; a pair is sentence1 and sentence2, a single text is sentence")
-    if "label" not in columns:
+    if labelled and "label" not in columns:
         near = difflib.get_close_matches("label", [name.lower() for name in columns], n=1)
         raise InputError(f"{table.path}: no column label{f'; rename {near[0]!r}' if near else ', add it'}")
     if "group" in columns and "domain" in columns:
@@ -95,7 +136,8 @@ def _texts(table: Table) -> Texts:
     sentences = [_cells(table, name, str) for name in ("sentence", "sentence1", "sentence2") if name in columns]
     inputs = np.array(sentences, dtype=object).T if pair else np.array(sentences[0], dtype=object)
     group = next((name for name in ("group", "domain") if name in columns), None)
-    return Texts(table, inputs, _cells(table, "label", str, int), None if group is None else _cells(table, group, str, int))
+    labels = _cells(table, "label", str, int) if labelled else []
+    return Texts(table, inputs, labels, None if group is None else _cells(table, group, str, int))
 
 
 def _cells(table: Table, column: str, *kinds: type) -> list[str]:

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from kd_env.errors import InputError
 from kd_env.student.checkpoint_files import FILES, require_weights
-from kd_env.student.encode import Reader, Trimmed, take
+from kd_env.student.encode import Reader, TextReader, Trimmed, take, vocabulary_hash
 from kd_env.student.encoder import Encoder
 from kd_env.student.pretrained import open_checkpoint
 from kd_env.tasks import Task
@@ -26,7 +26,7 @@ TOGETHER = 32
 class CheckpointTeacher:
     """Opened at once, so that what does not fit the task is said; the weights are read when it is first asked.
 
-    It shows ``layers`` and ``attention``; attention is only comparable with a student of the same tokenizer.
+    It shows ``layers`` and ``attention``; attention is only comparable with a student of the same :attr:`vocabulary`.
     """
 
     def __init__(self, text: str, task: Task, name: str | None = None) -> None:
@@ -55,6 +55,11 @@ class CheckpointTeacher:
     @cached_property
     def _read(self) -> Reader:
         return self._checkpoint.reader()
+
+    @cached_property
+    def vocabulary(self) -> str | None:
+        """Hash of its tokenizer's vocabulary; of images ``None``."""
+        return vocabulary_hash(self._read.tokenizer) if isinstance(self._read, TextReader) else None
 
     def tokens(self, inputs: np.ndarray) -> int:
         """Tokens of the longest of some texts."""

@@ -177,10 +177,10 @@ def _reader(task: Task, lesson: Lesson) -> Reader:
 
 def _rows(task: Task, lesson: Lesson, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Rows of train that are taught, and those held out from them."""
-    rows = np.arange(len(task.train))
+    rows = task.train.labelled
     if lesson.groups:
         assert task.train.groups is not None
-        rows = rows[np.isin(task.train.groups, [task.group_names.index(name) for name in lesson.groups])]
+        rows = rows[np.isin(task.train.groups[rows], [task.group_names.index(name) for name in lesson.groups])]
     if lesson.fold >= 0:
         rows = rows[[fold_of(task.train.inputs[row], lesson.folds) != lesson.fold for row in rows]]
     if lesson.fraction < 1.0:

@@ -42,6 +42,11 @@ class FoldedTeacher:
         self.name = name or folder.resolve().name
         self._members = [CheckpointTeacher(str(folder / f"fold-{number}"), task) for number in range(count)]
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where the files of its models are, one a fold."""
+        return [one.folder for one in self._members]
+
     def fingerprint(self) -> str:
         """Hash of all of its checkpoints."""
         return hashlib.sha256(":".join(one.fingerprint() for one in self._members).encode()).hexdigest()

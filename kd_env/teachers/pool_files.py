@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kd_env.tasks import Task
 from kd_env.teachers import folded
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import Report, finetune
+from kd_env.teachers.folded import FoldedTeacher
 from kd_env.teachers.lesson import Lesson
 from kd_env.teachers.teacher import Teacher
 
@@ -89,7 +91,7 @@ def open_folder(folder: Path, task: Task) -> tuple[Teacher, ...]:
         InputError: there is none, or one of them cannot be used.
     """
     if (folder / folded.FILE).is_file():
-        return (folded.FoldedTeacher(folder, task),)
+        return (FoldedTeacher(folder, task),)
     if (folder / "config.json").is_file():
         return (CheckpointTeacher(str(folder), task),)
     inner = sorted(path.name for path in folder.iterdir() if any((path / name).is_file() for name in ("config.json", folded.FILE)))
@@ -104,6 +106,31 @@ def open_folder(folder: Path, task: Task) -> tuple[Teacher, ...]:
             raise InputError(f"{folder}: teacher {missing[0]!r} of {LIST} is not there; run kd-env teach --pool again")
         inner = listed
     return tuple(teacher for name in inner for teacher in open_folder(folder / name, task))
+
+
+def best_for_group(teachers: Sequence[Teacher], task: Task) -> tuple[int, ...] | None:
+    """Per group of ``task`` the teacher that was taught it, where each group was taught to exactly one and each teacher was taught groups.
+
+    That is known by what ``kd-env teach`` wrote beside them, and says nothing about how good they are. ``None`` where a teacher was made
+    otherwise, from all examples or from noisy labels, or where a group is taught twice, by nobody, or is none of the task's.
+    """
+    taught = [_groups_of(teacher) for teacher in teachers]
+    if not all(taught) or sorted(group for groups in taught for group in groups) != sorted(task.group_names):
+        return None
+    return tuple(next(k for k, groups in enumerate(taught) if group in groups) for group in task.group_names)
+
+
+def _groups_of(teacher: Teacher) -> frozenset[str]:
+    """The groups it was taught, from true labels alone; none where that is not known."""
+    folders = [teacher.folder] if isinstance(teacher, CheckpointTeacher) else teacher.folders if isinstance(teacher, FoldedTeacher) else []
+    taught = set()
+    for folder in folders:
+        try:
+            lesson = json.loads((folder / "teaching.json").read_text())
+            taught.add(frozenset(map(str, lesson["groups"])) if lesson["label_noise"] == 0.0 else frozenset())
+        except (OSError, ValueError, KeyError, TypeError):  # another program made it
+            return frozenset()
+    return taught.pop() if len(taught) == 1 else frozenset()
 
 
 def _lesson(place: str, table: Any) -> tuple[str, Lesson]:

@@ -18,7 +18,7 @@ from kd_env.errors import InputError
 from kd_env.paths import cache_dir
 from kd_env.student.networks import build
 from kd_env.tasks import Task, resolve
-from kd_env.teachers import pool_files
+from kd_env.teachers import heads, pool_files
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import model_content
 from kd_env.teachers.teacher import NetworkTeacher, Pool, Teacher
@@ -44,9 +44,10 @@ class PoolRecipe:
 
     def fitted(self, task: Task) -> PoolRecipe:
         """The recipe with its teachers written out for ``task``."""
+        labelled = task.train.take(task.train.labelled)
         if self.expert is None:
-            return PoolRecipe(self.about, tuple(self._shortened(one, len(task.train)) for one in self.teachers), self.best_for_group)
-        sizes = np.bincount(task.train.groups) if task.train.groups is not None else ()
+            return PoolRecipe(self.about, tuple(self._shortened(one, len(labelled)) for one in self.teachers), self.best_for_group)
+        sizes = np.bincount(labelled.groups) if labelled.groups is not None else ()
         experts = tuple(
             self._shortened(replace(self.expert, name=group, groups=(group,), seed=k), int(sizes[k]))
             for k, group in enumerate(task.group_names)
@@ -119,12 +120,13 @@ def load_pool(text: str, task: Task) -> Pool:
     """Load what ``text`` names.
 
     ``module:function``, called with the task, or one or several, with commas between, of: a pool, a teacher of it (``POOL/NAME``), a
-    checkpoint (a folder or a hub id), a folder of several, and a pool file, whose teachers are made once and kept in the cache.
+    checkpoint (a folder or a hub id), a folder of several, a pool file, whose teachers are made once and kept in the cache, and the heads
+    of a teacher, ``heads(TEACHER)``.
 
     Raises:
         InputError: no such pool or teacher, one made for another task, or a checkpoint that cannot be used.
     """
-    if ":" in text:
+    if ":" in text and heads.inner(text) is None:
         made = resolve(text, "pool")
         pool = spec.call_plugin(f"pool {text!r}", made, {}, task.development()) if callable(made) else made
         if not isinstance(pool, Pool):
@@ -138,11 +140,14 @@ def load_pool(text: str, task: Task) -> Pool:
     pools, names = zip(*(item.rpartition("/")[::2] for item in items), strict=True)
     if len(set(pools)) == 1 and pools[0] in POOLS:
         return _chosen(_trained(pools[0], task), list(names))
-    return Pool(text, tuple(teacher for item in items for teacher in _named(item, task)))
+    teachers = tuple(teacher for item in items for teacher in _named(item, task))
+    return Pool(text, teachers, pool_files.best_for_group(teachers, task))
 
 
 def _named(item: str, task: Task) -> tuple[Teacher, ...]:
     pool, _, name = item.rpartition("/")
+    if (inner := heads.inner(item)) is not None:
+        return heads.heads_of(load_pool(inner, task).teachers, task.development())
     if item in POOLS:
         return _trained(item, task).teachers
     if pool in POOLS:

@@ -96,7 +96,8 @@ class Pool:
     """K teachers of one task.
 
     Attributes:
-        best_for_group: per group, the index of the teacher known by construction to be the best one, or ``None`` where nobody knows.
+        best_for_group: per group, the index of the teacher known by construction to be the one of the group: of a built-in pool its best;
+            of checkpoints the one that was taught it, which says nothing about how good it is. ``None`` where nobody knows.
     """
 
     name: str

@@ -63,11 +63,11 @@ def _fit(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: in
 
 
 def _rows(recipe: TeacherRecipe, task: Task, rng: np.random.Generator) -> np.ndarray:
-    rows = np.arange(len(task.train))
+    rows = task.train.labelled
     if recipe.groups:
         assert task.train.groups is not None, f"task {task.name!r} has no groups"
         wanted = [task.group_names.index(name) for name in recipe.groups]
-        rows = rows[np.isin(task.train.groups, wanted)]
+        rows = rows[np.isin(task.train.groups[rows], wanted)]
     return np.sort(rng.permutation(rows)[: max(int(recipe.fraction * len(rows)), 1)])
 
 

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import re
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from baselines.oracle import Oracle
 from kd_env import tasks
 from kd_env.cli import invoke
 from kd_env.errors import InputError
@@ -189,3 +191,61 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(own_data, tmp_
     assert "\x1b" not in said.err
     assert invoke([*words, "--out", str(tmp_path / "two"), "--quiet"]) == 0
     assert capsys.readouterr() == (f"{tmp_path}/two\n", "")
+
+
+def pool_of_groups(tmp_path, own_task, **groups):
+    """A pool of a teacher a name, each taught the groups said, as ``load_pool`` opens it."""
+    tables = [{"name": name, "model": QUICK.model, "epochs": 1, **lesson} for name, lesson in groups.items()]
+    file = tmp_path / "pool.json"
+    file.write_text(json.dumps({"teachers": tables}))
+    return load_pool(str(file), own_task)
+
+
+A, B = {"groups": ["a"]}, {"groups": ["b"]}
+
+
+def test_the_teacher_of_each_group_is_known_and_the_oracle_asks_it(own_task, tmp_path):
+    pool = pool_of_groups(tmp_path, own_task, second=B, first=A)
+    assert own_task.group_names == ("a", "b")
+    assert pool.best_for_group == (1, 0)
+    assert pool.select(["first", "second"]).best_for_group == (0, 1)
+    options = {"task": own_task, "student": "tiny-bert(width=16,layers=1,dropout=0)", "updates": 2, "action": "one"}
+    selections = [{"teachers": pool}, {"teachers": str(tmp_path / "pool.json")}]
+    for one in selections:
+        env = gym.make_vec("kd_env/TeacherSelection-v0", num_envs=32, vectorization_mode="vector_entry_point", **options, **one).unwrapped
+        observation, _ = env.reset(seed=0)
+        chosen = Oracle(env).act(observation)
+        groups = own_task.train.groups[env.selection.distillation.observe().example_ids]
+        assert chosen.tolist() == [(1, 0)[group] for group in groups]
+        assert len(set(chosen.tolist())) == 2
+
+
+@pytest.mark.parametrize(
+    "lessons",
+    [
+        {"one": A, "two": {}},
+        {"one": A},
+        {"one": A, "two": B, "three": B},
+        {"one": {"groups": ["a", "b"]}, "two": B},
+        {"one": A, "two": {**B, "label_noise": 0.2}},
+    ],
+    ids=["one of all groups", "a group missing", "taught twice", "overlapping", "noisy labels"],
+)
+def test_it_is_not_known_whose_group_it_is_unless_each_was_taught_to_one(lessons, own_task, tmp_path):
+    assert pool_of_groups(tmp_path, own_task, **lessons).best_for_group is None
+
+
+def test_one_teacher_of_all_groups_by_name_is_the_one_of_each(own_task, tmp_path):
+    assert pool_of_groups(tmp_path, own_task, every={"groups": ["b", "a"]}).best_for_group == (0, 0)
+
+
+def test_folded_teachers_of_groups_and_checkpoints_made_elsewhere(own_task, make_checkpoint, tmp_path):
+    lesson = dataclasses.replace(QUICK, epochs=1)
+    finetune(own_task, dataclasses.replace(lesson, groups=("a",)), tmp_path / "pool" / "a")
+    finetune_folds(own_task, dataclasses.replace(lesson, groups=("b",)), 2, tmp_path / "pool" / "b")
+    assert load_pool(str(tmp_path / "pool"), own_task).best_for_group == (0, 1)
+    assert load_pool(f"{tmp_path}/pool/b, {tmp_path}/pool/a", own_task).best_for_group == (1, 0)
+    (tmp_path / "pool" / "b" / "fold-1" / "teaching.json").write_text("[]")
+    assert load_pool(str(tmp_path / "pool"), own_task).best_for_group is None
+    make_checkpoint(tmp_path / "other")
+    assert load_pool(f"{tmp_path}/pool/a,{tmp_path}/other", own_task).best_for_group is None

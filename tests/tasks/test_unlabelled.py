@@ -1,0 +1,369 @@
+"""Unlabelled texts in train: teachers teach them, labels do not, and whatever reads labels learns nothing from them."""
+
+import dataclasses
+import json
+import math
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from baselines import camkd
+from baselines.best_single import BestSingle
+from baselines.oracle import Oracle
+from kd_env import tasks
+from kd_env.benchmark.replay import replay
+from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.cli import invoke
+from kd_env.distillation import Distillation, Material
+from kd_env.errors import InputError
+from kd_env.knowledge.bank import open_bank
+from kd_env.knowledge.label import teacher_ce
+from kd_env.settings import settings
+from kd_env.student.networks import build
+from kd_env.tasks import fdu_mtl, text_files
+from kd_env.teachers import POOLS, NetworkTeacher, Pool
+from kd_env.teachers.finetune import _rows as taught_rows
+from kd_env.teachers.lesson import Lesson
+from kd_env.teachers.train import TeacherRecipe
+from kd_env.teachers.train import _rows as fitted_rows
+from kd_env.testing import check_task
+from kd_env.types import Decision, Features, ModelOutput
+
+STUDENT = "tiny-bert(width=8,layers=1,dropout=0)"
+
+
+def write(folder, name, count, groups="", label=True, start=0):
+    """``count`` texts of that name; a text is of class ``fine`` or ``dull`` by turns."""
+    columns = ["sentence", *(["label"] if label else []), *(["group"] if groups else [])]
+    lines = ["\t".join(columns)]
+    for i in range(start, start + count):
+        kind = ("dull", "fine")[i % 2]
+        lines.append("\t".join([f"{name} {i} {kind}", *([kind] if label else []), *([groups[i % len(groups)]] if groups else [])]))
+    (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """40 labelled texts to learn from, 200 without a label."""
+    for name, count in (("train", 40), ("reward", 20), ("validation", 20), ("test", 20)):
+        write(tmp_path, name, count)
+    write(tmp_path, "unlabelled", 200, label=False)
+    return tmp_path
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    for name, count in (("train", 40), ("reward", 20), ("validation", 20), ("test", 20)):
+        write(tmp_path, name, count, "ab")
+    return tmp_path
+
+
+def material(folder, num_teachers=2):
+    task = tasks.load(f"folder:{folder}(unlabelled=true)")
+    teachers = tuple(NetworkTeacher(f"teacher{k}", build(STUDENT, task, k + 1), task, logit_scale=4.0) for k in range(num_teachers))
+    return Material.of(task, open_bank(task, Pool("untrained", teachers)), STUDENT)
+
+
+def test_they_are_in_train_where_they_are_asked_for_and_nowhere_else(folder):
+    (folder / "unlabelled.tsv").rename(folder.parent / "aside.tsv")
+    before = text_files.load(str(folder))
+    (folder.parent / "aside.tsv").rename(folder / "unlabelled.tsv")
+    plain, more = text_files.load(str(folder)), text_files.load(str(folder), unlabelled=True)
+    assert plain.fingerprint == before.fingerprint
+    assert not plain.unlabelled
+    (said,) = plain.notes
+    assert said == "not read: unlabelled.tsv; for its texts in train, taught by the teachers alone, ask for folder:PATH(unlabelled=true)"
+    assert more.fingerprint != plain.fingerprint
+    assert len(more.train) == 240
+    assert more.train.labels.tolist() == [*plain.train.labels.tolist(), *[-1] * 200]
+    assert more.train.inputs[:40].tolist() == plain.train.inputs.tolist()
+    assert set(more.train.inputs[40:]) == {f"unlabelled {i} {('dull', 'fine')[i % 2]}" for i in range(200)}
+    for name in ("reward", "validation", "test"):
+        assert getattr(more, name).inputs.tolist() == getattr(plain, name).inputs.tolist()
+        assert getattr(more, name).labels.min() == 0
+    assert more.notes == ("200 unlabelled training examples from unlabelled.tsv, in train with label -1",)
+    assert more.name == f"folder:{folder}(unlabelled=True)"
+    assert tasks.load(more.name).fingerprint == tasks.load(f"folder:{folder}(unlabelled=true)").fingerprint
+    check_task(lambda: tasks.load(more.name))
+
+
+def test_what_is_carved_is_carved_from_the_labelled_texts_before(tmp_path):
+    write(tmp_path, "train", 300)
+    write(tmp_path, "unlabeled", 50, label=False)
+    plain, more = text_files.load(str(tmp_path)), text_files.load(str(tmp_path), unlabelled=True)
+    for name in ("reward", "validation", "test"):
+        assert getattr(more, name).inputs.tolist() == getattr(plain, name).inputs.tolist()
+    assert len(more.train) == len(plain.train) + 50
+
+
+def test_texts_of_the_measured_splits_are_left_out(folder):
+    with (folder / "unlabelled.tsv").open("a") as file:
+        file.write("TEST  3 fine\nvalidation 4 dull\nreward 5 fine\n")
+    task = text_files.load(str(folder), unlabelled=True)
+    assert len(task.train) == 240
+    assert task.notes[1] == "3 of 203 unlabelled examples left out: they are also in test or validation or reward"
+    write(folder, "unlabelled", 20, label=False)
+    (folder / "unlabelled.tsv").write_text((folder / "test.tsv").read_text())
+    with pytest.raises(InputError, match=r"every example of unlabelled\.tsv is also in reward, validation or test"):
+        text_files.load(str(folder), unlabelled=True)
+
+
+def test_groups_are_known_or_unknown(grouped):
+    write(grouped, "unlabelled", 30, "b", label=False)
+    known = text_files.load(str(grouped), unlabelled=True)
+    assert known.train.groups[40:].tolist() == [1] * 30
+    write(grouped, "unlabelled", 30, label=False)
+    unknown = text_files.load(str(grouped), unlabelled=True)
+    assert unknown.train.groups[40:].tolist() == [-1] * 30
+    assert unknown.group_names == ("a", "b")
+    check_task(lambda: text_files.load(str(grouped), unlabelled=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("sentence\nfine\n\n  \nx\n", "unlabelled.tsv, line 4: sentence is empty"),
+        ("sentence\nfine\ta\n", "unlabelled.tsv, line 2: 2 fields, expected 1 (sentence)"),
+        ("text\nfine\n", "unlabelled.tsv: columns text; expected sentence"),
+        ("sentence1\tsentence2\na\tb\n", "unlabelled.tsv: train.tsv holds single texts and unlabelled.tsv holds pairs"),
+        ("sentence\tgroup\nfine\ta\n", "train.tsv: no column group, which unlabelled.tsv has"),
+        ("sentence\n", "unlabelled.tsv: there is a header and no example below it"),
+        ("sentence\nfine\0\n", "unlabelled.tsv, line 2: a NUL character"),
+    ],
+    ids=["empty cell", "fields", "columns", "pairs", "group", "nothing", "NUL"],
+)
+def test_a_malformed_file_is_one_line(content, said, folder, capsys):
+    (folder / "unlabelled.tsv").write_text(content)
+    assert invoke(["bank", "--task", f"folder:{folder}(unlabelled=true)", "--quiet"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert said in err
+    assert str(folder) in err
+
+
+def test_a_group_that_train_has_not_names_the_line(grouped):
+    (grouped / "unlabelled.tsv").write_text("sentence\tgroup\none\ta\ntwo\tz\n")
+    with pytest.raises(InputError, match=r"unlabelled\.tsv, line 3: group 'z' is not among those of the training file \(a, b\)"):
+        text_files.load(str(grouped), unlabelled=True)
+
+
+def test_an_option_that_cannot_be_is_refused(folder):
+    with pytest.raises(InputError, match="unlabelled='yes': expected true or false"):
+        text_files.load(str(folder), unlabelled="yes")
+    write(folder, "unlabeled", 3, label=False)
+    with pytest.raises(InputError, match=r"both unlabelled\.tsv and unlabeled\.tsv; keep one"):
+        text_files.load(str(folder), unlabelled=True)
+    (folder / "unlabelled.tsv").unlink()
+    (folder / "unlabeled.tsv").unlink()
+    with pytest.raises(InputError, match=r"holds no unlabelled\.tsv, \.csv or \.jsonl; add it, or leave unlabelled out"):
+        text_files.load(str(folder), unlabelled=True)
+
+
+def test_a_column_label_is_said_not_to_be_read(folder):
+    write(folder, "unlabelled", 10)
+    task = text_files.load(str(folder), unlabelled=True)
+    assert task.train.labels[40:].tolist() == [-1] * 10
+    assert task.notes[1] == "column label of unlabelled.tsv is not read"
+
+
+def test_a_task_says_itself_that_it_has_some(folder):
+    task = text_files.load(str(folder), unlabelled=True)
+    with pytest.raises(InputError, match=r"split 'train': labels must lie in 0\.\.1$"):
+        dataclasses.replace(task, unlabelled=False)
+    with pytest.raises(InputError, match="split 'reward': labels must lie"):
+        dataclasses.replace(task, reward=task.train)
+    with pytest.raises(InputError, match="no example has a label"):
+        dataclasses.replace(task, train=task.train.take(np.arange(40, 240)))
+
+
+# the loss
+
+
+def test_pure_distillation_reads_them_all(folder):
+    made = material(folder)
+    run = Distillation(made, settings(made.task, strength=1.0, updates=15, batch_size=16), seed=0)
+    seen, weights = [], torch.full((16, 2), 0.5)
+    while not run.done.all():
+        features = run.observe()
+        seen += features.example_ids.tolist()
+        every = run.losses("response", 2.0)
+        assert bool((every > 0).all()), "teachers teach labelled and unlabelled texts alike"
+        run.apply(Decision.response(weights, 1.0, 2.0))
+    assert sorted(seen) == list(range(240))
+
+
+def test_the_label_leaves_them_alone(folder):
+    made = material(folder)
+    run = Distillation(made, settings(made.task, strength=0.5, updates=3, batch_size=32), seed=0)
+    features = run.observe()
+    known = features.labels >= 0
+    assert 0 < int(known.sum()) < 32
+    weights = torch.full((32, 2), 0.5)
+    got = run.loss_terms(Decision.response(weights, 0.5, 2.0))
+    student, teachers = features.student.logits.double(), features.teacher_logits.double()
+    for row in range(32):
+        q = (student[row] / 2).softmax(0)
+        kl = [4 * float((p * (p / q).log()).sum()) for p in (teachers[row] / 2).softmax(1)]
+        expected = 0.5 * (kl[0] + kl[1]) / 2  # half of it the teachers', each half of that
+        if known[row]:
+            expected += 0.5 * -float(student[row].softmax(0)[features.labels[row]].log())
+        assert float(got[row].detach()) == pytest.approx(expected, rel=1e-4)
+    outcome = run.apply(Decision.response(weights, 0.5, 2.0))
+    assert outcome.loss[0] == pytest.approx(float(got.detach().mean()), rel=1e-5)
+    assert bool((outcome.student_ce[~known] == 0).all())
+    assert bool((outcome.student_ce[known] > 0).all())
+
+
+def test_labels_alone_teach_nothing_where_there_are_none(folder):
+    made = material(folder)
+    run = Distillation(made, settings(made.task, strength=0.0, updates=3, batch_size=32), seed=0)
+    unknown = run.observe().labels < 0
+    output = run.retained()
+    (gradient,) = torch.autograd.grad(run.losses("label", 1.0).sum(), output.logits, retain_graph=True)
+    assert bool((gradient[unknown] == 0).all())
+    assert bool((gradient[~unknown] != 0).any(1).all())
+
+
+def test_several_students_at_once_learn_what_each_would_alone(folder):
+    made = material(folder)
+    options = {"strength": 0.5, "updates": 4, "batch_size": 16, "precision": "float64"}
+    decision = Decision.response(torch.full((16, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
+    both = Decision.response(torch.full((32, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
+    together = Distillation(made, settings(made.task, num_students=2, **options), seed=[3, 8])
+    alone = [Distillation(made, settings(made.task, **options), seed=seed) for seed in (3, 8)]
+    for _ in range(4):
+        losses = [float(one.apply(decision).loss[0]) for one in alone]
+        assert together.apply(both).loss.tolist() == pytest.approx(losses, rel=1e-9)
+
+
+def test_every_teacher_costs_nothing_there_so_a_weighting_is_uniform():
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]] * 2)
+    ce = teacher_ce(logits, torch.tensor([-1, 0]))
+    assert ce[0].tolist() == [0.0, 0.0]
+    assert ce[1].tolist() == pytest.approx([math.log(1 + math.exp(-2)), math.log(1 + math.exp(3))])
+    weights = camkd.weights(logits, torch.tensor([-1, 0]))
+    assert weights[0].tolist() == [0.5, 0.5]  # softmax of zeros is (1/2, 1/2); (1 - 1/2) / (2 - 1)
+    assert weights[1, 0] > 0.9
+
+
+def test_best_single_takes_any_teacher_where_it_cannot_know():
+    policy = object.__new__(BestSingle)
+    policy.rng = np.random.default_rng(0)
+    rows = 3000
+    logits = torch.tensor([[0.0, 3.0], [2.0, 0.0], [1.0, 0.0]]).expand(rows, 3, 2)
+    labels = torch.arange(rows) % 2 - 1  # unknown and class 0 by turns: of class 0, teacher 1 is best
+    student = ModelOutput(logits[:, 0], logits[:, 0])
+    features = Features(np.zeros(1), np.zeros(1), np.arange(rows), labels, logits, (), student)
+    chosen = policy.choose(features)
+    assert set(chosen[1::2].tolist()) == {1}
+    assert np.bincount(chosen[::2], minlength=3) / 1500 == pytest.approx([1 / 3] * 3, abs=0.04)
+
+
+@pytest.mark.parametrize("name", ["tckd", "nckd"])
+def test_types_that_need_the_label_are_refused(name, folder):
+    made = material(folder)
+    with pytest.raises(InputError, match=f"{name} reads the training labels, and task .* has examples without; leave it out"):
+        Distillation(made, settings(made.task, strength=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
+
+
+# teachers, policies, records
+
+
+def test_teachers_are_made_from_labelled_texts_alone(grouped):
+    write(grouped, "unlabelled", 200, "ab", label=False)
+    task = tasks.load(f"folder:{grouped}(unlabelled=true)")
+    labelled = set(np.flatnonzero(task.train.labels >= 0).tolist())
+    assert len(labelled) == 40
+    rng = np.random.default_rng(0)
+    assert set(np.concatenate(taught_rows(task, Lesson(STUDENT), rng)).tolist()) == labelled
+    assert set(fitted_rows(TeacherRecipe("t", STUDENT), task, rng).tolist()) == labelled
+    own = set(fitted_rows(TeacherRecipe("t", STUDENT, groups=("b",)), task, rng).tolist())
+    assert own == {row for row in labelled if task.train.groups[row] == 1}
+    write(grouped, "unlabelled", 200, label=False)
+    ungrouped = text_files.load(str(grouped), unlabelled=True)
+    assert [one.name for one in POOLS["text/experts"].fitted(ungrouped).teachers] == ["a", "b"]
+
+
+@pytest.fixture
+def quick_pool(monkeypatch):
+    recipes = tuple(TeacherRecipe(name, STUDENT, epochs=1, seed=seed) for seed, name in enumerate(("one", "two")))
+    monkeypatch.setitem(POOLS, "text/sizes", type(POOLS["text/sizes"])("quick", recipes))
+    expert = TeacherRecipe("expert", STUDENT, epochs=1)
+    monkeypatch.setitem(POOLS, "text/experts", type(POOLS["text/sizes"])("quick", expert=expert))
+
+
+@pytest.mark.parametrize("policy", ["uniform", "best_single", "camkd", "reinforce", "akd"])
+def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, quick_pool, tmp_path):
+    write(grouped, "unlabelled", 200, label=False)
+    name = f"folder:{grouped}(unlabelled=true)"
+    options = {"student": STUDENT, "updates": 6, "strength": 0.5}
+    record = run_trial(Trial(name, policy, 0, settings=options), tmp_path / "out")
+    numbers = [record[key] for key in ("test", "validation", "reward_split", "reward_sum", "selection_entropy")]
+    assert np.isfinite([*numbers, *(one["train_loss"] for one in record["curve"])]).all()
+    assert not record["diverged"]
+    (file,) = (tmp_path / "out" / "traces").glob("*.parquet")
+    trace = pd.read_parquet(file)
+    task = tasks.load(name)
+    unknown = task.train.labels[trace["example_id"].to_numpy()] < 0
+    assert 0 < unknown.sum() < len(trace)
+    assert (trace["student_ce"].isna().to_numpy() == unknown).all()
+    assert ((trace["group"].to_numpy() == -1) == unknown).all()
+    (tmp_path / "out" / "results.jsonl").write_text(json.dumps(record) + "\n")
+    if policy == "uniform":
+        assert replay(tmp_path / "out", record["trial"]) == []
+
+
+def test_the_oracle_needs_their_groups(grouped, quick_pool):
+    for groups, known in (("ab", True), ("", False)):
+        write(grouped, "unlabelled", 100, groups, label=False)
+        tasks._load.cache_clear()
+        env = make_env(Trial(f"folder:{grouped}(unlabelled=true)", "oracle", 0, settings={"student": STUDENT, "updates": 2}))
+        if known:
+            observation, _ = env.reset(seed=0)
+            rows = env.selection.distillation.observe().example_ids
+            assert Oracle(env).act(observation).tolist() == env.selection.material.task.train.groups[rows].tolist()
+        else:
+            with pytest.raises(InputError, match=r"policy oracle: unlabelled examples of task .* have no group; give them one"):
+                Oracle(env)
+
+
+@pytest.mark.parametrize("credit", ["head", "first_order"])
+def test_credit_and_observations_stay_finite(credit, folder, quick_pool):
+    options = {"student": STUDENT, "updates": 3, "strength": 0.5, "credit": credit, "normalize_credit": False}
+    env = gym.make_vec(
+        "kd_env/TeacherSelection-v0",
+        num_envs=32,
+        vectorization_mode="vector_entry_point",
+        task=f"folder:{folder}(unlabelled=true)",
+        observe_labels=True,
+        **options,
+    ).unwrapped
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        assert all(np.isfinite(block).all() for block in observation.values())
+        observation, reward, _, _, _ = env.step(np.ones((32, 2), dtype=np.int8))
+        assert np.isfinite(reward).all()
+
+
+def test_fdu_mtl_has_them_too(tmp_path):
+    for domain in ("books", "dvd"):
+        (tmp_path / domain).mkdir()
+        for part, count in (("train", 150), ("dev", 20), ("test", 20)):
+            lines = [f"{domain} {part} {i}\t{i % 2}" for i in range(count)]
+            (tmp_path / domain / f"{part}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+        lines = [f"{domain} more {i}" for i in range(60)]
+        (tmp_path / domain / "unlabeled.tsv").write_text("\n".join(["sentence", *lines, f"{domain} test 3", " "]) + "\n")
+    plain, more = fdu_mtl.load(str(tmp_path)), fdu_mtl.load(str(tmp_path), unlabelled=True)
+    assert len(more.train) == len(plain.train) + 120
+    added = slice(len(plain.train), None)
+    assert set(more.train.labels[added]) == {-1}
+    assert [more.group_names[g] for g in more.train.groups[added]] == [text.split()[0] for text in more.train.inputs[added]]
+    assert "2 unlabeled examples left out: they have no text" in more.notes
+    assert more.name == "fdu-mtl(unlabelled=True)"
+    (tmp_path / "dvd" / "unlabeled.tsv").write_text("text\nx\n")
+    with pytest.raises(InputError, match=r"dvd/unlabeled\.tsv: no column 'sentence', found text"):
+        fdu_mtl.load(str(tmp_path), unlabelled=True)

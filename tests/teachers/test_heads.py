@@ -1,0 +1,303 @@
+"""Heads of one teacher: fitted to train alone, the same every time, and asked together at the price of one forward pass."""
+
+import dataclasses
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from kd_env import tasks
+from kd_env.benchmark.trial import Trial
+from kd_env.cli import invoke
+from kd_env.errors import InputError
+from kd_env.knowledge.bank import open_bank
+from kd_env.student.networks import MLP, build
+from kd_env.tasks import Split, Task
+from kd_env.teachers import NetworkTeacher, Pool, load_pool
+from kd_env.teachers import heads as heads_module
+from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.finetune import finetune
+from kd_env.teachers.folded import finetune_folds
+from kd_env.teachers.heads import heads_of, inner, sharing
+from kd_env.teachers.lesson import Lesson
+from kd_env.teachers.linear import classifier
+from kd_env.teachers.train import TeacherRecipe, fit
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return tasks.load("digits")
+
+
+@pytest.fixture(scope="module")
+def deep(digits):
+    recipe = TeacherRecipe("deep", "mlp(width=48,depth=3)", epochs=12, seed=1)
+    return NetworkTeacher("deep", fit(recipe, digits), digits.development())
+
+
+def xor_task(count=400):
+    """Two pixels, dark or bright; the class is whether they differ."""
+    pixels = np.random.default_rng(0).integers(2, size=(count, 2))
+    split = Split(pixels.astype(np.float32).reshape(count, 1, 1, 2), pixels[:, 0] ^ pixels[:, 1])
+    return Task("xor", "image", split, split, split, split, ("same", "differ"), tasks.load("digits").defaults)
+
+
+def xor_network():
+    """The first layer copies the pixels a and b, the second says a + b and max(a + b - 1, 0); xor is the one less twice the other."""
+    network = MLP(2, 2, width=2, depth=2)
+    with torch.no_grad():
+        for layer, (weight, bias) in zip(
+            (network.body[0], network.body[2], network.classifier),
+            (([[1, 0], [0, 1]], [0, 0]), ([[1, 1], [1, 1]], [0, -1]), ([[0, 0], [1, -2]], [0.5, 0])),
+            strict=True,
+        ):
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.copy_(torch.tensor(bias))
+    return network
+
+
+def accuracy(teacher, split):
+    return float((teacher(split.inputs).logits.argmax(1).numpy() == split.labels).mean())
+
+
+class Counted:
+    """A teacher that counts how often it is asked."""
+
+    def __init__(self, teacher):
+        self.teacher, self.name, self.calls = teacher, teacher.name, []
+
+    def fingerprint(self):
+        return self.teacher.fingerprint()
+
+    def __call__(self, inputs):
+        self.calls.append(len(inputs))
+        return self.teacher(inputs)
+
+
+# the classifier
+
+
+def test_a_classifier_by_hand():
+    # x = -1 is class 0, x = 1 class 1, as often; W = (-a, a) gives mean CE log(1 + exp(-2a)) and a penalty of ridge/2 * 2 a^2, so at the
+    # optimum 2 / (1 + exp(2a)) = 2 ridge a: with ridge = 1 / (1 + e^2) that is a = 1
+    features = torch.tensor([[-1.0], [1.0]] * 5, dtype=torch.float64)
+    labels = torch.tensor([0, 1] * 5)
+    weight, bias = classifier(features, labels, 2, ridge=1 / (1 + math.exp(2)))
+    assert weight.flatten().tolist() == pytest.approx([-1, 1], abs=1e-5)
+    assert bias.tolist() == pytest.approx([0, 0], abs=1e-5)
+    # the same features as 3 + 4x: 4 times the spread, so a quarter of the weight, and the mean of 3 taken out again
+    weight, bias = classifier(3 + 4 * features, labels, 2, ridge=1 / (1 + math.exp(2)))
+    assert weight.flatten().tolist() == pytest.approx([-0.25, 0.25], abs=1e-5)
+    assert bias.tolist() == pytest.approx([0.75, -0.75], abs=1e-5)
+
+
+def test_what_is_constant_has_no_weight_and_the_bias_says_how_often_a_class_is():
+    features = torch.ones(8, 3, dtype=torch.float64)
+    weight, bias = classifier(features, torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), 2)
+    assert weight.abs().max() == 0
+    assert bias.softmax(0).tolist() == pytest.approx([0.75, 0.25], abs=1e-5)
+
+
+# the heads
+
+
+def test_a_deeper_head_knows_what_a_shallower_one_cannot():
+    task = xor_task()
+    pool = heads_of([NetworkTeacher("xor", xor_network(), task)], task)
+    assert [one.name for one in pool] == ["layer-1", "layer-2", "output"]
+    first, second, output = (accuracy(one, task.validation) for one in pool)
+    assert first < 0.8, "no line parts xor: three of its four corners are the most"
+    assert second == output == 1.0
+
+
+def test_heads_of_a_trained_network_grow_with_depth(digits, deep):
+    pool = heads_of([deep], digits)
+    assert [one.name for one in pool] == ["layer-1", "layer-2", "layer-3", "output"]
+    right = [accuracy(one, digits.validation) for one in pool]
+    assert min(deeper - shallower for shallower, deeper in pairwise(right)) > -0.01
+    assert right[2] > right[0] + 0.01
+    said = deep(digits.validation.inputs[:20])
+    output = pool[-1](digits.validation.inputs[:20])
+    assert torch.equal(output.logits, said.logits)
+    assert torch.equal(output.features, said.features)
+    second = pool[1](digits.validation.inputs[:20])
+    assert torch.equal(second.features, said.layers[:, 1])
+    assert torch.equal(second.layers, said.layers[:, :2])
+    torch.testing.assert_close(second.logits, said.layers[:, 1] @ pool[1].weight.T + pool[1].bias)
+
+
+def test_one_hidden_layer_makes_two(digits):
+    pool = load_pool("heads(digits/mixed/good)", digits)
+    assert pool.names == ("layer-1", "output")
+    assert pool.best_for_group is None
+    assert load_pool("heads(digits/mixed/good),digits/mixed/weak", digits).names == ("layer-1", "output", "weak")
+
+
+def test_they_are_fitted_once_to_train_alone_and_the_same_again(digits, deep, tmp_path, monkeypatch):
+    monkeypatch.setattr(heads_module, "cache_dir", lambda: tmp_path)
+    digits = dataclasses.replace(digits, train=digits.train.take(np.arange(600)))
+    counted = Counted(deep)
+    first = heads_of([counted], digits)
+    assert sum(counted.calls) == len(digits.train)
+    (file,) = (tmp_path / "teachers").glob("heads-*.safetensors")
+    whole = file.read_bytes()
+    heads_of([counted], digits)
+    assert sum(counted.calls) == len(digits.train), "they are in the cache"
+    for damaged in (whole[:-20], b"nothing of the kind"):
+        file.write_bytes(damaged)
+        torch.rand(3)
+        again = heads_of([counted], digits)
+        assert file.read_bytes() == whole
+        assert [one.fingerprint() for one in again] == [one.fingerprint() for one in first]
+    assert len({one.fingerprint() for one in first}) == 4
+    other = dataclasses.replace(digits, reward=digits.train, validation=digits.train, test=None)
+    assert other.fingerprint != digits.fingerprint, "so that they are fitted anew"
+    assert torch.equal(heads_of([deep], other)[0].weight, first[0].weight)
+
+
+def test_examples_without_a_label_are_not_read(digits, deep):
+    few = digits.train.take(np.arange(500))
+    labels = np.where(np.arange(500) % 5 == 0, -1, few.labels)
+    task = dataclasses.replace(digits, train=dataclasses.replace(few, labels=labels), unlabelled=True)
+    known = dataclasses.replace(digits, train=few.take(np.flatnonzero(labels >= 0)))
+    assert torch.equal(heads_of([deep], task)[1].weight, heads_of([deep], known)[1].weight)
+
+
+# one forward pass
+
+
+@pytest.mark.parametrize("keep", [frozenset(), frozenset({"layers"})], ids=["logits", "layers"])
+def test_a_bank_asks_the_network_once_a_batch(digits, deep, tmp_path, keep):
+    counted = Counted(deep)
+    pool = heads_of([counted], digits)
+    counted.calls.clear()
+    bank = open_bank(digits, Pool("heads", pool), tmp_path / "bank", keep=keep)
+    sizes = [len(getattr(digits, name)) for name in ("train", "reward", "validation")]
+    batches = sum(-(-min(4096, size - shard) // 256) for size in sizes for shard in range(0, size, 4096))
+    assert sum(counted.calls) == 1 + sum(sizes), "one example is asked first, for the shapes"
+    assert len(counted.calls) == 1 + batches
+    for name in ("train", "reward", "validation"):
+        said = bank.gather(name, slice(0, 300), keep)
+        for k, one in enumerate(pool):
+            alone = one(getattr(digits, name).inputs[:300])
+            np.testing.assert_allclose(said.logits[:, k], alone.logits, atol=1e-5)
+            np.testing.assert_allclose(said.features[k], alone.features, atol=1e-5)
+            if keep:
+                np.testing.assert_allclose(said.layers[k], alone.layers, atol=1e-5)
+
+
+def test_another_batch_is_another_pass_even_in_the_same_array(digits, deep):
+    counted = Counted(deep)
+    first, *_, output = heads_of([counted], digits)
+    counted.calls.clear()
+    inputs = digits.train.inputs[:8].copy()
+    before = first(inputs).logits
+    output(inputs)
+    output(digits.train.inputs[:8])
+    assert counted.calls == [8]
+    inputs[:] = digits.train.inputs[8:16]
+    assert not torch.equal(first(inputs).logits, before)
+    assert counted.calls == [8, 8]
+
+
+def test_who_shares_a_network_is_counted_once(digits, deep):
+    other = NetworkTeacher("other", build("mlp(width=4)", digits, 0), digits)
+    pool = heads_of([deep], digits)
+    assert sharing([other, *pool]) == [[0], [1, 2, 3, 4]]
+    assert sharing([pool[2], other, pool[0]]) == [[0, 2], [1]]
+
+
+def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch):
+    monkeypatch.setattr("kd_env.knowledge.build.SHARD", 512)
+
+    class Stopped(Counted):
+        def __call__(self, inputs):
+            if sum(self.calls) > 1500:
+                raise KeyboardInterrupt
+            return super().__call__(inputs)
+
+    pool = heads_of([deep], digits)
+
+    def on(teacher):
+        trunk = heads_module.Trunk(teacher)
+        return Pool("heads", tuple(dataclasses.replace(one, trunk=trunk) for one in pool))
+
+    whole = open_bank(digits, Pool("heads", pool), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        open_bank(digits, on(Stopped(deep)), tmp_path / "bank")
+    counted = Counted(deep)
+    bank = open_bank(digits, on(counted), tmp_path / "bank")
+    assert bank.meta == whole.meta
+    sizes = sum(len(getattr(digits, name)) for name in ("train", "reward", "validation"))
+    assert sum(counted.calls) == 1 + sizes - 3 * 512, "the shards that were done are not asked again"
+
+
+# transformers
+
+
+def test_a_checkpoint_s_blocks_have_heads_and_its_embedding_has_none(own_task, tmp_path):
+    out = finetune(own_task, Lesson("tiny-bert(width=16,layers=2,dropout=0)", epochs=3, lr=3e-3), tmp_path / "teacher")
+    pool = load_pool(f"heads({out})", own_task)
+    assert pool.names == ("layer-1", "layer-2", "output")
+    assert [one.layer for one in pool.teachers] == [1, 2, None]
+    checkpoint = CheckpointTeacher(str(out), own_task)
+    said = checkpoint(own_task.validation.inputs[:9])
+    torch.testing.assert_close(pool.teachers[0](own_task.validation.inputs[:9]).features, said.layers[:, 1], atol=1e-5, rtol=1e-4)
+    assert all(accuracy(one, own_task.validation) > 0.8 for one in pool.teachers)
+    bank = open_bank(own_task, pool, tmp_path / "bank")
+    np.testing.assert_allclose(bank.gather("validation", slice(0, 9)).logits[:, 2], said.logits, atol=1e-5)
+
+
+def test_another_checkpoint_of_that_name_is_another_trial(own_data, make_checkpoint, tmp_path):
+    def made():
+        return Trial(f"folder:{own_data}", "uniform", 0, f"heads({tmp_path}/model)", settings={"updates": 2}).id
+
+    make_checkpoint(tmp_path / "model", seed=0)
+    first = made()
+    assert made() == first
+    make_checkpoint(tmp_path / "model", seed=1)
+    assert made() != first
+
+
+# what is refused, and the command
+
+
+@pytest.mark.parametrize(("text", "found"), [("heads(a/b)", "a/b"), (" heads( a ) ", "a"), ("heads", None), ("heads(a),heads(b)", None)])
+def test_what_is_within_the_brackets(text, found):
+    assert inner(text) == found
+
+
+def test_what_has_no_heads_is_refused(digits, own_task, tmp_path):
+    with pytest.raises(InputError, match=r"those of one teacher, and here are 4 \(good, weak, label-noise, overconfident\); name one"):
+        load_pool("heads(digits/mixed)", digits)
+    with pytest.raises(InputError, match="unknown pool 'digits/mixd'"):
+        load_pool("heads(digits/mixd)", digits)
+    out = finetune_folds(own_task, Lesson("tiny-bert(width=8,layers=1)", epochs=1), 2, tmp_path / "folded")
+    with pytest.raises(
+        InputError, match=r"heads\(folded\): that teacher shows no layers; name a network, or a checkpoint that has no folds"
+    ):
+        load_pool(f"heads({out})", own_task)
+    silent = build("mlp(width=4)", digits, 0)
+    with torch.no_grad():
+        silent.body[0].weight.zero_()
+    with pytest.raises(InputError, match="say the same of every training example"):
+        heads_of([NetworkTeacher("silent", silent, digits)], digits)
+
+
+def test_the_command_distils_from_them(tmp_path, capsys):
+    words = ["run", "--task", "digits", "--teachers", "heads(digits/mixed/good)", "--policy", "uniform", "--updates", "5", "--seeds", "0"]
+    assert invoke([*words, "--out", str(tmp_path), "--quiet"]) == 0
+    record = json.loads((tmp_path / "results.jsonl").read_text())
+    assert record["teachers"] == ["layer-1", "output"]
+    assert record["selection_rate"] == pytest.approx([0.5, 0.5])
+    digits = tasks.load("digits")
+    sizes = sum(len(getattr(digits, name)) for name in ("train", "reward", "validation"))
+    assert record["teacher_forward_examples"] == sizes, "one network was asked"
+    assert np.isfinite(record["test"])
+    capsys.readouterr()
+    assert invoke(["list", "pools"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("heads("))
+    assert line.split()[:4] == ["heads(TEACHER)", "one", "a", "layer"]
