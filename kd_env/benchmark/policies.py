@@ -33,7 +33,9 @@ POLICIES = {
     "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
     "best_single": "baselines.best_single:BestSingle",
     "camkd": "baselines.camkd:CAMKD",
+    "exp3": "agents.exp3:EXP3",
     "gradient_credit": "agents.gradient_credit:GradientCredit",
+    "linucb": "agents.linucb:LinUCB",
     "most_confident": "baselines.most_confident:MostConfident",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",
@@ -42,6 +44,7 @@ POLICIES = {
     "reward_supervised": "baselines.reward_supervised:RewardSupervised",
     "router": "baselines.router:Router",
     "single": "baselines.single:Single",
+    "sliding_ucb": "agents.sliding_ucb:SlidingUCB",
     "uniform": "baselines.uniform:Uniform",
     "uniform_reward_ce": "baselines.uniform_reward_ce:UniformRewardCE",
 }
