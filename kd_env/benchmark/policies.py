@@ -36,6 +36,7 @@ POLICIES = {
     "exp3": "agents.exp3:EXP3",
     "gradient_credit": "agents.gradient_credit:GradientCredit",
     "linucb": "agents.linucb:LinUCB",
+    "lookahead": "baselines.lookahead:Lookahead",
     "most_confident": "baselines.most_confident:MostConfident",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",
