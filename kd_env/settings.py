@@ -32,7 +32,7 @@ class Settings:
         strength: of the teachers against the hard label, in [0, 1]; 1 is pure distillation. Default: the task's.
         temperature: of the response loss. Default: the task's.
         knowledge: the types that teachers are asked for, as ``response,feature(strength=50)``, see ``kd-env list knowledge``.
-        num_students: S, students that learn at once, each as it would alone.
+        num_students: S, students that learn at once, each as it would alone, unless the ``knowledge`` is their peers'.
         reward_ce: strength of an extra cross-entropy on a mini-batch of reward-labelled examples (for rivals that train on those labels).
         action: ``subset`` (any teachers), ``one`` teacher, or ``weights`` over them; ``soft`` or ``hard`` knowledge; ``joint``.
         factors: what a ``joint`` action decides, of ``teachers, knowledge, strength, temperature, abstain``.

@@ -95,11 +95,15 @@ def _require_folder(directory: Path) -> None:
 
 
 def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
-    """Trials that differ in nothing but their seed, up to ``most`` in a unit; in the order of each unit's first."""
+    """Trials that differ in nothing but their seed, up to ``most`` in a unit; in the order of each unit's first.
+
+    A trial whose student has peers is a population, and a unit, by itself.
+    """
     alike: dict[Any, list[Trial]] = {}
     for trial in trials:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
-    units = [group[start : start + most] for group in alike.values() for start in range(0, len(group), most)]
+    sizes = [(group, 1 if group[0].chosen().num_students > 1 else most) for group in alike.values()]
+    units = [group[start : start + size] for group, size in sizes for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))
 
 

@@ -70,7 +70,7 @@ def test_weights_follow_a_permutation_and_stay_on_the_simplex(sharpness):
 
 
 def by_finite_differences(run, epsilon=1e-6):
-    """How fast the KL from each teacher to the student falls along the held-out gradient, ``[B, K]``, up to a factor: before the first step."""
+    """How fast the KL from each teacher to the student falls along the held-out gradient, ``[B, K]``, up to a factor."""
     (rows,) = run.meter.rows
     inputs, labels = run.meter.at(rows, run.student.device)
     leaves, features, temperature = run.student.leaves, run.observe(), run.settings.temperature
@@ -162,5 +162,5 @@ def test_what_cannot_be_used_is_named(options, says):
 
 
 def test_a_population_does_not_show_what_it_looks_at(tmp_path):
-    with pytest.raises(InputError, match="population: the policy reaches for its run's 'terms'.*run it alone"):
+    with pytest.raises(InputError, match=r"population: the policy reaches for its run's 'terms'.*run it alone"):
         run_trials([Trial("digits", "lookahead", seed, settings=LABELS) for seed in (0, 1)], tmp_path, lambda _: None)
