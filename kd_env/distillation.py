@@ -303,7 +303,8 @@ class Distillation:
     def _next_rows(self, student: int) -> np.ndarray:
         size, batch = len(self.material.labels["train"]), self.settings.batch_size
         epoch, position = divmod(int(self.update[student]), size // batch)
-        return epoch_order(int(self.seeds[student]), epoch, size)[position * batch : (position + 1) * batch].copy()
+        seed = self.seeds[0 if self.loss.asks_peers else student]  # those who teach each other see the same examples
+        return epoch_order(int(seed), epoch, size)[position * batch : (position + 1) * batch].copy()
 
     def _reward_ce(self) -> Tensor:
         count = min(self.settings.batch_size, self.meter.rows.shape[1])

@@ -2,7 +2,8 @@
 
     L_b = sum_m s_bm sum_k w_bmk L_m(b, k)
 
-``label``, the hard label, is one of the types m and asks no teacher. It is there only where labels are part of the setting.
+``label``, the hard label, is one of the types m and asks no teacher. It is there only where labels are part of the setting. Types that ask
+the other students of a population ask no teacher either: no weights w apply to them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Loss:
         self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
         self.parts = extra_parts(list(self.terms.values()))  # what the students must show beyond logits and features
         self.reads_labels = settings.strength < 1.0
+        self.asks_peers = any(term.kind.of_peers for term in self.terms.values())
         self._num_students = settings.num_students
 
     def every(self, name: str, temperature: float | Tensor, student: ModelOutput, features: Features) -> Tensor:
@@ -52,7 +54,8 @@ class Loss:
             if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
             every = self.every(name, decision.temperature, student, features)
-            term = strength * (every.squeeze(1) if name == "label" else (decision.weights[name] * every).sum(1))
+            asks_teachers = name != "label" and not self.terms[name].kind.of_peers
+            term = strength * ((decision.weights[name] * every).sum(1) if asks_teachers else every[:, 0])
             total = term if total is None else total + term
         if decision.penalty is not None:
             total = decision.penalty if total is None else total + decision.penalty

@@ -33,7 +33,7 @@ class Settings:
         temperature: of the response loss. Default: the task's.
         knowledge: the types that teachers are asked for, as ``response,feature(strength=50)``, see ``kd-env list knowledge``.
         companion: a module whose parameters learn with the student, ``module:Class(options)``, see ``kd_env.student.companion``.
-        num_students: S, students that learn at once, each as it would alone.
+        num_students: S, students that learn at once, each as it would alone, unless the ``knowledge`` is their peers'.
         reward_ce: strength of an extra cross-entropy on a mini-batch of reward-labelled examples (for rivals that train on those labels).
         action: ``subset`` (any teachers), ``one`` teacher, or ``weights`` over them; ``soft`` or ``hard`` knowledge; ``joint``.
         factors: what a ``joint`` action decides, of ``teachers, knowledge, strength, temperature, abstain``.

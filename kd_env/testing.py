@@ -97,6 +97,7 @@ def check_knowledge(knowledge: type[Knowledge] | Knowledge) -> None:
         kind = knowledge() if isinstance(knowledge, type) else knowledge
     assert kind.needs in get_args(Part), f"{name}.needs={kind.needs!r} must be one of {', '.join(get_args(Part))}"
     assert kind.needs in ("layers", "features") or not kind.projects, f"{name}.projects maps layers or features, needs={kind.needs!r}"
+    assert not kind.of_peers or (kind.rowwise and kind.needs == "logits"), f"{name}.of_peers compares logits, rowwise; declare both"
     students = [_said(kind, 7 if kind.projects else 5, seed) for seed in (0, 1)]
     teachers = [_said(kind, 7, seed, padding=3)._replace(labels=None) for seed in (2, 3)]
     with _mend(f"{name}.target fails; a teacher shows logits, features and the part that `needs` names"):

@@ -28,16 +28,24 @@ from kd_env.types import Decision
 class Recorder:
     """Records one run of one student of an environment, the first that is finished after ``skip`` others.
 
-    A run that is given up before its end leaves nothing.
+    A run that is given up before its end leaves nothing. Of ``peers``, the students after it who teach it, the trace holds the decisions
+    too, in the slots after its own; all else is of the one student.
     """
 
     def __init__(
-        self, selection: Selection, report: Callable[[int, float | None], None] | None = None, student: int = 0, skip: int = 0
+        self,
+        selection: Selection,
+        report: Callable[[int, float | None], None] | None = None,
+        student: int = 0,
+        skip: int = 0,
+        peers: int = 0,
     ) -> None:
         """Remember what names the rows; ``report`` is told of progress."""
         self._student, self._skip = student, skip
         self.before: list[Distillation] = []  # the finished runs that came before the one that counts
-        self._instances = slice(student * selection.settings.batch_size, (student + 1) * selection.settings.batch_size)
+        size = selection.settings.batch_size
+        self._instances = slice(student * size, (student + 1) * size)
+        self._traced = slice(student * size, (student + 1 + peers) * size)
         groups = selection.material.task.train.groups
         self._groups = np.full(len(selection.material.task.train), -1) if groups is None else groups
         self._labelled = selection.material.task.train.labels >= 0
@@ -78,7 +86,7 @@ class Recorder:
         if labelled.any():
             self._losses.append(float(step.student_ce[own][labelled].mean()))
         self._unreported += 1
-        self._take_rows(step, update, weights, rewards)
+        self._take_rows(step, update)
         if validation is not None:
             self.curve.append({"update": update + 1, "validation": validation, "train_loss": float(np.mean(self._losses or [0.0]))})
             self._losses = []
@@ -117,14 +125,19 @@ class Recorder:
         pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
         partial.replace(path)
 
-    def _take_rows(self, step: Step, update: int, weights: np.ndarray, rewards: np.ndarray) -> None:
+    def _take_rows(self, step: Step, update: int) -> None:
+        def traced(rows: np.ndarray) -> np.ndarray:
+            """Of decisions, or of instances, those of the instances that the trace holds."""
+            return np.repeat(rows, len(step.weights) // len(rows), axis=0)[self._traced]
+
+        weights = traced(step.weights)
         whole = None if step.decision is None else self._numbers(step.decision)
         asked = weights != 0.0 if whole is None else (whole.weights != 0.0).any(1)
         slot, teacher = np.nonzero(asked)
         nobody = np.flatnonzero(~asked.any(1))
         slot = np.concatenate([slot, nobody])
         teacher = np.concatenate([teacher, np.full(len(nobody), -1)])
-        example = step.features.example_ids[self._instances][slot]
+        example = traced(step.features.example_ids)[slot]
         values: list[np.ndarray] = [
             np.full(len(slot), update),
             slot,
@@ -132,16 +145,15 @@ class Recorder:
             self._groups[example],
             teacher,
             np.where(teacher < 0, 0.0, weights[slot, teacher]),
-            np.broadcast_to(rewards, len(weights))[slot],
-            np.where(self._labelled[example], step.student_ce[self._instances][slot], np.nan),
+            traced(step.rewards)[slot],
+            np.where(self._labelled[example], traced(step.student_ce)[slot], np.nan),
         ]
         for name, column in zip(SCHEMA, values, strict=True):
             self._columns[name].append(column)
         choice = step.choice
         for name, rows in (("gates", choice.gates), ("strength", choice.strength), ("warmth", choice.warmth)):
             if rows is not None:
-                own = np.split(rows, self._selection.num_students)[self._student]
-                self._more.setdefault(name, []).append(np.repeat(own, len(weights) // len(own), axis=0)[slot])
+                self._more.setdefault(name, []).append(traced(rows)[slot])
         if whole is not None:
             self._differentiable |= step.decision is not None and step.decision.differentiable
             of_teacher = np.where(teacher[:, None] < 0, 0.0, whole.weights[slot, :, teacher])
@@ -156,4 +168,4 @@ class Recorder:
         run, every = self._selection.distillation, self._selection.settings
         rows = every.num_students * every.batch_size
         kept = numbers(decision, list(run.terms), run.reads_labels, rows, len(self._weights))
-        return Numbers(*(part[self._instances] for part in kept))
+        return Numbers(*(part[self._traced] for part in kept))

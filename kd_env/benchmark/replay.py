@@ -59,7 +59,8 @@ def replay(directory: Path, trial: str) -> list[str]:
         else:
             differences = _again(selection, trace, tolerance)
     scores: dict[str, Any] = {"diverged": bool(run.diverged[0]), "validation": None, "test": None}
-    if not run.diverged:
+    if not run.diverged[0]:
+        run = run.member(0)  # the others are its peers
         scores["validation"] = float(run.validate()[1][0])
         scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run)
     differences += [
@@ -67,7 +68,8 @@ def replay(directory: Path, trial: str) -> list[str]:
         for name, score in scores.items()
         if score != record[name] and not (together and None not in (score, record[name]) and np.isclose(score, record[name], atol=TOGETHER))
     ]
-    taught = trace[trace["teacher"] >= 0].groupby("teacher")["weight"].sum() / len(trace.drop_duplicates(["update", "slot"]))
+    own = trace[trace["slot"] < selection.settings.batch_size]
+    taught = own[own["teacher"] >= 0].groupby("teacher")["weight"].sum() / len(own.drop_duplicates(["update", "slot"]))
     rate = [float(taught.get(teacher, 0.0)) for teacher in range(run.num_teachers)]
     if not np.allclose(rate, np.resize(record["selection_rate"], len(rate)), atol=1e-5):
         differences.append(f"selection_rate: recorded {record['selection_rate']}, the trace says {rate}")
@@ -81,23 +83,26 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: 
     decided, widths = {name: _numbers(trace[name]) for name in DECIDED if name in trace}, _widths(selection, whole)
     if {name: rows.shape[1] for name, rows in decided.items()} != widths:
         return [f"the record's trace does not hold what its actions decide: {', '.join(widths) or 'weights alone'}"]
-    if not np.isin(slot, np.arange(options.batch_size)).all() or not np.isin(teacher, np.arange(-1, run.num_teachers)).all():
+    slots = options.num_students * options.batch_size
+    if not np.isin(slot, np.arange(slots)).all() or not np.isin(teacher, np.arange(-1, run.num_teachers)).all():
         return ["the record's trace names slots or teachers that there are not"]
     if not whole and not np.array_equal(teacher >= 0, weight > 0.0):
         return ["the record's trace has a teacher without weight, or weight without a teacher"]
     ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.updates + 1))
     for update in range(options.updates):
         rows = slice(ends[update], ends[update + 1])
-        if ends[update] == len(trace) and not np.isfinite(run.validate()[0]):
+        if ends[update] == len(trace) and not np.isfinite(run.validate()[0][0]):
             run.diverged[0] = True  # as the environment saw it, before the run itself would have
-        if run.diverged:
+        if run.diverged[0]:
             break
+        if run.diverged.any():
+            return [f"update {update}: a peer had diverged, and what began in its place is not in the record; it cannot be replayed"]
         features = run.observe()
-        if len(np.unique(slot[rows])) < options.batch_size:
+        if len(np.unique(slot[rows])) < slots:
             return [f"update {update}: the record's trace lacks it, or some of its slots"]
         if not np.array_equal(features.example_ids[slot[rows]], ids[rows]):
             return [f"update {update}: the record taught other examples"]
-        weights = np.zeros((options.batch_size, run.num_teachers), dtype=np.float32)
+        weights = np.zeros((slots, run.num_teachers), dtype=np.float32)
         chosen = teacher[rows] >= 0
         weights[slot[rows][chosen], teacher[rows][chosen]] = weight[rows][chosen]
         first = np.unique(slot[rows], return_index=True)[1]  # a decision stands in several rows, one a teacher

@@ -95,13 +95,17 @@ def _require_folder(directory: Path) -> None:
 
 
 def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
-    """Trials that differ in nothing but their seed, up to ``most`` in a unit if their policy allows; in the order of each unit's first."""
+    """Trials that differ in nothing but their seed, up to ``most`` in a unit; in the order of each unit's first.
+
+    A trial whose student has peers is a population, and a unit, by itself; so is one whose policy reaches for its run's gradients.
+    """
     alike: dict[Any, list[Trial]] = {}
     for trial in trials:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
     units = []
     for group in alike.values():
-        size = 1 if policies.find(group[0].policy).alone else most
+        lone = policies.find(group[0].policy).alone or group[0].chosen().num_students > 1
+        size = 1 if lone else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))
 

@@ -29,6 +29,7 @@ from kd_env.distillation import Distillation
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
+from kd_env.knowledge.terms import parse_terms
 from kd_env.settings import Settings
 from kd_env.settings import settings as make_settings
 from kd_env.tasks import resolve
@@ -77,6 +78,11 @@ class Trial:
             )
         if policy.env_options.get("reward_ce") and setting.reward_ce == 0.0 and "reward_ce" in self.settings:
             raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
+        if setting.num_students > 1 and not any(term.kind.of_peers for term in parse_terms(setting.knowledge)):
+            raise InputError(
+                f"num_students={setting.num_students}: a trial keeps one student, which learns nothing from others with "
+                f"knowledge={setting.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"
+            )
         own = {name: value for name, value in policy.env_options.items() if name == "strength"}
         return {"label_seed": self.seed, **options, **own}
 
@@ -121,22 +127,26 @@ def teach(env: Any, policy: Any, updates: int, seed: int) -> None:
     observation, _ = env.reset(seed=seed)
     for _ in range(updates):
         observation, _, terminated, _, _ = env.step(policy.act(observation))
-        if terminated.any():
+        if terminated[0]:  # those after the first student, if any, are its peers
             return
 
 
-def make_env(trial: Trial, students: int = 1) -> Any:
-    """The environment of a trial (or of several that differ in seed): a slot for each instance of a mini-batch, or for each mini-batch."""
-    options = trial.env_options()
-    per_instance = trial.chosen().granularity == "instance"
+def make_env(trial: Trial, trials: int = 1) -> Any:
+    """The environment of a trial (or of several that differ in seed): a slot for each instance of a mini-batch, or for each mini-batch.
+
+    It has one student a trial, or where the knowledge is that of peers the ``num_students`` that the trial says.
+    """
+    options, chosen = trial.env_options(), trial.chosen()
+    per_instance, students = chosen.granularity == "instance", trials * chosen.num_students
+    given = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(
         policies.find(trial.policy).environment,
-        num_envs=students * (trial.chosen().batch_size if per_instance else 1),
+        num_envs=students * (chosen.batch_size if per_instance else 1),
         num_students=students,
         vectorization_mode="vector_entry_point",
         autoreset_mode="same_step",
         **trial.sources(),
-        **{name: value for name, value in options.items() if name != "batch_size" or not per_instance},
+        **{name: value for name, value in options.items() if name not in given},
     ).unwrapped
 
 
@@ -157,20 +167,28 @@ def run_trials(
 ) -> list[Record]:
     """Trials that differ in their seeds alone, their students taught as one population, as :func:`run_trial` does one.
 
+    Where students have peers, the first is the trial's.
+
     Args:
         keep: called with each trial and its finished run.
+
+    Raises:
+        InputError: several trials whose students have peers, or anything in them that cannot be used.
     """
     started = time.perf_counter()
+    peers = trials[0].chosen().num_students - 1
+    if peers and len(trials) > 1:
+        raise InputError(f"population: a trial of policy {trials[0].policy!r} is a population already; run one at a time")
     env, found = make_env(trials[0], len(trials)), policies.find(trials[0].policy)
     selection: Selection = env.selection
-    selection.label_seeds = [trial.chosen().label_seed for trial in trials]
+    selection.label_seeds = [trial.chosen().label_seed for trial in trials for _ in range(1 + peers)]
     built: dict[int, Any] = {}
     recorders: dict[int, Recorder] = {}
 
     def drive(own: Any) -> None:
         number = own.number if len(trials) > 1 else 0
         policy = found.build(own, trials[number].seed)
-        recorder = Recorder(selection, report(trials[number]), number, getattr(policy, "training_episodes", 0))
+        recorder = Recorder(selection, report(trials[number]), number, getattr(policy, "training_episodes", 0), peers)
         built[number], recorders[number] = policy, recorder
         selection.listeners.append(recorder)
         teach(own, policy, selection.settings.updates, trials[number].seed)
@@ -225,8 +243,8 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "reward_sum": recorder.reward_sum,
         "selection_rate": recorder.selection_rate,
         "selection_entropy": recorder.selection_entropy,
-        "student_forward_examples": sum(int(one.student_forward_examples[0]) for one in runs),
-        "reward_forward_examples": sum(int(one.meter.forward_examples[0]) for one in runs),
+        "student_forward_examples": setting.num_students * sum(int(one.student_forward_examples[0]) for one in runs),
+        "reward_forward_examples": setting.num_students * sum(int(one.meter.forward_examples[0]) for one in runs),
         "teacher_forward_examples": len(heads.sharing(selection.pool.teachers)) * sum(bank.size(split) for split in material.inputs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
@@ -236,7 +254,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "bank": bank.fingerprint,
         "env": {
             "id": found.environment,
-            "num_envs": selection.rows // selection.num_students,
+            "num_envs": selection.rows // selection.num_students * setting.num_students,
             **trial.sources(),
             **trial.env_options(),
         },

@@ -29,10 +29,12 @@ class Numbers(NamedTuple):
 def taught(selection: Any, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
     """The decision with teachers ``weights`` by knowledge type, strengths as the setting has them times ``factors``.
 
-    A type of the setting without weights is left out.
+    A type of the setting that asks teachers and has no weights is left out.
     """
     options, run = selection.settings, selection.distillation
-    strengths: dict[str, float | Tensor] = {name: options.strength * term.strength for name, term in run.terms.items() if name in weights}
+    strengths: dict[str, float | Tensor] = {
+        name: options.strength * term.strength for name, term in run.terms.items() if name in weights or term.kind.of_peers
+    }
     if run.reads_labels:
         strengths["label"] = 1.0 - options.strength
     for name, factor in (factors or {}).items():
@@ -55,7 +57,8 @@ def shown(selection: Any, decision: Decision) -> Choice:
     for name, one in decision.weights.items():
         if tuple(one.shape) != (rows, count):
             raise InputError(f"decision: weights of {name!r} have shape {tuple(one.shape)}, expected ({rows}, {count})")
-    if missing := [name for name in decision.strengths if name != "label" and name not in decision.weights]:
+    asked = {name for name, term in run.terms.items() if not term.kind.of_peers}
+    if missing := [name for name in decision.strengths if name in asked and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength and no weights; give both")
     if options.credit != "shared":
         raise InputError(f"credit={options.credit!r} is paid for actions; a whole decision is taught with credit=shared")

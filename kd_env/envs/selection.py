@@ -20,6 +20,7 @@ from kd_env.envs.credit import CreditOfTypes
 from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
 from kd_env.envs.step import Step, joined
 from kd_env.knowledge import label, response
+from kd_env.knowledge.peers import require_peers
 from kd_env.knowledge.terms import parse_terms
 from kd_env.settings import Settings
 from kd_env.teachers import Pool
@@ -36,10 +37,16 @@ class Selection:
     """
 
     def __init__(self, material: Material, pool: Pool, settings: Settings, label_seeds: Sequence[int] | None = None) -> None:
-        """Take the shared material; :meth:`begin` starts a run."""
+        """Take the shared material; :meth:`begin` starts a run.
+
+        Raises:
+            InputError: a lone student with knowledge that asks peers.
+        """
         self.material, self.pool, self.settings, self.label_seeds = material, pool, settings, label_seeds
         self.rows = settings.num_students * (settings.batch_size if settings.granularity == "instance" else 1)
-        names = tuple(term.name for term in parse_terms(settings.knowledge))
+        kinds = {term.name: term.kind for term in parse_terms(settings.knowledge)}
+        require_peers(kinds, settings.num_students)
+        names = tuple(kinds)
         gated = (*names, "label") if settings.strength < 1.0 else names
         self.layout = Layout(len(pool.teachers), gated, actions.parse_factors(settings.factors))
         self.distillation = Distillation(material, settings, 0, label_seeds)

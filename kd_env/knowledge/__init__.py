@@ -10,6 +10,7 @@ from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
+from kd_env.knowledge.peers import Peer, PeerEnsemble
 from kd_env.knowledge.relation import Relation
 from kd_env.knowledge.response import Response
 from kd_env.knowledge.similarity import Similarity
@@ -26,5 +27,8 @@ KNOWLEDGE: dict[str, type[Knowledge]] = {
     "tckd": TargetClass,
     "nckd": NonTargetClass,
     "contrast": Contrast,
+    "peer": Peer,
+    "peer_ensemble": PeerEnsemble,
 }
-"""What teachers can be asked for, by the name that the ``knowledge`` setting uses; ``label`` is there by itself, below strength 1."""
+"""What teachers, or peers, can be asked for, by the name that the ``knowledge`` setting uses; ``label`` is there by itself, below strength
+1."""

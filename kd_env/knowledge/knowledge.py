@@ -11,6 +11,8 @@ from kd_env.types import ModelOutput
 
 Part = Literal["logits", "features", "layers", "attention"]
 """The parts of a :class:`~kd_env.types.ModelOutput` that a type may compare."""
+Peers = Literal["", "each", "mean"]
+"""Whom a type asks instead of the teachers: nobody, each of the other students of the population, or their mean prediction."""
 
 
 class Knowledge(ABC):
@@ -23,12 +25,14 @@ class Knowledge(ABC):
             types are called once a teacher, with the B examples of one student's mini-batch.
         projects: the student's ``layers`` or ``features`` arrive mapped to the teacher's width by linear maps that are learned with the
             student.
+        of_peers: it asks the other students of a population and no teacher; it compares ``logits`` then and is ``rowwise``.
         reads_labels: it reads ``student.labels``, so it is refused where labels are not part of the setting.
     """
 
     needs: ClassVar[Part] = "logits"
     rowwise: ClassVar[bool] = False
     projects: ClassVar[bool] = False
+    of_peers: ClassVar[Peers] = ""
     reads_labels: ClassVar[bool] = False
 
     @abstractmethod

@@ -16,6 +16,7 @@ from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge
 from kd_env.knowledge.build import EXTRA
+from kd_env.knowledge.peers import losses_of_peers
 from kd_env.tasks import resolve
 from kd_env.types import Features, ModelOutput
 
@@ -70,7 +71,12 @@ def extra_parts(terms: Sequence[Term]) -> frozenset[str]:
 
 
 def losses(kind: Knowledge, student: ModelOutput, features: Features, num_students: int) -> Tensor:
-    """Loss of every example of ``features`` against every teacher, ``[rows, K]``; ``student`` is what the students say of them."""
+    """Loss of every example of ``features`` against every teacher, ``[rows, K]``; ``student`` is what the students say of them.
+
+    Of a type that asks peers, it is the same for all teachers.
+    """
+    if kind.of_peers:
+        return losses_of_peers(kind, student, features, num_students)[:, None].expand(-1, features.teacher_logits.shape[1])
     if kind.rowwise and kind.needs == "logits":
         every = ModelOutput(features.teacher_logits, features.teacher_logits)
         temperature = student.temperature[:, None] if isinstance(student.temperature, Tensor) else student.temperature

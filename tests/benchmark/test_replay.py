@@ -62,6 +62,10 @@ class Batch:
         (f"{__name__}:Batch", {"batch_size": 16}),
         ("uniform", {"optimizer": "sgd(lr=1e30)"}),
         ("uniform", {"precision": "float64"}),
+        ("mutual_learning", {}),
+        ("mutual_learning", {"optimizer": "sgd(lr=1e30)"}),
+        ("peer_ensemble", {"student": "mlp(width=8,dropout=0.3)", "num_students": 4, "strength": 0.5}),
+        ("camkd", {"knowledge": "response,peer(strength=0.5)", "num_students": 2, "batch_size": 16}),
     ],
 )
 def test_an_honest_record_is_equal(policy, settings, tmp_path):

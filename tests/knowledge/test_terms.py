@@ -175,7 +175,8 @@ def said(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
     return student, features
 
 
-TEXTS = [*KNOWLEDGE, "feature(normalized=true)", "similarity(kind=angle)", "similarity(kind=preserving)", "attention(values=false)"]
+OF_TEACHERS = [name for name, kind in KNOWLEDGE.items() if not kind.of_peers]
+TEXTS = [*OF_TEACHERS, "feature(normalized=true)", "similarity(kind=angle)", "similarity(kind=preserving)", "attention(values=false)"]
 
 
 @pytest.mark.parametrize("text", TEXTS)

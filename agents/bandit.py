@@ -1,0 +1,104 @@
+"""What the bandits over teachers share: an arm is a teacher, a pull is a mini-batch it teaches alone, the reward is dev improvement.
+
+In: an environment that takes one teacher a step (``granularity="batch"``, ``action="one"``). Out: the teacher to pull, and a student. Dev
+improvement is small, of unknown scale, and shrinks as the student learns, while bandits are written for rewards in [0, 1]:
+:class:`RecentRange` puts it there. That is ours, not of any of the papers.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from kd_env.errors import InputError
+from kd_env.types import Observation
+
+
+class Bandit(ABC):
+    """A policy that pulls one arm a step and is told what that arm alone paid; the student of the run is the product."""
+
+    access = "reward scalar"
+    paper = ""
+    env_options: dict[str, Any] = {"granularity": "batch", "action": "one", "features": "summary"}
+
+    def __init__(self, env: Any, seed: int, options: dict[str, Any]) -> None:
+        """Take ``options`` to be saved with the policy; ``memory`` of them is the number of rewards that set the scale."""
+        if env.num_envs != 1 or not isinstance(env.single_action_space, spaces.Discrete):
+            raise InputError(
+                f"policy {type(self).__name__}: {env.num_envs} slots of {env.single_action_space}; a bandit teaches one student with one "
+                "teacher a mini-batch, give granularity=batch, action=one, num_students=1"
+            )
+        if isinstance(options["memory"], bool) or not isinstance(options["memory"], int) or options["memory"] < 2:
+            raise InputError(f"{type(self).__name__}(memory={options['memory']!r}): expected a whole number of at least 2")
+        self.seed, self.options = seed, {"seed": seed, **options}
+        self.num_arms = int(env.single_action_space.n)
+        self.rng = np.random.default_rng(seed)
+        self.range = RecentRange(options["memory"])
+
+    @abstractmethod
+    def choose(self, observation: Observation) -> int:
+        """The arm to pull; it may draw from ``rng`` and changes nothing else."""
+
+    @abstractmethod
+    def credit(self, arm: int, reward: float, observation: Observation) -> None:
+        """Learn that ``arm``, pulled on ``observation``, paid ``reward``, in [0, 1]."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """What was learned, by name."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`state` gave."""
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """The arm of the one slot, ``[1]``."""
+        return np.array([self.choose(observation)])
+
+    def learn(self, env: Any, num_updates: int) -> Bandit:
+        """Teach one student, ``num_updates`` mini-batches at most, and learn from what each decision paid."""
+        observation, _ = env.reset(seed=self.seed)
+        for _ in range(num_updates):
+            arm = self.choose(observation)
+            following, reward, terminated, _, _ = env.step(np.array([arm]))
+            self.credit(arm, self.range.scaled(float(reward[0])), observation)
+            observation = following
+            if terminated[0]:  # sooner where a decision serves a phase of mini-batches, or the student diverged
+                break
+        return self
+
+    def save(self, path: str) -> None:
+        """Write what was learned, and the options (safetensors)."""
+        kept = {"range": np.array(self.range.recent), **self.state()}
+        save_file({name: np.ascontiguousarray(array) for name, array in kept.items()}, path, {"options": json.dumps(self.options)})
+
+    @classmethod
+    def load(cls, path: str, env: Any) -> Bandit:
+        """Read a policy for ``env``; its draws begin anew from its seed."""
+        with safe_open(path, "np") as file:
+            agent = cls(env, **json.loads(file.metadata()["options"]))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        agent.range.recent.extend(state.pop("range").tolist())
+        agent.load_state(state)
+        return agent
+
+
+class RecentRange:
+    """Rewards put into [0, 1] by the tenth and ninetieth percentile of the last ``memory`` of them, the new one among them."""
+
+    def __init__(self, memory: int) -> None:
+        """Start without any."""
+        self.recent: deque[float] = deque(maxlen=memory)
+
+    def scaled(self, reward: float) -> float:
+        """``reward`` in [0, 1], clipped; 1/2 while all are equal. What a student that diverged is paid is worst and moves no percentile."""
+        self.recent.append(reward)
+        low, high = np.quantile(np.array(self.recent), (0.1, 0.9))
+        return float(np.clip((reward - low) / (high - low), 0.0, 1.0)) if high > low else 0.5

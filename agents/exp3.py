@@ -1,0 +1,61 @@
+"""``exp3``: exponential weights for exploration and exploitation over teachers (Auer et al. 2002, SIAM J. Computing 32(1)).
+
+    p_k = (1 - gamma) w_k / sum w + gamma / K;    draw k from p;    w_k <- w_k exp(gamma x_k / (p_k K))
+
+x_k in [0, 1] is what the drawn teacher paid: dividing by p_k makes its expectation what it would be if every teacher were asked. Nothing is
+assumed about how rewards come about, so none of it is wrong when the student changes, but what was learned is never forgotten either.
+
+Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); gamma is an option rather than set from the horizon.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from agents.bandit import Bandit
+from kd_env.errors import InputError
+from kd_env.types import Observation
+
+
+class EXP3(Bandit):
+    """Learns while it teaches; it ignores what it observes."""
+
+    paper = "Auer et al. 2002"
+
+    def __init__(self, env: Any, seed: int = 0, gamma: float = 0.1, memory: int = 100) -> None:
+        """Start with every teacher alike.
+
+        Args:
+            gamma: share of uniform exploration, in (0, 1], and the learning rate.
+            memory: rewards that set the scale.
+        """
+        if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0.0 < gamma <= 1.0:
+            raise InputError(f"exp3(gamma={gamma!r}): expected a number above 0, at most 1")
+        super().__init__(env, seed, {"gamma": gamma, "memory": memory})
+        self.gamma = gamma
+        self.log_weights = np.zeros(self.num_arms)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Of pulling each arm, ``[K]``."""
+        weights = np.exp(self.log_weights - self.log_weights.max())
+        found: np.ndarray = (1.0 - self.gamma) * weights / weights.sum() + self.gamma / self.num_arms
+        return found
+
+    def choose(self, observation: Observation) -> int:
+        """Draw an arm."""
+        return int(self.rng.choice(self.num_arms, p=self.probabilities))
+
+    def credit(self, arm: int, reward: float, observation: Observation) -> None:
+        """Raise the weight of ``arm``, the more the less likely it was."""
+        self.log_weights[arm] += self.gamma * reward / (self.probabilities[arm] * self.num_arms)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The logarithms of the weights."""
+        return {"log_weights": self.log_weights}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`state` gave."""
+        self.log_weights = state["log_weights"]

@@ -1,0 +1,68 @@
+"""``sliding_ucb``: upper confidence bounds over the last pulls alone (Garivier & Moulines 2008, arXiv 0805.3415, SW-UCB).
+
+    score_k = mean_k + sqrt(xi ln(min(t, window)) / N_k)
+
+mean_k and N_k are the mean reward and the number of pulls of teacher k among the last ``window`` pulls of any; a teacher with none of them
+is pulled first. So the best teacher may change while the student learns. The paper's bound B on rewards is 1 here.
+
+Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); xi (above 1/2 in the paper's theorem) and the window
+(of the order of sqrt(T ln T)) are options rather than set from the horizon. Equal scores go to the first teacher.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from agents.bandit import Bandit
+from kd_env.errors import InputError
+from kd_env.types import Observation
+
+
+class SlidingUCB(Bandit):
+    """Learns while it teaches, and forgets; it ignores what it observes."""
+
+    paper = "Garivier & Moulines 2008, arXiv 0805.3415"
+
+    def __init__(self, env: Any, seed: int = 0, window: int = 200, xi: float = 0.6, memory: int = 100) -> None:
+        """Start without pulls.
+
+        Args:
+            window: pulls that are remembered, at least K.
+            xi: width of the confidence bound.
+            memory: rewards that set the scale.
+        """
+        if isinstance(xi, bool) or not isinstance(xi, int | float) or not 0.0 <= xi < np.inf:
+            raise InputError(f"sliding_ucb(xi={xi!r}): expected a number of at least 0")
+        super().__init__(env, seed, {"window": window, "xi": xi, "memory": memory})
+        if isinstance(window, bool) or not isinstance(window, int) or window < self.num_arms:
+            raise InputError(f"sliding_ucb(window={window!r}): expected a whole number of at least {self.num_arms}, the number of teachers")
+        self.xi = xi
+        self.pulls: deque[tuple[int, float]] = deque(maxlen=window)  # arm and reward
+
+    def scores(self) -> np.ndarray:
+        """Upper bounds ``[K]``, infinite of an arm without pulls in the window."""
+        arms = np.array([arm for arm, _ in self.pulls], dtype=np.int64)
+        count = np.bincount(arms, minlength=self.num_arms)
+        paid = np.bincount(arms, weights=[reward for _, reward in self.pulls], minlength=self.num_arms)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bound = paid / count + np.sqrt(self.xi * np.log(max(len(arms), 1)) / count)
+        return np.where(count > 0, bound, np.inf)
+
+    def choose(self, observation: Observation) -> int:
+        """The arm with the largest upper bound."""
+        return int(self.scores().argmax())
+
+    def credit(self, arm: int, reward: float, observation: Observation) -> None:
+        """Remember the pull, and forget the oldest where the window is full."""
+        self.pulls.append((arm, reward))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The pulls of the window."""
+        return {"arms": np.array([arm for arm, _ in self.pulls], dtype=np.int64), "rewards": np.array([paid for _, paid in self.pulls])}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`state` gave."""
+        self.pulls.extend(zip(state["arms"].tolist(), state["rewards"].tolist(), strict=True))

@@ -1,0 +1,59 @@
+"""``lookahead``: the greedy, policy-free use of first-order credit. Ours; nothing is learned and nothing explored.
+
+    r_bk = <grad CE_reward, grad tau^2 KL(p_k || q)_b>;    w_bk = softmax_k(sharpness * r_bk normalised over k)
+
+r_bk says, to first order, how much a step on instance b from teacher k lowers the held-out loss (:mod:`kd_env.envs.credit`). It is taken
+before the weights are chosen and costs one forward-mode pass a mini-batch, and a held-out gradient every ``credit_refresh`` updates; both
+are counted. With several knowledge types it is the sum over them, each at its strength. The closest prior work, Differentiable Data
+Selection (Wang et al. 2020, arXiv 1911.10088), weighs data and learns the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.rule import Weighting
+from kd_env.envs.credit import first_order, normalize
+from kd_env.errors import InputError
+from kd_env.types import Features
+
+
+def weights(credit: Tensor, sharpness: float) -> Tensor:
+    """Credit ``[B, K]`` -> ``[B, K]``, rows on the simplex; of equal credit uniform, of infinite sharpness all on the largest."""
+    worth = normalize(credit)
+    if math.isinf(sharpness):
+        largest = (worth == worth.amax(1, keepdim=True)).to(credit.dtype)
+        return largest / largest.sum(1, keepdim=True)
+    return (sharpness * worth).softmax(1)
+
+
+class Lookahead(Weighting):
+    """Reads the gradient of the loss on the reward labels at every update."""
+
+    alone = True
+    access = "reward labels"
+    paper = ""
+
+    def __init__(self, env: Any, seed: int = 0, sharpness: float = 3.0, greedy: bool = False) -> None:
+        """Take the options.
+
+        Args:
+            sharpness: of the softmax over normalised credit, at least 0.
+            greedy: all on the largest credit, the limit of infinite sharpness.
+        """
+        super().__init__(env, seed)
+        if isinstance(sharpness, bool) or not isinstance(sharpness, int | float) or not 0.0 <= sharpness < math.inf:
+            raise InputError(f"lookahead(sharpness={sharpness!r}): expected a number of at least 0; greedy=true is the limit")
+        if not isinstance(greedy, bool):
+            raise InputError(f"lookahead(greedy={greedy!r}): expected true or false")
+        self.sharpness = math.inf if greedy else float(sharpness)
+
+    def weigh(self, features: Features) -> Tensor:
+        """:func:`weights` of the first-order credit of the mini-batch."""
+        run = self.selection.distillation
+        given = first_order(run, tuple(run.terms))
+        return weights(torch.stack([term.strength * given[name] for name, term in run.terms.items()]).sum(0), self.sharpness)
