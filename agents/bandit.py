@@ -25,6 +25,7 @@ class Bandit(ABC):
     """A policy that pulls one arm a step and is told what that arm alone paid; the student of the run is the product."""
 
     access = "reward scalar"
+    learns_from = "the reward"
     paper = ""
     env_options: dict[str, Any] = {"granularity": "batch", "action": "one", "features": "summary"}
 

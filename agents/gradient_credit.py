@@ -58,6 +58,7 @@ class GradientCredit:
     """Learns while it teaches: the student of the run is the product."""
 
     access = "reward gradient"
+    learns_from = "credit of every teacher"
     paper = ""
     env_options: dict[str, Any] = {
         "granularity": "instance",

@@ -76,6 +76,7 @@ class Reinforce:
     """Learns while it teaches: the student of the run is the product."""
 
     access = "reward scalar"
+    learns_from = "the reward"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "features": "full"}
 

@@ -23,6 +23,7 @@ class StableBaselines3:
     """An SB3 algorithm as a policy. Learns while it teaches: the student of the run is the product."""
 
     access = "reward gradient"
+    learns_from = "the reward"
     paper = ""
     env_options: dict[str, Any] = {"granularity": "instance", "features": "full", "reward": "dev_improvement", "credit": "first_order"}
     defaults: dict[str, Any] = {}

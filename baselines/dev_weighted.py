@@ -27,6 +27,7 @@ class DevWeighted(Weighting):
     """Scores the teachers once, before the first update."""
 
     access = "reward labels"
+    learns_from = "reward labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
     def __init__(self, env: Any, seed: int = 0) -> None:

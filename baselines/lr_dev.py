@@ -19,6 +19,7 @@ class LRDev(Weighting):
     """Fits once, before the first update, on the reward labels."""
 
     access = "reward labels"
+    learns_from = "reward labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
     def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:

@@ -53,6 +53,7 @@ class LREnsemble(Weighting):
     """Fits once, before the first update, on the training labels."""
 
     access = "train labels"
+    learns_from = "train labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
     def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:

@@ -23,6 +23,7 @@ class Router(Choice):
     """Fits once, before the first update."""
 
     access = "reward labels"
+    learns_from = "reward labels, once"
     paper = ""
     min_teachers = 2
 

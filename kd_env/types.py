@@ -102,8 +102,9 @@ class Outcome:
 class Policy(Protocol):
     """Chooses for each row of an observation. Built as ``P(env, seed, **hyperparameters)``.
 
-    A class may declare ``access`` (what it reads, see ``kd_env.benchmark.policies.ACCESS``), ``env_options`` (env keywords it needs) and
-    ``environment`` (the id it acts in, by default ``kd_env/TeacherSelection-v0``).
+    A class may declare ``access`` (what it reads, see ``kd_env.benchmark.policies.ACCESS``), ``env_options`` (env keywords it needs),
+    ``environment`` (the id it acts in, by default ``kd_env/TeacherSelection-v0``), ``paper`` and ``learns_from`` (what ``kd-env list`` says
+    of it), and ``alone`` (it reaches for its run's gradients, so that its students are not taught together).
     """
 
     def act(self, observation: Observation) -> np.ndarray | Decision:
