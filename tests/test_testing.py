@@ -12,13 +12,11 @@ from baselines.router import Router
 from baselines.single import Single
 from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.knowledge import KNOWLEDGE
 from kd_env.knowledge.attention import Attention
-from kd_env.knowledge.contrast import Contrast
-from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature
+from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
-from kd_env.knowledge.relation import Relation
-from kd_env.knowledge.response import Response
 from kd_env.knowledge.similarity import Similarity
 from kd_env.testing import check_knowledge, check_policy, check_task
 
@@ -72,12 +70,15 @@ def test_an_input_in_two_splits_is_found():
         check_task(lambda: leaky)
 
 
-@pytest.mark.parametrize("knowledge", [Response, TargetClass, NonTargetClass, Contrast, Feature, Relation, Similarity, Attention])
+@pytest.mark.parametrize("knowledge", KNOWLEDGE.values(), ids=KNOWLEDGE)
 def test_built_in_knowledge_types_pass(knowledge):
     check_knowledge(knowledge)
 
 
-@pytest.mark.parametrize("knowledge", [Feature(normalized=True), Similarity("angle"), Similarity("preserving"), Attention(values=False)])
+WITH_OPTIONS = [Feature(normalized=True), Hint(normalized=True), Similarity("angle"), Similarity("preserving"), Attention(values=False)]
+
+
+@pytest.mark.parametrize("knowledge", WITH_OPTIONS)
 def test_built_in_knowledge_types_with_options_pass(knowledge):
     check_knowledge(knowledge)
 

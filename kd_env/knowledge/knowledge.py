@@ -23,12 +23,14 @@ class Knowledge(ABC):
             types are called once a teacher, with the B examples of one student's mini-batch.
         projects: the student's ``layers`` or ``features`` arrive mapped to the teacher's width by linear maps that are learned with the
             student.
+        bends: of a type that projects ``features``: those maps are small networks instead.
         reads_labels: it reads ``student.labels``, so it is refused where labels are not part of the setting.
     """
 
     needs: ClassVar[Part] = "logits"
     rowwise: ClassVar[bool] = False
     projects: ClassVar[bool] = False
+    bends: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
 
     @abstractmethod
