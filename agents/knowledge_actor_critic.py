@@ -59,6 +59,7 @@ class KnowledgeActorCritic:
     """Learns while it teaches some students, then teaches the one that counts."""
 
     access = "reward scalar"
+    paper = "Wang et al. 2022, arXiv 2302.00444"
     environment = "kd_env/KnowledgeSelection-v0"
     env_options: dict[str, Any] = {
         "action": "soft",
