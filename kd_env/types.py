@@ -28,6 +28,7 @@ class ModelOutput(NamedTuple):
     attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation, rows sum to 1, or to 0 where padding asks
     projected: tuple[Tensor, ...] = ()  # K x [B, L, D_k], a student's layers mapped to each teacher's width
     hints: tuple[Tensor, ...] = ()  # K x [B, D_k], a student's features mapped to each teacher's width
+    bent_hints: tuple[Tensor, ...] = ()  # K x [B, D_k], the same by maps that are not linear
     companion: Tensor | None = None  # [B, ...], what the module says that learns beside a student (``companion`` setting)
     labels: Tensor | None = None  # [B], of a student's batch, where labels are part of the setting
     temperature: float | Tensor = 1.0  # a student's, as the decision has it; a tensor has the axes of ``logits``, the last of size 1

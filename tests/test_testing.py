@@ -12,13 +12,11 @@ from baselines.router import Router
 from baselines.single import Single
 from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.knowledge import KNOWLEDGE
 from kd_env.knowledge.attention import Attention
-from kd_env.knowledge.contrast import Contrast
-from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature
+from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
-from kd_env.knowledge.relation import Relation
-from kd_env.knowledge.response import Response
 from kd_env.knowledge.similarity import Similarity
 from kd_env.testing import check_knowledge, check_policy, check_task
 
@@ -72,12 +70,15 @@ def test_an_input_in_two_splits_is_found():
         check_task(lambda: leaky)
 
 
-@pytest.mark.parametrize("knowledge", [Response, TargetClass, NonTargetClass, Contrast, Feature, Relation, Similarity, Attention])
+@pytest.mark.parametrize("knowledge", KNOWLEDGE.values(), ids=KNOWLEDGE)
 def test_built_in_knowledge_types_pass(knowledge):
     check_knowledge(knowledge)
 
 
-@pytest.mark.parametrize("knowledge", [Feature(normalized=True), Similarity("angle"), Similarity("preserving"), Attention(values=False)])
+WITH_OPTIONS = [Feature(normalized=True), Hint(normalized=True), Similarity("angle"), Similarity("preserving"), Attention(values=False)]
+
+
+@pytest.mark.parametrize("knowledge", WITH_OPTIONS)
 def test_built_in_knowledge_types_with_options_pass(knowledge):
     check_knowledge(knowledge)
 
@@ -153,7 +154,7 @@ BROKEN = {
     "no such part": (lambda s, t: s.logits.mean(1), {"needs": "hidden"}, "needs='hidden' must be one of logits, features"),
     "a part it was not promised": (lambda s, t: s.layers.square().mean((1, 2)), {}, "`needs` names the part it is given"),
     "labels it was not promised": (lambda s, t: s.logits.gather(1, s.labels[:, None])[:, 0] ** 2, {}, "labels come with `reads_labels`"),
-    "maps of logits": (lambda s, t: s.logits.square().mean(1), {"projects": True}, "projects maps layers, but needs='logits'"),
+    "maps of logits": (lambda s, t: s.logits.square().mean(1), {"projects": True}, "projects maps layers or features, needs='logits'"),
     "equal widths": (
         lambda s, t: (s.features - t).square().mean(1),
         {"needs": "features", "target": lambda self, teacher: teacher.features},

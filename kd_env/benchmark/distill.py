@@ -24,7 +24,7 @@ from kd_env.student.companion import Accompanied
 from kd_env.student.encode import LONGEST, TextReader
 from kd_env.student.encoder import Encoder
 from kd_env.student.networks import build, reader
-from kd_env.student.projected import Hinted, Projected
+from kd_env.student.projected import Bent, Hinted, Projected
 from kd_env.student.saving import reader_to_save, save
 
 RECORDS = "distillation"
@@ -68,7 +68,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 def _save(folder: Path, run: Distillation) -> None:
     network = run.student.network
-    while isinstance(network, Projected | Hinted | Accompanied):  # what learned beside the student stays behind
+    while isinstance(network, Projected | Hinted | Bent | Accompanied):  # what learned beside the student stays behind
         network = network.network
     network = copy.deepcopy(network)
     assert isinstance(network, Encoder)

@@ -5,12 +5,15 @@ term that asks no teacher.
 """
 
 from kd_env.knowledge.attention import Attention
+from kd_env.knowledge.consistent import ConsistentSurrogate
 from kd_env.knowledge.contrast import Contrast
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature
+from kd_env.knowledge.feature_ensemble import FeatureEnsemble
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
 from kd_env.knowledge.peers import Peer, PeerEnsemble
+from kd_env.knowledge.prior import PriorSurrogate
 from kd_env.knowledge.relation import Relation
 from kd_env.knowledge.response import Response
 from kd_env.knowledge.similarity import Similarity
@@ -21,6 +24,9 @@ KNOWLEDGE: dict[str, type[Knowledge]] = {
     "response": Response,
     "feature": Feature,
     "hint": Hint,
+    "feature_ensemble": FeatureEnsemble,
+    "consistent_surrogate": ConsistentSurrogate,
+    "prior_surrogate": PriorSurrogate,
     "relation": Relation,
     "similarity": Similarity,
     "attention": Attention,

@@ -26,6 +26,7 @@ class Knowledge(ABC):
         projects: the student's ``layers`` or ``features`` arrive mapped to the teacher's width by linear maps that are learned with the
             student.
         of_peers: it asks the other students of a population and no teacher; it compares ``logits`` then and is ``rowwise``.
+        bends: of a type that projects ``features``: those maps are small networks instead.
         reads_labels: it reads ``student.labels``, so it is refused where labels are not part of the setting.
     """
 
@@ -33,6 +34,7 @@ class Knowledge(ABC):
     rowwise: ClassVar[bool] = False
     projects: ClassVar[bool] = False
     of_peers: ClassVar[Peers] = ""
+    bends: ClassVar[bool] = False
     reads_labels: ClassVar[bool] = False
 
     @abstractmethod

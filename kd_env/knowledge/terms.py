@@ -95,7 +95,7 @@ def _facing(kind: Knowledge, student: ModelOutput, features: Features, k: int) -
         attention=features.teacher_attention[k] if kind.needs == "attention" else None,
     )
     if kind.needs == "features" and kind.projects:
-        return student._replace(features=student.hints[k]), teacher
+        return student._replace(features=(student.bent_hints if kind.bends else student.hints)[k]), teacher
     if kind.needs != "layers":
         return student, teacher
     assert student.layers is not None

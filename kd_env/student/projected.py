@@ -1,7 +1,7 @@
-"""A network with, for each teacher, linear maps to that teacher's width (FitNets' regressors; Romero et al. 2015, arXiv 1412.6550).
+"""A network with, for each teacher, maps to that teacher's width (FitNets' regressors; Romero et al. 2015, arXiv 1412.6550).
 
 In: a network and the teachers' depths and widths. Out: a network whose ``ModelOutput`` holds the mapped layers (``projected``) or the
-mapped features (``hints``). The maps are learned with the network and left behind when it is deployed.
+mapped features (``hints``, ``bent_hints``). The maps are learned with the network and left behind when it is deployed.
 """
 
 from __future__ import annotations
@@ -59,6 +59,26 @@ class Hinted(nn.Module):
         """What the network says, and its features in every teacher's width."""
         output: ModelOutput = self.network(**inputs, **({"show": show} if show else {}))
         return output._replace(hints=tuple(output.features @ to for to in self.maps))
+
+
+class Bent(nn.Module):
+    """Maps the features to each teacher's width by two linear layers with a ReLU between them."""
+
+    def __init__(self, network: nn.Module, width: int, widths: Sequence[int]) -> None:
+        """Take a network of ``width`` features; ``widths`` holds D_k. Draws from torch's global generator."""
+        super().__init__()
+        self.network = network
+        self.bends = nn.ModuleList([nn.Sequential(nn.Linear(width, width_k), nn.ReLU(), nn.Linear(width_k, width_k)) for width_k in widths])
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The network's own."""
+        return own_classifier(self.network)
+
+    def forward(self, show: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
+        """What the network says, and its features in every teacher's width."""
+        output: ModelOutput = self.network(**inputs, **({"show": show} if show else {}))
+        return output._replace(bent_hints=tuple(to(output.features) for to in self.bends))
 
 
 def own_classifier(network: nn.Module) -> nn.Module:

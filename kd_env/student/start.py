@@ -16,7 +16,7 @@ from kd_env.student import companion
 from kd_env.student.companion import Accompanied
 from kd_env.student.networks import build
 from kd_env.student.population import Population
-from kd_env.student.projected import Hinted, Projected
+from kd_env.student.projected import Bent, Hinted, Projected
 from kd_env.student.student import OptimizerOptions, Student, pick_device
 from kd_env.tasks import Task
 from kd_env.types import Inputs, ModelOutput
@@ -52,8 +52,9 @@ def network(task: Task, bank: KnowledgeBank, example: Inputs, settings: Settings
     """One student's network drawn from ``seed``, with what learns beside it: maps to the teachers' widths, a policy's companion."""
     made = build(settings.student, task, seed)
     parts = extra_parts(terms)
-    projects = {term.kind.needs for term in terms if term.kind.projects}
-    if not parts and not projects and not settings.companion:
+    projects = {term.kind.needs for term in terms if term.kind.projects and not term.kind.bends}
+    bends = any(term.kind.bends for term in terms)
+    if not parts and not projects and not bends and not settings.companion:
         return made
     with torch.no_grad():
         said: ModelOutput = made.eval()(**example, **({"show": parts} if parts else {}))
@@ -70,6 +71,8 @@ def network(task: Task, bank: KnowledgeBank, example: Inputs, settings: Settings
             made = Projected(made, depth, said.layers.shape[2], [bank.shape("layers", k) for k in range(bank.num_teachers)])  # type: ignore[misc]
         if "features" in projects:
             made = Hinted(made, width, bank.widths)
+        if bends:
+            made = Bent(made, width, bank.widths)
         if settings.companion:
             made = Accompanied(made, companion.make(settings.companion, width, bank.widths, len(terms)))
     return made

@@ -233,6 +233,7 @@ def in_full_precision(output: ModelOutput, dtype: torch.dtype) -> ModelOutput:
         None if output.attention is None else output.attention.to(dtype),
         projected=tuple(one.to(dtype) for one in output.projected),
         hints=tuple(one.to(dtype) for one in output.hints),
+        bent_hints=tuple(one.to(dtype) for one in output.bent_hints),
         companion=None if output.companion is None else output.companion.to(dtype),
     )
 

@@ -320,6 +320,10 @@ DIGITS, TEXT = "mlp(width=8,depth=2,dropout=0.2)", "tiny-bert(width=8,layers=2,d
 KNOWLEDGE = [
     ("knowing_digits", DIGITS, "feature"),
     ("knowing_digits", DIGITS, "feature(normalized=True)"),
+    ("knowing_digits", DIGITS, "hint(normalized=True)"),
+    ("knowing_digits", DIGITS, "feature_ensemble"),
+    ("knowing_digits", DIGITS, "consistent_surrogate"),
+    ("knowing_digits", DIGITS, "prior_surrogate"),
     ("knowing_digits", DIGITS, "relation"),
     ("knowing_digits", DIGITS, "similarity"),
     ("knowing_digits", DIGITS, "similarity(kind=angle)"),

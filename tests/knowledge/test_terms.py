@@ -89,7 +89,7 @@ def test_a_type_of_one_s_own_is_named_by_module_and_class():
     ("text", "says"),
     [
         ("respnse", "unknown knowledge type 'respnse'; did you mean 'response'"),
-        ("response,xyz", "unknown knowledge type 'xyz'; known: attention, contrast, feature"),
+        ("response,xyz", "unknown knowledge type 'xyz'; known: attention, consistent_surrogate, contrast"),
         ("", "knowledge='': name at least one type"),
         (" , ", "name at least one type"),
         ("response,response", "knowledge='response,response': response is named twice"),
@@ -158,6 +158,7 @@ def said(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
         draw(rows, 2, 3, 3, seed=3).softmax(3),
         projected=tuple(draw(rows, min(depth, depth_k), width_k, seed=4) for depth_k, width_k in teachers),
         hints=tuple(draw(rows, width_k, seed=20 + k) for k, (_, width_k) in enumerate(teachers)),
+        bent_hints=tuple(draw(rows, width_k, seed=30 + k) for k, (_, width_k) in enumerate(teachers)),
         labels=torch.arange(rows) % 4,
         temperature=2.0,
     )
@@ -176,7 +177,14 @@ def said(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
 
 
 OF_TEACHERS = [name for name, kind in KNOWLEDGE.items() if not kind.of_peers]
-TEXTS = [*OF_TEACHERS, "feature(normalized=true)", "similarity(kind=angle)", "similarity(kind=preserving)", "attention(values=false)"]
+TEXTS = [
+    *OF_TEACHERS,
+    "feature(normalized=true)",
+    "hint(normalized=true)",
+    "similarity(kind=angle)",
+    "similarity(kind=preserving)",
+    "attention(values=false)",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -184,6 +192,7 @@ TEXTS = [*OF_TEACHERS, "feature(normalized=true)", "similarity(kind=angle)", "si
 def test_each_student_is_compared_with_each_teacher_on_its_own_rows(text, students):
     (term,), (student, features) = parse_terms(text), said(students)
     every = losses(term.kind, student, features, students)
+    mapped = student.bent_hints if term.kind.bends else student.hints
     assert every.shape == (students * 3, 2)
     for s in range(students):
         rows = slice(3 * s, 3 * s + 3)
@@ -191,7 +200,7 @@ def test_each_student_is_compared_with_each_teacher_on_its_own_rows(text, studen
             mine, theirs = [([0, 1, 2], [0, 2, 3]), ([0, 2], [0, 1])][k]  # layers; of 4 the third of three is 1.5, which rounds to 2
             own = ModelOutput(
                 student.logits[rows],
-                student.hints[k][rows] if term.name == "hint" else student.features[rows],
+                mapped[k][rows] if term.kind.projects and term.kind.needs == "features" else student.features[rows],
                 student.projected[k][rows] if term.kind.projects else student.layers[rows][:, mine],
                 student.attention[rows],
                 labels=student.labels[rows],
@@ -214,7 +223,7 @@ def test_another_student_s_rows_do_not_matter(text):
         return torch.cat([part[:3], part[3:] * float("nan")])
 
     parts = {name: spoil(getattr(student, name)) for name in ("logits", "features", "layers", "attention")}
-    mapped = {name: tuple(spoil(part) for part in getattr(student, name)) for name in ("projected", "hints")}
+    mapped = {name: tuple(spoil(part) for part in getattr(student, name)) for name in ("projected", "hints", "bent_hints")}
     spoiled = student._replace(**parts, **mapped)
     before, after = (losses(term.kind, one, features, 2)[:3] for one in (student, spoiled))
     torch.testing.assert_close(before, after, rtol=1e-12, atol=1e-14)

@@ -10,9 +10,13 @@ from torch.autograd import forward_ad
 
 from kd_env.errors import InputError
 from kd_env.knowledge.attention import Attention
+from kd_env.knowledge.consistent import ConsistentSurrogate
 from kd_env.knowledge.contrast import Contrast
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature, norm, unit
+from kd_env.knowledge.feature_ensemble import FeatureEnsemble
+from kd_env.knowledge.hint import Hint
+from kd_env.knowledge.prior import PriorSurrogate
 from kd_env.knowledge.relation import Relation
 from kd_env.knowledge.response import Response
 from kd_env.knowledge.similarity import Similarity
@@ -25,6 +29,11 @@ TYPES = {
     "contrast": Contrast(),
     "feature": Feature(),
     "feature, normalized": Feature(normalized=True),
+    "hint": Hint(),
+    "hint, normalized": Hint(normalized=True),
+    "feature ensemble": FeatureEnsemble(),
+    "consistent": ConsistentSurrogate(),
+    "prior": PriorSurrogate(),
     "relation": Relation(),
     "distance": Similarity("distance"),
     "angle": Similarity("angle"),
@@ -331,7 +340,9 @@ def test_an_example_alone_has_its_own_loss_or_none(kind):
         assert losses[0] > 0
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TYPES.values() if not isinstance(kind, Similarity | Contrast)])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in TYPES.values() if not isinstance(kind, Similarity | Contrast | ConsistentSurrogate | PriorSurrogate)]
+)
 def test_other_examples_do_not_matter(kind):
     own, other, teacher = said(), said(seed=50), said(seed=10)
     changed = torch.cat([getattr(own, kind.needs)[:2], getattr(other, kind.needs)[2:]])

@@ -1,0 +1,29 @@
+"""``all_knowledge``: every knowledge type at full strength, always; AKD's baseline without selection (Wang et al. 2022, arXiv 2302.00444).
+
+The types are AKD's four, label, response, feature and relation, the label where it is part of the setting. All teachers teach alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from baselines.rule import Rule
+from kd_env.types import Observation
+
+KNOWLEDGE_SELECTION = "kd_env/KnowledgeSelection-v0"
+KNOWLEDGE_OPTIONS: dict[str, Any] = {"granularity": "batch", "reward_every": 0}
+"""Env keywords of every rule for knowledge selection: like other rules it does not look at the reward."""
+
+
+class AllKnowledge(Rule):
+    """All types on."""
+
+    paper = "Wang et al. 2022, arXiv 2302.00444"
+    environment = KNOWLEDGE_SELECTION
+    env_options = {**KNOWLEDGE_OPTIONS, "action": "hard"}
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Ones, for every student."""
+        return np.ones((len(observation["progress"]), len(self.selection.layout.knowledge)), dtype=np.int8)
