@@ -36,6 +36,7 @@ POLICIES = {
     "camkd_logits": "baselines.camkd:CAMKDLogits",
     "fitnet_mkd": "baselines.fitnet_mkd:FitNetMKD",
     "gradient_credit": "agents.gradient_credit:GradientCredit",
+    "mmkd": "baselines.mmkd:MMKD",
     "most_confident": "baselines.most_confident:MostConfident",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",
