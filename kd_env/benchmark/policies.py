@@ -38,6 +38,8 @@ POLICIES = {
     "gradient_credit": "agents.gradient_credit:GradientCredit",
     "mmkd": "baselines.mmkd:MMKD",
     "most_confident": "baselines.most_confident:MostConfident",
+    "mtkd_rl": "agents.mtkd_rl:MTKDRL",
+    "mtkd_rl_released": "agents.mtkd_rl:MTKDRLReleased",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",
     "random_single": "baselines.single:RandomSingle",
