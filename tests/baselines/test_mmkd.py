@@ -137,7 +137,7 @@ def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.8, weight_decay=0.01)
     pixels = inputs["pixel_values"].double()
     for name in ("distillation", "distillation", "ce"):
-        said = twin(pixels)
+        said = twin(pixel_values=pixels)
         loss = cross_entropy(said.logits, features.labels)
         if name == "distillation":
             responses = every_teacher(said.logits, features.teacher_logits, 2.0)
@@ -148,7 +148,7 @@ def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    expected = cross_entropy(twin(pixels).logits, features.labels).item()
+    expected = cross_entropy(twin(pixel_values=pixels).logits, features.labels).item()
     assert policy.meta_gradient(inputs, features)[0].item() == pytest.approx(expected, rel=1e-10)
 
 
