@@ -1,0 +1,211 @@
+"""``mtkd_rl`` and ``mtkd_rl_released``: MTKD-RL (Yang et al. 2025, AAAI, arXiv 2502.18510), as the paper says it and as its code does it.
+
+Both: a linear layer of 128 ReLU units over the states of all teachers (:mod:`agents.mtkd_state`), and a softmax head for each of responses
+and hints. The weights that teach are the mean of the head, CA-MKD's rule and a softmax of the gap.
+
+``mtkd_rl``: in place of the head, one teacher is sampled from it, an instance and a head. After the update the student runs on the
+mini-batch once more (counted), and teacher k's reward is ``-L_k``, the loss of the instance were k its only teacher, centred and scaled
+over the teachers of the instance. REINFORCE on the sampled teachers' rewards.
+
+``mtkd_rl_released``: nothing is sampled. The reward is shared by all teachers: minus the loss of the instance before the update under the
+weights that taught it, standardised over the mini-batch, cut to [0, 1]. It weighs a binary cross-entropy of the averaged weights to ones.
+Nothing in it tells one teacher from another, and since the weights sum to 1 the optimum of ``-sum_k log w_k`` is 1/K: it learns to be
+uniform.
+
+Deviations: the state is standardised by running moments, since the features of different teachers have different scales; the agent learns
+after every mini-batch rather than after some hundred; there is no first epoch at uniform weights; the averages' shares are fixed, not
+learned. Losses are weighed as the setting has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from agents.mtkd_state import State, averaged, state_of
+from kd_env.distillation import Distillation
+from kd_env.envs.credit import normalize
+from kd_env.envs.decisions import taught
+from kd_env.envs.selection import Selection
+from kd_env.errors import InputError
+from kd_env.randomness import seeded
+from kd_env.types import Decision, Features, Inputs, ModelOutput, Observation
+
+
+class Agent(nn.Module):
+    """A head for each knowledge type on shared units."""
+
+    mean: Tensor
+    variance: Tensor
+    seen: Tensor
+
+    def __init__(self, num_columns: int, num_teachers: int, names: tuple[str, ...], hidden: int = 128) -> None:
+        """Make the layers; draws from torch's global generator."""
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(num_columns, hidden), nn.ReLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(hidden, num_teachers) for name in names})
+        self.register_buffer("seen", torch.zeros(()))  # mini-batches
+        self.register_buffer("mean", torch.zeros(num_columns))
+        self.register_buffer("variance", torch.ones(num_columns))
+
+    def forward(self, columns: Tensor) -> dict[str, Tensor]:
+        """``[B, F]`` -> by knowledge type the logarithms of the head's weights, ``[B, K]``."""
+        shared = self.body((columns - self.mean) / (self.variance.sqrt() + 1e-3))
+        return {name: head(shared).log_softmax(1) for name, head in self.heads.items()}
+
+    @torch.no_grad()
+    def adapt(self, columns: Tensor) -> None:
+        """Take a mini-batch into the running moments."""
+        self.seen += 1
+        share = max(1.0 / float(self.seen), 0.01)
+        self.variance.lerp_(columns.var(0, correction=0), share)
+        self.mean.lerp_(columns.mean(0), share)
+
+
+def reinforce_loss(log_policy: Tensor, sampled: Tensor, reward: Tensor) -> Tensor:
+    """``-mean_b r_b(a_b) log pi_b(a_b)``; ``[B, K]``, the teachers drawn ``[B]``, what each teacher would be paid ``[B, K]``."""
+    of_sampled = sampled[:, None]
+    return -(reward.gather(1, of_sampled) * log_policy.gather(1, of_sampled)).mean()
+
+
+def released_loss(weights: Tensor, reward: Tensor) -> Tensor:
+    """``mean_bk -r_b log w_bk``: binary cross-entropy of ``[B, K]`` to ones, weighed by ``[B]``."""
+    return -(reward[:, None] * weights.clamp_min(1e-12).log()).mean()
+
+
+def shared_reward(loss: Tensor) -> Tensor:
+    """The released reward: ``-loss [B]`` standardised over the mini-batch, cut to [0, 1]; all zero where all are alike."""
+    centred = loss.mean() - loss
+    spread = centred.square().mean().sqrt()
+    return torch.where(spread > 1e-6 * loss.abs().max(), centred / spread.clamp_min(1e-30), 0.0).clamp(0.0, 1.0)
+
+
+class Taken(NamedTuple):
+    """A decision and what the agent needs to learn from it."""
+
+    state: State
+    sampled: dict[str, Tensor]  # by knowledge type, the teachers drawn [B]; empty where nothing is sampled
+    decision: Decision
+
+
+class MTKDRL:
+    """Learns while it teaches: the student of the run is the product."""
+
+    access = "train labels"
+    paper = "Yang et al. 2025, arXiv 2502.18510"
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "weights", "reward_every": 0, "knowledge": "response,hint"}
+    released: ClassVar[bool] = False
+
+    def __init__(self, env: Any, seed: int = 0, learning_rate: float = 1e-3) -> None:
+        """Make the agent.
+
+        Args:
+            learning_rate: of Adam.
+
+        Raises:
+            InputError: there is one teacher alone, the setting has no responses, or the student is one of a population.
+        """
+        self.selection: Selection = env.unwrapped.selection
+        run, material = self.selection.distillation, self.selection.material
+        name = "mtkd_rl_released" if self.released else "mtkd_rl"
+        if self.selection.num_teachers < 2:
+            raise InputError(f"policy {name} needs at least 2 teachers, pool {self.selection.pool.name!r} has 1")
+        if "response" not in run.terms:
+            raise InputError(f"policy {name} weighs responses; name response in knowledge={self.selection.settings.knowledge!r}")
+        self.seed, self.options = seed, {"seed": seed, "learning_rate": learning_rate}
+        names = tuple(one for one in ("response", "hint") if one in run.terms)
+        student = run.student
+        num_columns = sum(material.bank.widths) + self.selection.num_teachers * (material.task.num_classes + 3)
+        with seeded(seed):
+            self.agent = Agent(num_columns, self.selection.num_teachers, names)
+        self.agent.to(student.device, student.dtype)
+        self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=learning_rate)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def act(self, observation: Observation) -> Decision:
+        """The decision about the mini-batch under way."""
+        return self.take(state_of(self.selection.distillation)).decision
+
+    @torch.no_grad()
+    def take(self, state: State) -> Taken:
+        """Decide about a mini-batch."""
+        sampled: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
+        for name, log_policy in self.agent(state.columns).items():
+            head = log_policy.exp()
+            if not self.released:
+                sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
+                head = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
+            weights[name] = averaged(head, state.rule, state.gaps[name])
+        return Taken(state, sampled, taught(self.selection, weights))
+
+    def learn(self, env: Any, num_updates: int) -> MTKDRL:
+        """Teach ``num_updates`` mini-batches of ``env``, learning after each."""
+        env.reset(seed=self.seed)
+        for _ in range(num_updates):
+            run = self.selection.distillation  # the last step of an episode may begin another
+            features, inputs, before = run.observe(), run.inputs_of_batch(), run.retained()
+            state = state_of(run)
+            self.agent.adapt(state.columns)
+            taken = self.take(state)
+            with torch.no_grad():
+                paid = shared_reward(run.loss.of(taken.decision, before, features)) if self.released else None
+            env.step(taken.decision)
+            if run.update[0] == features.update[0] or run.diverged[0]:  # the step of a NEXT_STEP reset teaches nothing
+                continue
+            self.follow(taken, teacher_reward(run, taken.decision.strengths, inputs, features) if paid is None else paid)
+        return self
+
+    def follow(self, taken: Taken, reward: Tensor) -> None:
+        """One step of the agent; ``reward`` is ``[B, K]``, of the release ``[B]``. One that is not finite teaches nothing."""
+        if not reward.isfinite().all():
+            return
+        state, loss = taken.state, torch.zeros_like(reward).sum()
+        for name, log_policy in self.agent(state.columns).items():
+            if self.released:
+                loss = loss + released_loss(averaged(log_policy.exp(), state.rule, state.gaps[name]), reward)
+            else:
+                loss = loss + reinforce_loss(log_policy, taken.sampled[name], reward)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def save(self, path: str) -> None:
+        """Write the agent's weights and options (safetensors)."""
+        save_file(self.agent.state_dict(), path, {"options": json.dumps(self.options)})
+
+    @classmethod
+    def load(cls, path: str, env: Any) -> MTKDRL:
+        """Read an agent for ``env``."""
+        with safe_open(path, "pt") as file:
+            made = cls(env, **json.loads(file.metadata()["options"]))
+            made.agent.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+        return made
+
+
+class MTKDRLReleased(MTKDRL):
+    """``mtkd_rl_released``: the update of the published code."""
+
+    released = True
+
+
+@torch.no_grad()
+def teacher_reward(run: Distillation, strengths: Mapping[str, float | Tensor], inputs: Inputs, features: Features) -> Tensor:
+    """``-L_k`` of a mini-batch that was just taught, ``[B, K]``, centred and scaled over K; one more pass, and counted.
+
+    ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is alike for all teachers: centring takes it out.
+    """
+    run.student_forward_examples += len(features.labels)
+    with run.student.evaluating():
+        after: ModelOutput = run.student.forward(inputs, run.loss.parts)
+    total = torch.zeros_like(features.teacher_logits[:, :, 0])
+    for name, strength in strengths.items():
+        if name != "label":
+            total = total + strength * run.loss.every(name, run.settings.temperature, after, features)
+    return normalize(-total)

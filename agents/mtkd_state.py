@@ -1,0 +1,48 @@
+"""What MTKD-RL's agent sees of a mini-batch (Yang et al. 2025, AAAI, arXiv 2502.18510), and how its weights are averaged with two rules.
+
+In: a run with an observed mini-batch. Out: a :class:`State`, and from an agent's head the weights that teach.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from baselines import camkd
+from kd_env.distillation import Distillation
+from kd_env.knowledge.label import teacher_ce
+
+
+class State(NamedTuple):
+    """Of B instances and K teachers; nothing carries a gradient."""
+
+    columns: Tensor  # [B, F]: of each teacher its features, logits, c_k, similarity and gap, side by side
+    rule: Tensor  # [B, K], CA-MKD's weights
+    gaps: dict[str, Tensor]  # by knowledge type [B, K]: of response KL_k, of hint the similarity
+
+
+def state_of(run: Distillation) -> State:
+    """Teacher k's columns are ``[F_k; z_k; c_k; cos(r_k(F_S), F_k); KL_k]``, F = sum of D_k + C + 3.
+
+    Widths differ, so the cosine is of the student's features mapped to teacher k's width, as ``hint`` compares them; without ``hint`` it is
+    0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the setting's temperature.
+    """
+    features, hints = run.observe(), run.retained().hints
+    with torch.no_grad():
+        ce = teacher_ce(features.teacher_logits, features.labels)  # [B, K]
+        gap = run.losses("response", run.settings.temperature)  # [B, K]
+        pairs = zip(hints, features.teacher_features, strict=True) if hints else ()
+        similar = torch.stack([cosine_similarity(*pair) for pair in pairs], 1) if hints else torch.zeros_like(gap)  # [B, K]
+        numbers = torch.stack([ce, similar, gap], 2)  # [B, K, 3]
+        parts = [[theirs, features.teacher_logits[:, k], numbers[:, k]] for k, theirs in enumerate(features.teacher_features)]
+        columns = torch.cat([part for teacher in parts for part in teacher], 1)
+        rule = camkd.weights(features.teacher_logits, features.labels)
+    return State(columns, rule, {"response": gap, "hint": similar} if hints else {"response": gap})
+
+
+def averaged(head: Tensor, rule: Tensor, gap: Tensor) -> Tensor:
+    """``(head + rule + softmax_k(gap)) / 3``, ``[B, K]`` each: as the release has it, the further and the more similar weigh more."""
+    return (head + rule + gap.softmax(1)) / 3.0

@@ -1,0 +1,55 @@
+"""A meta step: how the loss after some steps of SGD depends on what shaped those steps.
+
+In: the objectives that are stepped on, the one that counts in the end, parameters to start from, and *meta* parameters that the objectives
+depend on. Out: the last objective's value, and its exact gradient by the meta parameters, through all steps (second order, by
+differentiating the gradients themselves). Nothing is changed: the steps are taken on copies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kd_env.errors import InputError
+
+Objective = Callable[[Sequence[Tensor]], Tensor]
+"""Parameters -> a scalar, differentiable twice."""
+
+
+def meta_gradient(
+    steps: Sequence[Objective], end: Objective, leaves: Sequence[Tensor], meta: Sequence[Tensor], descent: Descent
+) -> tuple[Tensor, list[Tensor]]:
+    """Value of ``end`` after a step on each of ``steps`` from ``leaves``, and its gradient by each of ``meta`` (zero where none is)."""
+    loss = end(descend(steps, leaves, descent))
+    return loss.detach(), list(torch.autograd.grad(loss, list(meta), materialize_grads=True))
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Stochastic gradient descent as torch has it: ``g = grad + decay x``, ``v = momentum v + g`` from ``v = 0``, ``x = x - rate v``."""
+
+    rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no rate."""
+        for name, value in (("inner_lr", self.rate), ("momentum", self.momentum), ("inner_weight_decay", self.weight_decay)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"{name}={value!r}: expected a finite number of at least 0")
+
+
+def descend(steps: Sequence[Objective], leaves: Sequence[Tensor], descent: Descent) -> list[Tensor]:
+    """The parameters after one step on each objective in turn, differentiable in whatever the objectives depend on."""
+    now = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    velocity: list[Tensor] = []
+    for objective in steps:
+        found = torch.autograd.grad(objective(now), now, create_graph=True, materialize_grads=True)
+        gradient = [one + descent.weight_decay * leaf for one, leaf in zip(found, now, strict=True)]
+        velocity = [descent.momentum * old + new for old, new in zip(velocity, gradient, strict=True)] if velocity else gradient
+        now = [leaf - descent.rate * one for leaf, one in zip(now, velocity, strict=True)]
+    return now

@@ -1,0 +1,196 @@
+"""``mmkd``: weights learned by a meta step, MMKD (Zhang et al. 2023, ICME, arXiv 2306.06634).
+
+One net weighs the responses, from all logits; one weighs the hints, from how each example resembles the others in the teachers' features
+and in the student's (:mod:`baselines.meta_weights`). Both learn from nothing but this, after every ``every``-th update: on B hard examples
+(:mod:`baselines.hard_buffer`), two steps of SGD on the weighted distillation loss, one on CE, then the gradient of CE on the same
+examples by the nets' parameters through all three (:mod:`baselines.meta_step`), and one step of Adam on the nets. The student itself is
+not changed by it. Decisions carry the nets' weights without a gradient.
+
+What the release leaves to be known, and is kept: an example is hard if the student gets it wrong; the nets are asked anew at each tracked
+step, and the student's outputs that they read are constants there. So the gradient is exact for weights with those inputs.
+
+Deviations: tracked steps are SGD and begin without momentum, since the student's optimizer may be another (in the release they continue its
+momentum, Nesterov's); their rate is the student's. They look at the student in evaluation mode, without dropout, so that every pass of a
+meta step sees one function. The maps to the teachers' widths are matrices. Gram matrices are of features of length 1 (``cosine``); as
+released, on features of some length, the hint net soon puts all weight on one teacher and no gradient comes through. A meta step whose
+gradient is not finite is left out.
+
+It reads training labels in every setting, in pure distillation too: hardness and CE ask for them. ``meta_split="reward"`` (ours) takes
+them from the reward split instead: at each meta step B labelled reward examples pass through the student into the buffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from baselines.hard_buffer import HardBuffer
+from baselines.meta_step import Descent, Objective, meta_gradient
+from baselines.meta_weights import MetaWeights
+from baselines.rule import RULE_OPTIONS, Teaching
+from baselines.scale import Scale, require_scale, scaled
+from kd_env.errors import InputError
+from kd_env.randomness import seeded
+from kd_env.reward_meter import labelled_rows
+from kd_env.student.encode import take
+from kd_env.types import Decision, Features, Inputs, ModelOutput
+
+
+class MMKD(Teaching):
+    """Differentiates through the student's steps, and reads the labels of the split it learns from."""
+
+    access = "gradient"
+    paper = "Zhang et al. 2023, arXiv 2306.06634"
+    env_options: dict[str, Any] = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,hint(strength=100)"}
+
+    def __init__(
+        self,
+        env: Any,
+        seed: int = 0,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        every: int = 5,
+        buffer: int = 256,
+        distillation_steps: int = 2,
+        inner_lr: float | None = None,
+        momentum: float = 0.9,
+        inner_weight_decay: float = 5e-4,
+        gram_width: int = 0,
+        cosine: bool = True,
+        meta_split: str = "train",
+        scale: Scale = "matched",
+    ) -> None:
+        """Make the nets.
+
+        Args:
+            learning_rate: of Adam, on the nets; ``weight_decay`` too.
+            every: updates between two meta steps.
+            buffer: hard examples kept.
+            distillation_steps: tracked steps on the distillation loss, before the one on CE.
+            inner_lr: of the tracked steps, by default the student's own rate; ``momentum`` and ``inner_weight_decay`` are theirs too.
+            gram_width: 0 shows the hint net whole rows of the Gram matrices, as the release does; else that many quantiles of each.
+            cosine: Gram matrices of features of length 1; ``False`` is the release.
+            meta_split: ``train`` or ``reward``, whose examples and labels the nets learn from.
+            scale: ``matched`` to the setting's strengths, or as ``released``: label and responses 1, hints their own strength.
+
+        Raises:
+            InputError: an option is out of its range, or the student is one of a population.
+        """
+        super().__init__(env, seed)
+        for name, value, least in (("every", every, 1), ("distillation_steps", distillation_steps, 1), ("gram_width", gram_width, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"mmkd({name}={value!r}): expected a whole number of at least {least}")
+        if meta_split not in ("train", "reward"):
+            raise InputError(f"mmkd(meta_split={meta_split!r}): expected train or reward")
+        run, task = self.selection.distillation, self.selection.material.task
+        self.hints = "hint" in run.terms
+        self.every, self.distillation_steps = every, distillation_steps
+        self.inner_lr, self.descent = inner_lr, Descent(inner_lr or 0.0, momentum, inner_weight_decay)
+        self.meta_split, self.scale = meta_split, require_scale("mmkd", scale)
+        self.buffer = HardBuffer(buffer, seed)
+        self.labelled = np.zeros(0, dtype=np.int64)
+        if meta_split == "reward":
+            self.access = "reward labels"
+            labels, settings = self.selection.material.labels["reward"].numpy(), self.selection.settings
+            self.labelled = labelled_rows(labels, settings.reward_labels, settings.label_seed)
+        student = run.student
+        with seeded(seed):
+            self.nets = MetaWeights(self.selection.num_teachers, task.num_classes, self.selection.settings.batch_size, gram_width, cosine)
+        self.nets.to(student.device, student.dtype)
+        self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        self._seen = -1  # the last update that was decided about
+
+    def decide(self, features: Features) -> Decision:
+        """The nets' weights; before that, a meta step where it is due after the update before."""
+        update = int(features.update[0])
+        if update == 0:
+            self.buffer.clear()
+        elif update != self._seen and (update - 1) % self.every == 0:
+            self.learn_from(*self.hard_examples())
+        if update != self._seen and self.meta_split == "train":
+            self.buffer.put(features.example_ids, wrong(features.student.logits, features.labels))
+        self._seen = update
+        with torch.no_grad():
+            return self.weighed(features, features.student)
+
+    def weighed(self, features: Features, student: ModelOutput) -> Decision:
+        """What the nets say of some examples, with the setting's strengths; differentiable in the nets' parameters."""
+        weights = {"response": self.nets.response(features.teacher_logits, student.logits)}
+        if self.hints:
+            weights["hint"] = self.nets.hint(features.teacher_features, student.features)
+        return scaled(self.selection, weights, self.scale, 1.0)
+
+    def learn_from(self, inputs: Inputs, features: Features) -> None:
+        """One step of the nets on what :meth:`meta_gradient` says."""
+        _, gradient = self.meta_gradient(inputs, features)
+        if not all(one.isfinite().all() for one in gradient):
+            return
+        for parameter, one in zip(self.nets.parameters(), gradient, strict=True):
+            parameter.grad = one
+        self.optimizer.step()
+
+    def meta_gradient(self, inputs: Inputs, features: Features) -> tuple[Tensor, list[Tensor]]:
+        """CE on the examples after the tracked steps, and its gradient by the nets' parameters; the student stays as it is."""
+        run = self.selection.distillation
+
+        def distillation(leaves: Any) -> Tensor:
+            student = self._pass(leaves, inputs)
+            decision = self.weighed(features, student)
+            strengths = {name: strength for name, strength in decision.strengths.items() if name != "label"}
+            return run.loss.of(replace(decision, strengths=strengths), student, features).mean()
+
+        def hard_label(leaves: Any) -> Tensor:
+            return cross_entropy(self._pass(leaves, inputs).logits, features.labels)
+
+        steps: list[Objective] = [*[distillation] * self.distillation_steps, hard_label]
+        rate = run.student.options.rate(float(features.progress[0])) if self.inner_lr is None else self.inner_lr
+        descent = replace(self.descent, rate=rate)
+        with run.student.evaluating():
+            return meta_gradient(steps, hard_label, run.student.leaves, list(self.nets.parameters()), descent)
+
+    def hard_examples(self) -> tuple[Inputs, Features]:
+        """B examples of the buffer, drawn anew."""
+        size, run = self.selection.settings.batch_size, self.selection.distillation
+        if self.meta_split == "reward":
+            rows = self.buffer.rng.choice(self.labelled, min(size, len(self.labelled)), replace=False)
+            inputs, labels = run.meter.at(rows, run.student.device)
+            run.student_forward_examples += len(rows)
+            self.buffer.put(rows, wrong(run.student.predict(inputs), labels))
+        return self.examples(self.buffer.sample(size))
+
+    def examples(self, rows: np.ndarray) -> tuple[Inputs, Features]:
+        """Rows of the split that the nets learn from, as the student reads them, and what teachers say of them."""
+        run, material = self.selection.distillation, self.selection.material
+        device, dtype = run.student.device, run.student.dtype
+        said = material.bank.gather(self.meta_split, rows, run.loss.parts)
+
+        def tensors(arrays: Any) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(one).to(device, dtype) for one in arrays)
+
+        seen = run.observe()
+        features = replace(
+            seen,
+            example_ids=rows,
+            labels=material.labels[self.meta_split][rows].to(device),
+            teacher_logits=torch.from_numpy(said.logits).to(device, dtype),
+            teacher_features=tensors(said.features),
+            teacher_layers=tensors(said.layers),
+            teacher_attention=tensors(said.attention),
+        )
+        return take(material.inputs[self.meta_split], rows, device), features
+
+    def _pass(self, leaves: Any, inputs: Inputs) -> ModelOutput:
+        run = self.selection.distillation
+        run.student_forward_examples += len(next(iter(inputs.values())))
+        return run.student.forward_at(leaves, inputs, run.loss.parts)
+
+
+def wrong(student_logits: Tensor, labels: Tensor) -> np.ndarray:
+    """Which examples the student gets wrong, ``[B, C]``, ``[B]`` -> ``[B]``."""
+    found: np.ndarray = (student_logits.argmax(1) != labels).cpu().numpy()
+    return found
