@@ -23,13 +23,21 @@ class Knowledge(ABC):
             types are called once a teacher, with the B examples of one student's mini-batch.
         projects: the student's ``layers`` or ``features`` arrive mapped to the teacher's width by linear maps that are learned with the
             student.
-        reads_labels: it reads ``student.labels``, so it is refused where labels are not part of the setting.
     """
 
     needs: ClassVar[Part] = "logits"
     rowwise: ClassVar[bool] = False
     projects: ClassVar[bool] = False
-    reads_labels: ClassVar[bool] = False
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it reads ``student.labels``: then it is refused where labels are not part of the setting. A subclass may set it."""
+        return False
+
+    @property
+    def grouped(self) -> bool:
+        """Whether each teacher's last layer faces the last layer of a group of its own of the student's ``layers``."""
+        return False
 
     @abstractmethod
     def target(self, teacher: ModelOutput) -> Tensor:
