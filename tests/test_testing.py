@@ -16,6 +16,7 @@ from kd_env.knowledge.attention import Attention
 from kd_env.knowledge.contrast import Contrast
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature
+from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
 from kd_env.knowledge.relation import Relation
 from kd_env.knowledge.response import Response
@@ -72,12 +73,22 @@ def test_an_input_in_two_splits_is_found():
         check_task(lambda: leaky)
 
 
-@pytest.mark.parametrize("knowledge", [Response, TargetClass, NonTargetClass, Contrast, Feature, Relation, Similarity, Attention])
+@pytest.mark.parametrize("knowledge", [Response, TargetClass, NonTargetClass, Contrast, Feature, Relation, Similarity, Attention, Hint])
 def test_built_in_knowledge_types_pass(knowledge):
     check_knowledge(knowledge)
 
 
-@pytest.mark.parametrize("knowledge", [Feature(normalized=True), Similarity("angle"), Similarity("preserving"), Attention(values=False)])
+@pytest.mark.parametrize(
+    "knowledge",
+    [
+        Feature(normalized=True),
+        Similarity("angle"),
+        Similarity("preserving"),
+        Attention(values=False),
+        TargetClass("teacher"),
+        NonTargetClass("teacher"),
+    ],
+)
 def test_built_in_knowledge_types_with_options_pass(knowledge):
     check_knowledge(knowledge)
 
