@@ -31,12 +31,15 @@ ACCESS = (
 POLICIES = {
     "akd": "agents.knowledge_actor_critic:KnowledgeActorCritic",
     "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
+    "amtml": "baselines.amtml:AMTML",
     "best_single": "baselines.best_single:BestSingle",
     "camkd": "baselines.camkd:CAMKD",
     "camkd_logits": "baselines.camkd:CAMKDLogits",
+    "entropy_dkd": "baselines.entropy_dkd:EntropyDKD",
     "fitnet_mkd": "baselines.fitnet_mkd:FitNetMKD",
     "gradient_credit": "agents.gradient_credit:GradientCredit",
     "most_confident": "baselines.most_confident:MostConfident",
+    "mt_bert": "baselines.mt_bert:MTBert",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",
     "random_single": "baselines.single:RandomSingle",
@@ -44,6 +47,7 @@ POLICIES = {
     "reward_supervised": "baselines.reward_supervised:RewardSupervised",
     "router": "baselines.router:Router",
     "single": "baselines.single:Single",
+    "uncertainty": "baselines.uncertainty:Uncertainty",
     "uniform": "baselines.uniform:Uniform",
     "uniform_reward_ce": "baselines.uniform_reward_ce:UniformRewardCE",
 }
