@@ -164,7 +164,7 @@ BROKEN = {
     "no such part": (lambda s, t: s.logits.mean(1), {"needs": "hidden"}, "needs='hidden' must be one of logits, features"),
     "a part it was not promised": (lambda s, t: s.layers.square().mean((1, 2)), {}, "`needs` names the part it is given"),
     "labels it was not promised": (lambda s, t: s.logits.gather(1, s.labels[:, None])[:, 0] ** 2, {}, "labels come with `reads_labels`"),
-    "maps of logits": (lambda s, t: s.logits.square().mean(1), {"projects": True}, "projects maps layers, but needs='logits'"),
+    "maps of logits": (lambda s, t: s.logits.square().mean(1), {"projects": True}, "projects maps layers or features, needs='logits'"),
     "equal widths": (
         lambda s, t: (s.features - t).square().mean(1),
         {"needs": "features", "target": lambda self, teacher: teacher.features},
