@@ -1,32 +1,54 @@
-"""``mt_bert``: MT-BERT's weights of soft labels (Wu et al. 2021, arXiv 2106.01023), teachers that are right weigh more.
+"""``mt_bert``: MT-BERT's weights and multi-teacher hidden loss (Wu et al. 2021, Findings of ACL, arXiv 2106.01023).
 
-``w_k`` in proportion to ``1 / (1 + c_k)``, c_k the teacher's cross-entropy on the label.
+Responses are weighed by ``w_k`` in proportion to ``1 / (1 + c_k)``, c_k the teacher's cross-entropy on the label; the hidden loss, the
+student's layers mapped to each teacher's, counts all teachers alike.
 
-Deviations: the paper divides each teacher's loss by ``1 + c_k`` and adds them up, here the weights sum to 1, so that weighting is not
-confounded with strength; its co-finetuning of the teachers and its multi-teacher hidden loss are not part of this rule.
+``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: as the paper sums them, ``sum_k KL_k /
+(1 + c_k)`` and ``sum_k`` of the hidden losses, with the label at 1; there is no released code.
+
+Deviations: [CLS] of each layer, not all tokens. Which side the paper maps could not be read: here the student's. Teachers are taught each
+alone, where the paper's share their pooling and their classifier.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from baselines.rule import Weighting
+from baselines.rule import RULE_OPTIONS, Teaching
+from baselines.scale import Scale, require_scale, scaled
 from kd_env.knowledge.label import teacher_ce
-from kd_env.types import Features
+from kd_env.types import Decision, Features
+
+HIDDEN = ("feature", "hint")
+"""The types that are hidden losses."""
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """``[B, K, C]``, ``[B]`` -> ``[B, K]``, rows on the simplex; ones at K = 1."""
-    inverse = 1.0 / (1.0 + teacher_ce(teacher_logits, labels))
-    return inverse / inverse.sum(1, keepdim=True)
+    """``[B, K, C]``, ``[B]`` -> ``[B, K]``, rows on the simplex."""
+    trust = 1.0 / (1.0 + teacher_ce(teacher_logits, labels))
+    return trust / trust.sum(1, keepdim=True)
 
 
-class MTBERT(Weighting):
+class MTBert(Teaching):
     """Reads the training labels."""
 
     access = "train labels"
     paper = "Wu et al. 2021, arXiv 2106.01023"
+    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,feature"}
 
-    def weigh(self, features: Features) -> Tensor:
-        """:func:`weights` of the mini-batch."""
-        return weights(features.teacher_logits, features.labels)
+    def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched") -> None:
+        """Check ``scale``."""
+        super().__init__(env, seed)
+        self.scale = require_scale("mt_bert", scale)
+
+    def decide(self, features: Features) -> Decision:
+        """Weights of both kinds, and their strengths."""
+        found = weights(features.teacher_logits, features.labels)
+        alike = torch.full_like(found, 1.0 / found.shape[1])
+        by_type = {name: alike if name in HIDDEN else found for name in self.selection.distillation.terms}
+        total = (1.0 / (1.0 + teacher_ce(features.teacher_logits, features.labels))).sum(1)  # [B]
+        factors = {name: float(found.shape[1]) if name in HIDDEN else total for name in by_type}
+        return scaled(self.selection, by_type, self.scale, factors)

@@ -64,6 +64,19 @@ class Teaching(Rule):
 
     env_options = {**RULE_OPTIONS, "action": "weights"}
 
+    @property
+    def said(self) -> Tensor:
+        """What its companion says of the mini-batch, ``[B, ...]``, with the gradient that it learns by.
+
+        Raises:
+            InputError: the setting has no companion.
+        """
+        said = self.selection.distillation.retained().companion
+        if said is None:
+            name = self.env_options["companion"]
+            raise InputError(f"companion='': policy {type(self).__name__} learns by its own, {name}; leave companion out")
+        return said
+
     @abstractmethod
     def decide(self, features: Features) -> Decision:
         """The decision about the B instances; :func:`kd_env.envs.decisions.taught` fills in what the setting says."""

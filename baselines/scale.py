@@ -6,6 +6,7 @@ to 1. ``matched`` keeps the weights on the simplex, so that policies differ in w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor
@@ -17,13 +18,18 @@ from kd_env.types import Decision
 Scale = Literal["matched", "released"]
 
 
-def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float) -> Decision:
-    """The decision with ``weights`` by type: strengths ``matched`` to the setting, or as ``released``: label 1, the rest ``factor``."""
+def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float | Mapping[str, float | Tensor]) -> Decision:
+    """The decision with ``weights`` by type: strengths ``matched`` to the setting, or as ``released``: label 1, the rest ``factor``.
+
+    Args:
+        factor: of all types, or by type; of those that it does not name it is 1.
+    """
     decision = taught(selection, weights)
     if scale == "matched":
         return decision
     terms = selection.distillation.terms
-    strengths: dict[str, float | Tensor] = {name: terms[name].strength * factor for name in weights}
+    factors = factor if isinstance(factor, Mapping) else dict.fromkeys(weights, factor)
+    strengths: dict[str, float | Tensor] = {name: terms[name].strength * factors.get(name, 1.0) for name in weights}
     if "label" in decision.strengths:
         strengths["label"] = 1.0
     return Decision(weights, strengths, decision.temperature)

@@ -37,6 +37,7 @@ CASES = {
     # not Adam: Transformers takes a ViT's softmax in float32, whose rounding Adam makes a drift of the key bias, which no output sees
     "tiny-vit": ("digits_material", {"student": "tiny-vit(width=8,layers=1)", "num_students": 2, "optimizer": "sgd(lr=0.02)"}, 20),
     "text, layers": ("layered_material", {"knowledge": "response,feature,relation", "optimizer": "adam(lr=0.001)"}, 40),
+    "text, hints": ("layered_material", {"knowledge": "hint,feature(grouped=true)", "optimizer": "adam(lr=0.001)"}, 20),
     "text, all others": (
         "layered_material",
         {"knowledge": "response,similarity,attention,tckd,nckd,contrast", "strength": 0.5, "optimizer": "adamw(lr=0.001,weight_decay=0.1)"},

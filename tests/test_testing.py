@@ -14,6 +14,7 @@ from kd_env import tasks
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE
 from kd_env.knowledge.attention import Attention
+from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature import Feature
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
@@ -75,7 +76,15 @@ def test_built_in_knowledge_types_pass(knowledge):
     check_knowledge(knowledge)
 
 
-WITH_OPTIONS = [Feature(normalized=True), Hint(normalized=True), Similarity("angle"), Similarity("preserving"), Attention(values=False)]
+WITH_OPTIONS = [
+    Feature(normalized=True),
+    Hint(normalized=True),
+    Similarity("angle"),
+    Similarity("preserving"),
+    Attention(values=False),
+    TargetClass("teacher"),
+    NonTargetClass("teacher"),
+]
 
 
 @pytest.mark.parametrize("knowledge", WITH_OPTIONS)

@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pandas as pd
-import torch
 
 from kd_env import spec, tasks
 from kd_env.analysis.traces import DECIDED, read_trace
@@ -21,7 +20,7 @@ from kd_env.benchmark.policies import TEACHER_SELECTION
 from kd_env.benchmark.trial import evaluate_on_test
 from kd_env.distillation import Distillation
 from kd_env.envs.actions import Choice
-from kd_env.envs.decisions import Numbers, from_numbers
+from kd_env.envs.decisions import Numbers, from_numbers, numbers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.randomness import one_thread
@@ -113,8 +112,8 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: 
             decision = _decision(run, said, slot[rows], teacher[rows], decided["by_knowledge"][rows])
             if decide is not None:
                 kept, decision = decision, decide()
-                if not all(torch.allclose(decision.weights[name].detach(), kept.weights[name], atol=1e-6) for name in decision.weights):
-                    return [f"update {update}: the policy weighs the teachers otherwise than the record"]
+                if differs := _otherwise(run, decision, kept, tolerance):
+                    return [f"update {update}: the policy decides other {differs} than the record"]
         else:
             choice = Choice(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
             decision = selection.decision(choice)
@@ -133,6 +132,15 @@ def _decision(run: Distillation, said: dict[str, np.ndarray], slot: np.ndarray, 
     asked = teacher >= 0
     by_slot[slot[asked], :, teacher[asked]] = weights[asked]
     return from_numbers(Numbers(by_slot, said["strengths"], said["temperature"][:, 0]), names, run.reads_labels, like)
+
+
+def _otherwise(run: Distillation, decision: Decision, kept: Decision, tolerance: float) -> str:
+    """What of a decision made again is not what the trace keeps, if anything."""
+    one, other = (numbers(each, list(run.terms), run.reads_labels, run.settings.batch_size, run.num_teachers) for each in (decision, kept))
+    for name, mine, its in zip(Numbers._fields, one, other, strict=True):
+        if not np.allclose(mine, its, max(tolerance, 1e-6), max(tolerance, 1e-6), equal_nan=True):
+            return name
+    return ""
 
 
 def _widths(selection: Selection, whole: bool) -> dict[str, int]:

@@ -57,6 +57,10 @@ def shown(selection: Any, decision: Decision) -> Choice:
     for name, one in decision.weights.items():
         if tuple(one.shape) != (rows, count):
             raise InputError(f"decision: weights of {name!r} have shape {tuple(one.shape)}, expected ({rows}, {count})")
+    columns = {f"strength of {name!r}": one for name, one in decision.strengths.items()}
+    for what, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
+        if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if what == "penalty" else [(rows,), ()]):
+            raise InputError(f"decision: {what} has shape {tuple(column.shape)}, expected ({rows},)")
     asked = {name for name, term in run.terms.items() if not term.kind.of_peers}
     if missing := [name for name in decision.strengths if name in asked and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength and no weights; give both")
@@ -96,7 +100,7 @@ def together(parts: Sequence[Decision], rows: int) -> Decision:
         if all(not isinstance(value, Tensor) and value == values[0] for value in values):
             return values[0]
         like = next((value for value in values if isinstance(value, Tensor)), next(iter(parts[0].weights.values())))
-        return torch.cat([value if isinstance(value, Tensor) else like.new_full((rows,), value) for value in values])
+        return torch.cat([value.expand(rows) if isinstance(value, Tensor) else like.new_full((rows,), value) for value in values])
 
     first = parts[0]
     penalties = [part.penalty for part in parts if part.penalty is not None]

@@ -6,7 +6,7 @@ With ``t`` the true label, ``p`` teacher and ``q`` student at the student's temp
 - ``nckd = tau^2 KL(p^ || q^)``, ``p^`` and ``q^`` the probabilities given that the class is not ``t``: what else it could be.
 
 ``tau^2 KL(p || q) = tckd + (1 - p_t) nckd``, so ``nckd`` alone does not fade where the teacher is sure. The paper's alpha and beta are
-the strengths.
+the strengths. With ``class_of=teacher`` (ours) ``t`` is each teacher's own surest class, and no label is read.
 
 Deviation: the other classes are taken out, where the release subtracts 1000 from the logit of ``t``; so it is exact for any logits.
 """
@@ -14,61 +14,103 @@ Deviation: the other classes are taken out, where the release subtracts 1000 fro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import Knowledge, Part
 from kd_env.knowledge.response import kl, squared
 from kd_env.types import ModelOutput
 
+ClassOf = Literal["label", "teacher"]
+
 
 @dataclass(frozen=True)
 class TargetClass(Knowledge):
-    """``tckd``: the teacher's certainty of the true class."""
+    """``tckd``: the teacher's certainty of the true class.
+
+    Attributes:
+        class_of: who says which class that is, the ``label`` or the ``teacher``.
+    """
 
     needs: ClassVar[Part] = "logits"
     rowwise: ClassVar[bool] = True
-    reads_labels: ClassVar[bool] = True
+
+    class_of: ClassOf = "label"
+
+    def __post_init__(self) -> None:
+        """Refuse anything else."""
+        _require(self.class_of)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Where the label says it."""
+        return self.class_of == "label"
 
     def target(self, teacher: ModelOutput) -> Tensor:
         """The teacher's logits ``[..., C]``."""
         return teacher.logits
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Binary KL, true class against all others, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
-        assert student.labels is not None
-        temperature, labels = student.temperature, student.labels
-        return squared(temperature) * kl(_binary(target / temperature, labels), _binary(student.logits / temperature, labels))
+        """Binary KL, that class against all others, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
+        temperature, classes = student.temperature, _classes(self.class_of, student, target)
+        return squared(temperature) * kl(_binary(target / temperature, classes), _binary(student.logits / temperature, classes))
 
 
 @dataclass(frozen=True)
 class NonTargetClass(Knowledge):
-    """``nckd``: the teacher's probabilities among the other classes; zero with two classes."""
+    """``nckd``: the teacher's probabilities among the other classes; zero with two classes.
+
+    Attributes:
+        class_of: who says which class the others are other than, the ``label`` or the ``teacher``.
+    """
 
     needs: ClassVar[Part] = "logits"
     rowwise: ClassVar[bool] = True
-    reads_labels: ClassVar[bool] = True
+
+    class_of: ClassOf = "label"
+
+    def __post_init__(self) -> None:
+        """Refuse anything else."""
+        _require(self.class_of)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Where the label says it."""
+        return self.class_of == "label"
 
     def target(self, teacher: ModelOutput) -> Tensor:
         """The teacher's logits ``[..., C]``."""
         return teacher.logits
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """KL among the classes but the true one, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
-        assert student.labels is not None
-        temperature, labels = student.temperature, student.labels
-        return squared(temperature) * kl(_others(target / temperature, labels), _others(student.logits / temperature, labels))
+        """KL among the classes but that one, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
+        temperature, classes = student.temperature, _classes(self.class_of, student, target)
+        return squared(temperature) * kl(_others(target / temperature, classes), _others(student.logits / temperature, classes))
 
 
-def _binary(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits of the true class and of all others together, ``[..., C]`` -> ``[..., 2]``; never ``log(1 - p)``, which rounds to -inf."""
-    others = _others(logits, labels).logsumexp(-1, keepdim=True)
-    return torch.cat([torch.take_along_dim(logits, labels[..., None], -1), others], -1)
+def _classes(class_of: ClassOf, student: ModelOutput, target: Tensor) -> Tensor:
+    """The classes ``t``, ``[...]``; of equals the first."""
+    if class_of == "teacher":
+        return target.argmax(-1)
+    assert student.labels is not None
+    return student.labels
 
 
-def _others(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits of the classes but the true one, ``[..., C]`` -> ``[..., C - 1]``."""
+def _require(class_of: str) -> None:
+    if class_of not in get_args(ClassOf):
+        raise InputError(f"class_of={class_of!r}: it must be one of {', '.join(get_args(ClassOf))}")
+
+
+def _binary(logits: Tensor, classes: Tensor) -> Tensor:
+    """Logits of the class and of all others together, ``[..., C]`` -> ``[..., 2]``; never ``log(1 - p)``, which rounds to -inf."""
+    others = _others(logits, classes).logsumexp(-1, keepdim=True)
+    return torch.cat([torch.take_along_dim(logits, classes[..., None], -1), others], -1)
+
+
+def _others(logits: Tensor, classes: Tensor) -> Tensor:
+    """Logits of the classes but that one, ``[..., C]`` -> ``[..., C - 1]``."""
     places = torch.arange(logits.shape[-1] - 1, device=logits.device)
-    return torch.take_along_dim(logits, places + (places >= labels[..., None]), -1)
+    return torch.take_along_dim(logits, places + (places >= classes[..., None]), -1)

@@ -1,10 +1,12 @@
 """``feature``: the layers themselves (AKD's FeaK, Wang et al. 2022, arXiv 2302.00444; hints, Romero et al. 2015, arXiv 1412.6550).
 
 ``mean_l mean_d (s_ld - t_ld)^2`` of the mapped layers' [CLS] ``s`` and ``t``. ``normalized`` is patient distillation (PKD, Sun et al. 2019,
-arXiv 1908.09355): ``mean_l |s_l / |s_l| - t_l / |t_l||^2``, summed over the width.
+arXiv 1908.09355): ``mean_l |s_l / |s_l| - t_l / |t_l||^2``, summed over the width. ``grouped`` is multi-group hints (Liu et al. 2020, arXiv
+2103.04062): the student's layers are K groups, and teacher k's last layer is the hint for the last layer of group k alone.
 
 Deviations: a linear map, learned with the student, takes every student layer to the teacher's width (hints map one layer; PKD maps none
 and needs equal widths). Layers are paired evenly, the last with the last (PKD leaves the last out). PKD sums over layers: here is the mean.
+The released code of multi-group hints leaves the last teacher out, and normalises both sides before it maps; here neither.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ class Feature(Knowledge):
 
     Attributes:
         normalized: compare directions (PKD) instead of values.
+        grouped: each teacher is the hint for a group of the student's layers (of those that are mapped to it, where it is shallower).
     """
 
     needs: ClassVar[Part] = "layers"
     projects: ClassVar[bool] = True
 
     normalized: bool = False
+    grouped: bool = False
 
     def target(self, teacher: ModelOutput) -> Tensor:
         """The teacher's layers ``[B, L, D]``."""

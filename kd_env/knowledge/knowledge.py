@@ -27,7 +27,6 @@ class Knowledge(ABC):
             student.
         of_peers: it asks the other students of a population and no teacher; it compares ``logits`` then and is ``rowwise``.
         bends: of a type that projects ``features``: those maps are small networks instead.
-        reads_labels: it reads ``student.labels``, so it is refused where labels are not part of the setting.
     """
 
     needs: ClassVar[Part] = "logits"
@@ -35,7 +34,16 @@ class Knowledge(ABC):
     projects: ClassVar[bool] = False
     of_peers: ClassVar[Peers] = ""
     bends: ClassVar[bool] = False
-    reads_labels: ClassVar[bool] = False
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it reads ``student.labels``: then it is refused where labels are not part of the setting. A subclass may set it."""
+        return False
+
+    @property
+    def grouped(self) -> bool:
+        """Whether each teacher's last layer faces the last layer of a group of its own of the student's ``layers``."""
+        return False
 
     @abstractmethod
     def target(self, teacher: ModelOutput) -> Tensor:

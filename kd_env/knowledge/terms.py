@@ -100,6 +100,10 @@ def _facing(kind: Knowledge, student: ModelOutput, features: Features, k: int) -
         return student, teacher
     assert student.layers is not None
     theirs = features.teacher_layers[k]
+    if kind.grouped:
+        every = student.projected[k] if kind.projects else student.layers
+        own = end_of_group(k, len(features.teacher_layers), every.shape[1])
+        return student._replace(layers=every[:, own : own + 1]), teacher._replace(layers=theirs[:, -1:])
     count = min(student.layers.shape[1], theirs.shape[1])
     ours = student.projected[k] if kind.projects else spread(student.layers, count)
     return student._replace(layers=ours), teacher._replace(layers=spread(theirs, count))
@@ -117,6 +121,11 @@ def _against(kind: Knowledge, student: ModelOutput, teacher: ModelOutput, num_st
 
     grouped = ({name: part.reshape(num_students, -1, *part.shape[1:]) for name, part in side.items()} for side in (parts, said))
     return vmap(alone)(*grouped).flatten(0, 1)
+
+
+def end_of_group(k: int, groups: int, depth: int) -> int:
+    """Which of ``depth`` layers is the last of group ``k``; of the last group it is the last."""
+    return -(-(k + 1) * depth // groups) - 1
 
 
 def spread(layers: Tensor, count: int) -> Tensor:

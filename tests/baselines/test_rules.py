@@ -18,7 +18,7 @@ from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.reward_meter import labelled_rows
 from kd_env.teachers import Pool, load_pool
-from kd_env.types import ModelOutput
+from kd_env.types import Decision, ModelOutput
 
 RULES = [name for name, path in policies.POLICIES.items() if path.startswith("baselines.")]
 
@@ -84,7 +84,7 @@ def test_camkd_needs_two_teachers():
 
 
 def test_camkd_acts_on_its_formula():
-    env, policy = env_and_policy("camkd")
+    env, policy = env_and_policy("camkd_logits")
     weights, features = weights_of(env, policy)
     expected = camkd.weights(features.teacher_logits, features.labels)
     # the action cannot say less than exp(-20) of the largest weight
@@ -198,7 +198,12 @@ def test_every_rule_gives_legal_actions_and_one_student_a_seed(name, tmp_path):
     observation, _ = env.reset(seed=0)
     for _ in range(3):
         action = policy.act(observation)
-        assert env.action_space.contains(action.astype(env.action_space.dtype)), name
+        if isinstance(action, Decision):  # ``step`` checks those; weights are to be on the simplex
+            for one in action.weights.values():
+                assert (one >= 0.0).all(), name
+                assert one.sum(1).tolist() == pytest.approx([1.0] * 32, abs=1e-5), name
+        else:
+            assert env.action_space.contains(action.astype(env.action_space.dtype)), name
         observation, *_ = env.step(action)
     settings = {"updates": 5, "reward_labels": 64} | ({"strength": 0.5} if name == "no_teacher" else {})
     one, two = (run_trial(Trial("digits", name, 3, settings=settings), tmp_path)["reward_sum"] for _ in range(2))

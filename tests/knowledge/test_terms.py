@@ -10,7 +10,7 @@ import torch
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge
-from kd_env.knowledge.terms import Term, extra_parts, losses, parse_terms, spread
+from kd_env.knowledge.terms import Term, end_of_group, extra_parts, losses, parse_terms, spread
 from kd_env.settings import settings
 from kd_env.types import Decision, Features, ModelOutput
 
@@ -244,6 +244,30 @@ def test_a_temperature_may_differ_by_row(text, students):
     for row, temperature in enumerate(temperatures.tolist()):
         alone = losses(term.kind, student._replace(temperature=temperature), features, students)
         torch.testing.assert_close(every[row], alone[row], rtol=1e-12, atol=1e-14)
+
+
+def test_the_last_layers_of_groups():
+    # of 4 layers in 3 groups: 1 and 2 (up to 4/3 and 8/3, rounded up), then the last
+    ends = [[end_of_group(k, 3, depth) for k in range(3)] for depth in (1, 2, 3, 4, 7)]
+    assert ends == [
+        [0, 0, 0],
+        [0, 1, 1],
+        [0, 1, 2],
+        [1, 2, 3],
+        [2, 4, 6],
+    ]
+    assert [end_of_group(0, 1, depth) for depth in (1, 5)] == [0, 4]
+
+
+@pytest.mark.parametrize("students", [1, 2])
+def test_grouped_features_face_the_last_layer_of_each_teacher(layered_material, students):
+    student = "tiny-bert(width=8,layers=3,heads=2,dropout=0)"  # shows four layers; the teachers show 2, 4 and 3
+    run = run_of(layered_material, student=student, knowledge="feature(grouped=true)", num_students=students)
+    seen, said = run.observe(), run.retained()
+    found = run.losses("feature", 1.0)
+    for k, own in enumerate((0, 2, 2)):  # of 2, 4 and 3 mapped layers the first group's, the second's and the third's
+        expected = (said.projected[k][:, own] - seen.teacher_layers[k][:, -1]).square().mean(1)
+        torch.testing.assert_close(found[:, k], expected)
 
 
 # In a run

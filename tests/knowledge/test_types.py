@@ -26,6 +26,8 @@ TYPES = {
     "response": Response(),
     "tckd": TargetClass(),
     "nckd": NonTargetClass(),
+    "tckd, class of the teacher": TargetClass("teacher"),
+    "nckd, class of the teacher": NonTargetClass("teacher"),
     "contrast": Contrast(),
     "feature": Feature(),
     "feature, normalized": Feature(normalized=True),
@@ -89,6 +91,10 @@ def loss_of(kind, student, teacher):
 def test_feature_by_hand():
     student, teacher = [[[1.0, 2.0], [3.0, 4.0]]], [[[0.0, 0.0], [1.0, 1.0]]]
     assert loss_of(Feature(), student, teacher) == pytest.approx([4.5])  # (1 + 4 + 4 + 9) / 4
+
+
+def test_hint_by_hand():
+    assert loss_of(Hint(), [[1.0, 2.0], [0.0, -1.0]], [[0.0, 4.0], [0.0, -1.0]]) == pytest.approx([2.5, 0.0])  # (1 + 4) / 2
 
 
 def test_normalized_feature_by_hand():
@@ -168,6 +174,20 @@ def test_decoupled_by_hand(temperature, label, target_class, non_target_class):
     own = only(logits=student)._replace(labels=torch.tensor([label]), temperature=temperature)
     for kind, expected in ((TargetClass(), target_class), (NonTargetClass(), non_target_class)):
         assert kind.loss(own, teacher).tolist() == pytest.approx([temperature**2 * expected], abs=1e-7)
+
+
+def test_decoupled_around_the_teacher_s_own_class_reads_no_label():
+    # teacher 0 is surest of class 0, teacher 1 (its classes reversed) of class 2: see the values for label 0 above, and
+    # (1/2, 1/2) against itself, the others (1/2, 1/2) against (1/2, 1/2)
+    teachers, student = tensor([[P, P[::-1]]]).log() + 0.3, tensor([[Q]]).log()
+    own = only(logits=student)
+    assert TargetClass("teacher").loss(own, teachers).flatten().tolist() == pytest.approx([0.14384104, 0.0], abs=1e-7)
+    assert NonTargetClass("teacher").loss(own, teachers).flatten().tolist() == pytest.approx([0.05889152, 0.0], abs=1e-7)
+    for kind in (TargetClass, NonTargetClass):
+        assert kind().reads_labels
+        assert not kind("teacher").reads_labels
+        with pytest.raises(InputError, match="class_of='nobody': it must be one of label, teacher"):
+            kind("nobody")
 
 
 def test_contrast_by_hand():

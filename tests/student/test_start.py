@@ -30,6 +30,15 @@ def test_types_that_read_labels_are_refused_where_there_are_none(digits_material
     assert list(run.terms) == knowledge.split(",")
 
 
+@pytest.mark.parametrize("students", [1, 2])
+def test_types_around_the_teacher_s_class_need_no_labels(digits_material, students):
+    run = start(digits_material, knowledge="tckd(class_of=teacher),nckd(class_of=teacher)", strength=1.0, num_students=students)
+    assert not run.reads_labels
+    losses = run.losses("tckd", 2.0)
+    assert losses.shape == (4 * students, 4)
+    assert losses.isfinite().all()
+
+
 @pytest.mark.parametrize(("knowledge", "named"), [("attention", "attention"), ("response,feature,attention(values=false)", "attention")])
 @pytest.mark.parametrize("students", [1, 2])
 def test_attention_is_refused_with_a_student_that_has_none(digits_material, knowledge, named, students):

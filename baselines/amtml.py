@@ -1,0 +1,85 @@
+"""``amtml``: adaptive multi-teacher multi-level KD (AMTML-KD, Liu et al. 2020, arXiv 2103.04062): a gate, and multi-group hints.
+
+``w = softmax_k(u . (theta_k * f_S(x)))``: the student's features against a latent vector of each teacher, learned by the student's own
+gradient. The student is taught by one integrated target, ``tau^2 KL(sum_k w_k p_k || q)``. As a loss of its own each teacher's KL
+exceeds that by ``sum_k w_k KL(p_k || sum_j w_j p_j)``, which does not depend on the student, but pulls on the gate; it is taken off as
+the decision's penalty. ``target="each"`` leaves it.
+
+Multi-group hints: the student's layers are K groups, and each takes teacher k's last layer as its hint (``feature(grouped=true)``); groups
+are alike.
+
+Deviations: ``u`` is drawn with variance 1/D, where the release draws it with 1, with which a wide student's first softmax is a hard
+choice. The release teaches twice, first with the gate and then with the gate as it was left: here it learns throughout. Features are the
+classifier's input, not a map that is pooled. The paper's angle loss, which the released hints leave out, is
+``knowledge=response,feature(grouped=true),similarity(kind=angle)``; it is weighed by the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.rule import RULE_OPTIONS, Teaching
+from kd_env.envs.decisions import taught
+from kd_env.errors import InputError
+from kd_env.types import Decision, Features, ModelOutput
+
+HINTS = ("feature", "hint")
+"""The types that are hints, to which all teachers contribute alike."""
+
+
+class Gate(nn.Module):
+    """``softmax_k(u . (theta_k * f_S))``."""
+
+    def __init__(self, width: int, widths: Sequence[int], num_terms: int) -> None:
+        """Take the student's ``width`` D and the K teachers' ``widths``; draws from torch's global generator."""
+        super().__init__()
+        self.u = nn.Parameter(torch.randn(width) * width**-0.5)  # [D]
+        self.theta = nn.Parameter(torch.randn(len(widths), width))  # [K, D]
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        """The weights of the teachers, ``[B, K]``."""
+        return (output.features @ (self.u * self.theta).T).softmax(-1)
+
+
+class AMTML(Teaching):
+    """Reads the student's own gradient."""
+
+    access = "gradient"
+    paper = "Liu et al. 2020, arXiv 2103.04062"
+    env_options = {
+        **RULE_OPTIONS,
+        "action": "weights",
+        "knowledge": "response,feature(grouped=true)",
+        "companion": "baselines.amtml:Gate",
+    }
+
+    def __init__(self, env: Any, seed: int = 0, target: str = "integrated") -> None:
+        """Check ``target``, ``integrated`` or ``each``."""
+        super().__init__(env, seed)
+        if target not in ("integrated", "each"):
+            raise InputError(f"amtml(target={target!r}): expected integrated or each")
+        self.target = target
+
+    def decide(self, features: Features) -> Decision:
+        """The gate for all that is no hint."""
+        gate, terms = self.said, self.selection.distillation.terms
+        alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
+        decision = taught(self.selection, {name: alike if name in HINTS else gate for name in terms})
+        if self.target == "each" or "response" not in terms:
+            return decision
+        temperature = self.selection.settings.temperature
+        excess = disagreement(gate, (features.teacher_logits / temperature).softmax(2))
+        return replace(decision, penalty=-decision.strengths["response"] * temperature**2 * excess)
+
+
+def disagreement(weights: Tensor, probabilities: Tensor) -> Tensor:
+    """``sum_k w_k KL(p_k || sum_j w_j p_j)``: ``[B, K]``, ``[B, K, C]`` -> ``[B]``; it and its gradient are finite at p = 0, too."""
+    tiny = torch.finfo(weights.dtype).tiny
+    mixture = (weights[..., None] * probabilities).sum(1)  # [B, C]
+    own: Tensor = torch.special.entr(probabilities).sum(2)  # [B, K]
+    return -(mixture * mixture.clamp_min(tiny).log()).sum(1) - (weights * own).sum(1)

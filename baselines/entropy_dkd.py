@@ -1,0 +1,38 @@
+"""``entropy_dkd``: entropy weights on decoupled KD. A surrogate, ours: after DE-MKD, whose formula could not be read.
+
+``w_k = (1 - h_k / sum_j h_j) / (K - 1)``, h_k the entropy of teacher k's probabilities (the weights of Kwon et al. 2020), for both parts
+of the response, the target and the non-target one (Zhao et al. 2022, arXiv 2203.08679). The target class is each teacher's own surest, so
+that no label is read.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from baselines.rule import RULE_OPTIONS, Teaching
+from kd_env.envs.decisions import taught
+from kd_env.types import Decision, Features
+
+
+def weights(teacher_logits: Tensor) -> Tensor:
+    """``[B, K, C]`` -> ``[B, K]``, rows on the simplex; all alike where all teachers are utterly sure, ones where there is one teacher."""
+    count = teacher_logits.shape[1]
+    if count == 1:
+        return torch.ones_like(teacher_logits[:, :, 0])
+    entropy = torch.special.entr(teacher_logits.softmax(2)).sum(2)  # [B, K]
+    total = entropy.sum(1, keepdim=True)
+    share = torch.where(total > 0.0, entropy / torch.where(total > 0.0, total, 1.0), 1.0 / count)
+    return (1.0 - share) / (count - 1)
+
+
+class EntropyDKD(Teaching):
+    """Reads what the teachers say."""
+
+    access = "teacher outputs"
+    paper = ""
+    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "tckd(class_of=teacher),nckd(class_of=teacher)"}
+
+    def decide(self, features: Features) -> Decision:
+        """The same weights for all types."""
+        return taught(self.selection, dict.fromkeys(self.selection.distillation.terms, weights(features.teacher_logits)))

@@ -1,0 +1,63 @@
+"""``uncertainty``: the knowledge types weighed by their learned uncertainty (Kendall et al. 2018, arXiv 1705.07115).
+
+``sum_j L_j / (2 sigma_j^2) + log sigma_j`` over the types j, the hard label one of them where it is part of the setting; ``log sigma_j`` is
+learned by the student's own gradient and begins at 0. All teachers are alike.
+
+A loss that goes to 0 takes its best ``sigma^2 = L`` along: its strength grows as ``1 / (2 L)``, and the whole falls without end. So
+``log sigma`` is held within ``bound``, smoothly (``bound tanh(s / bound)``), lest it be stuck there: a strength is at most
+``exp(2 bound) / 2`` times the setting's.
+
+Deviations: the bound. The paper's classification loss has ``1 / sigma^2`` and its regression loss half of that; here all have the half.
+Each L_j has the setting's strength, so at the start all are half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from baselines.rule import RULE_OPTIONS, Teaching
+from kd_env.envs.decisions import taught
+from kd_env.errors import InputError
+from kd_env.types import Decision, Features, ModelOutput
+
+
+class LogSigma(nn.Module):
+    """``log sigma`` of M types, and of the label last, whether or not it is part of the setting."""
+
+    def __init__(self, width: int, widths: Sequence[int], num_terms: int, bound: float = 3.0) -> None:
+        """Begin at 0; ``num_terms`` is M."""
+        super().__init__()
+        if not 0.0 < bound < float("inf"):
+            raise InputError(f"companion LogSigma(bound={bound!r}): must be above 0")
+        self.bound = bound
+        self.free = nn.Parameter(torch.zeros(num_terms + 1))
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        """The same for all examples, ``[B, M + 1]``."""
+        return (self.bound * (self.free / self.bound).tanh()).expand(len(output.logits), -1)
+
+
+class Uncertainty(Teaching):
+    """Reads the student's own gradient."""
+
+    access = "gradient"
+    paper = "Kendall et al. 2018, arXiv 1705.07115"
+    env_options = {
+        **RULE_OPTIONS,
+        "action": "weights",
+        "knowledge": "response,hint",
+        "companion": "baselines.uncertainty:LogSigma",
+    }
+
+    def decide(self, features: Features) -> Decision:
+        """Strengths, and the penalty that keeps them from falling to 0."""
+        run, (rows, count, _) = self.selection.distillation, features.teacher_logits.shape
+        names = [*run.terms, *(["label"] if run.reads_labels else [])]
+        log_sigma = self.said[:, : len(names)]  # [B, M or M + 1]
+        factors = dict(zip(names, (0.5 * (-2.0 * log_sigma).exp()).unbind(1), strict=True))
+        alike = features.teacher_logits.new_full((rows, count), 1.0 / count)
+        decision = taught(self.selection, dict.fromkeys(run.terms, alike), factors)
+        return Decision(decision.weights, decision.strengths, decision.temperature, penalty=log_sigma.sum(1))
