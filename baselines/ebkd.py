@@ -2,17 +2,22 @@
 
 ``w_k = (1 - h_k / sum_j h_j) / (K - 1)``, h_k the entropy of the teacher's probabilities at temperature 1.
 
-Deviations: the released term sums to (K - 1) / K, here the weights sum to 1, so that weighting is not confounded with strength; where all
-teachers are utterly confident the entropies are 0 and the release gives NaN, here the weights are uniform.
+``scale="matched"`` (ours): the weights sum to 1, with the strengths of the setting. ``scale="released"``: the term sums to (K - 1) / K and
+the label counts 1, whatever the setting's strength.
+
+Deviation: where all teachers are utterly confident the entropies are 0 and the release gives NaN, here the weights are uniform.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from baselines.rule import Weighting
-from kd_env.types import Features
+from baselines.rule import Teaching
+from baselines.scale import Scale, require_scale, scaled
+from kd_env.types import Decision, Features
 
 
 def weights(teacher_logits: Tensor) -> Tensor:
@@ -30,13 +35,19 @@ def weights(teacher_logits: Tensor) -> Tensor:
     return ((1.0 - share) / (count - 1)).to(teacher_logits.dtype)
 
 
-class EBKD(Weighting):
+class EBKD(Teaching):
     """Reads the teachers' outputs alone."""
 
     access = "teacher outputs"
     paper = "Kwon et al. 2020, ICASSP"
     min_teachers = 2
 
-    def weigh(self, features: Features) -> Tensor:
-        """:func:`weights` of the mini-batch."""
-        return weights(features.teacher_logits)
+    def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched") -> None:
+        """Check ``scale``."""
+        super().__init__(env, seed)
+        self.scale = require_scale("ebkd", scale)
+
+    def decide(self, features: Features) -> Decision:
+        """:func:`weights` of the mini-batch, for every knowledge type, and their strengths."""
+        found, count = weights(features.teacher_logits), self.selection.num_teachers
+        return scaled(self.selection, dict.fromkeys(self.selection.distillation.terms, found), self.scale, (count - 1) / count)

@@ -50,7 +50,14 @@ _DEMO = (
     "sb3:PPO",
 )
 _RIVALS = ("uniform", "router", "reward_supervised", "uniform_reward_ce")
-SYSTEMS: tuple[str, ...] = (*_RIVALS,)
+SYSTEMS = (
+    *_RIVALS,
+    *("random_single", "most_confident", "best_single", "dev_weighted", "lr_ensemble", "lr_dev"),
+    *("camkd", "camkd(scale=released)", "camkd_logits", "fitnet_mkd", "ebkd", "ebkd(scale=released)", "aekd"),
+    *("mt_bert", "amtml", "mmkd", "mmkd(meta_split=reward)", "uncertainty", "entropy_dkd", "majority_sign", "correlation", "lookahead"),
+    *("pkd", "distilbert", "all_knowledge", "random_hard", "random_soft", "mutual_learning", "peer_ensemble"),
+    *("reinforce", "gradient_credit", "akd", "akd_hard", "mtkd_rl", "mtkd_rl_released", "exp3", "linucb", "sliding_ucb", "sb3:PPO"),
+)
 """The published systems, their baselines and their rivals, each as it runs by its name alone."""
 
 

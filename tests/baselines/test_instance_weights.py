@@ -10,7 +10,7 @@ from baselines import correlation, ebkd, majority_sign, mt_bert
 from baselines.correlation import Correlation
 from baselines.ebkd import EBKD
 from baselines.majority_sign import MajoritySign
-from baselines.mt_bert import MTBERT
+from baselines.mt_bert import MTBert
 from kd_env.benchmark import policies
 from kd_env.benchmark.trial import Trial, run_trial
 from kd_env.envs.actions import to_weights
@@ -83,7 +83,7 @@ def test_a_text_student_is_taught(name, tmp_path):
     assert sum(record["selection_rate"]) > 0.99
 
 
-@pytest.mark.parametrize("policy", [EBKD, MTBERT, MajoritySign, Correlation])
+@pytest.mark.parametrize("policy", [EBKD, MTBert, MajoritySign, Correlation])
 def test_it_keeps_to_the_protocol(policy):
     check_policy(policy)
 
