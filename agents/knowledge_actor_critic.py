@@ -10,7 +10,8 @@ Schedule: ``training_episodes`` students are taught while the agent learns; then
 others cost counts.
 
 Deviations: what the paper leaves open is ours: widths, rates, replay memory, Gaussian noise on the actor's output, rewards divided by their
-running deviation. The state nets learn with the critic alone.
+running deviation. The state nets learn with the critic alone. The critic of hard actions is asked about thresholded strengths, and the
+actor's gradient passes straight through the threshold.
 """
 
 from __future__ import annotations
@@ -178,14 +179,18 @@ class KnowledgeActorCritic:
         spread = float(np.std([phase[3] for phase in self.memory]))
         with torch.no_grad():
             following = self.targets.state(next_student, next_teachers)
-            later = self.targets.value(following, self.targets.act(following))
+            later = self.targets.value(following, self._taken(self.targets.act(following)))
             wanted = (reward / spread if spread > 0.0 else reward) + self.discount * (1.0 - over) * later
         state = self.nets.state(student, teachers)
         self._step(1, (self.nets.value(state, action) - wanted).square().mean())
         state = self.nets.state(student, teachers).detach()
-        self._step(0, -self.nets.value(state, self.nets.act(state)).mean())
+        self._step(0, -self.nets.value(state, self._taken(self.nets.act(state))).mean())
         for target, value in zip(self.targets.parameters(), self.nets.parameters(), strict=True):
             target.lerp_(value.detach(), self.target_rate)
+
+    def _taken(self, strengths: Tensor) -> Tensor:
+        """What the critic knows of ``strengths [rows, M]``: of hard actions, on or off, with the gradient of the strengths themselves."""
+        return (strengths > 0.5).to(strengths) + strengths - strengths.detach() if self.hard else strengths
 
     def _step(self, which: int, loss: Tensor) -> None:
         self.optimizers[which].zero_grad()

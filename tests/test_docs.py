@@ -1,4 +1,4 @@
-"""Every table in docs/results.md is what `kd-env report` makes from the committed records."""
+"""Every table in docs/ is what `kd-env report` makes from the committed records."""
 
 import re
 import shutil
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from kd_env.benchmark.policies import POLICIES
 from kd_env.benchmark.report import write_report
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs" / "results.md").read_text()
-SOURCES = re.findall(r"<!-- kd-env report (docs/records/[a-z-]+) -->", TEXT)
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+MARKERS = [(page, source) for page, text in PAGES.items() for source in re.findall(r"<!-- kd-env report (docs/records/[a-z-]+) -->", text)]
 
 
 def tables(text: str, source: str) -> list[str]:
@@ -24,12 +25,24 @@ def tables(text: str, source: str) -> list[str]:
 
 
 def test_all_records_are_reported():
-    assert {path.name for path in (ROOT / "docs" / "records").iterdir()} == {Path(source).name for source in SOURCES}
+    assert {path.name for path in (ROOT / "docs" / "records").iterdir()} == {Path(source).name for _, source in MARKERS}
 
 
-@pytest.mark.parametrize("source", dict.fromkeys(SOURCES))
-def test_tables_come_from_the_records(source, tmp_path):
+@pytest.mark.parametrize(("page", "source"), dict.fromkeys(MARKERS))
+def test_tables_come_from_the_records(page, source, tmp_path):
     shutil.copy(ROOT / source / "results.jsonl", tmp_path)
     made = write_report(tmp_path).with_suffix(".md").read_text().splitlines()
-    wrong = [line for line in tables(TEXT, source) if line not in made]
-    assert not wrong, f"run kd-env report {source} and copy its table: {wrong[0]}"
+    wrong = [line for line in tables(PAGES[page], source) if line not in made]
+    assert not wrong, f"{page}: run kd-env report {source} and copy its table: {wrong[0]}"
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_every_policy_has_a_page(name):
+    pages = [path.read_text() for path in (ROOT / "docs" / "systems").glob("*.md")]
+    assert any(f"`{name}`" in text or f"`{name}(" in text or f"`{name}:" in text for text in pages), f"docs/systems: no page names {name}"
+
+
+def test_every_page_is_linked_and_every_link_is_there():
+    text = PAGES["methods.md"]
+    linked = set(re.findall(r"\]\(systems/([a-z_]+\.md)\)", text))
+    assert linked == {path.name for path in (ROOT / "docs" / "systems").glob("*.md")}

@@ -98,3 +98,15 @@ def test_a_record_counts_every_student_and_its_last_one_replays(policy, tmp_path
     assert replay(tmp_path, trial.id) == []
     assert record["student_forward_examples"] == 3 * (20 + 1) * 32
     assert [point["update"] for point in record["curve"]] == [20]
+
+
+def test_the_critic_of_hard_actions_is_asked_about_hard_actions():
+    agent = object.__new__(HardKnowledgeActorCritic)
+    agent.hard = True
+    strengths = torch.tensor([[0.2, 0.7]], requires_grad=True)
+    taken = agent._taken(strengths)
+    assert taken.tolist() == [[0.0, 1.0]]
+    taken.sum().backward()
+    assert strengths.grad.tolist() == [[1.0, 1.0]], "the gradient passes straight through the threshold"
+    agent.hard = False
+    assert agent._taken(strengths) is strengths
