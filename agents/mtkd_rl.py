@@ -98,6 +98,7 @@ class MTKDRL:
     """Learns while it teaches: the student of the run is the product."""
 
     access = "train labels"
+    alone = True
     paper = "Yang et al. 2025, arXiv 2502.18510"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "weights", "reward_every": 0, "knowledge": "response,hint"}
     released: ClassVar[bool] = False

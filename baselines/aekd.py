@@ -58,5 +58,5 @@ class AEKD(Weighting):
     def weigh(self, features: Features) -> Tensor:
         """:func:`weights` of each student's mini-batch, for all of its instances."""
         given = gradients(features.teacher_logits, features.student.logits, self.selection.settings.temperature)
-        own = given.chunk(self.selection.num_students, 1)  # S x [K, B, C]
+        own = given.chunk(self.selection.settings.num_students, 1)  # S x [K, B, C]
         return torch.cat([weights(one, self.bound).expand(one.shape[1], -1) for one in own])

@@ -45,6 +45,7 @@ class MMKD(Teaching):
     """Differentiates through the student's steps, and reads the labels of the split it learns from."""
 
     access = "gradient"
+    alone = True
     paper = "Zhang et al. 2023, arXiv 2306.06634"
     env_options: dict[str, Any] = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,hint(strength=100)"}
 

@@ -5,10 +5,13 @@ from scipy import stats
 
 from kd_env.benchmark import policies, suites
 from kd_env.benchmark.overview import overview
+from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.records import read
 from kd_env.benchmark.report import write_report
+from kd_env.benchmark.run import run
 from kd_env.benchmark.suites import Part, Suite
 from kd_env.benchmark.summary import by_setting
+from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 
 
@@ -87,11 +90,10 @@ def test_one_setting_has_no_such_table(tmp_path):
     assert "All settings" not in write_report(tmp_path).with_suffix(".md").read_text()
 
 
-def test_a_policy_that_reaches_for_its_run_is_taught_alone(monkeypatch):
-    from kd_env.benchmark.run import _together
-    from kd_env.benchmark.trial import Trial
-
-    trials = [Trial("digits", "uniform", seed) for seed in range(3)]
-    assert [len(unit) for unit in _together(trials, 2)] == [2, 1]
-    monkeypatch.setattr("baselines.uniform.Uniform.alone", True, raising=False)
-    assert [len(unit) for unit in _together(trials, 2)] == [1, 1, 1]
+@pytest.mark.parametrize("policy", [name for name in suites.SYSTEMS if not name.startswith(("sb3", "akd"))])
+def test_every_system_teaches_two_seeds_together_or_says_that_it_teaches_alone(policy, tmp_path):
+    trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1}) for seed in (0, 1)]
+    run(trials, tmp_path, Progress(quiet=True), population=2)
+    assert [record["seed"] for record in read(tmp_path)] == [0, 1]
+    lone = policies.find(policy).alone or trials[0].chosen().num_students > 1
+    assert all(("population" in record["config"]) != lone for record in read(tmp_path))
