@@ -1,4 +1,4 @@
-"""Agents: policies learned from what the environment pays.
+"""Agents: policies learned from what the environment pays, one file each; ``kd-env list policies`` says what each is.
 
-``reinforce`` (RL-KD), ``gradient_credit`` (first-order credit for every teacher), ``sb3`` (any Stable-Baselines3 algorithm).
+What several share: ``bandit`` (over teachers), ``saving`` (to a file).
 """

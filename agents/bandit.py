@@ -7,16 +7,15 @@ improvement is small, of unknown scale, and shrinks as the student learns, while
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
+from agents import saving
 from kd_env.errors import InputError
 from kd_env.types import Observation
 
@@ -78,14 +77,13 @@ class Bandit(ABC):
     def save(self, path: str) -> None:
         """Write what was learned, and the options (safetensors)."""
         kept = {"range": np.array(self.range.recent), **self.state()}
-        save_file({name: np.ascontiguousarray(array) for name, array in kept.items()}, path, {"options": json.dumps(self.options)})
+        saving.write(path, {name: torch.from_numpy(array) for name, array in kept.items()}, self.options)
 
     @classmethod
     def load(cls, path: str, env: Any) -> Bandit:
         """Read a policy for ``env``; its draws begin anew from its seed."""
-        with safe_open(path, "np") as file:
-            agent = cls(env, **json.loads(file.metadata()["options"]))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        tensors, options = saving.read(path)
+        agent, state = cls(env, **options), {name: tensor.numpy() for name, tensor in tensors.items()}
         agent.range.recent.extend(state.pop("range").tolist())
         agent.load_state(state)
         return agent

@@ -15,15 +15,13 @@ the student is taught with a sharper policy than the one that learns.
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from agents import saving
 from baselines.gate import LOG_FLOOR, Gate, gate_inputs, standardise
 from baselines.router import fit_on_reward_split
 from kd_env.envs.actions import from_weights
@@ -149,14 +147,13 @@ class GradientCredit:
         tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
         if self.prior is not None:
             tensors |= {f"prior.{name}": tensor for name, tensor in self.prior.state_dict().items()}
-        save_file(tensors, path, {"options": json.dumps(self.options)})
+        saving.write(path, tensors, self.options)
 
     @classmethod
     def load(cls, path: str, env: Any) -> GradientCredit:
         """Read a policy for ``env``."""
-        with safe_open(path, "pt") as file:
-            agent = cls(env, **json.loads(file.metadata()["options"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        tensors, options = saving.read(path)
+        agent = cls(env, **options)
         for part, network in (("policy.", agent.policy), ("prior.", agent.prior)):
             if network is not None:
                 network.load_state_dict({name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)})

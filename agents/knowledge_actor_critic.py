@@ -17,16 +17,14 @@ actor's gradient passes straight through the threshold.
 from __future__ import annotations
 
 import copy
-import json
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from agents import saving
 from kd_env.errors import InputError
 from kd_env.randomness import seeded
 from kd_env.types import Observation
@@ -146,14 +144,14 @@ class KnowledgeActorCritic:
 
     def save(self, path: str) -> None:
         """Write the nets' weights and options (safetensors)."""
-        save_file(self.nets.state_dict(), path, {"options": json.dumps(self.options)})
+        saving.write(path, self.nets.state_dict(), self.options)
 
     @classmethod
     def load(cls, path: str, env: Any) -> KnowledgeActorCritic:
         """Read an agent for ``env``."""
-        with safe_open(path, "pt") as file:
-            agent = cls(env, **json.loads(file.metadata()["options"]))
-            agent.nets.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+        tensors, options = saving.read(path)
+        agent = cls(env, **options)
+        agent.nets.load_state_dict(tensors)
         return agent
 
     @torch.no_grad()

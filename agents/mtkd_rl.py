@@ -19,15 +19,13 @@ learned. Losses are weighed as the setting has them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from agents import saving
 from agents.mtkd_state import State, averaged, state_of
 from kd_env.distillation import Distillation
 from kd_env.envs.credit import normalize
@@ -179,14 +177,14 @@ class MTKDRL:
 
     def save(self, path: str) -> None:
         """Write the agent's weights and options (safetensors)."""
-        save_file(self.agent.state_dict(), path, {"options": json.dumps(self.options)})
+        saving.write(path, self.agent.state_dict(), self.options)
 
     @classmethod
     def load(cls, path: str, env: Any) -> MTKDRL:
         """Read an agent for ``env``."""
-        with safe_open(path, "pt") as file:
-            made = cls(env, **json.loads(file.metadata()["options"]))
-            made.agent.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+        tensors, options = saving.read(path)
+        made = cls(env, **options)
+        made.agent.load_state_dict(tensors)
         return made
 
 

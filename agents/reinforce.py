@@ -16,15 +16,13 @@ mini-batch; a window that the budget cuts short is dropped.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from agents import saving
 from kd_env.envs.actions import to_weights
 from kd_env.envs.observations import observe, split_teachers
 from kd_env.envs.rewards import REWARDS, StepRecord
@@ -188,14 +186,14 @@ class Reinforce:
 
     def save(self, path: str) -> None:
         """Write the policies' weights and options (safetensors)."""
-        save_file(self.policy.state_dict(), path, {"options": json.dumps(self.options)})
+        saving.write(path, self.policy.state_dict(), self.options)
 
     @classmethod
     def load(cls, path: str, env: Any) -> Reinforce:
         """Read policies for ``env``."""
-        with safe_open(path, "pt") as file:
-            agent = cls(env, **json.loads(file.metadata()["options"]))
-            agent.policy.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+        tensors, options = saving.read(path)
+        agent = cls(env, **options)
+        agent.policy.load_state_dict(tensors)
         return agent
 
 

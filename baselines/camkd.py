@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 from baselines.rule import RULE_OPTIONS, Teaching, Weighting
 from baselines.scale import Scale, require_scale, scaled
 from kd_env.knowledge.label import teacher_ce
-from kd_env.teachers.teacher import heads
+from kd_env.teachers.teacher import classifiers
 from kd_env.types import Decision, Features
 
 
@@ -55,7 +55,7 @@ class CAMKD(Teaching):
         super().__init__(env, seed)
         self.scale, self.detach = require_scale("camkd", scale), detach
         self.hints = "hint" in self.selection.distillation.terms
-        self.classifiers = heads(self.selection.pool) if self.hints else []
+        self.classifiers = classifiers(self.selection.pool) if self.hints else []
 
     def decide(self, features: Features) -> Decision:
         """Weights of both kinds, and their strengths."""

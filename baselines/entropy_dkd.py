@@ -10,20 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from baselines import ebkd
 from baselines.rule import RULE_OPTIONS, Teaching
 from kd_env.envs.decisions import taught
 from kd_env.types import Decision, Features
 
 
 def weights(teacher_logits: Tensor) -> Tensor:
-    """``[B, K, C]`` -> ``[B, K]``, rows on the simplex; all alike where all teachers are utterly sure, ones where there is one teacher."""
-    count = teacher_logits.shape[1]
-    if count == 1:
-        return torch.ones_like(teacher_logits[:, :, 0])
-    entropy = torch.special.entr(teacher_logits.softmax(2)).sum(2)  # [B, K]
-    total = entropy.sum(1, keepdim=True)
-    share = torch.where(total > 0.0, entropy / torch.where(total > 0.0, total, 1.0), 1.0 / count)
-    return (1.0 - share) / (count - 1)
+    """``[B, K, C]`` -> ``[B, K]``, rows on the simplex: :func:`baselines.ebkd.weights`; ones where there is one teacher."""
+    return ebkd.weights(teacher_logits) if teacher_logits.shape[1] > 1 else torch.ones_like(teacher_logits[:, :, 0])
 
 
 class EntropyDKD(Teaching):

@@ -5,7 +5,7 @@ N examples, B mini-batch, K teachers, M knowledge types, C classes, D feature wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +32,16 @@ class ModelOutput(NamedTuple):
     companion: Tensor | None = None  # [B, ...], what the module says that learns beside a student (``companion`` setting)
     labels: Tensor | None = None  # [B], of a student's batch, where labels are part of the setting
     temperature: float | Tensor = 1.0  # a student's, as the decision has it; a tensor has the axes of ``logits``, the last of size 1
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
+        """``change`` of every tensor in it."""
+
+        def changed(part: Any) -> Any:
+            if isinstance(part, tuple):
+                return tuple(change(one) for one in part)
+            return change(part) if isinstance(part, Tensor) else part
+
+        return ModelOutput(*(changed(part) for part in self))
 
 
 @dataclass(frozen=True)

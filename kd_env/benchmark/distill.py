@@ -20,11 +20,10 @@ from kd_env.benchmark.trial import Trial, run_trials
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.randomness import one_thread
-from kd_env.student.companion import Accompanied
 from kd_env.student.encode import LONGEST, TextReader
 from kd_env.student.encoder import Encoder
 from kd_env.student.networks import build, reader
-from kd_env.student.projected import Bent, Hinted, Projected
+from kd_env.student.projected import Beside
 from kd_env.student.saving import reader_to_save, save
 
 RECORDS = "distillation"
@@ -68,7 +67,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 def _save(folder: Path, run: Distillation) -> None:
     network = run.student.network
-    while isinstance(network, Projected | Hinted | Bent | Accompanied):  # what learned beside the student stays behind
+    while isinstance(network, Beside):  # what learned beside the student stays behind
         network = network.network
     network = copy.deepcopy(network)
     assert isinstance(network, Encoder)

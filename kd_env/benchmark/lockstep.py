@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kd_env.envs.decisions import together
 from kd_env.envs.slots import SlotsEnv
@@ -161,13 +160,7 @@ class MemberSelection:
         """What the own student says of its mini-batch, differentiable."""
         every, size = self._shared.distillation.retained(), self.settings.batch_size
         rows = slice(self._number * size, (self._number + 1) * size)
-
-        def own(part: Any) -> Any:
-            if isinstance(part, tuple):
-                return tuple(one[rows] for one in part)
-            return part[rows] if isinstance(part, Tensor) else part
-
-        return ModelOutput(**{name: own(part) for name, part in every._asdict().items()})
+        return every.map(lambda part: part[rows])
 
     def __getattr__(self, name: str) -> Any:
         """What a lone run has and this has not."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.student.projected import own_classifier
+from kd_env.student.projected import Beside
 from kd_env.tasks import resolve
 from kd_env.types import ModelOutput
 
@@ -26,22 +26,16 @@ class Companion(Protocol):
         ...
 
 
-class Accompanied(nn.Module):
+class Accompanied(Beside):
     """A network and its companion."""
 
     def __init__(self, network: nn.Module, companion: nn.Module) -> None:
         """Keep both."""
-        super().__init__()
-        self.network, self.companion = network, companion
+        super().__init__(network)
+        self.companion = companion
 
-    @property
-    def classifier(self) -> nn.Module:
-        """The network's own."""
-        return own_classifier(self.network)
-
-    def forward(self, show: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
-        """What the network says, and what the companion says of that."""
-        output: ModelOutput = self.network(**inputs, **({"show": show} if show else {}))
+    def add(self, output: ModelOutput) -> ModelOutput:
+        """What the companion says of it."""
         return output._replace(companion=self.companion(output))
 
 

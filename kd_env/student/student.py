@@ -24,6 +24,9 @@ from kd_env.tasks.metrics import METRICS
 from kd_env.types import Inputs, ModelOutput
 
 EVALUATION_BATCH = 512
+FUSED = 1_000_000
+"""Parameters above which Adam is one fused pass over memory: five times faster for a pretrained vocabulary's embeddings. Below it gains
+little, and its last bits differ from those of the records there are."""
 _ALIKE = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.ReLU, nn.GELU, nn.Tanh)
 """Modules that do the same in training and in evaluation mode."""
 
@@ -72,7 +75,8 @@ class OptimizerOptions:
         if self.name == "sgd":
             return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=True)
+        large = sum(parameter.numel() for parameter in parameters) > FUSED
+        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=not large, fused=large)
 
 
 class Student:
@@ -226,16 +230,7 @@ def scores(logits: Tensor, labels: Tensor, num_students: int, metric: str = "acc
 
 def in_full_precision(output: ModelOutput, dtype: torch.dtype) -> ModelOutput:
     """All parts of ``output`` in ``dtype``."""
-    return ModelOutput(
-        output.logits.to(dtype),
-        output.features.to(dtype),
-        None if output.layers is None else output.layers.to(dtype),
-        None if output.attention is None else output.attention.to(dtype),
-        projected=tuple(one.to(dtype) for one in output.projected),
-        hints=tuple(one.to(dtype) for one in output.hints),
-        bent_hints=tuple(one.to(dtype) for one in output.bent_hints),
-        companion=None if output.companion is None else output.companion.to(dtype),
-    )
+    return output.map(lambda part: part.to(dtype))
 
 
 @contextmanager

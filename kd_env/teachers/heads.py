@@ -29,7 +29,7 @@ from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.linear import classifier
-from kd_env.teachers.teacher import Teacher
+from kd_env.teachers.teacher import Pool, Teacher, classifiers
 from kd_env.types import ModelOutput
 
 FORMAT = 1
@@ -93,6 +93,12 @@ class Head:
             return said._replace(attention=None)
         features = said.layers[:, self.layer]
         return ModelOutput(features @ self.weight.T + self.bias, features, said.layers[:, : self.layer + 1])
+
+    def head(self) -> tuple[Tensor, Tensor]:
+        """Its classifier."""
+        if self.weight is not None and self.bias is not None:
+            return self.weight, self.bias
+        return classifiers(Pool(self.name, (self.trunk.teacher,)))[0]
 
 
 def inner(text: str) -> str | None:

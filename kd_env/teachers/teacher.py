@@ -45,7 +45,7 @@ class HasHead(Protocol):
         ...
 
 
-def heads(pool: Pool) -> list[tuple[Tensor, Tensor]]:
+def classifiers(pool: Pool) -> list[tuple[Tensor, Tensor]]:
     """The linear maps from features to logits of all teachers: ``[C, D_k]``, ``[C]`` each.
 
     Raises:

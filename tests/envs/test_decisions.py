@@ -22,7 +22,7 @@ from kd_env.errors import InputError
 from kd_env.student.networks import build
 from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
-from kd_env.teachers.teacher import heads
+from kd_env.teachers.teacher import classifiers
 from kd_env.types import Decision
 
 DIGITS = {"task": "digits", "student": "mlp(width=8)"}
@@ -316,7 +316,7 @@ def test_a_distilled_student_leaves_maps_and_companion_behind(own_data, own_task
 def test_the_head_of_a_network_gives_its_logits(scale):
     task = tasks.load("digits")
     pool = Pool("two", tuple(NetworkTeacher(f"t{seed}", build(f"mlp(width={8 + seed})", task, seed), task, scale) for seed in range(2)))
-    for teacher, (weight, bias) in zip(pool.teachers, heads(pool), strict=True):
+    for teacher, (weight, bias) in zip(pool.teachers, classifiers(pool), strict=True):
         said = teacher(task.train.inputs[:20])
         torch.testing.assert_close(said.features @ weight.T + bias, said.logits)
         assert not weight.requires_grad
@@ -325,7 +325,7 @@ def test_the_head_of_a_network_gives_its_logits(scale):
 @pytest.mark.parametrize("labels", [("neg", "pos"), ("pos", "neg")])
 def test_the_head_of_a_checkpoint_gives_its_logits_in_the_task_s_order(labels, make_checkpoint, own_task, tmp_path):
     teacher = CheckpointTeacher(str(make_checkpoint(tmp_path / "one", labels=labels)), own_task)
-    ((weight, bias),) = heads(Pool("one", (teacher,)))
+    ((weight, bias),) = classifiers(Pool("one", (teacher,)))
     said = teacher(own_task.train.inputs[:20])
     torch.testing.assert_close(said.features @ weight.T + bias, said.logits, atol=1e-5, rtol=1e-4)
     assert (said.logits[:, 0] - said.logits[:, 1]).abs().min() > 1e-3, "the order of the classes matters"
@@ -336,4 +336,4 @@ def test_a_teacher_without_a_head_is_named():
         name = "silent"
 
     with pytest.raises(InputError, match=r"teacher 'silent' shows no classifier \(head\(\)\)"):
-        heads(Pool("silent", (Silent(),)))
+        classifiers(Pool("silent", (Silent(),)))
