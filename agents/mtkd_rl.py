@@ -108,13 +108,15 @@ class MTKDRL:
             learning_rate: of Adam.
 
         Raises:
-            InputError: there is one teacher alone, the setting has no responses, or the student is one of a population.
+            InputError: there is one teacher alone, the setting has no responses, or the student has peers.
         """
         self.selection: Selection = env.unwrapped.selection
         run, material = self.selection.distillation, self.selection.material
         name = "mtkd_rl_released" if self.released else "mtkd_rl"
         if self.selection.num_teachers < 2:
             raise InputError(f"policy {name} needs at least 2 teachers, pool {self.selection.pool.name!r} has 1")
+        if self.selection.settings.num_students > 1:
+            raise InputError(f"policy {name} learns from one student; leave num_students out")
         if "response" not in run.terms:
             raise InputError(f"policy {name} weighs responses; name response in knowledge={self.selection.settings.knowledge!r}")
         self.seed, self.options = seed, {"seed": seed, "learning_rate": learning_rate}
@@ -151,6 +153,9 @@ class MTKDRL:
             run = self.selection.distillation  # the last step of an episode may begin another
             features, inputs, before = run.observe(), run.inputs_of_batch(), run.retained()
             state = state_of(run)
+            if not state.columns.isfinite().all():  # the student has diverged: the step after this one will see it
+                env.step(taught(self.selection, {one: torch.full_like(state.rule, 1.0 / state.rule.shape[1]) for one in state.gaps}))
+                continue
             self.agent.adapt(state.columns)
             taken = self.take(state)
             with torch.no_grad():

@@ -178,10 +178,10 @@ class Reinforce:
             weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
             terms = response.every_teacher(features.student.logits, features.teacher_logits, options.temperature)
             ce = label.ce(features.student.logits, features.labels)
-            metric = torch.from_numpy(run.meter.metric).float().repeat(len(action)).to(ce)
+            metric = torch.from_numpy(np.repeat(run.meter.metric, options.batch_size)).to(ce)
             record = StepRecord(torch.zeros_like(ce), metric, ce, (weights * terms).sum(1), options.reward_mix)
             self.reinforce([(observation, action, REWARDS[options.reward](record).cpu().numpy())])
-            self.selection.distillation.student_forward_examples += len(action)
+            self.selection.distillation.student_forward_examples += options.batch_size
             run.skip()
 
     def save(self, path: str) -> None:

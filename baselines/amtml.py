@@ -28,9 +28,6 @@ from kd_env.envs.decisions import taught
 from kd_env.errors import InputError
 from kd_env.types import Decision, Features, ModelOutput
 
-HINTS = ("feature", "hint")
-"""The types that are hints, to which all teachers contribute alike."""
-
 
 class Gate(nn.Module):
     """``softmax_k(u . (theta_k * f_S))``."""
@@ -69,7 +66,7 @@ class AMTML(Teaching):
         """The gate for all that is no hint."""
         gate, terms = self.said, self.selection.distillation.terms
         alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = taught(self.selection, {name: alike if name in HINTS else gate for name in terms})
+        decision = taught(self.selection, {name: alike if terms[name].kind.projects else gate for name in terms})
         if self.target == "each" or "response" not in terms:
             return decision
         temperature = self.selection.settings.temperature

@@ -59,7 +59,9 @@ class CAMKD(Teaching):
 
     def decide(self, features: Features) -> Decision:
         """Weights of both kinds, and their strengths."""
-        by_type = {"response": weights(features.teacher_logits, features.labels)}
+        by_type = {}
+        if "response" in self.selection.distillation.terms:
+            by_type["response"] = weights(features.teacher_logits, features.labels)
         if self.hints:
             run, like = self.selection.distillation, features.teacher_logits
             classifiers = [(weight.to(like), bias.to(like)) for weight, bias in self.classifiers]

@@ -60,8 +60,9 @@ class LREnsemble(Weighting):
         """Fit on at most 10,000 training examples, drawn by ``seed``."""
         super().__init__(env, seed)
         material = self.selection.material
-        size = len(material.labels["train"])
-        rows = np.arange(size) if size <= MOST_ROWS else np.sort(self.rng.choice(size, MOST_ROWS, replace=False))
+        rows = np.flatnonzero(material.task.train.labelled)
+        if len(rows) > MOST_ROWS:
+            rows = np.sort(self.rng.choice(rows, MOST_ROWS, replace=False))
         said = torch.from_numpy(material.bank.gather("train", rows).logits)
         self.teacher_weights = weights(said, material.labels["train"][rows], checked_ridge("lr_ensemble", ridge))  # [K]
 

@@ -1,10 +1,10 @@
 """``mmkd``: weights learned by a meta step, MMKD (Zhang et al. 2023, ICME, arXiv 2306.06634).
 
 One net weighs the responses, from all logits; one weighs the hints, from how each example resembles the others in the teachers' features
-and in the student's (:mod:`baselines.meta_weights`). Both learn from nothing but this, after every ``every``-th update: on B hard examples
-(:mod:`baselines.hard_buffer`), two steps of SGD on the weighted distillation loss, one on CE, then the gradient of CE on the same
-examples by the nets' parameters through all three (:mod:`baselines.meta_step`), and one step of Adam on the nets. The student itself is
-not changed by it. Decisions carry the nets' weights without a gradient.
+and in the student's (:mod:`baselines.meta_weights`). Both learn from nothing but this, after the first update and every ``every``-th
+from there: on B hard examples (:mod:`baselines.hard_buffer`), two steps of SGD on the weighted distillation loss, one on CE, then the
+gradient of CE on the same examples by the nets' parameters through all three (:mod:`baselines.meta_step`), and one step of Adam on the
+nets. The student itself is not changed by it. Decisions carry the nets' weights without a gradient.
 
 What the release leaves to be known, and is kept: an example is hard if the student gets it wrong; the nets are asked anew at each tracked
 step, and the student's outputs that they read are constants there. So the gradient is exact for weights with those inputs.
@@ -80,7 +80,7 @@ class MMKD(Teaching):
             scale: ``matched`` to the setting's strengths, or as ``released``: label and responses 1, hints their own strength.
 
         Raises:
-            InputError: an option is out of its range, or the student is one of a population.
+            InputError: an option is out of its range, the student has peers, or the teachers do not teach at all (strength 0).
         """
         super().__init__(env, seed)
         for name, value, least in (("every", every, 1), ("distillation_steps", distillation_steps, 1), ("gram_width", gram_width, 0)):
@@ -88,6 +88,8 @@ class MMKD(Teaching):
                 raise InputError(f"mmkd({name}={value!r}): expected a whole number of at least {least}")
         if meta_split not in ("train", "reward"):
             raise InputError(f"mmkd(meta_split={meta_split!r}): expected train or reward")
+        if self.selection.settings.num_students > 1 or self.selection.settings.strength == 0.0:
+            raise InputError("policy mmkd differentiates what its teachers do for one student; leave out num_students and strength=0")
         run, task = self.selection.distillation, self.selection.material.task
         self.hints = "hint" in run.terms
         self.every, self.distillation_steps = every, distillation_steps
@@ -112,19 +114,28 @@ class MMKD(Teaching):
         if update == 0:
             self.buffer.clear()
         elif update != self._seen and (update - 1) % self.every == 0:
-            self.learn_from(*self.hard_examples())
+            self.learn_from_hard_examples()
         if update != self._seen and self.meta_split == "train":
-            self.buffer.put(features.example_ids, wrong(features.student.logits, features.labels))
+            known = (features.labels >= 0).cpu().numpy()  # an unlabelled text is no example to learn from
+            self.buffer.put(features.example_ids[known], wrong(features.student.logits, features.labels)[known])
         self._seen = update
         with torch.no_grad():
             return self.weighed(features, features.student)
 
     def weighed(self, features: Features, student: ModelOutput) -> Decision:
         """What the nets say of some examples, with the setting's strengths; differentiable in the nets' parameters."""
-        weights = {"response": self.nets.response(features.teacher_logits, student.logits)}
+        weights = {}
+        if "response" in self.selection.distillation.terms:
+            weights["response"] = self.nets.response(features.teacher_logits, student.logits)
         if self.hints:
             weights["hint"] = self.nets.hint(features.teacher_features, student.features)
         return scaled(self.selection, weights, self.scale, 1.0)
+
+    def learn_from_hard_examples(self) -> None:
+        """One step of the nets on B examples of the buffer, if there are any."""
+        found = self.hard_examples()
+        if found is not None:
+            self.learn_from(*found)
 
     def learn_from(self, inputs: Inputs, features: Features) -> None:
         """One step of the nets on what :meth:`meta_gradient` says."""
@@ -154,21 +165,21 @@ class MMKD(Teaching):
         with run.student.evaluating():
             return meta_gradient(steps, hard_label, run.student.leaves, list(self.nets.parameters()), descent)
 
-    def hard_examples(self) -> tuple[Inputs, Features]:
-        """B examples of the buffer, drawn anew."""
+    def hard_examples(self) -> tuple[Inputs, Features] | None:
+        """B examples of the buffer, drawn anew; ``None`` where nothing is in it."""
         size, run = self.selection.settings.batch_size, self.selection.distillation
         if self.meta_split == "reward":
             rows = self.buffer.rng.choice(self.labelled, min(size, len(self.labelled)), replace=False)
             inputs, labels = run.meter.at(rows, run.student.device)
             run.student_forward_examples += len(rows)
             self.buffer.put(rows, wrong(run.student.predict(inputs), labels))
-        return self.examples(self.buffer.sample(size))
+        return self.examples(self.buffer.sample(size)) if len(self.buffer.rows) else None
 
     def examples(self, rows: np.ndarray) -> tuple[Inputs, Features]:
         """Rows of the split that the nets learn from, as the student reads them, and what teachers say of them."""
         run, material = self.selection.distillation, self.selection.material
         device, dtype = run.student.device, run.student.dtype
-        said = material.bank.gather(self.meta_split, rows, run.loss.parts)
+        said = material.bank.gather(self.meta_split, rows)
 
         def tensors(arrays: Any) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(one).to(device, dtype) for one in arrays)
@@ -180,15 +191,13 @@ class MMKD(Teaching):
             labels=material.labels[self.meta_split][rows].to(device),
             teacher_logits=torch.from_numpy(said.logits).to(device, dtype),
             teacher_features=tensors(said.features),
-            teacher_layers=tensors(said.layers),
-            teacher_attention=tensors(said.attention),
         )
         return take(material.inputs[self.meta_split], rows, device), features
 
     def _pass(self, leaves: Any, inputs: Inputs) -> ModelOutput:
         run = self.selection.distillation
         run.student_forward_examples += len(next(iter(inputs.values())))
-        return run.student.forward_at(leaves, inputs, run.loss.parts)
+        return run.student.forward_at(leaves, inputs)
 
 
 def wrong(student_logits: Tensor, labels: Tensor) -> np.ndarray:

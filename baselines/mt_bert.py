@@ -22,9 +22,6 @@ from baselines.scale import Scale, require_scale, scaled
 from kd_env.knowledge.label import teacher_ce
 from kd_env.types import Decision, Features
 
-HIDDEN = ("feature", "hint")
-"""The types that are hidden losses."""
-
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     """``[B, K, C]``, ``[B]`` -> ``[B, K]``, rows on the simplex."""
@@ -48,7 +45,8 @@ class MTBert(Teaching):
         """Weights of both kinds, and their strengths."""
         found = weights(features.teacher_logits, features.labels)
         alike = torch.full_like(found, 1.0 / found.shape[1])
-        by_type = {name: alike if name in HIDDEN else found for name in self.selection.distillation.terms}
+        terms = self.selection.distillation.terms
+        by_type = {name: alike if terms[name].kind.projects else found for name in terms}
         total = (1.0 / (1.0 + teacher_ce(features.teacher_logits, features.labels))).sum(1)  # [B]
-        factors = {name: float(found.shape[1]) if name in HIDDEN else total for name in by_type}
+        factors = {name: float(found.shape[1]) if terms[name].kind.projects else total for name in by_type}
         return scaled(self.selection, by_type, self.scale, factors)

@@ -15,5 +15,6 @@ from baselines.uniform import Uniform
 class MutualLearning(Uniform):
     """Every teacher 1/K, and one peer."""
 
+    access = "student outputs"
     paper = "Zhang et al. 2018, arXiv 1706.00384"
     env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,peer", "num_students": 2}

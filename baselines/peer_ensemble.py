@@ -15,5 +15,6 @@ from baselines.uniform import Uniform
 class PeerEnsemble(Uniform):
     """Every teacher 1/K, and an ensemble of two peers."""
 
+    access = "student outputs"
     paper = "after Wu & Gong 2021, arXiv 2006.04147"
     env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,peer_ensemble", "num_students": 3}

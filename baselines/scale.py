@@ -7,6 +7,7 @@ to 1. ``matched`` keeps the weights on the simplex, so that policies differ in w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -29,10 +30,11 @@ def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float
         return decision
     terms = selection.distillation.terms
     factors = factor if isinstance(factor, Mapping) else dict.fromkeys(weights, factor)
-    strengths: dict[str, float | Tensor] = {name: terms[name].strength * factors.get(name, 1.0) for name in weights}
+    asked = [name for name in weights if not terms[name].kind.of_peers]
+    strengths: dict[str, float | Tensor] = {name: terms[name].strength * factors.get(name, 1.0) for name in asked}
     if "label" in decision.strengths:
         strengths["label"] = 1.0
-    return Decision(weights, strengths, decision.temperature)
+    return replace(decision, strengths={**decision.strengths, **strengths})
 
 
 def require_scale(policy: str, scale: str) -> str:

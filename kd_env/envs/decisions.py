@@ -29,12 +29,14 @@ class Numbers(NamedTuple):
 def taught(selection: Any, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
     """The decision with teachers ``weights`` by knowledge type, strengths as the setting has them times ``factors``.
 
-    A type of the setting that asks teachers and has no weights is left out.
+    Raises:
+        InputError: the setting asks teachers for a type that the policy does not weigh.
     """
     options, run = selection.settings, selection.distillation
-    strengths: dict[str, float | Tensor] = {
-        name: options.strength * term.strength for name, term in run.terms.items() if name in weights or term.kind.of_peers
-    }
+    if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.of_peers]:
+        weighed = ", ".join(weights) or "other types"
+        raise InputError(f"knowledge={options.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
+    strengths: dict[str, float | Tensor] = {name: options.strength * term.strength for name, term in run.terms.items()}
     if run.reads_labels:
         strengths["label"] = 1.0 - options.strength
     for name, factor in (factors or {}).items():

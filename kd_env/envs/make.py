@@ -48,6 +48,8 @@ def make_selection(
         raise InputError(f"action={options.action!r}: this environment has {' and '.join(actions)}")
     if options.action in ("soft", "hard") and options.granularity != "batch":
         raise InputError(f"granularity={options.granularity!r}: knowledge is selected for a batch or a phase; leave granularity out")
+    if loaded.unlabelled and options.reward != "dev_improvement":
+        raise InputError(f"reward={options.reward!r} reads every training label, and task {loaded.name!r} has texts without one")
     if options.exploration_bonus > 0.0 and options.action not in ("soft", "hard"):
         raise InputError(f"exploration_bonus={options.exploration_bonus}: it is paid for knowledge selection alone; leave it out")
     named = loaded.defaults.pool if teachers is None else teachers

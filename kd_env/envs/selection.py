@@ -119,7 +119,7 @@ class Selection:
         rewards, credits = self._per_row(paid), {name: self._per_row(one) for name, one in shown.items()}
         terms: dict[str, np.ndarray] = {}
         if options.teacher_cost > 0.0 or options.action == "joint":
-            terms["teacher_calls"] = np.count_nonzero(choice.weights, axis=1).astype(np.float64)
+            terms["teacher_calls"] = self._per_row(torch.from_numpy(np.count_nonzero(choice.weights, axis=1)))
             rewards = rewards - options.teacher_cost * terms["teacher_calls"]
         if bonus is not None:
             terms["exploration"] = bonus

@@ -64,7 +64,7 @@ def test_a_decision_that_says_what_an_action_means_gives_the_same_student(streng
 
 
 def test_taught_has_the_setting_s_strengths_times_factors():
-    env = slots(3, **DIGITS, strength=0.4, temperature=2.5, knowledge="response,contrast(strength=3),hint(strength=5)").unwrapped
+    env = slots(3, **DIGITS, strength=0.4, temperature=2.5, knowledge="response,hint(strength=5)").unwrapped
     alike = torch.full((3, 4), 0.25)
     column = torch.tensor([1.0, 2.0, 3.0])
     decision = taught(env.selection, {"response": alike, "hint": alike}, {"hint": 0.5, "label": column})
@@ -73,7 +73,9 @@ def test_taught_has_the_setting_s_strengths_times_factors():
     assert decision.strengths["response"] == pytest.approx(0.4)
     assert decision.strengths["hint"] == pytest.approx(0.4 * 5 * 0.5)
     assert decision.strengths["label"].tolist() == pytest.approx([0.6, 1.2, 1.8])
-    assert set(decision.strengths) == {"response", "hint", "label"}, "what has no weights is left out"
+    assert set(decision.strengths) == {"response", "hint", "label"}
+    with pytest.raises(InputError, match=r"the policy weighs response, not hint; leave that out"):
+        taught(env.selection, {"response": alike})
 
 
 def test_decisions_are_joined_row_by_row_whatever_the_form_of_their_numbers():
