@@ -38,7 +38,7 @@ def write(tmp_path):
 
 def test_a_trace_knows_its_names(write):
     trace = read_trace(write(ROWS))
-    assert trace.attrs == {"group_names": ["a", "b"], "teacher_names": ["p", "q", "r"], "trial": "t-0"}
+    assert trace.attrs == {"group_names": ["a", "b"], "teacher_names": ["p", "q", "r"], "trial": "t-0", "differentiable": False}
     assert len(trace) == 5
 
 

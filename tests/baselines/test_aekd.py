@@ -197,7 +197,7 @@ def test_a_bound_of_the_policy_is_kept():
 
 
 def test_students_of_a_population_have_weights_of_their_own():
-    env = make_env(Trial("digits", "aekd", 0, settings={"updates": 4}), students=2)
+    env = make_env(Trial("digits", "aekd", 0, settings={"updates": 4}), 2)
     env.reset(seed=0)
     policy = aekd.AEKD(env, 0, bound=1.0)
     features = policy.features

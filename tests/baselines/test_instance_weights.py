@@ -16,6 +16,7 @@ from kd_env.benchmark.trial import Trial, run_trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.testing import check_policy
+from kd_env.types import Decision
 
 FORMULAS = {
     "ebkd": lambda said, student, labels: ebkd.weights(said),
@@ -71,7 +72,8 @@ def test_the_policy_acts_on_its_formula_at_the_temperature_of_the_loss(name):
     features = policy.features
     at = 3.0 if name in ("majority_sign", "correlation") else 1.0
     expected = FORMULAS[name](features.teacher_logits / at, features.student.logits / at, features.labels)
-    weights = to_weights("weights", policy.act(env.selection.observation()), 4, 32)
+    action = policy.act(env.selection.observation())
+    weights = action.weights["response"].numpy() if isinstance(action, Decision) else to_weights("weights", action, 4, 32)
     # the action cannot say less than exp(-20) of the largest weight
     assert weights == pytest.approx(expected.numpy(), abs=1e-6)
 

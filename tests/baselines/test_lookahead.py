@@ -162,5 +162,5 @@ def test_what_cannot_be_used_is_named(options, says):
 
 
 def test_a_population_does_not_show_what_it_looks_at(tmp_path):
-    with pytest.raises(InputError, match=r"population: the policy reaches for its run's 'terms'.*run it alone"):
+    with pytest.raises(InputError, match=r"population: the policy reaches for its run's 'student'.*run it alone"):
         run_trials([Trial("digits", "lookahead", seed, settings=LABELS) for seed in (0, 1)], tmp_path, lambda _: None)
