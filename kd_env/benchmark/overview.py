@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from kd_env.benchmark import policies
 from kd_env.benchmark.policies import ACCESS
-from kd_env.benchmark.reading import NOTHING
+from kd_env.benchmark.reading import NOTHING, number
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import mean_interval, paired_difference
 from kd_env.benchmark.summary import Setting
@@ -43,7 +43,7 @@ def _cell(policy: str, records: Sequence[Record]) -> str:
         return text
     difference, low, high, _ = paired_difference([own[seed] for seed in shared], [floor[seed] for seed in shared])
     mark = " ▲" if low > 0.0 else " ▼" if high < 0.0 else ""
-    return f"{text} ({difference:+.3f}{mark})"
+    return f"{text} ({number(difference, '+')}{mark})"
 
 
 def _scores(policy: str, records: Sequence[Record]) -> dict[int, float]:

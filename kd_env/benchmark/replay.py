@@ -1,6 +1,7 @@
 """Replay: check a claimed record. In: a results folder and a trial's id. Out: what differs when its actions are taken again.
 
-Needs no policy: the trace holds every weight exactly, and the rest follows from the record's settings and seed.
+The trace holds every weight exactly, and the rest follows from the record's settings and seed, so no policy is needed. But where decisions
+carried a gradient, the policy decides again, and must say the same.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def test_cells_hold_mean_half_width_and_the_paired_difference_to_uniform():
     assert head == ["access", "policy", "paper", "a", "b"], "how many were taught at once does not part a table"
     half = stats.t.ppf(0.975, 2) * 0.01 / 3**0.5
     assert rows == [
-        ["nothing", "my:Own", "–", "–", f"0.410 ± {stats.t.ppf(0.975, 1) * 0.01:.3f} (-0.100 ▼)"],
+        ["nothing", "my:Own", "–", "–", f"0.410 ± {stats.t.ppf(0.975, 1) * 0.01:.3f} (−0.100 ▼)"],
         ["", "uniform", "–", f"0.510 ± {half:.3f}", f"0.510 ± {stats.t.ppf(0.975, 1) * 0.01:.3f}"],
         ["train labels", "camkd", policies.find("camkd").paper, f"0.710 ± {half:.3f} (+0.200 ▲)", "2 diverged"],
     ]
