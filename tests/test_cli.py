@@ -370,6 +370,11 @@ def test_the_command_itself_exits_with_2_and_no_traceback(out):
 # Ctrl-C
 
 
+def hears_ctrl_c():
+    """A shell that runs the tests in the background has its children ignore the signal."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_keeps_what_is_finished(workers, out):
     arguments = [
@@ -387,7 +392,7 @@ def test_ctrl_c_keeps_what_is_finished(workers, out):
         "--out",
         out,
     ]
-    process = kd_env(*arguments, start_new_session=True)
+    process = kd_env(*arguments, start_new_session=True, preexec_fn=hears_ctrl_c)
     file = out / "results.jsonl"
     while not (file.exists() and b"\n" in file.read_bytes()) and process.poll() is None:
         time.sleep(0.02)

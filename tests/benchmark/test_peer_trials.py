@@ -37,7 +37,7 @@ def test_all_students_cost_and_the_first_is_kept(policy, students, tmp_path):
         assert record[name] == students * alone[name], name
     assert record["teacher_forward_examples"] == alone["teacher_forward_examples"]
     assert record["env"]["num_students"] == students
-    assert record["access"] == "nothing"
+    assert record["access"] == "student outputs"
     assert record["selection_rate"] == pytest.approx([0.25] * 4)
     assert record["curve"] != alone["curve"], "its peers taught it something"
     assert record["reward_labels"] == alone["reward_labels"]
