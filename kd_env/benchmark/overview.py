@@ -6,6 +6,7 @@ A cell is the mean test score over seeds with the half-width of its 95 % t inter
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from kd_env.benchmark import policies
@@ -37,7 +38,8 @@ def _cell(policy: str, records: Sequence[Record]) -> str:
     if not own:
         return f"{lost} diverged" if lost else NOTHING
     mean, low, high = sum(own.values()) / len(own), *mean_interval(list(own.values()))
-    text = f"{mean:.3f} ± {(high - low) / 2:.3f}" + (f" ({lost} diverged)" if lost else "")
+    width = "" if math.isnan(low) else f" ± {(high - low) / 2:.3f}"  # one seed has no interval
+    text = f"{mean:.3f}{width}" + (f" ({lost} diverged)" if lost else "")
     shared = sorted(own.keys() & floor.keys())
     if policy == FLOOR or len(shared) < 2:
         return text

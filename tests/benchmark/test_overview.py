@@ -48,6 +48,10 @@ def test_cells_hold_mean_half_width_and_the_paired_difference_to_uniform():
     ]
 
 
+def test_one_seed_has_no_interval():
+    assert overview(by_setting([record("uniform", "a", 0, 0.5)]))[1] == [["nothing", "uniform", "–", "0.500"]]
+
+
 def test_a_difference_whose_interval_holds_zero_has_no_mark():
     records = [record("uniform", "a", seed, 0.5) for seed in range(3)]
     records += [record("camkd", "a", seed, score) for seed, score in enumerate((0.4, 0.5, 0.7))]
