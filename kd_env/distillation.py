@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
 from kd_env.loss import Loss
 from kd_env.material import Material
+from kd_env.order import epoch_order, length_order
 from kd_env.reward_meter import RewardMeter, labelled_rows
 from kd_env.settings import Settings
 from kd_env.snapshot import from_bytes, part, to_bytes
-from kd_env.student.encode import take
+from kd_env.student.encode import take, text_lengths
 from kd_env.student.population import Population
 from kd_env.student.start import network, start
 from kd_env.types import Decision, Features, Inputs, ModelOutput, Outcome
@@ -58,6 +59,11 @@ class Distillation:
         size = len(material.labels["train"])
         if size < settings.batch_size:
             raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {material.task.name!r}")
+        lengths = text_lengths(material.inputs["train"])
+        order = (
+            partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=settings.batch_size, lengths=lengths)
+        )
+        self._order = lru_cache(maxsize=256)(order)
         self.loss = Loss(settings)
         self.label_seeds = [int(one) for one in (label_seeds or [settings.label_seed] * num_students)]
         reward_labels = material.labels["reward"].numpy()
@@ -304,7 +310,7 @@ class Distillation:
         size, batch = len(self.material.labels["train"]), self.settings.batch_size
         epoch, position = divmod(int(self.update[student]), size // batch)
         seed = self.seeds[0 if self.loss.asks_peers else student]  # those who teach each other see the same examples
-        return epoch_order(int(seed), epoch, size)[position * batch : (position + 1) * batch].copy()
+        return self._order(int(seed), epoch)[position * batch : (position + 1) * batch].copy()
 
     def _reward_ce(self) -> Tensor:
         count = min(self.settings.batch_size, self.meter.rows.shape[1])
@@ -317,9 +323,3 @@ class Distillation:
 
 def _identity(material: Material, settings: Settings) -> dict[str, object]:
     return {"task": material.task.fingerprint, "bank": material.bank.fingerprint, **asdict(settings)}
-
-
-@lru_cache(maxsize=256)
-def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of the training rows in one epoch of the student with ``seed``."""
-    return randomness.stream(seed, "order", epoch).permutation(size)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["order", "labels", "measurement", "gradient", "reward_ce"]
-_PURPOSES: tuple[Purpose, ...] = ("order", "labels", "measurement", "gradient", "reward_ce")
+Purpose = Literal["order", "labels", "measurement", "gradient", "reward_ce", "batches"]
+_PURPOSES: tuple[Purpose, ...] = ("order", "labels", "measurement", "gradient", "reward_ce", "batches")
 
 
 def stream(seed: int, purpose: Purpose, number: int = 0) -> np.random.Generator:

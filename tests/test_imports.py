@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
-    ("kd_env.errors", "kd_env.paths", "kd_env.randomness", "kd_env.snapshot", "kd_env.spec", "kd_env.types"),
+    ("kd_env.errors", "kd_env.order", "kd_env.paths", "kd_env.randomness", "kd_env.snapshot", "kd_env.spec", "kd_env.types"),
     ("kd_env.tasks",),
     (
         *(

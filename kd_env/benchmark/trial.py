@@ -237,7 +237,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "updates": setting.updates,
         "metric": task.metric,
         "test": None if diverged else evaluate_on_test(task, run),
-        "validation": None if diverged else float(run.validate()[1][0]),
+        "validation": None if diverged else recorder.curve[-1]["validation"],
         "reward_split": None if diverged else float(run.student.evaluate(*run.meter.at(run.meter.rows[0]))[1][0]),
         "reward_labels": run.meter.rows.shape[1],
         "reward_sum": recorder.reward_sum,

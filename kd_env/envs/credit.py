@@ -97,10 +97,12 @@ def scale(credit: Tensor) -> Tensor:
 def _direction(run: Distillation, head_only: bool) -> list[Tensor]:
     gradient = run.meter.held_out_gradient(run.student, run.update, run.settings.credit_refresh, head_only)
     rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
-    if run.num_students == 1:
-        return [rates[0] * scale * value for scale, value in zip(run.student.preconditioner(), gradient, strict=True)]
-    rate = torch.tensor(rates, dtype=run.student.dtype, device=run.student.device)[:, None]
-    return [rate * scale * value for scale, value in zip(run.student.preconditioner(), gradient, strict=True)]
+    rate = rates[0] if run.num_students == 1 else torch.tensor(rates, dtype=run.student.dtype, device=run.student.device)[:, None]
+    scales = run.student.preconditioner()
+    return [
+        scale.mul_(rate).mul_(value) if isinstance(scale, Tensor) else rate * scale * value
+        for scale, value in zip(scales, gradient, strict=True)
+    ]
 
 
 def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditOfTypes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kd_env.tasks import Task
@@ -16,6 +17,9 @@ from kd_env.types import Inputs
 
 Reader = Callable[[np.ndarray], Inputs]
 """How a network reads raw inputs of a task."""
+
+PORTION = 512
+"""Rows of a pass in evaluation, at most."""
 
 LONGEST = 128
 """Tokens that a student reads of a text, unless it is told otherwise; the rest is cut off."""
@@ -79,6 +83,29 @@ def take(inputs: Inputs, rows: object, device: torch.device) -> Inputs:
         longest = int(taken["attention_mask"].sum(1).max())
         taken = {name: tensor[:, :longest] for name, tensor in taken.items()}
     return {name: tensor.to(device, non_blocking=True) for name, tensor in taken.items()}
+
+
+def text_lengths(inputs: Inputs) -> np.ndarray | None:
+    """Tokens of each row ``[N]`` where padding is cut, ``None`` where it is not or there is none."""
+    return inputs["attention_mask"].sum(1).numpy() if isinstance(inputs, Trimmed) else None
+
+
+def in_portions(run: Callable[[np.ndarray], Tensor], inputs: Inputs, groups: int = 1) -> Tensor:
+    """What ``run`` says of all rows ``[S, N, C]``, a portion at a time; texts of like length together, where padding is cut.
+
+    Args:
+        run: row numbers ``[groups, n]`` -> ``[S, n, C]``; S is ``groups``, or any number if ``groups`` is 1.
+        inputs: ``[groups * N, ...]``, those of group 0 first.
+    """
+    size, lengths = len(next(iter(inputs.values()))) // groups, text_lengths(inputs)
+    rows, portion = np.arange(groups * size).reshape(groups, size), PORTION
+    if lengths is None:
+        return torch.cat([run(rows[:, start : start + portion]) for start in range(0, size, portion)], 1)
+    order = lengths.reshape(groups, size).argsort(1, kind="stable")
+    rows, portion = np.take_along_axis(rows, order, 1), min(portion, max(32, -(-size // 16)))
+    said = torch.cat([run(rows[:, start : start + portion]) for start in range(0, size, portion)], 1)
+    back = torch.from_numpy(order.argsort(1)).to(said.device)[..., None]  # [groups, N, 1]
+    return said.gather(1, back.expand_as(said))
 
 
 def vocabulary_hash(tokenizer: Any) -> str:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from kd_env.errors import InputError
-from kd_env.student.encode import take
-from kd_env.student.student import EVALUATION_BATCH, OptimizerOptions, evaluation_mode, in_full_precision, mode_matters, scores
+from kd_env.student.encode import in_portions, take
+from kd_env.student.student import OptimizerOptions, evaluation_mode, in_full_precision, mode_matters, scores
 from kd_env.types import Inputs, ModelOutput
 
 BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
@@ -102,15 +102,14 @@ class Population:
     @torch.no_grad()
     def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:
         """Logits ``[S*N, C]`` in evaluation mode; ``shared`` inputs ``[N, ...]`` are looked at by all students."""
-        size = len(next(iter(inputs.values()))) // (1 if shared else self.num_students)
-        first = np.zeros(self.num_students, dtype=np.int64) if shared else np.arange(self.num_students) * size
-        parts = []
+
+        def logits(rows: np.ndarray) -> Tensor:
+            everyone = np.repeat(rows, self.num_students // len(rows), axis=0).ravel()
+            said = self.forward(take(inputs, everyone, self.device)).logits
+            return said.view(self.num_students, -1, said.shape[1])
+
         with self.evaluating():
-            for start in range(0, size, EVALUATION_BATCH):
-                rows = first[:, None] + np.arange(start, min(start + EVALUATION_BATCH, size))
-                logits = self.forward(take(inputs, rows.ravel(), self.device)).logits
-                parts.append(logits.view(self.num_students, -1, logits.shape[1]))
-        return torch.cat(parts, 1).flatten(0, 1)
+            return in_portions(logits, inputs, 1 if shared else self.num_students).flatten(0, 1)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Evaluation mode, where that makes a difference."""

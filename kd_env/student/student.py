@@ -19,11 +19,10 @@ from torch.nn.functional import cross_entropy, linear
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.student.encode import take
+from kd_env.student.encode import in_portions, take
 from kd_env.tasks.metrics import METRICS
 from kd_env.types import Inputs, ModelOutput
 
-EVALUATION_BATCH = 512
 FUSED = 1_000_000
 """Parameters above which Adam is one fused pass over memory: five times faster for a pretrained vocabulary's embeddings. Below it gains
 little, and its last bits differ from those of the records there are."""
@@ -164,12 +163,8 @@ class Student:
     @torch.no_grad()
     def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:
         """Logits ``[N, C]`` in evaluation mode (no dropout); ``shared`` says that all students look at the same inputs."""
-        size = len(next(iter(inputs.values())))
         with self.evaluating():
-            if size <= EVALUATION_BATCH:
-                return self.forward(take(inputs, slice(None), self.device)).logits
-            starts = range(0, size, EVALUATION_BATCH)
-            return torch.cat([self.forward(take(inputs, slice(i, i + EVALUATION_BATCH), self.device)).logits for i in starts])
+            return in_portions(lambda rows: self.forward(take(inputs, rows[0], self.device)).logits[None], inputs)[0]
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Evaluation mode, where that makes a difference."""
@@ -189,7 +184,7 @@ class Student:
                     scales.append(1.0)
                     continue
                 corrected = state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))
-                scales.append(1.0 / (corrected.sqrt() + group["eps"]))
+                scales.append(corrected.sqrt_().add_(group["eps"]).reciprocal_())  # in place: memory is what this costs
         return scales
 
     def state(self) -> dict[str, Tensor]:

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
-from kd_env.student.encode import take
+from kd_env.student.encode import PORTION, take
 from kd_env.student.networks import MLP, build
 from kd_env.student.population import Population, refuse_what_does_not_batch
-from kd_env.student.student import EVALUATION_BATCH, OptimizerOptions, Student
+from kd_env.student.student import OptimizerOptions, Student
 from kd_env.types import ModelOutput
 
 CPU = torch.device("cpu")
@@ -198,7 +198,7 @@ def test_its_state_comes_back_to_the_last_bit(digits_material):
         assert torch.equal(other.state()[name], value), name
 
 
-@pytest.mark.parametrize("count", [5, EVALUATION_BATCH, 2 * EVALUATION_BATCH + 7])
+@pytest.mark.parametrize("count", [5, PORTION, 2 * PORTION + 7])
 def test_many_examples_are_predicted_in_order_shared_or_not(digits_material, count):
     population, apart = both(digits_material, MLP_, students=3)
     shared = take(digits_material.inputs["train"], slice(0, count), CPU)

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
-from kd_env.student.encode import take
+from kd_env.student.encode import PORTION, take
 from kd_env.student.networks import NETWORKS, build
-from kd_env.student.student import EVALUATION_BATCH, OptimizerOptions, Student, pick_device
+from kd_env.student.student import OptimizerOptions, Student, pick_device
 from kd_env.types import ModelOutput
 
 CPU = torch.device("cpu")
@@ -135,9 +135,9 @@ def test_predict_is_without_dropout_and_the_student_stays_in_training_mode(reque
 
 def test_many_examples_are_predicted_in_order(digits_material):
     student = Student(build("mlp(width=8)", digits_material.task, 0), OptimizerOptions(), CPU, "float64")
-    inputs = take(digits_material.inputs["train"], slice(0, 2 * EVALUATION_BATCH + 7), CPU)
+    inputs = take(digits_material.inputs["train"], slice(0, 2 * PORTION + 7), CPU)
     logits = student.predict(inputs)
-    assert len(logits) == 2 * EVALUATION_BATCH + 7
+    assert len(logits) == 2 * PORTION + 7
     torch.testing.assert_close(logits, student.network(inputs["pixel_values"].double()).logits.detach(), rtol=0, atol=1e-12)
 
 
