@@ -63,7 +63,7 @@ class Distillation:
         order = (
             partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=settings.batch_size, lengths=lengths)
         )
-        self._order = lru_cache(maxsize=256)(order)
+        self._order = lru_cache(maxsize=2 * num_students)(order)  # this epoch and the next of each student
         self.loss = Loss(settings)
         self.label_seeds = [int(one) for one in (label_seeds or [settings.label_seed] * num_students)]
         reward_labels = material.labels["reward"].numpy()

@@ -9,7 +9,7 @@ from kd_env.distillation import Distillation, Material
 from kd_env.errors import InputError
 from kd_env.knowledge.bank import open_bank
 from kd_env.settings import settings
-from kd_env.student.encode import Trimmed, take
+from kd_env.student.encode import Trimmed, in_portions, take, text_lengths
 from kd_env.student.networks import build, reader
 from kd_env.teachers import Pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -103,6 +103,48 @@ def test_what_is_taken_is_cut_to_its_longest_row(folders, own_task):
     assert {tensor.shape for tensor in taken.values()} == {(4, longest)}
     network = build(folders["bert"], own_task, 0).eval()
     torch.testing.assert_close(network(**taken).logits, network(**{name: tensor[rows] for name, tensor in read.items()}).logits)
+
+
+def test_texts_are_evaluated_with_others_of_their_length_and_answered_in_order(folders, own_task):
+    read = reader(folders["bert"], own_task)(np.tile(own_task.train.inputs, 3))
+    size, shapes = len(read["input_ids"]), []
+
+    def run(rows):
+        taken = take(read, rows[0], CPU)
+        shapes.append(taken["input_ids"].shape)
+        return taken["input_ids"].sum(1).view(1, -1, 1)
+
+    assert torch.equal(in_portions(run, read)[0, :, 0], read["input_ids"].sum(1))
+    assert len(shapes) == 16
+    assert sum(count for count, _ in shapes) == size
+    assert shapes[0][1] < shapes[-1][1] == read["input_ids"].shape[1]
+
+
+def test_a_population_evaluates_as_each_would_alone(material, folders):
+    together = teach(make(material, folders, num_students=2, precision="float64"), 2)
+    inputs, labels = material.inputs["train"], material.labels["train"]
+    per_student = type(inputs)({name: torch.cat([tensor, tensor.flip(0)]) for name, tensor in inputs.items()})
+    shared, own = (
+        together.student.predict(inputs, shared=True).unflatten(0, (2, -1)),
+        together.student.predict(per_student).unflatten(0, (2, -1)),
+    )
+    for s in range(2):
+        expected = together.member(s).student.predict(inputs)
+        assert len(expected) == len(labels)
+        torch.testing.assert_close(shared[s], expected, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(own[s], expected.flip(0) if s else expected, rtol=1e-6, atol=1e-8)
+
+
+def test_a_mini_batch_holds_texts_of_like_length(material, folders):
+    run = make(material, folders)
+    lengths = text_lengths(material.inputs["train"])
+    spread, anyhow = [], []
+    for _ in range(20):
+        rows = run.observe().example_ids
+        spread.append(np.ptp(lengths[rows]))
+        anyhow.append(np.ptp(np.random.default_rng(len(spread)).choice(lengths, len(rows), replace=False)))
+        run.skip()
+    assert np.mean(spread) < 0.7 * np.mean(anyhow)
 
 
 @pytest.mark.parametrize("knowledge", ["response", "feature,attention"])
