@@ -16,6 +16,7 @@ import torch
 from gymnasium import spaces
 
 from agents import saving
+from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.types import Observation
 
@@ -35,8 +36,7 @@ class Bandit(ABC):
                 f"policy {type(self).__name__}: {env.num_envs} slots of {env.single_action_space}; a bandit teaches one student with one "
                 "teacher a mini-batch, give granularity=batch, action=one, num_students=1"
             )
-        if isinstance(options["memory"], bool) or not isinstance(options["memory"], int) or options["memory"] < 2:
-            raise InputError(f"{type(self).__name__}(memory={options['memory']!r}): expected a whole number of at least 2")
+        spec.numbers(type(self).__name__, least=2, whole=True, memory=options["memory"])
         self.seed, self.options = seed, {"seed": seed, **options}
         self.num_arms = int(env.single_action_space.n)
         self.rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from agents.bandit import Bandit
-from kd_env.errors import InputError
+from kd_env import spec
 from kd_env.types import Observation
 
 
@@ -31,8 +31,7 @@ class EXP3(Bandit):
             gamma: share of uniform exploration, in (0, 1], and the learning rate.
             memory: rewards that set the scale.
         """
-        if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0.0 < gamma <= 1.0:
-            raise InputError(f"exp3(gamma={gamma!r}): expected a number above 0, at most 1")
+        spec.numbers("exp3", above=0, most=1, gamma=gamma)
         super().__init__(env, seed, {"gamma": gamma, "memory": memory})
         self.gamma = gamma
         self.log_weights = np.zeros(self.num_arms)

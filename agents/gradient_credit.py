@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from agents import saving
 from baselines.gate import LOG_FLOOR, Gate, gate_inputs, standardise
 from baselines.router import fit_on_reward_split
+from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers
 from kd_env.envs.selection import Selection
@@ -85,9 +86,8 @@ class GradientCredit:
             floor: weight shared by all teachers whatever the policy says.
             router_start: start from, and keep near, a gate fitted by supervision on the reward labels.
         """
-        for name, value, most in (("prior_strength", prior_strength, np.inf), ("sharpness", sharpness, np.inf), ("floor", floor, 1.0)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-                raise InputError(f"gradient_credit({name}={value!r}): expected a number of at least 0" + ", at most 1" * (most == 1.0))
+        spec.numbers("gradient_credit", least=0, prior_strength=prior_strength, sharpness=sharpness)
+        spec.numbers("gradient_credit", least=0, most=1, floor=floor)
         selection: Selection = env.unwrapped.selection
         if selection.settings.credit == "shared":
             raise InputError("policy gradient_credit learns from credit; use credit=first_order, head or counterfactual")

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import saving
-from kd_env.errors import InputError
+from kd_env import spec
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -90,9 +90,8 @@ class KnowledgeActorCritic:
             target_rate: share of the nets that their targets take over a phase.
             batch_size: remembered phases in one update.
         """
-        for name, value, least in (("training_episodes", training_episodes, 0), ("hidden", hidden, 1), ("batch_size", batch_size, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"akd({name}={value!r}): expected a whole number of at least {least}")
+        spec.numbers("akd", least=0, whole=True, training_episodes=training_episodes)
+        spec.numbers("akd", least=1, whole=True, hidden=hidden, batch_size=batch_size)
         self.seed, self.training_episodes, self.discount, self.noise = seed, training_episodes, discount, noise
         self.target_rate, self.batch_size = target_rate, batch_size
         self.options = {

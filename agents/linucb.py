@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from agents.bandit import Bandit
+from kd_env import spec
 from kd_env.envs.observations import split_teachers
-from kd_env.errors import InputError
 from kd_env.types import Observation
 
 
@@ -35,9 +35,8 @@ class LinUCB(Bandit):
             ridge: strength of the regularisation, above 0.
             memory: rewards that set the scale.
         """
-        for name, value, open_ in (("alpha", alpha, False), ("ridge", ridge, True)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < np.inf or (open_ and value == 0.0):
-                raise InputError(f"linucb({name}={value!r}): expected a number " + ("above 0" if open_ else "of at least 0"))
+        spec.numbers("linucb", least=0, alpha=alpha)
+        spec.numbers("linucb", above=0, ridge=ridge)
         super().__init__(env, seed, {"alpha": alpha, "ridge": ridge, "memory": memory})
         self.alpha = alpha
         blocks = {name: space.shape[0] for name, space in env.single_observation_space.items()}

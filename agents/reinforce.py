@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import saving
+from kd_env import spec
 from kd_env.envs.actions import to_weights
 from kd_env.envs.observations import observe, split_teachers
 from kd_env.envs.rewards import REWARDS, StepRecord
@@ -98,9 +99,8 @@ class Reinforce:
             selector_warmup: mini-batches the selector then learns from with the student fixed; needs a reward that can be had
                 without an update (the paper's ``student_and_distillation_loss`` or ``mixed``).
         """
-        for name, value, least in (("window", window, 1), ("student_warmup", student_warmup, 0), ("selector_warmup", selector_warmup, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"reinforce({name}={value!r}): expected a whole number of at least {least}")
+        spec.numbers("reinforce", least=1, whole=True, window=window)
+        spec.numbers("reinforce", least=0, whole=True, student_warmup=student_warmup, selector_warmup=selector_warmup)
         self.selection: Selection = env.unwrapped.selection
         if selector_warmup and self.selection.settings.reward not in ("student_and_distillation_loss", "mixed"):
             raise InputError(

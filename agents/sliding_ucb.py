@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from agents.bandit import Bandit
-from kd_env.errors import InputError
+from kd_env import spec
 from kd_env.types import Observation
 
 
@@ -34,11 +34,9 @@ class SlidingUCB(Bandit):
             xi: width of the confidence bound.
             memory: rewards that set the scale.
         """
-        if isinstance(xi, bool) or not isinstance(xi, int | float) or not 0.0 <= xi < np.inf:
-            raise InputError(f"sliding_ucb(xi={xi!r}): expected a number of at least 0")
+        spec.numbers("sliding_ucb", least=0, xi=xi)
         super().__init__(env, seed, {"window": window, "xi": xi, "memory": memory})
-        if isinstance(window, bool) or not isinstance(window, int) or window < self.num_arms:
-            raise InputError(f"sliding_ucb(window={window!r}): expected a whole number of at least {self.num_arms}, the number of teachers")
+        spec.numbers("sliding_ucb", least=self.num_arms, whole=True, window=window)  # each teacher once
         self.xi = xi
         self.pulls: deque[tuple[int, float]] = deque(maxlen=window)  # arm and reward
 

@@ -11,7 +11,6 @@ no backward pass is needed: ``KL_k = tau^2 KL(p_k || q)`` has the gradient ``tau
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from baselines.box_simplex import shortest_mixture
 from baselines.rule import Weighting
-from kd_env.errors import InputError
+from kd_env import spec
 from kd_env.types import Features
 
 
@@ -53,8 +52,7 @@ class AEKD(Weighting):
     def __init__(self, env: Any, seed: int = 0, bound: float = 0.6) -> None:
         """Take the largest weight that one teacher may have (the paper's C)."""
         super().__init__(env, seed)
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0.0 < bound < math.inf:
-            raise InputError(f"aekd(bound={bound!r}): expected a number above 0; 1 does not bound, 1 / K is uniform")
+        spec.numbers("aekd", above=0, bound=bound)
         self.bound = bound
 
     def weigh(self, features: Features) -> Tensor:

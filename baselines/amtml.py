@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.rule import RULE_OPTIONS, Teaching
+from kd_env import spec
 from kd_env.envs.decisions import taught
-from kd_env.errors import InputError
 from kd_env.types import Decision, Features, ModelOutput
 
 
@@ -58,8 +58,7 @@ class AMTML(Teaching):
     def __init__(self, env: Any, seed: int = 0, target: str = "integrated") -> None:
         """Check ``target``, ``integrated`` or ``each``."""
         super().__init__(env, seed)
-        if target not in ("integrated", "each"):
-            raise InputError(f"amtml(target={target!r}): expected integrated or each")
+        spec.one_of("amtml", "integrated", "each", target=target)
         self.target = target
 
     def decide(self, features: Features) -> Decision:

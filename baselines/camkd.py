@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from baselines.rule import RULE_OPTIONS, Teaching, Weighting
-from baselines.scale import Scale, require_scale, scaled
+from baselines.scale import SCALES, Scale, scaled
+from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
 from kd_env.teachers.teacher import classifiers
 from kd_env.types import Decision, Features
@@ -53,7 +54,8 @@ class CAMKD(Teaching):
     def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
         """Take the teachers' classifiers, if the setting has hints."""
         super().__init__(env, seed)
-        self.scale, self.detach = require_scale("camkd", scale), detach
+        spec.one_of("camkd", *SCALES, scale=scale)
+        self.scale, self.detach = scale, detach
         self.hints = "hint" in self.selection.distillation.terms
         self.classifiers = classifiers(self.selection.pool) if self.hints else []
 

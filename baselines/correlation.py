@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from baselines.rule import Weighting
-from kd_env.errors import InputError
+from kd_env import spec
 from kd_env.types import Features
 
 ROUNDING = 1e-12
@@ -49,8 +49,7 @@ class Correlation(Weighting):
     def __init__(self, env: Any, seed: int = 0, t: float = 0.5) -> None:
         """Take the sharpness ``t``: the smaller, the more the best-correlated teacher has."""
         super().__init__(env, seed)
-        if isinstance(t, bool) or not isinstance(t, int | float) or not 0.0 < t < math.inf:
-            raise InputError(f"correlation(t={t!r}): expected a number above 0")
+        spec.numbers("correlation", above=0, t=t)
         self.t = t
 
     def weigh(self, features: Features) -> Tensor:

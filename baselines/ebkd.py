@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from baselines.rule import Teaching
-from baselines.scale import Scale, require_scale, scaled
+from baselines.scale import SCALES, Scale, scaled
+from kd_env import spec
 from kd_env.types import Decision, Features
 
 
@@ -45,7 +46,8 @@ class EBKD(Teaching):
     def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched") -> None:
         """Check ``scale``."""
         super().__init__(env, seed)
-        self.scale = require_scale("ebkd", scale)
+        spec.one_of("ebkd", *SCALES, scale=scale)
+        self.scale = scale
 
     def decide(self, features: Features) -> Decision:
         """:func:`weights` of the mini-batch, for every knowledge type, and their strengths."""

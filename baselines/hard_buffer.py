@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kd_env.errors import InputError
+from kd_env import spec
 
 
 class HardBuffer:
@@ -16,8 +16,7 @@ class HardBuffer:
 
     def __init__(self, capacity: int, seed: int) -> None:
         """Begin empty."""
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-            raise InputError(f"buffer={capacity!r}: expected a whole number of at least 1")
+        spec.numbers("mmkd", least=1, whole=True, buffer=capacity)
         self.capacity, self.rng = capacity, np.random.default_rng(seed)
         self.rows = np.zeros(0, dtype=np.int64)
 

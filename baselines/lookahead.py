@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from baselines.rule import Weighting
+from kd_env import spec
 from kd_env.envs.credit import first_order, normalize
-from kd_env.errors import InputError
 from kd_env.types import Features
 
 
@@ -46,10 +46,8 @@ class Lookahead(Weighting):
             greedy: all on the largest credit, the limit of infinite sharpness.
         """
         super().__init__(env, seed)
-        if isinstance(sharpness, bool) or not isinstance(sharpness, int | float) or not 0.0 <= sharpness < math.inf:
-            raise InputError(f"lookahead(sharpness={sharpness!r}): expected a number of at least 0; greedy=true is the limit")
-        if not isinstance(greedy, bool):
-            raise InputError(f"lookahead(greedy={greedy!r}): expected true or false")
+        spec.numbers("lookahead", least=0, sharpness=sharpness)
+        spec.one_of("lookahead", True, False, greedy=greedy)
         self.sharpness = math.inf if greedy else float(sharpness)
 
     def weigh(self, features: Features) -> Tensor:

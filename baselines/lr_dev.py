@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from baselines.lr_ensemble import checked_ridge, weights
+from baselines.lr_ensemble import weights
 from baselines.reward_split import said_and_labels
 from baselines.rule import Weighting
+from kd_env import spec
 from kd_env.types import Features
 
 
@@ -24,8 +25,9 @@ class LRDev(Weighting):
 
     def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on the reward examples that have labels."""
+        spec.numbers("lr_dev", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
         super().__init__(env, seed)
-        self.teacher_weights = weights(*said_and_labels(self.selection), checked_ridge("lr_dev", ridge))  # [K]
+        self.teacher_weights = weights(*said_and_labels(self.selection), ridge)  # [K]
 
     def weigh(self, features: Features) -> Tensor:
         """The same weights for every instance."""

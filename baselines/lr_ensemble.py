@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from baselines.rule import Weighting
-from kd_env.errors import InputError
+from kd_env import spec
 from kd_env.types import Features
 
 MOST_ROWS = 10_000
@@ -58,21 +58,15 @@ class LREnsemble(Weighting):
 
     def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on at most 10,000 training examples, drawn by ``seed``."""
+        spec.numbers("lr_ensemble", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
         super().__init__(env, seed)
         material = self.selection.material
         rows = np.flatnonzero(material.task.train.labelled)
         if len(rows) > MOST_ROWS:
             rows = np.sort(self.rng.choice(rows, MOST_ROWS, replace=False))
         said = torch.from_numpy(material.bank.gather("train", rows).logits)
-        self.teacher_weights = weights(said, material.labels["train"][rows], checked_ridge("lr_ensemble", ridge))  # [K]
+        self.teacher_weights = weights(said, material.labels["train"][rows], ridge)  # [K]
 
     def weigh(self, features: Features) -> Tensor:
         """The same weights for every instance."""
         return self.teacher_weights.expand(len(features.labels), -1)
-
-
-def checked_ridge(policy: str, ridge: float) -> float:
-    """``ridge``, if it is a number above 0: without one, perfect teachers have infinite coefficients."""
-    if isinstance(ridge, bool) or not isinstance(ridge, int | float) or not 0.0 < ridge < np.inf:
-        raise InputError(f"{policy}(ridge={ridge!r}): expected a number above 0")
-    return ridge

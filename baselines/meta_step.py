@@ -7,14 +7,13 @@ differentiating the gradients themselves). Nothing is changed: the steps are tak
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kd_env.errors import InputError
+from kd_env import spec
 
 Objective = Callable[[Sequence[Tensor]], Tensor]
 """Parameters -> a scalar, differentiable twice."""
@@ -38,9 +37,7 @@ class Descent:
 
     def __post_init__(self) -> None:
         """Refuse what is no rate."""
-        for name, value in (("inner_lr", self.rate), ("momentum", self.momentum), ("inner_weight_decay", self.weight_decay)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise InputError(f"{name}={value!r}: expected a finite number of at least 0")
+        spec.numbers("mmkd", least=0, inner_lr=self.rate, momentum=self.momentum, inner_weight_decay=self.weight_decay)
 
 
 def descend(steps: Sequence[Objective], leaves: Sequence[Tensor], descent: Descent) -> list[Tensor]:

@@ -33,7 +33,8 @@ from baselines.hard_buffer import HardBuffer
 from baselines.meta_step import Descent, Objective, meta_gradient
 from baselines.meta_weights import MetaWeights
 from baselines.rule import RULE_OPTIONS, Teaching
-from baselines.scale import Scale, require_scale, scaled
+from baselines.scale import SCALES, Scale, scaled
+from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.randomness import seeded
 from kd_env.reward_meter import labelled_rows
@@ -83,18 +84,17 @@ class MMKD(Teaching):
             InputError: an option is out of its range, the student has peers, or the teachers do not teach at all (strength 0).
         """
         super().__init__(env, seed)
-        for name, value, least in (("every", every, 1), ("distillation_steps", distillation_steps, 1), ("gram_width", gram_width, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"mmkd({name}={value!r}): expected a whole number of at least {least}")
-        if meta_split not in ("train", "reward"):
-            raise InputError(f"mmkd(meta_split={meta_split!r}): expected train or reward")
+        spec.numbers("mmkd", least=1, whole=True, every=every, distillation_steps=distillation_steps)
+        spec.numbers("mmkd", least=0, whole=True, gram_width=gram_width)
+        spec.one_of("mmkd", *SCALES, scale=scale)
+        spec.one_of("mmkd", "train", "reward", meta_split=meta_split)
         if self.selection.settings.num_students > 1 or self.selection.settings.strength == 0.0:
             raise InputError("policy mmkd differentiates what its teachers do for one student; leave out num_students and strength=0")
         run, task = self.selection.distillation, self.selection.material.task
         self.hints = "hint" in run.terms
         self.every, self.distillation_steps = every, distillation_steps
         self.inner_lr, self.descent = inner_lr, Descent(inner_lr or 0.0, momentum, inner_weight_decay)
-        self.meta_split, self.scale = meta_split, require_scale("mmkd", scale)
+        self.meta_split, self.scale = meta_split, scale
         self.buffer = HardBuffer(buffer, seed)
         self.labelled = np.zeros(0, dtype=np.int64)
         if meta_split == "reward":

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from baselines.rule import RULE_OPTIONS, Teaching
-from baselines.scale import Scale, require_scale, scaled
+from baselines.scale import SCALES, Scale, scaled
+from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
 from kd_env.types import Decision, Features
 
@@ -39,7 +40,8 @@ class MTBert(Teaching):
     def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched") -> None:
         """Check ``scale``."""
         super().__init__(env, seed)
-        self.scale = require_scale("mt_bert", scale)
+        spec.one_of("mt_bert", *SCALES, scale=scale)
+        self.scale = scale
 
     def decide(self, features: Features) -> Decision:
         """Weights of both kinds, and their strengths."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from kd_env.envs.decisions import taught
-from kd_env.errors import InputError
 from kd_env.types import Decision
 
 Scale = Literal["matched", "released"]
+SCALES = get_args(Scale)
 
 
 def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float | Mapping[str, float | Tensor]) -> Decision:
@@ -35,10 +35,3 @@ def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float
     if "label" in decision.strengths:
         strengths["label"] = 1.0
     return replace(decision, strengths={**decision.strengths, **strengths})
-
-
-def require_scale(policy: str, scale: str) -> str:
-    """``scale``, if it is one of the two."""
-    if scale not in ("matched", "released"):
-        raise InputError(f"{policy}(scale={scale!r}): expected matched or released")
-    return scale

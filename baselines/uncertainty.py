@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.rule import RULE_OPTIONS, Teaching
+from kd_env import spec
 from kd_env.envs.decisions import taught
-from kd_env.errors import InputError
 from kd_env.types import Decision, Features, ModelOutput
 
 
@@ -30,8 +30,7 @@ class LogSigma(nn.Module):
     def __init__(self, width: int, widths: Sequence[int], num_terms: int, bound: float = 3.0) -> None:
         """Begin at 0; ``num_terms`` is M."""
         super().__init__()
-        if not 0.0 < bound < float("inf"):
-            raise InputError(f"companion LogSigma(bound={bound!r}): must be above 0")
+        spec.numbers("LogSigma", above=0, bound=bound)
         self.bound = bound
         self.free = nn.Parameter(torch.zeros(num_terms + 1))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -84,6 +85,43 @@ def call_plugin(text: str, function: Callable[..., Any], options: Mapping[str, A
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(f"{text}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}); mend it there") from error
+
+
+def numbers(
+    what: str,
+    /,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+    whole: bool = False,
+    **given: object,
+) -> None:
+    """Refuse an option of ``what`` that is no finite number, or not from ``least`` (or ``above`` it) to ``most`` (or ``below`` it).
+
+    Raises:
+        InputError: it names the option, its value and what was expected.
+    """
+    kind, word = (int, "a whole number") if whole else (int | float, "a number")
+    for name, value in given.items():
+        fits = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+        if not fits or not least <= value <= most or not above < value < below:  # type: ignore[operator]
+            limits = [f"of at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
+            limits += [f"at most {most:g}"] * (most < math.inf) + [f"below {below:g}"] * (below < math.inf)
+            raise InputError(f"{what}({name}={value!r}): expected {word} {', '.join(limits)}".rstrip())
+
+
+def one_of(what: str, /, *allowed: object, **given: object) -> None:
+    """Refuse an option of ``what`` that is none of ``allowed``.
+
+    Raises:
+        InputError: it names the option, its value and what there is.
+    """
+    for name, value in given.items():
+        if not any(value is one or (type(value) is type(one) and value == one) for one in allowed):
+            known = " or ".join(str(one).lower() if isinstance(one, bool) else str(one) for one in allowed)
+            raise InputError(f"{what}({name}={value!r}): expected {known}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

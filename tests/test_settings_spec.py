@@ -179,3 +179,39 @@ def test_call_names_wrong_options_and_passes_inner_errors():
     with pytest.raises(TypeError, match="inside"):
         spec.call("net", make, {"width": 3}, 0)
     assert spec.call("net", lambda given, width: (given, width), {"width": 3}, 0) == (0, 3)
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.5, True, "1", None, float("nan"), float("inf"), 9])
+def test_a_number_out_of_its_range_is_refused_with_what_was_expected(value):
+    with pytest.raises(InputError) as caught:
+        spec.numbers("policy", least=1, most=8, whole=True, size=value)
+    assert str(caught.value) == f"policy(size={value!r}): expected a whole number of at least 1, at most 8"
+
+
+@pytest.mark.parametrize(
+    ("limits", "inside", "outside", "expected"),
+    [
+        ({"least": 0}, [0, 0.0, 1e9], [-1e-9], "a number of at least 0"),
+        ({"above": 0}, [1e-9, 3], [0, 0.0], "a number above 0"),
+        ({"least": 0, "below": 1}, [0, 0.99], [1, 1.0, -0.1], "a number of at least 0, below 1"),
+        ({"above": 0, "most": 1}, [0.1, 1], [0, 1.1], "a number above 0, at most 1"),
+        ({}, [-3, 0.5], [float("nan"), False, "0"], "a number"),
+    ],
+)
+def test_ends_of_a_range(limits, inside, outside, expected):
+    for value in inside:
+        spec.numbers("it", **limits, x=value)
+    for value in outside:
+        with pytest.raises(InputError) as caught:
+            spec.numbers("it", **limits, x=value)
+        assert str(caught.value) == f"it(x={value!r}): expected {expected}"
+
+
+def test_one_of_tells_true_from_1():
+    spec.one_of("it", True, False, on=True)
+    spec.one_of("it", "a", "b", kind="b")
+    for value in (1, 0, "true", None):
+        with pytest.raises(InputError, match=r"it\(on=.*\): expected true or false$"):
+            spec.one_of("it", True, False, on=value)
+    with pytest.raises(InputError, match=r"it\(kind='c'\): expected a or b$"):
+        spec.one_of("it", "a", "b", kind="c")

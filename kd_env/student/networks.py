@@ -119,9 +119,7 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     if name not in NETWORKS:
         raise spec.unknown("student", name, NETWORKS)
     for key, value in options.items():
-        least = 0 if key in ("dropout", "patch") else 1
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-            raise InputError(f"student {text!r}: {key}={value!r} must be a number of at least {least}")
+        spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, **{key: value})
     with seeded(seed):
         try:
             network: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)

@@ -31,12 +31,10 @@ def build(text: str, task: Task) -> Encoder:
     if "layers" in options:
         _cut(network.model, text, options["layers"])
     if "dropout" in options:
-        rate = options["dropout"]
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise InputError(f"student {text!r}: dropout={rate!r} must lie in [0, 1)")
+        spec.numbers(f"student {name}", least=0, below=1, dropout=options["dropout"])
         for module in network.modules():
             if isinstance(module, nn.Dropout):
-                module.p = float(rate)
+                module.p = float(options["dropout"])
     return network.train()
 
 
@@ -44,8 +42,7 @@ def reader(text: str, task: Task) -> Reader:
     """How the student reads: as its checkpoint, 128 tokens of a text at most unless ``max_length`` says otherwise."""
     name, options = parse(text)
     length = options.get("max_length", LONGEST)
-    if isinstance(length, bool) or not isinstance(length, int) or length < 3:
-        raise InputError(f"student {text!r}: max_length={length!r} must be a whole number of at least 3")
+    spec.numbers(f"student {name}", least=3, whole=True, max_length=length)
     return open_checkpoint(name, task).reader(length)
 
 

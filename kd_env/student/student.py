@@ -54,12 +54,10 @@ class OptimizerOptions:
         if name not in ("adam", "adamw", "sgd"):
             raise spec.unknown("optimizer", name, ("adam", "adamw", "sgd"))
         made: OptimizerOptions = spec.call(f"optimizer {text!r}", cls, options, name)
-        for key in ("lr", "weight_decay", "warmup"):
-            value = getattr(made, key)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise InputError(f"optimizer {text!r}: {key}={value!r} must be a finite number of at least 0")
-        if made.decay not in ("constant", "linear") or made.warmup >= 1 or made.lr == 0:
-            raise InputError(f"optimizer {text!r}: decay is constant or linear, warmup lies in [0, 1), lr is above 0")
+        spec.numbers(f"optimizer {name}", above=0, lr=made.lr)
+        spec.numbers(f"optimizer {name}", least=0, weight_decay=made.weight_decay)
+        spec.numbers(f"optimizer {name}", least=0, below=1, warmup=made.warmup)
+        spec.one_of(f"optimizer {name}", "constant", "linear", decay=made.decay)
         return made
 
     def rate(self, progress: float) -> float:

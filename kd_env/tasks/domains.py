@@ -54,13 +54,11 @@ def load(
         InputError: an option of the wrong type or outside its range.
     """
     sizes = {"train": train, "validation": validation, "test": test, "reward": reward}
-    if isinstance(difficulty, bool) or not isinstance(difficulty, int | float) or not 0 <= difficulty < 1:
-        raise InputError(f"task domains: difficulty={difficulty!r} must be a number in [0, 1)")
-    _at_least("num_classes", num_classes, 2)
-    _at_least("num_domains", num_domains, 2)
-    _at_least("seed", seed, 0)
-    for name, size in sizes.items():
-        _at_least(name, size, num_domains * num_classes if name == "train" else 1)
+    spec.numbers("task domains", least=0, below=1, difficulty=difficulty)
+    spec.numbers("task domains", least=2, whole=True, num_classes=num_classes, num_domains=num_domains)
+    spec.numbers("task domains", least=0, whole=True, seed=seed)
+    spec.numbers("task domains", least=num_domains * num_classes, whole=True, train=train)
+    spec.numbers("task domains", least=1, whole=True, **sizes)
     seen: set[str] = set()
     splits = {
         name: _split(size, float(difficulty), num_domains, num_classes, np.random.default_rng([seed, stream]), seen)
@@ -166,8 +164,3 @@ def _name(options: dict[str, float]) -> str:
     defaults = inspect.signature(load).parameters
     changed = {key: value for key, value in options.items() if value != defaults[key].default}
     return str(spec.Spec("domains", changed))
-
-
-def _at_least(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"task domains: {name}={value!r} must be a whole number of at least {least}")

@@ -54,8 +54,7 @@ def options_of(metric: str, unlabelled: object) -> dict[str, object]:
     Raises:
         InputError: ``unlabelled`` is neither true nor false.
     """
-    if not isinstance(unlabelled, bool):
-        raise InputError(f"unlabelled={unlabelled!r}: expected true or false")
+    spec.one_of("task folder", True, False, unlabelled=unlabelled)
     return {**({} if metric == "accuracy" else {"metric": metric}), **({"unlabelled": True} if unlabelled else {})}
 
 

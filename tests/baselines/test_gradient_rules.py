@@ -164,7 +164,7 @@ def test_uncertainty_finds_its_optimum_and_stops_at_the_bound():
 
 def test_uncertainty_refuses_a_bound_that_is_none():
     for bound in ("0", "-1", "1e999"):
-        with pytest.raises(InputError, match=r"bound=.*must be above 0"):
+        with pytest.raises(InputError, match=r"bound=.*expected a number above 0"):
             env_and_policy("uncertainty", companion=f"baselines.uncertainty:LogSigma(bound={bound})")
 
 

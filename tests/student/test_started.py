@@ -177,8 +177,8 @@ def test_a_population_of_them_learns_as_each_would_alone(material, folders):
         ("layers=2", "list the layers that stay, as 0;2, one alone as 2;"),
         ("layers=first", "list the layers that stay"),
         ("layers=;", "list the layers that stay"),
-        ("dropout=1", r"dropout=1 must lie in \[0, 1\)"),
-        ("max_length=2", "max_length=2 must be a whole number of at least 3"),
+        ("dropout=1", r"dropout=1\): expected a number of at least 0, below 1"),
+        ("max_length=2", r"max_length=2\): expected a whole number of at least 3"),
         ("width=3", "unknown option of student .* 'width'; known: dropout, layers, max_length"),
     ],
 )

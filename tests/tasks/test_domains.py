@@ -130,7 +130,7 @@ def test_difficulty_lowers_what_can_be_read_and_leaves_some():
 )
 def test_bad_options_are_named(options):
     (name,) = options
-    with pytest.raises(InputError, match=f"domains: .*{name}="):
+    with pytest.raises(InputError, match=rf"domains[(:].*{name}="):
         domains.load(**options)
 
 

@@ -152,7 +152,7 @@ def test_a_group_that_train_has_not_names_the_line(grouped):
 
 
 def test_an_option_that_cannot_be_is_refused(folder):
-    with pytest.raises(InputError, match="unlabelled='yes': expected true or false"):
+    with pytest.raises(InputError, match=r"\(unlabelled='yes'\): expected true or false"):
         text_files.load(str(folder), unlabelled="yes")
     write(folder, "unlabeled", 3, label=False)
     with pytest.raises(InputError, match=r"both unlabelled\.tsv and unlabeled\.tsv; keep one"):
