@@ -28,12 +28,8 @@ ClassOf = Literal["label", "teacher"]
 
 
 @dataclass(frozen=True)
-class TargetClass(Knowledge):
-    """``tckd``: the teacher's certainty of the true class.
-
-    Attributes:
-        class_of: who says which class that is, the ``label`` or the ``teacher``.
-    """
+class _Decoupled(Knowledge):
+    """One part of the response, which :meth:`part` makes of logits."""
 
     needs: ClassVar[Part] = "logits"
     rowwise: ClassVar[bool] = True
@@ -41,12 +37,13 @@ class TargetClass(Knowledge):
     class_of: ClassOf = "label"
 
     def __post_init__(self) -> None:
-        """Refuse anything else."""
-        _require(self.class_of)
+        """Refuse anything but ``label`` and ``teacher``."""
+        if self.class_of not in get_args(ClassOf):
+            raise InputError(f"class_of={self.class_of!r}: it must be one of {', '.join(get_args(ClassOf))}")
 
     @property
     def reads_labels(self) -> bool:
-        """Where the label says it."""
+        """Where the label says the class."""
         return self.class_of == "label"
 
     def target(self, teacher: ModelOutput) -> Tensor:
@@ -54,41 +51,41 @@ class TargetClass(Knowledge):
         return teacher.logits
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Binary KL, that class against all others, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
+        """KL between that part of teacher and student, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
         temperature, classes = student.temperature, _classes(self.class_of, student, target)
-        return squared(temperature) * kl(_binary(target / temperature, classes), _binary(student.logits / temperature, classes))
+        p, q = self.part(target / temperature, classes), self.part(student.logits / temperature, classes)
+        return squared(temperature) * kl(p, q)
+
+    def part(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Logits ``[..., C]`` -> logits of what is compared."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class NonTargetClass(Knowledge):
+class TargetClass(_Decoupled):
+    """``tckd``: the teacher's certainty of the true class, that class against all others.
+
+    Attributes:
+        class_of: who says which class that is, the ``label`` or the ``teacher``.
+    """
+
+    def part(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """That class and all others together ``[..., 2]``; never ``log(1 - p)``, which rounds to -inf."""
+        others = _others(logits, classes).logsumexp(-1, keepdim=True)
+        return torch.cat([torch.take_along_dim(logits, classes[..., None], -1), others], -1)
+
+
+@dataclass(frozen=True)
+class NonTargetClass(_Decoupled):
     """``nckd``: the teacher's probabilities among the other classes; zero with two classes.
 
     Attributes:
         class_of: who says which class the others are other than, the ``label`` or the ``teacher``.
     """
 
-    needs: ClassVar[Part] = "logits"
-    rowwise: ClassVar[bool] = True
-
-    class_of: ClassOf = "label"
-
-    def __post_init__(self) -> None:
-        """Refuse anything else."""
-        _require(self.class_of)
-
-    @property
-    def reads_labels(self) -> bool:
-        """Where the label says it."""
-        return self.class_of == "label"
-
-    def target(self, teacher: ModelOutput) -> Tensor:
-        """The teacher's logits ``[..., C]``."""
-        return teacher.logits
-
-    def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """KL among the classes but that one, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
-        temperature, classes = student.temperature, _classes(self.class_of, student, target)
-        return squared(temperature) * kl(_others(target / temperature, classes), _others(student.logits / temperature, classes))
+    def part(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """The classes but that one ``[..., C - 1]``."""
+        return _others(logits, classes)
 
 
 def _classes(class_of: ClassOf, student: ModelOutput, target: Tensor) -> Tensor:
@@ -97,17 +94,6 @@ def _classes(class_of: ClassOf, student: ModelOutput, target: Tensor) -> Tensor:
         return target.argmax(-1)
     assert student.labels is not None
     return student.labels
-
-
-def _require(class_of: str) -> None:
-    if class_of not in get_args(ClassOf):
-        raise InputError(f"class_of={class_of!r}: it must be one of {', '.join(get_args(ClassOf))}")
-
-
-def _binary(logits: Tensor, classes: Tensor) -> Tensor:
-    """Logits of the class and of all others together, ``[..., C]`` -> ``[..., 2]``; never ``log(1 - p)``, which rounds to -inf."""
-    others = _others(logits, classes).logsumexp(-1, keepdim=True)
-    return torch.cat([torch.take_along_dim(logits, classes[..., None], -1), others], -1)
 
 
 def _others(logits: Tensor, classes: Tensor) -> Tensor:

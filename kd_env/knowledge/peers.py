@@ -22,43 +22,23 @@ import torch
 from torch import Tensor
 
 from kd_env.errors import InputError
-from kd_env.knowledge.knowledge import Knowledge, Part, Peers
+from kd_env.knowledge.knowledge import Knowledge, Peers
 from kd_env.knowledge.response import Response
 from kd_env.types import Features, ModelOutput
 
 
 @dataclass(frozen=True)
-class Peer(Knowledge):
-    """Mutual learning: the softened probabilities of each other student of the population."""
+class Peer(Response):
+    """Mutual learning: the response of each other student of the population."""
 
-    needs: ClassVar[Part] = "logits"
-    rowwise: ClassVar[bool] = True
     of_peers: ClassVar[Peers] = "each"
-
-    def target(self, teacher: ModelOutput) -> Tensor:
-        """A peer's logits ``[..., C]``."""
-        return teacher.logits
-
-    def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """The response loss."""
-        return Response().loss(student, target)
 
 
 @dataclass(frozen=True)
-class PeerEnsemble(Knowledge):
-    """The mean of the other students' softened probabilities."""
+class PeerEnsemble(Response):
+    """The response of all other students as one, the mean of their softened probabilities."""
 
-    needs: ClassVar[Part] = "logits"
-    rowwise: ClassVar[bool] = True
     of_peers: ClassVar[Peers] = "mean"
-
-    def target(self, teacher: ModelOutput) -> Tensor:
-        """The logits ``[..., C]`` of the mean prediction."""
-        return teacher.logits
-
-    def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """The response loss."""
-        return Response().loss(student, target)
 
 
 def require_peers(kinds: Mapping[str, Knowledge], num_students: int) -> None:
