@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import saving
+from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
 from kd_env.distillation import Distillation
 from kd_env.envs.credit import normalize
@@ -39,31 +40,17 @@ from kd_env.types import Decision, Features, Inputs, ModelOutput, Observation
 class Agent(nn.Module):
     """A head for each knowledge type on shared units."""
 
-    mean: Tensor
-    variance: Tensor
-    seen: Tensor
-
     def __init__(self, num_columns: int, num_teachers: int, names: tuple[str, ...], hidden: int = 128) -> None:
         """Make the layers; draws from torch's global generator."""
         super().__init__()
         self.body = nn.Sequential(nn.Linear(num_columns, hidden), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, num_teachers) for name in names})
-        self.register_buffer("seen", torch.zeros(()))  # mini-batches
-        self.register_buffer("mean", torch.zeros(num_columns))
-        self.register_buffer("variance", torch.ones(num_columns))
+        self.standardise = Standardised(num_columns)
 
     def forward(self, columns: Tensor) -> dict[str, Tensor]:
         """``[B, F]`` -> by knowledge type the logarithms of the head's weights, ``[B, K]``."""
-        shared = self.body((columns - self.mean) / (self.variance.sqrt() + 1e-3))
+        shared = self.body(self.standardise(columns))
         return {name: head(shared).log_softmax(1) for name, head in self.heads.items()}
-
-    @torch.no_grad()
-    def adapt(self, columns: Tensor) -> None:
-        """Take a mini-batch into the running moments."""
-        self.seen += 1
-        share = max(1.0 / float(self.seen), 0.01)
-        self.variance.lerp_(columns.var(0, correction=0), share)
-        self.mean.lerp_(columns.mean(0), share)
 
 
 def reinforce_loss(log_policy: Tensor, sampled: Tensor, reward: Tensor) -> Tensor:
@@ -156,7 +143,7 @@ class MTKDRL:
             if not state.columns.isfinite().all():  # the student has diverged: the step after this one will see it
                 env.step(taught(self.selection, {one: torch.full_like(state.rule, 1.0 / state.rule.shape[1]) for one in state.gaps}))
                 continue
-            self.agent.adapt(state.columns)
+            self.agent.standardise.adapt(state.columns)
             taken = self.take(state)
             with torch.no_grad():
                 paid = shared_reward(run.loss.of(taken.decision, before, features)) if self.released else None

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import saving
+from agents.moments import RunningMoments, Standardised
 from kd_env import spec
 from kd_env.envs.actions import to_weights
 from kd_env.envs.observations import observe, split_teachers
@@ -36,33 +37,21 @@ from kd_env.types import Observation
 class LogisticPolicies(nn.Module):
     """K independent logistic policies."""
 
-    seen: Tensor
-    mean: Tensor
-    variance: Tensor
-
     def __init__(self, num_teachers: int, num_columns: int) -> None:
         """Start undecided: every teacher is selected with probability 1/2."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(num_teachers, num_columns))  # A
         self.bias = nn.Parameter(torch.zeros(num_teachers))
-        self.register_buffer("seen", torch.zeros(()))  # mini-batches
-        self.register_buffer("mean", torch.zeros(num_columns))
-        self.register_buffer("variance", torch.ones(num_columns))
+        self.standardise = Standardised(num_columns)
 
     def forward(self, observation: Observation) -> Tensor:
         """Blocks ``[B, F]`` of the ``full`` features -> log-odds of selection ``[B, K]``."""
-        state = self._state(observation)
-        odds: Tensor = ((state - self.mean) / (self.variance.sqrt() + 1e-3) * self.weight).sum(2) + self.bias
+        odds: Tensor = (self.standardise(self._state(observation)) * self.weight).sum(2) + self.bias
         return odds
 
-    @torch.no_grad()
     def adapt(self, observation: Observation) -> None:
-        """Take a mini-batch into the running mean and variance that standardise the state: R(x) changes as the student learns."""
-        state = self._state(observation)
-        self.seen += 1
-        share = max(1.0 / float(self.seen), 0.01)
-        self.variance.lerp_(state.var((0, 1), correction=0), share)
-        self.mean.lerp_(state.mean((0, 1)), share)
+        """Take a mini-batch into the moments that standardise the state: R(x) changes as the student learns."""
+        self.standardise.adapt(self._state(observation))
 
     def _state(self, observation: Observation) -> Tensor:
         num_teachers = len(self.bias)
@@ -195,21 +184,3 @@ class Reinforce:
         agent = cls(env, **options)
         agent.policy.load_state_dict(tensors)
         return agent
-
-
-class RunningMoments:
-    """Exponential mean and deviation of what a mini-batch paid."""
-
-    def __init__(self, decay: float = 0.95) -> None:
-        """Start without any."""
-        self.decay, self.mean, self.square, self.weight = decay, 0.0, 0.0, 0.0
-
-    def standardise(self, values: Tensor) -> Tensor:
-        """``(values - mean) / deviation`` by the moments before these values, which then join them."""
-        mean = self.mean / self.weight if self.weight else float(values.mean())
-        centred = values - mean
-        spread = (self.square / self.weight) ** 0.5 if self.weight else 0.0
-        self.weight = self.decay * self.weight + (1.0 - self.decay)
-        self.mean = self.decay * self.mean + (1.0 - self.decay) * float(values.mean())
-        self.square = self.decay * self.square + (1.0 - self.decay) * float(centred.square().mean())
-        return centred / spread if spread > 1e-6 * abs(mean) else torch.zeros_like(values)  # below that it is rounding

@@ -32,12 +32,12 @@ from torch.nn.functional import cross_entropy
 from baselines.hard_buffer import HardBuffer
 from baselines.meta_step import Descent, Objective, meta_gradient
 from baselines.meta_weights import MetaWeights
+from baselines.reward_split import rows_with_labels
 from baselines.rule import RULE_OPTIONS, Teaching
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.randomness import seeded
-from kd_env.reward_meter import labelled_rows
 from kd_env.student.encode import take
 from kd_env.types import Decision, Features, Inputs, ModelOutput
 
@@ -99,8 +99,7 @@ class MMKD(Teaching):
         self.labelled = np.zeros(0, dtype=np.int64)
         if meta_split == "reward":
             self.access = "reward labels"
-            labels, settings = self.selection.material.labels["reward"].numpy(), self.selection.settings
-            self.labelled = labelled_rows(labels, settings.reward_labels, settings.label_seed)
+            self.labelled = rows_with_labels(self.selection)
         student = run.student
         with seeded(seed):
             self.nets = MetaWeights(self.selection.num_teachers, task.num_classes, self.selection.settings.batch_size, gram_width, cosine)

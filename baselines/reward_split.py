@@ -1,7 +1,8 @@
-"""The reward split as a rule may read it: what the teachers say about its labelled examples, and the labels."""
+"""The reward split as a policy may read it: the examples whose labels the run has. No other label is read."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,8 +10,13 @@ from kd_env.envs.selection import Selection
 from kd_env.reward_meter import labelled_rows
 
 
+def rows_with_labels(selection: Selection) -> np.ndarray:
+    """Rows ``[n]`` of the reward split, the ``reward_labels`` that the run has."""
+    settings = selection.settings
+    return labelled_rows(selection.material.labels["reward"].numpy(), settings.reward_labels, settings.label_seed)
+
+
 def said_and_labels(selection: Selection) -> tuple[Tensor, Tensor]:
-    """Teacher logits ``[n, K, C]`` and labels ``[n]`` of the ``reward_labels`` examples that the run has; no other label is read."""
-    labels, settings = selection.material.labels["reward"], selection.settings
-    rows = labelled_rows(labels.numpy(), settings.reward_labels, settings.label_seed)
-    return torch.from_numpy(selection.material.bank.gather("reward", rows).logits), labels[rows]
+    """Teacher logits ``[n, K, C]`` and labels ``[n]`` of those examples."""
+    rows = rows_with_labels(selection)
+    return torch.from_numpy(selection.material.bank.gather("reward", rows).logits), selection.material.labels["reward"][rows]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from baselines.gate import Gate, fit, gate_inputs
+from baselines.reward_split import rows_with_labels
 from baselines.rule import Choice
 from kd_env.envs.selection import Selection
 from kd_env.randomness import seeded
-from kd_env.reward_meter import labelled_rows
 from kd_env.types import Features
 
 
@@ -47,9 +47,8 @@ class Router(Choice):
 
 def fit_on_reward_split(gate: Gate, selection: Selection, teacher_features: bool) -> None:
     """Fit ``gate`` on the reward examples that have labels."""
-    labels = selection.material.labels["reward"]
-    rows = labelled_rows(labels.numpy(), selection.settings.reward_labels, selection.settings.label_seed)
-    said = selection.material.bank.gather("reward", rows)
+    rows = rows_with_labels(selection)
+    said, labels = selection.material.bank.gather("reward", rows), selection.material.labels["reward"][rows]
     logits = torch.from_numpy(said.logits)
     features: list[Tensor] = [torch.from_numpy(feature) for feature in said.features] if teacher_features else []
-    fit(gate, gate_inputs(logits, features), (logits.argmax(2) == labels[rows, None]).float())
+    fit(gate, gate_inputs(logits, features), (logits.argmax(2) == labels[:, None]).float())

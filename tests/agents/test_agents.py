@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from agents.gradient_credit import GradientCredit
-from agents.reinforce import LogisticPolicies, Reinforce, RunningMoments
+from agents.moments import RunningMoments
+from agents.reinforce import LogisticPolicies, Reinforce
 from baselines.router import Router
 from kd_env import tasks
 from kd_env.benchmark import policies
@@ -150,7 +151,7 @@ def test_its_gradient_is_the_one_worked_out_by_hand():
     for observation, action, reward in store:
         instance = torch.from_numpy(observation["instance"])[:, None].expand(32, 4, -1)
         state = torch.cat([instance, torch.from_numpy(observation["teachers"]).view(32, 4, -1)], 2)
-        state = (state - agent.policy.mean) / (agent.policy.variance.sqrt() + 1e-3)
+        state = (state - agent.policy.standardise.mean) / (agent.policy.standardise.variance.sqrt() + 1e-3)
         error = torch.from_numpy(action).float() - ((state * a).sum(2) + b).sigmoid()  # [B, K]
         scaled = torch.from_numpy(reward).float()[:, None] * error
         weight = weight + (scaled[:, :, None] * state).mean(0)
@@ -197,8 +198,8 @@ def test_the_state_is_standardised_by_running_moments():
     for _ in range(400):
         instance = rng.normal(5.0, 2.0, (16, 1)).astype(np.float32)
         policies_.adapt({"instance": instance, "teachers": rng.normal(-1.0, 0.5, (16, 4)).astype(np.float32)})
-    assert policies_.mean.tolist() == pytest.approx([5.0, -1.0, -1.0], abs=0.3)
-    assert policies_.variance.tolist() == pytest.approx([4.0, 0.25, 0.25], rel=0.25)
+    assert policies_.standardise.mean.tolist() == pytest.approx([5.0, -1.0, -1.0], abs=0.3)
+    assert policies_.standardise.variance.tolist() == pytest.approx([4.0, 0.25, 0.25], rel=0.25)
 
 
 def test_the_student_warm_up_teaches_with_everyone_and_learns_nothing():

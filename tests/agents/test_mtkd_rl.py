@@ -149,7 +149,7 @@ def agent_for(kind, num_teachers):
     _, agent = make(policies_name(kind), teachers=teachers, knowledge="response")
     torch.manual_seed(1)
     agent.agent.body[0] = torch.nn.Linear(6, 128)
-    agent.agent.mean, agent.agent.variance = torch.zeros(6), torch.ones(6)
+    agent.agent.standardise.mean, agent.agent.standardise.variance = torch.zeros(6), torch.ones(6)
     with torch.no_grad():
         agent.agent.heads["response"].bias[0] += 2.0
     agent.optimizer = torch.optim.Adam(agent.agent.parameters(), lr=0.01)
@@ -234,7 +234,7 @@ def test_it_learns_in_a_run_and_is_saved(policy, tmp_path):
     before = [parameter.detach().clone() for parameter in agent.agent.parameters()]
     agent.learn(env, 20)
     assert env.finished is not None
-    assert int(agent.agent.seen) == 20
+    assert int(agent.agent.standardise.seen) == 20
     assert not any(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))
     assert all(parameter.isfinite().all() for parameter in agent.agent.parameters())
     agent.save(str(tmp_path / "agent"))

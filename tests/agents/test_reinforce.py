@@ -32,7 +32,7 @@ def plain_policies(weight, bias):
     with torch.no_grad():
         made.weight.copy_(torch.tensor(weight))
         made.bias.copy_(torch.tensor(bias))
-        made.variance.fill_((1.0 - 1e-3) ** 2)
+        made.standardise.variance.fill_((1.0 - 1e-3) ** 2)
     return made
 
 
