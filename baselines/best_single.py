@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from baselines.rule import Choice
+from baselines.rule import Choosing
 from kd_env.knowledge.label import UNKNOWN, teacher_ce
 from kd_env.types import Features
 
 
-class BestSingle(Choice):
+class BestSingle(Choosing):
     """Reads the training labels."""
 
     access = "train labels"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from baselines.rule import Choice
+from baselines.rule import Choosing
 from kd_env.types import Features
 
 
@@ -14,7 +14,7 @@ def choose(teacher_logits: Tensor) -> Tensor:
     return teacher_logits.log_softmax(2).amax(2).argmax(1)
 
 
-class MostConfident(Choice):
+class MostConfident(Choosing):
     """Whoever is surest."""
 
     access = "teacher outputs"

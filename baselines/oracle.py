@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from baselines.rule import Choice
+from baselines.rule import Choosing
 from kd_env.errors import InputError
 from kd_env.types import Features
 
 
-class Oracle(Choice):
+class Oracle(Choosing):
     """Reads the groups and what the pool knows about them."""
 
     access = "privileged"

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from baselines.gate import Gate, fit, gate_inputs
 from baselines.reward_split import rows_with_labels
-from baselines.rule import Choice
+from baselines.rule import Choosing
 from kd_env.envs.selection import Selection
 from kd_env.randomness import seeded
 from kd_env.types import Features
 
 
-class Router(Choice):
+class Router(Choosing):
     """Fits once, before the first update."""
 
     access = "reward labels"

@@ -86,7 +86,7 @@ class Teaching(Rule):
         return self.decide(self.features)
 
 
-class Choice(Rule):
+class Choosing(Rule):
     """A rule that picks one teacher: action ``one``."""
 
     env_options = {**RULE_OPTIONS, "action": "one"}

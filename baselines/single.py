@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from baselines.rule import Choice
+from baselines.rule import Choosing
 from kd_env.errors import InputError
 from kd_env.types import Features
 
 
-class Single(Choice):
+class Single(Choosing):
     """Teacher ``teacher``, always."""
 
     def __init__(self, env: Any, seed: int = 0, teacher: int | str = 0) -> None:
@@ -28,7 +28,7 @@ class Single(Choice):
         return np.full(len(features.example_ids), self.index)
 
 
-class RandomSingle(Choice):
+class RandomSingle(Choosing):
     """One teacher a mini-batch, drawn evenly."""
 
     def choose(self, features: Features) -> np.ndarray:
