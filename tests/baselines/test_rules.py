@@ -298,7 +298,8 @@ def test_the_router_reads_no_label_it_was_not_given(monkeypatch):
     env.reset(seed=0)
     given = env.selection.distillation.meter.rows[0]
     assert len(given) == 256
-    monkeypatch.setattr("baselines.reward_split.labelled_rows", lambda labels, count, seed: given)  # drawn by class, so poison would move it
+    # drawn by class, so poison would move it
+    monkeypatch.setattr("baselines.reward_split.labelled_rows", lambda labels, count, seed: given)
     poison(env, keep=given)
     assert equal(Router(env, 0).gate, honest.gate)
     poison(env, keep=given[1:])
