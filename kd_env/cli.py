@@ -139,6 +139,9 @@ def run(
     population: Annotated[
         int, typer.Option("--population", min=1, help="Seeds taught at once as one population: much faster for small students.")
     ] = 1,
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="Leave test closed: for trying settings out, which validation decides.")
+    ] = False,
     data_dir: DataDir = None,
     workers: Workers = 0,
     quiet: Quiet = False,
@@ -150,7 +153,7 @@ def run(
     settings = read_settings(set_, student=student, updates=updates)
     task = tasks.with_data_dir(task, data_dir)  # a record's task says all there is to know
     trials = [
-        Trial(task, one, seed, teachers, None if bank_ is None else str(bank_), settings=settings, command=command())
+        Trial(task, one, seed, teachers, None if bank_ is None else str(bank_), "run", settings, command(), not no_test)
         for seed in read_seeds(seeds)
         for one in dict.fromkeys(policy)
     ]

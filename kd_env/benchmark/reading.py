@@ -18,7 +18,9 @@ def reading(table: pd.DataFrame, records: Sequence[Record]) -> str:
     """One paragraph that claims no more than the table of a setting allows."""
     said = []
     attainable = table[(table["access"] != "privileged") & table["test"].notna()]
-    if len(attainable):
+    if not all(record["config"].get("test", True) for record in records):
+        said.append("Test was not opened (--no-test): this is for choosing settings, by validation, and no result to report.")
+    elif len(attainable):
         best = attainable.loc[attainable["test"].idxmax()]
         said.append(
             f"Highest mean test {records[0]['metric']}, privileged policies aside: {best.policy} ({best.access}) with "

@@ -62,7 +62,8 @@ def replay(directory: Path, trial: str) -> list[str]:
     if not run.diverged[0]:
         run = run.member(0)  # the others are its peers
         scores["validation"] = float(run.validate()[1][0])
-        scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run)
+        if record["config"].get("test", True):
+            scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run)
     differences += [
         f"{name}: recorded {record[name]!r}, replayed {score!r}"
         for name, score in scores.items()

@@ -111,7 +111,8 @@ def _section(directory: Path, place: int, setting: Setting, records: Sequence[Re
 
 def _figures(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> Iterator[tuple[str, str, Figure]]:
     """File name, caption and figure."""
-    yield "scores", "Test score by policy, mean and 95 % t interval over seeds.", scores_figure(table, records[0]["metric"])
+    if table["test"].notna().any():
+        yield "scores", "Test score by policy, mean and 95 % t interval over seeds.", scores_figure(table, records[0]["metric"])
     if any(record["curve"] for record in records):
         yield "curves", "Learning curves on the validation split, mean and 95 % t interval over seeds.", learning_curves(records)
     for row in table.itertuples():

@@ -57,10 +57,11 @@ def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
 def summarise(records: Sequence[Record]) -> pd.DataFrame:
     """One setting's table, sorted by access class, then name.
 
-    Columns: policy, access, n (seeds with a test score), diverged, test, test_low, test_high, validation, gap, gap_low, gap_high (share
-    of the way from `uniform` to `oracle`), overfit (reward split minus validation), rival (is the best rival), difference, difference_low,
-    difference_high, pairs, p (test minus the best rival's, Holm-adjusted over the setting), and the medians wall_s, peak_rss_mb,
-    student_forward_examples, reward_forward_examples, teacher_forward_examples. What cannot be said is nan.
+    Columns: policy, access, n (seeds with a test score, with one of validation where test stays closed), diverged, test, test_low,
+    test_high, validation, gap, gap_low, gap_high (share of the way from `uniform` to `oracle`), overfit (reward split minus validation),
+    rival (is the best rival), difference, difference_low, difference_high, pairs, p (test minus the best rival's, Holm-adjusted over the
+    setting), and the medians wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples, teacher_forward_examples. What cannot be
+    said is nan.
     """
     runs = {policy: _runs([r for r in records if r["policy"] == policy]) for policy in sorted({r["policy"] for r in records})}
     rival = best_rival(records)
@@ -108,7 +109,12 @@ def _row(policy: str, runs: dict[str, pd.DataFrame], rival: str | None) -> dict[
     own = runs[policy]
     test = own["test"].dropna()
     gap = _gap(*(runs[name]["test"] for name in (policy, "uniform", "oracle"))) if {"uniform", "oracle"} <= runs.keys() else []
-    row = {"policy": policy, "access": own["access"].iloc[0], "n": len(test), "diverged": int(own["diverged"].sum())}
+    row = {
+        "policy": policy,
+        "access": own["access"].iloc[0],
+        "n": len(test) or int(own["validation"].notna().sum()),
+        "diverged": int(own["diverged"].sum()),
+    }
     row |= dict(zip(("test", "test_low", "test_high"), _mean(test), strict=True))
     row |= dict(zip(("gap", "gap_low", "gap_high"), _mean(gap), strict=True))
     row |= {"validation": own["validation"].mean(), "overfit": (own["reward_split"] - own["validation"]).mean(), "rival": policy == rival}

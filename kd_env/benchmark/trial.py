@@ -47,6 +47,7 @@ class Trial:
     Attributes:
         settings: env keywords the user set.
         command: how it was asked for; shown in the report, not part of the identity.
+        test: whether the finished student is scored on test, for the report; off while something is tuned.
     """
 
     task: str
@@ -57,6 +58,7 @@ class Trial:
     suite: str = "run"
     settings: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    test: bool = True
 
     def env_options(self) -> dict[str, Any]:
         """Env keywords: what the policy needs, and what the user set.
@@ -94,12 +96,16 @@ class Trial:
         """The settings that all of this comes to."""
         return make_settings(tasks.load(self.task), **self.env_options())
 
+    def untested(self) -> dict[str, bool]:
+        """What sets a trial without test apart from one with it."""
+        return {} if self.test else {"test": False}
+
     @property
     def id(self) -> str:
         """File-safe name, of all that decides the result but the code: policy, settings, the task's content, the pool's name, the seed."""
         task, chosen = tasks.load(self.task), self.chosen()
         pool, policy = self.teachers or task.defaults.pool, policies.find(self.policy).name
-        config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint}
+        config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint, **self.untested()}
         named = [heads.inner(one) or one for one in pool.split(",")]
         files = {name: content(name) for name in (*named, chosen.student, chosen.student.rpartition("(")[0])}
         if any(files.values()):
@@ -236,7 +242,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "pool": selection.pool.name,
         "updates": setting.updates,
         "metric": task.metric,
-        "test": None if diverged else evaluate_on_test(task, run),
+        "test": None if diverged or not trial.test else evaluate_on_test(task, run),
         "validation": None if diverged else recorder.curve[-1]["validation"],
         "reward_split": None if diverged else float(run.student.evaluate(*run.meter.at(run.meter.rows[0]))[1][0]),
         "reward_labels": run.meter.rows.shape[1],
@@ -250,7 +256,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),
         "versions": versions(),
-        "config": {**trial.settings, "command": trial.command},
+        "config": {**trial.settings, **trial.untested(), "command": trial.command},
         "bank": bank.fingerprint,
         "env": {
             "id": found.environment,

@@ -16,6 +16,7 @@ from kd_env import tasks
 from kd_env.analysis.traces import read_trace
 from kd_env.benchmark import policies, records
 from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.report import write_report
 from kd_env.benchmark.run import run
 from kd_env.benchmark.trial import Trial, make_env, run_trial
 from kd_env.errors import InputError
@@ -67,6 +68,21 @@ def test_a_record_has_every_field_and_counts_right(tmp_path):
     assert record["curve"][-1]["update"] == 20
     assert record["curve"][-1]["validation"] == record["validation"]
     assert not record["diverged"]
+
+
+def test_a_trial_without_test_never_opens_it_and_is_another_trial(tmp_path, monkeypatch):
+    trial = Trial("digits", "uniform", 0, settings={"updates": 3})
+    record = run_trial(trial, tmp_path)
+    closed = dataclasses.replace(trial, test=False)
+    monkeypatch.setattr("kd_env.benchmark.trial.evaluate_on_test", lambda *_: pytest.fail("test was opened"))
+    without = run_trial(closed, tmp_path)
+    assert without["test"] is None
+    assert without["trial"] != record["trial"]
+    one, other = comparable(record), comparable(without)
+    assert {key for key in one if one[key] != other[key]} == {"trial", "test", "config"}
+    for made in (record, without):
+        records.append(tmp_path, made)
+    assert write_report(tmp_path).with_suffix(".md").read_text().count("Test was not opened") == 1
 
 
 def test_selection_statistics_by_hand(tmp_path):
