@@ -60,8 +60,8 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     Columns: policy, access, n (seeds with a test score, with one of validation where test stays closed), diverged, test, test_low,
     test_high, validation, gap, gap_low, gap_high (share of the way from `uniform` to `oracle`), overfit (reward split minus validation),
     rival (is the best rival), difference, difference_low, difference_high, pairs, p (test minus the best rival's, Holm-adjusted over the
-    setting), and the medians wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples, teacher_forward_examples. What cannot be
-    said is nan.
+    setting), and the medians wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples, teacher_forward_examples. What
+    cannot be said is nan.
     """
     runs = {policy: _runs([r for r in records if r["policy"] == policy]) for policy in sorted({r["policy"] for r in records})}
     rival = best_rival(records)
