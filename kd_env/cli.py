@@ -45,23 +45,51 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 """Click's base of all usage errors: its own, or that of the copy which newer versions of Typer carry."""
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"kd-env {version('kd-env')}")
+        raise typer.Exit
+
+
+@app.callback()
+def kd_env(
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_say_version)] = False,
+) -> None:
+    """Take what concerns no command."""
+
+
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="tasks, pools, policies, knowledge, rewards, observations, suites or settings")],
+    what: Annotated[
+        str, typer.Argument(help="tasks, pools, policies, knowledge, rewards, observations, suites or settings. Default: these names.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Say what there is."""
     from kd_env.benchmark.catalogue import CATALOGUE
     from kd_env.spec import unknown
 
-    if what not in CATALOGUE:
+    if what and what not in CATALOGUE:
         raise unknown("list", what, CATALOGUE)
-    rows = CATALOGUE[what]()
+    rows = CATALOGUE[what]() if what else [{"list": name, "entries": len(rows())} for name, rows in CATALOGUE.items()]
     if as_json:
         print(json.dumps(rows, indent=1))
         return
+    if sys.stdout.isatty():  # as wide as the terminal
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*rows[0], box=box.SIMPLE_HEAD, show_lines=False)
+        for row in rows:
+            table.add_row(*(Text(str(value)) for value in row.values()))
+        Console().print(table)
+        return
     widths = {key: max(len(str(row[key])) for row in rows) for key in list(rows[0])[:-1]}
-    for row in rows:
+    for row in [{key: key for key in rows[0]}, *rows]:
         *first, last = row.items()
         print("  ".join(f"{value!s:<{widths[key]}}" for key, value in first) + f"  {last[1]}")
 
@@ -187,7 +215,7 @@ def replay(
 
 @app.command()
 def doctor(
-    task: Annotated[str | None, typer.Option("--task", help="Also load this task, its pool and its bank.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Also load this task; make its pool and its bank if need be.")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Say what is installed, where caches are, and what is missing or in the way; exit 1 if anything is."""

@@ -20,7 +20,8 @@ Workers = Annotated[int, typer.Option("--workers", min=0, help="Trials at a time
 Task = Annotated[
     str,
     typer.Option(
-        "--task", help="Built-in task with options, as domains(difficulty=0.5), folder:PATH, or module:function. See: kd-env list tasks."
+        "--task",
+        help="Built-in, with options as domains(difficulty=0.5), folder:PATH, images:PATH, or module:function. See: kd-env list tasks.",
     ),
 ]
 DataDir = Annotated[

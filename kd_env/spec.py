@@ -124,12 +124,12 @@ def one_of(what: str, /, *allowed: object, **given: object) -> None:
             raise InputError(f"{what}({name}={value!r}): expected {known}")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not there, with the nearest one that is."""
+def unknown(kind: str, name: str, known: Iterable[str], also: str = "") -> InputError:
+    """The error for a name that is not there, with the nearest one that is; ``also`` says where else it was looked for."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    return InputError(f"unknown {kind} {name!r}; {hint}")
+    return InputError(f"unknown {kind} {name!r}; {hint}{also}")
 
 
 def split(text: str) -> list[str]:

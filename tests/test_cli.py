@@ -1,5 +1,6 @@
 """The command line: 0 when done, 2 and one line on bad input, 130 on Ctrl-C with what is finished kept."""
 
+import importlib.metadata
 import inspect
 import json
 import os
@@ -67,9 +68,25 @@ def test_list_is_a_table_and_is_json(what, capsys):
     assert len({json.dumps(row) for row in rows}) == len(rows)
     assert invoke(["list", what]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert len(table) == len(rows)
-    for line, row in zip(table, rows, strict=True):
-        assert line.split() == " ".join(map(str, row.values())).split()
+    assert len(table) == 1 + len(rows)
+    for line, words in zip(table, [rows[0].keys(), *(row.values() for row in rows)], strict=True):
+        assert line.split() == " ".join(map(str, words)).split()
+
+
+def test_list_alone_names_the_lists_and_a_terminal_sees_a_table(capsys, monkeypatch):
+    assert invoke(["list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["list", *CATALOGUE]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    for what in CATALOGUE:
+        assert invoke(["list", what]) == 0
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_the_version(capsys):
+    assert invoke(["--version"]) == 0
+    assert capsys.readouterr().out == f"kd-env {importlib.metadata.version('kd-env')}\n"
 
 
 def test_a_run_from_words_to_a_report(out, capsys):
@@ -99,7 +116,7 @@ def test_in_a_pipe_progress_is_plain_lines_on_stderr(out):
     assert said == f"{out}/report.html\n"
     assert "\x1b" not in progress
     assert "\r" not in progress
-    assert re.search(r"^1 trials to run$", progress, re.M)
+    assert re.search(r"^1 trial to run$", progress, re.M)
     assert re.search(r"^\[1/1\] digits uniform seed 0: validation 0\.\d{3}, \d+\.\d s$", progress, re.M)
 
 
@@ -204,7 +221,6 @@ BAD = {
     "unknown command": (["bogus"], "No such command 'bogus'"),
     "unknown flag": (run("--sedes", "1"), "No such option: --sedes"),
     "unknown list": (["list", "polices"], "unknown list 'polices'; did you mean 'policies'?"),
-    "list without what": (["list"], "Missing argument 'what'"),
     "too many words": (["list", "tasks", "pools"], "unexpected extra argument"),
     "no task": (["run", "--policy", "uniform", "--out", "OUT"], "Missing option '--task'"),
     "no policy": (["run", "--task", "digits", "--out", "OUT"], "Missing option '--policy'"),
@@ -255,7 +271,7 @@ BAD = {
     "a pool of another task": (run("--teachers", "domains/experts"), "pool 'domains/experts' was made for another task than 'digits'"),
     "unknown teacher": (run("--teachers", "digits/experts/uprigt"), "unknown teacher of digits/experts 'uprigt'; did you mean 'upright'?"),
     "a teacher given twice": (run("--teachers", f"{ONE},{ONE}"), "teacher names must be unique, got upright, upright"),
-    "unknown student": (run("--student", "mpl"), "unknown student 'mpl'; did you mean 'mlp'?"),
+    "unknown student": (run("--student", "mpl"), "unknown network 'mpl'; did you mean 'mlp'? (there is no folder"),
     "a student of another kind": (run("--student", "tiny-bert"), "student 'tiny-bert' reads text, task 'digits' is image; use mlp"),
     "a student option it does not have": (run("--student", "mlp(widht=3)"), "unexpected keyword argument 'widht'; options: "),
     "a student option of the wrong type": (run("--student", "mlp(width=wide)"), "student mlp(width='wide'): expected a number"),
@@ -347,7 +363,9 @@ def test_a_bank_of_other_teachers(out, capsys):
     assert invoke(["bank", "--task", "digits", "--teachers", ONE, "--out", str(out), "--quiet"]) == 0
     capsys.readouterr()
     line = one_line(capsys, invoke(run("--bank", out, "--out", out.parent / "results")))
-    assert "holds the teachers upright, not upright, inverted, mirrored, transposed; name another folder or delete it" in line
+    assert (
+        "holds the teachers upright, not upright, inverted, mirrored, transposed; name the same with --teachers, or another folder" in line
+    )
     assert not (out.parent / "results").exists()
 
 

@@ -236,10 +236,13 @@ def test_pool_files(name, said, place, own_data, capsys):
         (["--model", "good", "--folds", "1"], "folds=1: must be at least 2"),
         (["--model", "good", "--folds", "0"], "folds=0: must be at least 2"),
         (["--model", "mlp(width=8)"], "is no Transformers model; use tiny-bert, tiny-vit, a folder or a hub id"),
-        (["--model", "tiny-brt"], "unknown student 'tiny-brt'; did you mean 'tiny-bert'?"),
+        (["--model", "tiny-brt"], "unknown network 'tiny-brt'; did you mean 'tiny-bert'? (there is no folder of that name either)"),
         (["--model", "tiny-vit"], "reads images, task"),
         (["--model", "tiny-bert", "--max-length", "500"], "max_length=500 must be in [3, 128]"),
-        (["--model", "no/such-model-anywhere"], "checkpoint 'no/such-model-anywhere': no such folder here, and the hub does not give it"),
+        (
+            ["--model", "no/such-model-anywhere"],
+            "checkpoint 'no/such-model-anywhere': no such folder here, nor in the hub's cache, and HF_HUB_OFFLINE is set",
+        ),
         ([], "give either --model M, or --pool FILE"),
         (["--model", "good", "--pool", "x.json"], "give either --model M, or --pool FILE"),
         (["--pool", "x.json", "--epochs", "3"], "leave out the other options"),
@@ -277,3 +280,13 @@ def test_a_student_that_is_no_transformer_is_not_distilled_to_a_checkpoint(place
     words = ["distill", "--task", "digits", "--policy", "uniform", "--updates", "1", "--out", "student", "--quiet"]
     refused(words, "student 'mlp(width=24)' is no Transformers model and cannot be saved as one; use --student tiny-vit", capsys)
     assert not [path for path in place.iterdir() if "student" in path.name]
+
+
+def test_a_hub_that_does_not_answer(place, own_data, monkeypatch, capsys):
+    def down(*_args, **_options):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", down)
+    said = "the hub does not give it (Name or service not known); check the name and the network"
+    refused(["teach", "--task", f"folder:{own_data}", "--out", "taught", "--quiet", "--model", "no/such-model-anywhere"], said, capsys)

@@ -108,7 +108,7 @@ def _settings() -> Rows:
 
 def _about(thing: Any) -> str:
     text = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
-    return text.partition(": ")[2] if text.startswith("``") else text
+    return (text.partition(": ")[2] if text.startswith("``") else text).replace("``", "")
 
 
 CATALOGUE: dict[str, Callable[[], Rows]] = {

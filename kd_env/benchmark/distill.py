@@ -45,8 +45,9 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     reader(setting.student, task)  # what is wrong with its tokenizer is said before anything is written
     ids = {trial.id for trial in trials}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if records.finished(out / RECORDS) != ids:
-            raise InputError(f"{out} holds something that this command did not write; name a new folder")
+        if (found := records.finished(out / RECORDS)) != ids:
+            what = f"a student of other trials ({sorted(found)[0]})" if found else "something that this command did not write"
+            raise InputError(f"{out} holds {what}; name a new folder")
         return out
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     made = partial / RECORDS

@@ -29,7 +29,9 @@ def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], l
         first = "" if every[policy] == before else every[policy]
         before = every[policy]
         rows.append([first, policy, _paper(policy), *(_cell(policy, records) for records in settings.values())])
-    return ["access", "policy", "paper", *(setting.pool for setting in settings)], rows
+    several = len({setting.task for setting in settings}) > 1 and len({setting.pool for setting in settings}) < len(settings)
+    names = (f"{setting.task}, {setting.pool}" if several else setting.pool for setting in settings)
+    return ["access", "policy", "paper", *names], rows
 
 
 def _cell(policy: str, records: Sequence[Record]) -> str:

@@ -22,7 +22,7 @@ class Progress:
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("updates {task.fields[rate]}"),
+            bars.TextColumn("{task.fields[unit]} {task.fields[rate]}"),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
             bars.TextColumn("{task.fields[latest]}"),
@@ -50,14 +50,14 @@ class Progress:
     def start(self, trials: int, updates: int, skipped: int) -> None:
         """Announce the work."""
         already = f", {skipped} finished already" if skipped else ""
-        self.say(f"{trials} trials to run{already}")
+        self.say(f"{trials} trial{'s' * (trials != 1)} to run{already}")
         self._trials = trials
-        self._bar = self._live.add_task("trials", total=updates, rate="", latest="")
+        self._bar = self._live.add_task("trials", total=updates, unit="updates", rate="", latest="")
 
     def bank(self, what: str, done: int, total: int) -> None:
         """A bank is being built."""
         if what not in self._asked:
-            self._asked[what] = self._live.add_task(f"bank: {what}", total=total, rate="", latest="")
+            self._asked[what] = self._live.add_task(f"bank: {what}", total=total, unit="examples", rate="", latest="")
         self._live.update(self._asked[what], completed=done, visible=done < total)
         if done == total:
             self.say(f"  bank: {what}, {total} examples")
@@ -65,7 +65,7 @@ class Progress:
     def teaching(self, name: str, done: int, total: int, said: str) -> None:
         """A teacher has had so many updates; ``said`` is what there is to say at the end of an epoch."""
         if name not in self._taught:
-            self._taught[name] = self._live.add_task(name, total=total, rate="", latest="")
+            self._taught[name] = self._live.add_task(name, total=total, unit="updates", rate="", latest="")
         bar = self._taught[name]
         self._live.update(bar, completed=done)
         speed = self._live.tasks[bar].speed

@@ -78,7 +78,7 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
     for task_name, teachers, bank in dict.fromkeys((trial.task, trial.teachers, trial.bank) for trial in trials):
         task = tasks.load(task_name)
         pool = task.defaults.pool if teachers is None else teachers
-        progress.say(f"preparing {task.name}: teachers {pool}")
+        progress.say(f"preparing {task.name}, pool {pool}")
         open_bank(task, load_pool(pool, task), None if bank is None else Path(bank), progress.bank)
 
 

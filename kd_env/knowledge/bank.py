@@ -130,6 +130,7 @@ def open_bank(
 
 
 def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[str]) -> None:
+    mend = "name another folder or delete it"
     if keep - bank.keeps:
         reason = f"holds no {' and no '.join(sorted(keep - bank.keeps))}"
     elif bank.fingerprint == fingerprint(task, pool, bank.keeps, bank.half):
@@ -138,9 +139,10 @@ def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[s
         reason = f"was made from other data than task {task.name!r}"
     elif bank.teachers != pool.names:
         reason = f"holds the teachers {', '.join(bank.teachers)}, not {', '.join(pool.names)}"
+        mend = "name the same with --teachers, or another folder"
     else:
         reason = "was made from other weights of these teachers"
-    raise InputError(f"bank {bank.directory} {reason}; name another folder or delete it")
+    raise InputError(f"bank {bank.directory} {reason}; {mend}")
 
 
 def _open(path: Path, expected: dict[str, Any]) -> np.ndarray:

@@ -33,12 +33,14 @@ def find_folder(text: str) -> Path:
 
 @lru_cache(maxsize=64)
 def _fetched(text: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(snapshot_download(text, allow_patterns=FILES, ignore_patterns=["*/*"]))
     except (OSError, ValueError, HfHubHTTPError) as error:
+        if is_offline_mode():
+            raise InputError(f"checkpoint {text!r}: no such folder here, nor in the hub's cache, and HF_HUB_OFFLINE is set") from None
         raise InputError(
             f"checkpoint {text!r}: no such folder here, and the hub does not give it ({first_line(error)}); check the name and the network"
         ) from None

@@ -117,7 +117,7 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
             return started.build(text, task)
     name, options = spec.parse(text)
     if name not in NETWORKS:
-        raise spec.unknown("student", name, NETWORKS)
+        raise spec.unknown("network", name, NETWORKS, " (there is no folder of that name either)")
     for key, value in options.items():
         spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, **{key: value})
     with seeded(seed):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from kd_env.student.checkpoint_files import quiet
 from kd_env.student.encode import ImageReader, Reader, TextReader
@@ -15,11 +18,15 @@ from kd_env.tasks import Task
 def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
     """Write weights, configuration with the task's class names, and tokenizer or image preprocessing."""
     model = network.model
+    if isinstance(reader, ImageReader) and reader.channels == 1:
+        model, reader = _in_colour(model), ImageReader(reader.side, 3, reader.mean * 3, reader.std * 3)
     model.config.id2label = dict(enumerate(task.class_names))  # type: ignore[union-attr]
     model.config.label2id = {name: number for number, name in enumerate(task.class_names)}  # type: ignore[union-attr]
     model.config.problem_type = "single_label_classification"  # type: ignore[union-attr]
     with quiet():
         model.save_pretrained(folder)  # type: ignore[operator]
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod((folder / "config.json").stat().st_mode)  # they are written for their owner alone
     if isinstance(reader, TextReader):
         tokenizer = copy.deepcopy(reader.tokenizer)
         tokenizer.model_max_length = reader.max_length
@@ -39,6 +46,18 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
             "image_std": reader.std,
         }
         (folder / "preprocessor_config.json").write_text(json.dumps(said, indent=1))
+
+
+def _in_colour(model: nn.Module) -> nn.Module:
+    """A copy of a grey ViT that says the same of grey images in three equal channels, the only ones that Transformers' pipelines give."""
+    model = copy.deepcopy(model)
+    patches: Any = model.base_model.embeddings.patch_embeddings  # type: ignore[union-attr]
+    grey = patches.projection
+    patches.projection = nn.Conv2d(3, grey.out_channels, grey.kernel_size, grey.stride)
+    patches.projection.weight = nn.Parameter(grey.weight.detach().repeat(1, 3, 1, 1) / 3)
+    patches.projection.bias = grey.bias
+    patches.num_channels = model.config.num_channels = 3  # type: ignore[union-attr]
+    return model
 
 
 def reader_to_save(task: Task, max_length: int) -> Reader:

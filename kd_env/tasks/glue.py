@@ -7,6 +7,7 @@ AX has no training data: neither is here.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,6 +120,7 @@ def _from_folder(name: str, data_dir: str) -> dict[str, Table]:
 
 def _from_hub(name: str) -> dict[str, Table]:
     source = SOURCES[name]
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what fails is said once, below
     try:
         from datasets import load_dataset
 

@@ -38,6 +38,9 @@ HELD_OUT, LEAST, MOST = 0.1, 16, 1000
 PATIENCE = 2
 """Epochs without a lower held-out loss after which it stops."""
 
+FEW_UPDATES = 100
+"""With fewer than this a new head has hardly learned."""
+
 Report = Callable[[str, int, int, str], None]
 """Called with the teacher's name, the updates done and all of them, and at the end of an epoch what there is to say, else an empty text."""
 
@@ -100,7 +103,7 @@ class _Course:
         self._held = self._read(task.train.take(held))
         options = OptimizerOptions("adamw", lesson.lr, 0.01, 0.1, "linear")
         self._student = Student(network, options, pick_device("auto"), metric=task.metric)
-        self._history: list[dict[str, float]] = []
+        self._metric, self._history = task.metric, list[dict[str, float]]()
         self._best: dict[str, torch.Tensor] = {}
         if self._state.exists():
             self._resume()
@@ -120,8 +123,12 @@ class _Course:
             said = {"epoch": epoch + 1, "train_loss": loss, "held_out_loss": held_loss, "held_out_metric": held_metric}
             self._history.append(said)
             self._keep()
-            text = f"epoch {epoch + 1}/{epochs}: train loss {loss:.3f}, held-out loss {held_loss:.3f}, metric {held_metric:.3f}"
+            text = f"epoch {epoch + 1}/{epochs}: train loss {loss:.3f}, held-out loss {held_loss:.3f}, {self._metric} {held_metric:.3f}"
+            if self._stalled() or epoch + 1 == epochs:
+                text += f"; epoch {self._best_epoch() + 1} is kept" + (", no better since" if self._stalled() else "")
             report((epoch + 1) * self._batches(), total, text)
+        if total < FEW_UPDATES:
+            report(total, total, f"only {total} updates in all: with so few examples give more --epochs and a higher --lr")
         self.network.load_state_dict(self._best)
         self.network.to("cpu").eval()
         return self._history
@@ -145,9 +152,11 @@ class _Course:
                     report(done + 1, total, "")
         return float(torch.stack(losses).mean())
 
+    def _best_epoch(self) -> int:
+        return int(np.argmin([one["held_out_loss"] for one in self._history]))
+
     def _stalled(self) -> bool:
-        losses = [one["held_out_loss"] for one in self._history]
-        return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE
+        return bool(self._history) and len(self._history) - 1 - self._best_epoch() >= PATIENCE
 
     def _keep(self) -> None:
         tensors = {f"student.{name}": tensor for name, tensor in self._student.state().items()}
@@ -202,4 +211,7 @@ def _require_same(out: Path, identity: dict[str, Any]) -> None:
     except (OSError, ValueError):
         raise InputError(f"{out} holds something that kd-env teach did not write; name a new folder") from None
     if differs := sorted(key for key in identity if found.get(key) != identity[key]):
-        raise InputError(f"{out} holds a teacher made with other {', '.join(differs)}; name another folder or delete it")
+        names = {"task_content": "data", "model_content": "model files"}  # of the same names
+        raise InputError(
+            f"{out} holds a teacher made with other {', '.join(names.get(key, key) for key in differs)}; name another folder or delete it"
+        )

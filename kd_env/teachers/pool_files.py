@@ -70,9 +70,11 @@ def teach(path: Path, task: Task, out: Path, report: Report | None = None) -> Pa
     """Make every teacher of the pool file in a folder of ``out``; what is finished is not made again.
 
     Raises:
-        InputError: the file or one of its lessons cannot be used, before anything is trained.
+        InputError: the file or one of its lessons cannot be used, or ``out`` holds other teachers, before anything is trained.
     """
     lessons = read(path)
+    if others := sorted(_checkpoints(out) - lessons.keys()):
+        raise InputError(f"{out} holds {', '.join(others)}, which {path} does not name; name another --out, so that a folder is one pool")
     for name, lesson in lessons.items():
         try:
             lesson.filled(task)
@@ -94,7 +96,7 @@ def open_folder(folder: Path, task: Task) -> tuple[Teacher, ...]:
         return (FoldedTeacher(folder, task),)
     if (folder / "config.json").is_file():
         return (CheckpointTeacher(str(folder), task),)
-    inner = sorted(path.name for path in folder.iterdir() if any((path / name).is_file() for name in ("config.json", folded.FILE)))
+    inner = sorted(_checkpoints(folder))
     if not inner:
         raise InputError(f"{folder}: no config.json in it, nor in folders of it; name a checkpoint, or a folder that kd-env teach wrote")
     if (folder / LIST).is_file():
@@ -104,8 +106,16 @@ def open_folder(folder: Path, task: Task) -> tuple[Teacher, ...]:
             raise InputError(f"{folder / LIST}: no list of teachers; delete it, or run kd-env teach --pool again") from None
         if missing := [name for name in listed if name not in inner]:
             raise InputError(f"{folder}: teacher {missing[0]!r} of {LIST} is not there; run kd-env teach --pool again")
+        if others := [name for name in inner if name not in listed]:
+            raise InputError(f"{folder} holds {', '.join(others)}, which its {LIST} does not name; delete the list to use all")
         inner = listed
     return tuple(teacher for name in inner for teacher in open_folder(folder / name, task))
+
+
+def _checkpoints(folder: Path) -> set[str]:
+    """Names of the folders in ``folder`` that hold a teacher."""
+    inner = folder.iterdir() if folder.is_dir() else ()
+    return {path.name for path in inner if path.name[0] != "." and any((path / name).is_file() for name in ("config.json", folded.FILE))}
 
 
 def best_for_group(teachers: Sequence[Teacher], task: Task) -> tuple[int, ...] | None:

@@ -158,7 +158,7 @@ def _named(item: str, task: Task) -> tuple[Teacher, ...]:
     if path.is_dir():
         return pool_files.open_folder(path, development)
     if "/" not in item or item.split("/")[0] in {one.split("/")[0] for one in POOLS}:
-        raise spec.unknown("pool", item, POOLS)
+        raise spec.unknown("pool", item, POOLS, " (there is no folder of that name either)")
     return (CheckpointTeacher(item, development),)
 
 

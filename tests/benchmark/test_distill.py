@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import pipeline
 
 from kd_env import tasks
@@ -112,7 +113,7 @@ def test_a_teacher_that_has_changed_is_another_trial(own_data, teachers, make_ch
     assert invoke(given) == 0
     make_checkpoint(folder, seed=7)
     assert invoke(given) == 2
-    assert "holds something that this command did not write" in capsys.readouterr().err
+    assert "holds a student of other trials (" in capsys.readouterr().err
 
 
 def test_images_are_distilled_too(tmp_path):
@@ -121,8 +122,13 @@ def test_images_are_distilled_too(tmp_path):
     assert invoke(["distill", *given, "--student", "tiny-vit(width=8,layers=1)", "--out", str(out)]) == 0
     task = tasks.load("digits")
     record = records.read(out / "distillation")[0]
-    said = CheckpointTeacher(str(out), task)(task.test.inputs).logits.argmax(1).numpy()
-    assert float((said == task.test.labels).mean()) == pytest.approx(record["test"])
+    logits = CheckpointTeacher(str(out), task)(task.test.inputs).logits
+    assert float((logits.argmax(1).numpy() == task.test.labels).mean()) == pytest.approx(record["test"])
+    assert (out / "model.safetensors").stat().st_mode == (out / "config.json").stat().st_mode
+    grey = Image.fromarray((task.test.inputs[0, 0] * 255).round().astype(np.uint8))  # a pipeline gives its model three channels
+    scores = {one["label"]: one["score"] for one in pipeline("image-classification", model=str(out))(grey, top_k=10)}
+    expected = dict(zip(task.class_names, logits[0].softmax(0).tolist(), strict=True))
+    assert scores == pytest.approx(expected, abs=0.002), "up to the rounding of pixels to bytes"
 
 
 def test_a_bank_in_half_precision_teaches(own_data, teachers, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -72,7 +73,7 @@ def test_another_checkpoint_of_that_name_is_another_lesson(own_task, make_checkp
     out = finetune(own_task, lesson, tmp_path / "out")
     assert finetune(own_task, lesson, out) == out
     make_checkpoint(tmp_path / "model", seed=1)
-    with pytest.raises(InputError, match="holds a teacher made with other model_content"):
+    with pytest.raises(InputError, match="holds a teacher made with other model files"):
         finetune(own_task, lesson, out)
 
 
@@ -101,7 +102,7 @@ def test_stopped_at_any_time_the_same_call_ends_in_the_same_weights(own_task, tm
     with pytest.raises(InputError, match=r"begun by another command .*seed"):
         finetune(own_task, dataclasses.replace(QUICK, seed=9), out)
     epochs = []
-    finetune(own_task, QUICK, out, lambda _name, _done, _total, said: epochs.append(said) if said else None)
+    finetune(own_task, QUICK, out, lambda _name, _done, _total, said: epochs.append(said) if said.startswith("epoch") else None)
     assert len(epochs) == 1, "the first epoch is not done again"
     assert same(whole, out)
     assert (whole / "teaching.json").read_text() == (out / "teaching.json").read_text()
@@ -172,6 +173,23 @@ def test_a_pool_file_is_taught_by_one_call_and_its_folder_is_a_pool(kind, own_ta
     assert load_pool(f"{out}/a,{tmp_path}/alone", own_task).names == ("a", "alone")
 
 
+def test_a_folder_is_one_pool(own_task, tmp_path):
+    file, out = tmp_path / "pool.json", tmp_path / "pool"
+    file.write_text(json.dumps({"teachers": [{"name": "a", "model": QUICK.model, "epochs": 1}]}))
+    finetune(own_task, dataclasses.replace(QUICK, epochs=1), out / "before")
+    with pytest.raises(InputError, match=r"pool holds before, which .*pool\.json does not name; name another --out"):
+        pool_files.teach(file, own_task, out)
+    assert {path.name for path in out.iterdir()} == {"before"}
+    shutil.rmtree(out)
+    pool_files.teach(file, own_task, out)
+    assert pool_files.teach(file, own_task, out) == out, "what is there is its own"
+    finetune(own_task, dataclasses.replace(QUICK, epochs=1), out / "after")
+    with pytest.raises(InputError, match=r"pool holds after, which its pool\.json does not name; delete the list to use all"):
+        load_pool(str(out), own_task)
+    (out / "pool.json").unlink()
+    assert load_pool(str(out), own_task).names == ("a", "after")
+
+
 def test_an_image_task_has_teachers_too(tmp_path):
     task = tasks.load("digits")
     few = dataclasses.replace(task, train=task.train.take(np.arange(300)))
@@ -186,7 +204,9 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(own_data, tmp_
     assert invoke([*words, "--out", str(tmp_path / "one")]) == 0
     said = capsys.readouterr()
     assert said.out == f"{tmp_path}/one\n"
-    assert re.search(r"^one: epoch 2/2: train loss 0\.\d{3}, held-out loss 0\.\d{3}, metric 0\.\d{3}$", said.err, re.M)
+    losses = r"train loss 0\.\d{3}, held-out loss 0\.\d{3}, accuracy 0\.\d{3}"
+    assert re.search(rf"^one: epoch 2/2: {losses}; epoch [12] is kept$", said.err, re.M)
+    assert re.search(r"^one: only \d\d updates in all: with so few examples give more --epochs and a higher --lr$", said.err, re.M)
     assert re.search(r"^one: \d+ of \d+ updates$", said.err, re.M)
     assert "\x1b" not in said.err
     assert invoke([*words, "--out", str(tmp_path / "two"), "--quiet"]) == 0
