@@ -146,6 +146,8 @@ def bank(
         pool = load_pool(loaded.defaults.pool if teachers is None else teachers, loaded)
         opened = open_bank(loaded, pool, out, progress.bank, keep, half)
     print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
+    for name, score in opened.scores(loaded).items():
+        print(f"  {name}: validation {loaded.metric} {score:.3f}")
 
 
 @app.command()

@@ -133,7 +133,9 @@ def test_seeds(text, seeds):
 def test_bank_says_where_it_is(out, capsys):
     assert invoke(["bank", "--task", "digits", "--teachers", "digits/experts/upright", "--out", str(out), "--quiet"]) == 0
     said = capsys.readouterr().out
-    assert re.fullmatch(rf"bank {re.escape(str(out))}: upright; fingerprint [0-9a-f]{{16}}\n", said)
+    assert re.fullmatch(
+        rf"bank {re.escape(str(out))}: upright; fingerprint [0-9a-f]{{16}}\n  upright: validation accuracy 0\.\d{{3}}\n", said
+    )
     assert invoke(run("--out", out.parent / "results", "--bank", out, "--teachers", "digits/experts/upright")) == 0
     assert records.read(out.parent / "results")[0]["env"]["bank"] == str(out)
 

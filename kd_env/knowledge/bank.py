@@ -17,6 +17,7 @@ from kd_env.errors import InputError
 from kd_env.knowledge.build import EXTRA, FORMAT, Progress, build, describe, fingerprint
 from kd_env.paths import cache_dir
 from kd_env.tasks import Task
+from kd_env.tasks.metrics import METRICS
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool
 
@@ -84,6 +85,12 @@ class KnowledgeBank:
 
         more = {part: tuple(some(f"{part}.{k}") for k in range(self.num_teachers)) for part in extra}
         return Rows(some("logits"), tuple(np.split(some("features"), self._ends, axis=1)), **more)
+
+    def scores(self, task: Task) -> dict[str, float]:
+        """Metric of each teacher on the validation split of the task that was asked about."""
+        said = self.gather("validation", slice(None)).logits.argmax(2)  # [N, K]
+        metric = METRICS[task.metric]
+        return {name: metric(said[:, k], task.validation.labels, task.num_classes) for k, name in enumerate(self.teachers)}
 
     def shape(self, part: str, teacher: int) -> tuple[int, ...]:
         """Shape per example of what teacher k says beyond logits and features: ``(L_k, D_k)`` or ``(2, T_k, T_k)``."""

@@ -140,8 +140,17 @@ def test_a_bank_of_something_else_is_refused_with_the_reason(tmp_path, task, poo
     kept = open_bank(image_task(), make_pool(), place).fingerprint
     with pytest.raises(InputError) as refused:
         open_bank(task, pool, place)
-    assert str(refused.value) == f"bank {place} {reason}; name another folder or delete it"
+    mend = "name the same with --teachers, or another folder" if "teachers one, two, not" in reason else "name another folder or delete it"
+    assert str(refused.value) == f"bank {place} {reason}; {mend}"
     assert KnowledgeBank(place).fingerprint == kept
+
+
+def test_each_teacher_is_scored_on_validation(tmp_path):
+    task, pool = image_task(), make_pool()
+    scores = open_bank(task, pool, tmp_path / "bank").scores(task)
+    said = [teacher(task.validation.inputs).logits.argmax(1).numpy() for teacher in pool.teachers]
+    assert scores == {name: (one == task.validation.labels).mean() for name, one in zip(pool.names, said, strict=True)}
+    assert len(set(scores.values())) == 2
 
 
 def flip(path, position):
