@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from kd_env.benchmark.drive import teach
 from kd_env.benchmark.policies import PolicyClass, declared
-from kd_env.benchmark.trial import defaults_of, teach
+from kd_env.benchmark.trial import defaults_of
 from kd_env.knowledge.knowledge import Knowledge, Part
 from kd_env.settings import settings
 from kd_env.tasks import Task

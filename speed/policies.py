@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kd_env.benchmark import policies
-from kd_env.benchmark.trial import teach
+from kd_env.benchmark.drive import teach
 from speed.measure import Row, Subject, compare
 from speed.updates import slots
 

@@ -31,7 +31,7 @@ ORDER = (
     ("agents",),
     ("kd_env.benchmark",),
     ("kd_env.doctor", "kd_env.testing"),
-    ("kd_env.cli", "kd_env.cli_models", "kd_env.cli_options"),
+    ("kd_env.cli", "kd_env.cli_look", "kd_env.cli_models", "kd_env.cli_options"),
 )
 """From upstream to downstream. A module belongs to its longest prefix; those of one line may import each other, without a cycle."""
 

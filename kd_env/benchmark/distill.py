@@ -14,9 +14,10 @@ from pathlib import Path
 from kd_env import tasks
 from kd_env.benchmark import records
 from kd_env.benchmark.card import write_card
+from kd_env.benchmark.drive import run_trials
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import prepare
-from kd_env.benchmark.trial import Trial, run_trials
+from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.randomness import one_thread

@@ -17,8 +17,8 @@ import pandas as pd
 from kd_env import spec, tasks
 from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import policies, records
+from kd_env.benchmark.drive import evaluate_on_test
 from kd_env.benchmark.policies import TEACHER_SELECTION
-from kd_env.benchmark.trial import evaluate_on_test
 from kd_env.distillation import Distillation
 from kd_env.envs.actions import Choice
 from kd_env.envs.decisions import Numbers, from_numbers, numbers

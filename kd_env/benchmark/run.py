@@ -23,8 +23,9 @@ import torch
 
 from kd_env import tasks
 from kd_env.benchmark import policies, records
+from kd_env.benchmark.drive import Report, make_env, run_trials
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.trial import Report, Trial, make_env, run_trials
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.knowledge.bank import open_bank
 from kd_env.teachers import load_pool

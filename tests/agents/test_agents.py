@@ -10,7 +10,8 @@ from agents.reinforce import LogisticPolicies, Reinforce
 from baselines.router import Router
 from kd_env import tasks
 from kd_env.benchmark import policies
-from kd_env.benchmark.trial import Trial, make_env
+from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 

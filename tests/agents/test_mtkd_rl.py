@@ -10,8 +10,9 @@ from agents.mtkd_rl import MTKDRL, MTKDRLReleased, Taken, reinforce_loss, releas
 from agents.mtkd_state import State, averaged, state_of
 from baselines import camkd
 from kd_env.benchmark import policies, records
+from kd_env.benchmark.drive import make_env, run_trial, run_trials
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.trial import Trial, make_env, run_trial, run_trials
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.knowledge.response import every_teacher
 from kd_env.testing import check_policy

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from agents.reinforce import LogisticPolicies
 from kd_env.benchmark import policies
-from kd_env.benchmark.trial import Trial, make_env
+from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import decode, to_weights
 from kd_env.knowledge import response
 

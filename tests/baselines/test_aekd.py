@@ -8,7 +8,8 @@ from weighing import SMALL_TEXT, env_and_policy, extreme
 
 from baselines import aekd
 from baselines.box_simplex import shortest_mixture
-from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.benchmark.drive import make_env, run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.knowledge.response import every_teacher

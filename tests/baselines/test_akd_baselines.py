@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from kd_env.benchmark import policies
+from kd_env.benchmark.drive import make_env, run_trial
 from kd_env.benchmark.records import append
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.testing import check_policy
 
 NAMES = ("all_knowledge", "distilbert", "pkd", "random_hard", "random_soft")

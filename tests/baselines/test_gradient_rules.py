@@ -9,7 +9,8 @@ from torch.nn.functional import linear
 
 from baselines import amtml, camkd, entropy_dkd, mt_bert, uncertainty
 from kd_env.benchmark import policies
-from kd_env.benchmark.trial import Trial, make_env
+from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.testing import check_policy
 from kd_env.types import Decision, ModelOutput

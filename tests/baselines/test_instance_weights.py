@@ -12,7 +12,8 @@ from baselines.ebkd import EBKD
 from baselines.majority_sign import MajoritySign
 from baselines.mt_bert import MTBert
 from kd_env.benchmark import policies
-from kd_env.benchmark.trial import Trial, run_trial
+from kd_env.benchmark.drive import run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.testing import check_policy

@@ -9,8 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from baselines.lookahead import Lookahead, weights
 from kd_env.benchmark import policies, records
+from kd_env.benchmark.drive import make_env, run_trial, run_trials
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.trial import Trial, make_env, run_trial, run_trials
+from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.testing import check_policy

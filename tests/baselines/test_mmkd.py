@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from baselines.hard_buffer import HardBuffer
 from baselines.meta_weights import MetaWeights, gram_rows
 from kd_env.benchmark import policies, records
+from kd_env.benchmark.drive import make_env, run_trial, run_trials
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.trial import Trial, make_env, run_trial, run_trials
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.knowledge.response import every_teacher
 from kd_env.testing import check_policy

@@ -12,7 +12,8 @@ from baselines.dev_weighted import DevWeighted
 from baselines.lr_dev import LRDev
 from baselines.lr_ensemble import LREnsemble, coefficients
 from baselines.reward_split import said_and_labels
-from kd_env.benchmark.trial import Trial, run_trial
+from kd_env.benchmark.drive import run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.testing import check_policy

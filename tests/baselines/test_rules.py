@@ -13,7 +13,8 @@ from baselines.router import Router
 from baselines.rule import Rule
 from kd_env import tasks
 from kd_env.benchmark import policies
-from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.benchmark.drive import make_env, run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.reward_meter import labelled_rows

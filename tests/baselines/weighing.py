@@ -3,7 +3,8 @@
 import torch
 
 from kd_env.benchmark import policies
-from kd_env.benchmark.trial import Trial, make_env
+from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.trial import Trial
 
 SMALL_TEXT = "domains(train=64,reward=32,validation=32,test=32)"
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from kd_env.benchmark import records
+from kd_env.benchmark.drive import run_trial, run_trials
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run import _together
-from kd_env.benchmark.trial import Trial, run_trial, run_trials
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 
 SETTINGS = {"updates": 24, "precision": "float64", "reward_labels": 256, "validation_every": 8}

@@ -10,8 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from kd_env.benchmark import records
+from kd_env.benchmark.drive import run_trial
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.trial import Trial, run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 

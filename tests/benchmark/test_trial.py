@@ -15,10 +15,11 @@ import pytest
 from kd_env import tasks
 from kd_env.analysis.traces import read_trace
 from kd_env.benchmark import policies, records
+from kd_env.benchmark.drive import make_env, run_trial
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.report import write_report
 from kd_env.benchmark.run import run
-from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.tasks import Task
 from kd_env.tasks.digits import load as load_digits
@@ -74,7 +75,7 @@ def test_a_trial_without_test_never_opens_it_and_is_another_trial(tmp_path, monk
     trial = Trial("digits", "uniform", 0, settings={"updates": 3})
     record = run_trial(trial, tmp_path)
     closed = dataclasses.replace(trial, test=False)
-    monkeypatch.setattr("kd_env.benchmark.trial.evaluate_on_test", lambda *_: pytest.fail("test was opened"))
+    monkeypatch.setattr("kd_env.benchmark.drive.evaluate_on_test", lambda *_: pytest.fail("test was opened"))
     without = run_trial(closed, tmp_path)
     assert without["test"] is None
     assert without["trial"] != record["trial"]

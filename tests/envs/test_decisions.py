@@ -14,8 +14,9 @@ from transformers import AutoModelForSequenceClassification
 
 from kd_env import tasks
 from kd_env.benchmark import policies, records
+from kd_env.benchmark.drive import make_env, run_trial, run_trials
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.trial import Trial, make_env, run_trial, run_trials
+from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.envs.decisions import taught, together
 from kd_env.errors import InputError

@@ -14,8 +14,9 @@ from baselines import camkd
 from baselines.best_single import BestSingle
 from baselines.oracle import Oracle
 from kd_env import tasks
+from kd_env.benchmark.drive import make_env, run_trial
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.trial import Trial, make_env, run_trial
+from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.distillation import Distillation, Material
 from kd_env.errors import InputError

@@ -225,7 +225,8 @@ def test_logit_scale_multiplies_the_logits_alone(digits):
 
 @pytest.mark.slow
 def test_in_the_capacity_pool_the_most_accurate_teacher_makes_the_worse_student(digits, tmp_path):
-    from kd_env.benchmark.trial import Trial, run_trial
+    from kd_env.benchmark.drive import run_trial
+    from kd_env.benchmark.trial import Trial
 
     pool = load_pool("digits/capacity", digits)
     right = {teacher.name: accuracy(teacher, digits.validation) for teacher in pool.teachers}
