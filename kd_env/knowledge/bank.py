@@ -7,6 +7,7 @@ of plain ``.npy`` files and a ``bank.json``; written beside its place and moved 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +109,7 @@ def open_bank(
     """Open the bank of ``task`` and ``pool``; build it if there is none, or if it is damaged.
 
     Args:
-        directory: where to keep it; by default a folder of the cache named by the fingerprint.
+        directory: where to keep it; by default a folder of the cache named by task and fingerprint.
         keep: what to keep beyond logits and features: ``layers`` and ``attention``; a bank that has more serves too.
         half: build it in float16, half the size; one that is there serves in either.
 
@@ -116,7 +117,8 @@ def open_bank(
         InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is no bank.
     """
     identity = fingerprint(task, pool, keep, half)
-    place = (directory or cache_dir() / "banks" / f"{pool.name.replace('/', '-')[:80]}-{identity[:16]}").resolve()
+    named = re.sub(r"[^A-Za-z0-9_]+", "-", task.name)[:80].strip("-")  # not by the pool's name: that may be spelled in several ways
+    place = (directory or cache_dir() / "banks" / f"{named}-{identity[:16]}").resolve()
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file; a bank is a folder, name another place")
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -145,6 +145,15 @@ def test_a_bank_of_something_else_is_refused_with_the_reason(tmp_path, task, poo
     assert KnowledgeBank(place).fingerprint == kept
 
 
+def test_the_same_teachers_spelled_otherwise_have_the_same_bank(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
+    one = open_bank(image_task(), make_pool())
+    other = open_bank(image_task(), dataclasses.replace(make_pool(), name="a/b,c(d=1)"))
+    assert one.directory == other.directory
+    assert one.directory.parent == tmp_path / "banks"
+    assert one.directory != open_bank(image_task(shift=1.0), make_pool()).directory
+
+
 def test_each_teacher_is_scored_on_validation(tmp_path):
     task, pool = image_task(), make_pool()
     scores = open_bank(task, pool, tmp_path / "bank").scores(task)
