@@ -110,5 +110,5 @@ def test_what_no_step_depends_on_has_no_gradient():
     ("options", "name"), [((-0.1,), "inner_lr"), ((0.1, float("nan")), "momentum"), ((0.1, 0.9, True), "inner_weight")]
 )
 def test_what_is_no_rate_is_refused(options, name):
-    with pytest.raises(InputError, match=rf"{name}.*expected a finite number of at least 0"):
+    with pytest.raises(InputError, match=rf"{name}.*expected a number of at least 0"):
         Descent(*options)

@@ -148,7 +148,7 @@ def test_every_observation_is_in_its_space(of_kind, kind, num_teachers, size):
         ({"teachers": ()}, "has no teachers"),
         ({"studnet": "mlp"}, "did you mean 'student'"),
         ({"student": "tiny-bert"}, "reads text"),
-        ({"optimizer": "adam(lr=0)"}, "lr is above 0"),
+        ({"optimizer": "adam(lr=0)"}, "expected a number above 0"),
         ({"batch_size": 10**6}, "more than the 3588"),
         ({"device": "tpu"}, "device='tpu'"),
     ],
