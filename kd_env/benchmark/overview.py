@@ -14,7 +14,7 @@ from kd_env.benchmark.policies import ACCESS
 from kd_env.benchmark.reading import NOTHING, number
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import mean_interval, paired_difference
-from kd_env.benchmark.summary import Setting
+from kd_env.benchmark.summary import Setting, base_name
 from kd_env.errors import InputError
 
 FLOOR = "uniform"
@@ -29,9 +29,13 @@ def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], l
         first = "" if every[policy] == before else every[policy]
         before = every[policy]
         rows.append([first, policy, _paper(policy), *(_cell(policy, records) for records in settings.values())])
-    several = len({setting.task for setting in settings}) > 1 and len({setting.pool for setting in settings}) < len(settings)
-    names = (f"{setting.task}, {setting.pool}" if several else setting.pool for setting in settings)
-    return ["access", "policy", "paper", *names], rows
+    return ["access", "policy", "paper", *(_name(setting, len({one.task for one in settings}) > 1) for setting in settings)], rows
+
+
+def _name(setting: Setting, several_tasks: bool) -> str:
+    """The pool; before it the task, where there are several and the pool's name does not say which."""
+    said = not several_tasks or setting.pool.startswith(f"{base_name(setting.task)}/")
+    return setting.pool if said else f"{setting.task}, {setting.pool}"
 
 
 def _cell(policy: str, records: Sequence[Record]) -> str:

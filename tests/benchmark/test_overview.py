@@ -101,3 +101,10 @@ def test_every_system_teaches_two_seeds_together_or_says_that_it_teaches_alone(p
     assert [record["seed"] for record in read(tmp_path)] == [0, 1]
     lone = policies.find(policy).alone or trials[0].chosen().num_students > 1
     assert all(("population" in record["config"]) != lone for record in read(tmp_path))
+
+
+def test_a_column_names_the_task_where_its_pool_does_not():
+    tasks_and_pools = [("digits", "digits/experts"), ("domains(difficulty=0.5)", "domains/experts"), ("folder:mine", "text/sizes")]
+    records = [{**record("uniform", pool, 0, 0.5), "task": task} for task, pool in tasks_and_pools]
+    assert overview(by_setting(records))[0][3:] == ["digits/experts", "domains/experts", "folder:mine, text/sizes"]
+    assert overview(by_setting(records[2:]))[0][3:] == ["text/sizes"]
