@@ -27,7 +27,7 @@ class Bandit(ABC):
     access = "reward scalar"
     learns_from = "the reward"
     paper = ""
-    env_options: dict[str, Any] = {"granularity": "batch", "action": "one", "features": "summary"}
+    env_options: dict[str, Any] = {"granularity": "batch", "action": "one", "observation": "summary"}
 
     def __init__(self, env: Any, seed: int, options: dict[str, Any]) -> None:
         """Take ``options`` to be saved with the policy; ``memory`` of them is the number of rewards that set the scale."""

@@ -62,7 +62,7 @@ class GradientCredit:
     env_options: dict[str, Any] = {
         "granularity": "instance",
         "action": "weights",
-        "features": "full",
+        "observation": "full",
         "reward": "dev_improvement",
         "credit": "first_order",
     }
@@ -103,9 +103,9 @@ class GradientCredit:
             "router_start": router_start,
         }
         space = env.single_observation_space
-        num_teachers, num_classes = selection.num_teachers, selection.material.task.num_classes
+        num_teachers, num_classes = selection.num_teachers, selection.data.task.num_classes
         num_context = sum(space[name].shape[0] for name in space) - num_teachers * num_classes
-        said = selection.material.bank.gather("reward", np.arange(len(selection.material.labels["reward"])))
+        said = selection.data.bank.gather("reward", np.arange(len(selection.data.labels["reward"])))
         with seeded(seed):
             self.policy = SelectionPolicy(num_teachers, num_classes, num_context)
             standardise(self.policy.gate, gate_inputs(torch.from_numpy(said.logits)))

@@ -64,7 +64,7 @@ class KnowledgeActorCritic:
     env_options: dict[str, Any] = {
         "action": "soft",
         "granularity": "batch",
-        "features": "cls",
+        "observation": "cls",
         "updates_per_phase": 10,
         "exploration_bonus": 0.001,
     }

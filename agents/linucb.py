@@ -4,7 +4,7 @@
     A_k <- A_k + x_k x_k^T;    b_k <- b_k + r x_k                                       (of the pulled k alone)
 
 x_k, a context a teacher, is what the environment shows of the mini-batch, means over it: the teacher's own columns (six with
-``features="summary"``), those of the instances, the student and the progress, and 1.
+``observation="summary"``), those of the instances, the student and the progress, and 1.
 
 Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); the strength of the ridge, 1 in the paper, is an
 option; equal scores go to the first teacher.

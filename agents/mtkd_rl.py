@@ -30,11 +30,11 @@ from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
 from kd_env.distillation import Distillation
 from kd_env.envs.credit import normalize
-from kd_env.envs.decisions import taught
+from kd_env.envs.decisions import make_decision
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.randomness import seeded
-from kd_env.types import Decision, Features, Inputs, ModelOutput, Observation
+from kd_env.types import Batch, Decision, Inputs, ModelOutput, Observation
 
 
 class Agent(nn.Module):
@@ -98,7 +98,7 @@ class MTKDRL:
             InputError: there is one teacher alone, the setting has no responses, or the student has peers.
         """
         self.selection: Selection = env.unwrapped.selection
-        run, material = self.selection.distillation, self.selection.material
+        run, data = self.selection.distillation, self.selection.data
         name = "mtkd_rl_released" if self.released else "mtkd_rl"
         if self.selection.num_teachers < 2:
             raise InputError(f"policy {name} needs at least 2 teachers, pool {self.selection.pool.name!r} has 1")
@@ -109,7 +109,7 @@ class MTKDRL:
         self.seed, self.options = seed, {"seed": seed, "learning_rate": learning_rate}
         names = tuple(one for one in ("response", "hint") if one in run.terms)
         student = run.student
-        num_columns = sum(material.bank.widths) + self.selection.num_teachers * (material.task.num_classes + 3)
+        num_columns = sum(data.bank.widths) + self.selection.num_teachers * (data.task.num_classes + 3)
         with seeded(seed):
             self.agent = Agent(num_columns, self.selection.num_teachers, names)
         self.agent.to(student.device, student.dtype)
@@ -131,22 +131,22 @@ class MTKDRL:
                 sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
                 head = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
             weights[name] = averaged(head, state.rule, state.gaps[name])
-        return Taken(state, sampled, taught(self.selection, weights))
+        return Taken(state, sampled, make_decision(self.selection, weights))
 
     def learn(self, env: Any, num_updates: int) -> MTKDRL:
         """Teach ``num_updates`` mini-batches of ``env``, learning after each."""
         env.reset(seed=self.seed)
         for _ in range(num_updates):
             run = self.selection.distillation  # the last step of an episode may begin another
-            features, inputs, before = run.observe(), run.inputs_of_batch(), run.retained()
+            features, inputs, before = run.observe(), run.batch_inputs(), run.student_output()
             state = state_of(run)
             if not state.columns.isfinite().all():  # the student has diverged: the step after this one will see it
-                env.step(taught(self.selection, {one: torch.full_like(state.rule, 1.0 / state.rule.shape[1]) for one in state.gaps}))
+                env.step(make_decision(self.selection, {one: torch.full_like(state.rule, 1.0 / state.rule.shape[1]) for one in state.gaps}))
                 continue
             self.agent.standardise.adapt(state.columns)
             taken = self.take(state)
             with torch.no_grad():
-                paid = shared_reward(run.loss.of(taken.decision, before, features)) if self.released else None
+                paid = shared_reward(run.loss.per_example(taken.decision, before, features)) if self.released else None
             env.step(taken.decision)
             if run.update[0] == features.update[0] or run.diverged[0]:  # the step of a NEXT_STEP reset teaches nothing
                 continue
@@ -187,7 +187,7 @@ class MTKDRLReleased(MTKDRL):
 
 
 @torch.no_grad()
-def teacher_reward(run: Distillation, strengths: Mapping[str, float | Tensor], inputs: Inputs, features: Features) -> Tensor:
+def teacher_reward(run: Distillation, strengths: Mapping[str, float | Tensor], inputs: Inputs, features: Batch) -> Tensor:
     """``-L_k`` of a mini-batch that was just taught, ``[B, K]``, centred and scaled over K; one more pass, and counted.
 
     ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is alike for all teachers: centring takes it out.
@@ -198,5 +198,5 @@ def teacher_reward(run: Distillation, strengths: Mapping[str, float | Tensor], i
     total = torch.zeros_like(features.teacher_logits[:, :, 0])
     for name, strength in strengths.items():
         if name != "label":
-            total = total + strength * run.loss.every(name, run.settings.temperature, after, features)
+            total = total + strength * run.loss.per_teacher(name, run.settings.temperature, after, features)
     return normalize(-total)

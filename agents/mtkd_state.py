@@ -30,10 +30,10 @@ def state_of(run: Distillation) -> State:
     Widths differ, so the cosine is of the student's features mapped to teacher k's width, as ``hint`` compares them; without ``hint`` it is
     0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the setting's temperature.
     """
-    features, hints = run.observe(), run.retained().hints
+    features, hints = run.observe(), run.student_output().hints
     with torch.no_grad():
         ce = teacher_ce(features.teacher_logits, features.labels)  # [B, K]
-        gap = run.losses("response", run.settings.temperature)  # [B, K]
+        gap = run.per_teacher_loss("response", run.settings.temperature)  # [B, K]
         pairs = zip(hints, features.teacher_features, strict=True) if hints else ()
         similar = torch.stack([cosine_similarity(*pair) for pair in pairs], 1) if hints else torch.zeros_like(gap)  # [B, K]
         numbers = torch.stack([ce, similar, gap], 2)  # [B, K, 3]

@@ -66,7 +66,7 @@ class Reinforce:
     access = "reward scalar"
     learns_from = "the reward"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
-    env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "features": "full"}
+    env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "observation": "full"}
 
     def __init__(
         self,
@@ -161,11 +161,11 @@ class Reinforce:
         run, options = self.selection.distillation.fork(), self.selection.settings
         for _ in range(self.selector_warmup):
             features = run.observe()
-            observation = observe(features, options.features, options.observe_labels)
+            observation = observe(features, options.observation, options.observe_labels)
             self.policy.adapt(observation)
             action = self.act(observation)
             weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
-            terms = response.every_teacher(features.student.logits, features.teacher_logits, options.temperature)
+            terms = response.per_teacher(features.student.logits, features.teacher_logits, options.temperature)
             ce = label.ce(features.student.logits, features.labels)
             metric = torch.from_numpy(np.repeat(run.meter.metric, options.batch_size)).to(ce)
             record = StepRecord(torch.zeros_like(ce), metric, ce, (weights * terms).sum(1), options.reward_mix)

@@ -25,7 +25,7 @@ class StableBaselines3:
     access = "reward gradient"
     learns_from = "the reward"
     paper = ""
-    env_options: dict[str, Any] = {"granularity": "instance", "features": "full", "reward": "dev_improvement", "credit": "first_order"}
+    env_options: dict[str, Any] = {"granularity": "instance", "observation": "full", "reward": "dev_improvement", "credit": "first_order"}
     defaults: dict[str, Any] = {}
 
     def __init__(self, env: Any, seed: int = 0, **hyperparameters: Any) -> None:  # SB3's own, checked against its signature

@@ -19,7 +19,7 @@ from torch import Tensor
 from baselines.box_simplex import shortest_mixture
 from baselines.rule import Weighting
 from kd_env import spec
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 def weights(logit_gradients: Tensor, bound: float = 0.6) -> Tensor:
@@ -55,7 +55,7 @@ class AEKD(Weighting):
         spec.numbers("aekd", above=0, bound=bound)
         self.bound = bound
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """:func:`weights` of each student's mini-batch, for all of its instances."""
         given = gradients(features.teacher_logits, features.student.logits, self.selection.settings.temperature)
         own = given.chunk(self.selection.settings.num_students, 1)  # S x [K, B, C]

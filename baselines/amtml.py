@@ -5,13 +5,13 @@ gradient. The student is taught by one integrated target, ``tau^2 KL(sum_k w_k p
 exceeds that by ``sum_k w_k KL(p_k || sum_j w_j p_j)``, which does not depend on the student, but pulls on the gate; it is taken off as
 the decision's penalty. ``target="each"`` leaves it.
 
-Multi-group hints: the student's layers are K groups, and each takes teacher k's last layer as its hint (``feature(grouped=true)``); groups
+Multi-group hints: the student's layers are K groups, and each takes teacher k's last layer as its hint (``layer(grouped=true)``); groups
 are alike.
 
 Deviations: ``u`` is drawn with variance 1/D, where the release draws it with 1, with which a wide student's first softmax is a hard
-choice. The release teaches twice, first with the gate and then with the gate as it was left: here it learns throughout. Features are the
+choice. The release teaches twice, first with the gate and then with the gate as it was left: here it learns throughout. Batch are the
 classifier's input, not a map that is pooled. The paper's angle loss, which the released hints leave out, is
-``knowledge=response,feature(grouped=true),similarity(kind=angle)``; it is weighed by the gate.
+``knowledge=response,layer(grouped=true),similarity(kind=angle)``; it is weighed by the gate.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from baselines.rule import RULE_OPTIONS, Teaching
 from kd_env import spec
-from kd_env.envs.decisions import taught
-from kd_env.types import Decision, Features, ModelOutput
+from kd_env.envs.decisions import make_decision
+from kd_env.types import Batch, Decision, ModelOutput
 
 
 class Gate(nn.Module):
@@ -51,8 +51,8 @@ class AMTML(Teaching):
     env_options = {
         **RULE_OPTIONS,
         "action": "weights",
-        "knowledge": "response,feature(grouped=true)",
-        "companion": "baselines.amtml:Gate",
+        "knowledge": "response,layer(grouped=true)",
+        "auxiliary_module": "baselines.amtml:Gate",
     }
 
     def __init__(self, env: Any, seed: int = 0, target: str = "integrated") -> None:
@@ -61,11 +61,11 @@ class AMTML(Teaching):
         spec.one_of("amtml", "integrated", "each", target=target)
         self.target = target
 
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """The gate for all that is no hint."""
         gate, terms = self.said, self.selection.distillation.terms
         alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = taught(self.selection, {name: alike if terms[name].kind.projects else gate for name in terms})
+        decision = make_decision(self.selection, {name: alike if terms[name].kind.projects else gate for name in terms})
         if self.target == "each" or "response" not in terms:
             return decision
         temperature = self.selection.settings.temperature

@@ -6,7 +6,7 @@ import numpy as np
 
 from baselines.rule import Choosing
 from kd_env.knowledge.label import UNKNOWN, teacher_ce
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 class BestSingle(Choosing):
@@ -15,7 +15,7 @@ class BestSingle(Choosing):
     access = "train labels"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
-    def choose(self, features: Features) -> np.ndarray:
+    def choose(self, features: Batch) -> np.ndarray:
         """``[B]``, the first of equals; any teacher where the label is unknown."""
         chosen: np.ndarray = teacher_ce(features.teacher_logits, features.labels).argmin(1).cpu().numpy()
         unknown = (features.labels == UNKNOWN).cpu().numpy()

@@ -5,7 +5,7 @@ teacher k's width and then through teacher k's own classifier: the cross-entropy
 of ``mean((r_k(F_S) - F_k)^2)``. As in the released code, v carries its gradient; ``detach`` cuts it.
 
 ``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: label 1, response and hints once more
-over K, whatever the setting's strength, so that uniform weights are K times weaker than a plain average.
+over K, whatever the setting's kd_weight, so that uniform weights are K times weaker than a plain average.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
 from kd_env.teachers.teacher import classifiers
-from kd_env.types import Decision, Features
+from kd_env.types import Batch, Decision
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class CAMKD(Teaching):
         self.hints = "hint" in self.selection.distillation.terms
         self.classifiers = classifiers(self.selection.pool) if self.hints else []
 
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """Weights of both kinds, and their strengths."""
         by_type = {}
         if "response" in self.selection.distillation.terms:
@@ -67,7 +67,7 @@ class CAMKD(Teaching):
         if self.hints:
             run, like = self.selection.distillation, features.teacher_logits
             classifiers = [(weight.to(like), bias.to(like)) for weight, bias in self.classifiers]
-            found = feature_weights(run.retained().hints, classifiers, features.labels)
+            found = feature_weights(run.student_output().hints, classifiers, features.labels)
             by_type["hint"] = found.detach() if self.detach else found
         return scaled(self.selection, by_type, self.scale, 1.0 / self.selection.num_teachers)
 
@@ -79,6 +79,6 @@ class CAMKDLogits(Weighting):
     paper = CAMKD.paper
     min_teachers = 2
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """:func:`weights` of the mini-batch."""
         return weights(features.teacher_logits, features.labels)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from baselines.rule import Weighting
 from kd_env import spec
-from kd_env.types import Features
+from kd_env.types import Batch
 
 ROUNDING = 1e-12
 """Probabilities that differ from their mean by less, in norm, are constant."""
@@ -52,7 +52,7 @@ class Correlation(Weighting):
         spec.numbers("correlation", above=0, t=t)
         self.t = t
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """:func:`weights` of the mini-batch."""
         temperature = self.selection.settings.temperature
         return weights(features.teacher_logits / temperature, features.student.logits / temperature, self.t)

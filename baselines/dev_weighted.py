@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.reward_split import said_and_labels
+from baselines.reward_split import teacher_logits_and_labels
 from baselines.rule import Weighting
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ class DevWeighted(Weighting):
     def __init__(self, env: Any, seed: int = 0) -> None:
         """Score the teachers on the reward labels."""
         super().__init__(env, seed)
-        self.teacher_weights = weights(*said_and_labels(self.selection))  # [K]
+        self.teacher_weights = weights(*teacher_logits_and_labels(self.selection))  # [K]
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """The same weights for every instance."""
         return self.teacher_weights.expand(len(features.labels), -1)

@@ -1,7 +1,7 @@
 """``distilbert``: DistilBERT-style (Sanh et al. 2019, arXiv 1910.01108), AKD's baseline of that name.
 
 Response and the cosine of the features that the classifier reads: ``5 tau^2 KL + (1 - cos)``, over 5 so that the response keeps the
-setting's strength. ``1 - cos`` is half of ``hint(normalized=true)``, so that hint has strength 1/10.
+setting's kd_weight. ``1 - cos`` is half of ``hint(normalized=true)``, so that hint has strength 1/10.
 
 Deviations: the paper distils while it pretrains, its third part is masked language modelling, and its student is initialised from the
 teacher's layers; here it is the task, the hard label takes that part where the setting has labels, and the student is the setting's. Its

@@ -3,7 +3,7 @@
 ``w_k = (1 - h_k / sum_j h_j) / (K - 1)``, h_k the entropy of the teacher's probabilities at temperature 1.
 
 ``scale="matched"`` (ours): the weights sum to 1, with the strengths of the setting. ``scale="released"``: the term sums to (K - 1) / K and
-the label counts 1, whatever the setting's strength.
+the label counts 1, whatever the setting's kd_weight.
 
 Deviation: where all teachers are utterly confident the entropies are 0 and the release gives NaN, here the weights are uniform.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from baselines.rule import Teaching
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
-from kd_env.types import Decision, Features
+from kd_env.types import Batch, Decision
 
 
 def weights(teacher_logits: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class EBKD(Teaching):
         spec.one_of("ebkd", *SCALES, scale=scale)
         self.scale = scale
 
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """:func:`weights` of the mini-batch, for every knowledge type, and their strengths."""
         found, count = weights(features.teacher_logits), self.selection.num_teachers
         return scaled(self.selection, dict.fromkeys(self.selection.distillation.terms, found), self.scale, (count - 1) / count)

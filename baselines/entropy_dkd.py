@@ -12,8 +12,8 @@ from torch import Tensor
 
 from baselines import ebkd
 from baselines.rule import RULE_OPTIONS, Teaching
-from kd_env.envs.decisions import taught
-from kd_env.types import Decision, Features
+from kd_env.envs.decisions import make_decision
+from kd_env.types import Batch, Decision
 
 
 def weights(teacher_logits: Tensor) -> Tensor:
@@ -28,6 +28,6 @@ class EntropyDKD(Teaching):
     paper = ""
     env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "tckd(class_of=teacher),nckd(class_of=teacher)"}
 
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """The same weights for all types."""
-        return taught(self.selection, dict.fromkeys(self.selection.distillation.terms, weights(features.teacher_logits)))
+        return make_decision(self.selection, dict.fromkeys(self.selection.distillation.terms, weights(features.teacher_logits)))

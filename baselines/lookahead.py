@@ -19,7 +19,7 @@ from torch import Tensor
 from baselines.rule import Weighting
 from kd_env import spec
 from kd_env.envs.credit import first_order, normalize
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 def weights(credit: Tensor, sharpness: float) -> Tensor:
@@ -50,7 +50,7 @@ class Lookahead(Weighting):
         spec.one_of("lookahead", True, False, greedy=greedy)
         self.sharpness = math.inf if greedy else float(sharpness)
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """:func:`weights` of the first-order credit of the mini-batch."""
         run = self.selection.distillation
         given = first_order(run, tuple(run.terms))

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from baselines.lr_ensemble import weights
-from baselines.reward_split import said_and_labels
+from baselines.reward_split import teacher_logits_and_labels
 from baselines.rule import Weighting
 from kd_env import spec
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 class LRDev(Weighting):
@@ -27,8 +27,8 @@ class LRDev(Weighting):
         """Fit on the reward examples that have labels."""
         spec.numbers("lr_dev", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
         super().__init__(env, seed)
-        self.teacher_weights = weights(*said_and_labels(self.selection), ridge)  # [K]
+        self.teacher_weights = weights(*teacher_logits_and_labels(self.selection), ridge)  # [K]
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """The same weights for every instance."""
         return self.teacher_weights.expand(len(features.labels), -1)

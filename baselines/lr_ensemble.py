@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from baselines.rule import Weighting
 from kd_env import spec
-from kd_env.types import Features
+from kd_env.types import Batch
 
 MOST_ROWS = 10_000
 """Training examples at most; of more, so many are drawn by the seed."""
@@ -60,13 +60,13 @@ class LREnsemble(Weighting):
         """Fit on at most 10,000 training examples, drawn by ``seed``."""
         spec.numbers("lr_ensemble", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
         super().__init__(env, seed)
-        material = self.selection.material
-        rows = np.flatnonzero(material.task.train.labelled)
+        data = self.selection.data
+        rows = np.flatnonzero(data.task.train.labelled)
         if len(rows) > MOST_ROWS:
             rows = np.sort(self.rng.choice(rows, MOST_ROWS, replace=False))
-        said = torch.from_numpy(material.bank.gather("train", rows).logits)
-        self.teacher_weights = weights(said, material.labels["train"][rows], ridge)  # [K]
+        said = torch.from_numpy(data.bank.gather("train", rows).logits)
+        self.teacher_weights = weights(said, data.labels["train"][rows], ridge)  # [K]
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """The same weights for every instance."""
         return self.teacher_weights.expand(len(features.labels), -1)

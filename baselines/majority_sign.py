@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from baselines.rule import Weighting
-from kd_env.types import Features
+from kd_env.types import Batch
 
 ROUNDING = 1e-12
 """Pulls below this have no sign: a teacher that equals the student votes for nothing."""
@@ -35,7 +35,7 @@ class MajoritySign(Weighting):
     access = "student outputs"
     paper = ""
 
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """:func:`weights` of the mini-batch."""
         temperature = self.selection.settings.temperature
         return weights(features.teacher_logits / temperature, features.student.logits / temperature)

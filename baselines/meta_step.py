@@ -20,10 +20,10 @@ Objective = Callable[[Sequence[Tensor]], Tensor]
 
 
 def meta_gradient(
-    steps: Sequence[Objective], end: Objective, leaves: Sequence[Tensor], meta: Sequence[Tensor], descent: Descent
+    steps: Sequence[Objective], end: Objective, parameters: Sequence[Tensor], meta: Sequence[Tensor], descent: Descent
 ) -> tuple[Tensor, list[Tensor]]:
     """Value of ``end`` after a step on each of ``steps`` from ``leaves``, and its gradient by each of ``meta`` (zero where none is)."""
-    loss = end(descend(steps, leaves, descent))
+    loss = end(descend(steps, parameters, descent))
     return loss.detach(), list(torch.autograd.grad(loss, list(meta), materialize_grads=True))
 
 
@@ -40,13 +40,13 @@ class Descent:
         spec.numbers("mmkd", least=0, inner_lr=self.rate, momentum=self.momentum, inner_weight_decay=self.weight_decay)
 
 
-def descend(steps: Sequence[Objective], leaves: Sequence[Tensor], descent: Descent) -> list[Tensor]:
+def descend(steps: Sequence[Objective], parameters: Sequence[Tensor], descent: Descent) -> list[Tensor]:
     """The parameters after one step on each objective in turn, differentiable in whatever the objectives depend on."""
-    now = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    now = [parameter.detach().clone().requires_grad_() for parameter in parameters]
     velocity: list[Tensor] = []
     for objective in steps:
         found = torch.autograd.grad(objective(now), now, create_graph=True, materialize_grads=True)
-        gradient = [one + descent.weight_decay * leaf for one, leaf in zip(found, now, strict=True)]
+        gradient = [one + descent.weight_decay * parameter for one, parameter in zip(found, now, strict=True)]
         velocity = [descent.momentum * old + new for old, new in zip(velocity, gradient, strict=True)] if velocity else gradient
-        now = [leaf - descent.rate * one for leaf, one in zip(now, velocity, strict=True)]
+        now = [parameter - descent.rate * one for parameter, one in zip(now, velocity, strict=True)]
     return now

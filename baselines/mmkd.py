@@ -32,14 +32,14 @@ from torch.nn.functional import cross_entropy
 from baselines.hard_buffer import HardBuffer
 from baselines.meta_step import Descent, Objective, meta_gradient
 from baselines.meta_weights import MetaWeights
-from baselines.reward_split import rows_with_labels
+from baselines.reward_split import labelled_reward_rows
 from baselines.rule import RULE_OPTIONS, Teaching
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models.encode import take
 from kd_env.randomness import seeded
-from kd_env.student.encode import take
-from kd_env.types import Decision, Features, Inputs, ModelOutput
+from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
 
 class MMKD(Teaching):
@@ -88,9 +88,9 @@ class MMKD(Teaching):
         spec.numbers("mmkd", least=0, whole=True, gram_width=gram_width)
         spec.one_of("mmkd", *SCALES, scale=scale)
         spec.one_of("mmkd", "train", "reward", meta_split=meta_split)
-        if self.selection.settings.num_students > 1 or self.selection.settings.strength == 0.0:
-            raise InputError("policy mmkd differentiates what its teachers do for one student; leave out num_students and strength=0")
-        run, task = self.selection.distillation, self.selection.material.task
+        if self.selection.settings.num_students > 1 or self.selection.settings.kd_weight == 0.0:
+            raise InputError("policy mmkd differentiates what its teachers do for one student; leave out num_students and kd_weight=0")
+        run, task = self.selection.distillation, self.selection.data.task
         self.hints = "hint" in run.terms
         self.every, self.distillation_steps = every, distillation_steps
         self.inner_lr, self.descent = inner_lr, Descent(inner_lr or 0.0, momentum, inner_weight_decay)
@@ -99,7 +99,7 @@ class MMKD(Teaching):
         self.labelled = np.zeros(0, dtype=np.int64)
         if meta_split == "reward":
             self.access = "reward labels"
-            self.labelled = rows_with_labels(self.selection)
+            self.labelled = labelled_reward_rows(self.selection)
         student = run.student
         with seeded(seed):
             self.nets = MetaWeights(self.selection.num_teachers, task.num_classes, self.selection.settings.batch_size, gram_width, cosine)
@@ -107,7 +107,7 @@ class MMKD(Teaching):
         self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=learning_rate, weight_decay=weight_decay)
         self._seen = -1  # the last update that was decided about
 
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """The nets' weights; before that, a meta step where it is due after the update before."""
         update = int(features.update[0])
         if update == 0:
@@ -121,7 +121,7 @@ class MMKD(Teaching):
         with torch.no_grad():
             return self.weighed(features, features.student)
 
-    def weighed(self, features: Features, student: ModelOutput) -> Decision:
+    def weighed(self, features: Batch, student: ModelOutput) -> Decision:
         """What the nets say of some examples, with the setting's strengths; differentiable in the nets' parameters."""
         weights = {}
         if "response" in self.selection.distillation.terms:
@@ -136,7 +136,7 @@ class MMKD(Teaching):
         if found is not None:
             self.learn_from(*found)
 
-    def learn_from(self, inputs: Inputs, features: Features) -> None:
+    def learn_from(self, inputs: Inputs, features: Batch) -> None:
         """One step of the nets on what :meth:`meta_gradient` says."""
         _, gradient = self.meta_gradient(inputs, features)
         if not all(one.isfinite().all() for one in gradient):
@@ -145,26 +145,26 @@ class MMKD(Teaching):
             parameter.grad = one
         self.optimizer.step()
 
-    def meta_gradient(self, inputs: Inputs, features: Features) -> tuple[Tensor, list[Tensor]]:
+    def meta_gradient(self, inputs: Inputs, features: Batch) -> tuple[Tensor, list[Tensor]]:
         """CE on the examples after the tracked steps, and its gradient by the nets' parameters; the student stays as it is."""
         run = self.selection.distillation
 
-        def distillation(leaves: Any) -> Tensor:
-            student = self._pass(leaves, inputs)
+        def distillation(parameters: Any) -> Tensor:
+            student = self._pass(parameters, inputs)
             decision = self.weighed(features, student)
-            strengths = {name: strength for name, strength in decision.strengths.items() if name != "label"}
-            return run.loss.of(replace(decision, strengths=strengths), student, features).mean()
+            strengths = {name: kd_weight for name, kd_weight in decision.strengths.items() if name != "label"}
+            return run.loss.per_example(replace(decision, strengths=strengths), student, features).mean()
 
-        def hard_label(leaves: Any) -> Tensor:
-            return cross_entropy(self._pass(leaves, inputs).logits, features.labels)
+        def hard_label(parameters: Any) -> Tensor:
+            return cross_entropy(self._pass(parameters, inputs).logits, features.labels)
 
         steps: list[Objective] = [*[distillation] * self.distillation_steps, hard_label]
         rate = run.student.options.rate(float(features.progress[0])) if self.inner_lr is None else self.inner_lr
         descent = replace(self.descent, rate=rate)
         with run.student.evaluating():
-            return meta_gradient(steps, hard_label, run.student.leaves, list(self.nets.parameters()), descent)
+            return meta_gradient(steps, hard_label, run.student.parameters, list(self.nets.parameters()), descent)
 
-    def hard_examples(self) -> tuple[Inputs, Features] | None:
+    def hard_examples(self) -> tuple[Inputs, Batch] | None:
         """B examples of the buffer, drawn anew; ``None`` where nothing is in it."""
         size, run = self.selection.settings.batch_size, self.selection.distillation
         if self.meta_split == "reward":
@@ -174,11 +174,11 @@ class MMKD(Teaching):
             self.buffer.put(rows, wrong(run.student.predict(inputs), labels))
         return self.examples(self.buffer.sample(size)) if len(self.buffer.rows) else None
 
-    def examples(self, rows: np.ndarray) -> tuple[Inputs, Features]:
+    def examples(self, rows: np.ndarray) -> tuple[Inputs, Batch]:
         """Rows of the split that the nets learn from, as the student reads them, and what teachers say of them."""
-        run, material = self.selection.distillation, self.selection.material
+        run, data = self.selection.distillation, self.selection.data
         device, dtype = run.student.device, run.student.dtype
-        said = material.bank.gather(self.meta_split, rows)
+        said = data.bank.gather(self.meta_split, rows)
 
         def tensors(arrays: Any) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(one).to(device, dtype) for one in arrays)
@@ -187,16 +187,16 @@ class MMKD(Teaching):
         features = replace(
             seen,
             example_ids=rows,
-            labels=material.labels[self.meta_split][rows].to(device),
+            labels=data.labels[self.meta_split][rows].to(device),
             teacher_logits=torch.from_numpy(said.logits).to(device, dtype),
             teacher_features=tensors(said.features),
         )
-        return take(material.inputs[self.meta_split], rows, device), features
+        return take(data.inputs[self.meta_split], rows, device), features
 
-    def _pass(self, leaves: Any, inputs: Inputs) -> ModelOutput:
+    def _pass(self, parameters: Any, inputs: Inputs) -> ModelOutput:
         run = self.selection.distillation
         run.student_forward_examples += len(next(iter(inputs.values())))
-        return run.student.forward_at(leaves, inputs)
+        return run.student.forward_at(parameters, inputs)
 
 
 def wrong(student_logits: Tensor, labels: Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from baselines.rule import Choosing
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 def choose(teacher_logits: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ class MostConfident(Choosing):
     access = "teacher outputs"
     paper = ""
 
-    def choose(self, features: Features) -> np.ndarray:
+    def choose(self, features: Batch) -> np.ndarray:
         """``[B]``."""
         chosen: np.ndarray = choose(features.teacher_logits).cpu().numpy()
         return chosen

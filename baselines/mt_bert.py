@@ -21,7 +21,7 @@ from baselines.rule import RULE_OPTIONS, Teaching
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
-from kd_env.types import Decision, Features
+from kd_env.types import Batch, Decision
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class MTBert(Teaching):
 
     access = "train labels"
     paper = "Wu et al. 2021, arXiv 2106.01023"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,feature"}
+    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,layer"}
 
     def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched") -> None:
         """Check ``scale``."""
@@ -43,7 +43,7 @@ class MTBert(Teaching):
         spec.one_of("mt_bert", *SCALES, scale=scale)
         self.scale = scale
 
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """Weights of both kinds, and their strengths."""
         found = weights(features.teacher_logits, features.labels)
         alike = torch.full_like(found, 1.0 / found.shape[1])

@@ -2,7 +2,7 @@
 
     L_s = strength (mean_k tau^2 KL(p_k || q_s) + mean_(j != s) tau^2 KL(q_j || q_s)) + (1 - strength) CE(y, q_s)
 
-Zhang et al. have labels and peers alone (``knowledge=peer`` with ``strength=0.5``); here the teachers teach as well, as in every policy of
+Zhang et al. have labels and peers alone (``knowledge=peer`` with ``kd_weight=0.5``); here the teachers teach as well, as in every policy of
 this project. ``num_students`` is the size of the cohort. For what else differs see :mod:`kd_env.knowledge.peers`.
 """
 

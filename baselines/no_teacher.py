@@ -13,7 +13,7 @@ class NoTeacher(Rule):
 
     access = "train labels"
     paper = ""
-    env_options = {**RULE_OPTIONS, "action": "subset", "strength": 0.0}
+    env_options = {**RULE_OPTIONS, "action": "subset", "kd_weight": 0.0}
 
     def act(self, observation: Observation) -> np.ndarray:
         """Nobody, for every slot."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from baselines.rule import Choosing
 from kd_env.errors import InputError
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 class Oracle(Choosing):
@@ -23,7 +23,7 @@ class Oracle(Choosing):
     def __init__(self, env: Any, seed: int = 0) -> None:
         """Look up the best teacher of each training example."""
         super().__init__(env, seed)
-        pool, task = self.selection.pool, self.selection.material.task
+        pool, task = self.selection.pool, self.selection.data.task
         groups = task.train.groups
         if pool.best_for_group is None or groups is None:
             raise InputError(f"policy oracle: nobody knows the best teachers of pool {pool.name!r}; leave the oracle out")
@@ -33,7 +33,7 @@ class Oracle(Choosing):
             )
         self.best = np.array(pool.best_for_group)[groups]
 
-    def choose(self, features: Features) -> np.ndarray:
+    def choose(self, features: Batch) -> np.ndarray:
         """``[B]``."""
         chosen: np.ndarray = self.best[features.example_ids]
         return chosen

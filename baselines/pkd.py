@@ -1,10 +1,10 @@
 """``pkd``: patient knowledge distillation (Sun et al. 2019, arXiv 1908.09355), AKD's baseline of that name.
 
-Hard label, response, and the directions of the layers' [CLS] (``feature(normalized=true)``), as the setting's strength divides them
+Hard label, response, and the directions of the layers' [CLS] (``layer(normalized=true)``), as the setting's kd_weight divides them
 between teachers and label; where labels are no part of the setting, without them.
 
 Deviations: the paper has one teacher, here all teach alike. It searches the strengths of the three parts and the temperature: here they
-are the setting's, and that of the layers is 1 (``--set knowledge="response,feature(normalized=true,strength=10)"``).
+are the setting's, and that of the layers is 1 (``--set knowledge="response,layer(normalized=true,strength=10)"``).
 ``kd_env.knowledge.feature`` says how layers are paired and mapped.
 """
 
@@ -18,4 +18,4 @@ class PKD(Uniform):
     """1/K, of responses and of layers' directions."""
 
     paper = "Sun et al. 2019, arXiv 1908.09355"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,feature(normalized=true)"}
+    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,layer(normalized=true)"}

@@ -1,7 +1,7 @@
 """``random_hard`` and ``random_soft``: knowledge types drawn anew for each phase; baselines of AKD (Wang et al. 2022, arXiv 2302.00444).
 
 ``random_hard`` turns each type on or off with equal chances, ``random_soft`` draws its strength evenly from [0, 1]. Types, phases and
-teachers are those of ``akd``: label (where it is part of the setting), response, feature, relation; ten mini-batches; all alike.
+teachers are those of ``akd``: label (where it is part of the setting), response, layer, relation; ten mini-batches; all alike.
 
 How the paper draws could not be read: independence, even chances, and phases as long as the agent's are ours. A phase with every type off
 teaches nothing, as it does when the agent chooses it.

@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd_env.distillation.reward_meter import labelled_rows
 from kd_env.envs.selection import Selection
-from kd_env.reward_meter import labelled_rows
 
 
-def rows_with_labels(selection: Selection) -> np.ndarray:
+def labelled_reward_rows(selection: Selection) -> np.ndarray:
     """Rows ``[n]`` of the reward split, the ``reward_labels`` that the run has."""
     settings = selection.settings
-    return labelled_rows(selection.material.labels["reward"].numpy(), settings.reward_labels, settings.label_seed)
+    return labelled_rows(selection.data.labels["reward"].numpy(), settings.reward_labels, settings.label_seed)
 
 
-def said_and_labels(selection: Selection) -> tuple[Tensor, Tensor]:
+def teacher_logits_and_labels(selection: Selection) -> tuple[Tensor, Tensor]:
     """Teacher logits ``[n, K, C]`` and labels ``[n]`` of those examples."""
-    rows = rows_with_labels(selection)
-    return torch.from_numpy(selection.material.bank.gather("reward", rows).logits), selection.material.labels["reward"][rows]
+    rows = labelled_reward_rows(selection)
+    return torch.from_numpy(selection.data.bank.gather("reward", rows).logits), selection.data.labels["reward"][rows]

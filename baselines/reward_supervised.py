@@ -11,4 +11,4 @@ class RewardSupervised(NoTeacher):
 
     access = "reward labels"
     paper = ""
-    env_options = {**RULE_OPTIONS, "action": "subset", "strength": 1.0, "reward_ce": 1.0}
+    env_options = {**RULE_OPTIONS, "action": "subset", "kd_weight": 1.0, "reward_ce": 1.0}

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from baselines.gate import Gate, fit, gate_inputs
-from baselines.reward_split import rows_with_labels
+from baselines.reward_split import labelled_reward_rows
 from baselines.rule import Choosing
 from kd_env.envs.selection import Selection
 from kd_env.randomness import seeded
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 class Router(Choosing):
@@ -31,14 +31,14 @@ class Router(Choosing):
         """Fit the gate; ``teacher_features`` adds the teachers' pooled features to their outputs."""
         super().__init__(env, seed)
         self.teacher_features = teacher_features
-        widths = self.selection.material.bank.widths if teacher_features else []
-        num_inputs = self.selection.num_teachers * self.selection.material.task.num_classes + sum(widths)
+        widths = self.selection.data.bank.widths if teacher_features else []
+        num_inputs = self.selection.num_teachers * self.selection.data.task.num_classes + sum(widths)
         with seeded(seed):
             self.gate = Gate(num_inputs, self.selection.num_teachers)
             fit_on_reward_split(self.gate, self.selection, teacher_features)
 
     @torch.no_grad()
-    def choose(self, features: Features) -> np.ndarray:
+    def choose(self, features: Batch) -> np.ndarray:
         """The teacher most likely right."""
         inputs = gate_inputs(features.teacher_logits, features.teacher_features if self.teacher_features else ())
         chosen: np.ndarray = self.gate(inputs.float().cpu()).argmax(1).numpy()
@@ -47,8 +47,8 @@ class Router(Choosing):
 
 def fit_on_reward_split(gate: Gate, selection: Selection, teacher_features: bool) -> None:
     """Fit ``gate`` on the reward examples that have labels."""
-    rows = rows_with_labels(selection)
-    said, labels = selection.material.bank.gather("reward", rows), selection.material.labels["reward"][rows]
+    rows = labelled_reward_rows(selection)
+    said, labels = selection.data.bank.gather("reward", rows), selection.data.labels["reward"][rows]
     logits = torch.from_numpy(said.logits)
     features: list[Tensor] = [torch.from_numpy(feature) for feature in said.features] if teacher_features else []
     fit(gate, gate_inputs(logits, features), (logits.argmax(2) == labels[:, None]).float())

@@ -11,7 +11,7 @@ from torch import Tensor
 from kd_env.envs.actions import from_weights
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.types import Decision, Features, Observation
+from kd_env.types import Batch, Decision, Observation
 
 RULE_OPTIONS: dict[str, Any] = {"granularity": "instance", "reward_every": 0}
 """Env keywords of every rule: it does not look at the reward, so one measurement at the end is all that is paid for."""
@@ -40,7 +40,7 @@ class Rule(ABC):
         """Actions for all slots, or the whole decision about them."""
 
     @property
-    def features(self) -> Features:
+    def features(self) -> Batch:
         """The mini-batch about to be taught."""
         return self.selection.distillation.observe()
 
@@ -51,7 +51,7 @@ class Weighting(Rule):
     env_options = {**RULE_OPTIONS, "action": "weights"}
 
     @abstractmethod
-    def weigh(self, features: Features) -> Tensor:
+    def weigh(self, features: Batch) -> Tensor:
         """Weights ``[B, K]``, rows on the simplex."""
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -66,19 +66,19 @@ class Teaching(Rule):
 
     @property
     def said(self) -> Tensor:
-        """What its companion says of the mini-batch, ``[B, ...]``, with the gradient that it learns by.
+        """What its auxiliary_module says of the mini-batch, ``[B, ...]``, with the gradient that it learns by.
 
         Raises:
-            InputError: the setting has no companion.
+            InputError: the setting has no auxiliary_module.
         """
-        said = self.selection.distillation.retained().companion
+        said = self.selection.distillation.student_output().auxiliary_module
         if said is None:
-            name = self.env_options["companion"]
-            raise InputError(f"companion='': policy {type(self).__name__} learns by its own, {name}; leave companion out")
+            name = self.env_options["auxiliary_module"]
+            raise InputError(f"auxiliary_module='': policy {type(self).__name__} learns by its own, {name}; leave auxiliary_module out")
         return said
 
     @abstractmethod
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """The decision about the B instances; :func:`kd_env.envs.decisions.taught` fills in what the setting says."""
 
     def act(self, observation: Observation) -> Decision:
@@ -92,7 +92,7 @@ class Choosing(Rule):
     env_options = {**RULE_OPTIONS, "action": "one"}
 
     @abstractmethod
-    def choose(self, features: Features) -> np.ndarray:
+    def choose(self, features: Batch) -> np.ndarray:
         """Teachers ``[B]``."""
 
     def act(self, observation: Observation) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from baselines.rule import Choosing
 from kd_env.errors import InputError
-from kd_env.types import Features
+from kd_env.types import Batch
 
 
 class Single(Choosing):
@@ -23,7 +23,7 @@ class Single(Choosing):
             raise InputError(f"single:{teacher}: expected 0..{len(names) - 1} or one of {', '.join(names)}")
         self.index = index
 
-    def choose(self, features: Features) -> np.ndarray:
+    def choose(self, features: Batch) -> np.ndarray:
         """``[B]`` of the one index."""
         return np.full(len(features.example_ids), self.index)
 
@@ -31,6 +31,6 @@ class Single(Choosing):
 class RandomSingle(Choosing):
     """One teacher a mini-batch, drawn evenly."""
 
-    def choose(self, features: Features) -> np.ndarray:
+    def choose(self, features: Batch) -> np.ndarray:
         """``[B]`` of the drawn index."""
         return np.full(len(features.example_ids), self.rng.integers(self.selection.num_teachers))

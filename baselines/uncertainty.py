@@ -8,7 +8,7 @@ A loss that goes to 0 takes its best ``sigma^2 = L`` along: its strength grows a
 ``exp(2 bound) / 2`` times the setting's.
 
 Deviations: the bound. The paper's classification loss has ``1 / sigma^2`` and its regression loss half of that; here all have the half.
-Each L_j has the setting's strength, so at the start all are half of it.
+Each L_j has the setting's kd_weight, so at the start all are half of it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from baselines.rule import RULE_OPTIONS, Teaching
 from kd_env import spec
-from kd_env.envs.decisions import taught
-from kd_env.types import Decision, Features, ModelOutput
+from kd_env.envs.decisions import make_decision
+from kd_env.types import Batch, Decision, ModelOutput
 
 
 class LogSigma(nn.Module):
@@ -48,15 +48,15 @@ class Uncertainty(Teaching):
         **RULE_OPTIONS,
         "action": "weights",
         "knowledge": "response,hint",
-        "companion": "baselines.uncertainty:LogSigma",
+        "auxiliary_module": "baselines.uncertainty:LogSigma",
     }
 
-    def decide(self, features: Features) -> Decision:
+    def decide(self, features: Batch) -> Decision:
         """Strengths, and the penalty that keeps them from falling to 0."""
         run, (rows, count, _) = self.selection.distillation, features.teacher_logits.shape
         names = [*run.terms, *(["label"] if run.reads_labels else [])]
         log_sigma = self.said[:, : len(names)]  # [B, M or M + 1]
         factors = dict(zip(names, (0.5 * (-2.0 * log_sigma).exp()).unbind(1), strict=True))
         alike = features.teacher_logits.new_full((rows, count), 1.0 / count)
-        decision = taught(self.selection, dict.fromkeys(run.terms, alike), factors)
+        decision = make_decision(self.selection, dict.fromkeys(run.terms, alike), factors)
         return Decision(decision.weights, decision.strengths, decision.temperature, penalty=log_sigma.sum(1))

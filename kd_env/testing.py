@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kd_env.benchmark.drive import teach
-from kd_env.benchmark.policies import PolicyClass, declared
+from kd_env.benchmark.run_trial import teach
 from kd_env.benchmark.trial import defaults_of
+from kd_env.distillation.settings import settings
 from kd_env.knowledge.knowledge import Knowledge, Part
-from kd_env.settings import settings
+from kd_env.policies.registry import PolicyClass, declared
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.types import Decision, ModelOutput

@@ -29,7 +29,7 @@ class ModelOutput(NamedTuple):
     projected: tuple[Tensor, ...] = ()  # K x [B, L, D_k], a student's layers mapped to each teacher's width
     hints: tuple[Tensor, ...] = ()  # K x [B, D_k], a student's features mapped to each teacher's width
     bent_hints: tuple[Tensor, ...] = ()  # K x [B, D_k], the same by maps that are not linear
-    companion: Tensor | None = None  # [B, ...], what the module says that learns beside a student (``companion`` setting)
+    auxiliary_module: Tensor | None = None  # [B, ...], what the module says that learns beside a student (``auxiliary_module`` setting)
     labels: Tensor | None = None  # [B], of a student's batch, where labels are part of the setting
     temperature: float | Tensor = 1.0  # a student's, as the decision has it; a tensor has the axes of ``logits``, the last of size 1
 
@@ -45,7 +45,20 @@ class ModelOutput(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Features:
+class TeacherShapes:
+    """Shapes of the K teachers' outputs, per example.
+
+    Attributes:
+        widths: D_k, the width of each teacher's features.
+        layers: ``(L_k, D_k)`` of each teacher's layers; empty where layers are not kept.
+    """
+
+    widths: tuple[int, ...]
+    layers: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
     """All that can be known about the mini-batches the students are about to learn from; an agent is shown the observation.
 
     Rows are those of student 0, then of student 1 and so on; with one student there are B. Tensors are detached, on the student's device.
@@ -81,9 +94,9 @@ class Decision:
     penalty: Tensor | None = None
 
     @classmethod
-    def response(cls, weights: Tensor, strength: float, temperature: float) -> Decision:
-        """The single-knob form: response at ``strength``, the hard label at ``1 - strength``."""
-        return cls({"response": weights}, {"response": strength, "label": 1.0 - strength}, temperature)
+    def response(cls, weights: Tensor, kd_weight: float, temperature: float) -> Decision:
+        """The single-knob form: response at ``kd_weight``, the hard label at ``1 - strength``."""
+        return cls({"response": weights}, {"response": kd_weight, "label": 1.0 - kd_weight}, temperature)
 
     @property
     def differentiable(self) -> bool:
@@ -113,7 +126,7 @@ class Outcome:
 class Policy(Protocol):
     """Chooses for each row of an observation. Built as ``P(env, seed, **hyperparameters)``.
 
-    A class may declare ``access`` (what it reads, see ``kd_env.benchmark.policies.ACCESS``), ``env_options`` (env keywords it needs),
+    A class may declare ``access`` (what it reads, see ``kd_env.policies.registry.ACCESS``), ``env_options`` (env keywords it needs),
     ``environment`` (the id it acts in, by default ``kd_env/TeacherSelection-v0``), ``paper`` and ``learns_from`` (what ``kd-env list`` says
     of it), and ``alone`` (it reaches for its run's gradients, so that its students are not taught together).
     """

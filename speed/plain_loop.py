@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from kd_env.distillation import Material
+from kd_env.distillation import EncodedTask
+from kd_env.distillation.settings import Settings
+from kd_env.models.networks import build
 from kd_env.randomness import stream
-from kd_env.settings import Settings
-from kd_env.student.networks import build
-from kd_env.student.student import OptimizerOptions
+from kd_env.student.optimizer import OptimizerOptions
 
 
 class PlainLoop:
     """The average of the teachers' soft labels, step after step."""
 
-    def __init__(self, material: Material, settings: Settings, seed: int, device: torch.device) -> None:
+    def __init__(self, data: EncodedTask, settings: Settings, seed: int, device: torch.device) -> None:
         """Cache inputs and teacher logits as tensors on ``device``."""
-        self.network = build(settings.student, material.task, seed).to(device)
+        self.network = build(settings.student, data.task, seed).to(device)
         self.optimizer = OptimizerOptions.of(settings.optimizer).build(self.network)
-        self.inputs = {name: tensor.to(device) for name, tensor in material.inputs["train"].items()}
-        size = len(material.labels["train"])
-        self.teacher_logits = torch.from_numpy(material.bank.gather("train", np.arange(size)).logits).to(device)  # [N, K, C]
+        self.inputs = {name: tensor.to(device) for name, tensor in data.inputs["train"].items()}
+        size = len(data.labels["train"])
+        self.teacher_logits = torch.from_numpy(data.bank.gather("train", np.arange(size)).logits).to(device)  # [N, K, C]
         self.temperature, self.batch_size, self.seed, self.device = settings.temperature, settings.batch_size, seed, device
         self.epoch = 0
         self.batches: list[Tensor] = []

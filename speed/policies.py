@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import teach
+from kd_env.benchmark.run_trial import teach
+from kd_env.policies import registry
 from speed.measure import Row, Subject, compare
 from speed.updates import slots
 
@@ -22,7 +22,7 @@ def agents(task: str, device: torch.device, turns: int, count: int) -> list[Row]
 
 
 def _teaching(name: str, task: str, device: torch.device, count: int) -> Callable[[], object]:
-    found = policies.find(name)
+    found = registry.find(name)
     chosen: dict[str, Any] = {"reward_every": 1, **found.env_options}
     chosen.pop("granularity", None)
     env = slots(task, device, autoreset_mode="same_step", **chosen)

@@ -24,8 +24,8 @@ def beside_lone(task: str, device: torch.device, turns: int, count: int) -> list
     teach, name = uniform(selection), selection.settings.student.partition("(")[0]
     made: list[Row] = []
     for size in SIZES:
-        lone = [Distillation(selection.material, selection.settings, seed) for seed in range(size)]
-        population = Distillation(selection.material, replace(selection.settings, num_students=size), 0)
+        lone = [Distillation(selection.data, selection.settings, seed) for seed in range(size)]
+        population = Distillation(selection.data, replace(selection.settings, num_students=size), 0)
         for _ in range(5):
             difference = abs(sum(map(teach, lone)) - teach(population)) / size
             assert difference < 1e-3, f"{task}: {size} lone students and their population differ by {difference} in loss"

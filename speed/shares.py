@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from kd_env import tasks
+from kd_env.bank.bank import KnowledgeBank
 from kd_env.distillation import Distillation
+from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs import observations
-from kd_env.knowledge.bank import KnowledgeBank
-from kd_env.reward_meter import RewardMeter
 from kd_env.student.student import Student
 from speed.measure import Row, clock
 from speed.updates import slots
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "forward": ((Student, "forward"),),
-    "loss": ((Distillation, "loss_terms"),),
+    "loss": ((Distillation, "per_example_loss"),),
     "backward and optimizer": ((Student, "step"),),
     "gather from the bank": ((KnowledgeBank, "gather"),),
     "observation": ((observations, "observe"),),

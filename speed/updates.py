@@ -32,8 +32,8 @@ def core(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
         AssertionError: the two make different students, so their times say nothing.
     """
     selection = slots(task, device, precision="float32").selection
-    plain = PlainLoop(selection.material, selection.settings, 0, device)
-    run = Distillation(selection.material, selection.settings, 0)
+    plain = PlainLoop(selection.data, selection.settings, 0, device)
+    run = Distillation(selection.data, selection.settings, 0)
     teach = uniform(selection)
     for _ in range(20):
         difference = abs(plain.update() - teach(run))
@@ -56,7 +56,7 @@ def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
         "credit=first_order, credit_refresh=10": {"credit": "first_order", "credit_refresh": 10},
     }
     env = slots(task, device)
-    run, teach = Distillation(env.selection.material, env.selection.settings, 0), uniform(env.selection)
+    run, teach = Distillation(env.selection.data, env.selection.settings, 0), uniform(env.selection)
     subjects = [
         Subject(ALONE, lambda: [teach(run) for _ in range(count)], count),
         Subject(VIEW, _steps(env, count), count, ALONE),
@@ -81,7 +81,7 @@ def uniform(selection: Selection) -> Callable[[Distillation], float]:
     def teach(run: Distillation) -> float:
         rows = run.num_students * options.batch_size
         weights = torch.full((rows, run.num_teachers), 1.0 / run.num_teachers, device=run.student.device)
-        return float(run.apply(Decision.response(weights, options.strength, options.temperature)).loss.sum())
+        return float(run.apply(Decision.response(weights, options.kd_weight, options.temperature)).loss.sum())
 
     return teach
 
@@ -94,4 +94,4 @@ def _steps(env: Any, count: int) -> Callable[[], object]:
 
 def _title(selection: Selection) -> str:
     name = selection.settings.student.partition("(")[0]
-    return f"{selection.material.task.name}, {name}, B={SLOTS}, K={selection.num_teachers}"
+    return f"{selection.data.task.name}, {name}, B={SLOTS}, K={selection.num_teachers}"

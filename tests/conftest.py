@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from kd_env import tasks
-from kd_env.distillation import Material
-from kd_env.knowledge.bank import open_bank
+from kd_env.bank.bank import open_bank
+from kd_env.distillation import EncodedTask
+from kd_env.models.networks import build
 from kd_env.randomness import seeded
-from kd_env.student.networks import build
 from kd_env.teachers import NetworkTeacher, Pool, load_pool
 
 
@@ -26,29 +26,29 @@ def _own_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def digits_material():
+def digits_data():
     """Digits with the four experts: K = 4, C = 10."""
     task = tasks.load("digits")
-    return Material.of(task, open_bank(task, load_pool("digits/experts", task)))
+    return EncodedTask.of(task, open_bank(task, load_pool("digits/experts", task)))
 
 
 @pytest.fixture(scope="session")
-def text_material():
+def text_data():
     """A little generated text with three untrained teachers: K = 3, C = 4."""
     task = tasks.load("domains(train=160,reward=48,validation=32,test=16)")
     network = "tiny-bert(width=16,layers=1,dropout=0)"
     teachers = tuple(NetworkTeacher(f"teacher{seed}", build(network, task, seed), task, logit_scale=4.0) for seed in range(3))
-    return Material.of(task, open_bank(task, Pool("untrained", teachers)))
+    return EncodedTask.of(task, open_bank(task, Pool("untrained", teachers)))
 
 
 @pytest.fixture(scope="session")
-def layered_material():
+def layered_data():
     """The same text with three untrained teachers of other depths and widths, whose bank keeps layers and attention."""
     task = tasks.load("domains(train=160,reward=48,validation=32,test=16)")
     shapes = [(16, 1, 2), (8, 3, 4), (12, 2, 1)]
     networks = [f"tiny-bert(width={width},layers={layers},heads={heads},dropout=0)" for width, layers, heads in shapes]
     teachers = tuple(NetworkTeacher(f"teacher{k}", build(text, task, k), task, logit_scale=4.0) for k, text in enumerate(networks))
-    return Material.of(task, open_bank(task, Pool("layered", teachers), keep=frozenset({"layers", "attention"})))
+    return EncodedTask.of(task, open_bank(task, Pool("layered", teachers), keep=frozenset({"layers", "attention"})))
 
 
 WORDS = {

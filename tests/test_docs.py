@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kd_env.benchmark.policies import POLICIES
 from kd_env.benchmark.report import write_report
+from kd_env.policies.registry import POLICIES
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}

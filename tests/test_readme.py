@@ -29,7 +29,7 @@ def commands():
 
 
 def numbered(of):
-    """Numbers to parametrise over; one where there is no README, so that the test fails rather than vanishes."""
+    """RecordedDecision to parametrise over; one where there is no README, so that the test fails rather than vanishes."""
     return range(len(of()) if (ROOT / "README.md").exists() else 1)
 
 

@@ -15,9 +15,9 @@ from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE
 from kd_env.knowledge.attention import Attention
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
-from kd_env.knowledge.feature import Feature
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
+from kd_env.knowledge.layer import Layer
 from kd_env.knowledge.similarity import Similarity
 from kd_env.testing import check_knowledge, check_policy, check_task
 
@@ -77,7 +77,7 @@ def test_built_in_knowledge_types_pass(knowledge):
 
 
 WITH_OPTIONS = [
-    Feature(normalized=True),
+    Layer(normalized=True),
     Hint(normalized=True),
     Similarity("angle"),
     Similarity("preserving"),

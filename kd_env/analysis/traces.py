@@ -32,14 +32,14 @@ SCHEMA = {
 """Columns of a trace."""
 DECIDED = {
     "gates": pyarrow.list_(pyarrow.float32()),
-    "strength": pyarrow.float32(),
-    "warmth": pyarrow.float32(),
+    "kd_weight": pyarrow.float32(),
+    "temperature_scale": pyarrow.float32(),
     "by_knowledge": pyarrow.list_(pyarrow.float32()),
     "strengths": pyarrow.list_(pyarrow.float64()),
     "temperature": pyarrow.float64(),
 }
 """Further columns, where actions decide them (:class:`kd_env.envs.actions.Choice`), or where a policy gave whole decisions: the teacher's
-weight by knowledge type, and the decision's strengths and temperature (:class:`kd_env.envs.decisions.Numbers`)."""
+weight by knowledge type, and the decision's strengths and temperature (:class:`kd_env.envs.decisions.RecordedDecision`)."""
 DECISION = ["update", "slot"]
 
 

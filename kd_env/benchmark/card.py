@@ -15,8 +15,8 @@ import numpy as np
 from jinja2 import Environment
 
 from kd_env import tasks
-from kd_env.benchmark.reading import NOTHING, interval, number
 from kd_env.benchmark.records import Record
+from kd_env.benchmark.report_text import NOTHING, interval, number
 from kd_env.benchmark.statistics import mean_interval
 from kd_env.benchmark.trial import Trial
 from kd_env.tasks import Split, Task

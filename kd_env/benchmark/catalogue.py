@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kd_env.benchmark.policies import POLICIES, STABLE_BASELINES3, find
 from kd_env.benchmark.suites import SUITES
+from kd_env.distillation.settings import Settings
 from kd_env.envs.observations import COLUMNS
 from kd_env.envs.rewards import REWARDS
 from kd_env.knowledge import KNOWLEDGE
-from kd_env.settings import Settings
-from kd_env.tasks import TASKS, resolve
+from kd_env.plugins import resolve
+from kd_env.policies.registry import POLICIES, STABLE_BASELINES3, find
+from kd_env.tasks import TASKS
 from kd_env.teachers import POOLS, heads
 
 Rows = list[dict[str, Any]]
@@ -70,7 +71,7 @@ def _rewards() -> Rows:
 def _observations() -> Rows:
     return [
         {
-            "features": kind,
+            "observation": kind,
             "block": block,
             "reads the label": "yes" if "[label]" in column else "no",
             "column": column.replace(" [label]", ""),

@@ -14,18 +14,18 @@ from pathlib import Path
 from kd_env import tasks
 from kd_env.benchmark import records
 from kd_env.benchmark.card import write_card
-from kd_env.benchmark.drive import run_trials
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import prepare
+from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
+from kd_env.knowledge.projectors import NetworkWrapper
+from kd_env.models.encode import MAX_TOKENS, TextReader
+from kd_env.models.encoder import Encoder
+from kd_env.models.networks import build, reader
+from kd_env.models.saving import reader_to_save, save
 from kd_env.randomness import one_thread
-from kd_env.student.encode import LONGEST, TextReader
-from kd_env.student.encoder import Encoder
-from kd_env.student.networks import build, reader
-from kd_env.student.projected import Beside
-from kd_env.student.saving import reader_to_save, save
 
 RECORDS = "distillation"
 """In the checkpoint's folder: records and traces of its trials, which ``kd-env report`` reads."""
@@ -69,12 +69,12 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 def _save(folder: Path, run: Distillation) -> None:
     network = run.student.network
-    while isinstance(network, Beside):  # what learned beside the student stays behind
+    while isinstance(network, NetworkWrapper):  # what learned beside the student stays behind
         network = network.network
     network = copy.deepcopy(network)
     assert isinstance(network, Encoder)
-    task, read = run.material.task, run.material.read
-    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, LONGEST))
+    task, read = run.data.task, run.data.read
+    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, MAX_TOKENS))
 
 
 def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:

@@ -21,7 +21,7 @@ from kd_env.envs.decisions import together
 from kd_env.envs.slots import SlotsEnv
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import Term
-from kd_env.types import Decision, Features, ModelOutput, Observation
+from kd_env.types import Batch, Decision, ModelOutput, Observation
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class MemberSelection:
         """Settings are those of a lone student."""
         shared = env.selection
         self._shared, self._number = shared, number
-        self.material, self.pool, self.layout, self.num_teachers = shared.material, shared.pool, shared.layout, shared.num_teachers
+        self.data, self.pool, self.layout, self.num_teachers = shared.data, shared.pool, shared.layout, shared.num_teachers
         own_labels = shared.settings.label_seed if shared.label_seeds is None else shared.label_seeds[number]
         self.settings = replace(shared.settings, num_students=1, label_seed=own_labels)
         self.rows = shared.rows // shared.num_students
@@ -130,11 +130,11 @@ class MemberSelection:
         """Itself: the run shows no more than :meth:`observe`."""
         return self
 
-    def observe(self) -> Features:
+    def observe(self) -> Batch:
         """The features of the own student's mini-batch."""
         every, size = self._shared.distillation.observe(), self.settings.batch_size
         rows, own = slice(self._number * size, (self._number + 1) * size), slice(self._number, self._number + 1)
-        return Features(
+        return Batch(
             update=every.update[own],
             progress=every.progress[own],
             example_ids=every.example_ids[rows],
@@ -156,9 +156,9 @@ class MemberSelection:
         """Whether training labels are part of the setting."""
         return self._shared.distillation.reads_labels
 
-    def retained(self) -> ModelOutput:
+    def student_output(self) -> ModelOutput:
         """What the own student says of its mini-batch, differentiable."""
-        every, size = self._shared.distillation.retained(), self.settings.batch_size
+        every, size = self._shared.distillation.student_output(), self.settings.batch_size
         rows = slice(self._number * size, (self._number + 1) * size)
         return every.map(lambda part: part[rows])
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from kd_env.benchmark import policies
-from kd_env.benchmark.policies import ACCESS
-from kd_env.benchmark.reading import NOTHING, number
 from kd_env.benchmark.records import Record
+from kd_env.benchmark.report_text import NOTHING, number
 from kd_env.benchmark.statistics import mean_interval, paired_difference
 from kd_env.benchmark.summary import Setting, base_name
 from kd_env.errors import InputError
+from kd_env.policies import registry
+from kd_env.policies.registry import ACCESS
 
 FLOOR = "uniform"
 
@@ -60,6 +60,6 @@ def _scores(policy: str, records: Sequence[Record]) -> dict[int, float]:
 
 def _paper(policy: str) -> str:
     try:
-        return policies.find(policy).paper or NOTHING
+        return registry.find(policy).paper or NOTHING
     except InputError:  # a plug-in that is not importable from here
         return NOTHING

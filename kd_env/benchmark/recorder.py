@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from kd_env.analysis.traces import DECIDED, SCHEMA
 from kd_env.distillation import Distillation
-from kd_env.envs.decisions import Numbers, numbers
+from kd_env.envs.decisions import RecordedDecision, numbers
 from kd_env.envs.selection import Selection
 from kd_env.envs.step import Step
 from kd_env.types import Decision
@@ -46,10 +46,10 @@ class Recorder:
         size = selection.settings.batch_size
         self._instances = slice(student * size, (student + 1) * size)
         self._traced = slice(student * size, (student + 1 + peers) * size)
-        groups = selection.material.task.train.groups
-        self._groups = np.full(len(selection.material.task.train), -1) if groups is None else groups
-        self._labelled = selection.material.task.train.labels >= 0
-        self._names = {"group_names": selection.material.task.group_names, "teacher_names": selection.pool.names}
+        groups = selection.data.task.train.groups
+        self._groups = np.full(len(selection.data.task.train), -1) if groups is None else groups
+        self._labelled = selection.data.task.train.labels >= 0
+        self._names = {"group_names": selection.data.task.group_names, "teacher_names": selection.pool.names}
         self._updates = selection.settings.updates
         self._report = report
         self._unreported = 0
@@ -151,7 +151,7 @@ class Recorder:
         for name, column in zip(SCHEMA, values, strict=True):
             self._columns[name].append(column)
         choice = step.choice
-        for name, rows in (("gates", choice.gates), ("strength", choice.strength), ("warmth", choice.warmth)):
+        for name, rows in (("gates", choice.gates), ("kd_weight", choice.kd_weight), ("temperature_scale", choice.temperature_scale)):
             if rows is not None:
                 self._more.setdefault(name, []).append(traced(rows)[slot])
         if whole is not None:
@@ -164,8 +164,8 @@ class Recorder:
             ):
                 self._more.setdefault(name, []).append(rows)
 
-    def _numbers(self, decision: Decision) -> Numbers:
+    def _numbers(self, decision: Decision) -> RecordedDecision:
         run, every = self._selection.distillation, self._selection.settings
         rows = every.num_students * every.batch_size
         kept = numbers(decision, list(run.terms), run.reads_labels, rows, len(self._weights))
-        return Numbers(*(part[self._traced] for part in kept))
+        return RecordedDecision(*(part[self._traced] for part in kept))

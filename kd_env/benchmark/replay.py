@@ -16,14 +16,15 @@ import pandas as pd
 
 from kd_env import spec, tasks
 from kd_env.analysis.traces import DECIDED, read_trace
-from kd_env.benchmark import policies, records
-from kd_env.benchmark.drive import evaluate_on_test
-from kd_env.benchmark.policies import TEACHER_SELECTION
+from kd_env.benchmark import records
+from kd_env.benchmark.run_trial import evaluate_on_test
 from kd_env.distillation import Distillation
-from kd_env.envs.actions import Choice
-from kd_env.envs.decisions import Numbers, from_numbers, numbers
+from kd_env.envs.actions import DecodedAction
+from kd_env.envs.decisions import RecordedDecision, from_numbers, numbers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
+from kd_env.policies import registry
+from kd_env.policies.registry import TEACHER_SELECTION
 from kd_env.randomness import one_thread
 from kd_env.types import Decision
 
@@ -43,7 +44,7 @@ def replay(directory: Path, trial: str) -> list[str]:
     record = found[trial]
     env = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]})
     selection: Selection = env.unwrapped.selection  # type: ignore[attr-defined]
-    if selection.material.bank.fingerprint != record["bank"]:
+    if selection.data.bank.fingerprint != record["bank"]:
         raise InputError(
             f"trial {trial}: the task or the teachers of pool {record['pool']!r} are no longer the same; make the record again"
         )
@@ -54,7 +55,7 @@ def replay(directory: Path, trial: str) -> list[str]:
     with one_thread():
         tolerance = TOGETHER if together else 0.0
         if trace.attrs["differentiable"]:  # its weights alone do not say how the student was taught: the policy says it again
-            policy = policies.find(record["policy"]).build(env.unwrapped, record["seed"])
+            policy = registry.find(record["policy"]).build(env.unwrapped, record["seed"])
             differences = _again(selection, trace, tolerance, lambda: policy.act(selection.observation()))
         else:
             differences = _again(selection, trace, tolerance)
@@ -80,7 +81,7 @@ def replay(directory: Path, trial: str) -> list[str]:
 def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: Callable[[], Decision] | None = None) -> list[str]:
     run, options = selection.distillation, selection.settings
     slot, teacher, weight, ids, ce = (trace[name].to_numpy() for name in ("slot", "teacher", "weight", "example_id", "student_ce"))
-    whole, labelled = "by_knowledge" in trace, selection.material.task.train.labels >= 0
+    whole, labelled = "by_knowledge" in trace, selection.data.task.train.labels >= 0
     decided, widths = {name: _numbers(trace[name]) for name in DECIDED if name in trace}, _widths(selection, whole)
     if {name: rows.shape[1] for name, rows in decided.items()} != widths:
         return [f"the record's trace does not hold what its actions decide: {', '.join(widths) or 'weights alone'}"]
@@ -117,7 +118,7 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: 
                 if differs := _otherwise(run, decision, kept, tolerance):
                     return [f"update {update}: the policy decides other {differs} than the record"]
         else:
-            choice = Choice(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
+            choice = DecodedAction(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
             decision = selection.decision(choice)
         outcome = run.apply(decision)
         found = np.where(labelled[ids[rows]], outcome.student_ce.float().cpu().numpy()[slot[rows]], np.nan)
@@ -133,13 +134,13 @@ def _decision(run: Distillation, said: dict[str, np.ndarray], slot: np.ndarray, 
     by_slot = np.zeros((len(said["strengths"]), len(names), run.num_teachers), dtype=np.float32)
     asked = teacher >= 0
     by_slot[slot[asked], :, teacher[asked]] = weights[asked]
-    return from_numbers(Numbers(by_slot, said["strengths"], said["temperature"][:, 0]), names, run.reads_labels, like)
+    return from_numbers(RecordedDecision(by_slot, said["strengths"], said["temperature"][:, 0]), names, run.reads_labels, like)
 
 
 def _otherwise(run: Distillation, decision: Decision, kept: Decision, tolerance: float) -> str:
     """What of a decision made again is not what the trace keeps, if anything."""
     one, other = (numbers(each, list(run.terms), run.reads_labels, run.settings.batch_size, run.num_teachers) for each in (decision, kept))
-    for name, mine, its in zip(Numbers._fields, one, other, strict=True):
+    for name, mine, its in zip(RecordedDecision._fields, one, other, strict=True):
         if not np.allclose(mine, its, max(tolerance, 1e-6), max(tolerance, 1e-6), equal_nan=True):
             return name
     return ""
@@ -154,7 +155,7 @@ def _widths(selection: Selection, whole: bool) -> dict[str, int]:
         return {"gates": len(selection.layout.knowledge)}
     if selection.settings.action != "joint":
         return {}
-    columns = {"knowledge": "gates", "strength": "strength", "temperature": "warmth"}
+    columns = {"knowledge": "gates", "kd_weight": "kd_weight", "temperature": "temperature_scale"}
     return {columns[name]: width for name, width in selection.layout.widths.items() if name in columns}
 
 

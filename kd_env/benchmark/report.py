@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from kd_env.analysis.figures import learning_curves, scores_figure, selection_by_group_figure
 from kd_env.analysis.traces import read_trace
 from kd_env.benchmark.overview import overview
-from kd_env.benchmark.reading import NOTHING, difference, interval, number, reading
 from kd_env.benchmark.records import Record, read
+from kd_env.benchmark.report_text import NOTHING, difference, interval, number, reading
 from kd_env.benchmark.summary import USES_REWARD_LABELS, Setting, base_name, by_setting, summarise
 
 

@@ -22,12 +22,13 @@ from typing import Any
 import torch
 
 from kd_env import tasks
-from kd_env.benchmark import policies, records
-from kd_env.benchmark.drive import Report, make_env, run_trials
+from kd_env.bank.bank import open_bank
+from kd_env.benchmark import records
 from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.run_trial import Report, make_env, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.knowledge.bank import open_bank
+from kd_env.policies import registry
 from kd_env.teachers import load_pool
 
 
@@ -86,7 +87,7 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
 def _try_out(trials: Sequence[Trial]) -> None:
     """Make each policy's environment and the policy once, so that what cannot work stops the run before its first trial."""
     for trial in {(trial.task, trial.policy): trial for trial in reversed(trials)}.values():
-        policies.find(trial.policy).build(make_env(trial), trial.seed)
+        registry.find(trial.policy).build(make_env(trial), trial.seed)
 
 
 def _require_folder(directory: Path) -> None:
@@ -105,7 +106,7 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
     units = []
     for group in alike.values():
-        lone = policies.find(group[0].policy).alone or group[0].chosen().num_students > 1
+        lone = registry.find(group[0].policy).alone or group[0].chosen().num_students > 1
         size = 1 if lone else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kd_env import tasks
-from kd_env.benchmark import policies
 from kd_env.benchmark.records import trial_id
+from kd_env.distillation.settings import Settings
+from kd_env.distillation.settings import settings as make_settings
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import parse_terms
-from kd_env.settings import Settings
-from kd_env.settings import settings as make_settings
-from kd_env.tasks import resolve
+from kd_env.plugins import resolve
+from kd_env.policies import registry
 from kd_env.teachers import heads
 from kd_env.teachers.checkpoint import content
 
@@ -44,17 +44,17 @@ class Trial:
         Raises:
             InputError: the two contradict each other, or the policy would read labels that the setting leaves out.
         """
-        task, policy = tasks.load(self.task), policies.find(self.policy)
+        task, policy = tasks.load(self.task), registry.find(self.policy)
         options = {**defaults_of(policy.environment), **policy.env_options, **self.settings}
-        setting = make_settings(task, **{**options, "strength": self.settings.get("strength")})  # as it is without the policy's own
-        for name in ("action", "granularity", "features"):
+        setting = make_settings(task, **{**options, "kd_weight": self.settings.get("kd_weight")})  # as it is without the policy's own
+        for name in ("action", "granularity", "observation"):
             needed = policy.env_options.get(name)
             if name in self.settings and needed not in (None, self.settings[name]):
                 raise InputError(f"{name}={self.settings[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
-        if setting.strength == 1.0 and policy.env_options.get("strength", 1.0) < 1.0:
+        if setting.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
             raise InputError(
-                f"policy {policy.name!r} learns from hard labels, which are not part of this setting (strength=1); "
-                "add --set strength=0.5, or leave it out"
+                f"policy {policy.name!r} learns from hard labels, which are not part of this setting (kd_weight=1); "
+                "add --set kd_weight=0.5, or leave it out"
             )
         if policy.env_options.get("reward_ce") and setting.reward_ce == 0.0 and "reward_ce" in self.settings:
             raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
@@ -63,7 +63,7 @@ class Trial:
                 f"num_students={setting.num_students}: a trial keeps one student, which learns nothing from others with "
                 f"knowledge={setting.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"
             )
-        own = {name: value for name, value in policy.env_options.items() if name == "strength"}
+        own = {name: value for name, value in policy.env_options.items() if name == "kd_weight"}
         return {"label_seed": self.seed, **options, **own}
 
     def sources(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Trial:
     def id(self) -> str:
         """File-safe name, of all that decides the result but the code: policy, settings, the task's content, the pool's name, the seed."""
         task, chosen = tasks.load(self.task), self.chosen()
-        pool, policy = self.teachers or task.defaults.pool, policies.find(self.policy).name
+        pool, policy = self.teachers or task.defaults.pool, registry.find(self.policy).name
         config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint, **self.untested()}
         named = [heads.inner(one) or one for one in pool.split(",")]
         files = {name: content(name) for name in (*named, chosen.student, chosen.student.rpartition("(")[0])}

@@ -12,30 +12,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from kd_env.distillation.settings import Action
 from kd_env.errors import InputError
-from kd_env.settings import Action
 from kd_env.spec import split, unknown
 
 SHARPNESS = 10.0
 """``weights`` are softmax(10 a): over [-1, 1] a plain softmax could not favour one teacher of four beyond .71."""
-CALL = 0.01
+MIN_TEACHER_WEIGHT = 0.01
 """A ``joint`` action asks the teachers whose weight is at least this, and no others."""
-WARMER = 4.0
+MAX_TEMPERATURE_SCALE = 4.0
 """A ``joint`` action divides or multiplies the temperature by up to this."""
-FACTORS = ("teachers", "knowledge", "strength", "temperature", "abstain")
+FACTORS = ("teachers", "knowledge", "kd_weight", "temperature", "abstain")
 
 
-class Choice(NamedTuple):
+class DecodedAction(NamedTuple):
     """What rows of an action mean; ``None`` is: as the setting has it."""
 
     weights: np.ndarray  # [rows, K], each row on the simplex, or all zero where nobody teaches
     gates: np.ndarray | None = None  # [rows, M], in [0, 1]
-    strength: np.ndarray | None = None  # [rows], in [0, 1]
-    warmth: np.ndarray | None = None  # [rows], what the temperature is multiplied by
+    kd_weight: np.ndarray | None = None  # [rows], in [0, 1]
+    temperature_scale: np.ndarray | None = None  # [rows], what the temperature is multiplied by
 
 
 @dataclass(frozen=True)
-class Layout:
+class ActionLayout:
     """What there is to decide about.
 
     Attributes:
@@ -49,12 +49,12 @@ class Layout:
 
     @property
     def widths(self) -> dict[str, int]:
-        """Numbers of a ``joint`` action, a factor."""
+        """RecordedDecision of a ``joint`` action, a factor."""
         every = dict(zip(FACTORS, (self.num_teachers, len(self.knowledge), 1, 1, 1), strict=True))
         return {name: every[name] for name in self.factors}
 
     def size(self, kind: Action) -> int:
-        """Numbers of one decision."""
+        """RecordedDecision of one decision."""
         if kind == "one":
             return 1
         if kind == "joint":
@@ -70,6 +70,8 @@ def parse_factors(text: str) -> tuple[str, ...]:
     """
     named = [part.strip() for part in split(text)]
     for name in named:
+        if name == "strength":
+            raise InputError(f"factors={text!r}: 'strength' is now called 'kd_weight'; use that name")
         if name not in FACTORS:
             raise unknown("factor", name, FACTORS)
     if not named:
@@ -77,7 +79,7 @@ def parse_factors(text: str) -> tuple[str, ...]:
     return tuple(name for name in FACTORS if name in named)
 
 
-def space(kind: Action, layout: Layout, rows: int = 1) -> spaces.Space[Any]:
+def space(kind: Action, layout: ActionLayout, rows: int = 1) -> spaces.Space[Any]:
     """The space of ``rows`` decisions taken in one step; of a single slot when ``rows`` is 1."""
     size = rows * layout.size(kind)
     if kind in ("subset", "hard"):
@@ -87,7 +89,7 @@ def space(kind: Action, layout: Layout, rows: int = 1) -> spaces.Space[Any]:
     return spaces.Box(-1.0, 1.0, (size,), np.float32)
 
 
-def decode(kind: Action, actions: np.ndarray, layout: Layout, rows: int) -> Choice:
+def decode(kind: Action, actions: np.ndarray, layout: ActionLayout, rows: int) -> DecodedAction:
     """Actions of ``rows`` decisions -> what they mean.
 
     Raises:
@@ -112,7 +114,7 @@ def decode(kind: Action, actions: np.ndarray, layout: Layout, rows: int) -> Choi
 
 def to_weights(kind: Action, actions: np.ndarray, num_teachers: int, rows: int) -> np.ndarray:
     """The teacher weights ``[rows, K]`` that ``subset``, ``one`` or ``weights`` actions mean."""
-    return decode(kind, actions, Layout(num_teachers, ()), rows).weights
+    return decode(kind, actions, ActionLayout(num_teachers, ()), rows).weights
 
 
 def from_weights(weights: np.ndarray) -> np.ndarray:
@@ -123,56 +125,56 @@ def from_weights(weights: np.ndarray) -> np.ndarray:
     return action
 
 
-def _over(kind: Action, layout: Layout) -> str:
+def _over(kind: Action, layout: ActionLayout) -> str:
     if kind == "joint":
         return " + ".join(f"{width} {name}" for name, width in layout.widths.items())
     return f"{len(layout.knowledge)} knowledge types" if kind in ("soft", "hard") else f"{layout.num_teachers} teachers"
 
 
-def _subset(table: np.ndarray, layout: Layout) -> Choice:
-    return Choice(table / np.maximum(table.sum(1, keepdims=True), 1.0))
+def _subset(table: np.ndarray, layout: ActionLayout) -> DecodedAction:
+    return DecodedAction(table / np.maximum(table.sum(1, keepdims=True), 1.0))
 
 
-def _one(table: np.ndarray, layout: Layout) -> Choice:
+def _one(table: np.ndarray, layout: ActionLayout) -> DecodedAction:
     if not np.isin(table, np.arange(layout.num_teachers)).all():
         raise InputError(f"action 'one': expected teachers 0..{layout.num_teachers - 1}, got {table.ravel()}")
-    return Choice(np.eye(layout.num_teachers, dtype=np.float32)[table[:, 0].astype(np.int64)])
+    return DecodedAction(np.eye(layout.num_teachers, dtype=np.float32)[table[:, 0].astype(np.int64)])
 
 
-def _weights(table: np.ndarray, layout: Layout) -> Choice:
+def _weights(table: np.ndarray, layout: ActionLayout) -> DecodedAction:
     sharp = np.exp(SHARPNESS * (table - table.max(1, keepdims=True)))
-    return Choice(sharp / sharp.sum(1, keepdims=True))
+    return DecodedAction(sharp / sharp.sum(1, keepdims=True))
 
 
-def _soft(table: np.ndarray, layout: Layout) -> Choice:
-    return Choice(_uniform(len(table), layout), gates=(table + 1.0) / 2.0)
+def _soft(table: np.ndarray, layout: ActionLayout) -> DecodedAction:
+    return DecodedAction(_uniform(len(table), layout), gates=(table + 1.0) / 2.0)
 
 
-def _hard(table: np.ndarray, layout: Layout) -> Choice:
-    return Choice(_uniform(len(table), layout), gates=table)
+def _hard(table: np.ndarray, layout: ActionLayout) -> DecodedAction:
+    return DecodedAction(_uniform(len(table), layout), gates=table)
 
 
-def _joint(table: np.ndarray, layout: Layout) -> Choice:
+def _joint(table: np.ndarray, layout: ActionLayout) -> DecodedAction:
     ends = np.cumsum(list(layout.widths.values()))[:-1]
     said = dict(zip(layout.widths, np.split(table, ends, axis=1), strict=True))
     weights = _weights(said["teachers"], layout).weights if "teachers" in said else _uniform(len(table), layout)
-    weights = np.where(weights >= min(CALL, 1.0 / layout.num_teachers), weights, np.float32(0.0))
+    weights = np.where(weights >= min(MIN_TEACHER_WEIGHT, 1.0 / layout.num_teachers), weights, np.float32(0.0))
     weights = weights / weights.sum(1, keepdims=True)
     if "abstain" in said:
         weights = np.where(said["abstain"] > 0.0, np.float32(0.0), weights)
-    return Choice(
+    return DecodedAction(
         weights,
         gates=(said["knowledge"] > 0.0).astype(np.float32) if "knowledge" in said else None,
-        strength=(said["strength"][:, 0] + 1.0) / 2.0 if "strength" in said else None,
-        warmth=WARMER ** said["temperature"][:, 0] if "temperature" in said else None,
+        kd_weight=(said["kd_weight"][:, 0] + 1.0) / 2.0 if "kd_weight" in said else None,
+        temperature_scale=MAX_TEMPERATURE_SCALE ** said["temperature"][:, 0] if "temperature" in said else None,
     )
 
 
-def _uniform(rows: int, layout: Layout) -> np.ndarray:
+def _uniform(rows: int, layout: ActionLayout) -> np.ndarray:
     return np.full((rows, layout.num_teachers), 1.0 / layout.num_teachers, dtype=np.float32)
 
 
-_DECODE: dict[Action, Callable[[np.ndarray, Layout], Choice]] = {
+_DECODE: dict[Action, Callable[[np.ndarray, ActionLayout], DecodedAction]] = {
     "subset": _subset,
     "one": _one,
     "weights": _weights,

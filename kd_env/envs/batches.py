@@ -11,11 +11,11 @@ import gymnasium as gym
 import numpy as np
 
 from kd_env.distillation import Distillation
+from kd_env.distillation.settings import Action
 from kd_env.envs import actions, observations, render
 from kd_env.envs.make import make_selection
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
-from kd_env.settings import Action
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Decision, Observation

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from kd_env.distillation import Distillation
-from kd_env.settings import Credit
+from kd_env.distillation.settings import Credit
 from kd_env.types import ModelOutput
 
 CreditOfTypes = dict[str, Tensor]
@@ -38,8 +38,8 @@ def first_order(run: Distillation, names: Sequence[str], temperature: Temperatur
     run.observe()
     run.student_forward_examples += run.settings.batch_size
     with run.rng(replay=True), torch.no_grad(), forward_ad.dual_level():
-        leaves = [forward_ad.make_dual(leaf.detach(), v) for leaf, v in zip(student.leaves, direction, strict=True)]  # type: ignore[no-untyped-call]
-        return _along(run, names, temperature, student.forward_at(leaves, run.inputs_of_batch(), run.loss.parts))
+        parameters = [forward_ad.make_dual(parameter.detach(), v) for parameter, v in zip(student.parameters, direction, strict=True)]  # type: ignore[no-untyped-call]
+        return _along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.parts))
 
 
 def head(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
@@ -48,7 +48,7 @@ def head(run: Distillation, names: Sequence[str], temperature: Temperature = Non
     said = run.observe().student
     along = run.student.classify(said.features, _direction(run, head_only=True))  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
-        return _along(run, names, temperature, run.retained()._replace(logits=forward_ad.make_dual(said.logits, along)))  # type: ignore[no-untyped-call]
+        return _along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(said.logits, along)))  # type: ignore[no-untyped-call]
 
 
 def counterfactual(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
@@ -57,17 +57,17 @@ def counterfactual(run: Distillation, names: Sequence[str], temperature: Tempera
     What the optimizer's momentum alone would have done is subtracted. Costs B x K steps and measurements a type: the check of the others.
     """
     student, students = run.student, run.num_students
-    leaves, progress = student.leaves, run.observe().progress
+    parameters, progress = student.parameters, run.observe().progress
 
     def loss_after(gradient: Sequence[Tensor]) -> Tensor:
         return run.meter.held_out_loss(student, student.after(gradient, progress), run.update)  # [S]
 
-    idle = loss_after([torch.zeros_like(leaf) for leaf in leaves])
+    idle = loss_after([torch.zeros_like(parameter) for parameter in parameters])
     found = {}
     for name in names:
-        terms = run.losses(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
+        terms = run.per_teacher_loss(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
         candidates = terms.view(students, -1).unbind(1)  # the same one of every student at once, [S] each
-        gradients = (torch.autograd.grad(one.sum(), leaves, retain_graph=True, materialize_grads=True) for one in candidates)
+        gradients = (torch.autograd.grad(one.sum(), parameters, retain_graph=True, materialize_grads=True) for one in candidates)
         gained = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
         found[name] = gained.view_as(terms).detach()
     return found
@@ -112,7 +112,7 @@ def _along(run: Distillation, names: Sequence[str], temperature: Temperature, ou
         return {"response": _response_along(run, at, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
     found = {}
     for name in names:
-        terms, tangent = forward_ad.unpack_dual(run.losses(name, at, output))  # type: ignore[no-untyped-call]
+        terms, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, at, output))  # type: ignore[no-untyped-call]
         found[name] = (torch.zeros_like(terms) if tangent is None else tangent) / run.settings.batch_size
     return found
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_env.envs.actions import Choice
+from kd_env.envs.actions import DecodedAction
 from kd_env.errors import InputError
 from kd_env.types import Decision
 
 
-class Numbers(NamedTuple):
+class RecordedDecision(NamedTuple):
     """A decision in numbers, row by row; types are in the setting's order, ``label`` last where labels are part of it."""
 
     weights: np.ndarray  # [rows, M, K]
@@ -26,7 +26,7 @@ class Numbers(NamedTuple):
     temperature: np.ndarray  # [rows], float64
 
 
-def taught(selection: Any, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
+def make_decision(selection: Any, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
     """The decision with teachers ``weights`` by knowledge type, strengths as the setting has them times ``factors``.
 
     Raises:
@@ -36,15 +36,15 @@ def taught(selection: Any, weights: Mapping[str, Tensor], factors: Mapping[str, 
     if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.of_peers]:
         weighed = ", ".join(weights) or "other types"
         raise InputError(f"knowledge={options.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
-    strengths: dict[str, float | Tensor] = {name: options.strength * term.strength for name, term in run.terms.items()}
+    strengths: dict[str, float | Tensor] = {name: options.kd_weight * term.strength for name, term in run.terms.items()}
     if run.reads_labels:
-        strengths["label"] = 1.0 - options.strength
+        strengths["label"] = 1.0 - options.kd_weight
     for name, factor in (factors or {}).items():
         strengths[name] = strengths[name] * factor
     return Decision(weights, strengths, options.temperature)
 
 
-def shown(selection: Any, decision: Decision) -> Choice:
+def shown(selection: Any, decision: Decision) -> DecodedAction:
     """What a decision looks like among actions: the weights of its first knowledge type.
 
     Raises:
@@ -71,19 +71,19 @@ def shown(selection: Any, decision: Decision) -> Choice:
     if options.updates_per_phase > 1:
         raise InputError(f"updates_per_phase={options.updates_per_phase}: a decision is about one mini-batch; leave it out")
     first = next((decision.weights[name] for name in run.terms if name in decision.weights), None)
-    return Choice(np.zeros((rows, count), dtype=np.float32) if first is None else first.detach().float().cpu().numpy())
+    return DecodedAction(np.zeros((rows, count), dtype=np.float32) if first is None else first.detach().float().cpu().numpy())
 
 
-def numbers(decision: Decision, names: Sequence[str], reads_labels: bool, rows: int, num_teachers: int) -> Numbers:
+def numbers(decision: Decision, names: Sequence[str], reads_labels: bool, rows: int, num_teachers: int) -> RecordedDecision:
     """What a trace keeps of a decision about ``rows`` instances; ``names`` are the setting's types."""
     zero = torch.zeros(rows, num_teachers)
     weights = torch.stack([decision.weights.get(name, zero).detach().float().cpu() for name in names], 1)
     every = [*names, "label"] if reads_labels else list(names)
     strengths = np.stack([_column(decision.strengths.get(name, 0.0), rows) for name in every], 1)
-    return Numbers(weights.numpy(), strengths, _column(decision.temperature, rows))
+    return RecordedDecision(weights.numpy(), strengths, _column(decision.temperature, rows))
 
 
-def from_numbers(kept: Numbers, names: Sequence[str], reads_labels: bool, like: Tensor) -> Decision:
+def from_numbers(kept: RecordedDecision, names: Sequence[str], reads_labels: bool, like: Tensor) -> Decision:
     """The decision that a trace keeps, in the type and on the device of ``like``; what is alike in all rows is one number again."""
 
     def column(values: np.ndarray) -> float | Tensor:

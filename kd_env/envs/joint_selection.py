@@ -19,8 +19,8 @@ class JointSelectionEnv(BatchEnv):
     | factor | numbers | meaning |
     |---|---|---|
     | ``teachers`` | K | weights ``softmax(10 a)``; a teacher below .01 is not asked |
-    | ``knowledge`` | M | a type is on above 0; the types are those of ``knowledge``, then ``label`` unless ``strength=1`` |
-    | ``strength`` | 1 | of the teachers, ``(a + 1) / 2``; the label has the rest, with ``strength=1`` nobody has |
+    | ``knowledge`` | M | a type is on above 0; the types are those of ``knowledge``, then ``label`` unless ``kd_weight=1`` |
+    | ``kd_weight`` | 1 | of the teachers, ``(a + 1) / 2``; the label has the rest, with ``kd_weight=1`` nobody has |
     | ``temperature`` | 1 | the setting's times ``4 ** a`` |
     | ``abstain`` | 1 | above 0 nobody is asked |
 
@@ -31,7 +31,7 @@ class JointSelectionEnv(BatchEnv):
     A ``Dict`` of 1-D float32 ``Box(-10, 10)``, the B instances end to end (their mean with ``granularity="batch"``). Columns of an
     instance: ``kd-env list observations``.
 
-    | block | ``features="full"`` (default) | ``"summary"`` | ``"cls"`` |
+    | block | ``observation="full"`` (default) | ``"summary"`` | ``"cls"`` |
     |---|---|---|---|
     | ``instance`` | D | 3 | - |
     | ``teachers`` | K * C (+ K with ``observe_labels``) | K * 6 (+ 2 K) | D_1 + ... + D_K |
@@ -64,14 +64,14 @@ class JointSelectionEnv(BatchEnv):
 
     ## Arguments
     ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``), and the fields
-    of :class:`kd_env.settings.Settings` (``kd-env list settings``).
+    of :class:`kd_env.distillation.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.
     """
 
     action_kinds = ("joint",)
-    defaults = {"knowledge": "response,feature,relation"}
+    defaults = {"knowledge": "response,layer,relation"}
 
 
 class JointSelectionVectorEnv(SlotsEnv):

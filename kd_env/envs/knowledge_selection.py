@@ -11,17 +11,17 @@ class KnowledgeSelectionEnv(BatchEnv):
 
     ## Description
     An episode is one distillation: a fresh student, ``updates`` mini-batches. After AKD, Wang et al. 2022 (arXiv 2302.00444), whose four
-    types are the default: hard label, response, feature, relation. All teachers of the pool teach alike (AKD has one).
+    types are the default: hard label, response, layer, relation. All teachers of the pool teach alike (AKD has one).
 
     ## Action Space
     ``action="soft"``: ``Box(-1, 1, (M,))``, the strengths of the M types are ``(a + 1) / 2``. ``"hard"``: ``MultiBinary(M)``. The types are
-    those of ``knowledge`` in order, then ``label``, unless ``strength=1`` leaves labels out of the setting. The strength between teachers
+    those of ``knowledge`` in order, then ``label``, unless ``kd_weight=1`` leaves labels out of the setting. The strength between teachers
     and label does not apply here, the action is the strength; factors that a type has in ``knowledge`` do.
 
     ## Observation Space
     A ``Dict`` of 1-D float32 ``Box(-10, 10)``, means over the next mini-batch. Columns: ``kd-env list observations``.
 
-    | block | ``features="cls"`` (default) | ``"full"`` | ``"summary"`` |
+    | block | ``observation="cls"`` (default) | ``"full"`` | ``"summary"`` |
     |---|---|---|---|
     | ``instance`` | - | D | 3 |
     | ``teachers`` | D_1 + ... + D_K | K * C (+ K with ``observe_labels``) | K * 6 (+ 2 K) |
@@ -54,14 +54,14 @@ class KnowledgeSelectionEnv(BatchEnv):
 
     ## Arguments
     ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``), and the fields
-    of :class:`kd_env.settings.Settings` (``kd-env list settings``).
+    of :class:`kd_env.distillation.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.
     """
 
     action_kinds = ("soft", "hard")
-    defaults = {"granularity": "batch", "features": "cls", "knowledge": "response,feature,relation"}
+    defaults = {"granularity": "batch", "observation": "cls", "knowledge": "response,layer,relation"}
 
 
 class KnowledgeSelectionVectorEnv(SlotsEnv):

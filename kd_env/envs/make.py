@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from kd_env import tasks
-from kd_env.distillation import Material
+from kd_env.bank.bank import open_bank
+from kd_env.distillation import EncodedTask
+from kd_env.distillation.settings import Action
+from kd_env.distillation.settings import settings as make_settings
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.knowledge.bank import open_bank
 from kd_env.knowledge.terms import extra_parts, parse_terms
-from kd_env.settings import Action
-from kd_env.settings import settings as make_settings
-from kd_env.student.vocabulary import require_same_tokens
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
+from kd_env.teachers.vocabulary import require_same_tokens
 
 
 def make_selection(
@@ -57,6 +57,6 @@ def make_selection(
         pool = load_pool(named, loaded)
     else:
         pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
-    require_same_tokens(loaded, pool, options)
+    require_same_tokens(loaded, pool, options.student, options.knowledge)
     opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
-    return Selection(Material.of(loaded, opened, options.student), pool, options)
+    return Selection(EncodedTask.of(loaded, opened, options.student), pool, options)

@@ -1,6 +1,6 @@
 """Observations: named 1-D blocks of float32, finite, clipped to [-10, 10].
 
-In: :class:`~kd_env.types.Features`. Out: ``instance``, ``teachers`` (K x F flattened), ``student``, ``progress``, one row an instance.
+In: :class:`~kd_env.types.Batch`. Out: ``instance``, ``teachers`` (K x F flattened), ``student``, ``progress``, one row an instance.
 
 ``COLUMNS`` lists every column. ``summary`` is free of the number of classes and of the student's width, so that a policy can move to
 another task; ``full`` is RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k. R(x) is the student's
@@ -19,7 +19,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from kd_env.knowledge import label, response
-from kd_env.types import Features, Observation
+from kd_env.types import Batch, Observation
 
 BOUND = 10.0
 
@@ -54,7 +54,7 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
 """Every column; those marked ``[label]`` read the training label and are dropped by ``observe_labels=False``."""
 
 
-def observe(features: Features, kind: Literal["summary", "full", "cls"], labels: bool) -> Observation:
+def observe(features: Batch, kind: Literal["summary", "full", "cls"], labels: bool) -> Observation:
     """Blocks ``{name: [rows, F]}`` of the mini-batches; ``labels`` adds the columns that read them."""
     blocks = _summary(features, labels) if kind == "summary" else _full(features, labels) if kind == "full" else _cls(features)
     rows = len(features.example_ids)
@@ -79,7 +79,7 @@ def split_teachers(observation: Observation, num_teachers: int) -> np.ndarray:
     return block.reshape(*block.shape[:-1], num_teachers, -1)
 
 
-def _summary(features: Features, labels: bool) -> dict[str, Tensor]:
+def _summary(features: Batch, labels: bool) -> dict[str, Tensor]:
     teachers, student = features.teacher_logits, features.student.logits  # [B, K, C], [B, C]
     num_classes = teachers.shape[2]
     votes = torch.nn.functional.one_hot(teachers.argmax(2), num_classes).float().mean(1)  # [B, C]
@@ -87,7 +87,7 @@ def _summary(features: Features, labels: bool) -> dict[str, Tensor]:
     choice = teachers.argmax(2)  # [B, K]
     about_teachers = [
         *_confidence(teachers.softmax(2)),
-        response.every_teacher(student, teachers, temperature=1.0),
+        response.per_teacher(student, teachers, temperature=1.0),
         (choice == student.argmax(1, keepdim=True)).float(),
         (choice == votes.argmax(1, keepdim=True)).float(),
     ]
@@ -102,7 +102,7 @@ def _summary(features: Features, labels: bool) -> dict[str, Tensor]:
     }
 
 
-def _full(features: Features, labels: bool) -> dict[str, Tensor]:
+def _full(features: Batch, labels: bool) -> dict[str, Tensor]:
     teachers, student = features.teacher_logits.softmax(2), features.student.logits.softmax(1)
     if labels:
         teachers = torch.cat([teachers, label.teacher_ce(features.teacher_logits, features.labels)[:, :, None]], 2)
@@ -110,7 +110,7 @@ def _full(features: Features, labels: bool) -> dict[str, Tensor]:
     return {"instance": features.student.features, "teachers": teachers, "student": student}
 
 
-def _cls(features: Features) -> dict[str, Tensor]:
+def _cls(features: Batch) -> dict[str, Tensor]:
     return {"teachers": torch.cat(features.teacher_features, 1), "student": features.student.features}
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from kd_env.settings import Reward
+from kd_env.distillation.settings import Reward
 
 
 @dataclass(frozen=True)

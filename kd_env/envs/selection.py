@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_env.distillation import Distillation, Material
-from kd_env.envs import actions, credit, decisions, observations, worth
-from kd_env.envs.actions import Choice, Layout
+from kd_env.distillation import Distillation, EncodedTask
+from kd_env.distillation.settings import Settings
+from kd_env.envs import actions, credit, credit_rewards, decisions, observations
+from kd_env.envs.actions import ActionLayout, DecodedAction
 from kd_env.envs.credit import CreditOfTypes
 from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
 from kd_env.envs.step import Step, joined
 from kd_env.knowledge import label, response
 from kd_env.knowledge.peers import require_peers
 from kd_env.knowledge.terms import parse_terms
-from kd_env.settings import Settings
 from kd_env.teachers import Pool
-from kd_env.types import Decision, Features, Observation
+from kd_env.types import Batch, Decision, Observation
 
 DIVERGED_REWARD = -10.0
 """Paid once to every row of a student that diverges; finite, and far below what an update loses in held-out loss."""
@@ -36,20 +36,20 @@ class Selection:
     A row is an instance (``granularity="instance"``: S * B rows) or a student (``"batch"``: S rows).
     """
 
-    def __init__(self, material: Material, pool: Pool, settings: Settings, label_seeds: Sequence[int] | None = None) -> None:
+    def __init__(self, data: EncodedTask, pool: Pool, settings: Settings, label_seeds: Sequence[int] | None = None) -> None:
         """Take the shared material; :meth:`begin` starts a run.
 
         Raises:
             InputError: a lone student with knowledge that asks peers.
         """
-        self.material, self.pool, self.settings, self.label_seeds = material, pool, settings, label_seeds
+        self.data, self.pool, self.settings, self.label_seeds = data, pool, settings, label_seeds
         self.rows = settings.num_students * (settings.batch_size if settings.granularity == "instance" else 1)
         kinds = {term.name: term.kind for term in parse_terms(settings.knowledge)}
         require_peers(kinds, settings.num_students)
         names = tuple(kinds)
-        gated = (*names, "label") if settings.strength < 1.0 else names
-        self.layout = Layout(len(pool.teachers), gated, actions.parse_factors(settings.factors))
-        self.distillation = Distillation(material, settings, 0, label_seeds)
+        gated = (*names, "label") if settings.kd_weight < 1.0 else names
+        self.layout = ActionLayout(len(pool.teachers), gated, actions.parse_factors(settings.factors))
+        self.distillation = Distillation(data, settings, 0, label_seeds)
         self.finished: list[Distillation | None] = [None] * settings.num_students
         self.listeners: list[Callable[[Step], None]] = []
 
@@ -71,11 +71,11 @@ class Selection:
 
     def begin(self, seed: int | Sequence[int]) -> None:
         """Start new students, student s from ``seed + s`` or ``seed[s]``; finished ones stay in ``finished``."""
-        self.distillation = Distillation(self.material, self.settings, seed, self.label_seeds)
+        self.distillation = Distillation(self.data, self.settings, seed, self.label_seeds)
 
     def observation(self) -> Observation:
         """Blocks ``[rows, F]`` of the mini-batches that the students see next."""
-        seen = observations.observe(self.distillation.observe(), self.settings.features, self.settings.observe_labels)
+        seen = observations.observe(self.distillation.observe(), self.settings.observation, self.settings.observe_labels)
         if self.rows == len(seen["progress"]):
             return seen
         return {name: block.reshape(self.rows, -1, block.shape[1]).mean(1) for name, block in seen.items()}
@@ -104,7 +104,7 @@ class Selection:
             step = joined(step, self._update(choice, going, None))
         return step
 
-    def _update(self, choice: Choice, active: np.ndarray, bonus: np.ndarray | None, given_decision: Decision | None = None) -> Step:
+    def _update(self, choice: DecodedAction, active: np.ndarray, bonus: np.ndarray | None, given_decision: Decision | None = None) -> Step:
         run, options = self.distillation, self.settings
         features = run.observe()
         decision = self.decision(choice) if given_decision is None else given_decision
@@ -151,7 +151,7 @@ class Selection:
             listener(step)
         return step
 
-    def decision(self, choice: Choice) -> Decision:
+    def decision(self, choice: DecodedAction) -> Decision:
         """What rows of an action mean for the loss."""
         run, options = self.distillation, self.settings
 
@@ -160,23 +160,23 @@ class Selection:
 
         weights = tensor(choice.weights)
         if self.gates_are_strengths:
-            strength: float | Tensor = 1.0
+            kd_weight: float | Tensor = 1.0
         else:
-            strength = options.strength if choice.strength is None else tensor(choice.strength)
-        strengths = {name: term.strength * strength for name, term in run.terms.items()}
+            kd_weight = options.kd_weight if choice.kd_weight is None else tensor(choice.kd_weight)
+        strengths = {name: term.strength * kd_weight for name, term in run.terms.items()}
         if run.loss.reads_labels:
-            strengths["label"] = 1.0 if self.gates_are_strengths else 1.0 - strength
+            strengths["label"] = 1.0 if self.gates_are_strengths else 1.0 - kd_weight
         if choice.gates is not None:
             strengths = {name: tensor(choice.gates[:, m]) * strengths[name] for m, name in enumerate(self.layout.knowledge)}
-        temperature = options.temperature if choice.warmth is None else options.temperature * tensor(choice.warmth)
+        temperature = options.temperature if choice.temperature_scale is None else options.temperature * tensor(choice.temperature_scale)
         return Decision(dict.fromkeys(run.terms, weights), strengths, temperature)
 
     @property
     def gates_are_strengths(self) -> bool:
-        """Whether an action's gates stand alone (AKD), without the setting's strength between teachers and labels."""
+        """Whether an action's gates stand alone (AKD), without the setting's kd_weight between teachers and labels."""
         return self.settings.action in ("soft", "hard")
 
-    def _exploration(self, choice: Choice) -> np.ndarray | None:
+    def _exploration(self, choice: DecodedAction) -> np.ndarray | None:
         """The bonus of each row; what was chosen before is remembered with the run, so that it is part of a snapshot."""
         if self.settings.exploration_bonus == 0.0:
             return None
@@ -194,21 +194,21 @@ class Selection:
             bonus = hard_exploration(np.array([own[name] for own, name in zip(memory, names, strict=True)]))
         return self.settings.exploration_bonus * bonus
 
-    def _credited(self, given: CreditOfTypes, decision: Decision, choice: Choice) -> tuple[Tensor, dict[str, Tensor]]:
+    def _credited(self, given: CreditOfTypes, decision: Decision, choice: DecodedAction) -> tuple[Tensor, dict[str, Tensor]]:
         """What is paid, by instance or by row, and the credit that ``info`` shows."""
         terms, normal = self.distillation.terms, self.settings.normalize_credit
         if self.settings.action not in ("soft", "hard", "joint"):
-            return worth.of_teachers(given, decision, normal)
+            return credit_rewards.of_teachers(given, decision, normal)
         by_pair = self._row_means(torch.stack([terms[name].strength * given[name] for name in terms], 1))  # [rows, M, K], without label
         label = self._row_means(given["label"]) if "label" in given else by_pair.new_zeros(self.rows, 0)  # [rows, 1 or 0]
         if normal:
-            by_pair, label = worth.scaled(by_pair, label)
+            by_pair, label = credit_rewards.scaled(by_pair, label)
         weights = self._tensor(choice.weights)
         gates = by_pair.new_ones(self.rows, len(self.layout.knowledge)) if choice.gates is None else self._tensor(choice.gates)
         if self.gates_are_strengths:
-            return worth.of_types(by_pair, label, weights, gates)
-        strength = by_pair.new_full((self.rows,), self.settings.strength) if choice.strength is None else self._tensor(choice.strength)
-        return worth.of_both(by_pair, label, weights, gates, strength)
+            return credit_rewards.of_types(by_pair, label, weights, gates)
+        kd_weight = by_pair.new_full((self.rows,), self.settings.kd_weight) if choice.kd_weight is None else self._tensor(choice.kd_weight)
+        return credit_rewards.of_both(by_pair, label, weights, gates, kd_weight)
 
     def _credit_names(self) -> tuple[str, ...]:
         """The types that credit is asked for: those that an action decides about."""
@@ -224,13 +224,13 @@ class Selection:
         loss, metric = run.validate()
         return np.where(due, metric, np.nan), ~due | np.isfinite(loss)
 
-    def _record(self, features: Features, decision: Decision, improvement: np.ndarray | None) -> StepRecord:
+    def _record(self, features: Batch, decision: Decision, improvement: np.ndarray | None) -> StepRecord:
         run, options = self.distillation, self.settings
         if options.reward == "dev_improvement":
             gained = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
             return StepRecord(improvement=torch.from_numpy(np.repeat(gained, options.batch_size)).float())
-        after = run.run_again()
-        every = response.every_teacher(after, features.teacher_logits, options.temperature)  # [S * B, K]
+        after = run.logits_after_update()
+        every = response.per_teacher(after, features.teacher_logits, options.temperature)  # [S * B, K]
         return StepRecord(
             dev_metric=torch.from_numpy(np.repeat(run.meter.metric, options.batch_size)).float().to(after.device),
             student_ce=label.ce(after, features.labels),

@@ -18,11 +18,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from kd_env.distillation import Distillation
+from kd_env.distillation.settings import Action
 from kd_env.envs import actions, observations, render
 from kd_env.envs.make import make_selection
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
-from kd_env.settings import Action
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Decision, Observation
@@ -183,7 +183,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self.selection.begin(seeds)
         else:
             for student in np.flatnonzero(which).tolist():
-                self.distillation.renew(student, seeds[student])
+                self.distillation.reset_student(student, seeds[student])
         for student in np.flatnonzero(which).tolist() if self.histories else ():
             self.histories[student] = render.begin(self.selection, student)
         self._steps[which], self._ended = 0, self._ended & ~which

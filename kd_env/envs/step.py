@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kd_env.envs.actions import Choice
-from kd_env.types import Decision, Features
+from kd_env.envs.actions import DecodedAction
+from kd_env.types import Batch, Decision
 
 
 @dataclass(frozen=True)
 class Step:
     """What one update gave. Instances are those of student 0's mini-batch, then of student 1's and so on; for rows see ``Selection``."""
 
-    features: Features
-    choice: Choice  # rows; of a decision, the teachers' weights of its first knowledge type
+    features: Batch
+    choice: DecodedAction  # rows; of a decision, the teachers' weights of its first knowledge type
     decision: Decision | None  # what was given in place of an action
     weights: np.ndarray  # [S * B, K]
     student_ce: np.ndarray  # [S * B], before the update

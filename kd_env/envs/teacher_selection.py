@@ -23,7 +23,7 @@ class TeacherSelectionEnv(BatchEnv):
     A ``Dict`` of 1-D float32 ``Box(-10, 10)``, the B instances end to end (their mean with ``granularity="batch"``). Columns of an
     instance: ``kd-env list observations``.
 
-    | block | ``features="full"`` (default) | ``"summary"`` | ``"cls"`` |
+    | block | ``observation="full"`` (default) | ``"summary"`` | ``"cls"`` |
     |---|---|---|---|
     | ``instance`` | D | 3 | - |
     | ``teachers`` | K * C (+ K with ``observe_labels``) | K * 6 (+ 2 K) | D_1 + ... + D_K |
@@ -54,7 +54,7 @@ class TeacherSelectionEnv(BatchEnv):
 
     ## Arguments
     ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``), and the fields
-    of :class:`kd_env.settings.Settings` (``kd-env list settings``).
+    of :class:`kd_env.distillation.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.

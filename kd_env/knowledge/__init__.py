@@ -8,10 +8,10 @@ from kd_env.knowledge.attention import Attention
 from kd_env.knowledge.consistent import ConsistentSurrogate
 from kd_env.knowledge.contrast import Contrast
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
-from kd_env.knowledge.feature import Feature
 from kd_env.knowledge.feature_ensemble import FeatureEnsemble
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
+from kd_env.knowledge.layer import Layer
 from kd_env.knowledge.peers import Peer, PeerEnsemble
 from kd_env.knowledge.prior import PriorSurrogate
 from kd_env.knowledge.relation import Relation
@@ -22,7 +22,7 @@ __all__ = ["KNOWLEDGE", "Knowledge"]
 
 KNOWLEDGE: dict[str, type[Knowledge]] = {
     "response": Response,
-    "feature": Feature,
+    "layer": Layer,
     "hint": Hint,
     "feature_ensemble": FeatureEnsemble,
     "consistent_surrogate": ConsistentSurrogate,

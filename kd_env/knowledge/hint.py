@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from kd_env.knowledge.feature import unit
 from kd_env.knowledge.knowledge import Knowledge, Part
+from kd_env.knowledge.layer import unit
 from kd_env.types import ModelOutput
 
 

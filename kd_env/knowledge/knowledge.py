@@ -11,6 +11,9 @@ from kd_env.types import ModelOutput
 
 Part = Literal["logits", "features", "layers", "attention"]
 """The parts of a :class:`~kd_env.types.ModelOutput` that a type may compare."""
+EXTRA = {"layers": 3, "attention": 4}
+"""Outputs that a bank keeps and a student computes only where a knowledge type needs them, with their number of axes. Attention, which is
+large, is kept for the train split alone."""
 Peers = Literal["", "each", "mean"]
 """Whom a type asks instead of the teachers: nobody, each of the other students of the population, or their mean prediction."""
 

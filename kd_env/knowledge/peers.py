@@ -24,7 +24,7 @@ from torch import Tensor
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import Knowledge, Peers
 from kd_env.knowledge.response import Response
-from kd_env.types import Features, ModelOutput
+from kd_env.types import Batch, ModelOutput
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def require_peers(kinds: Mapping[str, Knowledge], num_students: int) -> None:
         )
 
 
-def losses_of_peers(kind: Knowledge, student: ModelOutput, features: Features, num_students: int) -> Tensor:
+def losses_of_peers(kind: Knowledge, student: ModelOutput, features: Batch, num_students: int) -> Tensor:
     """Loss of every example of ``features`` against the other students ``[rows]``; ``student`` is what the students say of them."""
     require_peers({type(kind).__name__: kind}, num_students)
     ids = torch.from_numpy(features.example_ids).to(student.logits.device)

@@ -8,7 +8,7 @@ A surrogate: the paper stitches the two features, masked at random, and has a le
 Its equations could not be opened; the share is as accounts of it say. There is no encoder and decoder: what the prior fills in is right,
 and the loss asks for the rest. The mask is not random: channels are taken in a fixed order that is spread evenly (multiples of the golden
 ratio), which begins for each example where the size of its teacher's features says, so that every channel is asked for by some examples.
-Features that do not vary over the mini-batch, as those of one example, have no CKA, and then nothing is filled in. The share is that of
+Batch that do not vary over the mini-batch, as those of one example, have no CKA, and then nothing is filled in. The share is that of
 the mini-batch alone.
 """
 
@@ -20,8 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kd_env.knowledge.feature import norm, unit
 from kd_env.knowledge.knowledge import Knowledge, Part
+from kd_env.knowledge.layer import norm, unit
 from kd_env.types import ModelOutput
 
 GOLDEN = 0.6180339887498949

@@ -32,7 +32,7 @@ class Response(Knowledge):
         return squared(temperature) * kl(target / temperature, student.logits / temperature)
 
 
-def every_teacher(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def per_teacher(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Response loss of each teacher, ``[B, C]``, ``[B, K, C]`` -> ``[B, K]``."""
     student = ModelOutput(student_logits[:, None], student_logits[:, None], temperature=temperature)
     return Response().loss(student, teacher_logits)

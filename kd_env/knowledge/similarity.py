@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from kd_env.errors import InputError
-from kd_env.knowledge.feature import norm, unit
 from kd_env.knowledge.knowledge import Knowledge, Part
+from kd_env.knowledge.layer import norm, unit
 from kd_env.types import ModelOutput
 
 Kind = Literal["distance", "angle", "preserving"]

@@ -1,6 +1,6 @@
 """Terms: the knowledge types of a setting, and the loss of each for every example and teacher.
 
-In: ``"response,feature(strength=50)"``, and what student and teachers say. Out: losses ``[rows, K]``.
+In: ``"response,layer(strength=50)"``, and what student and teachers say. Out: losses ``[rows, K]``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from torch.func import vmap
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge
-from kd_env.knowledge.build import EXTRA
+from kd_env.knowledge.knowledge import EXTRA
 from kd_env.knowledge.peers import losses_of_peers
-from kd_env.tasks import resolve
-from kd_env.types import Features, ModelOutput
+from kd_env.plugins import resolve
+from kd_env.types import Batch, ModelOutput
+
+RENAMED = {"feature": "layer"}
+"""Former names of knowledge types: they are refused with an error that gives the new name."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ def parse_terms(text: str) -> tuple[Term, ...]:
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0.0 < strength < float("inf"):
             raise InputError(f"knowledge={text!r}: strength={strength!r} of {name} must be a number above 0; leave out what shall be off")
         if name == "label":
-            raise InputError(f"knowledge={text!r}: the hard label needs no naming, it is there with strength below 1")
+            raise InputError(f"knowledge={text!r}: the hard label needs no naming, it is there with kd_weight below 1")
+        if name in RENAMED:
+            raise InputError(f"knowledge={text!r}: {name!r} is now called {RENAMED[name]!r}; use that name")
         if name not in KNOWLEDGE and ":" not in name:
             raise spec.unknown("knowledge type", name, KNOWLEDGE)
         kind = spec.call_plugin(f"knowledge {part!r}", KNOWLEDGE[name] if name in KNOWLEDGE else resolve(name, "knowledge type"), options)
@@ -70,7 +75,7 @@ def extra_parts(terms: Sequence[Term]) -> frozenset[str]:
     return frozenset(term.kind.needs for term in terms if term.kind.needs in EXTRA)
 
 
-def losses(kind: Knowledge, student: ModelOutput, features: Features, num_students: int) -> Tensor:
+def losses(kind: Knowledge, student: ModelOutput, features: Batch, num_students: int) -> Tensor:
     """Loss of every example of ``features`` against every teacher, ``[rows, K]``; ``student`` is what the students say of them.
 
     Of a type that asks peers, it is the same for all teachers.
@@ -87,7 +92,7 @@ def losses(kind: Knowledge, student: ModelOutput, features: Features, num_studen
     return torch.stack([_against(kind, *_facing(kind, student, features, k), num_students) for k in teachers], 1)
 
 
-def _facing(kind: Knowledge, student: ModelOutput, features: Features, k: int) -> tuple[ModelOutput, ModelOutput]:
+def _facing(kind: Knowledge, student: ModelOutput, features: Batch, k: int) -> tuple[ModelOutput, ModelOutput]:
     """Student and teacher k as they are compared: with equally many layers, of the teacher's width where the type projects."""
     teacher = ModelOutput(
         features.teacher_logits[:, k],

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from kd_env.errors import InputError
-from kd_env.student.encode import in_portions, take
-from kd_env.student.student import OptimizerOptions, evaluation_mode, in_full_precision, mode_matters, scores
+from kd_env.models.encode import in_batches, take
+from kd_env.student.optimizer import OptimizerOptions
+from kd_env.student.student import evaluation_mode, in_full_precision, mode_matters, scores
 from kd_env.types import Inputs, ModelOutput
 
 BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
@@ -55,22 +56,22 @@ class Population:
         self._mode_matters = mode_matters(self.network)
 
     @property
-    def leaves(self) -> list[Tensor]:
+    def parameters(self) -> list[Tensor]:
         """The matrix of all parameters."""
         return [self.theta]
 
-    def forward(self, inputs: Inputs, show: frozenset[str] = frozenset()) -> ModelOutput:
+    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
         """One pass of all students, each over its own rows."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            return in_full_precision(self._call(self.theta, inputs, show), self.dtype)
+            return in_full_precision(self._call(self.theta, inputs, extra_outputs), self.dtype)
 
-    def forward_at(self, leaves: Sequence[Tensor], inputs: Inputs, show: frozenset[str] = frozenset()) -> ModelOutput:
+    def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
         """One pass with other parameters ``[S, P]``; autocast off."""
-        return self._call(leaves[0], inputs, show)
+        return self._call(parameters[0], inputs, extra_outputs)
 
-    def classify(self, features: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+    def classify(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """The last layers of ``leaves`` alone: features ``[rows, D]`` -> logits ``[rows, C]``."""
-        parts = self._parts(leaves[0])
+        parts = self._parts(parameters[0])
         place = {id(parameter): name for name, parameter in self.network.named_parameters()}
         head = self.network.classifier
         assert isinstance(head, nn.Linear)
@@ -109,7 +110,7 @@ class Population:
             return said.view(self.num_students, -1, said.shape[1])
 
         with self.evaluating():
-            return in_portions(logits, inputs, 1 if shared else self.num_students).flatten(0, 1)
+            return in_batches(logits, inputs, 1 if shared else self.num_students).flatten(0, 1)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Evaluation mode, where that makes a difference."""
@@ -157,7 +158,7 @@ class Population:
         return [("theta", self.theta.detach()), ("first", self.first), ("second", self.second)]
 
     @torch.no_grad()
-    def renew(self, student: int, network: nn.Module) -> None:
+    def reset_student(self, student: int, network: nn.Module) -> None:
         """Put a new network in the place of one student; the others do not notice."""
         self.theta[student] = self._flat(network)
         for moment in (self.first, self.second, self.steps):
@@ -170,9 +171,11 @@ class Population:
         split = torch.split(theta, [shape.numel() for shape in self._shapes.values()], dim=1)
         return {name: part.view(-1, *shape) for (name, shape), part in zip(self._shapes.items(), split, strict=True)}
 
-    def _call(self, theta: Tensor, inputs: Inputs, show: frozenset[str]) -> ModelOutput:
+    def _call(self, theta: Tensor, inputs: Inputs, extra_outputs: frozenset[str]) -> ModelOutput:
         def one(parameters: dict[str, Tensor], own: Inputs) -> dict[str, Any]:
-            output: ModelOutput = functional_call(self.network, parameters, kwargs={**own, **({"show": show} if show else {})})
+            output: ModelOutput = functional_call(
+                self.network, parameters, kwargs={**own, **({"extra_outputs": extra_outputs} if extra_outputs else {})}
+            )
             return {name: part for name, part in output._asdict().items() if isinstance(part, Tensor | tuple)}  # all that vmap can return
 
         grouped = {name: tensor.view(self.num_students, -1, *tensor.shape[1:]) for name, tensor in self.cast(inputs).items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,63 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, linear
 
-from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.student.encode import in_portions, take
+from kd_env.models.encode import in_batches, take
+from kd_env.student.optimizer import OptimizerOptions
 from kd_env.tasks.metrics import METRICS
 from kd_env.types import Inputs, ModelOutput
 
-FUSED = 1_000_000
-"""Parameters above which Adam is one fused pass over memory: five times faster for a pretrained vocabulary's embeddings. Below it gains
-little, and its last bits differ from those of the records there are."""
 _ALIKE = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.ReLU, nn.GELU, nn.Tanh)
 """Modules that do the same in training and in evaluation mode."""
-
-
-@dataclass(frozen=True)
-class OptimizerOptions:
-    """``adam(lr=0.003,weight_decay=0,warmup=0,decay=constant)``.
-
-    Attributes:
-        name: ``adam``, ``adamw`` or ``sgd`` (with momentum 0.9).
-        lr: peak learning rate.
-        warmup: fraction of the updates over which the rate rises linearly from 0.
-        decay: ``constant``, or ``linear`` down to 0 at the last update.
-    """
-
-    name: str = "adam"
-    lr: float = 3e-3
-    weight_decay: float = 0.0
-    warmup: float = 0.0
-    decay: str = "constant"
-
-    @classmethod
-    def of(cls, text: str) -> OptimizerOptions:
-        """Read an optimizer spec; unknown names and options are input errors."""
-        name, options = spec.parse(text)
-        if name not in ("adam", "adamw", "sgd"):
-            raise spec.unknown("optimizer", name, ("adam", "adamw", "sgd"))
-        made: OptimizerOptions = spec.call(f"optimizer {text!r}", cls, options, name)
-        spec.numbers(f"optimizer {name}", above=0, lr=made.lr)
-        spec.numbers(f"optimizer {name}", least=0, weight_decay=made.weight_decay)
-        spec.numbers(f"optimizer {name}", least=0, below=1, warmup=made.warmup)
-        spec.one_of(f"optimizer {name}", "constant", "linear", decay=made.decay)
-        return made
-
-    def rate(self, progress: float) -> float:
-        """Learning rate at ``progress`` in [0, 1) of the budget."""
-        if progress < self.warmup:
-            return self.lr * progress / self.warmup
-        return self.lr * (1.0 - progress) / (1.0 - self.warmup) if self.decay == "linear" else self.lr
-
-    def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """The torch optimizer over the network's parameters."""
-        parameters = list(network.parameters())
-        if self.name == "sgd":
-            return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)
-        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        large = sum(parameter.numel() for parameter in parameters) > FUSED
-        return kind(parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=not large, fused=large)
 
 
 class Student:
@@ -103,7 +53,7 @@ class Student:
         self._mode_matters = mode_matters(network)
 
     @property
-    def leaves(self) -> list[Tensor]:
+    def parameters(self) -> list[Tensor]:
         """What is learned, the tensors to differentiate by."""
         return list(self.network.parameters())
 
@@ -114,22 +64,24 @@ class Student:
         assert isinstance(head, nn.Linear), "a student's network ends in a linear classifier"
         return head
 
-    def forward(self, inputs: Inputs, show: frozenset[str] = frozenset()) -> ModelOutput:
+    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
         """One pass; outputs are in full precision whatever the body ran in. ``show``: ``layers``, ``attention``."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            output: ModelOutput = self.network(**self.cast(inputs), **({"show": show} if show else {}))
+            output: ModelOutput = self.network(**self.cast(inputs), **({"extra_outputs": extra_outputs} if extra_outputs else {}))
         return in_full_precision(output, self.dtype)
 
-    def forward_at(self, leaves: Sequence[Tensor], inputs: Inputs, show: frozenset[str] = frozenset()) -> ModelOutput:
+    def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
         """One pass with ``leaves`` (dual numbers, say) in place of the student's own; autocast off."""
-        named = dict(zip((name for name, _ in self.network.named_parameters()), leaves, strict=True))
-        output: ModelOutput = functional_call(self.network, named, kwargs={**self.cast(inputs), **({"show": show} if show else {})})
+        named = dict(zip((name for name, _ in self.network.named_parameters()), parameters, strict=True))
+        output: ModelOutput = functional_call(
+            self.network, named, kwargs={**self.cast(inputs), **({"extra_outputs": extra_outputs} if extra_outputs else {})}
+        )
         return output
 
-    def classify(self, features: Tensor, leaves: Sequence[Tensor]) -> Tensor:
+    def classify(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """The last layer of ``leaves`` alone: features ``[rows, D]`` -> logits ``[rows, C]``."""
-        place = {id(parameter): leaf for parameter, leaf in zip(self.leaves, leaves, strict=True)}
-        return linear(features, *(place[id(parameter)] for parameter in self.classifier.parameters()))
+        substitute = {id(own): other for own, other in zip(self.parameters, parameters, strict=True)}
+        return linear(features, *(substitute[id(parameter)] for parameter in self.classifier.parameters()))
 
     def cast(self, inputs: Inputs) -> Inputs:
         """Floating inputs in the network's type; ids as they are."""
@@ -162,7 +114,7 @@ class Student:
     def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:
         """Logits ``[N, C]`` in evaluation mode (no dropout); ``shared`` says that all students look at the same inputs."""
         with self.evaluating():
-            return in_portions(lambda rows: self.forward(take(inputs, rows[0], self.device)).logits[None], inputs)[0]
+            return in_batches(lambda rows: self.forward(take(inputs, rows[0], self.device)).logits[None], inputs)[0]
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Evaluation mode, where that makes a difference."""

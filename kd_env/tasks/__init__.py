@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.plugins import resolve
 from kd_env.tasks.task import Defaults, Split, Task
 
 __all__ = ["TASKS", "Defaults", "Split", "Task", "load", "with_data_dir"]
@@ -93,13 +92,3 @@ def _parse(text: str) -> spec.Spec:
         path, _, options = path.rpartition("(")
         return spec.Spec(f"{name}:{path}", spec.parse(f"x({options}").options)
     return spec.Spec(f"{name}:{path}", {})
-
-
-def resolve(path: str, kind: str) -> Any:
-    """The object behind ``module:name``; an input error where there is none."""
-    try:
-        return pkgutil.resolve_name(path)
-    except Exception as error:  # a module may raise anything while it is imported
-        raise InputError(
-            f"{kind} {path!r} cannot be imported ({type(error).__name__}: {error}); give module:name, importable from here"
-        ) from None

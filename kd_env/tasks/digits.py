@@ -36,7 +36,7 @@ def load() -> Task:
         test=held_out["test"],
         class_names=tuple(map(str, range(10))),
         group_names=DOMAINS,
-        defaults=Defaults(pool="digits/experts", student="mlp(width=24)", updates=1500, strength=1.0, temperature=2.0),
+        defaults=Defaults(pool="digits/experts", student="mlp(width=24)", updates=1500, kd_weight=1.0, temperature=2.0),
     )
 
 

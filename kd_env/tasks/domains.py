@@ -74,7 +74,7 @@ def load(
             pool="domains/experts",
             student="tiny-bert(width=64,layers=2,dropout=0)",
             updates=500,
-            strength=1.0,
+            kd_weight=1.0,
             temperature=2.0,
             optimizer="adam(lr=0.001)",
         ),

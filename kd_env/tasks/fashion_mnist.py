@@ -41,7 +41,7 @@ def load(data_dir: str | None = None, metric: str = "accuracy") -> Task:
         class_names=CLASSES,
         metric=metric,
         notes=tuple(notes),
-        defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1500, strength=1.0, temperature=2.0),
+        defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1500, kd_weight=1.0, temperature=2.0),
     )
 
 

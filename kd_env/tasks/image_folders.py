@@ -53,7 +53,7 @@ def load(path: str, metric: str = "accuracy") -> Task:
         class_names=tuple(classes),
         metric=metric,
         notes=(*([f"not read: {', '.join(unused)} (folders are {', '.join(ROLES)})"] if unused else ()), *notes),
-        defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1000, strength=1.0, temperature=2.0),
+        defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1000, kd_weight=1.0, temperature=2.0),
     )
 
 

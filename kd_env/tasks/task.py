@@ -52,7 +52,7 @@ class Defaults:
     pool: str
     student: str
     updates: int
-    strength: float
+    kd_weight: float
     temperature: float
     optimizer: str = "adam(lr=0.003)"
 

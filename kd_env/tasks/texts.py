@@ -79,7 +79,7 @@ def text_task(
             pool="text/experts" if group_names else "text/sizes",
             student="tiny-bert(width=64,layers=2,dropout=0)",
             updates=1000,
-            strength=1.0,
+            kd_weight=1.0,
             temperature=2.0,
             optimizer="adam(lr=0.001)",
         ),

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from kd_env.paths import cache_dir
 
-VOCABULARY, ALPHABET, LONGEST = 8000, 1000, 128
+VOCABULARY, ALPHABET, MAX_TOKENS = 8000, 1000, 128
 """Word pieces at most; different characters among them at most, each counted once; tokens of a text, the rest is cut off."""
 
 FORMAT = 1
@@ -41,7 +41,7 @@ class WordPiece:
         from transformers import PreTrainedTokenizerFast
 
         texts = sorted(set(self.texts.ravel()))  # rows may come in any order
-        key = hashlib.sha256(f"{FORMAT}:{VOCABULARY}:{ALPHABET}:{LONGEST}\0".encode() + "\0".join(texts).encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{FORMAT}:{VOCABULARY}:{ALPHABET}:{MAX_TOKENS}\0".encode() + "\0".join(texts).encode()).hexdigest()[:16]
         path = cache_dir() / "tokenizers" / f"wordpiece-{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
@@ -51,7 +51,7 @@ class WordPiece:
                 _trained(texts).save(str(partial))
                 partial.replace(path)
                 tokenizer = Tokenizer.from_file(str(path))
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=LONGEST, **SPECIAL)  # type: ignore[no-untyped-call]
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_TOKENS, **SPECIAL)  # type: ignore[no-untyped-call]
 
 
 def _load(path: Path) -> Any:

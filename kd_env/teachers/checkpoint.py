@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from kd_env.errors import InputError
-from kd_env.student.checkpoint_files import FILES, require_weights
-from kd_env.student.encode import Reader, TextReader, Trimmed, take, vocabulary_hash
-from kd_env.student.encoder import Encoder
-from kd_env.student.pretrained import open_checkpoint
+from kd_env.models.checkpoint_files import FILES, require_weights
+from kd_env.models.encode import Reader, TextReader, TrimmedInputs, take, vocabulary_hash
+from kd_env.models.encoder import Encoder
+from kd_env.models.pretrained import open_checkpoint
 from kd_env.tasks import Task
 from kd_env.types import ModelOutput
 
@@ -83,9 +83,12 @@ class CheckpointTeacher:
         """Speak, and show no more than is asked for; the more inputs at once, the less of the work is padding."""
         encoded = self._read(inputs)
         count = len(inputs)
-        order = encoded["attention_mask"].sum(1).argsort(stable=True) if isinstance(encoded, Trimmed) else torch.arange(count)
+        order = encoded["attention_mask"].sum(1).argsort(stable=True) if isinstance(encoded, TrimmedInputs) else torch.arange(count)
         device = next(self.network.parameters()).device
-        parts = [self.network(show=shown, **take(encoded, order[start : start + TOGETHER], device)) for start in range(0, count, TOGETHER)]
+        parts = [
+            self.network(extra_outputs=shown, **take(encoded, order[start : start + TOGETHER], device))
+            for start in range(0, count, TOGETHER)
+        ]
         back = order.argsort()
 
         def joined(pieces: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fine-tune a teacher on a task's train split, or on some of its groups. In: a task and a :class:`Lesson`. Out: a Transformers checkpoint.
+"""Fine-tune a teacher on a task's train split, or on some of its groups. In: a task, a config. Out: a checkpoint.
 
 It stops early on a slice of train; reward, validation and test are not touched. Each epoch is kept beside the folder to be, so that the
 same call carries on where it was stopped and, on CPU, ends in the same weights; the folder is moved in whole.
@@ -18,18 +18,19 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
+from kd_env.models import from_checkpoint
+from kd_env.models.encode import Reader, TrimmedInputs, take
+from kd_env.models.encoder import Encoder
+from kd_env.models.networks import begins_as_checkpoint, build
+from kd_env.models.pretrained import open_checkpoint
+from kd_env.models.saving import reader_to_save, save
 from kd_env.randomness import one_thread, seeded
-from kd_env.snapshot import from_bytes, part, to_bytes
-from kd_env.student import started
-from kd_env.student.encode import Reader, Trimmed, take
-from kd_env.student.encoder import Encoder
-from kd_env.student.networks import begins_as_checkpoint, build
-from kd_env.student.pretrained import open_checkpoint
-from kd_env.student.saving import reader_to_save, save
-from kd_env.student.student import OptimizerOptions, Student, pick_device
+from kd_env.serialization import from_bytes, part, to_bytes
+from kd_env.student.optimizer import OptimizerOptions
+from kd_env.student.student import Student, pick_device
 from kd_env.tasks import Split, Task
 from kd_env.teachers.checkpoint import content
-from kd_env.teachers.lesson import Lesson, fold_of
+from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
 from kd_env.types import Inputs
 
 HELD_OUT, LEAST, MOST = 0.1, 16, 1000
@@ -45,21 +46,21 @@ Report = Callable[[str, int, int, str], None]
 """Called with the teacher's name, the updates done and all of them, and at the end of an epoch what there is to say, else an empty text."""
 
 
-def finetune(task: Task, lesson: Lesson, out: Path, report: Report | None = None) -> Path:
+def finetune(task: Task, config: FinetuneConfig, out: Path, report: Report | None = None) -> Path:
     """Make the teacher in the folder ``out``, which is there when this returns; one made by the same lesson is left as it is.
 
     Raises:
         InputError: the lesson cannot be used, or ``out`` holds something else.
     """
     task = task.development()
-    lesson = lesson.filled(task)
-    whole = {"task": task.name, "task_content": task.fingerprint, **asdict(lesson), "model_content": model_content(lesson)}
+    config = config.filled(task)
+    whole = {"task": task.name, "task_content": task.fingerprint, **asdict(config), "model_content": model_content(config)}
     identity: dict[str, Any] = json.loads(json.dumps(whole))  # as JSON has it, so that it can be compared with what is read back
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         _require_same(out, identity)
         return out
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    course = _Course(task, lesson, partial, identity)
+    course = _Course(task, config, partial, identity)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         with one_thread():
@@ -78,30 +79,30 @@ def finetune(task: Task, lesson: Lesson, out: Path, report: Report | None = None
     return out
 
 
-def model_content(lesson: Lesson) -> str:
+def model_content(config: FinetuneConfig) -> str:
     """Hash of the files of the lesson's model; empty for a built-in architecture or a hub id."""
-    return content(started.parse(lesson.model).name) if begins_as_checkpoint(lesson.model) else ""
+    return content(from_checkpoint.parse(config.model).name) if begins_as_checkpoint(config.model) else ""
 
 
 class _Course:
     """The network and its optimizer, epoch by epoch."""
 
-    def __init__(self, task: Task, lesson: Lesson, place: Path, identity: dict[str, Any]) -> None:
-        assert lesson.epochs is not None and lesson.lr is not None  # noqa: PT018
-        self._lesson, self._epochs, self._identity, self._state = lesson, lesson.epochs, identity, place / "state"
-        rng = np.random.default_rng([lesson.seed, 7, 1])
-        taught, held = _rows(task, lesson, rng)
-        network = build(lesson.model, task, lesson.seed)
+    def __init__(self, task: Task, config: FinetuneConfig, place: Path, identity: dict[str, Any]) -> None:
+        assert config.epochs is not None and config.lr is not None  # noqa: PT018
+        self._config, self._epochs, self._identity, self._state = config, config.epochs, identity, place / "state"
+        rng = np.random.default_rng([config.seed, 7, 1])
+        taught, held = _rows(task, config, rng)
+        network = build(config.model, task, config.seed)
         assert isinstance(network, Encoder)
         self.network = network
-        self.reader = _reader(task, lesson)
+        self.reader = _reader(task, config)
         self._inputs, self._labels = self._read(task.train.take(taught))
-        noisy = rng.random(len(taught)) < lesson.label_noise
+        noisy = rng.random(len(taught)) < config.label_noise
         self._labels = torch.where(
             torch.from_numpy(noisy), torch.from_numpy(rng.integers(task.num_classes, size=len(taught))), self._labels
         )
         self._held = self._read(task.train.take(held))
-        options = OptimizerOptions("adamw", lesson.lr, 0.01, 0.1, "linear")
+        options = OptimizerOptions("adamw", config.lr, 0.01, 0.1, "linear")
         self._student = Student(network, options, pick_device("auto"), metric=task.metric)
         self._metric, self._history = task.metric, list[dict[str, float]]()
         self._best: dict[str, torch.Tensor] = {}
@@ -117,7 +118,7 @@ class _Course:
             loss = self._epoch(epoch, report)
             held_loss, held_metric = (float(one[0]) for one in self._student.evaluate(*self._held))
             if not np.isfinite([loss, held_loss]).all():
-                raise InputError(f"teacher of {self._lesson.model!r}: the loss is no longer finite in epoch {epoch + 1}; give a lower lr")
+                raise InputError(f"teacher of {self._config.model!r}: the loss is no longer finite in epoch {epoch + 1}; give a lower lr")
             if held_loss < min((one["held_out_loss"] for one in self._history), default=float("inf")):
                 self._best = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
             said = {"epoch": epoch + 1, "train_loss": loss, "held_out_loss": held_loss, "held_out_metric": held_metric}
@@ -134,14 +135,14 @@ class _Course:
         return self._history
 
     def _batches(self) -> int:
-        return max(len(self._labels) // self._lesson.batch_size, 1)
+        return max(len(self._labels) // self._config.batch_size, 1)
 
     def _epoch(self, epoch: int, report: Callable[[int, int, str], None]) -> float:
-        student, lesson = self._student, self._lesson
-        order = np.random.default_rng([lesson.seed, 11, epoch, 1]).permutation(len(self._labels))
+        student, config = self._student, self._config
+        order = np.random.default_rng([config.seed, 11, epoch, 1]).permutation(len(self._labels))
         batches = np.array_split(order, self._batches())
         total, losses = self._epochs * len(batches), []
-        with seeded(lesson.seed * 1009 + epoch):  # dropout draws from the global generator
+        with seeded(config.seed * 1009 + epoch):  # dropout draws from the global generator
             for number, rows in enumerate(batches):
                 done = epoch * len(batches) + number
                 output = student.forward(take(self._inputs, rows, student.device))
@@ -175,29 +176,29 @@ class _Course:
 
     def _read(self, split: Split) -> tuple[Inputs, torch.Tensor]:
         inputs = self.reader(split.inputs)
-        return Trimmed(inputs) if "attention_mask" in inputs else inputs, torch.from_numpy(split.labels)
+        return TrimmedInputs(inputs) if "attention_mask" in inputs else inputs, torch.from_numpy(split.labels)
 
 
-def _reader(task: Task, lesson: Lesson) -> Reader:
-    if not begins_as_checkpoint(lesson.model):
-        return reader_to_save(task, lesson.max_length)
-    return open_checkpoint(started.parse(lesson.model).name, task).reader(lesson.max_length)
+def _reader(task: Task, config: FinetuneConfig) -> Reader:
+    if not begins_as_checkpoint(config.model):
+        return reader_to_save(task, config.max_length)
+    return open_checkpoint(from_checkpoint.parse(config.model).name, task).reader(config.max_length)
 
 
-def _rows(task: Task, lesson: Lesson, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _rows(task: Task, config: FinetuneConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Rows of train that are taught, and those held out from them."""
     rows = task.train.labelled
-    if lesson.groups:
+    if config.groups:
         assert task.train.groups is not None
-        rows = rows[np.isin(task.train.groups[rows], [task.group_names.index(name) for name in lesson.groups])]
-    if lesson.fold >= 0:
-        rows = rows[[fold_of(task.train.inputs[row], lesson.folds) != lesson.fold for row in rows]]
-    if lesson.fraction < 1.0:
-        rows = np.sort(rng.permutation(rows)[: round(lesson.fraction * len(rows))])
+        rows = rows[np.isin(task.train.groups[rows], [task.group_names.index(name) for name in config.groups])]
+    if config.fold >= 0:
+        rows = rows[[fold_of(task.train.inputs[row], config.folds) != config.fold for row in rows]]
+    if config.fraction < 1.0:
+        rows = np.sort(rng.permutation(rows)[: round(config.fraction * len(rows))])
     count = min(max(round(HELD_OUT * len(rows)), LEAST), MOST)
     if len(rows) < 2 * count:
         raise InputError(
-            f"teacher of {lesson.model!r}: {len(rows)} examples to learn from are too few; "
+            f"teacher of {config.model!r}: {len(rows)} examples to learn from are too few; "
             "give it more groups, a larger fraction, or fewer folds"
         )
     shuffled = rng.permutation(rows)

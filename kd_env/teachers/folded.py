@@ -1,7 +1,7 @@
 """Out-of-fold teachers: F checkpoints, each trained without its fold. In: a folder that ``kd-env teach --folds`` wrote. Out: a ``Teacher``.
 
 An example's fold follows from its content, so what the teacher says of a training example is never memorised. Of other examples (reward,
-validation, test) the same model speaks, one model each: the student is taught, and measured, with answers of one kind. Features come from
+validation, test) the same model speaks, one model each: the student is taught, and measured, with answers of one kind. Batch come from
 F networks, each with a space of its own, so layers and attention are not shown.
 """
 
@@ -19,7 +19,7 @@ from kd_env.errors import InputError
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import Report, finetune
-from kd_env.teachers.lesson import Lesson, fold_of
+from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
 from kd_env.types import ModelOutput
 
 FILE = "folds.json"
@@ -59,7 +59,7 @@ class FoldedTeacher:
         return ModelOutput(torch.cat([said.logits for _, said in asked])[back], torch.cat([said.features for _, said in asked])[back])
 
 
-def finetune_folds(task: Task, lesson: Lesson, folds: int, out: Path, report: Report | None = None) -> Path:
+def finetune_folds(task: Task, config: FinetuneConfig, folds: int, out: Path, report: Report | None = None) -> Path:
     """Make the F teachers ``out/fold-0`` and so on; what is finished is not made again.
 
     Raises:
@@ -67,10 +67,10 @@ def finetune_folds(task: Task, lesson: Lesson, folds: int, out: Path, report: Re
     """
     if folds < 2:
         raise InputError(f"folds={folds}: must be at least 2; leave it out for one teacher of all examples")
-    lesson.filled(task)
+    config.filled(task)
     if out.exists() and (not out.is_dir() or any(path.name.lstrip(".").split("-")[0] not in ("fold", FILE) for path in out.iterdir())):
         raise InputError(f"{out} holds something that kd-env teach --folds did not write; name a new folder")
     for number in range(folds):
-        finetune(task, replace(lesson, fold=number, folds=folds), out / f"fold-{number}", report)
+        finetune(task, replace(config, fold=number, folds=folds), out / f"fold-{number}", report)
     (out / FILE).write_text(json.dumps({"folds": folds}))
     return out

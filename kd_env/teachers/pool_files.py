@@ -20,8 +20,8 @@ from kd_env.tasks import Task
 from kd_env.teachers import folded
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import Report, finetune
+from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.folded import FoldedTeacher
-from kd_env.teachers.lesson import Lesson
 from kd_env.teachers.teacher import Teacher
 
 LIST = "pool.json"
@@ -40,7 +40,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def read(path: Path) -> dict[str, Lesson]:
+def read(path: Path) -> dict[str, FinetuneConfig]:
     """The lessons of a pool file by the teachers' names.
 
     Raises:
@@ -56,14 +56,14 @@ def read(path: Path) -> dict[str, Lesson]:
     tables = said.get("teachers") if isinstance(said, dict) else None
     if not isinstance(tables, list) or not tables:
         raise InputError(f'pool file {path}: no list "teachers" in it; give it one table a teacher, with name and model')
-    lessons: dict[str, Lesson] = {}
+    configs: dict[str, FinetuneConfig] = {}
     for number, table in enumerate(tables, start=1):
         place = f"pool file {path}, teacher {number}"
-        name, lesson = _lesson(place, table)
-        if name in lessons:
+        name, config = _config(place, table)
+        if name in configs:
             raise InputError(f"{place}: the name {name!r} is taken by another; names are folders, give it one of its own")
-        lessons[name] = lesson
-    return lessons
+        configs[name] = config
+    return configs
 
 
 def teach(path: Path, task: Task, out: Path, report: Report | None = None) -> Path:
@@ -72,17 +72,17 @@ def teach(path: Path, task: Task, out: Path, report: Report | None = None) -> Pa
     Raises:
         InputError: the file or one of its lessons cannot be used, or ``out`` holds other teachers, before anything is trained.
     """
-    lessons = read(path)
-    if others := sorted(_checkpoints(out) - lessons.keys()):
+    configs = read(path)
+    if others := sorted(_checkpoints(out) - configs.keys()):
         raise InputError(f"{out} holds {', '.join(others)}, which {path} does not name; name another --out, so that a folder is one pool")
-    for name, lesson in lessons.items():
+    for name, config in configs.items():
         try:
-            lesson.filled(task)
+            config.filled(task)
         except InputError as error:
             raise InputError(f"pool file {path}, teacher {name!r}: {error}") from None
-    for name, lesson in lessons.items():
-        finetune(task, lesson, out / name, report)
-    (out / LIST).write_text(json.dumps({"teachers": list(lessons)}))
+    for name, config in configs.items():
+        finetune(task, config, out / name, report)
+    (out / LIST).write_text(json.dumps({"teachers": list(configs)}))
     return out
 
 
@@ -136,14 +136,14 @@ def _groups_of(teacher: Teacher) -> frozenset[str]:
     taught = set()
     for folder in folders:
         try:
-            lesson = json.loads((folder / "teaching.json").read_text())
-            taught.add(frozenset(map(str, lesson["groups"])) if lesson["label_noise"] == 0.0 else frozenset())
+            config = json.loads((folder / "teaching.json").read_text())
+            taught.add(frozenset(map(str, config["groups"])) if config["label_noise"] == 0.0 else frozenset())
         except (OSError, ValueError, KeyError, TypeError):  # another program made it
             return frozenset()
     return taught.pop() if len(taught) == 1 else frozenset()
 
 
-def _lesson(place: str, table: Any) -> tuple[str, Lesson]:
+def _config(place: str, table: Any) -> tuple[str, FinetuneConfig]:
     if not isinstance(table, dict):
         raise InputError(f"{place}: a {type(table).__name__}, expected a table with name and model")
     for key in ("name", "model"):
@@ -159,5 +159,5 @@ def _lesson(place: str, table: Any) -> tuple[str, Lesson]:
             raise InputError(f"{place}: {key}={value!r}, expected {_KINDS[key][-1].__name__}")
     if "groups" in values:
         values["groups"] = tuple(map(str, values["groups"]))
-    assert set(values) <= {field.name for field in fields(Lesson)}
-    return name, Lesson(**values)
+    assert set(values) <= {field.name for field in fields(FinetuneConfig)}
+    return name, FinetuneConfig(**values)

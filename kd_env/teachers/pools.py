@@ -15,9 +15,10 @@ from torch import nn
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models.networks import build
 from kd_env.paths import cache_dir
-from kd_env.student.networks import build
-from kd_env.tasks import Task, resolve
+from kd_env.plugins import resolve
+from kd_env.tasks import Task
 from kd_env.teachers import heads, pool_files
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import model_content
@@ -170,9 +171,9 @@ def _chosen(pool: Pool, names: list[str]) -> Pool:
 
 
 def _taught(path: Path, task: Task) -> Path:
-    lessons = pool_files.read(path)
-    contents = [model_content(lesson) for lesson in lessons.values()]
-    key = hashlib.sha256(f"{lessons}|{contents}|{task.fingerprint}".encode()).hexdigest()[:16]
+    configs = pool_files.read(path)
+    contents = [model_content(config) for config in configs.values()]
+    key = hashlib.sha256(f"{configs}|{contents}|{task.fingerprint}".encode()).hexdigest()[:16]
     folder = cache_dir() / "teachers" / f"{_plain(path.stem)}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_env.errors import InputError
-from kd_env.student.encode import encode
+from kd_env.models.encode import encode
 from kd_env.tasks import Task
 from kd_env.types import ModelOutput
 
@@ -81,7 +81,7 @@ class NetworkTeacher:
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Speak, in evaluation mode."""
         self.network.eval()
-        output: ModelOutput = self.network(show=frozenset({"layers", "attention"}), **encode(self.task, inputs))
+        output: ModelOutput = self.network(extra_outputs=frozenset({"layers", "attention"}), **encode(self.task, inputs))
         return output._replace(logits=output.logits * self.logit_scale)
 
     def head(self) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from kd_env.models.encode import encode, take
+from kd_env.models.networks import build
 from kd_env.randomness import one_thread, seeded
-from kd_env.student.encode import encode, take
-from kd_env.student.networks import build
 from kd_env.tasks import Task
 
 

@@ -9,18 +9,18 @@ from agents.moments import RunningMoments
 from agents.reinforce import LogisticPolicies, Reinforce
 from baselines.router import Router
 from kd_env import tasks
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
+from kd_env.policies import registry
 
 LEARNERS = ["gradient_credit", "reinforce", "sb3:PPO(n_steps=4,batch_size=32)", "sb3:A2C", "sb3:DQN(learning_starts=32,buffer_size=200)"]
 
 
 def make(policy, seed=0, updates=20, **settings):
     env = make_env(Trial("digits", policy, seed, settings={"updates": updates, **settings}))
-    return env, policies.find(policy).build(env, seed)
+    return env, registry.find(policy).build(env, seed)
 
 
 def experts_of(env):

@@ -11,7 +11,7 @@ from agents.bandit import RecentRange
 from agents.exp3 import EXP3
 from agents.linucb import LinUCB
 from agents.sliding_ucb import SlidingUCB
-from kd_env.benchmark.drive import make_env, run_trial, run_trials
+from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.testing import check_policy

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from agents.knowledge_actor_critic import HardKnowledgeActorCritic, KnowledgeActorCritic
-from kd_env.benchmark.drive import run_trial
 from kd_env.benchmark.records import append
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.testing import check_policy
 

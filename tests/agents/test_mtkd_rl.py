@@ -9,12 +9,13 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from agents.mtkd_rl import MTKDRL, MTKDRLReleased, Taken, reinforce_loss, released_loss, shared_reward, teacher_reward
 from agents.mtkd_state import State, averaged, state_of
 from baselines import camkd
-from kd_env.benchmark import policies, records
-from kd_env.benchmark.drive import make_env, run_trial, run_trials
+from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.knowledge.response import every_teacher
+from kd_env.knowledge.response import per_teacher
+from kd_env.policies import registry
 from kd_env.testing import check_policy
 
 BOTH = ["mtkd_rl", "mtkd_rl_released"]
@@ -23,7 +24,7 @@ TEXT = "domains(train=160,reward=48,validation=32,test=16)"
 
 def make(policy, seed=0, task="digits", teachers=None, **settings):
     env = make_env(Trial(task, policy, seed, teachers, settings={"updates": 20, **settings}))
-    found = policies.find(policy).build(env, seed)
+    found = registry.find(policy).build(env, seed)
     env.reset(seed=seed)
     return env, found
 
@@ -69,7 +70,7 @@ def test_the_shared_reward_by_hand():
 def test_the_state_is_what_it_says():
     env, _ = make("mtkd_rl", temperature=3.0)
     run = env.selection.distillation
-    features, hints, state = run.observe(), run.retained().hints, state_of(run)
+    features, hints, state = run.observe(), run.student_output().hints, state_of(run)
     widths = [one.shape[1] for one in features.teacher_features]
     assert state.columns.shape == (32, sum(widths) + 4 * 13)
     start = sum(widths[:2]) + 2 * 13
@@ -78,7 +79,7 @@ def test_the_state_is_what_it_says():
     assert torch.equal(third[:, widths[2] : widths[2] + 10], features.teacher_logits[:, 2])
     assert torch.allclose(third[:, -3], cross_entropy(features.teacher_logits[:, 2], features.labels, reduction="none"))
     assert torch.allclose(third[:, -2], cosine_similarity(hints[2].detach(), features.teacher_features[2]))
-    assert torch.allclose(third[:, -1], every_teacher(features.student.logits, features.teacher_logits, 3.0)[:, 2])
+    assert torch.allclose(third[:, -1], per_teacher(features.student.logits, features.teacher_logits, 3.0)[:, 2])
     assert torch.equal(state.rule, camkd.weights(features.teacher_logits, features.labels))
     assert torch.equal(state.gaps["hint"][:, 2], third[:, -2])
     assert not state.columns.requires_grad
@@ -124,7 +125,7 @@ def test_extreme_teachers_give_finite_weights(size):
     state = state_of(env.selection.distillation)
     logits = size * torch.randn(32, 4, 10, generator=torch.Generator().manual_seed(0))
     student = env.selection.distillation.observe().student.logits
-    gaps = {"response": every_teacher(student, logits, 1.0), "hint": torch.ones(32, 4)}
+    gaps = {"response": per_teacher(student, logits, 1.0), "hint": torch.ones(32, 4)}
     extreme = State(size * torch.ones_like(state.columns), camkd.weights(logits, torch.arange(32) % 10), gaps)
     for weights in agent.take(extreme).decision.weights.values():
         assert weights.isfinite().all()
@@ -204,16 +205,16 @@ def test_a_reward_that_is_not_finite_teaches_nothing():
 
 
 def test_each_teacher_is_paid_for_the_student_after_the_update():
-    env, agent = make("mtkd_rl", knowledge="response,hint(strength=3)", strength=0.5)
+    env, agent = make("mtkd_rl", knowledge="response,hint(strength=3)", kd_weight=0.5)
     run = env.selection.distillation
-    features, inputs = run.observe(), run.inputs_of_batch()
+    features, inputs = run.observe(), run.batch_inputs()
     decision = agent.act({})
     env.step(decision)
     count = int(run.student_forward_examples[0])
     reward = teacher_reward(run, decision.strengths, inputs, features)
     assert int(run.student_forward_examples[0]) == count + 32
     after = run.student.forward(inputs)
-    kl = every_teacher(after.logits, features.teacher_logits, run.settings.temperature)
+    kl = per_teacher(after.logits, features.teacher_logits, run.settings.temperature)
     far = [(one - theirs).square().mean(1) for one, theirs in zip(after.hints, features.teacher_features, strict=True)]
     paid = -(0.5 * kl + 0.5 * 3 * torch.stack(far, 1)).detach()
     expected = (paid - paid.mean(1, keepdim=True)) / paid.std(1, correction=0, keepdim=True)
@@ -254,7 +255,7 @@ def test_it_keeps_to_the_protocol(kind):
 @pytest.mark.parametrize("policy", BOTH)
 @pytest.mark.parametrize(
     ("task", "settings"),
-    [("digits", {"strength": 0.5}), (TEXT, {"student": "tiny-bert(width=8,layers=1)"})],
+    [("digits", {"kd_weight": 0.5}), (TEXT, {"student": "tiny-bert(width=8,layers=1)"})],
     ids=["image", "text"],
 )
 def test_its_record_is_replayed(policy, task, settings, tmp_path):

@@ -9,18 +9,18 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from agents.reinforce import LogisticPolicies
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import decode, to_weights
 from kd_env.knowledge import response
+from kd_env.policies import registry
 
 PAPER = "reinforce(baseline=False)"
 
 
 def make(policy=PAPER, updates=20, **settings):
     env = make_env(Trial("digits", policy, 0, settings={"updates": updates, **settings}))
-    return env, policies.find(policy).build(env, 0)
+    return env, registry.find(policy).build(env, 0)
 
 
 def two_teachers(instance, teachers):
@@ -106,7 +106,7 @@ def test_the_stored_reward_is_of_each_instance_after_the_update(reward):
     assert any((action.sum(1) == 0).any() for _, action, _ in stored)
     for (_, action, paid), (step, (logits, accuracy)) in zip(stored, seen, strict=True):
         ce = cross_entropy(logits, step.features.labels, reduction="none").numpy()
-        every = response.every_teacher(logits, step.features.teacher_logits, 2.0).numpy()
+        every = response.per_teacher(logits, step.features.teacher_logits, 2.0).numpy()
         selected = action.sum(1)
         kl = (every * action).sum(1) / np.maximum(selected, 1)  # the mean over the selected, 0 where nobody is
         expected = {"student_loss": -ce, "student_and_distillation_loss": -ce - kl, "mixed": 0.25 * (-ce - kl) + 0.75 * accuracy}[reward]
@@ -117,7 +117,7 @@ def test_the_stored_reward_is_of_each_instance_after_the_update(reward):
 def after(run, step):
     """Logits of the mini-batch just taught and accuracy on the reward labels, of the student as it is now."""
     inputs, labels = run.meter.at(run.meter.rows[0])
-    logits = run.student.predict({"pixel_values": run.material.inputs["train"]["pixel_values"][step.features.example_ids]})
+    logits = run.student.predict({"pixel_values": run.data.inputs["train"]["pixel_values"][step.features.example_ids]})
     return logits.double(), float((run.student.predict(inputs).argmax(1) == labels).double().mean())
 
 
@@ -141,7 +141,7 @@ def test_the_second_reward_pays_for_teachers_who_agree_with_the_student():
         features = env.selection.distillation.observe()
         paid.append(env.step(np.eye(4, dtype=np.int8)[[k] * 32])[1])
     temperature = env.selection.settings.temperature
-    every = response.every_teacher(features.student.logits, features.teacher_logits, temperature).numpy()  # [B, K]
+    every = response.per_teacher(features.student.logits, features.teacher_logits, temperature).numpy()  # [B, K]
     assert (np.array(paid).argmax(0) == every.argmin(1)).all()
     env.reset(seed=0)
     nobody = env.step(np.zeros((32, 4), dtype=np.int8))[1]
@@ -203,14 +203,14 @@ def test_the_selector_is_warmed_up_on_the_mini_batches_that_follow():
     for observation, action, paid in stored:
         features = run.observe()
         assert torch.allclose(torch.from_numpy(observation["instance"]), features.student.features.clamp(-10, 10))
-        every = response.every_teacher(features.student.logits, features.teacher_logits, 2.0).numpy()
+        every = response.per_teacher(features.student.logits, features.teacher_logits, 2.0).numpy()
         ce = cross_entropy(features.student.logits, features.labels, reduction="none").numpy()
         assert paid == pytest.approx(-ce - (every * action).sum(1) / np.maximum(action.sum(1), 1), abs=1e-5)
         run.skip()
 
 
 def test_the_loss_of_the_student_mixes_labels_and_the_mean_over_the_selected():
-    env, _ = make(strength=0.7, temperature=2.0, precision="float64")
+    env, _ = make(kd_weight=0.7, temperature=2.0, precision="float64")
     env.reset(seed=0)
     run = env.selection.distillation
     features = run.observe()
@@ -218,6 +218,6 @@ def test_the_loss_of_the_student_mixes_labels_and_the_mean_over_the_selected():
     action[:16, [0, 2]] = 1  # two of four teach the first half, nobody the rest
     decision = env.selection.decision(decode("subset", action, env.selection.layout, 32))
     ce = cross_entropy(features.student.logits, features.labels, reduction="none")
-    every = response.every_teacher(features.student.logits, features.teacher_logits, 2.0)
+    every = response.per_teacher(features.student.logits, features.teacher_logits, 2.0)
     kl = torch.where(torch.arange(32) < 16, (every[:, 0] + every[:, 2]) / 2, 0.0)
-    assert torch.allclose(run.loss_terms(decision).detach(), 0.3 * ce + 0.7 * kl)
+    assert torch.allclose(run.per_example_loss(decision).detach(), 0.3 * ce + 0.7 * kl)

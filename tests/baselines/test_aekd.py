@@ -8,11 +8,11 @@ from weighing import SMALL_TEXT, env_and_policy, extreme
 
 from baselines import aekd
 from baselines.box_simplex import shortest_mixture
-from kd_env.benchmark.drive import make_env, run_trial
+from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
-from kd_env.knowledge.response import every_teacher
+from kd_env.knowledge.response import per_teacher
 from kd_env.testing import check_policy
 
 BOUNDS = [0.15, 0.3, 0.6, 1.0, 5.0]
@@ -163,7 +163,7 @@ def test_the_gradients_are_those_of_the_response_loss():
     generator = torch.Generator().manual_seed(0)
     said = torch.randn(5, 3, 4, generator=generator, dtype=torch.float64)
     student = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
-    losses = every_teacher(student, said, 3.0)  # [B, K]
+    losses = per_teacher(student, said, 3.0)  # [B, K]
     expected = torch.stack([torch.autograd.grad(losses[:, k].sum(), student, retain_graph=True)[0] for k in range(3)])
     assert torch.allclose(aekd.gradients(said, student.detach(), 3.0), expected)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import make_env, run_trial
 from kd_env.benchmark.records import append
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
+from kd_env.policies import registry
 from kd_env.testing import check_policy
 
 NAMES = ("all_knowledge", "distilbert", "pkd", "random_hard", "random_soft")
@@ -17,7 +17,7 @@ SMALL = {"updates": 24, "batch_size": 8, "validation_every": 24}
 
 def env_and_policy(name, seed=0, **settings):
     env = make_env(Trial("digits", name, seed, settings={**SMALL, **settings}))
-    return env, policies.find(name).build(env, seed)
+    return env, registry.find(name).build(env, seed)
 
 
 def taught(name, **settings):
@@ -42,7 +42,7 @@ def taught(name, **settings):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_keeps_to_the_protocol(name):
-    found = policies.find(name)
+    found = registry.find(name)
     assert (found.access, found.make.paper != "") == ("nothing", True)
     check_policy(found.make)
 
@@ -50,16 +50,16 @@ def test_it_keeps_to_the_protocol(name):
 @pytest.mark.parametrize(
     ("name", "strengths"),
     [
-        ("pkd", {"response": 0.75, "feature": 0.75, "label": 0.25}),
+        ("pkd", {"response": 0.75, "layer": 0.75, "label": 0.25}),
         ("distilbert", {"response": 0.75, "hint": 0.075, "label": 0.25}),  # 5 tau^2 KL to 1 - cos, and 1 - cos is half the hint
-        ("all_knowledge", {"response": 1.0, "feature": 1.0, "relation": 1.0, "label": 1.0}),
+        ("all_knowledge", {"response": 1.0, "layer": 1.0, "relation": 1.0, "label": 1.0}),
     ],
 )
 def test_strengths_by_hand(name, strengths):
-    found = taught(name, strength=0.75)
+    found = taught(name, kd_weight=0.75)
     assert len(found) == 24
     assert found == [pytest.approx(strengths)] * 24
-    without = taught(name, strength=1.0)[0]
+    without = taught(name, kd_weight=1.0)[0]
     assert set(without) == set(strengths) - {"label"}, "where labels are no part of the setting"
 
 
@@ -72,19 +72,19 @@ def test_directions_are_compared(name):
 
 @pytest.mark.parametrize("name", ["random_hard", "random_soft"])
 def test_a_phase_has_one_draw_and_ten_mini_batches(name):
-    found = taught(name, strength=0.75)
+    found = taught(name, kd_weight=0.75)
     assert len(found) == 24
     phases = [found[:10], found[10:20], found[20:]]
     for phase in phases:
         assert phase == [phase[0]] * len(phase)
-    assert set(found[0]) == {"response", "feature", "relation", "label"}
+    assert set(found[0]) == {"response", "layer", "relation", "label"}
     assert phases[0][0] != phases[1][0] or phases[1][0] != phases[2][0]
-    assert found == taught(name, strength=0.75), "by the seed alone"
+    assert found == taught(name, kd_weight=0.75), "by the seed alone"
 
 
 @pytest.mark.parametrize("name", ["random_hard", "random_soft"])
 def test_draws_are_even_and_independent(name):
-    env, policy = env_and_policy(name, strength=0.75)
+    env, policy = env_and_policy(name, kd_weight=0.75)
     observation, _ = env.reset(seed=0)
     drawn = np.concatenate([policy.act(observation) for _ in range(4000)]).astype(np.float64)
     drawn = drawn if name == "random_hard" else (drawn + 1) / 2
@@ -93,7 +93,7 @@ def test_draws_are_even_and_independent(name):
     np.testing.assert_allclose(drawn.mean(0), 0.5, atol=0.03)
     np.testing.assert_allclose(drawn.std(0), deviation, atol=0.02)
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(4), atol=0.06)
-    other = policies.find(name).build(env, 1)
+    other = registry.find(name).build(env, 1)
     assert not np.array_equal([other.act(observation) for _ in range(10)], drawn[:10])
 
 

@@ -8,10 +8,10 @@ import torch
 from torch.nn.functional import linear
 
 from baselines import amtml, camkd, entropy_dkd, mt_bert, uncertainty
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
+from kd_env.policies import registry
 from kd_env.testing import check_policy
 from kd_env.types import Decision, ModelOutput
 
@@ -21,7 +21,7 @@ NAMES = ["amtml", "uncertainty", "entropy_dkd", "mt_bert", "camkd", "fitnet_mkd"
 
 def env_and_policy(name, teachers=None, task="digits", **settings):
     env = make_env(Trial(task, name, 0, teachers, settings={"updates": 20, **settings}))
-    policy = policies.find(name).build(env, 0)
+    policy = registry.find(name).build(env, 0)
     env.reset(seed=0)
     return env, policy
 
@@ -33,14 +33,14 @@ def with_probability(p, classes=4):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_keeps_to_the_protocol(name):
-    check_policy(policies.find(name).make)
+    check_policy(registry.find(name).make)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_teaches_a_small_text_student(name):
     settings = {"student": "tiny-bert(width=8,layers=2,dropout=0)", "batch_size": 8, "updates": 3}
     env = make_env(Trial(TEXT, name, 0, "domains/experts", settings=settings))
-    policy = policies.find(name).build(env, 0)
+    policy = registry.find(name).build(env, 0)
     observation, _ = env.reset(seed=0)
     for _ in range(3):
         observation, *_ = env.step(policy.act(observation))
@@ -90,8 +90,8 @@ def test_disagreement_by_hand():
 def test_amtml_is_taught_by_one_target_and_by_group_hints(name, integrated):
     env, policy = env_and_policy(name, precision="float64", temperature=2.0)
     run = env.distillation
-    gate, said, seen = run.retained().companion, run.retained(), run.observe()
-    loss = run.loss_terms(policy.act(None))
+    gate, said, seen = run.student_output().auxiliary_module, run.student_output(), run.observe()
+    loss = run.per_example_loss(policy.act(None))
     p = (seen.teacher_logits / 2.0).softmax(2)
     log_q = (said.logits / 2.0).log_softmax(1)
     if integrated:
@@ -104,7 +104,9 @@ def test_amtml_is_taught_by_one_target_and_by_group_hints(name, integrated):
     torch.testing.assert_close(loss, response + hints.mean(1))
     assert response.min() > 0.0
     network = run.student.network
-    gradients = torch.autograd.grad(loss.mean(), [network.companion.u, network.companion.theta, *network.network.parameters()])
+    gradients = torch.autograd.grad(
+        loss.mean(), [network.auxiliary_module.u, network.auxiliary_module.theta, *network.network.parameters()]
+    )
     assert all(gradient.abs().max() > 0.0 for gradient in gradients), "gate, maps and body all learn"
 
 
@@ -112,8 +114,10 @@ def test_amtml_refuses_another_target_and_a_setting_without_its_gate():
     with pytest.raises(InputError, match=r"amtml\(target='both'\): expected integrated or each"):
         env_and_policy("amtml(target=both)")
     for name in ("amtml", "uncertainty"):
-        _, policy = env_and_policy(name, companion="")
-        with pytest.raises(InputError, match=r"companion='': policy \w+ learns by its own, baselines\.\w+:\w+; leave companion out"):
+        _, policy = env_and_policy(name, auxiliary_module="")
+        with pytest.raises(
+            InputError, match=r"auxiliary_module='': policy \w+ learns by its own, baselines\.\w+:\w+; leave auxiliary_module out"
+        ):
             policy.act(None)
 
 
@@ -121,9 +125,9 @@ def test_amtml_refuses_another_target_and_a_setting_without_its_gate():
 
 
 def test_uncertainty_by_hand():
-    env, policy = env_and_policy("uncertainty", strength=0.25, knowledge="response,hint(strength=8)", precision="float64")
+    env, policy = env_and_policy("uncertainty", kd_weight=0.25, knowledge="response,hint(strength=8)", precision="float64")
     run = env.distillation
-    free = run.student.network.companion.free
+    free = run.student.network.auxiliary_module.free
     assert policy.act(None).strengths["response"].tolist() == pytest.approx([0.125] * 32), "a quarter, halved at sigma = 1"
     chosen = [0.0, math.log(2.0), math.log(0.5)]
     with torch.no_grad():
@@ -135,8 +139,8 @@ def test_uncertainty_by_hand():
     assert first == pytest.approx({"response": 0.125, "hint": 0.25, "label": 1.5})
     assert decision.penalty.tolist() == pytest.approx([0.0] * 32)
     assert all(torch.equal(one, torch.full_like(one, 0.25)) for one in decision.weights.values())
-    every = {name: run.losses(name, decision.temperature).mean().item() for name in first}  # [rows, K] or [rows, 1]
-    (slope,) = torch.autograd.grad(run.loss_terms(decision).mean(), free)
+    every = {name: run.per_teacher_loss(name, decision.temperature).mean().item() for name in first}  # [rows, K] or [rows, 1]
+    (slope,) = torch.autograd.grad(run.per_example_loss(decision).mean(), free)
     # d/ds (S L exp(-2 s) / 2 + s) = 1 - S L exp(-2 s), times d s / d free = 1 - tanh^2
     setting = {"response": 0.25, "hint": 2.0, "label": 0.75}
     expected = [(1 - setting[n] * every[n] * math.exp(-2 * s)) * (1 - (s / 3) ** 2) for n, s in zip(setting, chosen, strict=True)]
@@ -166,7 +170,7 @@ def test_uncertainty_finds_its_optimum_and_stops_at_the_bound():
 def test_uncertainty_refuses_a_bound_that_is_none():
     for bound in ("0", "-1", "1e999"):
         with pytest.raises(InputError, match=r"bound=.*expected a number above 0"):
-            env_and_policy("uncertainty", companion=f"baselines.uncertainty:LogSigma(bound={bound})")
+            env_and_policy("uncertainty", auxiliary_module=f"baselines.uncertainty:LogSigma(bound={bound})")
 
 
 # entropy_dkd
@@ -204,7 +208,7 @@ def test_weights_are_on_the_simplex_and_follow_a_permutation(weights, scale):
 
 def test_entropy_dkd_weighs_both_parts_alike_under_pure_distillation():
     env, policy = env_and_policy("entropy_dkd")
-    assert env.selection.settings.strength == 1.0
+    assert env.selection.settings.kd_weight == 1.0
     decision = policy.act(None)
     assert list(decision.weights) == ["tckd", "nckd"]
     expected = entropy_dkd.weights(policy.features.teacher_logits)
@@ -226,12 +230,12 @@ def test_mt_bert_by_hand():
 
 @pytest.mark.parametrize("scale", ["matched", "released"])
 def test_mt_bert_sums_as_its_scale_says(scale):
-    setting = {"strength": 0.5, "temperature": 3.0, "knowledge": "response,feature(strength=2)", "precision": "float64"}
+    setting = {"kd_weight": 0.5, "temperature": 3.0, "knowledge": "response,layer(strength=2)", "precision": "float64"}
     env, policy = env_and_policy(f"mt_bert(scale={scale})", **setting)
     run = env.distillation
-    loss, seen = run.loss_terms(policy.act(None)), run.observe()
+    loss, seen = run.per_example_loss(policy.act(None)), run.observe()
     c = camkd.teacher_ce(seen.teacher_logits, seen.labels)
-    responses, hidden, label = (run.losses(name, 3.0) for name in ("response", "feature", "label"))
+    responses, hidden, label = (run.per_teacher_loss(name, 3.0) for name in ("response", "layer", "label"))
     if scale == "matched":
         w = mt_bert.weights(seen.teacher_logits, seen.labels)
         expected = 0.5 * (w * responses).sum(1) + 0.5 * 2.0 * hidden.mean(1) + 0.5 * label[:, 0]
@@ -262,7 +266,7 @@ def test_camkd_feature_weights_by_hand():
 
 @pytest.mark.parametrize(("options", "expected"), [("", (0.4, 0.4 * 50, 0.6)), ("(scale=released)", (1 / 4, 50 / 4, 1.0))])
 def test_camkd_strengths(options, expected):
-    _, policy = env_and_policy(f"camkd{options}", strength=0.4)
+    _, policy = env_and_policy(f"camkd{options}", kd_weight=0.4)
     decision = policy.act(None)
     assert [decision.strengths[name] for name in ("response", "hint", "label")] == pytest.approx(expected)
 
@@ -272,7 +276,7 @@ def test_camkd_whole_by_hand(detach):
     pair = "digits/experts/upright,digits/experts/inverted"
     env, policy = env_and_policy(f"camkd(detach={detach})", pair, precision="float64", temperature=4.0)
     run, decision = env.distillation, policy.act(None)
-    seen, said = run.observe(), run.retained()
+    seen, said = run.observe(), run.student_output()
     maps = list(run.student.network.maps)
     mapped = [said.features @ one for one in maps]
     heads = [teacher.network.classifier for teacher in env.selection.pool.teachers]
@@ -283,8 +287,10 @@ def test_camkd_whole_by_hand(detach):
     torch.testing.assert_close(decision.weights["hint"].detach(), v.detach(), rtol=1e-5, atol=1e-7)
     assert decision.weights["hint"].requires_grad is not detach
     hints = torch.stack([(one - theirs).square().mean(1) for one, theirs in zip(mapped, seen.teacher_features, strict=True)], 1)
-    expected = (decision.weights["response"] * run.losses("response", 4.0)).sum(1) + 50 * ((v.detach() if detach else v) * hints).sum(1)
-    loss = run.loss_terms(decision)
+    expected = (decision.weights["response"] * run.per_teacher_loss("response", 4.0)).sum(1) + 50 * (
+        (v.detach() if detach else v) * hints
+    ).sum(1)
+    loss = run.per_example_loss(decision)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-7)
     parameters = [run.student.network.network.body[0].weight, *maps]
     for mine, its in zip(*(torch.autograd.grad(one.mean(), parameters, retain_graph=True) for one in (loss, expected)), strict=True):
@@ -296,11 +302,11 @@ def test_the_hint_of_fitnet_mkd_flows_into_the_student():
     run, seen = env.distillation, env.distillation.observe()
     assert run.terms["hint"].strength == 100.0
     body, maps = run.student.network.network.body[0].weight, list(run.student.network.maps)
-    (gradient,) = torch.autograd.grad(run.losses("hint", 1.0).mean(), body)  # of [B, K]
-    features = run.retained().features
+    (gradient,) = torch.autograd.grad(run.per_teacher_loss("hint", 1.0).mean(), body)  # of [B, K]
+    features = run.student_output().features
     pairs = zip(maps, seen.teacher_features, strict=True)
     slope = sum(2.0 * (features @ one - theirs) @ one.T / one.shape[1] for one, theirs in pairs) / (32 * 4)
-    pixels = run.inputs_of_batch()["pixel_values"].flatten(1).double()
+    pixels = run.batch_inputs()["pixel_values"].flatten(1).double()
     torch.testing.assert_close(gradient, ((slope * (features > 0)).T @ pixels).detach())
     assert gradient.abs().max() > 1e-6
 
@@ -309,8 +315,8 @@ def test_the_loss_takes_a_decision_s_penalty_as_it_is():
     env, _ = env_and_policy("uniform")
     run, alike = env.distillation, torch.full((32, 4), 0.25)
     decision, penalty = Decision({"response": alike}, {"response": 1.0}, 2.0), torch.arange(32.0)
-    without = run.loss_terms(decision)
-    torch.testing.assert_close(run.loss_terms(replace(decision, penalty=penalty)) - without, penalty, rtol=0, atol=1e-5)
+    without = run.per_example_loss(decision)
+    torch.testing.assert_close(run.per_example_loss(replace(decision, penalty=penalty)) - without, penalty, rtol=0, atol=1e-5)
     assert without.min() > 0.0
-    assert run.loss_terms(Decision({}, {}, 1.0)).tolist() == [0.0] * 32
-    assert run.loss_terms(Decision({}, {}, 1.0, penalty)).tolist() == penalty.tolist()
+    assert run.per_example_loss(Decision({}, {}, 1.0)).tolist() == [0.0] * 32
+    assert run.per_example_loss(Decision({}, {}, 1.0, penalty)).tolist() == penalty.tolist()

@@ -11,11 +11,11 @@ from baselines.correlation import Correlation
 from baselines.ebkd import EBKD
 from baselines.majority_sign import MajoritySign
 from baselines.mt_bert import MTBert
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import run_trial
+from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
+from kd_env.policies import registry
 from kd_env.testing import check_policy
 from kd_env.types import Decision
 
@@ -92,11 +92,11 @@ def test_it_keeps_to_the_protocol(policy):
 
 
 def test_every_policy_names_its_paper():
-    for name in [*policies.POLICIES, *(f"sb3:{one}" for one in policies.STABLE_BASELINES3)]:
-        assert isinstance(policies.find(name).make.paper, str), name
-    assert policies.find("camkd").make.paper == "Zhang et al. 2022, arXiv 2201.00007"
-    assert policies.find("akd_hard").make.paper == "Wang et al. 2022, arXiv 2302.00444"
-    assert policies.find("router").make.paper == policies.find("majority_sign").make.paper == ""
+    for name in [*registry.POLICIES, *(f"sb3:{one}" for one in registry.STABLE_BASELINES3)]:
+        assert isinstance(registry.find(name).make.paper, str), name
+    assert registry.find("camkd").make.paper == "Zhang et al. 2022, arXiv 2201.00007"
+    assert registry.find("akd_hard").make.paper == "Wang et al. 2022, arXiv 2302.00444"
+    assert registry.find("router").make.paper == registry.find("majority_sign").make.paper == ""
 
 
 # ebkd

@@ -8,12 +8,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from baselines.lookahead import Lookahead, weights
-from kd_env.benchmark import policies, records
-from kd_env.benchmark.drive import make_env, run_trial, run_trials
+from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
+from kd_env.policies import registry
 from kd_env.testing import check_policy
 
 LABELS = {"updates": 4, "student": "mlp(width=8)", "reward_examples": 40, "reward_labels": 40, "precision": "float64"}
@@ -21,7 +22,7 @@ LABELS = {"updates": 4, "student": "mlp(width=8)", "reward_examples": 40, "rewar
 
 def made(policy="lookahead", **settings):
     env = make_env(Trial("digits", policy, 0, settings=LABELS | settings))
-    return env, policies.find(policy).build(env, 0)
+    return env, registry.find(policy).build(env, 0)
 
 
 # The weights
@@ -74,13 +75,13 @@ def by_finite_differences(run, epsilon=1e-6):
     """How fast the KL from each teacher to the student falls along the held-out gradient, ``[B, K]``, up to a factor."""
     (rows,) = run.meter.rows
     inputs, labels = run.meter.at(rows, run.student.device)
-    leaves, features, temperature = run.student.leaves, run.observe(), run.settings.temperature
-    slopes = torch.autograd.grad(cross_entropy(run.student.forward(inputs).logits, labels), leaves)
+    parameters, features, temperature = run.student.parameters, run.observe(), run.settings.temperature
+    slopes = torch.autograd.grad(cross_entropy(run.student.forward(inputs).logits, labels), parameters)
     p = (features.teacher_logits / temperature).log_softmax(2)
 
     def divergence(step):
-        moved = [leaf.detach() + step * slope for leaf, slope in zip(leaves, slopes, strict=True)]
-        q = (run.student.forward_at(moved, run.inputs_of_batch()).logits / temperature).log_softmax(1)
+        moved = [parameter.detach() + step * slope for parameter, slope in zip(parameters, slopes, strict=True)]
+        q = (run.student.forward_at(moved, run.batch_inputs()).logits / temperature).log_softmax(1)
         return (p.exp() * (p - q[:, None])).sum(2)
 
     return (divergence(epsilon) - divergence(-epsilon)) / (2 * epsilon)
@@ -117,7 +118,7 @@ def test_its_looks_are_counted(tmp_path):
         assert looked["env"]["reward_every"] == 0
 
 
-@pytest.mark.parametrize("settings", [{}, {"student": "mlp(width=8,dropout=0.3)"}, {"knowledge": "response,contrast", "strength": 0.5}])
+@pytest.mark.parametrize("settings", [{}, {"student": "mlp(width=8,dropout=0.3)"}, {"knowledge": "response,contrast", "kd_weight": 0.5}])
 def test_looking_leaves_no_trace_in_the_student(settings, tmp_path):
     """Its actions alone give the same student again, so that nothing it looked at was touched."""
     trial = Trial("digits", "lookahead", 1, settings=LABELS | settings)

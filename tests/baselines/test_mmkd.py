@@ -9,12 +9,13 @@ from torch.nn.functional import cross_entropy
 
 from baselines.hard_buffer import HardBuffer
 from baselines.meta_weights import MetaWeights, gram_rows
-from kd_env.benchmark import policies, records
-from kd_env.benchmark.drive import make_env, run_trial, run_trials
+from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.knowledge.response import every_teacher
+from kd_env.knowledge.response import per_teacher
+from kd_env.policies import registry
 from kd_env.testing import check_policy
 
 TEXT = "domains(train=160,reward=48,validation=32,test=16)"
@@ -22,7 +23,7 @@ TEXT = "domains(train=160,reward=48,validation=32,test=16)"
 
 def make(policy="mmkd", seed=0, task="digits", **settings):
     env = make_env(Trial(task, policy, seed, settings={"updates": 20, **settings}))
-    found = policies.find(policy).build(env, seed)
+    found = registry.find(policy).build(env, seed)
     observation, _ = env.reset(seed=seed)
     return env, found, observation
 
@@ -106,7 +107,7 @@ def test_weights_are_on_the_simplex_and_do_not_reach_the_student(teachers, size)
 @pytest.mark.parametrize(("task", "student"), [("digits", "mlp"), (TEXT, "tiny-bert(width=8,layers=1)")], ids=["image", "text"])
 def test_the_meta_gradient_is_that_of_central_differences(task, student):
     """With one step of distillation the nets read the student before any step, which no weight has moved."""
-    settings = {"precision": "float64", "strength": 0.6, "student": student}
+    settings = {"precision": "float64", "kd_weight": 0.6, "student": student}
     env, policy, observation = make("mmkd(distillation_steps=1,inner_lr=0.02)", task=task, **settings)
     play(env, policy, observation, 8)
     batch = policy.hard_examples()
@@ -130,7 +131,7 @@ def test_the_meta_gradient_is_that_of_central_differences(task, student):
 
 def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
     """Taken by torch's own SGD on a copy of the student; the hard label is no part of the distillation steps."""
-    settings = {"precision": "float64", "strength": 0.6, "temperature": 2.0, "knowledge": "response,hint(strength=3)"}
+    settings = {"precision": "float64", "kd_weight": 0.6, "temperature": 2.0, "knowledge": "response,hint(strength=3)"}
     env, policy, observation = make("mmkd(inner_lr=0.05,momentum=0.8,inner_weight_decay=0.01)", **settings)
     play(env, policy, observation, 3)
     inputs, features = policy.hard_examples()
@@ -141,7 +142,7 @@ def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
         said = twin(pixel_values=pixels)
         loss = cross_entropy(said.logits, features.labels)
         if name == "distillation":
-            responses = every_teacher(said.logits, features.teacher_logits, 2.0)
+            responses = per_teacher(said.logits, features.teacher_logits, 2.0)
             far = [(one - theirs).square().mean(1) for one, theirs in zip(said.hints, features.teacher_features, strict=True)]
             weighed = policy.nets.response(features.teacher_logits, said.logits).detach() * responses
             weighed = weighed + 3 * policy.nets.hint(features.teacher_features, said.features).detach() * torch.stack(far, 1)
@@ -182,11 +183,11 @@ def test_a_meta_step_leaves_the_student_as_it_is_and_is_counted(split):
     # 8 mini-batches seen; meta steps after updates 1 and 6: two of distillation, CE, and CE at the end, of reward one look more
     passes = 8 + 2 * (4 + (split == "reward"))
     assert run.student_forward_examples.tolist() == [32 * passes]
-    network, shown = [leaf.detach().clone() for leaf in run.student.leaves], run.observe().student.logits
+    network, shown = [parameter.detach().clone() for parameter in run.student.parameters], run.observe().student.logits
     nets, draws = parameters(policy), torch.get_rng_state()
     policy.learn_from(*policy.hard_examples())
-    assert same(network, run.student.leaves)
-    assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in run.student.leaves)
+    assert same(network, run.student.parameters)
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in run.student.parameters)
     assert torch.equal(torch.get_rng_state(), draws)
     assert run.student.network.training
     assert run.observe().student.logits is shown
@@ -226,7 +227,7 @@ def test_a_gradient_that_is_not_finite_is_left_out(monkeypatch):
 
 def learned_with(split, poison=None):
     env, policy, _ = make(f"mmkd(meta_split={split})", reward_labels=64, seed=1)
-    labels, original = env.selection.material.labels, dict(env.selection.material.labels)
+    labels, original = env.selection.data.labels, dict(env.selection.data.labels)
     assert env.selection.distillation.meter.rows[0].tolist() == policy.labelled.tolist() or split == "train"
     if poison is not None:
         name, rows = poison(env)
@@ -245,7 +246,7 @@ def test_it_reads_the_labels_it_says():
         return "train", slice(None)
 
     def hidden(env):
-        return "reward", np.setdiff1d(np.arange(len(env.selection.material.labels["reward"])), env.selection.distillation.meter.rows[0])
+        return "reward", np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), env.selection.distillation.meter.rows[0])
 
     def given(env):
         return "reward", env.selection.distillation.meter.rows[0]
@@ -290,7 +291,7 @@ def test_it_works_alone(tmp_path):
 
 def test_scale_by_hand():
     for scale, expected in (("matched", (0.25, 25.0, 0.75)), ("released", (1.0, 100.0, 1.0))):
-        _, policy, observation = make(f"mmkd(scale={scale})", strength=0.25)
+        _, policy, observation = make(f"mmkd(scale={scale})", kd_weight=0.25)
         assert tuple(policy.act(observation).strengths[name] for name in ("response", "hint", "label")) == pytest.approx(expected)
 
 
@@ -310,7 +311,7 @@ def test_it_keeps_to_the_protocol():
     ("policy", "task", "settings"),
     [
         ("mmkd", "digits", {}),
-        ("mmkd(meta_split=reward,gram_width=4)", "digits", {"reward_labels": 20, "batch_size": 24, "strength": 0.5}),
+        ("mmkd(meta_split=reward,gram_width=4)", "digits", {"reward_labels": 20, "batch_size": 24, "kd_weight": 0.5}),
         ("mmkd", "digits", {"teachers": "digits/experts/upright"}),
         ("mmkd", TEXT, {"student": "tiny-bert(width=8,layers=1)"}),
     ],

@@ -11,8 +11,8 @@ from baselines import dev_weighted, lr_ensemble
 from baselines.dev_weighted import DevWeighted
 from baselines.lr_dev import LRDev
 from baselines.lr_ensemble import LREnsemble, coefficients
-from baselines.reward_split import said_and_labels
-from kd_env.benchmark.drive import run_trial
+from baselines.reward_split import teacher_logits_and_labels
+from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
@@ -118,7 +118,7 @@ def test_extreme_teachers_and_a_class_without_examples_are_finite(weigh):
 
 def poisoned(env, split, keep):
     """Make every label of ``split`` wrong but those of ``keep``."""
-    labels = env.selection.material.labels
+    labels = env.selection.data.labels
     wrong = np.setdiff1d(np.arange(len(labels[split])), keep)
     labels[split] = labels[split].clone()
     labels[split][wrong] = (labels[split][wrong] + 1) % 10
@@ -141,10 +141,10 @@ def test_no_reward_label_is_read_that_was_not_given(name, monkeypatch):
 
 def test_the_reward_labels_are_those_of_the_run():
     env, _ = env_and_policy("uniform", reward_labels=64, seed=3)
-    said, labels = said_and_labels(env.selection)
+    said, labels = teacher_logits_and_labels(env.selection)
     rows = env.selection.distillation.meter.rows[0]
-    assert torch.equal(labels, env.selection.material.labels["reward"][rows])
-    assert np.array_equal(said.numpy(), env.selection.material.bank.gather("reward", rows).logits)
+    assert torch.equal(labels, env.selection.data.labels["reward"][rows])
+    assert np.array_equal(said.numpy(), env.selection.data.bank.gather("reward", rows).logits)
 
 
 def test_lr_ensemble_reads_the_training_labels_alone():
@@ -166,9 +166,9 @@ def test_lr_ensemble_draws_a_part_of_a_huge_train_split_by_its_seed(monkeypatch)
     assert [tuple(said.shape) for said, _ in seen] == [(200, 4, 10)] * 3
     assert torch.equal(seen[0][0], seen[1][0])
     assert not torch.equal(seen[0][0], seen[2][0])
-    logits = env.selection.material.bank.gather("train", slice(None)).logits
+    logits = env.selection.data.bank.gather("train", slice(None)).logits
     rows = [int(np.flatnonzero((logits == one.numpy()).all((1, 2)))[0]) for one in seen[0][0][:5]]
-    assert env.selection.material.labels["train"][rows].tolist() == seen[0][1][:5].tolist(), "labels of the same rows"
+    assert env.selection.data.labels["train"][rows].tolist() == seen[0][1][:5].tolist(), "labels of the same rows"
 
 
 # the policies

@@ -12,24 +12,24 @@ from baselines.most_confident import choose
 from baselines.router import Router
 from baselines.rule import Rule
 from kd_env import tasks
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import make_env, run_trial
+from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
+from kd_env.distillation.reward_meter import labelled_rows
 from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
-from kd_env.reward_meter import labelled_rows
+from kd_env.policies import registry
 from kd_env.teachers import Pool, load_pool
 from kd_env.types import Decision, ModelOutput
 
-RULES = [name for name, path in policies.POLICIES.items() if path.startswith("baselines.")]
+RULES = [name for name, path in registry.POLICIES.items() if path.startswith("baselines.")]
 
 
 def env_and_policy(name, teachers=None, seed=0, task="digits", **settings):
     if name == "no_teacher":
-        settings.setdefault("strength", 0.5)
+        settings.setdefault("kd_weight", 0.5)
     trial = Trial(task, name, seed, teachers, settings={"updates": 20, **settings})
     env = make_env(trial)
-    return env, policies.find(name).build(env, seed)
+    return env, registry.find(name).build(env, seed)
 
 
 def weights_of(env, policy, seed=0):
@@ -177,13 +177,13 @@ def test_the_oracle_is_refused_where_nobody_knows(teachers):
 
 
 def test_no_teacher_needs_labels_in_the_setting():
-    with pytest.raises(InputError, match=r"'no_teacher' learns from hard labels, which are not part of this setting \(strength=1\)"):
+    with pytest.raises(InputError, match=r"'no_teacher' learns from hard labels, which are not part of this setting \(kd_weight=1\)"):
         Trial("digits", "no_teacher", 0).env_options()
-    assert Trial("digits", "no_teacher", 0, settings={"strength": 0.5}).env_options()["strength"] == 0.0
+    assert Trial("digits", "no_teacher", 0, settings={"kd_weight": 0.5}).env_options()["kd_weight"] == 0.0
     env, policy = env_and_policy("no_teacher")
     weights, _ = weights_of(env, policy)
     assert (weights == 0).all()
-    assert env.selection.settings.strength == 0.0
+    assert env.selection.settings.kd_weight == 0.0
 
 
 @pytest.mark.parametrize("name", ["camkd", "router"])
@@ -206,7 +206,7 @@ def test_every_rule_gives_legal_actions_and_one_student_a_seed(name, tmp_path):
         else:
             assert env.action_space.contains(action.astype(env.action_space.dtype)), name
         observation, *_ = env.step(action)
-    settings = {"updates": 5, "reward_labels": 64} | ({"strength": 0.5} if name == "no_teacher" else {})
+    settings = {"updates": 5, "reward_labels": 64} | ({"kd_weight": 0.5} if name == "no_teacher" else {})
     one, two = (run_trial(Trial("digits", name, 3, settings=settings), tmp_path)["reward_sum"] for _ in range(2))
     assert one == two
 
@@ -269,7 +269,7 @@ def router_of(reward_labels=256, seed=0):
 
 def poison(env, keep):
     """Make every reward label wrong but those of ``keep``."""
-    labels = env.selection.material.labels
+    labels = env.selection.data.labels
     wrong = np.setdiff1d(np.arange(len(labels["reward"])), keep)
     labels["reward"] = labels["reward"].clone()
     labels["reward"][wrong] = (labels["reward"][wrong] + 1) % 10
@@ -311,7 +311,7 @@ def test_the_router_has_the_labels_that_its_run_has():
     for seed in (0, 3):
         env, _ = env_and_policy("uniform", reward_labels=64, seed=seed)
         env.reset(seed=seed)
-        drawn = labelled_rows(env.selection.material.labels["reward"].numpy(), 64, seed)
+        drawn = labelled_rows(env.selection.data.labels["reward"].numpy(), 64, seed)
         assert (env.selection.distillation.meter.rows == drawn).all()
 
 
@@ -323,7 +323,7 @@ def test_the_router_is_the_same_for_a_seed():
 def test_router_without_features_reads_the_outputs_alone():
     env, _ = env_and_policy("uniform", reward_labels=64)
     assert Router(env, 0, teacher_features=False).gate.mean.shape == (40,)
-    assert Router(env, 0).gate.mean.shape == (40 + sum(env.selection.material.bank.widths),)
+    assert Router(env, 0).gate.mean.shape == (40 + sum(env.selection.data.bank.widths),)
 
 
 def test_a_gate_learns_who_is_right():

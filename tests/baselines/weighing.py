@@ -2,9 +2,9 @@
 
 import torch
 
-from kd_env.benchmark import policies
-from kd_env.benchmark.drive import make_env
+from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
+from kd_env.policies import registry
 
 SMALL_TEXT = "domains(train=64,reward=32,validation=32,test=32)"
 
@@ -35,4 +35,4 @@ def extreme(teachers, classes=4):
 def env_and_policy(name, task="digits", teachers=None, seed=0, **settings):
     env = make_env(Trial(task, name, seed, teachers, settings={"updates": 4, **settings}))
     env.reset(seed=seed)
-    return env, policies.find(name).build(env, seed)
+    return env, registry.find(name).build(env, seed)

@@ -11,13 +11,13 @@ from PIL import Image
 from transformers import pipeline
 
 from kd_env import tasks
+from kd_env.bank.bank import open_bank
 from kd_env.benchmark import distill as distill_module
 from kd_env.benchmark import records
 from kd_env.benchmark.statistics import mean_interval
 from kd_env.cli import invoke
-from kd_env.knowledge.bank import open_bank
-from kd_env.student.encode import encode
-from kd_env.student.networks import build
+from kd_env.models.encode import encode
+from kd_env.models.networks import build
 from kd_env.teachers import load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
@@ -44,13 +44,13 @@ def runs(monkeypatch):
 @pytest.mark.parametrize("student", ["tiny-bert(width=16,layers=1,dropout=0)", "{teacher}(layers=0;2)"])
 def test_the_folder_says_what_the_student_said(student, own_data, own_task, teachers, runs, tmp_path, capsys):
     student, out = student.format(teacher=teachers.split(",")[0]), tmp_path / "student"
-    assert invoke(words(own_data, teachers, out, "--student", student, "--set", "knowledge=response,feature")) == 0
+    assert invoke(words(own_data, teachers, out, "--student", student, "--set", "knowledge=response,layer")) == 0
     assert capsys.readouterr() == (f"{out}\n", "")
     assert {path.name for path in tmp_path.iterdir()} == {"student"}
     written = {record["seed"]: record for record in records.read(out / "distillation")}
     best = max(written, key=lambda seed: written[seed]["validation"])
     run, texts = runs[best], own_task.test.inputs[:40]
-    expected = run.student.predict(run.material.read(texts))
+    expected = run.student.predict(run.data.read(texts))
     said = CheckpointTeacher(str(out), own_task)(texts).logits
     torch.testing.assert_close(said, expected, atol=1e-5, rtol=1e-4)
     answers = pipeline("text-classification", model=str(out), device="cpu")(texts.tolist())

@@ -61,14 +61,14 @@ class Learner(Everything):
 
 
 POLICIES = {
-    "soft": ("Soft", {"strength": 0.5}),
-    "soft without labels": ("Soft", {"strength": 1.0}),
-    "soft in phases": ("Soft", {"strength": 0.5, "updates_per_phase": 3, "exploration_bonus": 0.1}),
-    "hard": ("Hard", {"strength": 0.5, "exploration_bonus": 0.1}),
-    "joint": ("Everything", {"strength": 0.5, "batch_size": 16}),
-    "joint without labels": ("Everything", {"strength": 1.0, "batch_size": 16}),
-    "joint, two factors": ("Everything", {"strength": 0.5, "factors": "strength,temperature", "batch_size": 16}),
-    "joint for the batch": ("Everything", {"strength": 0.5, "granularity": "batch", "teacher_cost": 0.1}),
+    "soft": ("Soft", {"kd_weight": 0.5}),
+    "soft without labels": ("Soft", {"kd_weight": 1.0}),
+    "soft in phases": ("Soft", {"kd_weight": 0.5, "updates_per_phase": 3, "exploration_bonus": 0.1}),
+    "hard": ("Hard", {"kd_weight": 0.5, "exploration_bonus": 0.1}),
+    "joint": ("Everything", {"kd_weight": 0.5, "batch_size": 16}),
+    "joint without labels": ("Everything", {"kd_weight": 1.0, "batch_size": 16}),
+    "joint, two factors": ("Everything", {"kd_weight": 0.5, "factors": "kd_weight,temperature", "batch_size": 16}),
+    "joint for the batch": ("Everything", {"kd_weight": 0.5, "granularity": "batch", "teacher_cost": 0.1}),
     "joint of a dropout student": ("Everything", {"student": "mlp(width=8,dropout=0.3)", "batch_size": 16}),
 }
 
@@ -132,8 +132,8 @@ def test_the_trace_holds_what_the_actions_meant(case, recorded):
             continue
         ends = np.cumsum(list(layout.widths.values()))[:-1]
         said = dict(zip(layout.widths, np.split(action[slot], ends, axis=1), strict=True))
-        np.testing.assert_allclose(rows["strength"], (said["strength"][:, 0] + 1) / 2, atol=1e-6)
-        np.testing.assert_allclose(rows["warmth"], 4.0 ** said["temperature"][:, 0], rtol=1e-5)
+        np.testing.assert_allclose(rows["kd_weight"], (said["kd_weight"][:, 0] + 1) / 2, atol=1e-6)
+        np.testing.assert_allclose(rows["temperature_scale"], 4.0 ** said["temperature"][:, 0], rtol=1e-5)
         if "knowledge" in said:
             assert np.array_equal(np.stack(rows["gates"].to_list()), said["knowledge"] > 0)
             assert np.array_equal(rows["teacher"] == -1, said["abstain"][:, 0] > 0)
@@ -143,7 +143,7 @@ def test_the_trace_holds_what_the_actions_meant(case, recorded):
 
 def test_a_learner_of_another_environment(tmp_path):
     """The record is of the first student that was finished, whatever was begun before."""
-    assert invoke(command("Learner", {"strength": 0.5}, tmp_path)) == 0
+    assert invoke(command("Learner", {"kd_weight": 0.5}, tmp_path)) == 0
     (record,) = records.read(tmp_path)
     assert record["env"]["credit"] == "head"
     assert len(read_trace(tmp_path / "traces" / f"{record['trial']}.parquet")["update"].unique()) == UPDATES
@@ -206,20 +206,23 @@ TAMPERED = {
     "no strengths": ("Soft", lambda rows: [{name: value for name, value in row.items() if name != "gates"} for row in rows]),
     "strengths that are none": ("Soft", everywhere("gates", lambda gates: [float("nan")] * len(gates))),
     "missing strengths": ("Soft", put(4, "gates", lambda gates: None)),
-    "a strength where there was none": ("Soft", lambda rows: [{**row, "strength": 0.5} for row in rows]),
+    "a strength where there was none": ("Soft", lambda rows: [{**row, "kd_weight": 0.5} for row in rows]),
     "one number for all knowledge": ("Soft", lambda rows: [{**row, "gates": row["gates"][0], "more": 0} for row in rows]),
     "a gate": ("Everything", put(4, "gates", flipped, taught)),
     "a gate in the last row of a decision": ("Everything", put(4, "gates", flipped, taught, row=-1)),
-    "a strength": ("Everything", put(4, "strength", lambda one: 1.0 - one, taught)),
-    "a strength in the last row of a decision": ("Everything", put(4, "strength", lambda one: 1.0 - one, taught, row=-1)),
-    "a temperature": ("Everything", put(4, "warmth", lambda one: 2.0 * one, taught)),
-    "all temperatures": ("Everything", everywhere("warmth", lambda one: 1.0)),
+    "a strength": ("Everything", put(4, "kd_weight", lambda one: 1.0 - one, taught)),
+    "a strength in the last row of a decision": ("Everything", put(4, "kd_weight", lambda one: 1.0 - one, taught, row=-1)),
+    "a temperature": ("Everything", put(4, "temperature_scale", lambda one: 2.0 * one, taught)),
+    "all temperatures": ("Everything", everywhere("temperature_scale", lambda one: 1.0)),
     "all strengths of the last update": (
         "Everything",
-        lambda rows: [{**row, "strength": 0.0 if row["update"] == UPDATES - 1 else row["strength"]} for row in rows],
+        lambda rows: [{**row, "kd_weight": 0.0 if row["update"] == UPDATES - 1 else row["kd_weight"]} for row in rows],
     ),
-    "no strength": ("Everything", lambda rows: [{name: value for name, value in row.items() if name != "strength"} for row in rows]),
-    "no temperature": ("Everything", lambda rows: [{name: value for name, value in row.items() if name != "warmth"} for row in rows]),
+    "no strength": ("Everything", lambda rows: [{name: value for name, value in row.items() if name != "kd_weight"} for row in rows]),
+    "no temperature": (
+        "Everything",
+        lambda rows: [{name: value for name, value in row.items() if name != "temperature_scale"} for row in rows],
+    ),
     "a teacher who abstained": ("Everything", put(4, "teacher", lambda one: 2, lambda row: row["teacher"] == -1)),
 }
 
@@ -246,12 +249,12 @@ def test_a_copied_trace_is_still_equal(policy, originals, tmp_path):
     assert replay(tmp_path, trial) == []
 
 
-@pytest.mark.parametrize("name", ["id", "knowledge", "strength", "temperature"])
+@pytest.mark.parametrize("name", ["id", "knowledge", "kd_weight", "temperature"])
 def test_a_record_of_another_setting_is_found_out(name, originals, tmp_path, capsys):
     folder, trial = originals["Soft"]
     changed(folder, trial, tmp_path, lambda rows: rows)
     record = json.loads((tmp_path / "results.jsonl").read_text())
-    others = {"id": JOINT, "knowledge": "response,relation,feature", "strength": 1.0, "temperature": 3.0}
+    others = {"id": JOINT, "knowledge": "response,relation,layer", "kd_weight": 1.0, "temperature": 3.0}
     assert record["env"].get(name) != others[name]
     record["env"][name] = others[name]
     (tmp_path / "results.jsonl").write_text(json.dumps(record) + "\n")

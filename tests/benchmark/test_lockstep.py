@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from kd_env.benchmark import records
-from kd_env.benchmark.drive import run_trial, run_trials
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run import _together
+from kd_env.benchmark.run_trial import run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 

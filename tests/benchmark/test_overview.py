@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from kd_env.benchmark import policies, suites
+from kd_env.benchmark import suites
 from kd_env.benchmark.overview import overview
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.records import read
@@ -13,6 +13,7 @@ from kd_env.benchmark.suites import Part, Suite
 from kd_env.benchmark.summary import by_setting
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
+from kd_env.policies import registry
 
 
 def record(policy, pool, seed, test, access="nothing", population=None):
@@ -44,7 +45,7 @@ def test_cells_hold_mean_half_width_and_the_paired_difference_to_uniform():
     assert rows == [
         ["nothing", "my:Own", "–", "–", f"0.410 ± {stats.t.ppf(0.975, 1) * 0.01:.3f} (−0.100 ▼)"],
         ["", "uniform", "–", f"0.510 ± {half:.3f}", f"0.510 ± {stats.t.ppf(0.975, 1) * 0.01:.3f}"],
-        ["train labels", "camkd", policies.find("camkd").paper, f"0.710 ± {half:.3f} (+0.200 ▲)", "2 diverged"],
+        ["train labels", "camkd", registry.find("camkd").paper, f"0.710 ± {half:.3f} (+0.200 ▲)", "2 diverged"],
     ]
 
 
@@ -99,7 +100,7 @@ def test_every_system_teaches_two_seeds_together_or_says_that_it_teaches_alone(p
     trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1}) for seed in (0, 1)]
     run(trials, tmp_path, Progress(quiet=True), population=2)
     assert [record["seed"] for record in read(tmp_path)] == [0, 1]
-    lone = policies.find(policy).alone or trials[0].chosen().num_students > 1
+    lone = registry.find(policy).alone or trials[0].chosen().num_students > 1
     assert all(("population" in record["config"]) != lone for record in read(tmp_path))
 
 

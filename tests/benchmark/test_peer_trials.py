@@ -8,8 +8,8 @@ import pytest
 
 from kd_env.analysis.traces import read_trace
 from kd_env.benchmark import records
-from kd_env.benchmark.drive import make_env, run_trial, run_trials
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError

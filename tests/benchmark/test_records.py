@@ -21,7 +21,7 @@ ARGUMENTS = {
     "updates": 10,
     "reward_labels": 64,
     "seed": 3,
-    "config": {"strength": 1.0, "nested": {"b": [1, 2], "a": None}},
+    "config": {"kd_weight": 1.0, "nested": {"b": [1, 2], "a": None}},
 }
 
 
@@ -124,10 +124,10 @@ def test_a_trial_id_is_file_safe_and_readable():
 
 @pytest.mark.parametrize("name", list(ARGUMENTS))
 def test_a_trial_id_differs_with_every_argument(name):
-    other = {"config": {"strength": 0.5}, "updates": 11, "reward_labels": 65, "seed": 4}.get(name, "other")
+    other = {"config": {"kd_weight": 0.5}, "updates": 11, "reward_labels": 65, "seed": 4}.get(name, "other")
     assert trial_id(**ARGUMENTS | {name: other}) != trial_id(**ARGUMENTS)
 
 
 def test_a_trial_id_depends_neither_on_key_order_nor_on_the_command():
-    config = {"nested": {"a": None, "b": (1, 2)}, "strength": 1.0, "command": "kd-env run --seeds 0-9"}
+    config = {"nested": {"a": None, "b": (1, 2)}, "kd_weight": 1.0, "command": "kd-env run --seeds 0-9"}
     assert trial_id(**ARGUMENTS | {"config": config}) == trial_id(**ARGUMENTS)

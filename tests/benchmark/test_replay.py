@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from kd_env.benchmark import records
-from kd_env.benchmark.drive import run_trial
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
@@ -55,17 +55,17 @@ class Batch:
     [
         ("camkd", {}),
         ("random_single", {"batch_size": 20}),
-        ("reinforce", {"reward": "mixed", "strength": 0.5}),
+        ("reinforce", {"reward": "mixed", "kd_weight": 0.5}),
         ("gradient_credit", {"reward_labels": 64, "student": "mlp(width=8,dropout=0.3)"}),
         ("sb3:PPO(n_steps=64,batch_size=32,n_epochs=1)", {}),
-        ("no_teacher", {"strength": 0.5}),
+        ("no_teacher", {"kd_weight": 0.5}),
         ("uniform_reward_ce", {"optimizer": "adamw(lr=0.01,warmup=0.3,decay=linear)"}),
         (f"{__name__}:Batch", {"batch_size": 16}),
         ("uniform", {"optimizer": "sgd(lr=1e30)"}),
         ("uniform", {"precision": "float64"}),
         ("mutual_learning", {}),
         ("mutual_learning", {"optimizer": "sgd(lr=1e30)"}),
-        ("peer_ensemble", {"student": "mlp(width=8,dropout=0.3)", "num_students": 4, "strength": 0.5}),
+        ("peer_ensemble", {"student": "mlp(width=8,dropout=0.3)", "num_students": 4, "kd_weight": 0.5}),
         ("camkd", {"knowledge": "response,peer(strength=0.5)", "num_students": 2, "batch_size": 16}),
     ],
 )

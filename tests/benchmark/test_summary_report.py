@@ -25,7 +25,7 @@ def record(policy, access, seed, test, **changes):
         "pool": "experts", "updates": 100, "metric": "accuracy", "test": test, "validation": test, "reward_split": test,
         "reward_labels": 64, "wall_s": 2.0, "peak_rss_mb": 500.0, "device": "cpu",
         "student_forward_examples": 3200, "reward_forward_examples": 0, "teacher_forward_examples": 0,
-        "versions": {"numpy": "2.4"}, "config": {"strength": 1.0, "command": "kd-env bench small --out results/small"},
+        "versions": {"numpy": "2.4"}, "config": {"kd_weight": 1.0, "command": "kd-env bench small --out results/small"},
         "trial": f"{policy}-{seed}", "diverged": False, "curve": [{"update": u, "validation": test * u / 100} for u in (0, 50, 100)],
     }  # fmt: skip
     return dict.fromkeys(FIELDS) | known | changes
@@ -127,11 +127,11 @@ def test_a_diverged_run_is_counted_and_not_averaged():
 
 def test_settings_part_by_labels_and_by_whatever_was_set_differently():
     strong = [record("uniform", "nothing", 0, 0.4), record("router", "reward labels", 0, 0.4)]
-    weak = [record("uniform", "nothing", 0, 0.3, config={"strength": 0.5, "command": "another"})]
+    weak = [record("uniform", "nothing", 0, 0.3, config={"kd_weight": 0.5, "command": "another"})]
     few = [record("uniform", "nothing", 0, 0.3, reward_labels=8)]
     groups = by_setting([*strong, *weak, *few])
     assert list(groups.values()) == [strong, weak, few]
-    assert [s.options for s in groups] == [(("strength", "1.0"),), (("strength", "0.5"),), ()]
+    assert [s.options for s in groups] == [(("kd_weight", "1.0"),), (("kd_weight", "0.5"),), ()]
 
 
 def test_the_reading_names_what_lies_above_zero(tmp_path):

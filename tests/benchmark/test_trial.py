@@ -14,22 +14,23 @@ import pytest
 
 from kd_env import tasks
 from kd_env.analysis.traces import read_trace
-from kd_env.benchmark import policies, records
-from kd_env.benchmark.drive import make_env, run_trial
+from kd_env.benchmark import records
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.report import write_report
 from kd_env.benchmark.run import run
+from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
+from kd_env.policies import registry
 from kd_env.tasks import Task
 from kd_env.tasks.digits import load as load_digits
 
-NAMES = [*policies.POLICIES, "sb3:PPO(n_steps=4,batch_size=32)"]
+NAMES = [*registry.POLICIES, "sb3:PPO(n_steps=4,batch_size=32)"]
 UNEQUAL = ("wall_s", "peak_rss_mb")
 
 
 def settings_of(policy, **settings):
-    return {"updates": 20, **({"strength": 0.5} if policy == "no_teacher" else {}), **settings}
+    return {"updates": 20, **({"kd_weight": 0.5} if policy == "no_teacher" else {}), **settings}
 
 
 def comparable(record):
@@ -75,7 +76,7 @@ def test_a_trial_without_test_never_opens_it_and_is_another_trial(tmp_path, monk
     trial = Trial("digits", "uniform", 0, settings={"updates": 3})
     record = run_trial(trial, tmp_path)
     closed = dataclasses.replace(trial, test=False)
-    monkeypatch.setattr("kd_env.benchmark.drive.evaluate_on_test", lambda *_: pytest.fail("test was opened"))
+    monkeypatch.setattr("kd_env.benchmark.run_trial.evaluate_on_test", lambda *_: pytest.fail("test was opened"))
     without = run_trial(closed, tmp_path)
     assert without["test"] is None
     assert without["trial"] != record["trial"]
@@ -236,11 +237,11 @@ WITHOUT_A_TASK = ("gradient_credit", "akd", "akd_hard", "exp3", "linucb", "slidi
 @pytest.mark.parametrize("policy", NAMES)
 def test_nothing_in_reach_of_a_policy_holds_test(policy):
     env = make_env(Trial("digits", policy, 0, settings=settings_of(policy)))
-    built = policies.find(policy).build(env, 0)
+    built = registry.find(policy).build(env, 0)
     env.reset(seed=0)
     found = reachable(built)
     held = [thing for thing in found if isinstance(thing, Task)]
-    assert any(thing is env.selection.material.task for thing in held) or policy in WITHOUT_A_TASK
+    assert any(thing is env.selection.data.task for thing in held) or policy in WITHOUT_A_TASK
     assert all(thing.test is None for thing in [*held, *(t for t in reachable(env) if isinstance(t, Task))])
 
 
@@ -334,7 +335,7 @@ def test_trials_that_differ_have_other_names():
     [
         ("camkd", {"action": "subset"}, "action='subset'|action=subset: policy 'camkd' needs action=weights; leave action out"),
         ("uniform", {"granularity": "batch"}, "granularity=batch: policy 'uniform' needs granularity=instance"),
-        ("reinforce", {"features": "summary"}, "features=summary: policy 'reinforce' needs features=full"),
+        ("reinforce", {"observation": "summary"}, "observation=summary: policy 'reinforce' needs observation=full"),
         ("gradient_credit", {"reward": "student_loss"}, "credit='first_order' divides dev_improvement; reward='student_loss' goes with"),
         ("no_teacher", {}, "'no_teacher' learns from hard labels"),
         ("uniform", {"steps": 3}, "unknown setting 'steps'"),

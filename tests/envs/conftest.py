@@ -3,7 +3,7 @@
 import pytest
 
 from kd_env import tasks
-from kd_env.student.networks import build
+from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher, Pool
 
 NETWORKS = {"image": "mlp(width={width},depth=2)", "text": "tiny-bert(width={width},layers=1,dropout=0)"}

@@ -9,7 +9,7 @@ import torch
 from gymnasium.envs.registration import load_env_creator
 from torch.nn.functional import cross_entropy
 
-from kd_env import settings
+from kd_env.distillation import settings
 from kd_env.envs.registration import ENVIRONMENTS
 
 TEACHERS, KNOWLEDGE, JOINT = (f"kd_env/{name}Selection-v0" for name in ("Teacher", "Knowledge", "Joint"))
@@ -47,7 +47,7 @@ def same(one, two):
 
 def weights_of(env):
     """All parameters of the student, or students, in one vector."""
-    return torch.cat([leaf.detach().flatten() for leaf in env.unwrapped.distillation.student.leaves])
+    return torch.cat([parameter.detach().flatten() for parameter in env.unwrapped.distillation.student.parameters])
 
 
 def rollout(env, seed, action_seed=0):
@@ -71,18 +71,18 @@ def along_the_held_out_gradient(run, decision, only_head=False, epsilon=1e-6):
     """By finite differences: the derivative of each example's loss, over B, along the held-out gradient at the student's rate."""
     (rows,) = run.meter.rows
     inputs, labels = run.meter.at(rows, run.student.device)
-    leaves = run.student.leaves
+    parameters = run.student.parameters
     loss = cross_entropy(run.student.forward(inputs).logits, labels)
-    gradient = torch.autograd.grad(loss, leaves, materialize_grads=True)
+    gradient = torch.autograd.grad(loss, parameters, materialize_grads=True)
     head = {id(parameter) for parameter in run.student.classifier.parameters()}
-    gradient = [slope * (not only_head or id(leaf) in head) for leaf, slope in zip(leaves, gradient, strict=True)]
+    gradient = [slope * (not only_head or id(parameter) in head) for parameter, slope in zip(parameters, gradient, strict=True)]
     rate = run.student.options.rate(0.0)
 
     def at(step):
-        moved = [leaf.detach() + step * rate * slope for leaf, slope in zip(leaves, gradient, strict=True)]
-        said, total = run.student.forward_at(moved, run.inputs_of_batch(), run.loss.parts), 0.0
+        moved = [parameter.detach() + step * rate * slope for parameter, slope in zip(parameters, gradient, strict=True)]
+        said, total = run.student.forward_at(moved, run.batch_inputs(), run.loss.parts), 0.0
         for name, strength in decision.strengths.items():
-            every = run.losses(name, decision.temperature, said)
+            every = run.per_teacher_loss(name, decision.temperature, said)
             total = total + strength * (every[:, 0] if name == "label" else (decision.weights[name] * every).sum(1))
         return total
 

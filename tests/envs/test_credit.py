@@ -10,26 +10,26 @@ from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from kd_env.distillation import Distillation, Material
+from kd_env.bank.bank import open_bank
+from kd_env.distillation import Distillation, EncodedTask
+from kd_env.distillation.settings import settings
 from kd_env.envs import credit
 from kd_env.envs.selection import Selection
-from kd_env.knowledge.bank import open_bank
-from kd_env.settings import settings
-from kd_env.student.networks import build
+from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher, Pool, load_pool
 from kd_env.types import Decision
 
 STUDENTS = [
-    ("digits_material", "mlp(width=8)"),
-    ("digits_material", "mlp(width=8,dropout=0.3)"),
-    ("digits_material", "tiny-vit(width=8,layers=1,dropout=0.2)"),
-    ("text_material", "tiny-bert(width=8,layers=1,dropout=0.2)"),
+    ("digits_data", "mlp(width=8)"),
+    ("digits_data", "mlp(width=8,dropout=0.3)"),
+    ("digits_data", "tiny-vit(width=8,layers=1,dropout=0.2)"),
+    ("text_data", "tiny-bert(width=8,layers=1,dropout=0.2)"),
 ]
 
 
-def start(material, seed=0, **keywords):
+def start(data, seed=0, **keywords):
     keywords = {"batch_size": 5, "precision": "float64", "reward_labels": 40, "reward_examples": 40, "updates": 40} | keywords
-    return Distillation(material, settings(material.task, **keywords), seed)
+    return Distillation(data, settings(data.task, **keywords), seed)
 
 
 def taught(run, updates, seed=0):
@@ -38,7 +38,7 @@ def taught(run, updates, seed=0):
     for _ in range(updates):
         rows = run.num_students * run.settings.batch_size
         weights = torch.from_numpy(rng.dirichlet(np.ones(run.num_teachers), rows)).to(run.student.dtype)
-        strengths = {**dict.fromkeys(run.terms, run.settings.strength), "label": 1.0 - run.settings.strength}
+        strengths = {**dict.fromkeys(run.terms, run.settings.kd_weight), "label": 1.0 - run.settings.kd_weight}
         run.apply(Decision(dict.fromkeys(run.terms, weights), strengths, run.settings.temperature))
     run.observe()
     return run
@@ -53,8 +53,8 @@ def response(kind, run):
 def held_out_gradient(run):
     """By hand, on all labelled reward examples, without dropout."""
     network = run.student.network.eval()
-    inputs = run.student.cast({name: tensor[run.meter.rows[0]] for name, tensor in run.material.inputs["reward"].items()})
-    loss = cross_entropy(network(**inputs).logits, run.material.labels["reward"][run.meter.rows[0]])
+    inputs = run.student.cast({name: tensor[run.meter.rows[0]] for name, tensor in run.data.inputs["reward"].items()})
+    loss = cross_entropy(network(**inputs).logits, run.data.labels["reward"][run.meter.rows[0]])
     gradient = torch.autograd.grad(loss, list(network.parameters()))
     network.train()
     return gradient
@@ -78,7 +78,7 @@ def pair_by_pair(run, only_head=False):
     head = {id(parameter) for parameter in run.student.classifier.parameters()}
     rate = run.student.options.rate(run.update[0] / run.settings.updates)
     direction = [scale * value for scale, value in zip(scales(run), held_out_gradient(run), strict=True)]
-    terms = run.losses("response", run.settings.temperature)
+    terms = run.per_teacher_loss("response", run.settings.temperature)
     found = torch.zeros_like(terms)
     for b, k in np.ndindex(*terms.shape):
         gradients = torch.autograd.grad(terms[b, k], parameters, retain_graph=True)
@@ -87,10 +87,10 @@ def pair_by_pair(run, only_head=False):
     return found.detach()
 
 
-@pytest.mark.parametrize(("material", "student"), STUDENTS)
+@pytest.mark.parametrize(("data", "student"), STUDENTS)
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.01)", "sgd(lr=0.1,warmup=0.5)", "adamw(lr=0.01,weight_decay=0.1,decay=linear)"])
-def test_first_order_is_the_inner_product_of_each_pair(request, material, student, optimizer):
-    run = taught(start(request.getfixturevalue(material), student=student, optimizer=optimizer, strength=0.7, temperature=3.0), 4)
+def test_first_order_is_the_inner_product_of_each_pair(request, data, student, optimizer):
+    run = taught(start(request.getfixturevalue(data), student=student, optimizer=optimizer, kd_weight=0.7, temperature=3.0), 4)
     expected = pair_by_pair(run)
     found = response(credit.first_order, run)
     assert found.shape == (5, run.num_teachers)
@@ -100,24 +100,24 @@ def test_first_order_is_the_inner_product_of_each_pair(request, material, studen
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("material", "student"), STUDENTS)
+@pytest.mark.parametrize(("data", "student"), STUDENTS)
 @pytest.mark.parametrize("updates", [0, 4])
-def test_head_is_first_order_of_the_classifier_alone(request, material, student, updates):
-    run = taught(start(request.getfixturevalue(material), student=student, optimizer="adam(lr=0.01)", strength=0.7), updates)
+def test_head_is_first_order_of_the_classifier_alone(request, data, student, updates):
+    run = taught(start(request.getfixturevalue(data), student=student, optimizer="adam(lr=0.01)", kd_weight=0.7), updates)
     expected = pair_by_pair(run, only_head=True)
     torch.testing.assert_close(response(credit.head, run), expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
 
 
-def test_the_formula_in_plain_sums(digits_material):
+def test_the_formula_in_plain_sums(digits_data):
     """r_bk = tau (q - p) . (J v), with J v from a finite difference of the student's logits along v."""
-    run = taught(start(digits_material, student="mlp(width=8)", optimizer="sgd(lr=0.5)", temperature=3.0), 2)
+    run = taught(start(digits_data, student="mlp(width=8)", optimizer="sgd(lr=0.5)", temperature=3.0), 2)
     step, moved = 1e-5, []
     for sign in (1, -1):
         network, direction = copy.deepcopy(run.student.network), held_out_gradient(run)
         with torch.no_grad():
             for parameter, value in zip(network.parameters(), direction, strict=True):
                 parameter += sign * step * value
-            moved.append(network(**run.student.cast(run.inputs_of_batch())).logits)
+            moved.append(network(**run.student.cast(run.batch_inputs())).logits)
     along = (moved[0] - moved[1]) / (2 * step)  # [B, C]
     features = run.observe()
     expected = torch.zeros(5, run.num_teachers, dtype=torch.float64)
@@ -127,10 +127,10 @@ def test_the_formula_in_plain_sums(digits_material):
     torch.testing.assert_close(response(credit.first_order, run), expected, rtol=1e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize(("material", "student"), [STUDENTS[0], STUDENTS[1], STUDENTS[3]])
+@pytest.mark.parametrize(("data", "student"), [STUDENTS[0], STUDENTS[1], STUDENTS[3]])
 @pytest.mark.parametrize("updates", [0, 3])
-def test_with_sgd_first_order_becomes_the_counterfactual(request, material, student, updates):
-    run = start(request.getfixturevalue(material), student=student, optimizer="sgd(lr=0.05)", batch_size=4, strength=0.8)
+def test_with_sgd_first_order_becomes_the_counterfactual(request, data, student, updates):
+    run = start(request.getfixturevalue(data), student=student, optimizer="sgd(lr=0.05)", batch_size=4, kd_weight=0.8)
     run = taught(run, updates)
     run.student.options = dataclasses.replace(run.student.options, lr=1e-6)
     exact, linear = response(credit.counterfactual, run), response(credit.first_order, run)
@@ -140,8 +140,8 @@ def test_with_sgd_first_order_becomes_the_counterfactual(request, material, stud
     torch.testing.assert_close(linear, exact, rtol=0, atol=1e-4 * float(exact.abs().max()))
 
 
-def test_the_gap_to_the_counterfactual_closes_with_the_rate(digits_material):
-    run = taught(start(digits_material, student="mlp(width=8)", optimizer="sgd(lr=0.05)", batch_size=4), 3)
+def test_the_gap_to_the_counterfactual_closes_with_the_rate(digits_data):
+    run = taught(start(digits_data, student="mlp(width=8)", optimizer="sgd(lr=0.05)", batch_size=4), 3)
     gaps = []
     for rate in (1e-2, 1e-4, 1e-6):
         run.student.options = dataclasses.replace(run.student.options, lr=rate)
@@ -170,21 +170,21 @@ def at_rate(run, rate):
 
 @pytest.mark.parametrize("num_students", [1, 2])
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.003)", "sgd(lr=0.05)"])
-@pytest.mark.parametrize(("material", "student"), [STUDENTS[0], STUDENTS[3]])
-def test_first_order_ranks_as_the_counterfactual_does(request, material, student, optimizer, num_students):
+@pytest.mark.parametrize(("data", "student"), [STUDENTS[0], STUDENTS[3]])
+def test_first_order_ranks_as_the_counterfactual_does(request, data, student, optimizer, num_students):
     """Adam's step is not linear in the gradient, so only the ranks can agree. In full: test_credit_slow.py."""
     keywords = {"student": student, "optimizer": optimizer, "num_students": num_students, "batch_size": 16 // num_students, "updates": 100}
-    run = taught(start(request.getfixturevalue(material), **keywords), 60)
+    run = taught(start(request.getfixturevalue(data), **keywords), 60)
     found = at_rate(run, 1e-7)
     assert min(ranks(found["counterfactual"], found["first_order"])) > 0.95
     assert np.isfinite(ranks(found["counterfactual"], found["head"])).all()
 
 
-@pytest.mark.parametrize(("material", "student"), STUDENTS)
+@pytest.mark.parametrize(("data", "student"), STUDENTS)
 @pytest.mark.parametrize("kind", ["first_order", "head", "counterfactual"])
-def test_asking_for_credit_changes_nothing(request, material, student, kind):
+def test_asking_for_credit_changes_nothing(request, data, student, kind):
     """Dropout is replayed, not drawn anew: the student is the same to the last bit."""
-    given = request.getfixturevalue(material)
+    given = request.getfixturevalue(data)
     keywords = {"student": student, "batch_size": 3, "precision": "float32", "credit": kind, "optimizer": "adam(lr=0.01)"}
     silent, asked = start(given, **keywords), start(given, **keywords)
     for update in range(3):
@@ -197,9 +197,9 @@ def test_asking_for_credit_changes_nothing(request, material, student, kind):
     assert torch.equal(silent.observe().student.logits, asked.observe().student.logits)
 
 
-def test_first_order_sees_the_mini_batch_that_comes_next(digits_material):
+def test_first_order_sees_the_mini_batch_that_comes_next(digits_data):
     """Also when nobody has called observe() since the last update."""
-    fresh, observed = (taught(start(digits_material, student="mlp(width=8)"), 2) for _ in range(2))
+    fresh, observed = (taught(start(digits_data, student="mlp(width=8)"), 2) for _ in range(2))
     for run in (fresh, observed):
         weights = torch.full((5, 4), 0.25, dtype=torch.float64)
         run.apply(Decision.response(weights, 1.0, 2.0))
@@ -207,52 +207,52 @@ def test_first_order_sees_the_mini_batch_that_comes_next(digits_material):
     assert torch.equal(response(credit.first_order, fresh), response(credit.first_order, observed))
 
 
-def test_head_then_first_order_on_one_run(digits_material):
-    one, two = (taught(start(digits_material, student="mlp(width=8)"), 3) for _ in range(2))
+def test_head_then_first_order_on_one_run(digits_data):
+    one, two = (taught(start(digits_data, student="mlp(width=8)"), 3) for _ in range(2))
     response(credit.head, one)
     assert torch.equal(response(credit.first_order, one), response(credit.first_order, two))
 
 
-def test_what_credit_costs_is_counted(digits_material):
-    run = taught(start(digits_material, student="mlp(width=8)"), 0)
+def test_what_credit_costs_is_counted(digits_data):
+    run = taught(start(digits_data, student="mlp(width=8)"), 0)
     response(credit.head, run)
     assert (run.student_forward_examples, run.meter.forward_examples) == (5, 40)
-    run = taught(start(digits_material, student="mlp(width=8)"), 0)
+    run = taught(start(digits_data, student="mlp(width=8)"), 0)
     response(credit.first_order, run)
     assert (run.student_forward_examples, run.meter.forward_examples) == (10, 40)
-    run = taught(start(digits_material, student="mlp(width=8)"), 0)
+    run = taught(start(digits_data, student="mlp(width=8)"), 0)
     response(credit.counterfactual, run)
     assert (run.student_forward_examples, run.meter.forward_examples) == (5, 40 * (1 + 5 * 4))
 
 
-def stepped(material, **keywords):
+def stepped(data, **keywords):
     """A mini-batch taught through an environment's rows, as its settings pay for it; credit as it is, not normalised."""
     keywords = {"student": "mlp(width=8)", "normalize_credit": False, "batch_size": 5, "precision": "float64", "updates": 40} | keywords
-    selection = Selection(material, load_pool("digits/experts", material.task), settings(material.task, **keywords))
+    selection = Selection(data, load_pool("digits/experts", data.task), settings(data.task, **keywords))
     given = credit.CREDITS[keywords["credit"]](selection.distillation, ["response"])["response"]
     return given, selection.advance(np.tile([1, 0, 0, 1], (5, 1)))
 
 
 @pytest.mark.parametrize("kind", credit.CREDITS)
 @pytest.mark.parametrize("normal", [True, False])
-def test_without_strength_nobody_has_credit(digits_material, kind, normal):
-    given, step = stepped(digits_material, credit=kind, strength=0.0, normalize_credit=normal)
+def test_without_strength_nobody_has_credit(digits_data, kind, normal):
+    given, step = stepped(digits_data, credit=kind, kd_weight=0.0, normalize_credit=normal)
     assert given.any(), "of a response at strength 1"
     assert not step.credit["credit"].any()
     assert not step.rewards.any()
 
 
 @pytest.mark.parametrize("kind", credit.CREDITS)
-def test_credit_is_paid_by_strength_and_weight(digits_material, kind):
-    given, step = stepped(digits_material, credit=kind, strength=0.7)
+def test_credit_is_paid_by_strength_and_weight(digits_data, kind):
+    given, step = stepped(digits_data, credit=kind, kd_weight=0.7)
     np.testing.assert_allclose(step.credit["credit"], 0.7 * given, rtol=1e-12)
     np.testing.assert_allclose(step.rewards, 0.7 * (given[:, 0] + given[:, 3]) / 2, rtol=1e-7)
 
 
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.01)", "sgd(lr=0.1,warmup=0.5)"])
-def test_the_counterfactual_is_what_a_run_taught_by_one_pair_really_gains(digits_material, optimizer):
+def test_the_counterfactual_is_what_a_run_taught_by_one_pair_really_gains(digits_data, optimizer):
     """Against what the same run gains when it is taught with weights of zero, which leaves the momentum."""
-    run = taught(start(digits_material, student="mlp(width=8,dropout=0.3)", optimizer=optimizer), 4)
+    run = taught(start(digits_data, student="mlp(width=8,dropout=0.3)", optimizer=optimizer), 4)
     rows, labels = run.meter.at(run.meter.rows[0], torch.device("cpu"))
 
     def loss_after(b, k, weight):
@@ -271,29 +271,29 @@ def test_the_counterfactual_is_what_a_run_taught_by_one_pair_really_gains(digits
 
 
 def knowing(task, network, num_teachers, keep):
-    """Material with untrained teachers of two layers, of which the bank keeps more than what they answer."""
+    """EncodedTask with untrained teachers of two layers, of which the bank keeps more than what they answer."""
     teachers = tuple(NetworkTeacher(f"teacher{seed}", build(network, task, seed), task) for seed in range(num_teachers))
-    return Material.of(task, open_bank(task, Pool("deeper", teachers), keep=frozenset(keep)))
+    return EncodedTask.of(task, open_bank(task, Pool("deeper", teachers), keep=frozenset(keep)))
 
 
 @pytest.fixture(scope="module")
-def knowing_digits(digits_material):
-    return knowing(digits_material.task, "mlp(width=12,depth=2)", 3, {"layers"})
+def knowing_digits(digits_data):
+    return knowing(digits_data.task, "mlp(width=12,depth=2)", 3, {"layers"})
 
 
 @pytest.fixture(scope="module")
-def knowing_text(text_material):
-    return knowing(text_material.task, "tiny-bert(width=16,layers=2,dropout=0)", 2, {"layers", "attention"})
+def knowing_text(text_data):
+    return knowing(text_data.task, "tiny-bert(width=16,layers=2,dropout=0)", 2, {"layers", "attention"})
 
 
 def by_differences(run, name, only_head=False):
     """By hand: rate * (loss(theta + h g) - loss(theta - h g)) / 2h, the held-out loss along the gradient g of one pair over B."""
-    terms = run.losses(name, run.settings.temperature) / run.settings.batch_size  # [rows, K]
+    terms = run.per_teacher_loss(name, run.settings.temperature) / run.settings.batch_size  # [rows, K]
     rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
     found = torch.zeros_like(terms)
     for row, k in np.ndindex(*terms.shape):
         student = row // run.settings.batch_size
-        gradients = torch.autograd.grad(terms[row, k], run.student.leaves, retain_graph=True, materialize_grads=True)
+        gradients = torch.autograd.grad(terms[row, k], run.student.parameters, retain_graph=True, materialize_grads=True)
         if run.num_students > 1:
             others = [s for s in range(run.num_students) if s != student]
             assert not gradients[0][others].any(), "what one student is taught is nothing to another"
@@ -304,7 +304,7 @@ def by_differences(run, name, only_head=False):
             head = {id(parameter) for parameter in network.classifier.parameters()}
             along = along * torch.cat([torch.full((one.numel(),), float(id(one) in head)) for one in network.parameters()])
         rows = run.meter.rows[student]
-        inputs, labels = run.student.cast(run.meter.at(rows, along.device)[0]), run.material.labels["reward"][rows]
+        inputs, labels = run.student.cast(run.meter.at(rows, along.device)[0]), run.data.labels["reward"][rows]
         start, step = parameters_to_vector(network.parameters()).detach(), 1e-7 / max(float(along.norm()), 1e-12)
 
         def loss_at(theta, network=network, inputs=inputs, labels=labels):
@@ -318,8 +318,8 @@ def by_differences(run, name, only_head=False):
 
 DIGITS, TEXT = "mlp(width=8,depth=2,dropout=0.2)", "tiny-bert(width=8,layers=2,dropout=0.2)"
 KNOWLEDGE = [
-    ("knowing_digits", DIGITS, "feature"),
-    ("knowing_digits", DIGITS, "feature(normalized=True)"),
+    ("knowing_digits", DIGITS, "layer"),
+    ("knowing_digits", DIGITS, "layer(normalized=True)"),
     ("knowing_digits", DIGITS, "hint(normalized=True)"),
     ("knowing_digits", DIGITS, "feature_ensemble"),
     ("knowing_digits", DIGITS, "consistent_surrogate"),
@@ -332,7 +332,7 @@ KNOWLEDGE = [
     ("knowing_digits", DIGITS, "nckd"),
     ("knowing_digits", DIGITS, "contrast"),
     ("knowing_text", TEXT, "response"),
-    ("knowing_text", TEXT, "feature"),
+    ("knowing_text", TEXT, "layer"),
     ("knowing_text", TEXT, "relation"),
     ("knowing_text", TEXT, "attention"),
     ("knowing_text", TEXT, "attention(values=False)"),
@@ -340,11 +340,11 @@ KNOWLEDGE = [
 
 
 @pytest.mark.parametrize("num_students", [1, 2])
-@pytest.mark.parametrize(("material", "student", "knowledge"), KNOWLEDGE)
-def test_first_order_of_every_knowledge_is_the_slope_of_the_held_out_loss(request, material, student, knowledge, num_students):
+@pytest.mark.parametrize(("data", "student", "knowledge"), KNOWLEDGE)
+def test_first_order_of_every_knowledge_is_the_slope_of_the_held_out_loss(request, data, student, knowledge, num_students):
     keywords = {"knowledge": f"response,{knowledge}" if knowledge != "response" else knowledge, "num_students": num_students}
-    keywords |= {"student": student, "optimizer": "sgd(lr=0.1,warmup=0.5)", "strength": 0.5, "batch_size": 3}
-    run = taught(start(request.getfixturevalue(material), **keywords), 3)
+    keywords |= {"student": student, "optimizer": "sgd(lr=0.1,warmup=0.5)", "kd_weight": 0.5, "batch_size": 3}
+    run = taught(start(request.getfixturevalue(data), **keywords), 3)
     name = knowledge.partition("(")[0]
     found = credit.first_order(run, [name, "label"])
     for one in (name, "label"):
@@ -356,16 +356,22 @@ def test_first_order_of_every_knowledge_is_the_slope_of_the_held_out_loss(reques
 
 @pytest.mark.parametrize("num_students", [1, 2])
 @pytest.mark.parametrize("name", ["response", "label", "tckd", "nckd", "contrast"])
-def test_head_credit_of_what_compares_logits_is_the_slope_in_the_classifier(digits_material, name, num_students):
-    keywords = {"student": DIGITS, "optimizer": "sgd(lr=0.1)", "strength": 0.5, "batch_size": 3, "knowledge": "response,tckd,nckd,contrast"}
-    run = taught(start(digits_material, num_students=num_students, **keywords), 3)
+def test_head_credit_of_what_compares_logits_is_the_slope_in_the_classifier(digits_data, name, num_students):
+    keywords = {
+        "student": DIGITS,
+        "optimizer": "sgd(lr=0.1)",
+        "kd_weight": 0.5,
+        "batch_size": 3,
+        "knowledge": "response,tckd,nckd,contrast",
+    }
+    run = taught(start(digits_data, num_students=num_students, **keywords), 3)
     expected = by_differences(run, name, only_head=True)
     torch.testing.assert_close(credit.head(run, [name])[name], expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("kind", credit.CREDITS)
 def test_head_gives_nothing_to_what_looks_below_it_and_every_kind_knows_all_types(knowing_digits, kind):
-    names = ["feature", "relation", "similarity", "response"]
+    names = ["layer", "relation", "similarity", "response"]
     run = taught(start(knowing_digits, student=DIGITS, knowledge=",".join(names), batch_size=3, optimizer="sgd(lr=0.1)"), 3)
     found = credit.CREDITS[kind](run, names)
     assert list(found) == names
@@ -375,8 +381,8 @@ def test_head_gives_nothing_to_what_looks_below_it_and_every_kind_knows_all_type
 
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.003)", "sgd(lr=0.05)"])
 @pytest.mark.parametrize("kind", credit.CREDITS)
-def test_students_of_a_population_have_the_credit_they_have_alone(digits_material, kind, optimizer):
-    run = taught(start(digits_material, num_students=3, student="mlp(width=8)", optimizer=optimizer, batch_size=4), 5)
+def test_students_of_a_population_have_the_credit_they_have_alone(digits_data, kind, optimizer):
+    run = taught(start(digits_data, num_students=3, student="mlp(width=8)", optimizer=optimizer, batch_size=4), 5)
     together = response(credit.CREDITS[kind], run).unflatten(0, (3, 4))
     for student in range(3):
         alone = response(credit.CREDITS[kind], run.member(student))

@@ -5,8 +5,8 @@ import pytest
 from test_credit import at_rate, ranks, start, taught
 
 from kd_env import tasks
-from kd_env.distillation import Material
-from kd_env.knowledge.bank import open_bank
+from kd_env.bank.bank import open_bank
+from kd_env.distillation import EncodedTask
 from kd_env.teachers import load_pool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -20,15 +20,15 @@ RATE = 1e-7
 def domains_material():
     """The generated text with its four trained experts."""
     task = tasks.load("domains")
-    return Material.of(task, open_bank(task, load_pool("domains/experts", task)))
+    return EncodedTask.of(task, open_bank(task, load_pool("domains/experts", task)))
 
 
 @pytest.mark.parametrize("num_students", [1, 2])
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.003)", "sgd(lr=0.05)"])
-@pytest.mark.parametrize(("material", "student", "seeds"), [("digits_material", "mlp", 3), ("domains_material", "tiny-bert", 1)])
-def test_first_order_ranks_pairs_as_real_steps_do(request, capsys, material, student, seeds, optimizer, num_students):
+@pytest.mark.parametrize(("data", "student", "seeds"), [("digits_data", "mlp", 3), ("domains_material", "tiny-bert", 1)])
+def test_first_order_ranks_pairs_as_real_steps_do(request, capsys, data, student, seeds, optimizer, num_students):
     """The counterfactual is the candidate alone, in float64 and on the same reward examples, under the same dropout mask."""
-    given = request.getfixturevalue(material)
+    given = request.getfixturevalue(data)
     keywords = {"student": student, "optimizer": optimizer, "num_students": num_students, "batch_size": 32 // num_students, "updates": 400}
     found = []
     for seed in range(seeds):

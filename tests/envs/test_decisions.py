@@ -13,14 +13,15 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from kd_env import tasks
-from kd_env.benchmark import policies, records
-from kd_env.benchmark.drive import make_env, run_trial, run_trials
+from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
-from kd_env.envs.decisions import taught, together
+from kd_env.envs.decisions import make_decision, together
 from kd_env.errors import InputError
-from kd_env.student.networks import build
+from kd_env.models.networks import build
+from kd_env.policies import registry
 from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.teacher import classifiers
@@ -30,7 +31,7 @@ DIGITS = {"task": "digits", "student": "mlp(width=8)"}
 
 
 class Tilt(nn.Module):
-    """A companion: one weighing of the teachers for all examples."""
+    """A auxiliary_module: one weighing of the teachers for all examples."""
 
     def __init__(self, width, widths, num_terms):
         super().__init__()
@@ -47,17 +48,24 @@ COMPANION = f"{__name__}:Tilt"
 # What a decision teaches
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.25])
+@pytest.mark.parametrize("kd_weight", [1.0, 0.25])
 @pytest.mark.parametrize("students", [1, 2])
-def test_a_decision_that_says_what_an_action_means_gives_the_same_student(strength, students):
-    keywords = {**DIGITS, "action": "one", "strength": strength, "temperature": 3.0, "num_students": students, "autoreset_mode": "disabled"}
+def test_a_decision_that_says_what_an_action_means_gives_the_same_student(kd_weight, students):
+    keywords = {
+        **DIGITS,
+        "action": "one",
+        "kd_weight": kd_weight,
+        "temperature": 3.0,
+        "num_students": students,
+        "autoreset_mode": "disabled",
+    }
     acting, deciding = (slots(3 * students, **keywords).unwrapped for _ in range(2))
     acting.reset(seed=2), deciding.reset(seed=2)
     rng = np.random.default_rng(0)
     for _ in range(4):
         action = rng.integers(4, size=3 * students)
         weights = torch.eye(4)[torch.from_numpy(action)]
-        strengths = {"response": strength} | ({"label": 1.0 - strength} if strength < 1.0 else {})
+        strengths = {"response": kd_weight} | ({"label": 1.0 - kd_weight} if kd_weight < 1.0 else {})
         acted = acting.step(action)
         assert same(acted, deciding.step(Decision({"response": weights}, strengths, 3.0)))
         assert torch.equal(weights_of(acting), weights_of(deciding))
@@ -65,10 +73,10 @@ def test_a_decision_that_says_what_an_action_means_gives_the_same_student(streng
 
 
 def test_taught_has_the_setting_s_strengths_times_factors():
-    env = slots(3, **DIGITS, strength=0.4, temperature=2.5, knowledge="response,hint(strength=5)").unwrapped
+    env = slots(3, **DIGITS, kd_weight=0.4, temperature=2.5, knowledge="response,hint(strength=5)").unwrapped
     alike = torch.full((3, 4), 0.25)
     column = torch.tensor([1.0, 2.0, 3.0])
-    decision = taught(env.selection, {"response": alike, "hint": alike}, {"hint": 0.5, "label": column})
+    decision = make_decision(env.selection, {"response": alike, "hint": alike}, {"hint": 0.5, "label": column})
     assert decision.temperature == 2.5
     assert list(decision.weights) == ["response", "hint"]
     assert decision.strengths["response"] == pytest.approx(0.4)
@@ -76,7 +84,7 @@ def test_taught_has_the_setting_s_strengths_times_factors():
     assert decision.strengths["label"].tolist() == pytest.approx([0.6, 1.2, 1.8])
     assert set(decision.strengths) == {"response", "hint", "label"}
     with pytest.raises(InputError, match=r"the policy weighs response, not hint; leave that out"):
-        taught(env.selection, {"response": alike})
+        make_decision(env.selection, {"response": alike})
 
 
 def test_decisions_are_joined_row_by_row_whatever_the_form_of_their_numbers():
@@ -104,7 +112,7 @@ BAD = {
         Decision({"response": ALIKE}, {"label": 0.5}, 1.0),
         "decision: 'label' is no knowledge type of this setting",
     ),
-    "weights of the label": ({"strength": 1.0}, Decision({"label": ALIKE}, {}, 1.0), "'label' is no knowledge type"),
+    "weights of the label": ({"kd_weight": 1.0}, Decision({"label": ALIKE}, {}, 1.0), "'label' is no knowledge type"),
     "too few rows": (
         {},
         Decision({"response": ALIKE[:2]}, {"response": 1.0}, 1.0),
@@ -138,7 +146,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_decision_that_does_not_fit_is_refused_and_teaches_nothing(case):
     keywords, decision, says = BAD[case]
-    env = slots(3, **{**DIGITS, "strength": 1.0, **keywords}).unwrapped
+    env = slots(3, **{**DIGITS, "kd_weight": 1.0, **keywords}).unwrapped
     env.reset(seed=0)
     before = weights_of(env)
     with pytest.raises(InputError, match=says):
@@ -155,16 +163,16 @@ def test_a_decision_is_about_one_mini_batch():
 
 
 @pytest.mark.parametrize(
-    ("companion", "says"),
+    ("auxiliary_module", "says"),
     [
         (f"{__name__}:Nothing", "cannot be imported"),
-        ("builtins:dict", "companion 'builtins:dict'"),
+        ("builtins:dict", "auxiliary_module 'builtins:dict'"),
         (f"{COMPANION}(size=3)", "size"),
     ],
 )
-def test_a_companion_that_is_none_is_refused(companion, says):
+def test_a_companion_that_is_none_is_refused(auxiliary_module, says):
     with pytest.raises(InputError, match=says):
-        slots(3, **DIGITS, companion=companion)
+        slots(3, **DIGITS, auxiliary_module=auxiliary_module)
 
 
 # Gradients
@@ -173,24 +181,26 @@ def test_a_companion_that_is_none_is_refused(companion, says):
 @pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize("students", [1, 2])
 def test_a_companion_learns_by_what_it_weighs_and_by_nothing_else(detached, students):
-    env = slots(3 * students, **DIGITS, companion=COMPANION, num_students=students, optimizer="sgd(lr=0.1)", precision="float64").unwrapped
+    env = slots(
+        3 * students, **DIGITS, auxiliary_module=COMPANION, num_students=students, optimizer="sgd(lr=0.1)", precision="float64"
+    ).unwrapped
     env.reset(seed=0)
     run = env.distillation
-    weights = run.retained().companion
+    weights = run.student_output().auxiliary_module
     assert weights.tolist() == [[0.25] * 4] * 3 * students
-    every = run.losses("response", 2.0).detach().view(students, 3, 4).mean(1)  # [S, K]
+    every = run.per_teacher_loss("response", 2.0).detach().view(students, 3, 4).mean(1)  # [S, K]
     env.step(Decision({"response": weights.detach() if detached else weights}, {"response": 1.0}, 2.0))
     # d/ds_k of sum_k softmax(s)_k L_k at s = 0 is (L_k - mean L) / K
     expected = torch.zeros_like(every) if detached else -0.1 * (every - every.mean(1, keepdim=True)) / 4
     for s in range(students):
-        moved = env.distillation.member(s).student.network.companion.scores
+        moved = env.distillation.member(s).student.network.auxiliary_module.scores
         torch.testing.assert_close(moved.detach(), expected[s])
 
 
 def test_a_companion_is_told_widths_and_types():
-    env = slots(3, **DIGITS, knowledge="response,hint,contrast", strength=0.5, companion=COMPANION).unwrapped
-    said = env.distillation.student.network.companion.said
-    assert said == {"width": 8, "widths": env.selection.material.bank.widths, "num_terms": 3}
+    env = slots(3, **DIGITS, knowledge="response,hint,contrast", kd_weight=0.5, auxiliary_module=COMPANION).unwrapped
+    said = env.distillation.student.network.auxiliary_module.said
+    assert said == {"width": 8, "widths": env.selection.data.bank.widths, "num_terms": 3}
 
 
 # Together, taken away and brought back
@@ -200,7 +210,7 @@ LEARNT_BESIDE = ["amtml", "uncertainty", "camkd", "mt_bert"]
 
 @pytest.mark.parametrize("policy", LEARNT_BESIDE)
 def test_students_taught_together_are_those_they_would_be_alone(policy, tmp_path):
-    settings = {"updates": 12, "precision": "float64", "strength": 0.5, "student": "mlp(width=8)"}
+    settings = {"updates": 12, "precision": "float64", "kd_weight": 0.5, "student": "mlp(width=8)"}
     trials = [Trial("digits", policy, seed, settings=settings) for seed in (3, 1)]
     kept = {"together": {}, "alone": {}}
 
@@ -225,7 +235,7 @@ def test_what_learns_beside_a_student_is_in_its_snapshot_and_its_fork(policy):
     begun = weights_of(env)
 
     def play(played, updates):
-        one = policies.find(policy).build(played, 0)
+        one = registry.find(policy).build(played, 0)
         for _ in range(updates):
             played.step(one.act(played.selection.observation()))
         return weights_of(played)
@@ -233,7 +243,7 @@ def test_what_learns_beside_a_student_is_in_its_snapshot_and_its_fork(policy):
     play(env, 2)
     twin, state = env.fork(), env.snapshot()
     named = dict(env.distillation.student.network.named_parameters())
-    assert any(name.startswith(("companion.", "network.maps.", "maps.", "map", "network.map")) for name in named)
+    assert any(name.startswith(("auxiliary_module.", "network.maps.", "maps.", "map", "network.map")) for name in named)
     expected = play(env, 3)
     assert not torch.equal(expected, begun)
     assert torch.equal(play(twin, 3), expected)
@@ -248,7 +258,7 @@ def test_what_learns_beside_a_student_is_in_its_snapshot_and_its_fork(policy):
 @pytest.fixture(scope="module", params=["amtml", "uncertainty", "camkd"])
 def record(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    trial = Trial("digits", request.param, 2, settings={"updates": 6, "strength": 0.5, "student": "mlp(width=8)"})
+    trial = Trial("digits", request.param, 2, settings={"updates": 6, "kd_weight": 0.5, "student": "mlp(width=8)"})
     records.append(folder, run_trial(trial, folder))
     return folder, trial.id
 
@@ -306,7 +316,7 @@ def test_a_distilled_student_leaves_maps_and_companion_behind(own_data, own_task
     teachers = ",".join(str(make_checkpoint(tmp_path / name, seed=seed)) for seed, name in enumerate(("one", "two")))
     given = ["--task", f"folder:{own_data}", "--teachers", teachers, "--policy", "uncertainty", "--updates", "3", "--seeds", "0", "--quiet"]
     student, out = "tiny-bert(width=16,layers=1,dropout=0)", tmp_path / "student"
-    assert invoke(["distill", *given, "--student", student, "--set", "knowledge=response,hint,feature", "--out", str(out)]) == 0
+    assert invoke(["distill", *given, "--student", student, "--set", "knowledge=response,hint,layer", "--out", str(out)]) == 0
     saved = load_file(out / "model.safetensors")
     assert saved.keys() == AutoModelForSequenceClassification.from_pretrained(out).state_dict().keys()
     assert len(saved) == len(list(build(student, own_task, 0).parameters()))

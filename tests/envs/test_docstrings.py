@@ -24,7 +24,7 @@ SECTIONS = [
     "Version History",
 ]
 SIZE, STUDENT_WIDTH, CLASSES_OF_DIGITS = 3, 6, 10
-SMALL = {"batch_size": SIZE, "student": f"mlp(width={STUDENT_WIDTH},depth=2)", "updates": 4, "strength": 0.5}
+SMALL = {"batch_size": SIZE, "student": f"mlp(width={STUDENT_WIDTH},depth=2)", "updates": 4, "kd_weight": 0.5}
 
 
 def sections(name):
@@ -113,13 +113,13 @@ def test_blocks_are_those_said(name, num_teachers, of_kind):
     assert set(sets) == {"full", "summary", "cls"}
     assert [("default" in cell) for cell in header[1:]] == [True, False, False]
     given = of_kind("image", num_teachers)
-    assert batch(name, **given, **SMALL).unwrapped.selection.settings.features == sets[0]
+    assert batch(name, **given, **SMALL).unwrapped.selection.settings.observation == sets[0]
     known = {"K": num_teachers, "C": CLASSES_OF_DIGITS, "D": STUDENT_WIDTH, "D_k": [8 + 2 * (k % 3) for k in range(num_teachers)]}
     for (column, features), labels in itertools.product(enumerate(sets, 1), [False, True]):
         said = {plain(row[0]): widths(row[column], labels, known) for row in rows}
         said = {block: columns for block, columns in said.items() if columns is not None}
         for granularity in granularities(CLASSES[name].action_kinds[0]):
-            options = {**given, **SMALL, "features": features, "observe_labels": labels, "granularity": granularity}
+            options = {**given, **SMALL, "observation": features, "observe_labels": labels, "granularity": granularity}
             rows_at_once = SIZE if granularity == "instance" else 1
             seen, _ = batch(name, **options).reset(seed=0)
             assert {block: values.shape for block, values in seen.items()} == {

@@ -57,12 +57,12 @@ def test_both_checkers_pass_without_a_warning(name, action, granularity, reward,
 @pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize(("features", "labels"), list(itertools.product(COLUMNS, [False, True])))
 def test_both_checkers_pass_for_every_observation(name, features, labels):
-    env = batch(name, features=features, observe_labels=labels)
+    env = batch(name, observation=features, observe_labels=labels)
     check_env(env.unwrapped, skip_render_check=True)
     check_env_for_sb3(env.unwrapped)
 
 
-@pytest.mark.parametrize("extra", [{"teacher_cost": 0.1}, {"updates_per_phase": 2}, {"exploration_bonus": 0.5}, {"strength": 1.0}])
+@pytest.mark.parametrize("extra", [{"teacher_cost": 0.1}, {"updates_per_phase": 2}, {"exploration_bonus": 0.5}, {"kd_weight": 1.0}])
 @pytest.mark.parametrize("action", CLASSES[KNOWLEDGE].action_kinds)
 def test_both_checkers_pass_with_what_knowledge_selection_has(action, extra):
     env = batch(KNOWLEDGE, action=action, **extra)
@@ -71,9 +71,9 @@ def test_both_checkers_pass_with_what_knowledge_selection_has(action, extra):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_other_combination_is_refused(name, digits_material):
+def test_every_other_combination_is_refused(name, digits_data):
     """Of actions, granularities, rewards and credits; counted, so that none is forgotten."""
-    task, says, legal = digits_material.task, "this environment has|leave granularity out|goes with credit=shared", 0
+    task, says, legal = digits_data.task, "this environment has|leave granularity out|goes with credit=shared", 0
     for action, granularity, (reward, given) in itertools.product(ACTIONS, ["instance", "batch"], itertools.product(REWARDS, CREDITS)):
         if (name, action, granularity) in EVERY and (reward, given) in PAID:
             legal += 1
@@ -100,7 +100,7 @@ def test_credit_without_dev_improvement_is_refused(reward, given):
         (KNOWLEDGE, {"granularity": "instance"}, "knowledge is selected for a batch or a phase; leave granularity out"),
         (TEACHERS, {"exploration_bonus": 0.1}, "exploration_bonus=0.1: it is paid for knowledge selection alone"),
         (JOINT, {"updates_per_phase": 2}, "a phase is taught by one decision; give granularity=batch"),
-        (JOINT, {"factors": "teachers,warmth"}, "unknown factor 'warmth'"),
+        (JOINT, {"factors": "teachers,temperature_scale"}, "unknown factor 'temperature_scale'"),
         (JOINT, {"num_students": 2}, "num_students=2: gymnasium.make steps one student; make_vec steps a population"),
         (KNOWLEDGE, {"knowledge": "response,attention"}, "teacher 'upright' shows no attention"),
         (KNOWLEDGE, {"knowledge": "response,label"}, "the hard label needs no naming"),
@@ -120,7 +120,7 @@ def test_every_observation_is_in_its_space(of_kind, kind, num_teachers, size):
     """Of tasks of both kinds, any number of teachers and instances, in all three sets, labels shown and not, in both forms."""
     made = {**of_kind(kind, num_teachers), "student": {"image": "mlp(width=4)", "text": "tiny-bert(width=4,layers=1)"}[kind], "updates": 2}
     for features, labels, granularity in itertools.product(COLUMNS, [False, True], ["instance", "batch"]):
-        shown = {**made, "features": features, "observe_labels": labels, "granularity": granularity}
+        shown = {**made, "observation": features, "observe_labels": labels, "granularity": granularity}
         one, many = batch(batch_size=size, **shown), slots(size if granularity == "instance" else 1, batch_size=size, **shown)
         for env in (one, many):
             first, last = env.reset(seed=0)[0], env.step(np.zeros(env.action_space.shape, dtype=np.int8))[0]
@@ -217,7 +217,7 @@ def test_one_decision_for_the_batch_is_that_decision_for_every_instance(name, ac
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("given", ["head", "first_order", "counterfactual"])
 def test_credit_is_paid_as_weighted(given, normalize):
-    env = batch(credit=given, normalize_credit=normalize, precision="float64", strength=0.5)
+    env = batch(credit=given, normalize_credit=normalize, precision="float64", kd_weight=0.5)
     env.reset(seed=0)
     raw = 0.5 * credit.CREDITS[given](env.unwrapped.distillation.fork(), ["response"])["response"]
     subset = np.array([1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0])
@@ -229,12 +229,12 @@ def test_credit_is_paid_as_weighted(given, normalize):
 
 
 def test_rewards_of_an_episode_telescope():
-    env = batch(updates=15, strength=0.0, optimizer="adam(lr=0.02)", reward_labels=50, reward_examples=64)
+    env = batch(updates=15, kd_weight=0.0, optimizer="adam(lr=0.02)", reward_labels=50, reward_examples=64)
     env.reset(seed=0)
     losses = []
     run = env.unwrapped.distillation
     (rows,) = run.meter.rows
-    images, labels = (source[rows] for source in (run.material.inputs["reward"]["pixel_values"], run.material.labels["reward"]))
+    images, labels = (source[rows] for source in (run.data.inputs["reward"]["pixel_values"], run.data.labels["reward"]))
     losses.append(float(cross_entropy(run.student.predict({"pixel_values": images}), labels)))
     rewards, terminated = [], False
     while not terminated:
@@ -256,7 +256,7 @@ def test_rl_kd_s_rewards_look_at_the_mini_batch_after_its_update(reward):
     subset = np.array([1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0])
     *_, paid, _, _, info = env.step(subset)
     run = env.unwrapped.distillation
-    logits = run.student.predict({"pixel_values": run.material.inputs["train"]["pixel_values"][features.example_ids]})
+    logits = run.student.predict({"pixel_values": run.data.inputs["train"]["pixel_values"][features.example_ids]})
     ce = float(cross_entropy(logits, features.labels))
     q, p = (logits / 3).softmax(1)[:, None], (features.teacher_logits / 3).softmax(2)
     kl = 9 * (p * (p / q).log()).sum(2)
@@ -323,7 +323,7 @@ def test_after_the_end_reset_is_asked_for():
 def test_info_says_what_the_docstring_says():
     env = batch(updates=40, credit="head", reward_every=2)
     env.reset(seed=0)
-    train, validated = env.unwrapped.distillation.material.labels["train"], []
+    train, validated = env.unwrapped.distillation.data.labels["train"], []
     for update in range(1, 41):
         due = env.unwrapped.distillation.observe().example_ids
         *_, info = env.step(env.action_space.sample())
@@ -373,7 +373,7 @@ def test_a_fork_draws_its_own_seeds_and_actions():
 SETTINGS = {
     TEACHERS: {"action": "one", "credit": "head", "observe_labels": True},
     KNOWLEDGE: {"action": "hard", "exploration_bonus": 0.3, "updates_per_phase": 2, "updates": 7},
-    JOINT: {"factors": "teachers,abstain,strength", "credit": "first_order", "teacher_cost": 0.1},
+    JOINT: {"factors": "teachers,abstain,kd_weight", "credit": "first_order", "teacher_cost": 0.1},
 }
 
 
@@ -393,12 +393,12 @@ def test_the_spec_survives_json(name):
 
 def test_the_test_split_is_out_of_reach():
     run = batch().unwrapped.distillation
-    assert run.material.task.test is None
-    assert set(run.material.inputs) == set(run.material.labels) == {"train", "reward", "validation"}
+    assert run.data.task.test is None
+    assert set(run.data.inputs) == set(run.data.labels) == {"train", "reward", "validation"}
 
 
-def test_what_is_shown_and_paid_does_not_depend_on_training_labels_or_groups(digits_material):
-    task = digits_material.task
+def test_what_is_shown_and_paid_does_not_depend_on_training_labels_or_groups(digits_data):
+    task = digits_data.task
     rng = np.random.default_rng(0)
     blind = dataclasses.replace(task.train, labels=rng.permutation(task.train.labels), groups=rng.permutation(task.train.groups))
     shown = []
@@ -413,8 +413,8 @@ def test_what_is_shown_and_paid_does_not_depend_on_training_labels_or_groups(dig
     assert data_equivalence(*shown)
 
 
-def test_row_numbers_tell_neither_label_nor_group(digits_material):
-    train = digits_material.task.train
+def test_row_numbers_tell_neither_label_nor_group(digits_data):
+    train = digits_data.task.train
     rows = np.arange(len(train))
     for hidden, classes in ((train.labels, 10), (train.groups, 4)):
         for modulus in (4, 10, 40):

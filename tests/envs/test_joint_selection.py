@@ -12,12 +12,12 @@ from playing import JOINT, along_the_held_out_gradient, batch, slots, weights_of
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 from kd_env.envs import actions, credit
-from kd_env.envs.actions import CALL, FACTORS, WARMER, Layout
+from kd_env.envs.actions import FACTORS, MAX_TEMPERATURE_SCALE, MIN_TEACHER_WEIGHT, ActionLayout
 
-TYPES = ("response", "feature", "relation", "label")
-OPTIONS = {"student": "mlp(width=6,depth=2)", "batch_size": 4, "strength": 0.3, "precision": "float64", "temperature": 3.0}
+TYPES = ("response", "layer", "relation", "label")
+OPTIONS = {"student": "mlp(width=6,depth=2)", "batch_size": 4, "kd_weight": 0.3, "precision": "float64", "temperature": 3.0}
 COMBINATIONS = [named for size in range(1, 6) for named in itertools.combinations(FACTORS, size)]
-ROW = {"teachers": [0.1, 0.0, -0.05], "knowledge": [0.3, -0.2, 0.0, 1.0], "strength": [-0.5], "temperature": [0.5], "abstain": [-0.1]}
+ROW = {"teachers": [0.1, 0.0, -0.05], "knowledge": [0.3, -0.2, 0.0, 1.0], "kd_weight": [-0.5], "temperature": [0.5], "abstain": [-0.1]}
 """One decision over three teachers and four types."""
 
 
@@ -36,20 +36,20 @@ def action_of(factors, *rows):
 
 
 def test_the_numbers_by_hand():
-    assert (CALL, WARMER) == (0.01, 4.0)
-    choice = actions.decode("joint", action_of(FACTORS, {}, {"abstain": [0.01]}), Layout(3, TYPES), 2)
+    assert (MIN_TEACHER_WEIGHT, MAX_TEMPERATURE_SCALE) == (0.01, 4.0)
+    choice = actions.decode("joint", action_of(FACTORS, {}, {"abstain": [0.01]}), ActionLayout(3, TYPES), 2)
     shares = np.exp([1.0, 0.0, -0.5]) / np.exp([1.0, 0.0, -0.5]).sum()
     np.testing.assert_allclose(choice.weights, [shares, [0, 0, 0]], rtol=1e-6)
     assert choice.gates.tolist() == [[1, 0, 0, 1]] * 2, "on above 0"
-    assert choice.strength.tolist() == [0.25] * 2
-    np.testing.assert_allclose(choice.warmth, [2.0] * 2)
+    assert choice.kd_weight.tolist() == [0.25] * 2
+    np.testing.assert_allclose(choice.temperature_scale, [2.0] * 2)
 
 
 @pytest.mark.parametrize("factors", COMBINATIONS, ids="+".join)
 def test_every_combination_of_factors(factors, make):
     """31 of them: the size of the space, what is decided, and that all else is as the setting has it."""
     env = make(factors=",".join(reversed(factors)))
-    sizes = {"teachers": 3, "knowledge": 4, "strength": 1, "temperature": 1, "abstain": 1}
+    sizes = {"teachers": 3, "knowledge": 4, "kd_weight": 1, "temperature": 1, "abstain": 1}
     size = sum(sizes[name] for name in factors)
     assert env.action_space.shape == (4 * size,)
     assert env.unwrapped.selection.layout.size("joint") == size
@@ -58,21 +58,21 @@ def test_every_combination_of_factors(factors, make):
     shares = np.exp([1.0, 0.0, -0.5]) / np.exp([1.0, 0.0, -0.5]).sum() if "teachers" in factors else np.full(3, 1 / 3)
     np.testing.assert_allclose(choice.weights, [shares, shares * ("abstain" not in factors)], rtol=1e-6)
     assert (choice.gates is None) == ("knowledge" not in factors)
-    assert (choice.strength is None) == ("strength" not in factors)
-    assert (choice.warmth is None) == ("temperature" not in factors)
+    assert (choice.kd_weight is None) == ("kd_weight" not in factors)
+    assert (choice.temperature_scale is None) == ("temperature" not in factors)
     env.reset(seed=0)
     selection, run = env.unwrapped.selection, env.unwrapped.distillation
     decision = selection.decision(actions.decode("joint", action_of(factors, {}, {}, {"abstain": [1.0]}, {}), layout, 4))
-    strength = 0.25 if "strength" in factors else 0.3
+    kd_weight = 0.25 if "kd_weight" in factors else 0.3
     on = [1.0, 0.0, 0.0, 1.0] if "knowledge" in factors else [1.0] * 4
     for name, gate in zip(TYPES, on, strict=True):
-        expected = torch.full((4,), gate * (1 - strength if name == "label" else strength), dtype=torch.float64)
+        expected = torch.full((4,), gate * (1 - kd_weight if name == "label" else kd_weight), dtype=torch.float64)
         found = torch.as_tensor(decision.strengths[name], dtype=torch.float64).expand(4)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
-    warmth = 2.0 if "temperature" in factors else 1.0
+    temperature_scale = 2.0 if "temperature" in factors else 1.0
     temperature = torch.as_tensor(decision.temperature, dtype=torch.float64).expand(4)
-    torch.testing.assert_close(temperature, torch.full((4,), 3.0 * warmth, dtype=torch.float64))
-    assert (decision.weights["feature"][2] == 0).all() == ("abstain" in factors)
+    torch.testing.assert_close(temperature, torch.full((4,), 3.0 * temperature_scale, dtype=torch.float64))
+    assert (decision.weights["layer"][2] == 0).all() == ("abstain" in factors)
     assert set(decision.weights) == set(run.terms)
     *_, info = env.step(action_of(factors, {}, {}, {"abstain": [1.0]}, {}).ravel())
     assert info["reward_terms"]["teacher_calls"].tolist() == [3, 3, 0 if "abstain" in factors else 3, 3]
@@ -80,7 +80,7 @@ def test_every_combination_of_factors(factors, make):
 
 def test_a_teacher_with_little_weight_is_not_asked():
     """Below one in a hundred; the others share its weight."""
-    layout = Layout(3, TYPES, ("teachers",))
+    layout = ActionLayout(3, TYPES, ("teachers",))
     just, barely = (math.log(share / (1 - share) * 2) / 10 for share in (0.0101, 0.0099))
     rows = np.float32([[just, 0, 0], [barely, 0, 0], [1.0, -1.0, -1.0]])
     weights = actions.decode("joint", rows, layout, 3).weights
@@ -91,28 +91,28 @@ def test_a_teacher_with_little_weight_is_not_asked():
 
 
 def test_many_teachers_alike_are_all_asked():
-    weights = actions.decode("joint", np.zeros((1, 200)), Layout(200, TYPES, ("teachers",)), 1).weights
+    weights = actions.decode("joint", np.zeros((1, 200)), ActionLayout(200, TYPES, ("teachers",)), 1).weights
     np.testing.assert_allclose(weights, 1 / 200, rtol=1e-5)
 
 
 def test_abstaining_gives_no_loss_from_teachers(make):
     """The label's loss stays; without it nothing is learned from the instance."""
-    for strength, expected in ((0.3, 0.7), (1.0, 0.0)):
-        env = make(factors="abstain", strength=strength, optimizer="sgd(lr=0.5)")
+    for kd_weight, expected in ((0.3, 0.7), (1.0, 0.0)):
+        env = make(factors="abstain", kd_weight=kd_weight, optimizer="sgd(lr=0.5)")
         env.reset(seed=0)
         run, selection = env.unwrapped.distillation, env.unwrapped.selection
         decision = selection.decision(actions.decode("joint", np.ones((4, 1)), selection.layout, 4))
         label = cross_entropy(run.observe().student.logits, run.observe().labels, reduction="none")
-        torch.testing.assert_close(run.loss_terms(decision).detach(), expected * label, rtol=1e-12, atol=0)
+        torch.testing.assert_close(run.per_example_loss(decision).detach(), expected * label, rtol=1e-12, atol=0)
         before = weights_of(env)
         env.step(np.ones(4, dtype=np.float32))
-        assert torch.equal(weights_of(env), before) == (strength == 1.0)
+        assert torch.equal(weights_of(env), before) == (kd_weight == 1.0)
 
 
 @pytest.mark.parametrize("given", ["head", "first_order", "counterfactual"])
 @pytest.mark.parametrize("normalize", [False, True])
 def test_abstaining_is_worth_nothing(make, given, normalize):
-    env = make(strength=1.0, credit=given, normalize_credit=normalize, factors="teachers,abstain", teacher_cost=0.01)
+    env = make(kd_weight=1.0, credit=given, normalize_credit=normalize, factors="teachers,abstain", teacher_cost=0.01)
     many = slots(4, JOINT, **env.spec.kwargs | {"autoreset_mode": "disabled"})
     env.reset(seed=0)
     many.reset(seed=0)
@@ -145,7 +145,7 @@ def test_at_strength_one_no_labels_are_read_whatever_the_strength_factor(make, o
     other = dataclasses.replace(task, train=dataclasses.replace(task.train, labels=np.roll(task.train.labels, 7)))
     taught = []
     for one in (task, other):
-        env = make(task=one, strength=1.0, updates=3)
+        env = make(task=one, kd_weight=1.0, updates=3)
         assert env.unwrapped.selection.layout.knowledge == TYPES[:3]
         env.reset(seed=0)
         env.action_space.seed(0)
@@ -153,7 +153,7 @@ def test_at_strength_one_no_labels_are_read_whatever_the_strength_factor(make, o
             env.step(env.action_space.sample())
         taught.append(weights_of(env))
     assert torch.equal(*taught)
-    env = make(strength=1.0, factors="strength", optimizer="sgd(lr=0.5)")
+    env = make(kd_weight=1.0, factors="kd_weight", optimizer="sgd(lr=0.5)")
     env.reset(seed=0)
     before = weights_of(env)
     env.step(-np.ones(4, dtype=np.float32))
@@ -161,34 +161,34 @@ def test_at_strength_one_no_labels_are_read_whatever_the_strength_factor(make, o
 
 
 def test_the_strength_factor_divides_between_teachers_and_label_for_each_instance(make):
-    env = make(factors="strength", optimizer="sgd(lr=0.5)", knowledge="response(strength=2)")
+    env = make(factors="kd_weight", optimizer="sgd(lr=0.5)", knowledge="response(strength=2)")
     env.reset(seed=0)
     run, selection = env.unwrapped.distillation, env.unwrapped.selection
     rows = np.float32([-1.0, 0.0, 0.5, 1.0])
     lam = torch.tensor([0.0, 0.5, 0.75, 1.0], dtype=torch.float64)
-    response = run.losses("response", 3.0).mean(1)
-    label = run.losses("label", 3.0)[:, 0]
-    found = run.loss_terms(selection.decision(actions.decode("joint", rows, selection.layout, 4)))
+    response = run.per_teacher_loss("response", 3.0).mean(1)
+    label = run.per_teacher_loss("label", 3.0)[:, 0]
+    found = run.per_example_loss(selection.decision(actions.decode("joint", rows, selection.layout, 4)))
     torch.testing.assert_close(found, 2 * lam * response + (1 - lam) * label, rtol=1e-6, atol=0)
 
 
 def test_the_temperature_factor_is_one_for_each_instance(make):
     """tau^2 KL by hand at 3/4, 3, 6 and 12, and the student that one step of SGD on its mean gives."""
-    env = make(factors="temperature", optimizer="sgd(lr=0.5)", knowledge="response", strength=1.0)
+    env = make(factors="temperature", optimizer="sgd(lr=0.5)", knowledge="response", kd_weight=1.0)
     env.reset(seed=0)
     run = env.unwrapped.distillation
-    features, said = run.observe(), run.retained()
+    features, said = run.observe(), run.student_output()
     tau = torch.tensor([0.75, 3.0, 6.0, 12.0], dtype=torch.float64)
     p = softmax(features.teacher_logits / tau[:, None, None], 2)
     log_q = log_softmax(said.logits / tau[:, None], 1)[:, None]
     loss = (tau**2)[:, None] * (p * (p.log() - log_q)).sum(2)  # [4, 3]
     decision = env.unwrapped.selection.decision(actions.decode("joint", np.float32([-1, 0, 0.5, 1]), env.unwrapped.selection.layout, 4))
-    torch.testing.assert_close(run.loss_terms(decision), loss.mean(1), rtol=1e-6, atol=0)
-    gradient = torch.autograd.grad(loss.mean(), run.student.leaves, retain_graph=True, materialize_grads=True)
-    before = [leaf.detach().clone() for leaf in run.student.leaves]
+    torch.testing.assert_close(run.per_example_loss(decision), loss.mean(1), rtol=1e-6, atol=0)
+    gradient = torch.autograd.grad(loss.mean(), run.student.parameters, retain_graph=True, materialize_grads=True)
+    before = [parameter.detach().clone() for parameter in run.student.parameters]
     env.step(np.float32([-1, 0, 0.5, 1]))
-    for leaf, was, slope in zip(run.student.leaves, before, gradient, strict=True):
-        torch.testing.assert_close(leaf.detach(), was - 0.5 * slope, rtol=1e-6, atol=1e-9)
+    for parameter, was, slope in zip(run.student.parameters, before, gradient, strict=True):
+        torch.testing.assert_close(parameter.detach(), was - 0.5 * slope, rtol=1e-6, atol=1e-9)
 
 
 # Credit
@@ -203,13 +203,13 @@ def random_actions(env, rows):
     return table
 
 
-@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("kd_weight", [0.3, 1.0])
 @pytest.mark.parametrize("granularity", ["instance", "batch"])
 @pytest.mark.parametrize("given", ["head", "first_order", "counterfactual"])
-def test_raw_credit_is_paid_as_it_was_decided(make, given, strength, granularity):
+def test_raw_credit_is_paid_as_it_was_decided(make, given, kd_weight, granularity):
     """The sum over types and teachers of strength times gate times weight times credit, each at strength 1."""
-    factors = "teachers,knowledge,strength,abstain"
-    options = {"strength": strength, "granularity": granularity, "knowledge": "response,feature(strength=5)"}
+    factors = "teachers,knowledge,kd_weight,abstain"
+    options = {"kd_weight": kd_weight, "granularity": granularity, "knowledge": "response,layer(strength=5)"}
     env = make(credit=given, normalize_credit=False, factors=factors, **options)
     env.reset(seed=0)
     selection, run = env.unwrapped.selection, env.unwrapped.distillation
@@ -223,7 +223,7 @@ def test_raw_credit_is_paid_as_it_was_decided(make, given, strength, granularity
     by_teacher = np.zeros((4, 3))
     for b, (m, name) in itertools.product(range(4), enumerate(selection.layout.knowledge)):
         row = b if granularity == "instance" else 0
-        gate, lam, factor = choice.gates[row, m], choice.strength[row], {"feature": 5.0}.get(name, 1.0)
+        gate, lam, factor = choice.gates[row, m], choice.kd_weight[row], {"layer": 5.0}.get(name, 1.0)
         if name == "label":
             by_type[b, m] = raw["label"][b, 0]
             expected[b] += (1 - lam) * gate * by_type[b, m]
@@ -246,11 +246,11 @@ def test_credit_is_the_derivative_of_the_loss_along_the_held_out_gradient(make, 
     env = make(
         credit=given,
         normalize_credit=normalize,
-        factors="teachers,knowledge,strength,abstain",
+        factors="teachers,knowledge,kd_weight,abstain",
         reward_labels=30,
         reward_examples=30,
         optimizer="sgd(lr=0.5)",
-        knowledge="response,feature(strength=5),relation",
+        knowledge="response,layer(strength=5),relation",
     )
     many = slots(4, JOINT, **env.spec.kwargs)
     many.reset(seed=0)
@@ -262,23 +262,24 @@ def test_credit_is_the_derivative_of_the_loss_along_the_held_out_gradient(make, 
     raw = credit.CREDITS[given](run.fork(), TYPES)
     rewards = many.step(chosen)[1]
     if normalize:
-        every = torch.cat([5.0 * raw[name] if name == "feature" else raw[name] for name in TYPES], 1)  # [4, 3 * 3 + 1]
+        every = torch.cat([5.0 * raw[name] if name == "layer" else raw[name] for name in TYPES], 1)  # [4, 3 * 3 + 1]
         expected = expected / every.square().mean(1).sqrt().numpy()
     np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-9)
     assert (np.abs(rewards) > 1e-6).all()
 
 
-@pytest.mark.parametrize("warmth", [-1.0, 1.0])
-def test_credit_is_taken_at_the_temperature_that_was_chosen(warmth):
+@pytest.mark.parametrize("temperature_scale", [-1.0, 1.0])
+def test_credit_is_taken_at_the_temperature_that_was_chosen(temperature_scale):
     keywords = {"factors": "temperature", "knowledge": "response", "credit": "first_order", "normalize_credit": False}
     env = gym.make("kd_env/JointSelection-v0", task="digits", batch_size=4, updates=3, precision="float64", **keywords).unwrapped
     env.reset(seed=0)
     run = env.distillation
     chosen, setting = (
-        credit.first_order(run, ("response",), temperature)["response"] for temperature in (2.0 * 4.0**warmth, run.settings.temperature)
+        credit.first_order(run, ("response",), temperature)["response"]
+        for temperature in (2.0 * 4.0**temperature_scale, run.settings.temperature)
     )
     assert run.settings.temperature == 2.0
-    _, reward, _, _, info = env.step(np.full(4, warmth, dtype=np.float32))
+    _, reward, _, _, info = env.step(np.full(4, temperature_scale, dtype=np.float32))
     np.testing.assert_allclose(info["credit"], chosen, rtol=1e-9)
     assert not np.allclose(info["credit"], setting, rtol=0.1)
     assert reward == pytest.approx(float(chosen.mean()), rel=1e-6), "all four teachers alike"

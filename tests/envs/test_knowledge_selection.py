@@ -9,13 +9,13 @@ from playing import KNOWLEDGE, along_the_held_out_gradient, batch, heard, same, 
 from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax, softmax
 
 from kd_env.envs import actions
-from kd_env.envs.actions import Layout
+from kd_env.envs.actions import ActionLayout
 from kd_env.envs.rewards import hard_exploration, soft_exploration
 from kd_env.errors import InputError
 from kd_env.types import Decision
 
-TYPES = ("response", "feature", "relation", "label")
-OPTIONS = {"student": "mlp(width=6,depth=2)", "batch_size": 4, "strength": 0.3, "precision": "float64", "temperature": 3.0}
+TYPES = ("response", "layer", "relation", "label")
+OPTIONS = {"student": "mlp(width=6,depth=2)", "batch_size": 4, "kd_weight": 0.3, "precision": "float64", "temperature": 3.0}
 
 
 @pytest.fixture
@@ -30,30 +30,30 @@ def make(of_kind):
 
 def by_hand(run):
     """Mean loss over the batch of each type at strength 1, all teachers alike, in plain operations on what is observed."""
-    said, features, tau = run.retained(), run.observe(), run.settings.temperature
+    said, features, tau = run.student_output(), run.observe(), run.settings.temperature
     found = dict.fromkeys(TYPES, 0.0)
     found["label"] = cross_entropy(said.logits, features.labels)
     for k in range(2):
         p, log_q = softmax(features.teacher_logits[:, k] / tau, 1), log_softmax(said.logits / tau, 1)
         found["response"] += 0.5 * tau**2 * (p * (p.log() - log_q)).sum(1).mean()
         theirs = features.teacher_layers[k]  # [B, 2, D_k]
-        found["feature"] += 0.5 * (said.projected[k] - theirs).square().mean()
+        found["layer"] += 0.5 * (said.projected[k] - theirs).square().mean()
         ours, other = (cosine_similarity(layers[:, 0], layers[:, 1]) for layers in (said.layers, theirs))
         found["relation"] += 0.5 * 2 * (ours - other).square().mean() / 4  # two of the four entries of a Gram matrix
     return found
 
 
 def test_soft_actions_by_hand():
-    layout = Layout(2, TYPES)
+    layout = ActionLayout(2, TYPES)
     assert actions.space("soft", layout).shape == (4,)
     choice = actions.decode("soft", np.array([[-1.0, 0.0, 0.5, 1.0], [1, 1, -1, -1]]), layout, 2)
     assert choice.gates.tolist() == [[0.0, 0.5, 0.75, 1.0], [1, 1, 0, 0]]
     assert choice.weights.tolist() == [[0.5, 0.5]] * 2
-    assert choice.strength is choice.warmth is None
+    assert choice.kd_weight is choice.temperature_scale is None
 
 
 def test_hard_actions_by_hand():
-    layout = Layout(4, TYPES)
+    layout = ActionLayout(4, TYPES)
     assert actions.space("hard", layout).n == 4
     choice = actions.decode("hard", np.array([1, 0, 0, 1]), layout, 1)
     assert choice.gates.tolist() == [[1, 0, 0, 1]]
@@ -69,12 +69,12 @@ def test_types_are_those_of_the_setting_in_order_then_the_label(make):
 
 @pytest.mark.parametrize("action", ["soft", "hard"])
 def test_at_strength_one_there_is_no_gate_for_labels_and_none_are_read(make, action, of_kind):
-    env = make(action=action, strength=1.0)
+    env = make(action=action, kd_weight=1.0)
     assert env.unwrapped.selection.layout.knowledge == TYPES[:3]
     assert env.action_space.shape == (3,)
     task = of_kind("image", 2)["task"]
     other = dataclasses.replace(task, train=dataclasses.replace(task.train, labels=np.roll(task.train.labels, 7)))
-    blind = make(action=action, strength=1.0, task=other)
+    blind = make(action=action, kd_weight=1.0, task=other)
     chosen = np.ones(3, dtype=env.action_space.dtype)
     for one in (env, blind):
         one.reset(seed=0)
@@ -96,20 +96,20 @@ def test_at_strength_one_there_is_no_gate_for_labels_and_none_are_read(make, act
     ],
 )
 def test_gates_are_the_strengths_of_the_loss(make, action, chosen, gates):
-    """The setting's strength .3 plays no part; factors in ``knowledge`` do."""
-    env = make(action=action, knowledge="response,feature(strength=50),relation", optimizer="sgd(lr=0.1)")
+    """The setting's kd_weight .3 plays no part; factors in ``knowledge`` do."""
+    env = make(action=action, knowledge="response,layer(strength=50),relation", optimizer="sgd(lr=0.1)")
     env.reset(seed=0)
     selection, run = env.unwrapped.selection, env.unwrapped.distillation
-    parts, factors = by_hand(run), {"feature": 50.0}
+    parts, factors = by_hand(run), {"layer": 50.0}
     expected = sum(gate * factors.get(name, 1.0) * parts[name] for name, gate in zip(TYPES, gates, strict=True))
     assert all(float(part.detach()) > 1e-4 for part in parts.values())
     decision = selection.decision(actions.decode(action, np.array(chosen), selection.layout, 1))
-    torch.testing.assert_close(run.loss_terms(decision).mean(), expected, rtol=1e-6, atol=0)
-    gradient = torch.autograd.grad(expected, run.student.leaves, retain_graph=True, materialize_grads=True)
-    before = [leaf.detach().clone() for leaf in run.student.leaves]
+    torch.testing.assert_close(run.per_example_loss(decision).mean(), expected, rtol=1e-6, atol=0)
+    gradient = torch.autograd.grad(expected, run.student.parameters, retain_graph=True, materialize_grads=True)
+    before = [parameter.detach().clone() for parameter in run.student.parameters]
     env.step(np.array(chosen, dtype=env.action_space.dtype))
-    for leaf, was, slope in zip(run.student.leaves, before, gradient, strict=True):
-        torch.testing.assert_close(leaf.detach(), was - 0.1 * slope, rtol=1e-6, atol=1e-9)
+    for parameter, was, slope in zip(run.student.parameters, before, gradient, strict=True):
+        torch.testing.assert_close(parameter.detach(), was - 0.1 * slope, rtol=1e-6, atol=1e-9)
 
 
 def test_nothing_chosen_teaches_nothing(make):
@@ -255,7 +255,7 @@ def test_a_snapshot_and_a_fork_remember_what_was_chosen(make, action):
 
 @pytest.mark.parametrize("action", ["soft", "hard"])
 def test_each_student_of_a_population_is_paid_for_its_own_choices(action):
-    options = {"exploration_bonus": 0.5, "updates": 6, "strength": 0.5, "autoreset_mode": "disabled"}
+    options = {"exploration_bonus": 0.5, "updates": 6, "kd_weight": 0.5, "autoreset_mode": "disabled"}
     env = slots(3, KNOWLEDGE, num_students=3, batch_size=2, action=action, **options)
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -291,7 +291,7 @@ def test_what_credit_pays_is_the_decrease_to_be_expected(make, action):
         reward_labels=30,
         reward_examples=30,
         optimizer="sgd(lr=0.5)",
-        knowledge="response,feature(strength=5),relation",
+        knowledge="response,layer(strength=5),relation",
     )
     env.reset(seed=0)
     selection, run = env.unwrapped.selection, env.unwrapped.distillation
@@ -322,7 +322,9 @@ def test_decisions_of_the_core_and_of_the_environment_agree(make):
     env.reset(seed=0)
     chosen = np.array([0.5, -0.5, 0.0, 1.0], dtype=np.float32)
     half = torch.full((4, 2), 0.5, dtype=torch.float64)
-    strengths = {"response": 0.75, "feature": 0.25, "relation": 0.5, "label": 1.0}
+    strengths = {"response": 0.75, "layer": 0.25, "relation": 0.5, "label": 1.0}
     run.apply(Decision(dict.fromkeys(TYPES[:3], half), strengths, 3.0))
     env.step(chosen)
-    torch.testing.assert_close(weights_of(env), torch.cat([leaf.detach().flatten() for leaf in run.student.leaves]), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        weights_of(env), torch.cat([parameter.detach().flatten() for parameter in run.student.parameters]), rtol=0, atol=1e-12
+    )

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
+from kd_env.distillation.settings import settings
 from kd_env.envs import actions, observations
-from kd_env.envs.actions import Layout
+from kd_env.envs.actions import ActionLayout
 from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
 from kd_env.errors import InputError
-from kd_env.settings import settings
-from kd_env.types import Features, ModelOutput
+from kd_env.types import Batch, ModelOutput
 
 LN2 = math.log(2.0)
 SIZES = [(1, 1), (1, 256), (2, 5), (3, 64), (4, 32), (5, 2), (8, 64), (16, 1), (16, 256)]
@@ -26,7 +26,7 @@ def features_of(num_teachers, batch, num_classes=4, width=6, scale=3.0, seed=0, 
     def draw(*shape):
         return scale * torch.randn(*shape, generator=generator)
 
-    made = Features(
+    made = Batch(
         update=np.array([3]),
         progress=np.array([0.25]),
         example_ids=np.arange(batch),
@@ -179,14 +179,14 @@ def test_teachers_are_laid_out_in_their_order():
     assert np.array_equal(observations.split_teachers({"teachers": flat["teachers"].reshape(-1)[:16]}, 4), teachers_of(flat, 4)[0])
 
 
-def test_groups_are_never_seen(digits_material):
-    task = digits_material.task
+def test_groups_are_never_seen(digits_data):
+    task = digits_data.task
     groups = np.random.default_rng(0).permutation(task.train.groups)
-    other = replace(digits_material, task=replace(task, train=replace(task.train, groups=groups)))
+    other = replace(digits_data, task=replace(task, train=replace(task.train, groups=groups)))
     for kind in FEATURES:
-        seen = [observations.observe(Distillation(m, settings(task), 0).observe(), kind, labels=True) for m in (digits_material, other)]
+        seen = [observations.observe(Distillation(m, settings(task), 0).observe(), kind, labels=True) for m in (digits_data, other)]
         assert all(np.array_equal(seen[0][name], seen[1][name]) for name in seen[0])
-    assert "groups" not in Features.__dataclass_fields__
+    assert "groups" not in Batch.__dataclass_fields__
 
 
 # Actions
@@ -196,7 +196,7 @@ def test_groups_are_never_seen(digits_material):
 @pytest.mark.parametrize("num_teachers", [1, 2, 5, 16])
 @pytest.mark.parametrize("kind", ["subset", "one", "weights"])
 def test_sampled_actions_give_rows_on_the_simplex_or_empty_ones(kind, num_teachers, rows):
-    space = actions.space(kind, Layout(num_teachers, ()), rows)
+    space = actions.space(kind, ActionLayout(num_teachers, ()), rows)
     space.seed(0)
     for _ in range(5):
         weights = actions.to_weights(kind, space.sample(), num_teachers, rows)
@@ -230,7 +230,7 @@ def test_weights_survive_the_way_to_an_action_and_back(num_teachers):
     weights = np.random.default_rng(0).dirichlet(np.ones(num_teachers), 200)
     action = actions.from_weights(weights)
     assert action.dtype == np.float32
-    assert actions.space("weights", Layout(num_teachers, ()), 200).contains(action.reshape(-1))
+    assert actions.space("weights", ActionLayout(num_teachers, ()), 200).contains(action.reshape(-1))
     np.testing.assert_allclose(actions.to_weights("weights", action, num_teachers, 200), weights, atol=1e-6)
 
 
@@ -247,7 +247,7 @@ def test_one_hot_weights_survive_nearly():
         ("hard", [0, 1, 2, 0], "zeros and ones"),
         ("hard", [0, 1, -1, 0], "zeros and ones"),
         ("hard", np.zeros((4, 1)), r"expected shape \(2, 2\)"),
-        ("joint", np.zeros(15), r"expected 16 .* 3 teachers \+ 2 knowledge \+ 1 strength \+ 1 temperature \+ 1 abstain"),
+        ("joint", np.zeros(15), r"expected 16 .* 3 teachers \+ 2 knowledge \+ 1 kd_weight \+ 1 temperature \+ 1 abstain"),
         ("joint", np.zeros((8, 2)), r"expected shape \(2, 8\)"),
         ("joint", [*np.zeros(15), math.inf], "infinite"),
         ("joint", [*np.zeros(15), -1.01], r"in \[-1, 1\]"),
@@ -255,12 +255,12 @@ def test_one_hot_weights_survive_nearly():
 )
 def test_actions_about_knowledge_outside_the_space_are_refused(kind, action, says):
     with pytest.raises(ValueError, match=says):
-        actions.decode(kind, np.asarray(action), Layout(3, ("response", "label")), 2)
+        actions.decode(kind, np.asarray(action), ActionLayout(3, ("response", "label")), 2)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "name at least one of teachers, knowledge"), (" , ", "name at least one"), ("teachers,strenght", "did you mean 'strength'")],
+    [("", "name at least one of teachers, knowledge"), (" , ", "name at least one"), ("teachers,kd_wieght", "did you mean 'kd_weight'")],
 )
 def test_factors_that_are_none_are_refused(text, says):
     with pytest.raises(InputError, match=says):
@@ -317,9 +317,9 @@ def test_rewards_by_hand(name, paid):
     assert REWARDS[name](RECORD).tolist() == pytest.approx(paid)
 
 
-def test_every_reward_is_tried_here_and_is_one_of_the_settings(digits_material):
+def test_every_reward_is_tried_here_and_is_one_of_the_settings(digits_data):
     for name in REWARDS:
-        assert settings(digits_material.task, reward=name).reward == name
+        assert settings(digits_data.task, reward=name).reward == name
     assert set(REWARDS) == {"dev_improvement", "student_loss", "student_and_distillation_loss", "mixed"}
 
 

@@ -16,7 +16,7 @@ from kd_env.errors import InputError
 
 STUDENTS, SIZE = 3, 2
 EVERY = [(name, action, granularity) for name, action in KINDS for granularity in granularities(action)]
-FLOAT64 = {"precision": "float64", "reward_labels": 40, "strength": 0.6}
+FLOAT64 = {"precision": "float64", "reward_labels": 40, "kd_weight": 0.6}
 
 
 def population(name, granularity="instance", **keywords):
@@ -47,9 +47,9 @@ def of_student(value, student):
 def broken(run, student):
     """Put infinity in place of a student's parameters; what it says is NaN from now on."""
     with torch.no_grad():
-        for leaf in run.student.leaves:
-            (leaf[student] if run.num_students > 1 else leaf).fill_(torch.inf)
-    run.features = run._retained = None
+        for parameter in run.student.parameters:
+            (parameter[student] if run.num_students > 1 else parameter).fill_(torch.inf)
+    run.features = run._student_output = None
 
 
 @pytest.mark.parametrize(("name", "action", "granularity"), EVERY)
@@ -125,7 +125,7 @@ def test_students_end_and_begin_alone_as_in_gymnasium_s_own_vector_environment(m
 def assert_alike(step, reference, before, after):
     """What one vector environment says and what another does, by their masks.
 
-    Numbers are compared of the students who are still the first ones ``before`` a reset within the step, and ``after`` it.
+    RecordedDecision are compared of the students who are still the first ones ``before`` a reset within the step, and ``after`` it.
     """
     (seen, rewards, *_, info), (seen_one, rewards_one, *_, info_one) = step, reference
     assert all(close(block[after], seen_one[name][after]) for name, block in seen.items())
@@ -204,7 +204,7 @@ def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone()
         "updates_per_phase": 3,
         "exploration_bonus": 1.0,
         "credit": "first_order",
-        "strength": 0.6,
+        "kd_weight": 0.6,
         "validation_every": 6,
         "teacher_cost": 0.1,
     }

@@ -190,7 +190,7 @@ def test_matplotlib_comes_with_the_first_frame_and_pyplot_never():
 
 
 def labels_of(name):
-    types = ["response", "feature", "relation", "label"]
+    types = ["response", "layer", "relation", "label"]
     return {TEACHERS: ["upright", "inverted", "mirrored", "transposed"], KNOWLEDGE: types}.get(name) or [*labels_of(TEACHERS), *types]
 
 
@@ -201,7 +201,7 @@ def rates_of(shown):
 
 @pytest.mark.parametrize(("name", "action"), KINDS)
 def test_an_environment_says_what_was_selected_paid_and_measured(name, action):
-    env = batch(name, action=action, render_mode="ansi", strength=0.5, updates=50, validation_every=2)
+    env = batch(name, action=action, render_mode="ansi", kd_weight=0.5, updates=50, validation_every=2)
     env.reset(seed=0)
     assert [*rates_of(env.render())] == labels_of(name)
     steps = heard(env)

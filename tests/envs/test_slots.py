@@ -16,7 +16,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
 
-from kd_env import distillation
+from kd_env.distillation import run as distillation_run
 from kd_env.envs import SB3VecEnv
 from kd_env.errors import InputError
 
@@ -92,7 +92,7 @@ def test_equal_seeds_give_equal_rollouts_over_several_episodes(name, action, key
 
 
 def test_a_slot_answers_for_its_own_instance():
-    env = slots(4, strength=0.5, reward="student_loss", optimizer="sgd(lr=0.5)", precision="float64")
+    env = slots(4, kd_weight=0.5, reward="student_loss", optimizer="sgd(lr=0.5)", precision="float64")
     env.reset(seed=0)
     steps = heard(env)
     chosen = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
@@ -261,7 +261,7 @@ def test_the_autoreset_mode_is_a_name_or_gymnasium_s_own(mode):
 SETTINGS = {
     TEACHERS: {"num_envs": 3, "action": "one", "credit": "head"},
     KNOWLEDGE: {"num_envs": 2, "num_students": 2, "action": "hard", "exploration_bonus": 0.3, "updates_per_phase": 2, "updates": 5},
-    JOINT: {"num_envs": 4, "num_students": 2, "factors": "teachers,abstain,strength", "credit": "first_order"},
+    JOINT: {"num_envs": 4, "num_students": 2, "factors": "teachers,abstain,kd_weight", "credit": "first_order"},
 }
 
 
@@ -432,8 +432,8 @@ def test_forked_slots_go_their_own_way():
 
 
 def test_making_and_forking_an_environment_begins_one_student_each(monkeypatch):
-    begun, start = [], distillation.start
-    monkeypatch.setattr(distillation, "start", lambda *arguments: begun.append(1) or start(*arguments))
+    begun, start = [], distillation_run.start
+    monkeypatch.setattr(distillation_run, "start", lambda *arguments: begun.append(1) or start(*arguments))
     env = gym.make("kd_env/TeacherSelection-v0", task="digits", updates=3, batch_size=4).unwrapped
     assert len(begun) == 1
     env.reset(seed=0)

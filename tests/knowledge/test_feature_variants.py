@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
+from kd_env.distillation.settings import settings
 from kd_env.knowledge.consistent import ConsistentSurrogate, match
 from kd_env.knowledge.feature_ensemble import FeatureEnsemble
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.prior import GOLDEN, PriorSurrogate, cka, turns
-from kd_env.settings import settings
-from kd_env.student.networks import build
-from kd_env.student.projected import Bent
+from kd_env.knowledge.projectors import MLPProjector
+from kd_env.models.networks import build
 from kd_env.types import Decision, ModelOutput
 
 VARIANTS = ("feature_ensemble", "consistent_surrogate", "prior_surrogate")
@@ -53,8 +53,8 @@ def test_feature_ensemble_by_hand():
     assert loss_of(FeatureEnsemble(), student, teacher).tolist() == pytest.approx([1.2, 0.0])  # 2/5 + 4/5; one direction
 
 
-def test_the_maps_of_the_feature_ensemble_bend(digits_material):
-    made = Bent(build("mlp(width=3)", digits_material.task, 0), 3, [1, 2])
+def test_the_maps_of_the_feature_ensemble_bend(digits_data):
+    made = MLPProjector(build("mlp(width=3)", digits_data.task, 0), 3, [1, 2])
     with torch.no_grad():
         first, _, second = made.bends[0]
         first.weight.copy_(torch.tensor([[1.0, -1.0, 0.0]]))
@@ -162,20 +162,20 @@ def test_turns_are_even_in_each_row_and_differ_between_rows():
 # In a run
 
 
-def start(material, **keywords):
+def start(data, **keywords):
     keywords = {"student": "mlp(width=8)", "batch_size": 16, "updates": 40, "optimizer": "adam(lr=0.01)", **keywords}
-    return Distillation(material, settings(material.task, **keywords), 0)
+    return Distillation(data, settings(data.task, **keywords), 0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("students", [1, 2])
-def test_it_teaches_beside_a_hint(digits_material, name, students):
-    run = start(digits_material, knowledge=f"response,hint,{name}", num_students=students)
+def test_it_teaches_beside_a_hint(digits_data, name, students):
+    run = start(digits_data, knowledge=f"response,hint,{name}", num_students=students)
     rows = 16 * students
     weights = torch.full((rows, run.num_teachers), 1.0 / run.num_teachers)
     measured, losses = "hint" if name == "prior_surrogate" else name, []  # the prior asks for more as the student comes nearer
     for _ in range(40):
-        losses.append(float(run.losses(measured, 1.0).detach().mean()))
+        losses.append(float(run.per_teacher_loss(measured, 1.0).detach().mean()))
         run.apply(Decision({name: weights}, {name: 1.0}, 1.0))
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3]), losses
     if students == 1:
@@ -184,12 +184,14 @@ def test_it_teaches_beside_a_hint(digits_material, name, students):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_population_is_taught_as_each_alone(digits_material, name):
+def test_a_population_is_taught_as_each_alone(digits_data, name):
     options = {"knowledge": f"response,{name}", "precision": "float64"}
-    pair, alone = start(digits_material, num_students=2, **options), start(digits_material, **options)
+    pair, alone = start(digits_data, num_students=2, **options), start(digits_data, **options)
     for run in (pair, alone):
         for _ in range(3):
             rows = 16 * run.num_students
             weights = torch.full((rows, run.num_teachers), 1.0 / run.num_teachers, dtype=torch.float64)
             run.apply(Decision({name: weights}, {name: 1.0}, 1.0))
-    torch.testing.assert_close(pair.losses(name, 1.0)[:16].detach(), alone.losses(name, 1.0).detach(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        pair.per_teacher_loss(name, 1.0)[:16].detach(), alone.per_teacher_loss(name, 1.0).detach(), rtol=1e-6, atol=1e-9
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd_env.knowledge import label
-from kd_env.knowledge.response import Response, every_teacher
+from kd_env.knowledge.response import Response, per_teacher
 from kd_env.types import ModelOutput
 
 RESPONSE = Response()
@@ -48,7 +48,7 @@ def test_all_teachers_in_one_call_equal_a_loop_in_plain_numbers(num_teachers, nu
     teachers, own = draw(6, num_teachers, num_classes), draw(6, num_classes, seed=1)
     together = RESPONSE.loss(student(own[:, None], temperature), teachers)
     assert together.shape == (6, num_teachers)
-    assert every_teacher(own, teachers, temperature).equal(together)
+    assert per_teacher(own, teachers, temperature).equal(together)
     for b in range(6):
         q = [math.exp(z / temperature) for z in own[b].tolist()]
         for k in range(num_teachers):

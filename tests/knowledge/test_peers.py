@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
+from kd_env.distillation.settings import settings
 from kd_env.envs import credit
 from kd_env.errors import InputError
 from kd_env.knowledge.peers import Peer, PeerEnsemble
 from kd_env.knowledge.terms import losses
-from kd_env.settings import settings
 from kd_env.testing import check_knowledge
-from kd_env.types import Decision, Features, ModelOutput
+from kd_env.types import Batch, Decision, ModelOutput
 
 KINDS = pytest.mark.parametrize("kind", [Peer(), PeerEnsemble()], ids=["peer", "peer_ensemble"])
 
@@ -25,7 +25,7 @@ def every(kind, logits, students, ids=None, temperature=1.0, observed=None):
     rows = len(logits)
     ids = np.tile(np.arange(rows // students), students) if ids is None else np.array(ids)
     said = ModelOutput(logits, logits, temperature=temperature)
-    features = Features(
+    features = Batch(
         update=np.zeros(students),
         progress=np.zeros(students),
         example_ids=ids,
@@ -103,9 +103,9 @@ def test_each_is_a_sound_type(kind):
     check_knowledge(kind)
 
 
-def run_of(material, knowledge="response,peer", **keywords):
+def run_of(data, knowledge="response,peer", **keywords):
     keywords = {"student": "mlp(width=8)", "num_students": 3, "batch_size": 6, "updates": 5, "precision": "float64", **keywords}
-    return Distillation(material, settings(material.task, knowledge=knowledge, **keywords), 0)
+    return Distillation(data, settings(data.task, knowledge=knowledge, **keywords), 0)
 
 
 def decision(run, weights=0.25):
@@ -114,10 +114,8 @@ def decision(run, weights=0.25):
     return Decision(dict.fromkeys(run.terms, tensor), dict.fromkeys(run.terms, 1.0), 2.0)
 
 
-def test_those_who_teach_each_other_see_the_same_examples(digits_material):
-    run, apart, lone = (
-        run_of(digits_material, text, num_students=n) for text, n in (("response,peer", 3), ("response", 3), ("response", 1))
-    )
+def test_those_who_teach_each_other_see_the_same_examples(digits_data):
+    run, apart, lone = (run_of(digits_data, text, num_students=n) for text, n in (("response,peer", 3), ("response", 3), ("response", 1)))
     for _ in range(3):
         ids, own = (one.observe().example_ids.reshape(-1, 6) for one in (run, apart))
         assert (ids == lone.observe().example_ids).all(), "the order of the first student"
@@ -127,31 +125,31 @@ def test_those_who_teach_each_other_see_the_same_examples(digits_material):
 
 
 @pytest.mark.parametrize("knowledge", ["response,peer", "response,peer_ensemble"])
-def test_a_student_is_not_moved_by_what_its_loss_is_to_others(knowledge, digits_material):
-    run = run_of(digits_material, knowledge)
-    (slope,) = torch.autograd.grad(run.loss_terms(decision(run))[:6].sum(), run.student.leaves)
+def test_a_student_is_not_moved_by_what_its_loss_is_to_others(knowledge, digits_data):
+    run = run_of(digits_data, knowledge)
+    (slope,) = torch.autograd.grad(run.per_example_loss(decision(run))[:6].sum(), run.student.parameters)
     assert slope[0].any()
     assert not slope[1:].any()
 
 
-def test_the_loss_of_a_decision_holds_the_peers_at_their_strength(digits_material):
-    run = run_of(digits_material, "response,peer(strength=3)", num_students=2)
+def test_the_loss_of_a_decision_holds_the_peers_at_their_strength(digits_data):
+    run = run_of(digits_data, "response,peer(strength=3)", num_students=2)
     logits = run.observe().student.logits.view(2, 6, -1) / 2.0
     log_q = logits.log_softmax(2)
     peers = 4.0 * (log_q.flip(0).exp() * (log_q.flip(0) - log_q)).sum(2).flatten()
     uniform, nobody = decision(run), decision(run, weights=0.0)
-    response = run.loss_terms(Decision(uniform.weights, {"response": 1.0}, 2.0))
+    response = run.per_example_loss(Decision(uniform.weights, {"response": 1.0}, 2.0))
     assert run.terms["peer"].strength == 3.0
-    torch.testing.assert_close(run.loss_terms(uniform), response + peers)
-    torch.testing.assert_close(run.loss_terms(nobody), peers, msg="peers teach where no teacher does")
+    torch.testing.assert_close(run.per_example_loss(uniform), response + peers)
+    torch.testing.assert_close(run.per_example_loss(nobody), peers, msg="peers teach where no teacher does")
 
 
-def test_students_come_closer(digits_material):
+def test_students_come_closer(digits_data):
     def spread(knowledge):
-        run = run_of(digits_material, knowledge, updates=60, optimizer="adam(lr=0.01)")
+        run = run_of(digits_data, knowledge, updates=60, optimizer="adam(lr=0.01)")
         for _ in range(59):
             run.apply(decision(run))
-        inputs, labels = run.material.inputs["validation"], run.material.labels["validation"]
+        inputs, labels = run.data.inputs["validation"], run.data.labels["validation"]
         said = run.student.predict(inputs, shared=True).view(3, len(labels), -1).softmax(2)
         return float(said.std(0).mean())
 
@@ -161,8 +159,8 @@ def test_students_come_closer(digits_material):
 
 
 @pytest.mark.parametrize("name", ["peer", "peer_ensemble"])
-def test_first_order_credit_of_others_is_as_it_was_and_that_of_peers_is_the_derivative(name, digits_material):
-    run = run_of(digits_material, f"response,{name}", optimizer="sgd(lr=0.00001)", reward_examples=20)
+def test_first_order_credit_of_others_is_as_it_was_and_that_of_peers_is_the_derivative(name, digits_data):
+    run = run_of(digits_data, f"response,{name}", optimizer="sgd(lr=0.00001)", reward_examples=20)
     for _ in range(2):
         run.apply(decision(run))
     given = credit.first_order(run, ("response", name))
@@ -173,8 +171,8 @@ def test_first_order_credit_of_others_is_as_it_was_and_that_of_peers_is_the_deri
     torch.testing.assert_close(given[name], exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
 
 
-def test_a_snapshot_carries_on_to_the_bit(digits_material):
-    run = run_of(digits_material)
+def test_a_snapshot_carries_on_to_the_bit(digits_data):
+    run = run_of(digits_data)
     run.apply(decision(run))
     twin = run.fork()
     for one in (run, twin):
@@ -193,13 +191,13 @@ SELECTION = "kd_env/TeacherSelection-v0"
 
 
 @pytest.mark.parametrize("knowledge", ["response,peer", "peer_ensemble"])
-def test_a_lone_student_has_no_peers(knowledge, digits_material):
+def test_a_lone_student_has_no_peers(knowledge, digits_data):
     says = r"with num_students=1 there are no other students for peer(_ensemble)? to ask; give num_students=2 or more, or leave"
     with pytest.raises(InputError, match=says):
         gym.make_vec(SELECTION, num_envs=4, knowledge=knowledge, **MAKE)
     with pytest.raises(InputError, match=says):
         gym.make(SELECTION, task="digits", knowledge=knowledge)
-    run = run_of(digits_material, knowledge, num_students=1)
+    run = run_of(digits_data, knowledge, num_students=1)
     with pytest.raises(InputError, match="no other students"):
         run.apply(decision(run))
 

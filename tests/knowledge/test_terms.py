@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
+from kd_env.distillation.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge
 from kd_env.knowledge.terms import Term, end_of_group, extra_parts, losses, parse_terms, spread
-from kd_env.settings import settings
-from kd_env.types import Decision, Features, ModelOutput
+from kd_env.types import Batch, Decision, ModelOutput
 
 BOTH = frozenset({"layers", "attention"})
 
@@ -64,10 +64,10 @@ class Refusing(Gap):
 
 
 def test_types_have_names_options_and_strengths():
-    response, feature, similarity = parse_terms("response, feature(strength=50,normalized=true),similarity(kind=angle,strength=.5)")
+    response, feature, similarity = parse_terms("response, layer(strength=50,normalized=true),similarity(kind=angle,strength=.5)")
     assert (response.name, response.strength) == ("response", 1.0)
     assert response.kind == KNOWLEDGE["response"]()
-    assert (feature.name, feature.strength, feature.kind.normalized) == ("feature", 50.0, True)
+    assert (feature.name, feature.strength, feature.kind.normalized) == ("layer", 50.0, True)
     assert (similarity.name, similarity.strength, similarity.kind.kind) == ("similarity", 0.5, "angle")
 
 
@@ -93,8 +93,8 @@ def test_a_type_of_one_s_own_is_named_by_module_and_class():
         ("", "knowledge='': name at least one type"),
         (" , ", "name at least one type"),
         ("response,response", "knowledge='response,response': response is named twice"),
-        ("feature,feature(normalized=true)", "feature is named twice"),
-        ("label", "the hard label needs no naming, it is there with strength below 1"),
+        ("layer,layer(normalized=true)", "layer is named twice"),
+        ("label", "the hard label needs no naming, it is there with kd_weight below 1"),
         ("response,label(strength=0.5)", "the hard label needs no naming"),
         ("response(strength=0)", "strength=0 of response must be a number above 0; leave"),
         ("response(strength=-1)", "strength=-1 of response"),
@@ -103,7 +103,7 @@ def test_a_type_of_one_s_own_is_named_by_module_and_class():
         ("response(strength=1e999)", "strength=inf of response"),
         ("response(strength=nan)", "strength='nan' of response"),
         ("response(strenght=1)", r"knowledge 'response\(strenght=1\)': .*strenght"),
-        ("feature(normalised=true)", "normalised.*options: normalized"),
+        ("layer(normalised=true)", "normalised.*options: normalized"),
         ("similarity(kind=cosine)", "kind must be one of distance, angle, preserving"),
         ("response(strength=1,strength=2)", "strength is given twice"),
         ("response(strength=1", "expected name"),
@@ -122,9 +122,9 @@ def test_what_cannot_be_read_is_named(text, says):
 
 def test_parts_are_those_that_the_types_need():
     assert extra_parts(parse_terms("response,tckd,nckd,contrast,similarity")) == frozenset()
-    assert extra_parts(parse_terms("response,relation")) == extra_parts(parse_terms("feature")) == {"layers"}
+    assert extra_parts(parse_terms("response,relation")) == extra_parts(parse_terms("layer")) == {"layers"}
     assert extra_parts(parse_terms("attention")) == {"attention"}
-    assert extra_parts(parse_terms("attention,feature,relation")) == BOTH
+    assert extra_parts(parse_terms("attention,layer,relation")) == BOTH
 
 
 # Layers
@@ -162,7 +162,7 @@ def said(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
         labels=torch.arange(rows) % 4,
         temperature=2.0,
     )
-    features = Features(
+    features = Batch(
         update=np.zeros(students),
         progress=np.zeros(students),
         example_ids=np.arange(rows),
@@ -179,7 +179,7 @@ def said(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
 OF_TEACHERS = [name for name, kind in KNOWLEDGE.items() if not kind.of_peers]
 TEXTS = [
     *OF_TEACHERS,
-    "feature(normalized=true)",
+    "layer(normalized=true)",
     "hint(normalized=true)",
     "similarity(kind=angle)",
     "similarity(kind=preserving)",
@@ -260,11 +260,11 @@ def test_the_last_layers_of_groups():
 
 
 @pytest.mark.parametrize("students", [1, 2])
-def test_grouped_features_face_the_last_layer_of_each_teacher(layered_material, students):
+def test_grouped_features_face_the_last_layer_of_each_teacher(layered_data, students):
     student = "tiny-bert(width=8,layers=3,heads=2,dropout=0)"  # shows four layers; the teachers show 2, 4 and 3
-    run = run_of(layered_material, student=student, knowledge="feature(grouped=true)", num_students=students)
-    seen, said = run.observe(), run.retained()
-    found = run.losses("feature", 1.0)
+    run = run_of(layered_data, student=student, knowledge="layer(grouped=true)", num_students=students)
+    seen, said = run.observe(), run.student_output()
+    found = run.per_teacher_loss("layer", 1.0)
     for k, own in enumerate((0, 2, 2)):  # of 2, 4 and 3 mapped layers the first group's, the second's and the third's
         expected = (said.projected[k][:, own] - seen.teacher_layers[k][:, -1]).square().mean(1)
         torch.testing.assert_close(found[:, k], expected)
@@ -273,54 +273,54 @@ def test_grouped_features_face_the_last_layer_of_each_teacher(layered_material, 
 # In a run
 
 
-def run_of(material, **keywords):
+def run_of(data, **keywords):
     keywords = {"student": "mlp(width=8)", "batch_size": 4, "updates": 5, "precision": "float64", "optimizer": "sgd(lr=0.1)", **keywords}
-    return Distillation(material, settings(material.task, **keywords), 0)
+    return Distillation(data, settings(data.task, **keywords), 0)
 
 
 @pytest.mark.parametrize("students", [1, 3])
-def test_a_type_of_one_s_own_teaches(digits_material, students):
+def test_a_type_of_one_s_own_teaches(digits_data, students):
     name = f"{__name__}:Gap"
-    run = run_of(digits_material, knowledge=f"response,{name}(strength=3)", num_students=students)
+    run = run_of(digits_data, knowledge=f"response,{name}(strength=3)", num_students=students)
     features = run.observe()
     assert list(run.terms) == ["response", name]
     assert run.terms[name].strength == 3.0
-    every = run.losses(name, 2.0)
+    every = run.per_teacher_loss(name, 2.0)
     expected = (features.student.logits[:, None, 0] - features.teacher_logits[:, :, 0]).square()
     torch.testing.assert_close(every.detach(), expected, rtol=1e-12, atol=0)
     weights = torch.full((4 * students, 4), 0.25, dtype=torch.float64)
-    before = [leaf.detach().clone() for leaf in run.student.leaves]
+    before = [parameter.detach().clone() for parameter in run.student.parameters]
     outcome = run.apply(Decision({name: weights}, {name: 2.0}, 1.0))
     np.testing.assert_allclose(outcome.loss, 2 * expected.mean(1).view(students, -1).mean(1).numpy(), rtol=1e-12)
-    assert any(not torch.equal(one, leaf) for one, leaf in zip(before, run.student.leaves, strict=True))
+    assert any(not torch.equal(one, parameter) for one, parameter in zip(before, run.student.parameters, strict=True))
 
 
-def test_the_loss_is_the_sum_of_the_types_at_their_strengths_and_weights(layered_material):
+def test_the_loss_is_the_sum_of_the_types_at_their_strengths_and_weights(layered_data):
     run = run_of(
-        layered_material,
+        layered_data,
         student="tiny-bert(width=8,layers=2,heads=2,dropout=0)",
-        knowledge="response,feature,relation,attention",
-        strength=0.5,
+        knowledge="response,layer,relation,attention",
+        kd_weight=0.5,
     )
     run.observe()
     rng = np.random.default_rng(0)
     weights = {name: torch.from_numpy(rng.dirichlet(np.ones(3), 4)) for name in run.terms}
-    strengths = {"response": 0.5, "feature": torch.linspace(0, 2, 4, dtype=torch.float64), "relation": 0.0, "attention": 7.0, "label": 0.25}
-    found = run.loss_terms(Decision(weights, strengths, 3.0)).detach()
-    expected = 0.25 * run.losses("label", 3.0)[:, 0]
+    strengths = {"response": 0.5, "layer": torch.linspace(0, 2, 4, dtype=torch.float64), "relation": 0.0, "attention": 7.0, "label": 0.25}
+    found = run.per_example_loss(Decision(weights, strengths, 3.0)).detach()
+    expected = 0.25 * run.per_teacher_loss("label", 3.0)[:, 0]
     for name in run.terms:
-        expected = expected + strengths[name] * (weights[name] * run.losses(name, 3.0)).sum(1)
+        expected = expected + strengths[name] * (weights[name] * run.per_teacher_loss(name, 3.0)).sum(1)
     torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=0)
-    assert all(float(run.losses(name, 3.0).detach().min()) > 0 for name in run.terms), "each has something to say"
+    assert all(float(run.per_teacher_loss(name, 3.0).detach().min()) > 0 for name in run.terms), "each has something to say"
 
 
-def test_what_the_setting_has_not_is_refused(digits_material):
-    run = run_of(digits_material)
+def test_what_the_setting_has_not_is_refused(digits_data):
+    run = run_of(digits_data)
     with pytest.raises(InputError, match="unknown knowledge type 'contrast'; known: label, response"):
-        run.losses("contrast", 2.0)
+        run.per_teacher_loss("contrast", 2.0)
 
 
-def test_labels_are_shown_to_types_where_they_are_part_of_the_setting_alone(digits_material):
+def test_labels_are_shown_to_types_where_they_are_part_of_the_setting_alone(digits_data):
     shown = []
 
     @dataclass(frozen=True)
@@ -330,8 +330,8 @@ def test_labels_are_shown_to_types_where_they_are_part_of_the_setting_alone(digi
             return super().loss(student, target)
 
     for strength in (1.0, 0.5):
-        run = run_of(digits_material, strength=strength)
+        run = run_of(digits_data, kd_weight=strength)
         run.terms["response"] = Term("response", Peeking())
-        run.losses("response", 2.0)
-        run.losses("label", 2.0)
+        run.per_teacher_loss("response", 2.0)
+        run.per_teacher_loss("label", 2.0)
     assert [labels is None for labels in shown] == [True] * 4 + [False] * 4

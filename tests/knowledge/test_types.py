@@ -13,9 +13,9 @@ from kd_env.knowledge.attention import Attention
 from kd_env.knowledge.consistent import ConsistentSurrogate
 from kd_env.knowledge.contrast import Contrast
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
-from kd_env.knowledge.feature import Feature, norm, unit
 from kd_env.knowledge.feature_ensemble import FeatureEnsemble
 from kd_env.knowledge.hint import Hint
+from kd_env.knowledge.layer import Layer, norm, unit
 from kd_env.knowledge.prior import PriorSurrogate
 from kd_env.knowledge.relation import Relation
 from kd_env.knowledge.response import Response
@@ -29,8 +29,8 @@ TYPES = {
     "tckd, class of the teacher": TargetClass("teacher"),
     "nckd, class of the teacher": NonTargetClass("teacher"),
     "contrast": Contrast(),
-    "feature": Feature(),
-    "feature, normalized": Feature(normalized=True),
+    "layer": Layer(),
+    "layer, normalized": Layer(normalized=True),
     "hint": Hint(),
     "hint, normalized": Hint(normalized=True),
     "feature ensemble": FeatureEnsemble(),
@@ -66,7 +66,7 @@ def said(seed=0, batch=5, width=4, depth=3, tokens=4, real=None, dtype=torch.flo
     )
 
 
-def show(kind, part, output):
+def extra_outputs(kind, part, output):
     """``output`` with ``part`` where ``kind`` looks."""
     return output._replace(**{kind.needs: part})
 
@@ -90,7 +90,7 @@ def loss_of(kind, student, teacher):
 
 def test_feature_by_hand():
     student, teacher = [[[1.0, 2.0], [3.0, 4.0]]], [[[0.0, 0.0], [1.0, 1.0]]]
-    assert loss_of(Feature(), student, teacher) == pytest.approx([4.5])  # (1 + 4 + 4 + 9) / 4
+    assert loss_of(Layer(), student, teacher) == pytest.approx([4.5])  # (1 + 4 + 4 + 9) / 4
 
 
 def test_hint_by_hand():
@@ -100,7 +100,7 @@ def test_hint_by_hand():
 def test_normalized_feature_by_hand():
     student, teacher = [[[3.0, 4.0], [0.0, 2.0]]], [[[1.0, 0.0], [0.0, 5.0]]]
     # (3/5, 4/5) - (1, 0): 4/25 + 16/25 = .8; the second layers have one direction
-    assert loss_of(Feature(normalized=True), student, teacher) == pytest.approx([0.4])
+    assert loss_of(Layer(normalized=True), student, teacher) == pytest.approx([0.4])
 
 
 def test_relation_by_hand():
@@ -266,7 +266,7 @@ def test_one_call_serves_all_teachers_at_any_temperature(kind, given):
 
 def losses_at(kind, teacher):
     target, own = kind.target(teacher), said(batch=len(teacher.logits))
-    return lambda part: kind.loss(show(kind, part, own), target)
+    return lambda part: kind.loss(extra_outputs(kind, part, own), target)
 
 
 @every_type
@@ -309,7 +309,7 @@ def test_many_students_at_once_equal_a_loop(kind, shared):
     labels = own.labels
 
     def loss(part, target, labels):
-        return kind.loss(show(kind, part, own._replace(labels=labels)), target)
+        return kind.loss(extra_outputs(kind, part, own._replace(labels=labels)), target)
 
     every = (torch.stack(students), targets[0] if shared else torch.stack(targets), torch.stack([labels] * 3))
     dims = (0, None if shared else 0, 0)
@@ -381,7 +381,7 @@ def far(kind, part, scale):
 def test_sharp_outputs_give_finite_losses_and_gradients(kind, dtype, student_far, teacher_far):
     own, teacher = (getattr(said(seed=seed, dtype=dtype), kind.needs) for seed in (0, 10))
     part = (far(kind, own, 1e4) if student_far else own.clone()).requires_grad_()
-    losses = losses_at(kind, show(kind, far(kind, teacher, -1e4) if teacher_far else teacher, said()))(part)
+    losses = losses_at(kind, extra_outputs(kind, far(kind, teacher, -1e4) if teacher_far else teacher, said()))(part)
     (gradient,) = torch.autograd.grad(losses.sum(), part)
     assert losses.isfinite().all()
     assert (losses >= 0).all()
@@ -393,7 +393,7 @@ def test_sharp_outputs_give_finite_losses_and_gradients(kind, dtype, student_far
 @pytest.mark.parametrize("teacher_zero", [False, True])
 def test_zero_vectors_give_finite_losses_and_derivatives(kind, batch, teacher_zero):
     teacher = getattr(said(seed=10, batch=batch), kind.needs)
-    losses = losses_at(kind, show(kind, 0 * teacher if teacher_zero else teacher, said(batch=batch)))
+    losses = losses_at(kind, extra_outputs(kind, 0 * teacher if teacher_zero else teacher, said(batch=batch)))
     part = torch.zeros_like(teacher).requires_grad_()
     (gradient,) = torch.autograd.grad(losses(part).sum(), part)
     assert losses(part).isfinite().all()
@@ -438,7 +438,7 @@ def test_what_all_examples_share_does_not_matter(kind):
 
 
 def test_normalized_features_are_compared_by_direction():
-    own, losses = said().layers, losses_at(Feature(normalized=True), said(seed=10))
+    own, losses = said().layers, losses_at(Layer(normalized=True), said(seed=10))
     torch.testing.assert_close(losses(own * torch.rand(5, 3, 1, generator=torch.Generator().manual_seed(0)).double()), losses(own))
 
 

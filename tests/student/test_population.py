@@ -9,15 +9,16 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
-from kd_env.student.encode import PORTION, take
-from kd_env.student.networks import MLP, build
+from kd_env.models.encode import EVALUATION_BATCH, take
+from kd_env.models.networks import MLP, build
+from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.population import Population, refuse_what_does_not_batch
-from kd_env.student.student import OptimizerOptions, Student
+from kd_env.student.student import Student
 from kd_env.types import ModelOutput
 
 CPU = torch.device("cpu")
 MLP_, VIT, BERT = "mlp(width=12)", "tiny-vit(width=8,layers=1)", "tiny-bert(width=8,layers=1,dropout=0)"
-MATERIAL = {MLP_: "digits_material", VIT: "digits_material", BERT: "text_material"}
+MATERIAL = {MLP_: "digits_data", VIT: "digits_data", BERT: "text_data"}
 ADAM, DECAYED = "adam(lr=0.003)", "adam(lr=0.003,weight_decay=0.01)"
 ADAMW = "adamw(lr=0.003,weight_decay=0.1,warmup=0.1,decay=linear)"
 SGD = "sgd(lr=0.02,weight_decay=0.01,decay=linear)"
@@ -29,28 +30,28 @@ CASES = [
 ]
 
 
-def both(material, text, optimizer="adam", precision="float64", students=2, first=0):
+def both(data, text, optimizer="adam", precision="float64", students=2, first=0):
     """A population, and its students alone."""
     options = OptimizerOptions.of(optimizer)
-    networks = [[build(text, material.task, first + s) for s in range(students)] for _ in range(2)]
+    networks = [[build(text, data.task, first + s) for s in range(students)] for _ in range(2)]
     return Population(networks[0], options, CPU, precision), [Student(network, options, CPU, precision) for network in networks[1]]
 
 
-def teach(material, population, apart, updates, start=0, of=UPDATES, batch=8):
+def teach(data, population, apart, updates, start=0, of=UPDATES, batch=8):
     """Soft labels of the first teacher, for each student on rows of its own; ``progress`` of student s lags s updates behind."""
-    students, size = population.num_students, len(material.labels["train"])
+    students, size = population.num_students, len(data.labels["train"])
     for update in range(start, start + updates):
         rows = np.random.default_rng([3, update]).integers(size, size=(students, batch))
-        said = torch.from_numpy(material.bank.gather("train", rows.ravel()).logits[:, 0]).to(population.dtype).log_softmax(1)
+        said = torch.from_numpy(data.bank.gather("train", rows.ravel()).logits[:, 0]).to(population.dtype).log_softmax(1)
         progress = np.maximum(update - np.arange(students), 0) / of
 
         def divergence(output, log_p):
             return (log_p.exp() * (log_p - output.logits.log_softmax(1))).sum(1)
 
-        output = population.forward(take(material.inputs["train"], rows.ravel(), CPU))
+        output = population.forward(take(data.inputs["train"], rows.ravel(), CPU))
         population.step(divergence(output, said).view(students, -1).mean(1).sum(), progress)
         for s, one in enumerate(apart):
-            alone = one.forward(take(material.inputs["train"], rows[s], CPU))
+            alone = one.forward(take(data.inputs["train"], rows[s], CPU))
             one.step(divergence(alone, said[s * batch : (s + 1) * batch]).mean(), progress[s])
 
 
@@ -69,58 +70,60 @@ def largest_difference(one, other):
 def test_it_learns_what_its_students_learn_alone(request, monkeypatch, text, optimizer, updates):
     if text == VIT:  # Transformers takes its softmax in float32, of whose rounding Adam makes a drift of the key's bias
         monkeypatch.setattr("torch.nn.functional.softmax", lambda scores, dim, dtype: scores.softmax(dim))
-    material = request.getfixturevalue(MATERIAL[text])
-    population, apart = both(material, text, optimizer, students=3 if text == MLP_ else 2)
-    inputs = material.inputs["validation"]
+    data = request.getfixturevalue(MATERIAL[text])
+    population, apart = both(data, text, optimizer, students=3 if text == MLP_ else 2)
+    inputs = data.inputs["validation"]
     before = population.predict(inputs, shared=True)
-    teach(material, population, apart, updates, of=updates)
+    teach(data, population, apart, updates, of=updates)
     after = population.predict(inputs, shared=True)
     assert (after - before).abs().max() > (1.0 if updates == UPDATES else 0.2), "something was learned"
     torch.testing.assert_close(after, torch.cat([one.predict(inputs) for one in apart]), rtol=1e-7, atol=1e-8)
     for mine, one in zip(states(population), apart, strict=True):
         assert largest_difference(mine, one.state()) < 1e-5
-    evaluated = np.stack(population.evaluate(inputs, material.labels["validation"], shared=True), 1)
-    expected = np.concatenate([np.stack(one.evaluate(inputs, material.labels["validation"]), 1) for one in apart])
+    evaluated = np.stack(population.evaluate(inputs, data.labels["validation"], shared=True), 1)
+    expected = np.concatenate([np.stack(one.evaluate(inputs, data.labels["validation"]), 1) for one in apart])
     np.testing.assert_allclose(evaluated, expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize(("text", "optimizer", "updates"), CASES)
 def test_in_single_precision_it_says_what_its_students_say(request, text, optimizer, updates):
     """Within 1e-5 of logits around ten for the MLP; within 2e-4 for the others, whose rounding passes through softmax and LayerNorm."""
-    material = request.getfixturevalue(MATERIAL[text])
-    population, apart = both(material, text, optimizer, "float32")
-    teach(material, population, apart, updates, of=updates)
-    inputs = material.inputs["validation"]
+    data = request.getfixturevalue(MATERIAL[text])
+    population, apart = both(data, text, optimizer, "float32")
+    teach(data, population, apart, updates, of=updates)
+    inputs = data.inputs["validation"]
     mine, own = population.predict(inputs, shared=True), torch.cat([one.predict(inputs) for one in apart])
     assert mine.dtype == torch.float32
     assert (mine - own).abs().max() < (1e-5 if text == MLP_ else 2e-4)
 
 
 @pytest.mark.parametrize("optimizer", [ADAM, ADAMW, SGD])
-def test_moments_and_preconditioners_are_the_students_own(digits_material, optimizer):
-    population, apart = both(digits_material, MLP_, optimizer)
+def test_moments_and_preconditioners_are_the_students_own(digits_data, optimizer):
+    population, apart = both(digits_data, MLP_, optimizer)
     for updates in (0, 5):
-        teach(digits_material, population, apart, updates)
+        teach(digits_data, population, apart, updates)
         for mine, one in zip(states(population), apart, strict=True):
             own = one.state()
             assert mine.keys() == own.keys()
             for name, value in own.items():
                 torch.testing.assert_close(mine[name], value, rtol=1e-10, atol=1e-12)
         (scale,) = population.preconditioner()
-        parts = [zip(one.preconditioner(), one.leaves, strict=True) for one in apart]
-        scales = torch.stack([torch.cat([torch.as_tensor(part).expand(leaf.shape).flatten() for part, leaf in own]) for own in parts])
+        parts = [zip(one.preconditioner(), one.parameters, strict=True) for one in apart]
+        scales = torch.stack(
+            [torch.cat([torch.as_tensor(part).expand(parameter.shape).flatten() for part, parameter in own]) for own in parts]
+        )
         torch.testing.assert_close(torch.as_tensor(scale).expand(population.theta.shape).double(), scales.double(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("optimizer", [ADAM, ADAMW, SGD])
 @pytest.mark.parametrize("taught", [0, 6])
-def test_after_is_what_a_step_leaves_and_changes_nothing(digits_material, optimizer, taught):
-    population, apart = both(digits_material, MLP_, optimizer)
-    teach(digits_material, population, apart, taught)
+def test_after_is_what_a_step_leaves_and_changes_nothing(digits_data, optimizer, taught):
+    population, apart = both(digits_data, MLP_, optimizer)
+    teach(digits_data, population, apart, taught)
     before = copy.deepcopy(population.state())
-    inputs, labels = take(digits_material.inputs["train"], slice(0, 16), CPU), digits_material.labels["train"][:16]
+    inputs, labels = take(digits_data.inputs["train"], slice(0, 16), CPU), digits_data.labels["train"][:16]
     loss = cross_entropy(population.forward(inputs).logits, labels, reduction="sum") / 8
-    gradient = torch.autograd.grad(loss, population.leaves, retain_graph=True)
+    gradient = torch.autograd.grad(loss, population.parameters, retain_graph=True)
     (after,) = population.after(gradient, np.array([0.5, 0.2]))
     assert all(torch.equal(value, before[name]) for name, value in population.state().items())
     population.step(loss, np.array([0.5, 0.2]))
@@ -128,18 +131,18 @@ def test_after_is_what_a_step_leaves_and_changes_nothing(digits_material, optimi
     assert not torch.equal(after, before["theta"])
 
 
-def test_who_does_not_learn_stays_to_the_last_bit(digits_material):
-    population, apart = both(digits_material, MLP_, ADAMW, students=3)
-    teach(digits_material, population, apart, 4)
+def test_who_does_not_learn_stays_to_the_last_bit(digits_data):
+    population, apart = both(digits_data, MLP_, ADAMW, students=3)
+    teach(digits_data, population, apart, 4)
     before = states(population)
-    inputs = take(digits_material.inputs["train"], slice(0, 24), CPU)
-    loss = cross_entropy(population.forward(inputs).logits, digits_material.labels["train"][:24], reduction="sum") / 8
+    inputs = take(digits_data.inputs["train"], slice(0, 24), CPU)
+    loss = cross_entropy(population.forward(inputs).logits, digits_data.labels["train"][:24], reduction="sum") / 8
     population.step(loss, 0.5, np.array([True, False, True]))
     after = states(population)
     assert all(torch.equal(after[1][name], before[1][name]) for name in before[1])
     for s in (0, 2):
         rows = slice(8 * s, 8 * s + 8)
-        apart[s].step(cross_entropy(apart[s].forward(take(inputs, rows, CPU)).logits, digits_material.labels["train"][rows]), 0.5)
+        apart[s].step(cross_entropy(apart[s].forward(take(inputs, rows, CPU)).logits, digits_data.labels["train"][rows]), 0.5)
         for name, value in apart[s].state().items():
             torch.testing.assert_close(after[s][name], value, rtol=1e-9, atol=1e-12)
 
@@ -147,12 +150,12 @@ def test_who_does_not_learn_stays_to_the_last_bit(digits_material):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("text", [MLP_, VIT, BERT])
 def test_what_is_not_finite_stays_where_it_is(request, text, value):
-    material = request.getfixturevalue(MATERIAL[text])
-    (broken, _), (whole, _) = (both(material, text, ADAM, students=3) for _ in range(2))
+    data = request.getfixturevalue(MATERIAL[text])
+    (broken, _), (whole, _) = (both(data, text, ADAM, students=3) for _ in range(2))
     with torch.no_grad():
         broken.theta[1, -3:] = value  # biases of the classifier
     for population in (broken, whole):
-        teach(material, population, [], 3)
+        teach(data, population, [], 3)
     spoiled = ~broken.theta[1].isfinite()
     assert spoiled.all() or (text == BERT and spoiled.sum() > 400), "all but the words that were not read"
     for s in (0, 2):
@@ -161,48 +164,48 @@ def test_what_is_not_finite_stays_where_it_is(request, text, value):
 
 
 @pytest.mark.parametrize("optimizer", [ADAMW, SGD])
-def test_a_new_student_begins_with_a_schedule_and_moments_of_its_own(digits_material, optimizer):
-    population, apart = both(digits_material, MLP_, optimizer, students=3)
-    teach(digits_material, population, apart, 7)
+def test_a_new_student_begins_with_a_schedule_and_moments_of_its_own(digits_data, optimizer):
+    population, apart = both(digits_data, MLP_, optimizer, students=3)
+    teach(digits_data, population, apart, 7)
     kept = [population.state_of(s) for s in (0, 2)]
-    population.renew(1, build(MLP_, digits_material.task, 40))
+    population.reset_student(1, build(MLP_, digits_data.task, 40))
     assert all(torch.equal(population.state_of(s)[name], value) for s, old in zip((0, 2), kept, strict=True) for name, value in old.items())
-    apart[1] = Student(build(MLP_, digits_material.task, 40), apart[0].options, CPU, "float64")
+    apart[1] = Student(build(MLP_, digits_data.task, 40), apart[0].options, CPU, "float64")
     assert population.state_of(1).keys() == apart[1].state().keys(), "no step has been taken"
-    teach(digits_material, population, apart, 20, start=7)
+    teach(digits_data, population, apart, 20, start=7)
     for s, one in enumerate(apart):
         for name, value in one.state().items():
             torch.testing.assert_close(population.state_of(s)[name], value, rtol=1e-8, atol=1e-11)
 
 
 @pytest.mark.parametrize("optimizer", [ADAM, ADAMW, SGD])
-def test_a_lone_student_takes_over_where_it_stood(digits_material, optimizer):
-    population, _ = both(digits_material, MLP_, optimizer)
-    teach(digits_material, population, [], 9)
-    apart = [Student(build(MLP_, digits_material.task, 80), OptimizerOptions.of(optimizer), CPU, "float64") for _ in range(2)]
+def test_a_lone_student_takes_over_where_it_stood(digits_data, optimizer):
+    population, _ = both(digits_data, MLP_, optimizer)
+    teach(digits_data, population, [], 9)
+    apart = [Student(build(MLP_, digits_data.task, 80), OptimizerOptions.of(optimizer), CPU, "float64") for _ in range(2)]
     for s, one in enumerate(apart):
         one.load_state(population.state_of(s))
-    teach(digits_material, population, apart, 40, start=9)
+    teach(digits_data, population, apart, 40, start=9)
     for mine, one in zip(states(population), apart, strict=True):
         for name, value in one.state().items():
             torch.testing.assert_close(mine[name], value, rtol=1e-10, atol=1e-10)
 
 
-def test_its_state_comes_back_to_the_last_bit(digits_material):
-    population, other = (both(digits_material, MLP_, ADAMW, first=first)[0] for first in (0, 9))
-    teach(digits_material, population, [], 5)
+def test_its_state_comes_back_to_the_last_bit(digits_data):
+    population, other = (both(digits_data, MLP_, ADAMW, first=first)[0] for first in (0, 9))
+    teach(digits_data, population, [], 5)
     other.load_state({name: tensor.clone() for name, tensor in population.state().items()})
     for one in (population, other):
-        teach(digits_material, one, [], 5, start=5)
+        teach(digits_data, one, [], 5, start=5)
     for name, value in population.state().items():
         assert torch.equal(other.state()[name], value), name
 
 
-@pytest.mark.parametrize("count", [5, PORTION, 2 * PORTION + 7])
-def test_many_examples_are_predicted_in_order_shared_or_not(digits_material, count):
-    population, apart = both(digits_material, MLP_, students=3)
-    shared = take(digits_material.inputs["train"], slice(0, count), CPU)
-    labels = digits_material.labels["train"][:count]
+@pytest.mark.parametrize("count", [5, EVALUATION_BATCH, 2 * EVALUATION_BATCH + 7])
+def test_many_examples_are_predicted_in_order_shared_or_not(digits_data, count):
+    population, apart = both(digits_data, MLP_, students=3)
+    shared = take(digits_data.inputs["train"], slice(0, count), CPU)
+    labels = digits_data.labels["train"][:count]
     expected = torch.stack([one.predict(shared) for one in apart])
     logits = population.predict(shared, shared=True)
     assert logits.shape == (3 * count, 10)
@@ -213,41 +216,41 @@ def test_many_examples_are_predicted_in_order_shared_or_not(digits_material, cou
         np.testing.assert_allclose(np.stack(evaluated), np.hstack([np.stack(one.evaluate(shared, labels)) for one in apart]), rtol=1e-10)
 
 
-def test_each_is_measured_on_rows_of_its_own(digits_material):
-    population, apart = both(digits_material, MLP_, students=3)
+def test_each_is_measured_on_rows_of_its_own(digits_data):
+    population, apart = both(digits_data, MLP_, students=3)
     rows = np.random.default_rng(0).permutation(600)
-    own = take(digits_material.inputs["train"], rows, CPU)
-    loss, accuracy = population.evaluate(own, digits_material.labels["train"][rows])
+    own = take(digits_data.inputs["train"], rows, CPU)
+    loss, accuracy = population.evaluate(own, digits_data.labels["train"][rows])
     for s, one in enumerate(apart):
         part = rows[200 * s : 200 * s + 200]
-        expected = one.evaluate(take(digits_material.inputs["train"], part, CPU), digits_material.labels["train"][part])
+        expected = one.evaluate(take(digits_data.inputs["train"], part, CPU), digits_data.labels["train"][part])
         assert (loss[s], accuracy[s]) == pytest.approx((expected[0][0], expected[1][0]), rel=1e-10)
     assert len(set(loss.tolist())) == 3
 
 
 @pytest.mark.parametrize("text", [MLP_, BERT])
 def test_what_it_shows_is_what_its_students_show(request, text):
-    material = request.getfixturevalue(MATERIAL[text])
-    population, apart = both(material, text)
-    show = frozenset({"layers"} | ({"attention"} if text == BERT else set()))
-    inputs = take(material.inputs["train"], slice(0, 12), CPU)
-    output = population.forward(inputs, show)
-    expected = [one.forward(take(inputs, slice(6 * s, 6 * s + 6), CPU), show) for s, one in enumerate(apart)]
-    for part in ("logits", "features", *show):
+    data = request.getfixturevalue(MATERIAL[text])
+    population, apart = both(data, text)
+    extra_outputs = frozenset({"layers"} | ({"attention"} if text == BERT else set()))
+    inputs = take(data.inputs["train"], slice(0, 12), CPU)
+    output = population.forward(inputs, extra_outputs)
+    expected = [one.forward(take(inputs, slice(6 * s, 6 * s + 6), CPU), extra_outputs) for s, one in enumerate(apart)]
+    for part in ("logits", "features", *extra_outputs):
         torch.testing.assert_close(getattr(output, part), torch.cat([getattr(one, part) for one in expected]), rtol=0, atol=1e-7)
     at = population.forward_at([2 * population.theta], inputs)
     assert not torch.allclose(at.logits, output.logits)
     features = output.features.detach()
-    torch.testing.assert_close(population.classify(features, population.leaves), output.logits, rtol=0, atol=1e-12)
+    torch.testing.assert_close(population.classify(features, population.parameters), output.logits, rtol=0, atol=1e-12)
     grouped = population.classify(features, [2 * population.theta.detach()])
     torch.testing.assert_close(grouped, 2 * output.logits, rtol=0, atol=1e-12)
 
 
-def test_dropout_draws_a_mask_for_each_row_and_stops_in_evaluation(digits_material):
-    network = [build("mlp(width=32,dropout=0.5)", digits_material.task, 0) for _ in range(2)]
+def test_dropout_draws_a_mask_for_each_row_and_stops_in_evaluation(digits_data):
+    network = [build("mlp(width=32,dropout=0.5)", digits_data.task, 0) for _ in range(2)]
     population = Population(network, OptimizerOptions(), CPU)
     assert population.has_dropout
-    image = {"pixel_values": digits_material.inputs["train"]["pixel_values"][:1].repeat(12, 1, 1, 1)}
+    image = {"pixel_values": digits_data.inputs["train"]["pixel_values"][:1].repeat(12, 1, 1, 1)}
     torch.manual_seed(0)
     first = population.forward(image).features
     torch.manual_seed(0)
@@ -260,19 +263,19 @@ def test_dropout_draws_a_mask_for_each_row_and_stops_in_evaluation(digits_materi
     assert population.network.training
 
 
-def test_its_parameters_are_one_matrix_in_the_networks_order(digits_material):
-    population, apart = both(digits_material, MLP_)
-    (theta,) = population.leaves
+def test_its_parameters_are_one_matrix_in_the_networks_order(digits_data):
+    population, apart = both(digits_data, MLP_)
+    (theta,) = population.parameters
     assert theta is population.theta
     assert theta.requires_grad
     for s, one in enumerate(apart):
-        assert torch.equal(theta[s], torch.cat([leaf.flatten() for leaf in one.leaves]))
+        assert torch.equal(theta[s], torch.cat([parameter.flatten() for parameter in one.parameters]))
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("float64", torch.float64), ("auto", torch.float32)])
-def test_precision_is_the_type_of_weights_and_outputs(digits_material, precision, dtype):
-    population, _ = both(digits_material, MLP_, precision=precision)
-    output = population.forward(take(digits_material.inputs["train"], slice(0, 4), CPU))
+def test_precision_is_the_type_of_weights_and_outputs(digits_data, precision, dtype):
+    population, _ = both(digits_data, MLP_, precision=precision)
+    output = population.forward(take(digits_data.inputs["train"], slice(0, 4), CPU))
     assert {population.theta.dtype, output.logits.dtype, output.features.dtype} == {dtype}
     assert population.cast({"ids": torch.tensor([1])})["ids"].dtype == torch.int64
 
@@ -293,11 +296,11 @@ def test_layers_that_mix_examples_are_refused_by_name(layer):
 
 
 @pytest.mark.parametrize("layer", [nn.LayerNorm(24), nn.GroupNorm(4, 24)])
-def test_layers_that_do_not_mix_examples_learn_like_the_others(digits_material, layer):
+def test_layers_that_do_not_mix_examples_learn_like_the_others(digits_data, layer):
     networks = [Normed(copy.deepcopy(layer)) for _ in range(2)]
     population = Population(copy.deepcopy(networks), OptimizerOptions.of(ADAM), CPU, "float64")
     apart = [Student(network, OptimizerOptions.of(ADAM), CPU, "float64") for network in networks]
-    teach(digits_material, population, apart, 10)
+    teach(digits_data, population, apart, 10)
     for mine, one in zip(states(population), apart, strict=True):
         assert largest_difference(mine, one.state()) < 1e-7
 

@@ -9,15 +9,16 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
-from kd_env.student.encode import PORTION, take
-from kd_env.student.networks import NETWORKS, build
-from kd_env.student.student import OptimizerOptions, Student, pick_device
+from kd_env.models.encode import EVALUATION_BATCH, take
+from kd_env.models.networks import NETWORKS, build
+from kd_env.student.optimizer import OptimizerOptions
+from kd_env.student.student import Student, pick_device
 from kd_env.types import ModelOutput
 
 CPU = torch.device("cpu")
 IMAGE = ["mlp(width=8)", "mlp(width=8,depth=2,dropout=0.4)", "tiny-vit(width=8,layers=1,dropout=0.4)"]
 TEXT = ["tiny-bert(width=8,layers=1,dropout=0.4)"]
-EVERY = [("digits_material", text) for text in IMAGE] + [("text_material", text) for text in TEXT]
+EVERY = [("digits_data", text) for text in IMAGE] + [("text_data", text) for text in TEXT]
 
 
 class Line(nn.Module):
@@ -120,9 +121,9 @@ def test_preconditioner_is_what_the_optimizer_divides_by():
     assert bias.tolist() == pytest.approx([1e8, 1e8])
 
 
-@pytest.mark.parametrize(("material", "text"), EVERY)
-def test_predict_is_without_dropout_and_the_student_stays_in_training_mode(request, material, text):
-    given = request.getfixturevalue(material)
+@pytest.mark.parametrize(("data", "text"), EVERY)
+def test_predict_is_without_dropout_and_the_student_stays_in_training_mode(request, data, text):
+    given = request.getfixturevalue(data)
     student = Student(build(text, given.task, 0), OptimizerOptions(), CPU, "float32")
     inputs = take(given.inputs["train"], slice(0, 20), CPU)
     reference = copy.deepcopy(student.network).eval()(**inputs).logits
@@ -133,11 +134,11 @@ def test_predict_is_without_dropout_and_the_student_stays_in_training_mode(reque
         assert (student.forward(inputs).logits - reference).abs().max() > 1e-3
 
 
-def test_many_examples_are_predicted_in_order(digits_material):
-    student = Student(build("mlp(width=8)", digits_material.task, 0), OptimizerOptions(), CPU, "float64")
-    inputs = take(digits_material.inputs["train"], slice(0, 2 * PORTION + 7), CPU)
+def test_many_examples_are_predicted_in_order(digits_data):
+    student = Student(build("mlp(width=8)", digits_data.task, 0), OptimizerOptions(), CPU, "float64")
+    inputs = take(digits_data.inputs["train"], slice(0, 2 * EVALUATION_BATCH + 7), CPU)
     logits = student.predict(inputs)
-    assert len(logits) == 2 * PORTION + 7
+    assert len(logits) == 2 * EVALUATION_BATCH + 7
     torch.testing.assert_close(logits, student.network(inputs["pixel_values"].double()).logits.detach(), rtol=0, atol=1e-12)
 
 
@@ -149,9 +150,9 @@ def test_evaluate_by_hand():
     assert accuracy.tolist() == [0.5]
 
 
-@pytest.mark.parametrize(("material", "text"), EVERY)
-def test_the_classifier_reads_the_features_and_examples_do_not_mix(request, material, text):
-    given = request.getfixturevalue(material)
+@pytest.mark.parametrize(("data", "text"), EVERY)
+def test_the_classifier_reads_the_features_and_examples_do_not_mix(request, data, text):
+    given = request.getfixturevalue(data)
     network = build(text, given.task, 3).double().eval()
     student = Student(network, OptimizerOptions(), CPU, "float64")
     inputs = student.cast(take(given.inputs["train"], slice(0, 6), CPU))
@@ -164,9 +165,9 @@ def test_the_classifier_reads_the_features_and_examples_do_not_mix(request, mate
     assert all(parameter.grad is not None for parameter in network.parameters()), "every parameter is trained"
 
 
-@pytest.mark.parametrize(("material", "text"), EVERY)
-def test_equal_seeds_build_equal_networks_and_leave_the_global_generator_alone(request, material, text):
-    task = request.getfixturevalue(material).task
+@pytest.mark.parametrize(("data", "text"), EVERY)
+def test_equal_seeds_build_equal_networks_and_leave_the_global_generator_alone(request, data, text):
+    task = request.getfixturevalue(data).task
     before = torch.get_rng_state()
     one = build(text, task, 5).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
@@ -176,33 +177,33 @@ def test_equal_seeds_build_equal_networks_and_leave_the_global_generator_alone(r
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_mlp_has_the_size_it_says(digits_material):
+def test_the_mlp_has_the_size_it_says(digits_data):
     def size(text):
-        return sum(parameter.numel() for parameter in build(text, digits_material.task, 0).parameters())
+        return sum(parameter.numel() for parameter in build(text, digits_data.task, 0).parameters())
 
     assert size("mlp") == size("mlp(width=24)") == 64 * 24 + 24 + 24 * 10 + 10
     assert size("mlp(width=5,depth=3,dropout=0.5)") == 64 * 5 + 5 + 2 * (25 + 5) + 5 * 10 + 10
 
 
 @pytest.mark.parametrize(
-    ("material", "text", "says"),
+    ("data", "text", "says"),
     [
-        ("digits_material", "mpl", "did you mean 'mlp'"),
-        ("digits_material", "mlp(size=3)", "size.*options: width, depth, dropout"),
-        ("digits_material", "mlp(width=wide)", "width='wide'"),
-        ("digits_material", "mlp(width=true)", "width=True"),
-        ("digits_material", "mlp(width=-3)", "width=-3"),
-        ("digits_material", "mlp(width=2.5)", "mlp"),
-        ("digits_material", "mlp(dropout=1.5)", "mlp.*cannot be built"),
-        ("digits_material", "tiny-bert", "reads text.*use mlp or tiny-vit"),
-        ("text_material", "tiny-bert(width=9,heads=2)", "cannot be built"),
-        ("text_material", "mlp", "reads images.*use tiny-bert"),
-        ("text_material", "tiny-vit", "reads images.*use tiny-bert"),
+        ("digits_data", "mpl", "did you mean 'mlp'"),
+        ("digits_data", "mlp(size=3)", "size.*options: width, depth, dropout"),
+        ("digits_data", "mlp(width=wide)", "width='wide'"),
+        ("digits_data", "mlp(width=true)", "width=True"),
+        ("digits_data", "mlp(width=-3)", "width=-3"),
+        ("digits_data", "mlp(width=2.5)", "mlp"),
+        ("digits_data", "mlp(dropout=1.5)", "mlp.*cannot be built"),
+        ("digits_data", "tiny-bert", "reads text.*use mlp or tiny-vit"),
+        ("text_data", "tiny-bert(width=9,heads=2)", "cannot be built"),
+        ("text_data", "mlp", "reads images.*use tiny-bert"),
+        ("text_data", "tiny-vit", "reads images.*use tiny-bert"),
     ],
 )
-def test_students_that_cannot_be_are_named(request, material, text, says):
+def test_students_that_cannot_be_are_named(request, data, text, says):
     with pytest.raises(InputError, match=says):
-        build(text, request.getfixturevalue(material).task, 0)
+        build(text, request.getfixturevalue(data).task, 0)
 
 
 def test_every_architecture_is_tried_here():

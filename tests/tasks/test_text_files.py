@@ -9,7 +9,7 @@ import pytest
 from kd_env import tasks
 from kd_env.cli import invoke
 from kd_env.errors import InputError
-from kd_env.student.encode import encode
+from kd_env.models.encode import encode
 from kd_env.tasks import text_files, with_data_dir
 from kd_env.tasks.task import SPLITS
 from kd_env.testing import check_task

@@ -14,24 +14,24 @@ from baselines import camkd
 from baselines.best_single import BestSingle
 from baselines.oracle import Oracle
 from kd_env import tasks
-from kd_env.benchmark.drive import make_env, run_trial
+from kd_env.bank.bank import open_bank
 from kd_env.benchmark.replay import replay
+from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
-from kd_env.distillation import Distillation, Material
+from kd_env.distillation import Distillation, EncodedTask
+from kd_env.distillation.settings import settings
 from kd_env.errors import InputError
-from kd_env.knowledge.bank import open_bank
 from kd_env.knowledge.label import teacher_ce
-from kd_env.settings import settings
-from kd_env.student.networks import build
+from kd_env.models.networks import build
 from kd_env.tasks import fdu_mtl, text_files
 from kd_env.teachers import POOLS, NetworkTeacher, Pool
 from kd_env.teachers.finetune import _rows as taught_rows
-from kd_env.teachers.lesson import Lesson
+from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.train import TeacherRecipe
 from kd_env.teachers.train import _rows as fitted_rows
 from kd_env.testing import check_task
-from kd_env.types import Decision, Features, ModelOutput
+from kd_env.types import Batch, Decision, ModelOutput
 
 STUDENT = "tiny-bert(width=8,layers=1,dropout=0)"
 
@@ -62,10 +62,10 @@ def grouped(tmp_path):
     return tmp_path
 
 
-def material(folder, num_teachers=2):
+def data(folder, num_teachers=2):
     task = tasks.load(f"folder:{folder}(unlabelled=true)")
     teachers = tuple(NetworkTeacher(f"teacher{k}", build(STUDENT, task, k + 1), task, logit_scale=4.0) for k in range(num_teachers))
-    return Material.of(task, open_bank(task, Pool("untrained", teachers)), STUDENT)
+    return EncodedTask.of(task, open_bank(task, Pool("untrained", teachers)), STUDENT)
 
 
 def test_they_are_in_train_where_they_are_asked_for_and_nowhere_else(folder):
@@ -185,26 +185,26 @@ def test_a_task_says_itself_that_it_has_some(folder):
 
 
 def test_pure_distillation_reads_them_all(folder):
-    made = material(folder)
-    run = Distillation(made, settings(made.task, strength=1.0, updates=15, batch_size=16), seed=0)
+    made = data(folder)
+    run = Distillation(made, settings(made.task, kd_weight=1.0, updates=15, batch_size=16), seed=0)
     seen, weights = [], torch.full((16, 2), 0.5)
     while not run.done.all():
         features = run.observe()
         seen += features.example_ids.tolist()
-        every = run.losses("response", 2.0)
+        every = run.per_teacher_loss("response", 2.0)
         assert bool((every > 0).all()), "teachers teach labelled and unlabelled texts alike"
         run.apply(Decision.response(weights, 1.0, 2.0))
     assert sorted(seen) == list(range(240))
 
 
 def test_the_label_leaves_them_alone(folder):
-    made = material(folder)
-    run = Distillation(made, settings(made.task, strength=0.5, updates=3, batch_size=32), seed=0)
+    made = data(folder)
+    run = Distillation(made, settings(made.task, kd_weight=0.5, updates=3, batch_size=32), seed=0)
     features = run.observe()
     known = features.labels >= 0
     assert 0 < int(known.sum()) < 32
     weights = torch.full((32, 2), 0.5)
-    got = run.loss_terms(Decision.response(weights, 0.5, 2.0))
+    got = run.per_example_loss(Decision.response(weights, 0.5, 2.0))
     student, teachers = features.student.logits.double(), features.teacher_logits.double()
     for row in range(32):
         q = (student[row] / 2).softmax(0)
@@ -220,18 +220,18 @@ def test_the_label_leaves_them_alone(folder):
 
 
 def test_labels_alone_teach_nothing_where_there_are_none(folder):
-    made = material(folder)
-    run = Distillation(made, settings(made.task, strength=0.0, updates=3, batch_size=32), seed=0)
+    made = data(folder)
+    run = Distillation(made, settings(made.task, kd_weight=0.0, updates=3, batch_size=32), seed=0)
     unknown = run.observe().labels < 0
-    output = run.retained()
-    (gradient,) = torch.autograd.grad(run.losses("label", 1.0).sum(), output.logits, retain_graph=True)
+    output = run.student_output()
+    (gradient,) = torch.autograd.grad(run.per_teacher_loss("label", 1.0).sum(), output.logits, retain_graph=True)
     assert bool((gradient[unknown] == 0).all())
     assert bool((gradient[~unknown] != 0).any(1).all())
 
 
 def test_several_students_at_once_learn_what_each_would_alone(folder):
-    made = material(folder)
-    options = {"strength": 0.5, "updates": 4, "batch_size": 16, "precision": "float64"}
+    made = data(folder)
+    options = {"kd_weight": 0.5, "updates": 4, "batch_size": 16, "precision": "float64"}
     decision = Decision.response(torch.full((16, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
     both = Decision.response(torch.full((32, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
     together = Distillation(made, settings(made.task, num_students=2, **options), seed=[3, 8])
@@ -258,7 +258,7 @@ def test_best_single_takes_any_teacher_where_it_cannot_know():
     logits = torch.tensor([[0.0, 3.0], [2.0, 0.0], [1.0, 0.0]]).expand(rows, 3, 2)
     labels = torch.arange(rows) % 2 - 1  # unknown and class 0 by turns: of class 0, teacher 1 is best
     student = ModelOutput(logits[:, 0], logits[:, 0])
-    features = Features(np.zeros(1), np.zeros(1), np.arange(rows), labels, logits, (), student)
+    features = Batch(np.zeros(1), np.zeros(1), np.arange(rows), labels, logits, (), student)
     chosen = policy.choose(features)
     assert set(chosen[1::2].tolist()) == {1}
     assert np.bincount(chosen[::2], minlength=3) / 1500 == pytest.approx([1 / 3] * 3, abs=0.04)
@@ -266,9 +266,9 @@ def test_best_single_takes_any_teacher_where_it_cannot_know():
 
 @pytest.mark.parametrize("name", ["tckd", "nckd"])
 def test_types_that_need_the_label_are_refused(name, folder):
-    made = material(folder)
+    made = data(folder)
     with pytest.raises(InputError, match=f"{name} reads the training labels, and task .* has examples without; leave it out"):
-        Distillation(made, settings(made.task, strength=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
+        Distillation(made, settings(made.task, kd_weight=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
 
 
 # teachers, policies, records
@@ -280,7 +280,7 @@ def test_teachers_are_made_from_labelled_texts_alone(grouped):
     labelled = set(np.flatnonzero(task.train.labels >= 0).tolist())
     assert len(labelled) == 40
     rng = np.random.default_rng(0)
-    assert set(np.concatenate(taught_rows(task, Lesson(STUDENT), rng)).tolist()) == labelled
+    assert set(np.concatenate(taught_rows(task, FinetuneConfig(STUDENT), rng)).tolist()) == labelled
     assert set(fitted_rows(TeacherRecipe("t", STUDENT), task, rng).tolist()) == labelled
     own = set(fitted_rows(TeacherRecipe("t", STUDENT, groups=("b",)), task, rng).tolist())
     assert own == {row for row in labelled if task.train.groups[row] == 1}
@@ -301,7 +301,7 @@ def quick_pool(monkeypatch):
 def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, quick_pool, tmp_path):
     write(grouped, "unlabelled", 200, label=False)
     name = f"folder:{grouped}(unlabelled=true)"
-    options = {"student": STUDENT, "updates": 6, "strength": 0.5}
+    options = {"student": STUDENT, "updates": 6, "kd_weight": 0.5}
     record = run_trial(Trial(name, policy, 0, settings=options), tmp_path / "out")
     numbers = [record[key] for key in ("test", "validation", "reward_split", "reward_sum", "selection_entropy")]
     assert np.isfinite([*numbers, *(one["train_loss"] for one in record["curve"])]).all()
@@ -326,7 +326,7 @@ def test_the_oracle_needs_their_groups(grouped, quick_pool):
         if known:
             observation, _ = env.reset(seed=0)
             rows = env.selection.distillation.observe().example_ids
-            assert Oracle(env).act(observation).tolist() == env.selection.material.task.train.groups[rows].tolist()
+            assert Oracle(env).act(observation).tolist() == env.selection.data.task.train.groups[rows].tolist()
         else:
             with pytest.raises(InputError, match=r"policy oracle: unlabelled examples of task .* have no group; give them one"):
                 Oracle(env)
@@ -334,7 +334,7 @@ def test_the_oracle_needs_their_groups(grouped, quick_pool):
 
 @pytest.mark.parametrize("credit", ["head", "first_order"])
 def test_credit_and_observations_stay_finite(credit, folder, quick_pool):
-    options = {"student": STUDENT, "updates": 3, "strength": 0.5, "credit": credit, "normalize_credit": False}
+    options = {"student": STUDENT, "updates": 3, "kd_weight": 0.5, "credit": credit, "normalize_credit": False}
     env = gym.make_vec(
         "kd_env/TeacherSelection-v0",
         num_envs=32,

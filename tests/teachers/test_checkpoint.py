@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
 
 from kd_env import tasks
-from kd_env.knowledge.bank import open_bank
-from kd_env.student.pretrained import Checkpoint
+from kd_env.bank.bank import open_bank
+from kd_env.models.pretrained import Checkpoint
 from kd_env.teachers import Pool, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
@@ -115,7 +115,7 @@ def test_attention_in_the_bank_is_padded_to_the_longest_text(make_checkpoint, ow
 
 
 def test_the_bank_holds_what_it_says_of_each_text_alone(make_checkpoint, own_task, tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_env.knowledge.build.SHARD", 100)
+    monkeypatch.setattr("kd_env.bank.build.SHARD", 100)
     teacher = CheckpointTeacher(str(make_checkpoint(tmp_path / "a")), own_task)
     bank = open_bank(own_task, Pool("p", (teacher,)), tmp_path / "bank", keep=frozenset({"layers"}))
     rows = np.arange(0, len(own_task.train), 7)

@@ -20,10 +20,10 @@ from kd_env.teachers import finetune as finetune_module
 from kd_env.teachers import load_pool, pool_files
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import finetune
+from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
 from kd_env.teachers.folded import FoldedTeacher, finetune_folds
-from kd_env.teachers.lesson import Lesson, fold_of
 
-QUICK = Lesson("tiny-bert(width=16,layers=1)", epochs=2, seed=3)
+QUICK = FinetuneConfig("tiny-bert(width=16,layers=1)", epochs=2, seed=3)
 
 
 def weights(folder):
@@ -41,8 +41,8 @@ def accuracy(teacher, split):
 
 @pytest.fixture(scope="module")
 def taught(own_task, tmp_path_factory):
-    lesson = Lesson("tiny-bert(width=32,layers=1,dropout=0)", epochs=12, lr=3e-3)
-    return finetune(own_task, lesson, tmp_path_factory.mktemp("taught") / "teacher")
+    config = FinetuneConfig("tiny-bert(width=32,layers=1,dropout=0)", epochs=12, lr=3e-3)
+    return finetune(own_task, config, tmp_path_factory.mktemp("taught") / "teacher")
 
 
 def test_it_learns_and_any_transformers_program_can_use_it(taught, own_task):
@@ -60,7 +60,7 @@ def test_it_learns_and_any_transformers_program_can_use_it(taught, own_task):
 
 
 def test_a_checkpoint_is_taught_further_with_a_new_head(taught, own_task, tmp_path):
-    further = finetune(own_task, Lesson(str(taught), epochs=1, max_length=20), tmp_path / "further")
+    further = finetune(own_task, FinetuneConfig(str(taught), epochs=1, max_length=20), tmp_path / "further")
     assert AutoTokenizer.from_pretrained(further).model_max_length == 20
     ours, theirs = weights(further), weights(taught)
     body = "bert.embeddings.word_embeddings.weight"
@@ -69,12 +69,12 @@ def test_a_checkpoint_is_taught_further_with_a_new_head(taught, own_task, tmp_pa
 
 
 def test_another_checkpoint_of_that_name_is_another_lesson(own_task, make_checkpoint, tmp_path):
-    lesson = Lesson(f"{make_checkpoint(tmp_path / 'model')}(layers=0;)", epochs=1)
-    out = finetune(own_task, lesson, tmp_path / "out")
-    assert finetune(own_task, lesson, out) == out
+    config = FinetuneConfig(f"{make_checkpoint(tmp_path / 'model')}(layers=0;)", epochs=1)
+    out = finetune(own_task, config, tmp_path / "out")
+    assert finetune(own_task, config, out) == out
     make_checkpoint(tmp_path / "model", seed=1)
     with pytest.raises(InputError, match="holds a teacher made with other model files"):
-        finetune(own_task, lesson, out)
+        finetune(own_task, config, out)
 
 
 def test_it_is_deterministic_in_its_seed(own_task, tmp_path):
@@ -118,7 +118,7 @@ def test_one_that_is_there_is_left_and_another_is_refused(own_task, tmp_path):
 
 
 def test_it_sees_train_alone_and_of_that_its_groups(own_task, tmp_path):
-    rows = lambda lesson: finetune_module._rows(own_task, lesson, np.random.default_rng(0))  # noqa: E731
+    rows = lambda config: finetune_module._rows(own_task, config, np.random.default_rng(0))  # noqa: E731
     taught, held = rows(QUICK)
     assert sorted([*taught, *held]) == list(range(len(own_task.train)))
     assert len(held) == round(0.1 * len(own_task.train))
@@ -167,7 +167,7 @@ def test_a_pool_file_is_taught_by_one_call_and_its_folder_is_a_pool(kind, own_ta
     out = pool_files.teach(file, own_task, tmp_path / "pool")
     pool = load_pool(str(out), own_task)
     assert pool.names == ("z", "a")
-    assert same(out / "a", finetune(own_task, Lesson(QUICK.model, epochs=1, seed=1), tmp_path / "alone"))
+    assert same(out / "a", finetune(own_task, FinetuneConfig(QUICK.model, epochs=1, seed=1), tmp_path / "alone"))
     taught = load_pool(str(file), own_task)
     assert [one.fingerprint() for one in taught.teachers] == [one.fingerprint() for one in pool.teachers]
     assert load_pool(f"{out}/a,{tmp_path}/alone", own_task).names == ("a", "alone")
@@ -193,7 +193,7 @@ def test_a_folder_is_one_pool(own_task, tmp_path):
 def test_an_image_task_has_teachers_too(tmp_path):
     task = tasks.load("digits")
     few = dataclasses.replace(task, train=task.train.take(np.arange(300)))
-    out = finetune(few, Lesson("tiny-vit(width=8,layers=1)", epochs=1), tmp_path / "vit")
+    out = finetune(few, FinetuneConfig("tiny-vit(width=8,layers=1)", epochs=1), tmp_path / "vit")
     said = CheckpointTeacher(str(out), few)(few.train.inputs[:4])
     assert said.logits.shape == (4, 10)
     assert load_pool(f"{out},digits/experts/upright", task).names == ("vit", "upright")
@@ -215,7 +215,7 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(own_data, tmp_
 
 def pool_of_groups(tmp_path, own_task, **groups):
     """A pool of a teacher a name, each taught the groups said, as ``load_pool`` opens it."""
-    tables = [{"name": name, "model": QUICK.model, "epochs": 1, **lesson} for name, lesson in groups.items()]
+    tables = [{"name": name, "model": QUICK.model, "epochs": 1, **config} for name, config in groups.items()]
     file = tmp_path / "pool.json"
     file.write_text(json.dumps({"teachers": tables}))
     return load_pool(str(file), own_task)
@@ -241,7 +241,7 @@ def test_the_teacher_of_each_group_is_known_and_the_oracle_asks_it(own_task, tmp
 
 
 @pytest.mark.parametrize(
-    "lessons",
+    "configs",
     [
         {"one": A, "two": {}},
         {"one": A},
@@ -251,8 +251,8 @@ def test_the_teacher_of_each_group_is_known_and_the_oracle_asks_it(own_task, tmp
     ],
     ids=["one of all groups", "a group missing", "taught twice", "overlapping", "noisy labels"],
 )
-def test_it_is_not_known_whose_group_it_is_unless_each_was_taught_to_one(lessons, own_task, tmp_path):
-    assert pool_of_groups(tmp_path, own_task, **lessons).best_for_group is None
+def test_it_is_not_known_whose_group_it_is_unless_each_was_taught_to_one(configs, own_task, tmp_path):
+    assert pool_of_groups(tmp_path, own_task, **configs).best_for_group is None
 
 
 def test_one_teacher_of_all_groups_by_name_is_the_one_of_each(own_task, tmp_path):
@@ -260,9 +260,9 @@ def test_one_teacher_of_all_groups_by_name_is_the_one_of_each(own_task, tmp_path
 
 
 def test_folded_teachers_of_groups_and_checkpoints_made_elsewhere(own_task, make_checkpoint, tmp_path):
-    lesson = dataclasses.replace(QUICK, epochs=1)
-    finetune(own_task, dataclasses.replace(lesson, groups=("a",)), tmp_path / "pool" / "a")
-    finetune_folds(own_task, dataclasses.replace(lesson, groups=("b",)), 2, tmp_path / "pool" / "b")
+    config = dataclasses.replace(QUICK, epochs=1)
+    finetune(own_task, dataclasses.replace(config, groups=("a",)), tmp_path / "pool" / "a")
+    finetune_folds(own_task, dataclasses.replace(config, groups=("b",)), 2, tmp_path / "pool" / "b")
     assert load_pool(str(tmp_path / "pool"), own_task).best_for_group == (0, 1)
     assert load_pool(f"{tmp_path}/pool/b, {tmp_path}/pool/a", own_task).best_for_group == (1, 0)
     (tmp_path / "pool" / "b" / "fold-1" / "teaching.json").write_text("[]")

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from kd_env import tasks
+from kd_env.bank.bank import open_bank
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
-from kd_env.knowledge.bank import open_bank
-from kd_env.student.networks import MLP, build
+from kd_env.models.networks import MLP, build
 from kd_env.tasks import Split, Task
 from kd_env.teachers import NetworkTeacher, Pool, load_pool
 from kd_env.teachers import heads as heads_module
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import finetune
+from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.folded import finetune_folds
 from kd_env.teachers.heads import heads_of, inner, sharing
-from kd_env.teachers.lesson import Lesson
 from kd_env.teachers.linear import classifier
 from kd_env.teachers.train import TeacherRecipe, fit
 
@@ -211,7 +211,7 @@ def test_who_shares_a_network_is_counted_once(digits, deep):
 
 
 def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_env.knowledge.build.SHARD", 512)
+    monkeypatch.setattr("kd_env.bank.build.SHARD", 512)
 
     class Stopped(Counted):
         def __call__(self, inputs):
@@ -239,7 +239,7 @@ def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch)
 
 
 def test_a_checkpoint_s_blocks_have_heads_and_its_embedding_has_none(own_task, tmp_path):
-    out = finetune(own_task, Lesson("tiny-bert(width=16,layers=2,dropout=0)", epochs=3, lr=3e-3), tmp_path / "teacher")
+    out = finetune(own_task, FinetuneConfig("tiny-bert(width=16,layers=2,dropout=0)", epochs=3, lr=3e-3), tmp_path / "teacher")
     pool = load_pool(f"heads({out})", own_task)
     assert pool.names == ("layer-1", "layer-2", "output")
     assert [one.layer for one in pool.teachers] == [1, 2, None]
@@ -275,7 +275,7 @@ def test_what_has_no_heads_is_refused(digits, own_task, tmp_path):
         load_pool("heads(digits/mixed)", digits)
     with pytest.raises(InputError, match="unknown pool 'digits/mixd'"):
         load_pool("heads(digits/mixd)", digits)
-    out = finetune_folds(own_task, Lesson("tiny-bert(width=8,layers=1)", epochs=1), 2, tmp_path / "folded")
+    out = finetune_folds(own_task, FinetuneConfig("tiny-bert(width=8,layers=1)", epochs=1), 2, tmp_path / "folded")
     with pytest.raises(
         InputError, match=r"heads\(folded\): that teacher shows no layers; name a network, or a checkpoint that has no folds"
     ):

@@ -225,7 +225,7 @@ def test_logit_scale_multiplies_the_logits_alone(digits):
 
 @pytest.mark.slow
 def test_in_the_capacity_pool_the_most_accurate_teacher_makes_the_worse_student(digits, tmp_path):
-    from kd_env.benchmark.drive import run_trial
+    from kd_env.benchmark.run_trial import run_trial
     from kd_env.benchmark.trial import Trial
 
     pool = load_pool("digits/capacity", digits)

@@ -1,0 +1,140 @@
+"""Networks by name. In: a spec such as ``mlp(width=24)``, or a checkpoint, and a task. Out: a module ``network(**inputs) -> ModelOutput``.
+
+Every network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit and feature knowledge rely on it.
+Transformers use eager attention, which has forward-mode derivatives, and LayerNorm, which does not mix a mini-batch's examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.models import from_checkpoint
+from kd_env.models.encode import Reader, encode
+from kd_env.models.encoder import Encoder
+from kd_env.models.pretrained import is_checkpoint
+from kd_env.randomness import seeded
+from kd_env.tasks import Task
+from kd_env.types import ModelOutput
+
+
+class MLP(nn.Module):
+    """Flattened image -> ``depth`` hidden layers of ``width`` ReLU units -> classifier."""
+
+    def __init__(self, num_inputs: int, num_classes: int, width: int = 24, depth: int = 1, dropout: float = 0.0) -> None:
+        """Make the layers; ``width`` is D."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        for size in [num_inputs] + [width] * (depth - 1):
+            layers += [nn.Linear(size, width), nn.ReLU()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        self.body = nn.Sequential(*layers)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, pixel_values: Tensor, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
+        """[B, ...] -> logits [B, C], features [B, D], and the hidden layers [B, depth, D] if ``show`` has ``layers``."""
+        features, hidden = pixel_values.flatten(1), []
+        for module in self.body:
+            features = module(features)
+            if isinstance(module, nn.ReLU):
+                hidden.append(features)
+        return ModelOutput(self.classifier(features), features, torch.stack(hidden, 1) if "layers" in extra_outputs else None)
+
+
+def _mlp(task: Task, width: int = 24, depth: int = 1, dropout: float = 0.0) -> nn.Module:
+    if task.kind != "image":
+        raise InputError(f"student 'mlp' reads images, task {task.name!r} is text; use tiny-bert")
+    return MLP(int(task.train.inputs[0].size), task.num_classes, width, depth, dropout)
+
+
+def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dropout: float = 0.1) -> nn.Module:
+    if task.tokenizer is None:
+        raise InputError(f"student 'tiny-bert' reads text, task {task.name!r} is {task.kind}; use mlp or tiny-vit")
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(
+        vocab_size=len(task.tokenizer()),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        max_position_embeddings=128,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        **_common(task, width),
+    )
+    return Encoder(BertForSequenceClassification(config))
+
+
+def _common(task: Task, width: int) -> dict[str, Any]:
+    """Eager attention has forward-mode derivatives; weights of .02, meant for width 768, leave a narrow network on a long plateau."""
+    return {"num_labels": task.num_classes, "attn_implementation": "eager", "initializer_range": width**-0.5}
+
+
+def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patch: int = 0, dropout: float = 0.0) -> nn.Module:
+    if task.kind != "image":
+        raise InputError(f"student 'tiny-vit' reads images, task {task.name!r} is text; use tiny-bert")
+    from transformers import ViTConfig, ViTForImageClassification
+
+    channels, height, side = task.train.inputs.shape[1:]
+    if height != side:
+        raise InputError(f"student 'tiny-vit' reads square images, task {task.name!r} has {height} x {side}")
+    if (patch and side % patch) or width % heads:
+        raise InputError(f"student 'tiny-vit': patch={patch} must divide the side {side}, and heads={heads} the width {width}")
+    config = ViTConfig(
+        image_size=side,
+        patch_size=patch or max(side // 4, 1),
+        num_channels=channels,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        **_common(task, width),
+    )
+    return Encoder(ViTForImageClassification(config))
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit}
+
+
+def build(text: str, task: Task, seed: int) -> nn.Module:
+    """Build and initialise the network named by ``text``; equal seeds give equal weights, the global generator is left alone.
+
+    Raises:
+        InputError: no such architecture or checkpoint, an option it does not have, or a task of another kind.
+    """
+    if begins_as_checkpoint(text):
+        with seeded(seed):
+            return from_checkpoint.build(text, task)
+    name, options = spec.parse(text)
+    if name not in NETWORKS:
+        raise spec.unknown("network", name, NETWORKS, " (there is no folder of that name either)")
+    for key, value in options.items():
+        spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, **{key: value})
+    with seeded(seed):
+        try:
+            network: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)
+            return network
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"student {text!r} cannot be built: {error}") from None
+
+
+def reader(text: str, task: Task) -> Reader:
+    """How the network named by ``text`` reads the task's inputs."""
+    return from_checkpoint.reader(text, task) if begins_as_checkpoint(text) else partial(encode, task)
+
+
+def begins_as_checkpoint(text: str) -> bool:
+    """Whether ``text`` names a checkpoint rather than a built-in architecture."""
+    return text.partition("(")[0].strip() not in NETWORKS and any(map(is_checkpoint, (text, text.rpartition("(")[0])))

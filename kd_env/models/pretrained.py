@@ -1,0 +1,178 @@
+"""Transformers checkpoints, opened with care. In: a folder or a hub id. Out: its network and how it reads, or one line that says why not.
+
+Weights are read from safetensors alone, code of a checkpoint is never run, and ``HF_HUB_OFFLINE`` is honoured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kd_env.errors import InputError
+from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_weights
+from kd_env.models.encode import ImageReader, Reader, TextReader
+from kd_env.models.encoder import ARCHITECTURES, Encoder
+from kd_env.tasks import Task
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose configuration has been read; its weights have not.
+
+    Attributes:
+        text: as the user named it.
+    """
+
+    text: str
+    folder: Path
+    config: Any
+
+    @property
+    def kind(self) -> str:
+        """``text`` or ``image``."""
+        return ARCHITECTURES[self.config.model_type].kind
+
+    def reader(self, max_length: int | None = None) -> Reader:
+        """How it reads; of a text ``max_length`` tokens at most, by default and at most as many as its tokenizer and positions allow.
+
+        Raises:
+            InputError: no tokenizer, or one that does not go with the weights.
+        """
+        return self._image_reader() if self.kind == "image" else self._text_reader(max_length)
+
+    def _text_reader(self, max_length: int | None) -> Reader:
+        tokenizer, config = self.tokenizer(), self.config
+        positions = config.max_position_embeddings - ARCHITECTURES[config.model_type].positions_before
+        longest = min(tokenizer.model_max_length, positions, positions if max_length is None else max_length)
+        types = "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 1) > 1
+        return TextReader(tokenizer, longest, types)
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        from transformers import AutoTokenizer
+
+        names = [path.name for path in self.folder.iterdir()]
+        if not any(name.startswith(("tokenizer", "vocab", "spiece", "sentencepiece")) for name in names):
+            raise InputError(
+                f"{self.folder}: no tokenizer beside the weights; save it there, tokenizer.save_pretrained({str(self.folder)!r})"
+            )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        except Exception as error:  # a damaged file raises what its parser raises
+            raise InputError(f"{self.folder}: the tokenizer cannot be read ({first_line(error)}); save it again") from None
+        if tokenizer.pad_token_id is None or len(tokenizer) > self.config.vocab_size:
+            raise InputError(
+                f"{self.folder}: the tokenizer has {len(tokenizer)} tokens and the weights {self.config.vocab_size}, or it cannot pad; "
+                "save the model's own tokenizer there"
+            )
+        return tokenizer
+
+    def _image_reader(self) -> Reader:
+        channels = self.config.num_channels
+        path = self.folder / "preprocessor_config.json"
+        said = read_json(path) if path.exists() else {}
+        normalise = said.get("do_normalize", bool(said))
+        mean, std = (tuple(said.get(key, (0.5,) * channels)) if normalise else (fill,) * channels for key, fill in _STATISTICS)
+        if len(mean) != channels or len(std) != channels or not all(std):
+            raise InputError(f"{path}: image_mean and image_std must have {channels} numbers each, std above 0; mend that file")
+        return ImageReader(self.config.image_size, channels, mean, std)
+
+    def network(self, num_classes: int, new_head: bool) -> Encoder:
+        """Its network for ``num_classes``, in evaluation mode and float32.
+
+        Args:
+            new_head: what is above the body is drawn from torch's generator; else it must be there.
+
+        Raises:
+            InputError: weights are missing, do not fit, are not finite, or are not safetensors.
+        """
+        from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
+
+        require_weights(self.folder)
+        kind = AutoModelForImageClassification if self.kind == "image" else AutoModelForSequenceClassification
+        if new_head:
+            self.config.num_labels = num_classes
+        try:
+            with quiet():
+                model, found = kind.from_pretrained(
+                    self.folder,
+                    config=self.config,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                    attn_implementation="eager",
+                    dtype=torch.float32,
+                    trust_remote_code=False,
+                )
+        except Exception as error:  # safetensors, JSON and shapes raise each their own
+            raise InputError(f"{self.folder}: the weights cannot be read ({first_line(error)}); save or fetch them again") from None
+        self._require_whole(model, found, new_head)
+        if new_head:
+            _draw_head(model)
+        return Encoder(model).eval()
+
+    def _require_whole(self, model: Any, found: dict[str, Any], new_head: bool) -> None:
+        def of_body(name: str) -> bool:
+            return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in f".{name}"
+
+        lost = sorted({*found["missing_keys"], *(one[0] for one in found["mismatched_keys"])})
+        lost = [name for name in lost if of_body(name) or not new_head]
+        if lost:
+            what = "its classifier is not trained" if not any(map(of_body, lost)) else "the file is not whole, or not of this architecture"
+            raise InputError(
+                f"{self.folder}: {len(lost)} tensors are missing or of another shape, {lost[0]} say: {what}; "
+                "give a checkpoint of a classifier, or make one with kd-env teach"
+            )
+        strange = sorted(name for name in found["unexpected_keys"] if ".pooler." not in f".{name}")
+        if strange and not new_head:
+            raise InputError(f"{self.folder}: {len(strange)} tensors that a {type(model).__name__} has not, {strange[0]} say; give another")
+        bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+        bad = [name for name in bad if not new_head or name.startswith(f"{model.base_model_prefix}.")]
+        if bad:
+            raise InputError(f"{self.folder}: tensor {bad[0]} holds NaN or infinite values; save or fetch that checkpoint again")
+
+
+_STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))
+
+
+def open_checkpoint(text: str, task: Task) -> Checkpoint:
+    """Find ``text``, a folder or a hub id, and read its configuration.
+
+    Raises:
+        InputError: it is not there, is no checkpoint, of an architecture that is not supported, or of another kind than ``task``.
+    """
+    folder = find_folder(text)
+    said = read_json(folder / "config.json")
+    name = said.get("model_type")
+    if name not in ARCHITECTURES:
+        raise InputError(
+            f"{folder}/config.json: architecture {name!r} is not supported; those that are: {', '.join(sorted(ARCHITECTURES))}"
+        )
+    kind = ARCHITECTURES[name].kind
+    if kind != task.kind:
+        raise InputError(f"checkpoint {text!r} reads {kind}, task {task.name!r} is {task.kind}; give one of {task.kind}")
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # values are checked by each architecture in its own way
+        raise InputError(f"{folder}/config.json cannot be used ({first_line(error)}); save or fetch it again") from None
+    return Checkpoint(text, folder, config)
+
+
+def is_checkpoint(text: str) -> bool:
+    """Whether ``text`` can only be a folder or a hub id, as ``organisation/name``."""
+    return "/" in text or (bool(text) and Path(text).expanduser().is_dir())
+
+
+def _draw_head(model: Any) -> None:
+    for name, child in model.named_children():
+        if name != model.base_model_prefix:
+            for layer in child.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=model.config.initializer_range)
+                    nn.init.zeros_(layer.bias)

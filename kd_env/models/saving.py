@@ -1,0 +1,69 @@
+"""A trained network as a Transformers checkpoint. In: an ``Encoder``, its task, how it reads. Out: a folder that ``Auto*`` classes open."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kd_env.models.checkpoint_files import quiet
+from kd_env.models.encode import ImageReader, Reader, TextReader
+from kd_env.models.encoder import Encoder
+from kd_env.tasks import Task
+
+
+def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
+    """Write weights, configuration with the task's class names, and tokenizer or image preprocessing."""
+    model = network.model
+    if isinstance(reader, ImageReader) and reader.channels == 1:
+        model, reader = _in_colour(model), ImageReader(reader.side, 3, reader.mean * 3, reader.std * 3)
+    model.config.id2label = dict(enumerate(task.class_names))  # type: ignore[union-attr]
+    model.config.label2id = {name: number for number, name in enumerate(task.class_names)}  # type: ignore[union-attr]
+    model.config.problem_type = "single_label_classification"  # type: ignore[union-attr]
+    with quiet():
+        model.save_pretrained(folder)  # type: ignore[operator]
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod((folder / "config.json").stat().st_mode)  # they are written for their owner alone
+    if isinstance(reader, TextReader):
+        tokenizer = copy.deepcopy(reader.tokenizer)
+        tokenizer.model_max_length = reader.max_length
+        tokenizer.init_kwargs["model_max_length"] = reader.max_length
+        tokenizer.save_pretrained(folder)
+    else:
+        assert isinstance(reader, ImageReader)
+        side = {"height": reader.side, "width": reader.side}
+        said = {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": side,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": reader.mean,
+            "image_std": reader.std,
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(said, indent=1))
+
+
+def _in_colour(model: nn.Module) -> nn.Module:
+    """A copy of a grey ViT that says the same of grey images in three equal channels, the only ones that Transformers' pipelines give."""
+    model = copy.deepcopy(model)
+    patches: Any = model.base_model.embeddings.patch_embeddings  # type: ignore[union-attr]
+    grey = patches.projection
+    patches.projection = nn.Conv2d(3, grey.out_channels, grey.kernel_size, grey.stride)
+    patches.projection.weight = nn.Parameter(grey.weight.detach().repeat(1, 3, 1, 1) / 3)
+    patches.projection.bias = grey.bias
+    patches.num_channels = model.config.num_channels = 3  # type: ignore[union-attr]
+    return model
+
+
+def reader_to_save(task: Task, max_length: int) -> Reader:
+    """What a built-in transformer for ``task`` reads with, as a checkpoint says it."""
+    if task.kind == "text":
+        assert task.tokenizer is not None
+        return TextReader(task.tokenizer(), max_length, token_types=False)
+    channels, side = task.train.inputs.shape[1:3]
+    return ImageReader(side, channels, (0.0,) * channels, (1.0,) * channels)

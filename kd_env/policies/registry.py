@@ -1,0 +1,166 @@
+"""Policies by name: built-in, ``single:k``, ``sb3:PPO(...)``, or ``module:Class`` of one's own, with options.
+
+In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares. ``kd_env`` imports no policy: names are resolved when
+asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kd_env import spec
+from kd_env.distillation.settings import Settings
+from kd_env.envs.registration import ENVIRONMENTS
+from kd_env.errors import InputError
+from kd_env.plugins import resolve
+
+ACCESS = (
+    "nothing",
+    "teacher outputs",
+    "student outputs",
+    "train labels",
+    "gradient",
+    "reward scalar",
+    "reward gradient",
+    "reward labels",
+    "privileged",
+)
+"""What a policy may read, from least to most; reports group by it."""
+
+POLICIES = {
+    "aekd": "baselines.aekd:AEKD",
+    "akd": "agents.knowledge_actor_critic:KnowledgeActorCritic",
+    "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
+    "all_knowledge": "baselines.all_knowledge:AllKnowledge",
+    "amtml": "baselines.amtml:AMTML",
+    "best_single": "baselines.best_single:BestSingle",
+    "camkd": "baselines.camkd:CAMKD",
+    "camkd_logits": "baselines.camkd:CAMKDLogits",
+    "correlation": "baselines.correlation:Correlation",
+    "dev_weighted": "baselines.dev_weighted:DevWeighted",
+    "distilbert": "baselines.distilbert:DistilBERT",
+    "ebkd": "baselines.ebkd:EBKD",
+    "entropy_dkd": "baselines.entropy_dkd:EntropyDKD",
+    "exp3": "agents.exp3:EXP3",
+    "fitnet_mkd": "baselines.fitnet_mkd:FitNetMKD",
+    "gradient_credit": "agents.gradient_credit:GradientCredit",
+    "linucb": "agents.linucb:LinUCB",
+    "lookahead": "baselines.lookahead:Lookahead",
+    "lr_dev": "baselines.lr_dev:LRDev",
+    "lr_ensemble": "baselines.lr_ensemble:LREnsemble",
+    "majority_sign": "baselines.majority_sign:MajoritySign",
+    "mmkd": "baselines.mmkd:MMKD",
+    "most_confident": "baselines.most_confident:MostConfident",
+    "mt_bert": "baselines.mt_bert:MTBert",
+    "mtkd_rl": "agents.mtkd_rl:MTKDRL",
+    "mtkd_rl_released": "agents.mtkd_rl:MTKDRLReleased",
+    "mutual_learning": "baselines.mutual_learning:MutualLearning",
+    "no_teacher": "baselines.no_teacher:NoTeacher",
+    "oracle": "baselines.oracle:Oracle",
+    "peer_ensemble": "baselines.peer_ensemble:PeerEnsemble",
+    "pkd": "baselines.pkd:PKD",
+    "random_hard": "baselines.random_knowledge:RandomHard",
+    "random_single": "baselines.single:RandomSingle",
+    "random_soft": "baselines.random_knowledge:RandomSoft",
+    "reinforce": "agents.reinforce:Reinforce",
+    "reward_supervised": "baselines.reward_supervised:RewardSupervised",
+    "router": "baselines.router:Router",
+    "single": "baselines.single:Single",
+    "sliding_ucb": "agents.sliding_ucb:SlidingUCB",
+    "uncertainty": "baselines.uncertainty:Uncertainty",
+    "uniform": "baselines.uniform:Uniform",
+    "uniform_reward_ce": "baselines.uniform_reward_ce:UniformRewardCE",
+}
+TEACHER_SELECTION = "kd_env/TeacherSelection-v0"
+STABLE_BASELINES3 = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
+
+
+@dataclass(frozen=True)
+class PolicyClass:
+    """A policy before it meets an environment.
+
+    Attributes:
+        name: canonical text, the row of a report.
+        access: one of :data:`ACCESS`.
+        env_options: env keywords it needs.
+        environment: the id of the environment it acts in.
+        paper: authors, year, arXiv id; empty where there is none.
+        learns_from: what it learns or is fitted from; empty for a formula.
+        alone: it reaches for its run's gradients, so its students are not taught together.
+    """
+
+    name: str
+    make: Any
+    options: dict[str, Any]
+    access: str
+    env_options: dict[str, Any]
+    environment: str
+    paper: str = ""
+    learns_from: str = ""
+    alone: bool = False
+
+    def build(self, env: Any, seed: int) -> Any:
+        """The policy for ``env``; an option that it does not have is an input error."""
+        policy = spec.call_plugin(f"policy {self.name!r}", self.make, self.options, env, seed)
+        if not callable(getattr(policy, "act", None)):
+            raise InputError(f"policy {self.name!r}: a {type(policy).__name__} has no act(observation); see kd_env.types.Policy")
+        return policy
+
+
+def find(text: str) -> PolicyClass:
+    """Look up a policy.
+
+    Raises:
+        InputError: no such policy, or one that declares an unknown access.
+    """
+    name, options = spec.parse(text)
+    head, _, argument = name.partition(":")
+    shown = str(spec.Spec(name, options))
+    if head == "single":
+        options = {"teacher": int(argument) if argument.isdecimal() else argument, **options} if argument else options
+        path = POLICIES["single"]
+    elif head == "sb3":
+        if argument not in STABLE_BASELINES3:
+            raise spec.unknown("Stable-Baselines3 algorithm", argument, STABLE_BASELINES3)
+        path = f"agents.sb3:{argument}"
+    elif ":" in name:
+        path = name
+    elif name in POLICIES:
+        path = POLICIES[name]
+    else:
+        raise spec.unknown("policy", name, [*POLICIES, *(f"sb3:{one}" for one in STABLE_BASELINES3)])
+    return declared(shown, resolve(path, "policy"), options)
+
+
+def effective_access(access: str, settings: Settings) -> str:
+    """What a policy reads under ``settings``: what it declares, or more where the settings show or pay more."""
+    reads = {access}
+    if settings.observe_labels or settings.reward != "dev_improvement":
+        reads.add("train labels")
+    if settings.credit != "shared" and access == "reward scalar":
+        reads.add("reward gradient")
+    if settings.reward_ce > 0.0:
+        reads.add("reward labels")
+    return max(reads, key=ACCESS.index)
+
+
+def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
+    """Read what a policy class declares; a plug-in that does not say what it reads is taken to read what ``step`` can pay it with."""
+    access = getattr(make, "access", "reward gradient")
+    if access not in ACCESS:
+        raise InputError(f"policy {name!r}: access={access!r}; expected one of {', '.join(ACCESS)}")
+    environment = getattr(make, "environment", TEACHER_SELECTION)
+    if environment not in ENVIRONMENTS:
+        raise InputError(f"policy {name!r}: environment={environment!r}; expected one of {', '.join(ENVIRONMENTS)}")
+    return PolicyClass(
+        name,
+        make,
+        options,
+        access,
+        dict(getattr(make, "env_options", {})),
+        environment,
+        getattr(make, "paper", ""),
+        getattr(make, "learns_from", ""),
+        getattr(make, "alone", False),
+    )

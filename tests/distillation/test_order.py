@@ -1,0 +1,52 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from kd_env.distillation.order import WINDOW, epoch_order, length_order
+
+LENGTHS = np.random.default_rng(0).geometric(0.08, size=8000)
+
+
+def batches(seed=0, epoch=0, batch=32, lengths=LENGTHS):
+    return length_order(seed, epoch, batch, lengths).reshape(-1, batch)
+
+
+def padding(rows):
+    """Tokens that a mini-batch runs over, for each that is read."""
+    lengths = LENGTHS[rows]
+    return (lengths.max(1) * rows.shape[1]).sum() / lengths.sum()
+
+
+@pytest.mark.parametrize("size", [32, 33, 63, 64, 500, 8000])
+def test_every_row_is_shown_at_most_once_and_all_that_fill_a_mini_batch(size):
+    rows = length_order(0, 0, 32, LENGTHS[:size])
+    assert len(rows) == len(set(rows.tolist())) == size // 32 * 32
+    assert set(rows.tolist()) <= set(range(size))
+
+
+def test_mini_batches_hold_texts_of_like_length():
+    shuffled = epoch_order(0, 0, 8000).reshape(-1, 32)
+    assert padding(shuffled) > 2.5
+    assert padding(batches()) < 1.3
+
+
+def test_mini_batches_come_in_no_order_of_length():
+    means = LENGTHS[batches()].mean(1)
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+    windows = [means[start : start + WINDOW].mean() for start in range(0, len(means), WINDOW)]
+    assert max(windows) < 2 * min(windows)
+
+
+def test_seed_and_epoch_change_who_sits_with_whom():
+    first = {tuple(sorted(row)) for row in batches()}
+    assert first == {tuple(sorted(row)) for row in batches()}
+    for other in (batches(seed=1), batches(epoch=1)):
+        assert not first & {tuple(sorted(row)) for row in other}
+
+
+def test_few_mini_batches_are_not_all_sorted_together():
+    """A quarter of an epoch at most, else every epoch would have the same mini-batches."""
+    few = LENGTHS[: 8 * 32]
+    for rows, again in pairwise(batches(epoch=epoch, lengths=few) for epoch in range(3)):
+        assert not {tuple(sorted(row)) for row in rows} & {tuple(sorted(row)) for row in again}

@@ -1,0 +1,84 @@
+"""Attention is compared over the same tokens alone; what differs in its vocabulary is refused where the environment is made."""
+
+import json
+
+import gymnasium as gym
+import pytest
+
+from kd_env.cli import invoke
+from kd_env.errors import InputError
+from kd_env.models.networks import build
+from kd_env.teachers import NetworkTeacher
+from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.finetune import finetune
+from kd_env.teachers.finetune_config import FinetuneConfig
+
+BUILT_IN = "tiny-bert(width=8,layers=1,dropout=0)"
+
+
+def make(task, teachers, student=BUILT_IN, knowledge="response,attention"):
+    return gym.make("kd_env/TeacherSelection-v0", task=task, teachers=teachers, student=student, knowledge=knowledge, updates=2).unwrapped
+
+
+@pytest.fixture(scope="module")
+def checkpoint(make_checkpoint, tmp_path_factory):
+    """Words are its tokens; the task's own built-in tokenizer has word pieces."""
+    return str(make_checkpoint(tmp_path_factory.mktemp("words") / "checkpoint", seed=1))
+
+
+def refusal(*given, **options):
+    with pytest.raises(InputError) as refused:
+        make(*given, **options)
+    return str(refused.value)
+
+
+def test_a_built_in_student_and_a_checkpoint_of_other_tokens(own_task, checkpoint):
+    said = refusal(own_task, [CheckpointTeacher(checkpoint, own_task)])
+    assert "attention compares token with token" in said
+    assert f"teacher 'checkpoint' has another vocabulary than that of student {BUILT_IN!r}" in said
+    assert "\n" not in said
+    make(own_task, [CheckpointTeacher(checkpoint, own_task)], knowledge="response")
+
+
+def test_a_checkpoint_student_and_a_built_in_teacher(own_task, checkpoint):
+    teacher = NetworkTeacher("built-in", build(BUILT_IN, own_task, 0), own_task)
+    assert "teacher 'built-in' has another vocabulary" in refusal(own_task, [teacher], student=checkpoint)
+    make(own_task, [teacher])
+
+
+def test_the_same_vocabulary_in_another_checkpoint_is_fine(own_task, checkpoint, make_checkpoint, tmp_path):
+    other = str(make_checkpoint(tmp_path / "other", "distilbert", seed=2, layers=2))
+    env = make(own_task, [CheckpointTeacher(checkpoint, own_task), CheckpointTeacher(other, own_task)], student=f"{checkpoint}(layers=0;)")
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    shifted = str(make_checkpoint(tmp_path / "roberta", "roberta", seed=2))  # the same words, some under other numbers
+    assert "teacher 'roberta' has another vocabulary" in refusal(
+        own_task, [CheckpointTeacher(checkpoint, own_task), CheckpointTeacher(shifted, own_task)], student=checkpoint
+    )
+
+
+def test_a_taught_built_in_transformer_reads_as_the_task_s_students_do(own_task, tmp_path):
+    out = finetune(own_task, FinetuneConfig("tiny-bert(width=8,layers=1)", epochs=1), tmp_path / "taught")
+    make(own_task, [CheckpointTeacher(str(out), own_task)])
+    make(own_task, [NetworkTeacher("built-in", build(BUILT_IN, own_task, 0), own_task)], student=str(out))
+
+
+def test_it_is_said_before_a_teacher_is_asked(own_task, checkpoint, monkeypatch):
+    monkeypatch.setattr(CheckpointTeacher, "say", lambda *_: pytest.fail("a teacher was asked"))
+    assert "another vocabulary" in refusal(own_task, [CheckpointTeacher(checkpoint, own_task)])
+
+
+def test_the_command_says_it_in_one_line(own_data, checkpoint, tmp_path, capsys):
+    words = ["run", "--task", f"folder:{own_data}", "--teachers", checkpoint, "--policy", "uniform", "--quiet", "--seeds", "0"]
+    assert invoke([*words, "--set", "knowledge=response,attention", "--updates", "2", "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "another vocabulary" in err
+    assert not list(tmp_path.rglob("results.jsonl"))
+
+
+def test_a_tokenizer_s_other_files_do_not_matter(own_task, checkpoint, make_checkpoint, tmp_path):
+    other = make_checkpoint(tmp_path / "shorter", seed=1)
+    said = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps({**said, "model_max_length": 16}))
+    assert CheckpointTeacher(str(other), own_task).vocabulary == CheckpointTeacher(checkpoint, own_task).vocabulary
