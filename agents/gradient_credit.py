@@ -89,7 +89,7 @@ class GradientCredit:
         spec.numbers("gradient_credit", least=0, prior_strength=prior_strength, sharpness=sharpness)
         spec.numbers("gradient_credit", least=0, most=1, floor=floor)
         selection: Selection = env.unwrapped.selection
-        if selection.settings.credit == "shared":
+        if selection.settings.reward.credit == "shared":
             raise InputError("policy gradient_credit learns from credit; use credit=first_order, head or counterfactual")
         if router_start:
             self.access = "reward labels"

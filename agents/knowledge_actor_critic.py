@@ -105,8 +105,8 @@ class KnowledgeActorCritic:
             "batch_size": batch_size,
         }
         space = env.single_observation_space
-        self.hard = env.unwrapped.selection.settings.action == "hard"
-        self.phase = env.unwrapped.selection.settings.updates_per_phase
+        self.hard = env.unwrapped.selection.settings.interface.action == "hard"
+        self.phase = env.unwrapped.selection.settings.interface.updates_per_phase
         num_types = len(env.unwrapped.selection.layout.knowledge)
         with seeded(seed):
             self.nets = ActorCritic(space["student"].shape[0], space["teachers"].shape[0], num_types, hidden)

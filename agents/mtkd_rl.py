@@ -30,7 +30,7 @@ from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
 from kd_env.distillation import Distillation
 from kd_env.envs.credit import normalize
-from kd_env.envs.decisions import make_decision
+from kd_env.envs.decisions import from_weights
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.randomness import seeded
@@ -102,10 +102,10 @@ class MTKDRL:
         name = "mtkd_rl_released" if self.released else "mtkd_rl"
         if self.selection.num_teachers < 2:
             raise InputError(f"policy {name} needs at least 2 teachers, pool {self.selection.pool.name!r} has 1")
-        if self.selection.settings.num_students > 1:
+        if self.selection.settings.distillation.num_students > 1:
             raise InputError(f"policy {name} learns from one student; leave num_students out")
         if "response" not in run.terms:
-            raise InputError(f"policy {name} weighs responses; name response in knowledge={self.selection.settings.knowledge!r}")
+            raise InputError(f"policy {name} weighs responses; name response in knowledge={self.selection.settings.distillation.knowledge!r}")
         self.seed, self.options = seed, {"seed": seed, "learning_rate": learning_rate}
         names = tuple(one for one in ("response", "hint") if one in run.terms)
         student = run.student
@@ -131,7 +131,7 @@ class MTKDRL:
                 sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
                 head = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
             weights[name] = averaged(head, state.rule, state.gaps[name])
-        return Taken(state, sampled, make_decision(self.selection, weights))
+        return Taken(state, sampled, from_weights(self.selection.distillation, weights))
 
     def learn(self, env: Any, num_updates: int) -> MTKDRL:
         """Teach ``num_updates`` mini-batches of ``env``, learning after each."""
@@ -141,7 +141,7 @@ class MTKDRL:
             features, inputs, before = run.observe(), run.batch_inputs(), run.student_output()
             state = state_of(run)
             if not state.columns.isfinite().all():  # the student has diverged: the step after this one will see it
-                env.step(make_decision(self.selection, {one: torch.full_like(state.rule, 1.0 / state.rule.shape[1]) for one in state.gaps}))
+                env.step(from_weights(self.selection.distillation, {one: torch.full_like(state.rule, 1.0 / state.rule.shape[1]) for one in state.gaps}))
                 continue
             self.agent.standardise.adapt(state.columns)
             taken = self.take(state)

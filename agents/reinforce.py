@@ -91,15 +91,15 @@ class Reinforce:
         spec.numbers("reinforce", least=1, whole=True, window=window)
         spec.numbers("reinforce", least=0, whole=True, student_warmup=student_warmup, selector_warmup=selector_warmup)
         self.selection: Selection = env.unwrapped.selection
-        if selector_warmup and self.selection.settings.reward not in ("student_and_distillation_loss", "mixed"):
+        if selector_warmup and self.selection.settings.reward.reward not in ("student_and_distillation_loss", "mixed"):
             raise InputError(
-                f"reinforce(selector_warmup={selector_warmup}): with the student fixed reward={self.selection.settings.reward!r} does not "
+                f"reinforce(selector_warmup={selector_warmup}): with the student fixed reward={self.selection.settings.reward.reward!r} does not "
                 "depend on the selection; use reward=student_and_distillation_loss or mixed, or selector_warmup=0"
             )
-        if selector_warmup > self.selection.settings.updates - student_warmup:
+        if selector_warmup > self.selection.settings.distillation.updates - student_warmup:
             raise InputError(
                 f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the "
-                f"{self.selection.settings.updates} updates of the budget"
+                f"{self.selection.settings.distillation.updates} updates of the budget"
             )
         self.seed, self.window, self.student_warmup, self.selector_warmup = seed, window, student_warmup, selector_warmup
         self.options = {
@@ -161,16 +161,16 @@ class Reinforce:
         run, options = self.selection.distillation.fork(), self.selection.settings
         for _ in range(self.selector_warmup):
             features = run.observe()
-            observation = observe(features, options.observation, options.observe_labels)
+            observation = observe(features, options.interface.observation, options.interface.observe_labels)
             self.policy.adapt(observation)
             action = self.act(observation)
             weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
-            terms = response.per_teacher(features.student.logits, features.teacher_logits, options.temperature)
+            terms = response.per_teacher(features.student.logits, features.teacher_logits, options.distillation.temperature)
             ce = label.ce(features.student.logits, features.labels)
-            metric = torch.from_numpy(np.repeat(run.meter.metric, options.batch_size)).to(ce)
-            record = StepRecord(torch.zeros_like(ce), metric, ce, (weights * terms).sum(1), options.reward_mix)
-            self.reinforce([(observation, action, REWARDS[options.reward](record).cpu().numpy())])
-            self.selection.distillation.student_forward_examples += options.batch_size
+            metric = torch.from_numpy(np.repeat(run.meter.metric, options.distillation.batch_size)).to(ce)
+            record = StepRecord(torch.zeros_like(ce), metric, ce, (weights * terms).sum(1), options.reward.reward_mix)
+            self.reinforce([(observation, action, REWARDS[options.reward.reward](record).cpu().numpy())])
+            self.selection.distillation.student_forward_examples += options.distillation.batch_size
             run.skip()
 
     def save(self, path: str) -> None:

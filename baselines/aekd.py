@@ -57,6 +57,6 @@ class AEKD(Weighting):
 
     def weigh(self, features: Batch) -> Tensor:
         """:func:`weights` of each student's mini-batch, for all of its instances."""
-        given = gradients(features.teacher_logits, features.student.logits, self.selection.settings.temperature)
-        own = given.chunk(self.selection.settings.num_students, 1)  # S x [K, B, C]
+        given = gradients(features.teacher_logits, features.student.logits, self.selection.settings.distillation.temperature)
+        own = given.chunk(self.selection.settings.distillation.num_students, 1)  # S x [K, B, C]
         return torch.cat([weights(one, self.bound).expand(one.shape[1], -1) for one in own])

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from baselines.rule import RULE_OPTIONS, Teaching
 from kd_env import spec
-from kd_env.envs.decisions import make_decision
+from kd_env.envs.decisions import from_weights
 from kd_env.types import Batch, Decision, ModelOutput
 
 
@@ -65,10 +65,10 @@ class AMTML(Teaching):
         """The gate for all that is no hint."""
         gate, terms = self.said, self.selection.distillation.terms
         alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = make_decision(self.selection, {name: alike if terms[name].kind.projects else gate for name in terms})
+        decision = from_weights(self.selection.distillation, {name: alike if terms[name].kind.projects else gate for name in terms})
         if self.target == "each" or "response" not in terms:
             return decision
-        temperature = self.selection.settings.temperature
+        temperature = self.selection.settings.distillation.temperature
         excess = disagreement(gate, (features.teacher_logits / temperature).softmax(2))
         return replace(decision, penalty=-decision.strengths["response"] * temperature**2 * excess)
 

@@ -54,5 +54,5 @@ class Correlation(Weighting):
 
     def weigh(self, features: Batch) -> Tensor:
         """:func:`weights` of the mini-batch."""
-        temperature = self.selection.settings.temperature
+        temperature = self.selection.settings.distillation.temperature
         return weights(features.teacher_logits / temperature, features.student.logits / temperature, self.t)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines import ebkd
 from baselines.rule import RULE_OPTIONS, Teaching
-from kd_env.envs.decisions import make_decision
+from kd_env.envs.decisions import from_weights
 from kd_env.types import Batch, Decision
 
 
@@ -30,4 +30,4 @@ class EntropyDKD(Teaching):
 
     def decide(self, features: Batch) -> Decision:
         """The same weights for all types."""
-        return make_decision(self.selection, dict.fromkeys(self.selection.distillation.terms, weights(features.teacher_logits)))
+        return from_weights(self.selection.distillation, dict.fromkeys(self.selection.distillation.terms, weights(features.teacher_logits)))

@@ -88,7 +88,7 @@ class MMKD(Teaching):
         spec.numbers("mmkd", least=0, whole=True, gram_width=gram_width)
         spec.one_of("mmkd", *SCALES, scale=scale)
         spec.one_of("mmkd", "train", "reward", meta_split=meta_split)
-        if self.selection.settings.num_students > 1 or self.selection.settings.kd_weight == 0.0:
+        if self.selection.settings.distillation.num_students > 1 or self.selection.settings.distillation.kd_weight == 0.0:
             raise InputError("policy mmkd differentiates what its teachers do for one student; leave out num_students and kd_weight=0")
         run, task = self.selection.distillation, self.selection.data.task
         self.hints = "hint" in run.terms
@@ -102,7 +102,7 @@ class MMKD(Teaching):
             self.labelled = labelled_reward_rows(self.selection)
         student = run.student
         with seeded(seed):
-            self.nets = MetaWeights(self.selection.num_teachers, task.num_classes, self.selection.settings.batch_size, gram_width, cosine)
+            self.nets = MetaWeights(self.selection.num_teachers, task.num_classes, self.selection.settings.distillation.batch_size, gram_width, cosine)
         self.nets.to(student.device, student.dtype)
         self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=learning_rate, weight_decay=weight_decay)
         self._seen = -1  # the last update that was decided about
@@ -166,7 +166,7 @@ class MMKD(Teaching):
 
     def hard_examples(self) -> tuple[Inputs, Batch] | None:
         """B examples of the buffer, drawn anew; ``None`` where nothing is in it."""
-        size, run = self.selection.settings.batch_size, self.selection.distillation
+        size, run = self.selection.settings.distillation.batch_size, self.selection.distillation
         if self.meta_split == "reward":
             rows = self.buffer.rng.choice(self.labelled, min(size, len(self.labelled)), replace=False)
             inputs, labels = run.meter.at(rows, run.student.device)

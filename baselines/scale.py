@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from kd_env.envs.decisions import make_decision
+from kd_env.envs.decisions import from_weights
 from kd_env.types import Decision
 
 Scale = Literal["matched", "released"]
@@ -25,7 +25,7 @@ def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float
     Args:
         factor: of all types, or by type; of those that it does not name it is 1.
     """
-    decision = make_decision(selection, weights)
+    decision = from_weights(selection.distillation, weights)
     if scale == "matched":
         return decision
     terms = selection.distillation.terms

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from baselines.rule import RULE_OPTIONS, Teaching
 from kd_env import spec
-from kd_env.envs.decisions import make_decision
+from kd_env.envs.decisions import from_weights
 from kd_env.types import Batch, Decision, ModelOutput
 
 
@@ -58,5 +58,5 @@ class Uncertainty(Teaching):
         log_sigma = self.said[:, : len(names)]  # [B, M or M + 1]
         factors = dict(zip(names, (0.5 * (-2.0 * log_sigma).exp()).unbind(1), strict=True))
         alike = features.teacher_logits.new_full((rows, count), 1.0 / count)
-        decision = make_decision(self.selection, dict.fromkeys(run.terms, alike), factors)
+        decision = from_weights(self.selection.distillation, dict.fromkeys(run.terms, alike), factors)
         return Decision(decision.weights, decision.strengths, decision.temperature, penalty=log_sigma.sum(1))

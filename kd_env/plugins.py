@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pkgutil
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
+from kd_env import spec
 from kd_env.errors import InputError
+
+Plugin = TypeVar("Plugin")
 
 
 def resolve(path: str, kind: str) -> Any:
@@ -23,3 +27,24 @@ def resolve(path: str, kind: str) -> Any:
         raise InputError(
             f"{kind} {path!r} cannot be imported ({type(error).__name__}: {error}); give module:name, importable from here"
         ) from None
+
+
+def build(text: str, kind: str, known: Mapping[str, type[Plugin]], base: type, *arguments: Any) -> Plugin:
+    """Build what ``text`` names: one of ``known``, or ``module:Class`` of the user's own, with options as ``module:Class(scale=2)``.
+
+    Args:
+        kind: what it is, for error messages.
+        base: the class that it must derive from.
+        arguments: passed to the constructor before the options.
+
+    Raises:
+        InputError: no such name, a class that is no ``base``, or options that it does not take.
+    """
+    name, options = spec.parse(text)
+    if name not in known and ":" not in name:
+        raise spec.unknown(kind, name, known, ", and no module:Class")
+    plugin = known[name] if name in known else resolve(name, kind)
+    if not (isinstance(plugin, type) and issubclass(plugin, base)):
+        raise InputError(f"{kind} {text!r}: {name} is not a subclass of {base.__module__}.{base.__name__}; derive it from that")
+    result: Plugin = spec.call_plugin(f"{kind} {text!r}", plugin, options, *arguments)
+    return result

@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 
 from kd_env.benchmark.run_trial import teach
 from kd_env.benchmark.trial import defaults_of
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.knowledge.knowledge import Knowledge, Part
 from kd_env.policies.registry import PolicyClass, declared
 from kd_env.tasks import Task

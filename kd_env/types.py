@@ -75,6 +75,15 @@ class Batch:
     teacher_attention: tuple[Tensor, ...] = ()  # K x [rows, 2, T, T]
 
 
+class DecodedAction(NamedTuple):
+    """What rows of an action mean; ``None`` means that the setting decides."""
+
+    weights: np.ndarray  # [rows, K], each row on the simplex, or all zero where nobody teaches
+    gates: np.ndarray | None = None  # [rows, M], in [0, 1], a factor of each knowledge type
+    kd_weight: np.ndarray | None = None  # [rows], in [0, 1]
+    temperature_scale: np.ndarray | None = None  # [rows], a factor of the setting's temperature
+
+
 @dataclass(frozen=True)
 class Decision:
     """How mini-batches are taught: ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
@@ -112,14 +121,11 @@ class Outcome:
     Attributes:
         loss: ``[S]``, the losses that were stepped on.
         student_ce: ``[rows]`` cross-entropy of the students on the labels, before the update; 0 where the label is unknown.
-        improvement: ``[S]``, decrease of the held-out loss (or increase of the metric) since the last measurement; NaN where it was not
-            due, ``None`` where it was due for nobody.
-        diverged: ``[S]``, the loss, before the step or on the held-out examples after it, is no longer finite.
+        diverged: ``[S]``, whether the loss is no longer finite.
     """
 
     loss: np.ndarray
     student_ce: Tensor
-    improvement: np.ndarray | None
     diverged: np.ndarray
 
 

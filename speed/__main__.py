@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=QUICK)
     chosen = parser.parse_args()
     try:
-        device = pick_device(chosen.device)
+        device = pick_device(chosen.distillation.device)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from kd_env.distillation import EncodedTask
-from kd_env.distillation.settings import Settings
+from kd_env.envs.settings import Settings
 from kd_env.models.networks import build
 from kd_env.randomness import stream
 from kd_env.student.optimizer import OptimizerOptions

@@ -21,7 +21,7 @@ def beside_lone(task: str, device: torch.device, turns: int, count: int) -> list
         AssertionError: the two make different students, so their times say nothing.
     """
     selection = slots(task, device, precision="float32").selection
-    teach, name = uniform(selection), selection.settings.student.partition("(")[0]
+    teach, name = uniform(selection), selection.settings.distillation.student.partition("(")[0]
     made: list[Row] = []
     for size in SIZES:
         lone = [Distillation(selection.data, selection.settings, seed) for seed in range(size)]
@@ -29,12 +29,12 @@ def beside_lone(task: str, device: torch.device, turns: int, count: int) -> list
         for _ in range(5):
             difference = abs(sum(map(teach, lone)) - teach(population)) / size
             assert difference < 1e-3, f"{task}: {size} lone students and their population differ by {difference} in loss"
-        examples = size * selection.settings.batch_size * count
+        examples = size * selection.settings.distillation.batch_size * count
         subjects = [
             Subject(f"{size} lone students, one after the other", _blocks(teach, lone, count), examples),
             Subject(f"a population of {size}", _blocks(teach, [population], count), examples),
         ]
-        made += compare(f"Populations: {task}, {name}, S={size}, B={selection.settings.batch_size}", subjects, "examples/s", turns)
+        made += compare(f"Populations: {task}, {name}, S={size}, B={selection.settings.distillation.batch_size}", subjects, "examples/s", turns)
     return made
 
 

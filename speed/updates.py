@@ -79,9 +79,9 @@ def uniform(selection: Selection) -> Callable[[Distillation], float]:
     options = selection.settings
 
     def teach(run: Distillation) -> float:
-        rows = run.num_students * options.batch_size
+        rows = run.num_students * options.distillation.batch_size
         weights = torch.full((rows, run.num_teachers), 1.0 / run.num_teachers, device=run.student.device)
-        return float(run.apply(Decision.response(weights, options.kd_weight, options.temperature)).loss.sum())
+        return float(run.apply(Decision.response(weights, options.distillation.kd_weight, options.distillation.temperature)).loss.sum())
 
     return teach
 
@@ -93,5 +93,5 @@ def _steps(env: Any, count: int) -> Callable[[], object]:
 
 
 def _title(selection: Selection) -> str:
-    name = selection.settings.student.partition("(")[0]
+    name = selection.settings.distillation.student.partition("(")[0]
     return f"{selection.data.task.name}, {name}, B={SLOTS}, K={selection.num_teachers}"

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kd_env.benchmark.suites import SUITES
-from kd_env.distillation.settings import Settings
 from kd_env.envs.observations import COLUMNS
 from kd_env.envs.rewards import REWARDS
+from kd_env.envs.settings import Settings
 from kd_env.knowledge import KNOWLEDGE
 from kd_env.plugins import resolve
 from kd_env.policies.registry import POLICIES, STABLE_BASELINES3, find

@@ -38,12 +38,12 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
         InputError: anything in the trials that cannot be used, a student that is no Transformers model, ``out`` holding something else.
     """
     task, setting = tasks.load(trials[0].task), trials[0].chosen()
-    if not isinstance(build(setting.student, task, 0), Encoder):
+    if not isinstance(build(setting.distillation.student, task, 0), Encoder):
         mend = "tiny-vit" if task.kind == "image" else "tiny-bert"
         raise InputError(
-            f"student {setting.student!r} is no Transformers model and cannot be saved as one; use --student {mend}, or a checkpoint"
+            f"student {setting.distillation.student!r} is no Transformers model and cannot be saved as one; use --student {mend}, or a checkpoint"
         )
-    reader(setting.student, task)  # what is wrong with its tokenizer is said before anything is written
+    reader(setting.distillation.student, task)  # what is wrong with its tokenizer is said before anything is written
     ids = {trial.id for trial in trials}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if (found := records.finished(out / RECORDS)) != ids:
@@ -58,7 +58,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     with one_thread():
         prepare(todo, progress)
         made.mkdir(parents=True, exist_ok=True)
-        progress.start(len(todo), len(todo) * setting.updates, skipped=len(trials) - len(todo))
+        progress.start(len(todo), len(todo) * setting.distillation.updates, skipped=len(trials) - len(todo))
         for trial in todo:
             (record,) = run_trials([trial], made, progress.reporter, lambda trial, run: _save(partial / "students" / trial.id, run))
             records.append(made, record)

@@ -69,7 +69,7 @@ class Lockstep:
         one = next(iter(wants.values()))  # stands in for those who have stopped driving
         every = [wants.get(number, one) for number in range(len(self.seeds))]
         if isinstance(one, Decision):
-            step = self.env.step(together(every, self.env.selection.settings.batch_size))
+            step = self.env.step(together(every, self.env.selection.settings.distillation.batch_size))
         else:
             step = self.env.step(np.concatenate(every))
         for number in wants:
@@ -121,7 +121,7 @@ class MemberSelection:
         shared = env.selection
         self._shared, self._number = shared, number
         self.data, self.pool, self.layout, self.num_teachers = shared.data, shared.pool, shared.layout, shared.num_teachers
-        own_labels = shared.settings.label_seed if shared.label_seeds is None else shared.label_seeds[number]
+        own_labels = shared.settings.reward.label_seed if shared.label_seeds is None else shared.label_seeds[number]
         self.settings = replace(shared.settings, num_students=1, label_seed=own_labels)
         self.rows = shared.rows // shared.num_students
 
@@ -141,7 +141,7 @@ class MemberSelection:
             labels=every.labels[rows],
             teacher_logits=every.teacher_logits[rows],
             teacher_features=tuple(one[rows] for one in every.teacher_features),
-            student=ModelOutput(every.student.logits[rows], every.student.features[rows]),
+            student=ModelOutput(every.distillation.student.logits[rows], every.distillation.student.features[rows]),
             teacher_layers=tuple(one[rows] for one in every.teacher_layers),
             teacher_attention=tuple(one[rows] for one in every.teacher_attention),
         )

@@ -43,14 +43,14 @@ class Recorder:
         """Remember what names the rows; ``report`` is told of progress."""
         self._student, self._skip = student, skip
         self.before: list[Distillation] = []  # the finished runs that came before the one that counts
-        size = selection.settings.batch_size
+        size = selection.settings.distillation.batch_size
         self._instances = slice(student * size, (student + 1) * size)
         self._traced = slice(student * size, (student + 1 + peers) * size)
         groups = selection.data.task.train.groups
         self._groups = np.full(len(selection.data.task.train), -1) if groups is None else groups
         self._labelled = selection.data.task.train.labels >= 0
         self._names = {"group_names": selection.data.task.group_names, "teacher_names": selection.pool.names}
-        self._updates = selection.settings.updates
+        self._updates = selection.settings.distillation.updates
         self._report = report
         self._unreported = 0
         self._selection = selection
@@ -166,6 +166,6 @@ class Recorder:
 
     def _numbers(self, decision: Decision) -> RecordedDecision:
         run, every = self._selection.distillation, self._selection.settings
-        rows = every.num_students * every.batch_size
+        rows = every.distillation.num_students * every.distillation.batch_size
         kept = numbers(decision, list(run.terms), run.reads_labels, rows, len(self._weights))
         return RecordedDecision(*(part[self._traced] for part in kept))

@@ -70,7 +70,7 @@ def replay(directory: Path, trial: str) -> list[str]:
         for name, score in scores.items()
         if score != record[name] and not (together and None not in (score, record[name]) and np.isclose(score, record[name], atol=TOGETHER))
     ]
-    own = trace[trace["slot"] < selection.settings.batch_size]
+    own = trace[trace["slot"] < selection.settings.distillation.batch_size]
     taught = own[own["teacher"] >= 0].groupby("teacher")["weight"].sum() / len(own.drop_duplicates(["update", "slot"]))
     rate = [float(taught.get(teacher, 0.0)) for teacher in range(run.num_teachers)]
     if not np.allclose(rate, np.resize(record["selection_rate"], len(rate)), atol=1e-5):
@@ -85,13 +85,13 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: 
     decided, widths = {name: _numbers(trace[name]) for name in DECIDED if name in trace}, _widths(selection, whole)
     if {name: rows.shape[1] for name, rows in decided.items()} != widths:
         return [f"the record's trace does not hold what its actions decide: {', '.join(widths) or 'weights alone'}"]
-    slots = options.num_students * options.batch_size
+    slots = options.distillation.num_students * options.distillation.batch_size
     if not np.isin(slot, np.arange(slots)).all() or not np.isin(teacher, np.arange(-1, run.num_teachers)).all():
         return ["the record's trace names slots or teachers that there are not"]
     if not whole and not np.array_equal(teacher >= 0, weight > 0.0):
         return ["the record's trace has a teacher without weight, or weight without a teacher"]
-    ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.updates + 1))
-    for update in range(options.updates):
+    ends = np.searchsorted(trace["update"].to_numpy(), np.arange(options.distillation.updates + 1))
+    for update in range(options.distillation.updates):
         rows = slice(ends[update], ends[update + 1])
         if ends[update] == len(trace) and not np.isfinite(run.validate()[0][0]):
             run.diverged[0] = True  # as the environment saw it, before the run itself would have
@@ -153,7 +153,7 @@ def _widths(selection: Selection, whole: bool) -> dict[str, int]:
         return {"by_knowledge": types, "strengths": types + selection.distillation.reads_labels, "temperature": 1}
     if selection.gates_are_strengths:
         return {"gates": len(selection.layout.knowledge)}
-    if selection.settings.action != "joint":
+    if selection.settings.interface.action != "joint":
         return {}
     columns = {"knowledge": "gates", "kd_weight": "kd_weight", "temperature": "temperature_scale"}
     return {columns[name]: width for name, width in selection.layout.widths.items() if name in columns}

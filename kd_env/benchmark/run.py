@@ -49,7 +49,7 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     prepare(todo, progress)
     _try_out(todo)
-    total = sum(trial.chosen().updates for trial in todo)
+    total = sum(trial.chosen().distillation.updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
     units = _together(todo, population)
     if workers <= 1 or len(units) <= 1:
@@ -106,7 +106,7 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
     units = []
     for group in alike.values():
-        lone = registry.find(group[0].policy).alone or group[0].chosen().num_students > 1
+        lone = registry.find(group[0].policy).alone or group[0].chosen().distillation.num_students > 1
         size = 1 if lone else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))

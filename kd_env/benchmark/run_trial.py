@@ -58,11 +58,11 @@ def make_env(trial: Trial, trials: int = 1) -> Any:
     It has one student a trial, or where the knowledge is that of peers the ``num_students`` that the trial says.
     """
     options, chosen = trial.env_options(), trial.chosen()
-    per_instance, students = chosen.granularity == "instance", trials * chosen.num_students
+    per_instance, students = chosen.interface.granularity == "instance", trials * chosen.distillation.num_students
     given = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(
         registry.find(trial.policy).environment,
-        num_envs=students * (chosen.batch_size if per_instance else 1),
+        num_envs=students * (chosen.distillation.batch_size if per_instance else 1),
         num_students=students,
         vectorization_mode="vector_entry_point",
         autoreset_mode="same_step",
@@ -97,12 +97,12 @@ def run_trials(
         InputError: several trials whose students have peers, or anything in them that cannot be used.
     """
     started = time.perf_counter()
-    peers = trials[0].chosen().num_students - 1
+    peers = trials[0].chosen().distillation.num_students - 1
     if peers and len(trials) > 1:
         raise InputError(f"population: a trial of policy {trials[0].policy!r} is a population already; run one at a time")
     env, found = make_env(trials[0], len(trials)), registry.find(trials[0].policy)
     selection: Selection = env.selection
-    selection.label_seeds = [trial.chosen().label_seed for trial in trials for _ in range(1 + peers)]
+    selection.label_seeds = [trial.chosen().reward.label_seed for trial in trials for _ in range(1 + peers)]
     built: dict[int, Any] = {}
     recorders: dict[int, Recorder] = {}
 
@@ -112,10 +112,10 @@ def run_trials(
         recorder = Recorder(selection, report(trials[number]), number, getattr(policy, "training_episodes", 0), peers)
         built[number], recorders[number] = policy, recorder
         selection.listeners.append(recorder)
-        teach(own, policy, selection.settings.updates, trials[number].seed)
+        teach(own, policy, selection.settings.distillation.updates, trials[number].seed)
         if recorder.finished is None:
             raise InputError(
-                f"policy {found.name!r}: its learn() stopped before {selection.settings.updates} updates; it must drive env that long"
+                f"policy {found.name!r}: its learn() stopped before {selection.settings.distillation.updates} updates; it must drive env that long"
             )
 
     if len(trials) == 1:
@@ -152,10 +152,10 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "policy": found.name,
         "access": registry.effective_access(access, setting),
         "seed": trial.seed,
-        "student": setting.student,
+        "student": setting.distillation.student,
         "teachers": list(selection.pool.names),
         "pool": selection.pool.name,
-        "updates": setting.updates,
+        "updates": setting.distillation.updates,
         "metric": task.metric,
         "test": None if diverged or not trial.test else evaluate_on_test(task, run),
         "validation": None if diverged else recorder.curve[-1]["validation"],
@@ -164,8 +164,8 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "reward_sum": recorder.reward_sum,
         "selection_rate": recorder.selection_rate,
         "selection_entropy": recorder.selection_entropy,
-        "student_forward_examples": setting.num_students * sum(int(one.student_forward_examples[0]) for one in runs),
-        "reward_forward_examples": setting.num_students * sum(int(one.meter.forward_examples[0]) for one in runs),
+        "student_forward_examples": setting.distillation.num_students * sum(int(one.student_forward_examples[0]) for one in runs),
+        "reward_forward_examples": setting.distillation.num_students * sum(int(one.meter.forward_examples[0]) for one in runs),
         "teacher_forward_examples": len(heads.sharing(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
@@ -175,7 +175,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "bank": bank.fingerprint,
         "env": {
             "id": found.environment,
-            "num_envs": selection.rows // selection.num_students * setting.num_students,
+            "num_envs": selection.rows // selection.num_students * setting.distillation.num_students,
             **trial.sources(),
             **trial.env_options(),
         },

@@ -7,9 +7,9 @@ from typing import Any
 
 from kd_env import tasks
 from kd_env.benchmark.records import trial_id
-from kd_env.distillation.settings import Settings
-from kd_env.distillation.settings import settings as make_settings
 from kd_env.envs.registration import ENVIRONMENTS
+from kd_env.envs.settings import Settings
+from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import parse_terms
 from kd_env.plugins import resolve
@@ -51,17 +51,17 @@ class Trial:
             needed = policy.env_options.get(name)
             if name in self.settings and needed not in (None, self.settings[name]):
                 raise InputError(f"{name}={self.settings[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
-        if setting.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
+        if setting.distillation.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
             raise InputError(
                 f"policy {policy.name!r} learns from hard labels, which are not part of this setting (kd_weight=1); "
                 "add --set kd_weight=0.5, or leave it out"
             )
-        if policy.env_options.get("reward_ce") and setting.reward_ce == 0.0 and "reward_ce" in self.settings:
+        if policy.env_options.get("reward_ce") and setting.distillation.reward_ce == 0.0 and "reward_ce" in self.settings:
             raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
-        if setting.num_students > 1 and not any(term.kind.of_peers for term in parse_terms(setting.knowledge)):
+        if setting.distillation.num_students > 1 and not any(term.kind.of_peers for term in parse_terms(setting.distillation.knowledge)):
             raise InputError(
-                f"num_students={setting.num_students}: a trial keeps one student, which learns nothing from others with "
-                f"knowledge={setting.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"
+                f"num_students={setting.distillation.num_students}: a trial keeps one student, which learns nothing from others with "
+                f"knowledge={setting.distillation.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"
             )
         own = {name: value for name, value in policy.env_options.items() if name == "kd_weight"}
         return {"label_seed": self.seed, **options, **own}
@@ -85,10 +85,10 @@ class Trial:
         pool, policy = self.teachers or task.defaults.pool, registry.find(self.policy).name
         config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint, **self.untested()}
         named = [heads.inner(one) or one for one in pool.split(",")]
-        files = {name: content(name) for name in (*named, chosen.student, chosen.student.rpartition("(")[0])}
+        files = {name: content(name) for name in (*named, chosen.distillation.student, chosen.distillation.student.rpartition("(")[0])}
         if any(files.values()):
             config["files"] = files
-        return trial_id(self.task, pool, policy, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)
+        return trial_id(self.task, pool, policy, chosen.distillation.student, chosen.distillation.updates, chosen.reward.reward_labels, self.seed, config)
 
 
 def defaults_of(environment: str) -> dict[str, Any]:

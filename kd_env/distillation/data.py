@@ -1,4 +1,4 @@
-"""EncodedTask: what every run on one task and pool shares. In: a task and a bank. Out: encoded splits, without test."""
+"""What every run on one task and pool shares. In: a task and a bank. Out: encoded splits, without test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd_env.bank.bank import KnowledgeBank
+from kd_env.bank import KnowledgeBank
 from kd_env.models.encode import Reader
 from kd_env.models.networks import reader
 from kd_env.tasks import Split, Task
@@ -16,10 +16,13 @@ from kd_env.types import Inputs
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """What every run on one task and pool shares: encoded splits and the bank. Nothing here changes, nothing here is test.
+    """A task as tensors, and the bank of its teachers' outputs. It never changes, and holds nothing of test.
 
     Attributes:
-        read: how the student reads raw inputs; ``inputs`` are read so.
+        task: the task without its test split.
+        inputs: encoded inputs of ``train``, ``reward`` and ``validation``.
+        labels: their labels, shape ``[N]``.
+        read: how the student reads raw inputs; ``inputs`` are read with it.
     """
 
     task: Task
@@ -30,7 +33,7 @@ class EncodedTask:
 
     @classmethod
     def of(cls, task: Task, bank: KnowledgeBank, student: str | None = None) -> EncodedTask:
-        """Encode the three development splits of ``task`` for ``student``, by default the task's; test is left behind."""
+        """Encode the development splits of ``task`` for ``student``, by default the task's; test is left out."""
         task = task.development()
         read = reader(task.defaults.student if student is None else student, task)
         splits: dict[str, Split] = {"train": task.train, "reward": task.reward, "validation": task.validation}

@@ -1,4 +1,4 @@
-"""The loss: what a decision comes to. In: a decision, what students say, what teachers say. Out: the loss of each example.
+"""The loss: what a decision means. In: a decision, student outputs, a batch. Out: the loss of each example.
 
     L_b = sum_m s_bm sum_k w_bmk L_m(b, k)
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kd_env.distillation.settings import Settings
+from kd_env.distillation.settings import DistillationSettings
 from kd_env.errors import InputError
 from kd_env.knowledge import label
 from kd_env.knowledge.terms import extra_parts, losses, parse_terms
@@ -21,17 +21,17 @@ from kd_env.types import Batch, Decision, ModelOutput
 
 
 class Loss:
-    """The knowledge types of a setting, ready to be asked."""
+    """The knowledge types of a setting as one loss."""
 
-    def __init__(self, settings: Settings, task: Task) -> None:
+    def __init__(self, settings: DistillationSettings, task: Task) -> None:
         """Read the types.
 
         Raises:
             InputError: a type cannot be read, or reads training labels that are not part of the setting or unknown.
         """
         self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
-        self.parts = extra_parts(list(self.terms.values()))  # what the students must show beyond logits and features
-        self.reads_labels = settings.kd_weight < 1.0
+        self.extra_outputs = extra_parts(list(self.terms.values()))  # what students compute beyond logits and features
+        self.reads_labels = settings.reads_labels
         for term in self.terms.values():
             if not term.kind.reads_labels:
                 continue
@@ -48,34 +48,35 @@ class Loss:
         self.asks_peers = any(term.kind.of_peers for term in self.terms.values())
         self._num_students = settings.num_students
 
-    def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, features: Batch) -> Tensor:
-        """Loss of every example against every teacher ``[rows, K]`` by knowledge type ``name``, of ``label`` ``[rows, 1]``.
+    def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, batch: Batch) -> Tensor:
+        """Return the loss of every example against every teacher, ``[rows, K]``, of ``label`` ``[rows, 1]``.
 
         Args:
-            temperature: a number, or one a row ``[rows]``.
-            student: what the students say of the examples of ``features``.
+            name: a knowledge type of the setting, or ``label``.
+            temperature: a number, or one per row ``[rows]``.
+            student: the students' outputs for the examples of ``batch``.
 
         Raises:
             InputError: no such type in this setting.
         """
         if name == "label":
-            return label.loss(student, features.labels)[:, None]
+            return label.loss(student, batch.labels)[:, None]
         if name not in self.terms:
             raise unknown("knowledge type", name, [*self.terms, "label"])
-        labels = features.labels if self.reads_labels else None
+        labels = batch.labels if self.reads_labels else None
         tempered = student._replace(labels=labels, temperature=temperature[:, None] if isinstance(temperature, Tensor) else temperature)
-        return losses(self.terms[name].kind, tempered, features, self._num_students)
+        return losses(self.terms[name].kind, tempered, batch, self._num_students)
 
-    def per_example(self, decision: Decision, student: ModelOutput, features: Batch) -> Tensor:
-        """The loss of each example ``[rows]``, differentiable."""
+    def per_example(self, decision: Decision, student: ModelOutput, batch: Batch) -> Tensor:
+        """Return the loss of each example ``[rows]``, differentiable."""
         total: Tensor | None = None  # [rows]
         for name, strength in decision.strengths.items():
             if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
-            every = self.per_teacher(name, decision.temperature, student, features)
+            per_teacher = self.per_teacher(name, decision.temperature, student, batch)
             asks_teachers = name != "label" and not self.terms[name].kind.of_peers
-            term = strength * ((decision.weights[name] * every).sum(1) if asks_teachers else every[:, 0])
+            term = strength * ((decision.weights[name] * per_teacher).sum(1) if asks_teachers else per_teacher[:, 0])
             total = term if total is None else total + term
         if decision.penalty is not None:
             total = decision.penalty if total is None else total + decision.penalty
-        return torch.zeros_like(features.student.logits[:, 0]) if total is None else total
+        return torch.zeros_like(batch.student.logits[:, 0]) if total is None else total

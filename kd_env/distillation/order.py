@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache, partial
+
 import numpy as np
 
 from kd_env.randomness import stream
 
 WINDOW = 50
-"""Mini-batches whose examples are put in order of length together, at most; never more than a quarter of an epoch."""
+"""Mini-batches that are sorted by length together, at most; never more than a quarter of an epoch."""
+
+Order = Callable[[int, int], np.ndarray]
+"""Maps a student's seed and an epoch to training rows."""
+
+
+def make_order(size: int, batch_size: int, lengths: np.ndarray | None, num_students: int) -> Order:
+    """Return the order of ``size`` training rows, by length where ``lengths`` are known; recent epochs are cached."""
+    order = partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=batch_size, lengths=lengths)
+    return lru_cache(maxsize=2 * num_students)(order)  # this epoch and the next of each student
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of the training rows in one epoch of the student with ``seed``."""
+    """Return the order of the training rows in one epoch of the student with ``seed``, ``[size]``."""
     return stream(seed, "order", epoch).permutation(size)
 
 
 def length_order(seed: int, epoch: int, batch_size: int, lengths: np.ndarray) -> np.ndarray:
-    """The same with texts of like length in one mini-batch, so that little of it is padding; the rest of an epoch is left out.
+    """Return the order with texts of similar length in one mini-batch, so that little of it is padding.
 
-    The shuffled epoch is cut into windows, each window is sorted by length and cut into mini-batches, and those are shuffled.
+    The shuffled epoch is cut into windows, each window is sorted by length and cut into mini-batches, and those are shuffled. Rows that do
+    not fill a mini-batch are left out.
 
     Args:
         lengths: tokens of each training example ``[N]``.
@@ -26,8 +39,8 @@ def length_order(seed: int, epoch: int, batch_size: int, lengths: np.ndarray) ->
     order = epoch_order(seed, epoch, len(lengths))
     batches = len(order) // batch_size
     window = min(WINDOW, max(batches // 4, 1)) * batch_size
-    parts = [order[start : start + window] for start in range(0, batches * batch_size, window)]
-    ordered = np.concatenate([part[lengths[part].argsort(kind="stable")] for part in parts])
+    windows = [order[start : start + window] for start in range(0, batches * batch_size, window)]
+    by_length = np.concatenate([rows[lengths[rows].argsort(kind="stable")] for rows in windows])
     shuffled = stream(seed, "batches", epoch).permutation(batches)
-    in_order: np.ndarray = ordered[: batches * batch_size].reshape(batches, batch_size)[shuffled].ravel()
-    return in_order
+    rows: np.ndarray = by_length[: batches * batch_size].reshape(batches, batch_size)[shuffled].ravel()
+    return rows

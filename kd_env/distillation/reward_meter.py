@@ -1,144 +1,179 @@
-"""The reward meter: how good the student is on held-out reward examples, measured before and after on the *same* ones.
+"""The reward meter: how good students are on held-out reward examples, before and after an update, on the *same* examples.
 
-In: a student and the labelled reward examples. Out: its improvement since the last measurement, and the held-out gradient. Paired
-measurement is what makes a single update's effect visible: across different examples the difference drowns in their own spread.
+In: students and a reward split. Out: their improvement since the last measurement, and the gradient of the held-out loss. The paired
+measurement makes the effect of a single update visible: on different examples the difference is smaller than their spread.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kd_env.errors import InputError
-from kd_env.models.encode import take
-from kd_env.randomness import stream
+from kd_env.distillation.reward_split import RewardSplit
+from kd_env.distillation.state import PerStudent, per_student
+from kd_env.serialization import part
 from kd_env.student.population import Population
 from kd_env.student.student import Student
 from kd_env.types import Inputs
 
-Taught = Student | Population
-
 REDRAW = 10
-"""Measurements on one draw of examples. A draw costs one more pass; a fixed draw would leave the other labels unused."""
+"""Measurements on one draw of examples. A new draw costs one more pass; a fixed draw would leave the other labels unused."""
+
+
+@dataclass
+class MeterState(PerStudent):
+    """What a meter remembers of each student.
+
+    Attributes:
+        seed: the student's seed, which its draws follow from.
+        measurements: how often improvement was measured.
+        loss_before: held-out loss at the last measurement, on the current draw; NaN before the first.
+        metric_before: metric at the last measurement.
+        gradient_update: the update at which the held-out gradient was computed, -1 before the first.
+        forward_examples: examples that passed through the student for measurements.
+    """
+
+    seed: np.ndarray = per_student(np.int64)
+    measurements: np.ndarray = per_student(np.int64)
+    loss_before: np.ndarray = per_student(np.float64, np.nan)
+    metric_before: np.ndarray = per_student(np.float64, np.nan)
+    gradient_update: np.ndarray = per_student(np.int64, -1)
+    forward_examples: np.ndarray = per_student(np.int64)
 
 
 class RewardMeter:
-    """Measures S students on ``examples`` of their labelled reward examples; student s's draws follow from ``seeds[s]`` alone."""
+    """Measures S students on labelled reward examples; the draws of a student follow from its seed alone."""
 
-    def __init__(self, inputs: Inputs, labels: Tensor, rows: np.ndarray, examples: int, measure: Literal["loss", "metric"]) -> None:
-        """Hold the reward split: ``inputs`` and ``labels`` ``[N]``, of which student s may see the labels of ``rows[s]``, ``[S, n]``."""
-        self._all_inputs, self._all_labels, self.rows = inputs, labels, rows
-        num_students = len(rows)
-        self.examples = min(examples, rows.shape[1])
-        self.measure = measure
-        self.seeds = np.zeros(num_students, dtype=np.int64)
-        self.measurements = np.zeros(num_students, dtype=np.int64)
-        self._drawn: tuple[tuple[tuple[int, int], ...], Inputs, Tensor] | None = None  # what the current draws are, inputs and labels
-        self.before = np.full((2, num_students), np.nan)  # loss and metric at the last measurement, on the current draw
-        self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor a leaf
-        self.gradient_update = np.full(num_students, -1)
-        self.gradient_of_head = False  # zero below the classifier
-        self.forward_examples = np.zeros(num_students, dtype=np.int64)
+    def __init__(
+        self, split: RewardSplit, seeds: Sequence[int], examples: int, measure: Literal["loss", "metric"], gradient_refresh: int = 1
+    ) -> None:
+        """Begin without measurements.
+
+        Args:
+            seeds: the students' seeds, one per student.
+            examples: examples in one measurement, at most as many as have labels.
+            measure: improvement is the decrease of the ``loss`` or the increase of the ``metric``.
+            gradient_refresh: updates after which the held-out gradient is computed again.
+        """
+        self.split, self.measure, self.gradient_refresh = split, measure, gradient_refresh
+        self.examples = min(examples, split.num_labels)
+        self.state = MeterState.start(len(seeds))
+        self.state.seed[:] = seeds
+        self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor per parameter
+        self.gradient_of_head = False  # whether the gradient is zero below the classifier
+        self._drawn: tuple[tuple[tuple[int, int], ...], Inputs, Tensor] | None = None  # identity of the current draws, inputs, labels
 
     @property
     def metric(self) -> np.ndarray:
         """Metric at the last measurement ``[S]``, 0 before the first."""
-        return np.asarray(np.nan_to_num(self.before[1], nan=0.0))
+        return np.asarray(np.nan_to_num(self.state.metric_before, nan=0.0))
+
+    @property
+    def unmeasured(self) -> np.ndarray:
+        """Students without a measurement, ``[S]``."""
+        return np.asarray(np.isnan(self.state.loss_before))
 
     def reset_student(self, student: int, seed: int) -> None:
         """Begin again for one student."""
-        self.seeds[student], self.measurements[student] = seed, 0
-        self.before[:, student], self.gradient_update[student] = np.nan, -1
-        self.forward_examples[student] = 0
+        self.state.reset(student)
+        self.state.seed[student] = seed
 
-    def improvement(self, student: Taught, due: np.ndarray) -> np.ndarray:
-        """How much better the students that are ``due`` ``[S]`` are than at their last measurement (:meth:`start` is the first).
-
-        On the same examples; NaN for the others, and for those whose loss was NaN.
-        """
-        before, after = self.before.copy(), self._values(student, due)
-        self.measurements += due
-        self.before = np.where(due, after, before)
-        redrawn = due & (self.measurements % REDRAW == 0) & (self.examples < self.rows.shape[1])
-        if redrawn.any():
-            self.start(student, redrawn)
-        gained = before[0] - after[0] if self.measure == "loss" else after[1] - before[1]
-        return np.where(due, gained, np.nan)
-
-    def start(self, student: Taught, which: np.ndarray) -> None:
+    def start(self, students: Student | Population, which: np.ndarray) -> None:
         """Measure the students in ``which`` ``[S]`` on their current draw: before the first update, or when a new draw begins."""
-        self.before = np.where(which, self._values(student, which), self.before)
+        loss, metric = self._evaluate(students, which)
+        self.state.loss_before = np.where(which, loss, self.state.loss_before)
+        self.state.metric_before = np.where(which, metric, self.state.metric_before)
 
-    def held_out_gradient(self, student: Taught, update: np.ndarray, refresh: int, head_only: bool = False) -> list[Tensor]:
-        """Gradient of the held-out loss a leaf (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
-        stale = (self.gradient_update < 0) | (update - self.gradient_update >= refresh) | (self.gradient_of_head and not head_only)
+    def improvement(self, students: Student | Population, due: np.ndarray) -> np.ndarray:
+        """Measure the students that are ``due`` ``[S]`` and return their improvement since the last measurement, on the same examples.
+
+        Returns:
+            Improvements ``[S]``; NaN for students that are not due, and for those whose loss was NaN. :meth:`start` is the first
+            measurement.
+        """
+        loss_before, metric_before = self.state.loss_before, self.state.metric_before
+        loss, metric = self._evaluate(students, due)
+        self.state.measurements += due
+        self.state.loss_before = np.where(due, loss, loss_before)
+        self.state.metric_before = np.where(due, metric, metric_before)
+        redrawn = due & (self.state.measurements % REDRAW == 0) & (self.examples < self.split.num_labels)
+        if redrawn.any():
+            self.start(students, redrawn)
+        improvement = loss_before - loss if self.measure == "loss" else metric - metric_before
+        return np.where(due, improvement, np.nan)
+
+    def held_out_gradient(self, students: Student | Population, update: np.ndarray, head_only: bool = False) -> list[Tensor]:
+        """Return the gradient of the held-out loss, one tensor per parameter, less than ``gradient_refresh`` updates old.
+
+        Args:
+            update: the students' updates so far ``[S]``.
+            head_only: of the classifier alone, zero below it.
+        """
+        age = update - self.state.gradient_update
+        stale = (self.state.gradient_update < 0) | (age >= self.gradient_refresh) | (self.gradient_of_head and not head_only)
         if self.gradient is None or stale.any():
-            inputs, labels = self._examples("gradient", update, student, stale)
-            parameters = student.parameters
-            with student.evaluating(), torch.set_grad_enabled(not head_only):
-                output = student.forward(inputs)
-            logits = student.classify(output.features.detach(), parameters) if head_only else output.logits
-            loss = student.num_students * cross_entropy(logits, labels)  # the sum of the students' means
-            found = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-            if self.gradient is not None and not stale.all() and student.num_students > 1:  # one student began again
-                taken = torch.from_numpy(stale).to(student.device)[:, None]
-                found = [torch.where(taken, new, old) for new, old in zip(found, self.gradient, strict=True)]
-            self.gradient = found
-            self.gradient_update = np.where(stale, update, self.gradient_update)
+            inputs, labels = self._gradient_examples(update, students, stale)
+            parameters = students.parameters
+            with students.evaluating(), torch.set_grad_enabled(not head_only):
+                output = students.forward(inputs)
+            logits = students.classify(output.features.detach(), parameters) if head_only else output.logits
+            loss = students.num_students * cross_entropy(logits, labels)  # the sum of the students' means
+            gradient = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+            if self.gradient is not None and not stale.all() and students.num_students > 1:  # a student that began again
+                replaced = torch.from_numpy(stale).to(students.device)[:, None]
+                gradient = [torch.where(replaced, new, old) for new, old in zip(gradient, self.gradient, strict=True)]
+            self.gradient = gradient
+            self.state.gradient_update = np.where(stale, update, self.state.gradient_update)
             self.gradient_of_head = head_only
         return self.gradient
 
     @torch.no_grad()
-    def held_out_loss(self, student: Taught, parameters: list[Tensor], update: np.ndarray) -> Tensor:
-        """Loss ``[S]`` with ``leaves`` as the parameters, on the examples that the held-out gradient of ``update`` was taken on."""
-        inputs, labels = self._examples("gradient", update, student, np.ones_like(update))
-        with student.evaluating():
-            logits = student.forward_at(parameters, inputs).logits
-        return cross_entropy(logits, labels, reduction="none").view(student.num_students, -1).mean(1)
+    def held_out_loss(self, students: Student | Population, parameters: list[Tensor], update: np.ndarray) -> Tensor:
+        """Return the loss ``[S]`` at other ``parameters``, on the examples that the held-out gradient of ``update`` is computed on."""
+        inputs, labels = self._gradient_examples(update, students, np.ones_like(update))
+        with students.evaluating():
+            logits = students.forward_at(parameters, inputs).logits
+        return cross_entropy(logits, labels, reduction="none").view(students.num_students, -1).mean(1)
 
-    def draw(self, purpose: Literal["measurement", "gradient", "reward_ce"], number: np.ndarray, count: int) -> np.ndarray:
-        """Rows of the reward split, ``count`` for each student, ``[S * count]``."""
-        size = self.rows.shape[1]
-        if purpose != "reward_ce" and count == size:
-            return self.rows.ravel()
-        picks = [stream(int(seed), purpose, int(n)).choice(size, count, replace=False) for seed, n in zip(self.seeds, number, strict=True)]
-        return np.concatenate([rows[pick] for rows, pick in zip(self.rows, picks, strict=True)])
+    def of_student(self, student: int, split: RewardSplit) -> RewardMeter:
+        """Return the meter of one student; its held-out gradient is computed again when it is next needed."""
+        meter = RewardMeter(split, [int(self.state.seed[student])], self.examples, self.measure, self.gradient_refresh)
+        meter.state = self.state.of_student(student)
+        meter.state.gradient_update[:] = -1
+        return meter
 
-    def at(self, rows: np.ndarray, device: torch.device | None = None) -> tuple[Inputs, Tensor]:
-        """Inputs and labels of some rows of the reward split, by default where they are kept."""
-        device = device or self._all_labels.device
-        return take(self._all_inputs, rows, device), self._all_labels[rows].to(device)
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the whole state as tensors, by name."""
+        gradient = {f"gradient.{index}": tensor for index, tensor in enumerate(self.gradient or ())}
+        return {**{f"state.{name}": tensor for name, tensor in self.state.tensors().items()}, **gradient}
 
-    def _values(self, student: Taught, which: np.ndarray) -> np.ndarray:
-        number = self.measurements // REDRAW
-        wanted = tuple(zip(self.seeds.tolist(), number.tolist(), strict=True))
-        if self._drawn is None or self._drawn[0] != wanted:
-            self._drawn = wanted, *self.at(self.draw("measurement", number, self.examples), student.device)
-        self.forward_examples += self.examples * which
-        return np.stack(student.evaluate(*self._drawn[1:]))
+    def info(self) -> dict[str, Any]:
+        """Return the rest of the state, as JSON can hold it."""
+        return {"gradient_of_head": self.gradient_of_head}
 
-    def _examples(self, purpose: Literal["gradient"], number: np.ndarray, student: Taught, which: np.ndarray) -> tuple[Inputs, Tensor]:
-        inputs, labels = self.at(self.draw(purpose, number, self.examples), student.device)
-        self.forward_examples += self.examples * which
-        return inputs, labels
+    def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], device: torch.device) -> None:
+        """Load what :meth:`tensors` and :meth:`info` returned."""
+        self.state = MeterState.from_tensors(part(tensors, "state"))
+        gradient = part(tensors, "gradient")
+        self.gradient = [gradient[str(index)].to(device) for index in range(len(gradient))] or None
+        self.gradient_of_head, self._drawn = bool(info["gradient_of_head"]), None
 
+    def _evaluate(self, students: Student | Population, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return held-out loss and metric ``[S]`` on the current draw; only the students in ``which`` are counted."""
+        number = self.state.measurements // REDRAW
+        identity = tuple(zip(self.state.seed.tolist(), number.tolist(), strict=True))
+        if self._drawn is None or self._drawn[0] != identity:
+            rows = self.split.draw(self.state.seed, "measurement", number, self.examples)
+            self._drawn = identity, *self.split.at(rows, students.device)
+        self.state.forward_examples += self.examples * which
+        return students.evaluate(*self._drawn[1:])
 
-def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows of ``count`` reward examples (0: all) in proportion to the classes, a prefix of the same order for every count.
-
-    Raises:
-        InputError: more are asked for than there are.
-    """
-    if count > len(labels):
-        raise InputError(f"reward_labels={count}: the reward split has {len(labels)} examples; 0 means all of them")
-    rng = stream(seed, "labels")
-    place = np.empty(len(labels))
-    for value in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == value))
-        place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
-    order = np.argsort(place, kind="stable")
-    return order[: count or len(labels)]
+    def _gradient_examples(self, number: np.ndarray, students: Student | Population, which: np.ndarray) -> tuple[Inputs, Tensor]:
+        self.state.forward_examples += self.examples * which
+        return self.split.at(self.split.draw(self.state.seed, "gradient", number, self.examples), students.device)

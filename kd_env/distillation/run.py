@@ -1,106 +1,118 @@
-"""The heart: one distillation run, which knows nothing of Gymnasium.
+"""A distillation run: students that learn from one :class:`~kd_env.types.Decision` per update. It knows nothing of rewards or Gymnasium.
 
-In: a task without test, a bank, settings, a seed, and one :class:`~kd_env.types.Decision` an update. Out: a student.
-``observe()`` runs the student on the next mini-batch with gradients; ``apply(decision)`` backpropagates the loss through that same forward
-pass, so that seeing costs nothing extra.
+In: an encoded task, settings, seeds, decisions. Out: students. ``observe()`` forwards the next mini-batch with gradients, and
+``apply(decision)`` backpropagates the loss through that same forward pass, so that looking at the student costs nothing extra.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kd_env import randomness
+from kd_env.distillation import snapshot
 from kd_env.distillation.data import EncodedTask
+from kd_env.distillation.dropout import DropoutGenerator
 from kd_env.distillation.loss import Loss
-from kd_env.distillation.order import epoch_order, length_order
-from kd_env.distillation.reward_meter import RewardMeter, labelled_rows
-from kd_env.distillation.settings import Settings
+from kd_env.distillation.order import make_order
+from kd_env.distillation.reward_split import RewardSplit
+from kd_env.distillation.settings import DistillationSettings
+from kd_env.distillation.state import RunState
 from kd_env.errors import InputError
 from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
 from kd_env.models.encode import take, text_lengths
-from kd_env.serialization import from_bytes, part, to_bytes
-from kd_env.student.population import Population
+from kd_env.serialization import from_bytes, to_bytes
 from kd_env.student.start import StudentConfig, network, start
 from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
 
-__all__ = ["Distillation", "EncodedTask"]
-
 
 class Distillation:
-    """S students being taught (S is 1 unless ``num_students`` says otherwise), each as it would be alone.
+    """S students that are being taught (S is 1 by default), each as it would be alone.
 
-    Rows are those of student 0's mini-batch, then of student 1's and so on; numbers a student come as ``[S]``. Deterministic in ``seed``
-    on CPU, whatever else draws from torch's global generator.
+    Rows of a batch are those of student 0's mini-batch, then of student 1's and so on; values per student have shape ``[S]``. On CPU a run
+    is deterministic in its seeds, whatever else draws from torch's global generator.
     """
 
-    def __init__(self, data: EncodedTask, settings: Settings, seed: int | Sequence[int], label_seeds: Sequence[int] | None = None) -> None:
-        """Initialise students and data orders: student s from ``seed + s``, or from ``seed[s]``.
+    def __init__(
+        self, data: EncodedTask, settings: DistillationSettings, seed: int | Sequence[int], reward_split: RewardSplit | None = None
+    ) -> None:
+        """Initialise students and data orders.
 
         Args:
-            label_seeds: a student each, which reward labels there are; by default ``settings.label_seed`` for all.
+            seed: student s begins from ``seed + s``, or from ``seed[s]``.
+            reward_split: the labelled reward examples, which ``reward_ce`` trains on; by default all of them.
 
         Raises:
-            InputError: fewer training examples than one mini-batch, more reward labels asked for than there are, or a knowledge type
-                that the setting or the student has no use for.
+            InputError: fewer training examples than one mini-batch, or a knowledge type that does not fit the setting or the student.
         """
         num_students = settings.num_students
-        seeds = [int(seed) + s for s in range(num_students)] if isinstance(seed, int | np.integer) else [int(one) for one in seed]
+        seeds = [int(seed) + s for s in range(num_students)] if isinstance(seed, int | np.integer) else [int(value) for value in seed]
         self.data, self.settings = data, settings
         size = len(data.labels["train"])
         if size < settings.batch_size:
             raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {data.task.name!r}")
-        lengths = text_lengths(data.inputs["train"])
-        order = (
-            partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=settings.batch_size, lengths=lengths)
-        )
-        self._order = lru_cache(maxsize=2 * num_students)(order)  # this epoch and the next of each student
+        self._order = make_order(size, settings.batch_size, text_lengths(data.inputs["train"]), num_students)
         self.loss = Loss(settings, data.task)
-        self.label_seeds = [int(one) for one in (label_seeds or [settings.label_seed] * num_students)]
-        reward_labels = data.labels["reward"].numpy()
-        rows = np.stack([labelled_rows(reward_labels, settings.reward_labels, one) for one in self.label_seeds])  # [S, n]
-        self.meter = RewardMeter(data.inputs["reward"], data.labels["reward"], rows, settings.reward_examples, settings.measure)
-        self.student = start(data.task, self._student_config(), self._example(), seeds)
-        self.seeds = np.zeros(num_students, dtype=np.int64)
-        self.update = np.zeros(num_students, dtype=np.int64)
-        self.diverged = np.zeros(num_students, dtype=np.bool_)
-        self.student_forward_examples = np.zeros(num_students, dtype=np.int64)
-        self.memory: list[dict[str, Any]] = [{} for _ in range(num_students)]  # what an environment remembers of each, in JSON's types
-        for s, one in enumerate(seeds):
-            self._begin(s, one)
-        self.features: Batch | None = None
-        self._student_output: ModelOutput | None = None
+        self.reward_split = reward_split or RewardSplit(data, 0, [0] * num_students)
+        self._config = StudentConfig(
+            settings.student,
+            settings.optimizer,
+            tuple(self.loss.terms.values()),
+            data.bank.shapes,
+            settings.auxiliary_module,
+            settings.device,
+            settings.precision,
+        )
+        self.student = start(data.task, self._config, self._example(), seeds)
+        self.state = RunState.start(num_students)
+        self.state.seed[:] = seeds
+        self.batch: Batch | None = None  # the observed mini-batches, until they are taught
+        self._output: ModelOutput | None = None  # of the forward pass that apply() differentiates
         self._inputs: Inputs = {}
-        self._rng = randomness.fresh_states(seeds[0], self.student.device)
-        self._rng_before = self._rng
+        self.dropout = DropoutGenerator(seeds[0], self.student.device, self.student.has_dropout)
 
     @property
     def num_students(self) -> int:
-        """S."""
+        """Number of students S."""
         return self.settings.num_students
 
     @property
     def num_teachers(self) -> int:
-        """K."""
+        """Number of teachers K."""
         return self.data.bank.num_teachers
 
     @property
+    def update(self) -> np.ndarray:
+        """Updates so far ``[S]``."""
+        return self.state.update
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """Seeds of the students ``[S]``."""
+        return self.state.seed
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """Students whose loss is no longer finite ``[S]``; whoever finds one on other examples sets it too."""
+        return self.state.diverged
+
+    @property
     def done(self) -> np.ndarray:
-        """``[S]``: the budget is spent, or the student has diverged."""
-        return self.diverged | (self.update >= self.settings.updates)
+        """Students that have spent their budget or have diverged, ``[S]``."""
+        return self.state.diverged | (self.state.update >= self.settings.updates)
+
+    @property
+    def student_forward_examples(self) -> np.ndarray:
+        """Examples that passed through each student ``[S]``."""
+        return self.state.forward_examples
 
     @property
     def terms(self) -> dict[str, Term]:
-        """The knowledge types that teachers are asked for, by name."""
+        """The knowledge types of the setting, by name."""
         return self.loss.terms
 
     @property
@@ -109,227 +121,139 @@ class Distillation:
         return self.loss.reads_labels
 
     def observe(self) -> Batch:
-        """Run the students on their next mini-batches, once however often it is asked, and say what can be seen."""
-        if self.features is None:
-            rows = np.concatenate([self._next_rows(s) for s in range(self.num_students)])
+        """Forward the next mini-batches (cached until :meth:`apply`) and return them with the outputs of teachers and students."""
+        if self.batch is None:
+            rows = np.concatenate([self._next_rows(student) for student in range(self.num_students)])
             device, dtype = self.student.device, self.student.dtype
             self._inputs = take(self.data.inputs["train"], rows, device)
-            self._rng_before = self._rng
-            with self.rng():
-                self._student_output = self.student.forward(self._inputs, self.loss.parts)
-            self.student_forward_examples += self.settings.batch_size
-            said = self.data.bank.gather("train", rows, self.loss.parts)
-            self.features = Batch(
-                update=self.update.copy(),
-                progress=self.update / self.settings.updates,
+            self.dropout.before_batch = self.dropout.states
+            with self.dropout.draw():
+                self._output = self.student.forward(self._inputs, self.loss.extra_outputs)
+            self.state.forward_examples += self.settings.batch_size
+            teachers = self.data.bank.gather("train", rows, self.loss.extra_outputs)
+
+            def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
+                return tuple(torch.from_numpy(array).to(device, dtype) for array in arrays)
+
+            self.batch = Batch(
+                update=self.state.update.copy(),
+                progress=self.state.update / self.settings.updates,
                 example_ids=rows,
                 labels=self.data.labels["train"][rows].to(device),
-                teacher_logits=torch.from_numpy(said.logits).to(device, dtype),
-                teacher_features=tuple(torch.from_numpy(feature).to(device, dtype) for feature in said.features),
-                teacher_layers=tuple(torch.from_numpy(one).to(device, dtype) for one in said.layers),
-                teacher_attention=tuple(torch.from_numpy(one).to(device, dtype) for one in said.attention),
-                student=ModelOutput(self._student_output.logits.detach(), self._student_output.features.detach()),
+                teacher_logits=torch.from_numpy(teachers.logits).to(device, dtype),
+                teacher_features=tensors(teachers.features),
+                teacher_layers=tensors(teachers.layers),
+                teacher_attention=tensors(teachers.attention),
+                student=ModelOutput(self._output.logits.detach(), self._output.features.detach()),
             )
-        return self.features
+        return self.batch
 
     def student_output(self) -> ModelOutput:
-        """What the students say of the observed mini-batches, differentiable."""
+        """Return the students' outputs for the observed mini-batches, differentiable."""
         self.observe()
-        assert self._student_output is not None
-        return self._student_output
+        assert self._output is not None
+        return self._output
+
+    def batch_inputs(self) -> Inputs:
+        """Return the students' inputs of the observed mini-batches."""
+        self.observe()
+        return self._inputs
 
     def per_teacher_loss(self, name: str, temperature: float | Tensor, output: ModelOutput | None = None) -> Tensor:
-        """Loss of every observed example against every teacher ``[rows, K]``, of ``label`` ``[rows, 1]``.
+        """Return the loss of every observed example against every teacher, ``[rows, K]``, of ``label`` ``[rows, 1]``.
 
-        By default of the retained pass, and differentiable.
+        By default it is that of :meth:`student_output`, and differentiable.
         """
         return self.loss.per_teacher(name, temperature, self.student_output() if output is None else output, self.observe())
 
     def per_example_loss(self, decision: Decision) -> Tensor:
-        """The loss of each example ``[rows]`` of the observed mini-batches, differentiable."""
+        """Return the loss of each observed example ``[rows]``, differentiable."""
         return self.loss.per_example(decision, self.student_output(), self.observe())
 
     def apply(self, decision: Decision, active: np.ndarray | None = None) -> Outcome:
-        """Teach the observed mini-batches as ``decision`` says: one optimizer step, and a measurement where it is due.
+        """Teach the observed mini-batches as ``decision`` says: one optimizer step.
 
         Args:
-            active: ``[S]``, who is taught; by default, and at most, those whose budget lasts.
+            active: students to teach ``[S]``; by default, and at most, those that are not done.
         """
         active = ~self.done if active is None else active & ~self.done
         assert active.any(), "the budget is spent"
-        features = self.observe()
-        measures = self.settings.reward in ("dev_improvement", "mixed") and self.settings.credit == "shared"
-        if measures and (fresh := active & np.isnan(self.meter.before[0])).any():
-            self.meter.start(self.student, fresh)
-        student_ce = label.ce(features.student.logits, features.labels)
+        batch = self.observe()
+        student_ce = label.ce(batch.student.logits, batch.labels)
         loss = self.per_example_loss(decision).view(self.num_students, -1).mean(1)  # [S]
         if self.settings.reward_ce > 0.0:
             loss = loss + self.settings.reward_ce * self._reward_ce()
         value = loss.detach().double().cpu().numpy()
-        self.diverged |= active & ~np.isfinite(value)
-        learns = active & ~self.diverged
+        self.state.diverged |= active & ~np.isfinite(value)
+        learns = active & ~self.state.diverged
         if learns.any() and loss.requires_grad:
             chosen = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
-            self.student.step(chosen.sum(), features.progress, learns)
+            self.student.step(chosen.sum(), batch.progress, learns)
         self.skip(active)
-        improvement = self._measure(learns) if measures else None
-        return Outcome(value, student_ce, improvement, self.diverged.copy())
-
-    def _measure(self, learns: np.ndarray) -> np.ndarray | None:
-        """Improvement of those for whom a measurement is due, every ``reward_every`` updates in whole phases, and at the end."""
-        phase = self.settings.updates_per_phase
-        every = phase * -(-self.settings.reward_every // phase) or self.settings.updates
-        due = learns & (self.done | (self.update % every == 0))
-        if not due.any():
-            return None
-        improvement = self.meter.improvement(self.student, due)
-        self.diverged |= due & ~np.isfinite(improvement)
-        return np.where(self.diverged, np.nan, improvement)
+        return Outcome(value, student_ce, self.state.diverged.copy())
 
     def skip(self, active: np.ndarray | None = None) -> None:
-        """On to the next mini-batch, the students as they are."""
-        self.update += np.ones_like(self.diverged) if active is None else active
-        self.features, self._student_output = None, None
-
-    def reset_student(self, student: int, seed: int) -> None:
-        """Begin again with one student of a population; the others do not notice. What was observed is seen anew."""
-        assert isinstance(self.student, Population)
-        self.student.reset_student(student, network(self.data.task, self._student_config(), self._example(), seed))
-        self._begin(student, seed)
-        if self.features is not None:
-            self.features, self._student_output, self._rng = None, None, self._rng_before
-            self.student_forward_examples -= self.settings.batch_size * (np.arange(self.num_students) != student)
+        """Go on to the next mini-batches without learning from the observed ones."""
+        self.state.update += np.ones_like(self.state.diverged) if active is None else active
+        self.forget_batch()
 
     def logits_after_update(self) -> Tensor:
-        """Logits ``[rows, C]`` of the mini-batches last taught, after their update; one more pass, and counted."""
-        self.student_forward_examples += self.settings.batch_size
+        """Return logits ``[rows, C]`` for the mini-batches last taught, after their update; one more pass, which is counted."""
+        self.state.forward_examples += self.settings.batch_size
         return self.student.predict(self._inputs)
 
     def validate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Loss and metric ``[S]`` on the validation split."""
+        """Return loss and metric ``[S]`` on the validation split."""
         return self.student.evaluate(self.data.inputs["validation"], self.data.labels["validation"], shared=True)
 
-    def batch_inputs(self) -> Inputs:
-        """What the students read in :meth:`observe`."""
-        self.observe()
-        return self._inputs
-
-    @contextmanager
-    def rng(self, replay: bool = False) -> Iterator[None]:
-        """Draw dropout from this run's own generator; ``replay`` repeats the mask of the retained forward pass and leaves no trace."""
-        if not self.student.has_dropout:
-            yield
-            return
-        outer = randomness.states(self.student.device)
-        randomness.set_states(self._rng_before if replay else self._rng, self.student.device)
-        try:
-            yield
-        finally:
-            if not replay:
-                self._rng = randomness.states(self.student.device)
-            randomness.set_states(outer, self.student.device)
+    def reset_student(self, student: int, seed: int) -> None:
+        """Begin again with one student of a population; the other students are not affected."""
+        self.student.reset_student(student, network(self.data.task, self._config, self._example(), seed))
+        self.state.reset(student)
+        self.state.seed[student] = seed
+        if self.batch is not None:  # it will be forwarded again
+            self.forget_batch()
+            self.dropout.states = self.dropout.before_batch
+            self.state.forward_examples -= self.settings.batch_size * (np.arange(self.num_students) != student)
 
     def snapshot(self) -> bytes:
-        """The whole state of the run, self-contained, without pickle; bit-exact on CPU, in another process too."""
-        observed, meter = self.features is not None, self.meter
-        tensors = {f"student.{name}": tensor for name, tensor in self.student.state().items()}
-        tensors |= {f"gradient.{index}": tensor for index, tensor in enumerate(meter.gradient or ())}
-        tensors |= {f"rng.{index}": tensor for index, tensor in enumerate(self._rng_before if observed else self._rng)}
-        tensors["before"] = torch.from_numpy(meter.before)  # JSON has no NaN
-        state = {
-            "identity": _identity(self.data, self.settings),
-            "observed": observed,
-            "label_seeds": self.label_seeds,
-            "memory": self.memory,
-            "gradient_of_head": meter.gradient_of_head,
-            "student_forward_examples": (self.student_forward_examples - observed * self.settings.batch_size).tolist(),
-            **{name: getattr(self, name).tolist() for name in ("seeds", "update", "diverged")},
-            **{name: getattr(meter, name).tolist() for name in ("measurements", "gradient_update", "forward_examples")},
-        }
-        return to_bytes(tensors, state)
+        """Return the whole state of the run as self-contained bytes without pickle; bit-exact on CPU, in another process too."""
+        return to_bytes(snapshot.tensors_of(self), {"identity": snapshot.identity(self), **snapshot.info_of(self)})
 
-    def restore(self, snapshot: bytes) -> None:
-        """Go back (or over) to a snapshot of a run of the same task, pool and settings.
+    def restore(self, state: bytes) -> None:
+        """Continue from a snapshot of a run of the same task, pool and settings.
 
         Raises:
             InputError: not a snapshot, or one of another task, pool or settings.
         """
-        self.__dict__.update(Distillation.of_snapshot(self.data, self.settings, snapshot).__dict__)
-
-    @classmethod
-    def of_snapshot(cls, data: EncodedTask, settings: Settings, snapshot: bytes) -> Distillation:
-        """A run that continues from a snapshot of one with this material and these settings; refuses others as :meth:`restore` does."""
-        tensors, state = from_bytes(snapshot, _identity(data, settings))
-        fresh = cls(data, settings, state["seeds"], state["label_seeds"])
-        fresh.student.load_state(part(tensors, "student"))
-        gradient, rng = part(tensors, "gradient"), part(tensors, "rng")
-        fresh.meter.gradient = [gradient[str(i)].to(fresh.student.device) for i in range(len(gradient))] or None
-        fresh.meter.gradient_of_head = state["gradient_of_head"]
-        fresh.meter.before = tensors["before"].numpy()
-        for name in ("measurements", "gradient_update", "forward_examples"):
-            setattr(fresh.meter, name, np.array(state[name]))
-        for name in ("update", "diverged", "student_forward_examples"):
-            setattr(fresh, name, np.array(state[name]))
-        fresh.memory = state["memory"]
-        fresh._rng = [rng[str(i)] for i in range(len(rng))]
-        if state["observed"]:
-            fresh.observe()
-        return fresh
+        snapshot.load(self, *from_bytes(state, snapshot.identity(self)))
 
     def fork(self) -> Distillation:
-        """An independent run that continues from here; task and bank are shared."""
-        return Distillation.of_snapshot(self.data, self.settings, self.snapshot())
+        """Return an independent run that continues from here; task and bank are shared."""
+        return snapshot.fork(self)
 
     def member(self, student: int) -> Distillation:
-        """One student of a population as a run of its own, in the same state; of a lone student, the run itself."""
-        if not isinstance(self.student, Population):
-            return self
-        alone = Distillation(self.data, replace(self.settings, num_students=1), int(self.seeds[student]), [self.label_seeds[student]])
-        alone.student.load_state(self.student.state_of(student))
-        alone._rng = self._rng if self.features is None else self._rng_before
-        own = slice(student, student + 1)
-        for name in ("measurements", "gradient_update", "forward_examples"):
-            setattr(alone.meter, name, getattr(self.meter, name)[own].copy())
-        alone.meter.gradient_update[:] = -1  # its gradient stays here: the next one is taken anew
-        alone.meter.before = self.meter.before[:, own].copy()
-        alone.memory = [dict(self.memory[student])]
-        alone.update, alone.diverged = self.update[own].copy(), self.diverged[own].copy()
-        alone.student_forward_examples = self.student_forward_examples[own] - (self.features is not None) * self.settings.batch_size
-        return alone
+        """Return one student of a population as a run of its own, in the same state; of a lone student, the run itself."""
+        return snapshot.member(self, student)
 
-    def _begin(self, student: int, seed: int) -> None:
-        self.seeds[student], self.update[student], self.diverged[student] = seed, 0, False
-        self.student_forward_examples[student], self.memory[student] = 0, {}
-        self.meter.reset_student(student, seed)
-
-    def _student_config(self) -> StudentConfig:
-        return StudentConfig(
-            self.settings.student,
-            self.settings.optimizer,
-            tuple(self.terms.values()),
-            self.data.bank.shapes,
-            self.settings.auxiliary_module,
-            self.settings.device,
-            self.settings.precision,
-        )
+    def forget_batch(self) -> None:
+        """Forget the observed mini-batches, as if they had not been forwarded yet."""
+        self.batch, self._output = None, None
 
     def _example(self) -> Inputs:
         return take(self.data.inputs["train"], slice(0, 1), torch.device("cpu"))
 
     def _next_rows(self, student: int) -> np.ndarray:
-        size, batch = len(self.data.labels["train"]), self.settings.batch_size
-        epoch, position = divmod(int(self.update[student]), size // batch)
-        seed = self.seeds[0 if self.loss.asks_peers else student]  # those who teach each other see the same examples
-        return self._order(int(seed), epoch)[position * batch : (position + 1) * batch].copy()
+        size, batch_size = len(self.data.labels["train"]), self.settings.batch_size
+        epoch, position = divmod(int(self.state.update[student]), size // batch_size)
+        seed = self.state.seed[0 if self.loss.asks_peers else student]  # students that teach each other see the same examples
+        return self._order(int(seed), epoch)[position * batch_size : (position + 1) * batch_size].copy()
 
     def _reward_ce(self) -> Tensor:
-        count = min(self.settings.batch_size, self.meter.rows.shape[1])
-        self.student_forward_examples += count
-        inputs, labels = self.meter.at(self.meter.draw("reward_ce", self.update, count), self.student.device)
-        with self.rng():
+        count = min(self.settings.batch_size, self.reward_split.num_labels)
+        self.state.forward_examples += count
+        rows = self.reward_split.draw(self.state.seed, "reward_ce", self.state.update, count)
+        inputs, labels = self.reward_split.at(rows, self.student.device)
+        with self.dropout.draw():
             logits = self.student.forward(inputs).logits
         return cross_entropy(logits, labels, reduction="none").view(self.num_students, -1).mean(1)
-
-
-def _identity(data: EncodedTask, settings: Settings) -> dict[str, object]:
-    return {"task": data.task.fingerprint, "bank": data.bank.fingerprint, **asdict(settings)}

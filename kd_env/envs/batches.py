@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import Action
-from kd_env.envs import actions, observations, render
+from kd_env.envs import observations, render
+from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
@@ -25,7 +25,7 @@ class BatchEnv(gym.Env[Observation, Any]):
     """Abstract; a concrete environment says what its actions and its defaults are."""
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
-    action_kinds: ClassVar[Sequence[Action]]
+    action_base: ClassVar[type[ActionKind]]
     defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(
@@ -43,10 +43,10 @@ class BatchEnv(gym.Env[Observation, Any]):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
         self.render_mode = render_mode
-        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, data_dir, **settings)
-        rows, kind = self.selection.rows, self.selection.settings.action
+        self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
+        rows = self.selection.rows
         self.observation_space = observations.space(self.selection.observation(), rows)  # type: ignore[assignment]
-        self.action_space = actions.space(kind, self.selection.layout, rows)
+        self.action_space = self.selection.action_kind.space(rows)
         self.history = render.begin(self.selection) if render_mode else None
 
     @property
@@ -87,12 +87,12 @@ class BatchEnv(gym.Env[Observation, Any]):
         return render.frame(self.history) if self.render_mode == "rgb_array" else render.text(self.history)
 
     def snapshot(self) -> bytes:
-        """The whole state of the run, see :meth:`kd_env.distillation.Distillation.snapshot`."""
-        return self.distillation.snapshot()
+        """The whole state of the run, as self-contained bytes."""
+        return self.selection.snapshot()
 
     def restore(self, state: bytes) -> Observation:
         """Go back to a snapshot; what is seen there."""
-        self.distillation.restore(state)
+        self.selection.restore(state)
         if self.history is not None:
             self.history = render.begin(self.selection)
         return self._observation()
@@ -108,10 +108,10 @@ class BatchEnv(gym.Env[Observation, Any]):
         return {name: block.reshape(-1) for name, block in self.selection.observation().items()}
 
     def _info(self, step: Step) -> dict[str, Any]:
-        options = self.selection.settings
+        options = self.selection.settings.interface
         per_row = options.granularity == "instance"
         info: dict[str, Any] = {
-            "example_ids": step.features.example_ids.copy(),
+            "example_ids": step.batch.example_ids.copy(),
             "reward_terms": {name: values.copy() if per_row else float(values[0]) for name, values in step.terms.items()},
             "diverged": bool(step.diverged[0]),
             **step.credit,

@@ -22,36 +22,42 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import Credit
+from kd_env.distillation.reward_meter import RewardMeter
+from kd_env.plugins import resolve
+from kd_env.spec import unknown
 from kd_env.types import ModelOutput
 
-CreditOfTypes = dict[str, Tensor]
+CreditByType = dict[str, Tensor]
 """By knowledge type, ``[rows, K]``; of ``label``, ``[rows, 1]``."""
 Temperature = float | Tensor | None
-"""A number, one a row ``[rows]``, or the setting's."""
+"""A number, one per row ``[rows]``, or ``None`` for the setting's."""
+Credit = Callable[[Distillation, RewardMeter, Sequence[str], Temperature], CreditByType]
+"""Maps a run with observed mini-batches, its reward meter, and names of knowledge types to credit."""
 
 
-def first_order(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
+def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
     """All parameters; one forward-mode pass under the retained pass's dropout mask, autocast off."""
     _load_forward_mode()
-    student, direction = run.student, _direction(run, head_only=False)
+    student, direction = run.student, _direction(run, meter, head_only=False)
     run.observe()
-    run.student_forward_examples += run.settings.batch_size
-    with run.rng(replay=True), torch.no_grad(), forward_ad.dual_level():
+    run.state.forward_examples += run.settings.batch_size
+    with run.dropout.replay(), torch.no_grad(), forward_ad.dual_level():
         parameters = [forward_ad.make_dual(parameter.detach(), v) for parameter, v in zip(student.parameters, direction, strict=True)]  # type: ignore[no-untyped-call]
-        return _along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.parts))
+        return _along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs))
 
 
-def head(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
+def head(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
     """The classifier's parameters alone, from the pooled features: the mini-batch needs no extra pass. Types that look below it get 0."""
     _load_forward_mode()
     said = run.observe().student
-    along = run.student.classify(said.features, _direction(run, head_only=True))  # [rows, C]: the classifier is linear in its parameters
+    along = run.student.classify(
+        said.features, _direction(run, meter, head_only=True)
+    )  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
         return _along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(said.logits, along)))  # type: ignore[no-untyped-call]
 
 
-def counterfactual(run: Distillation, names: Sequence[str], temperature: Temperature = None) -> CreditOfTypes:
+def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
     """Exact: for each candidate a real optimizer step on it alone from the same state, measured on the same held-out examples.
 
     What the optimizer's momentum alone would have done is subtracted. Costs B x K steps and measurements a type: the check of the others.
@@ -60,7 +66,7 @@ def counterfactual(run: Distillation, names: Sequence[str], temperature: Tempera
     parameters, progress = student.parameters, run.observe().progress
 
     def loss_after(gradient: Sequence[Tensor]) -> Tensor:
-        return run.meter.held_out_loss(student, student.after(gradient, progress), run.update)  # [S]
+        return meter.held_out_loss(student, student.after(gradient, progress), run.update)  # [S]
 
     idle = loss_after([torch.zeros_like(parameter) for parameter in parameters])
     found = {}
@@ -73,11 +79,25 @@ def counterfactual(run: Distillation, names: Sequence[str], temperature: Tempera
     return found
 
 
-CREDITS: dict[Credit, Callable[[Distillation, Sequence[str], Temperature], CreditOfTypes]] = {
+CREDITS: dict[str, Credit] = {
     "first_order": first_order,
     "head": head,
     "counterfactual": counterfactual,
 }
+
+
+def make_credit(text: str) -> Credit | None:
+    """Return the credit that ``text`` names, built-in or ``module:function``; ``None`` for ``shared``, which divides nothing.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if text == "shared":
+        return None
+    if text not in CREDITS and ":" not in text:
+        raise unknown("credit", text, ["shared", *CREDITS], ", and no module:function")
+    credit: Credit = CREDITS[text] if text in CREDITS else resolve(text, "credit")
+    return credit
 
 
 def normalize(credit: Tensor) -> Tensor:
@@ -94,8 +114,8 @@ def scale(credit: Tensor) -> Tensor:
     return credit / torch.where(size > 0.0, size, 1.0)
 
 
-def _direction(run: Distillation, head_only: bool) -> list[Tensor]:
-    gradient = run.meter.held_out_gradient(run.student, run.update, run.settings.credit_refresh, head_only)
+def _direction(run: Distillation, meter: RewardMeter, head_only: bool) -> list[Tensor]:
+    gradient = meter.held_out_gradient(run.student, run.update, head_only)
     rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
     rate = rates[0] if run.num_students == 1 else torch.tensor(rates, dtype=run.student.dtype, device=run.student.device)[:, None]
     scales = run.student.preconditioner()
@@ -105,7 +125,7 @@ def _direction(run: Distillation, head_only: bool) -> list[Tensor]:
     ]
 
 
-def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditOfTypes:
+def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditByType:
     """Derivatives of the losses of ``output``, dual numbers, over B."""
     at = _or_setting(run, temperature)
     if tuple(names) == ("response",) and not isinstance(at, Tensor):  # the common case in closed form, at a quarter of the cost

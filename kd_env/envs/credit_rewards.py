@@ -1,47 +1,86 @@
-"""What a decision was worth: from credit to pay. In: the worth of every teacher and type at strength 1. Out: pay, and the credit to show.
+"""From credit to reward: what a decision was worth. In: the credit of every teacher and knowledge type at strength 1. Out: rewards.
 
-Row axes are instances, or students where one decision serves a batch.
+Axes are instances (S * B), or rows where one decision serves a batch.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from kd_env.envs.credit import CreditOfTypes, normalize, scale
-from kd_env.types import Decision
+from kd_env.envs.credit import CreditByType, normalize, scale
+from kd_env.types import Decision, DecodedAction
 
-Worth = tuple[Tensor, dict[str, Tensor]]
-"""Pay ``[rows]``, and by its name in ``info`` what was credited."""
+CreditReward = tuple[Tensor, dict[str, Tensor]]
+"""Reward per instance ``[S * B]`` or per row ``[rows]``, and the credit that ``info`` shows, by name."""
 
 
-def of_teachers(given: CreditOfTypes, decision: Decision, normal: bool) -> Worth:
+@dataclass(frozen=True)
+class CreditOfStep:
+    """What a kind of action may use to turn credit into a reward. Axes are instances (S * B), or rows after :meth:`row_means`.
+
+    Attributes:
+        by_type: credit of each knowledge type ``[S * B, K]``, of ``label`` ``[S * B, 1]``, at strength 1.
+        decision: what was taught.
+        decoded: the action that was decoded to it, ``rows`` rows.
+        strengths: the setting's strength of each knowledge type.
+        kd_weight: the setting's.
+        normalize: whether credit is centred and scaled.
+        rows: decisions in one step.
+    """
+
+    by_type: CreditByType
+    decision: Decision
+    decoded: DecodedAction
+    strengths: dict[str, float]
+    kd_weight: float
+    normalize: bool
+    rows: int
+
+    def row_means(self, values: Tensor) -> Tensor:
+        """Average instances that one decision serves: ``[S * B, ...]`` -> ``[rows, ...]``."""
+        return values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
+
+    def tensor(self, rows: np.ndarray) -> Tensor:
+        """Return an array of the decoded action in the type and on the device of the credit."""
+        return torch.tensor(rows).to(next(iter(self.by_type.values())))
+
+
+def of_teachers(by_type: CreditByType, decision: Decision, normal: bool) -> CreditReward:
     """Teacher selection: all types together, ``[S * B, K]``; centred and scaled over the teachers of each instance if ``normal``."""
     weights = next(iter(decision.weights.values()))
-    credit = torch.stack([decision.strengths[name] * one for name, one in given.items()]).sum(0)
+    credit = torch.stack([decision.strengths[name] * values for name, values in by_type.items()]).sum(0)
     credit = normalize(credit) if normal else credit
     return (weights * credit).sum(1), {"credit": credit}
 
 
-def scaled(by_pair: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Worth of teachers by type ``[rows, M, K]`` and of the label ``[rows, 1 or 0]``, scaled together."""
-    both = scale(torch.cat([by_pair.flatten(1), label], 1))
-    return both[:, : by_pair[0].numel()].view_as(by_pair), both[:, by_pair[0].numel() :]
+def pairs_and_label(credit: CreditOfStep) -> tuple[Tensor, Tensor]:
+    """Return the credit of teachers by type ``[rows, M, K]`` and of the label ``[rows, 1 or 0]``, scaled together if asked for."""
+    pairs = credit.row_means(torch.stack([strength * credit.by_type[name] for name, strength in credit.strengths.items()], 1))
+    has_label = "label" in credit.by_type
+    label = credit.row_means(credit.by_type["label"]) if has_label else pairs.new_zeros(credit.rows, 0)
+    if not credit.normalize:
+        return pairs, label
+    both = scale(torch.cat([pairs.flatten(1), label], 1))
+    return both[:, : pairs[0].numel()].view_as(pairs), both[:, pairs[0].numel() :]
 
 
-def of_types(by_pair: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> Worth:
+def of_types(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> CreditReward:
     """Knowledge selection: each type as the teachers' ``weights [rows, K]`` mix it, times its gate ``[rows, M]``."""
-    by_type = _by_type(by_pair, label, weights)
+    by_type = _by_type(pairs, label, weights)
     return (gates * by_type).sum(1), {"credit": by_type}
 
 
-def of_both(by_pair: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_weight: Tensor) -> Worth:
-    """Joint selection: types that are on, ``strength [rows]`` for the teachers', the rest for the label."""
-    by_type = _by_type(by_pair, label, weights)
-    share = torch.stack([kd_weight] * by_pair.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [rows, M]
-    by_teacher = (gates[:, : by_pair.shape[1], None] * by_pair).sum(1)  # [rows, K]
+def of_both(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_weight: Tensor) -> CreditReward:
+    """Joint selection: the types that are on, ``kd_weight [rows]`` for those of teachers, the rest for the label."""
+    by_type = _by_type(pairs, label, weights)
+    share = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [rows, M]
+    by_teacher = (gates[:, : pairs.shape[1], None] * pairs).sum(1)  # [rows, K]
     return (share * gates * by_type).sum(1), {"credit": by_teacher, "knowledge_credit": by_type}
 
 
-def _by_type(by_pair: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    return torch.cat([(by_pair * weights[:, None]).sum(2), label], 1)  # [rows, M]
+def _by_type(pairs: Tensor, label: Tensor, weights: Tensor) -> Tensor:
+    return torch.cat([(pairs * weights[:, None]).sum(2), label], 1)  # [rows, M]

@@ -1,7 +1,7 @@
-"""Whole decisions in place of actions: weights of their own for each knowledge type, strengths off the simplex, gradients.
+"""Whole decisions: what an action means for the loss, and what a policy may give in place of an action.
 
-In: a :class:`~kd_env.types.Decision` of ``S * B`` rows that a policy made. Out: the same, checked against the setting, and what traces
-keep.
+In: a decoded action, or a :class:`~kd_env.types.Decision` of ``S * B`` rows that a policy made. Out: a decision that fits the setting, and
+its numbers, which traces keep.
 """
 
 from __future__ import annotations
@@ -13,108 +13,144 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_env.envs.actions import DecodedAction
+from kd_env.distillation import Distillation
+from kd_env.envs.actions import ActionKind
+from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
-from kd_env.types import Decision
+from kd_env.types import Decision, DecodedAction
 
 
 class RecordedDecision(NamedTuple):
-    """A decision in numbers, row by row; types are in the setting's order, ``label`` last where labels are part of it."""
+    """The numbers of a decision; types are in the setting's order, ``label`` last where labels are part of it."""
 
     weights: np.ndarray  # [rows, M, K]
     strengths: np.ndarray  # [rows, M or M + 1], float64
     temperature: np.ndarray  # [rows], float64
 
 
-def make_decision(selection: Any, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
-    """The decision with teachers ``weights`` by knowledge type, strengths as the setting has them times ``factors``.
+def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> Decision:
+    """Return what a decoded action means for the loss; a row that decides for a batch is repeated for its instances."""
+    settings = run.settings
+    instances = run.num_students * settings.batch_size
+
+    def tensor(rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(per_instance(rows, instances)).to(run.student.device, run.student.dtype)
+
+    weights = tensor(decoded.weights)
+    kd_weight: float | Tensor = 1.0
+    if not kind.replaces_kd_weight:
+        kd_weight = settings.kd_weight if decoded.kd_weight is None else tensor(decoded.kd_weight)
+    strengths: dict[str, float | Tensor] = {name: term.strength * kd_weight for name, term in run.terms.items()}
+    if run.reads_labels:
+        strengths["label"] = 1.0 if kind.replaces_kd_weight else 1.0 - kd_weight
+    if decoded.gates is not None:
+        strengths = {name: tensor(decoded.gates[:, m]) * strengths[name] for m, name in enumerate(kind.layout.knowledge)}
+    temperature: float | Tensor = settings.temperature
+    if decoded.temperature_scale is not None:
+        temperature = settings.temperature * tensor(decoded.temperature_scale)
+    return Decision(dict.fromkeys(run.terms, weights), strengths, temperature)
+
+
+def per_instance(rows: np.ndarray, instances: int) -> np.ndarray:
+    """Repeat rows ``[rows, ...]`` that decide for a batch: -> ``[instances, ...]``."""
+    return rows if len(rows) == instances else np.repeat(rows, instances // len(rows), axis=0)
+
+
+def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
+    """Return the decision with teacher ``weights`` by knowledge type, and the setting's strengths times ``factors``.
 
     Raises:
-        InputError: the setting asks teachers for a type that the policy does not weigh.
+        InputError: the setting asks teachers for a type that ``weights`` lacks.
     """
-    options, run = selection.settings, selection.distillation
+    settings = run.settings
     if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.of_peers]:
         weighed = ", ".join(weights) or "other types"
-        raise InputError(f"knowledge={options.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
-    strengths: dict[str, float | Tensor] = {name: options.kd_weight * term.strength for name, term in run.terms.items()}
+        raise InputError(f"knowledge={settings.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
+    strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.terms.items()}
     if run.reads_labels:
-        strengths["label"] = 1.0 - options.kd_weight
+        strengths["label"] = 1.0 - settings.kd_weight
     for name, factor in (factors or {}).items():
         strengths[name] = strengths[name] * factor
-    return Decision(weights, strengths, options.temperature)
+    return Decision(weights, strengths, settings.temperature)
 
 
-def shown(selection: Any, decision: Decision) -> DecodedAction:
-    """What a decision looks like among actions: the weights of its first knowledge type.
+def require_fits(run: Distillation, settings: Settings, decision: Decision) -> None:
+    """Refuse a decision that does not fit the setting.
 
     Raises:
-        InputError: it names types that the setting has not, buys labels that are no part of it, or has another shape; or credit is paid.
+        InputError: it names types that the setting does not have, uses labels that are no part of it, or has another shape; or the setting
+            pays credit or teaches phases, which need actions.
     """
-    run, options = selection.distillation, selection.settings
-    rows, count = options.num_students * options.batch_size, selection.num_teachers
+    rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
     known = {*run.terms, *(["label"] if run.reads_labels else [])}
     for name in (*decision.weights, *decision.strengths):
         if name not in known:
             raise InputError(f"decision: {name!r} is no knowledge type of this setting, which has {', '.join(sorted(known))}")
-    for name, one in decision.weights.items():
-        if tuple(one.shape) != (rows, count):
-            raise InputError(f"decision: weights of {name!r} have shape {tuple(one.shape)}, expected ({rows}, {count})")
-    columns = {f"strength of {name!r}": one for name, one in decision.strengths.items()}
+    for name, weights in decision.weights.items():
+        if tuple(weights.shape) != (rows, num_teachers):
+            raise InputError(f"decision: weights of {name!r} have shape {tuple(weights.shape)}, expected ({rows}, {num_teachers})")
+    columns = {f"strength of {name!r}": strength for name, strength in decision.strengths.items()}
     for what, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if what == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {what} has shape {tuple(column.shape)}, expected ({rows},)")
-    asked = {name for name, term in run.terms.items() if not term.kind.of_peers}
-    if missing := [name for name in decision.strengths if name in asked and name not in decision.weights]:
+    asks_teachers = {name for name, term in run.terms.items() if not term.kind.of_peers}
+    if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength and no weights; give both")
-    if options.credit != "shared":
-        raise InputError(f"credit={options.credit!r} is paid for actions; a whole decision is taught with credit=shared")
-    if options.updates_per_phase > 1:
-        raise InputError(f"updates_per_phase={options.updates_per_phase}: a decision is about one mini-batch; leave it out")
+    if settings.reward.credit != "shared":
+        raise InputError(f"credit={settings.reward.credit!r} is paid for actions; a whole decision is taught with credit=shared")
+    if (phase := settings.interface.updates_per_phase) > 1:
+        raise InputError(f"updates_per_phase={phase}: a decision is about one mini-batch; leave it out")
+
+
+def as_action(run: Distillation, decision: Decision) -> DecodedAction:
+    """Return what a decision looks like among actions: the weights of its first knowledge type."""
     first = next((decision.weights[name] for name in run.terms if name in decision.weights), None)
-    return DecodedAction(np.zeros((rows, count), dtype=np.float32) if first is None else first.detach().float().cpu().numpy())
+    if first is None:
+        return DecodedAction(np.zeros((run.num_students * run.settings.batch_size, run.num_teachers), dtype=np.float32))
+    return DecodedAction(first.detach().float().cpu().numpy())
 
 
-def numbers(decision: Decision, names: Sequence[str], reads_labels: bool, rows: int, num_teachers: int) -> RecordedDecision:
-    """What a trace keeps of a decision about ``rows`` instances; ``names`` are the setting's types."""
+def to_numbers(decision: Decision, names: Sequence[str], reads_labels: bool, rows: int, num_teachers: int) -> RecordedDecision:
+    """Return the numbers of a decision about ``rows`` instances; ``names`` are the setting's types."""
     zero = torch.zeros(rows, num_teachers)
     weights = torch.stack([decision.weights.get(name, zero).detach().float().cpu() for name in names], 1)
-    every = [*names, "label"] if reads_labels else list(names)
-    strengths = np.stack([_column(decision.strengths.get(name, 0.0), rows) for name in every], 1)
+    with_label = [*names, "label"] if reads_labels else list(names)
+    strengths = np.stack([_column(decision.strengths.get(name, 0.0), rows) for name in with_label], 1)
     return RecordedDecision(weights.numpy(), strengths, _column(decision.temperature, rows))
 
 
-def from_numbers(kept: RecordedDecision, names: Sequence[str], reads_labels: bool, like: Tensor) -> Decision:
-    """The decision that a trace keeps, in the type and on the device of ``like``; what is alike in all rows is one number again."""
+def from_numbers(recorded: RecordedDecision, names: Sequence[str], reads_labels: bool, like: Tensor) -> Decision:
+    """Return the decision of some numbers, in the type and on the device of ``like``; a column of equal values is one number again."""
 
     def column(values: np.ndarray) -> float | Tensor:
         return float(values[0]) if (values == values[0]).all() else torch.from_numpy(values).to(like)
 
-    weights = {name: torch.from_numpy(kept.weights[:, m].copy()).to(like) for m, name in enumerate(names)}
-    every = [*names, "label"] if reads_labels else list(names)
-    strengths = {name: column(kept.strengths[:, m]) for m, name in enumerate(every)}
-    return Decision(weights, strengths, column(kept.temperature))
+    weights = {name: torch.from_numpy(recorded.weights[:, m].copy()).to(like) for m, name in enumerate(names)}
+    with_label = [*names, "label"] if reads_labels else list(names)
+    strengths = {name: column(recorded.strengths[:, m]) for m, name in enumerate(with_label)}
+    return Decision(weights, strengths, column(recorded.temperature))
 
 
-def together(parts: Sequence[Decision], rows: int) -> Decision:
-    """Decisions about ``rows`` instances each, as one about all of them, in order."""
+def concatenate(decisions: Sequence[Decision], rows: int) -> Decision:
+    """Return decisions about ``rows`` instances each as one decision about all of them, in order."""
 
     def joined(values: Sequence[float | Tensor]) -> float | Tensor:
         if all(not isinstance(value, Tensor) and value == values[0] for value in values):
             return values[0]
-        like = next((value for value in values if isinstance(value, Tensor)), next(iter(parts[0].weights.values())))
+        like = next((value for value in values if isinstance(value, Tensor)), next(iter(decisions[0].weights.values())))
         return torch.cat([value.expand(rows) if isinstance(value, Tensor) else like.new_full((rows,), value) for value in values])
 
-    first = parts[0]
-    penalties = [part.penalty for part in parts if part.penalty is not None]
-    assert len(penalties) in (0, len(parts)), "a policy's decisions have a penalty or have none"
+    first = decisions[0]
+    penalties = [decision.penalty for decision in decisions if decision.penalty is not None]
+    assert len(penalties) in (0, len(decisions)), "either all of a policy's decisions have a penalty or none has"
     return Decision(
-        {name: torch.cat([part.weights[name] for part in parts]) for name in first.weights},
-        {name: joined([part.strengths[name] for part in parts]) for name in first.strengths},
-        joined([part.temperature for part in parts]),
+        {name: torch.cat([decision.weights[name] for decision in decisions]) for name in first.weights},
+        {name: joined([decision.strengths[name] for decision in decisions]) for name in first.strengths},
+        joined([decision.temperature for decision in decisions]),
         torch.cat(penalties) if penalties else None,
     )
 
 
 def _column(value: float | Tensor, rows: int) -> np.ndarray:
-    values = value.detach().double().cpu().numpy() if isinstance(value, Tensor) else np.float64(value)
+    values: Any = value.detach().double().cpu().numpy() if isinstance(value, Tensor) else np.float64(value)
     return np.broadcast_to(values, rows).copy()

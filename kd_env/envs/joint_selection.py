@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kd_env.envs.actions import JointAction
 from kd_env.envs.batches import BatchEnv
 from kd_env.envs.slots import SlotsEnv
 
@@ -70,12 +71,12 @@ class JointSelectionEnv(BatchEnv):
     v0: first version.
     """
 
-    action_kinds = ("joint",)
-    defaults = {"knowledge": "response,layer,relation"}
+    action_base = JointAction
+    defaults = {"action": "joint", "knowledge": "response,layer,relation"}
 
 
 class JointSelectionVectorEnv(SlotsEnv):
     """``S * B`` instance slots over S students, or with ``granularity="batch"`` S slots; else as :class:`JointSelectionEnv`."""
 
-    action_kinds = JointSelectionEnv.action_kinds
+    action_base = JointSelectionEnv.action_base
     defaults = JointSelectionEnv.defaults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kd_env.envs.actions import KnowledgeAction
 from kd_env.envs.batches import BatchEnv
 from kd_env.envs.slots import SlotsEnv
 
@@ -60,12 +61,12 @@ class KnowledgeSelectionEnv(BatchEnv):
     v0: first version.
     """
 
-    action_kinds = ("soft", "hard")
-    defaults = {"granularity": "batch", "observation": "cls", "knowledge": "response,layer,relation"}
+    action_base = KnowledgeAction
+    defaults = {"action": "soft", "granularity": "batch", "observation": "cls", "knowledge": "response,layer,relation"}
 
 
 class KnowledgeSelectionVectorEnv(SlotsEnv):
     """A slot for each of S students; else as :class:`KnowledgeSelectionEnv`."""
 
-    action_kinds = KnowledgeSelectionEnv.action_kinds
+    action_base = KnowledgeSelectionEnv.action_base
     defaults = KnowledgeSelectionEnv.defaults

@@ -1,4 +1,4 @@
-"""From keywords to a selection. In: what a user gave an environment. Out: task, pool, bank and settings in one object."""
+"""From keywords to a selection. In: the keywords of an environment. Out: task, pool, bank and settings in one object."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from kd_env import tasks
-from kd_env.bank.bank import open_bank
+from kd_env.bank import open_bank
 from kd_env.distillation import EncodedTask
-from kd_env.distillation.settings import Action
-from kd_env.distillation.settings import settings as make_settings
+from kd_env.envs.actions import ACTIONS, ActionKind
+from kd_env.envs.rewards import make_reward
 from kd_env.envs.selection import Selection
+from kd_env.envs.settings import Settings
+from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import extra_parts, parse_terms
 from kd_env.tasks import Task
@@ -20,7 +22,7 @@ from kd_env.teachers.vocabulary import require_same_tokens
 
 
 def make_selection(
-    actions: Sequence[Action],
+    action_base: type[ActionKind],
     defaults: Mapping[str, Any],
     task: str | Task,
     teachers: str | Pool | Sequence[Teacher] | None,
@@ -31,32 +33,48 @@ def make_selection(
     """Load the task, the pool and its bank, and check the settings.
 
     Args:
-        actions: the kinds of action that the environment has, its default first.
-        defaults: other keywords that the environment sees to, where the user does not.
+        action_base: the kinds of action that the environment has derive from it.
+        defaults: keywords that the environment sets where the user does not; its default action among them.
 
     Raises:
-        InputError: anything in the keywords that cannot be used.
+        InputError: a keyword that cannot be used.
     """
     if data_dir is not None and not isinstance(task, str):
-        raise InputError(f"data_dir={data_dir!r}: it goes with a task's name, and here is the task itself; leave it out")
+        raise InputError(f"data_dir={data_dir!r}: it goes with the name of a task, and task is the task itself; leave it out")
     loaded = tasks.load(task, data_dir) if isinstance(task, str) else task
     if not isinstance(loaded, Task):
         raise InputError(f"task={task!r}: expected a name or a kd_env.tasks.Task, got {type(task).__name__}")
-    given = {name: value for name, value in keywords.items() if value is not None}
-    options = make_settings(loaded, **{"action": actions[0], **defaults, **given})
-    if options.action not in actions:
-        raise InputError(f"action={options.action!r}: this environment has {' and '.join(actions)}")
-    if options.action in ("soft", "hard") and options.granularity != "batch":
-        raise InputError(f"granularity={options.granularity!r}: knowledge is selected for a batch or a phase; leave granularity out")
-    if loaded.unlabelled and options.reward != "dev_improvement":
-        raise InputError(f"reward={options.reward!r} reads every training label, and task {loaded.name!r} has texts without one")
-    if options.exploration_bonus > 0.0 and options.action not in ("soft", "hard"):
-        raise InputError(f"exploration_bonus={options.exploration_bonus}: it is paid for knowledge selection alone; leave it out")
-    named = loaded.defaults.pool if teachers is None else teachers
-    if isinstance(named, str):
-        pool = load_pool(named, loaded)
+    settings = make_settings(loaded, **{**defaults, **{name: value for name, value in keywords.items() if value is not None}})
+    require_action(settings.interface.action, action_base)
+    _require_consistent(settings, loaded)
+    pool_or_name = loaded.defaults.pool if teachers is None else teachers
+    if isinstance(pool_or_name, str):
+        pool = load_pool(pool_or_name, loaded)
     else:
-        pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
-    require_same_tokens(loaded, pool, options.student, options.knowledge)
-    opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
-    return Selection(EncodedTask.of(loaded, opened, options.student), pool, options)
+        pool = pool_or_name if isinstance(pool_or_name, Pool) else Pool("own", tuple(pool_or_name))
+    student, knowledge = settings.distillation.student, settings.distillation.knowledge
+    require_same_tokens(loaded, pool, student, knowledge)
+    opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(knowledge)))
+    selection = Selection(EncodedTask.of(loaded, opened, student), pool, settings)
+    if not isinstance(selection.action_kind, action_base):
+        raise InputError(f"action={settings.interface.action!r}: this environment has actions derived from {action_base.__name__}")
+    if selection.action_kind.replaces_kd_weight and settings.interface.granularity != "batch":
+        raise InputError(
+            f"granularity={settings.interface.granularity!r}: knowledge is selected for a batch or a phase; leave granularity out"
+        )
+    if settings.reward.exploration_bonus > 0.0 and not selection.action_kind.replaces_kd_weight:
+        raise InputError(f"exploration_bonus={settings.reward.exploration_bonus}: it is paid for knowledge selection alone; leave it out")
+    return selection
+
+
+def require_action(name: str, base: type[ActionKind]) -> None:
+    """Refuse a built-in kind of action that the environment does not have; kinds of the user's own are checked when they are made."""
+    names = [known for known, kind in ACTIONS.items() if issubclass(kind, base)]
+    if ":" not in name and name not in names:
+        raise InputError(f"action={name!r}: this environment has {' and '.join(names)}")
+
+
+def _require_consistent(settings: Settings, task: Task) -> None:
+    reward = settings.reward
+    if task.unlabelled and make_reward(reward.reward).reads_labels:
+        raise InputError(f"reward={reward.reward!r} reads every training label, and task {task.name!r} has texts without one")

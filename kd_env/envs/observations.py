@@ -1,17 +1,14 @@
-"""Observations: named 1-D blocks of float32, finite, clipped to [-10, 10].
+"""Observation sets, one class each: named 1-D blocks of float32, finite, clipped to [-10, 10].
 
-In: :class:`~kd_env.types.Batch`. Out: ``instance``, ``teachers`` (K x F flattened), ``student``, ``progress``, one row an instance.
-
-``COLUMNS`` lists every column. ``summary`` is free of the number of classes and of the student's width, so that a policy can move to
-another task; ``full`` is RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k. R(x) is the student's
-last feature, which is what we take the paper's embedding to be. ``cls`` is AKD's (Wang et al. 2022, arXiv 2302.00444): the last layers'
-[CLS] (the classifier's inputs), and nothing else. Groups are never observed.
+In: a :class:`~kd_env.types.Batch`. Out: blocks, one row per instance; each set lists its columns. A set of your own is a subclass of
+:class:`ObservationSet`, used as ``observation="module:Class"``. Groups are never observed.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,12 +16,32 @@ from gymnasium import spaces
 from torch import Tensor
 
 from kd_env.knowledge import label, response
+from kd_env.plugins import build
 from kd_env.types import Batch, Observation
 
 BOUND = 10.0
+LABEL = "[label]"
+"""Marks columns that read the training label; ``observe_labels=False`` drops them."""
 
-COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
-    "summary": {
+
+class ObservationSet(ABC):
+    """What a policy observes of each instance.
+
+    Attributes:
+        columns: names of the columns by block, for ``kd-env list observations``; those that read the label end in :data:`LABEL`.
+    """
+
+    columns: ClassVar[dict[str, tuple[str, ...]]]
+
+    @abstractmethod
+    def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
+        """Return the blocks ``{name: [rows, ...]}``; ``labels`` adds the columns that read the label. ``progress`` is added to them."""
+
+
+class Summary(ObservationSet):
+    """Free of the number of classes and of the student's width, so that a policy transfers between tasks."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {
         "instance": ("share of teachers in the majority", "mixture: largest probability", "mixture: entropy / ln C"),
         "teachers": (
             "largest probability",
@@ -33,33 +50,92 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
             "KL(teacher, student)",
             "agrees with the student",
             "agrees with the majority",
-            "cross-entropy [label]",
-            "is right [label]",
+            f"cross-entropy {LABEL}",
+            f"is right {LABEL}",
         ),
-        "student": ("largest probability", "entropy / ln C", "margin", "cross-entropy [label]", "is right [label]"),
+        "student": ("largest probability", "entropy / ln C", "margin", f"cross-entropy {LABEL}", f"is right {LABEL}"),
         "progress": ("part of the budget spent",),
-    },
-    "full": {
-        "instance": ("R(x): the student's feature, D columns",),
-        "teachers": ("p_k: probabilities, C columns", "c_k: cross-entropy [label]"),
-        "student": ("q: probabilities, C columns", "cross-entropy [label]"),
-        "progress": ("part of the budget spent",),
-    },
-    "cls": {
-        "teachers": ("last feature of each teacher, D_1 + ... + D_K columns",),
-        "student": ("last feature, D columns",),
-        "progress": ("part of the budget spent",),
-    },
-}
-"""Every column; those marked ``[label]`` read the training label and are dropped by ``observe_labels=False``."""
+    }
+
+    def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
+        """Return ``instance [rows, 3]``, ``teachers [rows, K, 6 or 8]`` and ``student [rows, 3 or 5]``."""
+        teachers, student = batch.teacher_logits, batch.student.logits  # [rows, K, C], [rows, C]
+        num_classes = teachers.shape[2]
+        predicted = teachers.argmax(2)  # [rows, K]
+        votes = torch.nn.functional.one_hot(predicted, num_classes).float().mean(1)  # [rows, C]
+        mixture = teachers.softmax(2).mean(1)  # [rows, C]
+        of_teachers = [
+            *_confidence(teachers.softmax(2)),
+            response.per_teacher(student, teachers, temperature=1.0),
+            (predicted == student.argmax(1, keepdim=True)).float(),
+            (predicted == votes.argmax(1, keepdim=True)).float(),
+        ]
+        of_student = _confidence(student.softmax(1))
+        if labels:
+            of_teachers += [label.teacher_ce(teachers, batch.labels), (predicted == batch.labels[:, None]).float()]
+            of_student += [label.ce(student, batch.labels), (student.argmax(1) == batch.labels).float()]
+        return {
+            "instance": torch.stack([votes.amax(1), *_confidence(mixture)[:2]], 1),
+            "teachers": torch.stack(of_teachers, 2),
+            "student": torch.stack(of_student, 1),
+        }
 
 
-def observe(features: Batch, kind: Literal["summary", "full", "cls"], labels: bool) -> Observation:
-    """Blocks ``{name: [rows, F]}`` of the mini-batches; ``labels`` adds the columns that read them."""
-    blocks = _summary(features, labels) if kind == "summary" else _full(features, labels) if kind == "full" else _cls(features)
-    rows = len(features.example_ids)
-    spent = np.repeat(features.progress, rows // len(features.progress))
-    blocks["progress"] = torch.from_numpy(spent[:, None]).to(features.labels.device)
+class Full(ObservationSet):
+    """RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k.
+
+    R(x) is the student's features, which is what we take the paper's embedding to be.
+    """
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {
+        "instance": ("R(x): the student's features, D columns",),
+        "teachers": ("p_k: probabilities, C columns", f"c_k: cross-entropy {LABEL}"),
+        "student": ("q: probabilities, C columns", f"cross-entropy {LABEL}"),
+        "progress": ("part of the budget spent",),
+    }
+
+    def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
+        """Return ``instance [rows, D]``, ``teachers [rows, K, C or C + 1]`` and ``student [rows, C or C + 1]``."""
+        teachers, student = batch.teacher_logits.softmax(2), batch.student.logits.softmax(1)
+        if labels:
+            teachers = torch.cat([teachers, label.teacher_ce(batch.teacher_logits, batch.labels)[:, :, None]], 2)
+            student = torch.cat([student, label.ce(batch.student.logits, batch.labels)[:, None]], 1)
+        return {"instance": batch.student.features, "teachers": teachers, "student": student}
+
+
+class CLS(ObservationSet):
+    """AKD's state (Wang et al. 2022, arXiv 2302.00444): the last layers' [CLS], the classifiers' inputs, and nothing else."""
+
+    columns: ClassVar[dict[str, tuple[str, ...]]] = {
+        "teachers": ("features of each teacher, D_1 + ... + D_K columns",),
+        "student": ("features, D columns",),
+        "progress": ("part of the budget spent",),
+    }
+
+    def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
+        """Return ``teachers [rows, D_1 + ... + D_K]`` and ``student [rows, D]``."""
+        return {"teachers": torch.cat(batch.teacher_features, 1), "student": batch.student.features}
+
+
+OBSERVATIONS: dict[str, type[ObservationSet]] = {"summary": Summary, "full": Full, "cls": CLS}
+"""Built-in sets, by the name that the ``observation`` setting uses."""
+
+
+def make_observation_set(text: str) -> ObservationSet:
+    """Return the set that ``text`` names, built-in or ``module:Class``.
+
+    Raises:
+        InputError: there is none, or it is no :class:`ObservationSet`.
+    """
+    return build(text, "observation", OBSERVATIONS, ObservationSet)
+
+
+def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Observation:
+    """Return the blocks ``{name: [rows, F]}`` of the mini-batches; ``labels`` adds the columns that read them."""
+    blocks = observation_set.blocks(batch, labels)
+    rows = len(batch.example_ids)
+    progress = np.repeat(batch.progress, rows // len(batch.progress))
+    blocks["progress"] = torch.from_numpy(progress[:, None]).to(batch.labels.device)
     flat = torch.cat([block.reshape(rows, -1).float() for block in blocks.values()], 1)
     table = torch.nan_to_num(flat, nan=0.0, posinf=BOUND, neginf=-BOUND).clamp(-BOUND, BOUND).cpu().numpy()  # one copy off the device
     ends = np.cumsum([block[0].numel() for block in blocks.values()])[:-1]
@@ -67,55 +143,20 @@ def observe(features: Batch, kind: Literal["summary", "full", "cls"], labels: bo
 
 
 def space(observation: Observation, rows: int = 1) -> spaces.Dict:
-    """The space of ``rows`` such rows laid end to end."""
+    """Return the space of ``rows`` such rows laid end to end."""
     return spaces.Dict(
         {name: spaces.Box(-BOUND, BOUND, (rows * block.shape[1],), np.float32) for name, block in observation.items()},
     )
 
 
 def split_teachers(observation: Observation, num_teachers: int) -> np.ndarray:
-    """The ``teachers`` block as ``[..., K, F]``; of ``cls`` features only where all teachers have the same width."""
+    """Return the ``teachers`` block as ``[..., K, F]``; with ``cls`` only where all teachers have the same width."""
     block = observation["teachers"]
     return block.reshape(*block.shape[:-1], num_teachers, -1)
 
 
-def _summary(features: Batch, labels: bool) -> dict[str, Tensor]:
-    teachers, student = features.teacher_logits, features.student.logits  # [B, K, C], [B, C]
-    num_classes = teachers.shape[2]
-    votes = torch.nn.functional.one_hot(teachers.argmax(2), num_classes).float().mean(1)  # [B, C]
-    mixture = teachers.softmax(2).mean(1)  # [B, C]
-    choice = teachers.argmax(2)  # [B, K]
-    about_teachers = [
-        *_confidence(teachers.softmax(2)),
-        response.per_teacher(student, teachers, temperature=1.0),
-        (choice == student.argmax(1, keepdim=True)).float(),
-        (choice == votes.argmax(1, keepdim=True)).float(),
-    ]
-    about_student = _confidence(student.softmax(1))
-    if labels:
-        about_teachers += [label.teacher_ce(features.teacher_logits, features.labels), (choice == features.labels[:, None]).float()]
-        about_student += [label.ce(student, features.labels), (student.argmax(1) == features.labels).float()]
-    return {
-        "instance": torch.stack([votes.amax(1), *_confidence(mixture)[:2]], 1),
-        "teachers": torch.stack(about_teachers, 2),  # [B, K, F]
-        "student": torch.stack(about_student, 1),
-    }
-
-
-def _full(features: Batch, labels: bool) -> dict[str, Tensor]:
-    teachers, student = features.teacher_logits.softmax(2), features.student.logits.softmax(1)
-    if labels:
-        teachers = torch.cat([teachers, label.teacher_ce(features.teacher_logits, features.labels)[:, :, None]], 2)
-        student = torch.cat([student, label.ce(features.student.logits, features.labels)[:, None]], 1)
-    return {"instance": features.student.features, "teachers": teachers, "student": student}
-
-
-def _cls(features: Batch) -> dict[str, Tensor]:
-    return {"teachers": torch.cat(features.teacher_features, 1), "student": features.student.features}
-
-
 def _confidence(probabilities: Tensor) -> list[Tensor]:
-    """Largest probability, entropy / ln C, margin, each ``[...]``."""
+    """Return largest probability, entropy / ln C and margin, each ``[...]``."""
     largest = probabilities.topk(2, dim=-1).values
     entropy = torch.special.entr(probabilities).sum(-1) / math.log(probabilities.shape[-1])
     return [largest[..., 0], entropy, largest[..., 0] - largest[..., 1]]

@@ -20,23 +20,24 @@ SELECTION, REWARD, VALIDATION, GREY = "#0072B2", "#D55E00", "#009E73", "#707070"
 
 
 def begin(selection: Selection, student: int = 0) -> History:
-    """The history of a student from here on: of teachers where they are selected, of knowledge types where those are."""
-    kind, layout = selection.settings.action, selection.layout
-    teachers = () if kind in ("soft", "hard") else selection.pool.names
-    history = History((*teachers, *(layout.knowledge if kind in ("soft", "hard", "joint") else ())), selection.settings.updates)
+    """Return the history of a student from here on: of teachers where they are selected, of knowledge types where those are."""
+    kind = selection.action_kind
+    teachers = selection.pool.names if kind.decides_teachers else ()
+    knowledge = selection.layout.knowledge if kind.decides_knowledge else ()
+    history = History((*teachers, *knowledge), selection.settings.distillation.updates)
     history.update = int(selection.distillation.update[student])
     return history
 
 
 def add(history: History, selection: Selection, step: Step, student: int) -> None:
-    """Take in what one student was taught in ``step``."""
-    kind, rows = selection.settings.action, slice(*(np.array([student, student + 1]) * selection.rows // selection.num_students))
-    parts = [] if kind in ("soft", "hard") else [step.choice.weights[rows].mean(0)]
-    if kind in ("soft", "hard", "joint"):
-        gates = step.choice.gates
+    """Add what one student was taught in ``step``."""
+    kind, rows = selection.action_kind, slice(*(np.array([student, student + 1]) * selection.rows // selection.num_students))
+    parts = [step.action.weights[rows].mean(0)] if kind.decides_teachers else []
+    if kind.decides_knowledge:
+        gates = step.action.gates
         parts.append(np.ones(len(selection.layout.knowledge)) if gates is None else gates[rows].mean(0))
     validation = None if step.validation is None else float(step.validation[student])
-    update = int(step.features.update[student]) + 1
+    update = int(step.batch.update[student]) + 1
     history.add(update, np.concatenate(parts), float(step.rewards[rows].mean()), validation)
 
 

@@ -1,7 +1,7 @@
-"""Selection as rows: what every environment of this package shows, one object under all of their views.
+"""Selection: a distillation behind observations, actions and rewards, shared by all environments of this package.
 
-In: an action for each row (an instance of a student's mini-batch, or a student), or a whole decision. Out: observation, reward and info
-of each row.
+In: an action for each row (an instance of a student's mini-batch, or a student), or a whole decision. Out: observation, reward and info of
+each row.
 """
 
 from __future__ import annotations
@@ -14,134 +14,171 @@ import torch
 from torch import Tensor
 
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.distillation.settings import Settings
-from kd_env.envs import actions, credit, credit_rewards, decisions, observations
-from kd_env.envs.actions import ActionLayout, DecodedAction
-from kd_env.envs.credit import CreditOfTypes
-from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
-from kd_env.envs.step import Step, joined
-from kd_env.knowledge import label, response
+from kd_env.distillation.reward_meter import RewardMeter
+from kd_env.distillation.reward_split import RewardSplit
+from kd_env.envs import decisions, selection_snapshot
+from kd_env.envs.actions import ActionLayout, make_action, parse_factors
+from kd_env.envs.credit import make_credit
+from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
+from kd_env.envs.exploration import ExplorationBonus
+from kd_env.envs.measurement import Measurement
+from kd_env.envs.observations import make_observation_set, observe
+from kd_env.envs.rewards import TaughtBatch, make_reward
+from kd_env.envs.settings import Settings
+from kd_env.envs.step import Step, merge
 from kd_env.knowledge.peers import require_peers
 from kd_env.knowledge.terms import parse_terms
 from kd_env.teachers import Pool
-from kd_env.types import Batch, Decision, Observation
+from kd_env.types import Batch, Decision, DecodedAction, Observation
 
 DIVERGED_REWARD = -10.0
 """Paid once to every row of a student that diverges; finite, and far below what an update loses in held-out loss."""
 
 
 class Selection:
-    """Distillation behind observations, actions and rewards.
+    """A row is an instance (``granularity="instance"``: S * B rows) or a student (``"batch"``: S rows).
 
-    A row is an instance (``granularity="instance"``: S * B rows) or a student (``"batch"``: S rows).
+    Attributes:
+        distillation: the run under way.
+        meter: measures its students on the reward split.
+        finished: the last run of each student that ended, ``None`` before the first.
+        listeners: called with every :class:`~kd_env.envs.step.Step`.
     """
 
     def __init__(self, data: EncodedTask, pool: Pool, settings: Settings, label_seeds: Sequence[int] | None = None) -> None:
-        """Take the shared material; :meth:`begin` starts a run.
+        """Start a run; :meth:`begin` starts another.
+
+        Args:
+            label_seeds: chooses the reward labels of each student; by default ``label_seed`` for all.
 
         Raises:
-            InputError: a lone student with knowledge that asks peers.
+            InputError: a lone student with knowledge that asks peers, or a part of the setting that does not exist.
         """
-        self.data, self.pool, self.settings, self.label_seeds = data, pool, settings, label_seeds
-        self.rows = settings.num_students * (settings.batch_size if settings.granularity == "instance" else 1)
-        kinds = {term.name: term.kind for term in parse_terms(settings.knowledge)}
-        require_peers(kinds, settings.num_students)
-        names = tuple(kinds)
-        gated = (*names, "label") if settings.kd_weight < 1.0 else names
-        self.layout = ActionLayout(len(pool.teachers), gated, actions.parse_factors(settings.factors))
-        self.distillation = Distillation(data, settings, 0, label_seeds)
-        self.finished: list[Distillation | None] = [None] * settings.num_students
+        self.data, self.pool, self.settings = data, pool, settings
+        interface, num_students = settings.interface, settings.distillation.num_students
+        self.rows = num_students * (settings.distillation.batch_size if interface.granularity == "instance" else 1)
+        kinds = {term.name: term.kind for term in parse_terms(settings.distillation.knowledge)}
+        require_peers(kinds, num_students)
+        names = (*kinds, "label") if settings.distillation.reads_labels else tuple(kinds)
+        self.layout = ActionLayout(len(pool.teachers), names, parse_factors(interface.factors))
+        self.action_kind = make_action(interface.action, self.layout)
+        self.observation_set = make_observation_set(interface.observation)
+        self.reward, self.credit = make_reward(settings.reward.reward), make_credit(settings.reward.credit)
+        self.measurement = Measurement(settings, self.reward.measures and self.credit is None)
+        self.label_seeds = [settings.reward.label_seed] * num_students if label_seeds is None else list(label_seeds)
+        self.finished: list[Distillation | None] = [None] * num_students
         self.listeners: list[Callable[[Step], None]] = []
+        self.begin(0)
 
     @property
     def num_teachers(self) -> int:
-        """K."""
+        """Number of teachers K."""
         return len(self.pool.teachers)
 
     @property
     def num_students(self) -> int:
-        """S."""
-        return self.settings.num_students
-
-    def fork(self) -> Selection:
-        """An independent copy in the same state; material and pool are shared, listeners stay behind."""
-        twin = copy.copy(self)
-        twin.distillation, twin.finished, twin.listeners = self.distillation.fork(), list(self.finished), []
-        return twin
+        """Number of students S."""
+        return self.settings.distillation.num_students
 
     def begin(self, seed: int | Sequence[int]) -> None:
         """Start new students, student s from ``seed + s`` or ``seed[s]``; finished ones stay in ``finished``."""
-        self.distillation = Distillation(self.data, self.settings, seed, self.label_seeds)
+        split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds)
+        self.distillation = Distillation(self.data, self.settings.distillation, seed, split)
+        self.meter = self._meter(self.distillation)
+        self.exploration = ExplorationBonus(
+            self.settings.reward.exploration_bonus, self.num_students, self.settings.interface.action == "hard"
+        )
+
+    def reset_student(self, student: int, seed: int) -> None:
+        """Begin again with one student of a population; the other students are not affected."""
+        self.distillation.reset_student(student, seed)
+        self.meter.reset_student(student, seed)
+        self.exploration.reset_student(student)
+
+    def fork(self) -> Selection:
+        """Return an independent copy in the same state; data and pool are shared, listeners stay behind."""
+        twin = copy.copy(self)
+        twin.distillation, twin.finished, twin.listeners = self.distillation.fork(), list(self.finished), []
+        twin.meter, twin.exploration = self._meter(twin.distillation), copy.deepcopy(self.exploration)
+        twin.meter.load(self.meter.tensors(), self.meter.info(), self.distillation.student.device)
+        return twin
+
+    def snapshot(self) -> bytes:
+        """Return the whole state as self-contained bytes without pickle; bit-exact on CPU, in another process too."""
+        return selection_snapshot.save(self)
+
+    def restore(self, state: bytes) -> None:
+        """Continue from a snapshot of an environment of the same task, pool and settings.
+
+        Raises:
+            InputError: not a snapshot, or one of another task, pool or settings.
+        """
+        selection_snapshot.load(self, state)
 
     def observation(self) -> Observation:
-        """Blocks ``[rows, F]`` of the mini-batches that the students see next."""
-        seen = observations.observe(self.distillation.observe(), self.settings.observation, self.settings.observe_labels)
-        if self.rows == len(seen["progress"]):
-            return seen
-        return {name: block.reshape(self.rows, -1, block.shape[1]).mean(1) for name, block in seen.items()}
+        """Return blocks ``[rows, F]`` of the mini-batches that the students see next."""
+        blocks = observe(self.distillation.observe(), self.observation_set, self.settings.interface.observe_labels)
+        if self.rows == len(blocks["progress"]):
+            return blocks
+        return {name: block.reshape(self.rows, -1, block.shape[1]).mean(1) for name, block in blocks.items()}
 
     def advance(self, action: np.ndarray | Decision, active: np.ndarray | None = None) -> Step:
         """Teach as ``action`` says (``rows`` actions), ``updates_per_phase`` mini-batches of each ``active`` student, and pay for it.
 
-        The step returned is the last update's; its rewards and their terms are the phase's sums, its measurements those of the phase.
-
-        Args:
-            action: or the decision itself, of ``S * B`` rows, for one update.
+        The step returned is that of the last update; its rewards and their terms are sums over the phase, its measurements those of the
+        phase. A whole decision of ``S * B`` rows in place of actions teaches one mini-batch.
 
         Raises:
             InputError: the action is not in the space, or the decision does not fit the setting.
         """
         active = ~self.distillation.done if active is None else active & ~self.distillation.done
         if isinstance(action, Decision):
-            return self._update(decisions.shown(self, action), active, None, action)
-        choice = actions.decode(self.settings.action, action, self.layout, self.rows)
-        bonus = self._exploration(choice)
-        step = self._update(choice, active, bonus)
-        for _ in range(self.settings.updates_per_phase - 1):
-            going = active & ~self.distillation.done
-            if not going.any():
+            decisions.require_fits(self.distillation, self.settings, action)
+            return self._update(decisions.as_action(self.distillation, action), active, None, action)
+        decoded = self.action_kind.decode(action, self.rows)
+        bonus = self.exploration.pay(decoded)
+        step = self._update(decoded, active, bonus)
+        for _ in range(self.settings.interface.updates_per_phase - 1):
+            remaining = active & ~self.distillation.done
+            if not remaining.any():
                 break
-            step = joined(step, self._update(choice, going, None))
+            step = merge(step, self._update(decoded, remaining, None))
         return step
 
-    def _update(self, choice: DecodedAction, active: np.ndarray, bonus: np.ndarray | None, given_decision: Decision | None = None) -> Step:
-        run, options = self.distillation, self.settings
-        features = run.observe()
-        decision = self.decision(choice) if given_decision is None else given_decision
-        weights = self._instances(choice.weights)
-        given = credit.CREDITS[options.credit](run, self._credit_names(), decision.temperature) if options.credit != "shared" else None
+    def rehearse(self, action: np.ndarray) -> np.ndarray:
+        """Return what ``action`` would be paid ``[rows]`` if the students did not learn from it, and go on to the next mini-batches."""
+        batch = self.distillation.observe()
+        decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
+        step = self._taught_batch(batch, decision, None, taught=False)
+        rewards = self._per_row(self.reward.pay(step))
+        self.distillation.skip()
+        return rewards
+
+    def _update(self, decoded: DecodedAction, active: np.ndarray, bonus: np.ndarray | None, whole: Decision | None = None) -> Step:
+        run = self.distillation
+        batch = run.observe()
+        decision = decisions.of_action(run, self.action_kind, decoded) if whole is None else whole
+        credit_reward = self._credit_reward(decision, decoded)
+        self.measurement.before_update(run, self.meter, active)
         outcome = run.apply(decision, active)
-        shown: dict[str, Tensor] = {}
-        if given is None:
-            paid = REWARDS[options.reward](self._record(features, decision, outcome.improvement))
-        else:
-            paid, shown = self._credited(given, decision, choice)
-        rewards, credits = self._per_row(paid), {name: self._per_row(one) for name, one in shown.items()}
-        terms: dict[str, np.ndarray] = {}
-        if options.teacher_cost > 0.0 or options.action == "joint":
-            terms["teacher_calls"] = self._per_row(torch.from_numpy(np.count_nonzero(choice.weights, axis=1)))
-            rewards = rewards - options.teacher_cost * terms["teacher_calls"]
-        if bonus is not None:
-            terms["exploration"] = bonus
-            rewards = rewards + bonus
-        metric, healthy = self._validate(active)
-        run.diverged |= active & ~(healthy & np.isfinite(rewards.reshape(self.num_students, -1)).all(1))
-        if run.diverged.any() or not active.all():
-            lost, taught = self._rows(run.diverged), self._rows(active)
-            rewards = np.where(taught, np.where(lost, DIVERGED_REWARD, rewards), 0.0)
-            terms = {name: np.where(taught, values, 0.0) for name, values in terms.items()}
-            credits = {name: np.where(lost[:, None], 0.0, values) for name, values in credits.items()}
+        improvement = self.measurement.improvement(run, self.meter, active & ~outcome.diverged)
+        if credit_reward is None:
+            credit_reward = self.reward.pay(self._taught_batch(batch, decision, improvement)), {}
+        reward, credit = credit_reward
+        rewards, terms = self._rewards(reward, decoded, bonus)
+        validation = self.measurement.validation(run, active)
+        run.diverged[:] |= active & ~np.isfinite(rewards.reshape(self.num_students, -1)).all(1)
         step = Step(
-            features=features,
-            choice=choice,
-            decision=given_decision,
-            weights=weights,
+            batch=batch,
+            action=decoded,
+            decision=whole,
+            weights=decisions.per_instance(decoded.weights, len(batch.labels)),
             student_ce=outcome.student_ce.float().cpu().numpy(),
-            rewards=rewards,
-            terms=terms,
-            credit=credits,
-            improvement=outcome.improvement,
-            validation=None if metric is None else np.where(run.diverged, np.nan, metric),
+            rewards=self._masked(rewards, active, DIVERGED_REWARD),
+            terms={name: self._masked(values, active) for name, values in terms.items()},
+            credit={name: self._without_diverged(self._per_row(values)) for name, values in credit.items()},
+            improvement=improvement,
+            validation=None if validation is None else np.where(run.diverged, np.nan, validation),
             diverged=run.diverged.copy(),
             active=active,
         )
@@ -151,110 +188,62 @@ class Selection:
             listener(step)
         return step
 
-    def decision(self, choice: DecodedAction) -> Decision:
-        """What rows of an action mean for the loss."""
-        run, options = self.distillation, self.settings
-
-        def tensor(rows: np.ndarray) -> Tensor:
-            return torch.from_numpy(self._instances(rows)).to(run.student.device, run.student.dtype)
-
-        weights = tensor(choice.weights)
-        if self.gates_are_strengths:
-            kd_weight: float | Tensor = 1.0
-        else:
-            kd_weight = options.kd_weight if choice.kd_weight is None else tensor(choice.kd_weight)
-        strengths = {name: term.strength * kd_weight for name, term in run.terms.items()}
-        if run.loss.reads_labels:
-            strengths["label"] = 1.0 if self.gates_are_strengths else 1.0 - kd_weight
-        if choice.gates is not None:
-            strengths = {name: tensor(choice.gates[:, m]) * strengths[name] for m, name in enumerate(self.layout.knowledge)}
-        temperature = options.temperature if choice.temperature_scale is None else options.temperature * tensor(choice.temperature_scale)
-        return Decision(dict.fromkeys(run.terms, weights), strengths, temperature)
-
-    @property
-    def gates_are_strengths(self) -> bool:
-        """Whether an action's gates stand alone (AKD), without the setting's kd_weight between teachers and labels."""
-        return self.settings.action in ("soft", "hard")
-
-    def _exploration(self, choice: DecodedAction) -> np.ndarray | None:
-        """The bonus of each row; what was chosen before is remembered with the run, so that it is part of a snapshot."""
-        if self.settings.exploration_bonus == 0.0:
+    def _credit_reward(self, decision: Decision, decoded: DecodedAction) -> CreditReward | None:
+        """Return the reward by credit, and the credit; ``None`` where the reward is not divided."""
+        if self.credit is None:
             return None
-        assert choice.gates is not None
-        memory = self.distillation.memory
-        if self.settings.action == "soft":
-            previous = [own.get("gates", [0.0] * len(self.layout.knowledge)) for own in memory]
-            bonus = soft_exploration(choice.gates, np.array(previous))
-            for own, gates in zip(memory, choice.gates, strict=True):
-                own["gates"] = gates.tolist()
-        else:
-            names = ["".join(str(int(gate)) for gate in gates) for gates in choice.gates]
-            for own, name in zip(memory, names, strict=True):
-                own[name] = own.get(name, 0) + 1
-            bonus = hard_exploration(np.array([own[name] for own, name in zip(memory, names, strict=True)]))
-        return self.settings.exploration_bonus * bonus
-
-    def _credited(self, given: CreditOfTypes, decision: Decision, choice: DecodedAction) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is paid, by instance or by row, and the credit that ``info`` shows."""
-        terms, normal = self.distillation.terms, self.settings.normalize_credit
-        if self.settings.action not in ("soft", "hard", "joint"):
-            return credit_rewards.of_teachers(given, decision, normal)
-        by_pair = self._row_means(torch.stack([terms[name].strength * given[name] for name in terms], 1))  # [rows, M, K], without label
-        label = self._row_means(given["label"]) if "label" in given else by_pair.new_zeros(self.rows, 0)  # [rows, 1 or 0]
-        if normal:
-            by_pair, label = credit_rewards.scaled(by_pair, label)
-        weights = self._tensor(choice.weights)
-        gates = by_pair.new_ones(self.rows, len(self.layout.knowledge)) if choice.gates is None else self._tensor(choice.gates)
-        if self.gates_are_strengths:
-            return credit_rewards.of_types(by_pair, label, weights, gates)
-        kd_weight = by_pair.new_full((self.rows,), self.settings.kd_weight) if choice.kd_weight is None else self._tensor(choice.kd_weight)
-        return credit_rewards.of_both(by_pair, label, weights, gates, kd_weight)
-
-    def _credit_names(self) -> tuple[str, ...]:
-        """The types that credit is asked for: those that an action decides about."""
-        asks_for_types = self.settings.action in ("soft", "hard", "joint")
-        return self.layout.knowledge if asks_for_types else tuple(self.distillation.terms)
-
-    def _validate(self, active: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-        """Metric of the students it is due for (NaN for others, ``None`` if for nobody), and who is not found broken by it, ``[S]``."""
-        run, every = self.distillation, self.settings.validation_every or max(self.settings.updates // 20, 1)
-        due = active & (run.done | (run.update % every == 0))
-        if not due.any():
-            return None, np.ones_like(due)
-        loss, metric = run.validate()
-        return np.where(due, metric, np.nan), ~due | np.isfinite(loss)
-
-    def _record(self, features: Batch, decision: Decision, improvement: np.ndarray | None) -> StepRecord:
-        run, options = self.distillation, self.settings
-        if options.reward == "dev_improvement":
-            gained = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
-            return StepRecord(improvement=torch.from_numpy(np.repeat(gained, options.batch_size)).float())
-        after = run.logits_after_update()
-        every = response.per_teacher(after, features.teacher_logits, options.temperature)  # [S * B, K]
-        return StepRecord(
-            dev_metric=torch.from_numpy(np.repeat(run.meter.metric, options.batch_size)).float().to(after.device),
-            student_ce=label.ce(after, features.labels),
-            distillation=(next(iter(decision.weights.values())) * every).sum(1),
-            mix=options.reward_mix,
+        run = self.distillation
+        names = self.layout.knowledge if self.action_kind.decides_knowledge else tuple(run.terms)
+        credit = CreditOfStep(
+            self.credit(run, self.meter, names, decision.temperature),
+            decision,
+            decoded,
+            {name: term.strength for name, term in run.terms.items()},
+            run.settings.kd_weight,
+            self.settings.reward.normalize_credit,
+            self.rows,
         )
+        return self.action_kind.credit_reward(credit)
 
-    def _tensor(self, rows: np.ndarray) -> Tensor:
-        student = self.distillation.student
-        return torch.tensor(rows, dtype=student.dtype, device=student.device)
+    def _taught_batch(self, batch: Batch, decision: Decision, improvement: np.ndarray | None, taught: bool = True) -> TaughtBatch:
+        known = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
+        return TaughtBatch(self.distillation, batch, decision, known, self.meter.metric, self.settings.reward.reward_mix, taught)
 
-    def _row_means(self, values: Tensor) -> Tensor:
-        """``[S * B, ...]`` or ``[rows, ...]`` -> ``[rows, ...]``."""
-        return values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
+    def _rewards(self, reward: Tensor, decoded: DecodedAction, bonus: np.ndarray | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the rewards ``[rows]`` with costs and bonus, and these terms."""
+        rewards, terms = self._per_row(reward), {}
+        cost = self.settings.reward.teacher_cost
+        if cost > 0.0 or (self.action_kind.decides_knowledge and self.action_kind.decides_teachers):
+            terms["teacher_calls"] = self._per_row(torch.from_numpy(np.count_nonzero(decoded.weights, axis=1)))
+            rewards = rewards - cost * terms["teacher_calls"]
+        if bonus is not None:
+            terms["exploration"] = bonus
+            rewards = rewards + bonus
+        return rewards, terms
+
+    def _masked(self, values: np.ndarray, active: np.ndarray, of_diverged: float | None = None) -> np.ndarray:
+        """Return values ``[rows]``, 0 for students that were not taught, and ``of_diverged`` for those that have diverged."""
+        diverged = self.distillation.diverged
+        if of_diverged is not None and diverged.any():
+            values = np.where(self._of_students(diverged), of_diverged, values)
+        return values if active.all() else np.where(self._of_students(active), values, 0.0)
+
+    def _without_diverged(self, values: np.ndarray) -> np.ndarray:
+        """Return values ``[rows, ...]``, 0 for students that have diverged."""
+        diverged = self.distillation.diverged
+        return np.where(self._of_students(diverged)[:, None], 0.0, values) if diverged.any() else values
 
     def _per_row(self, values: Tensor) -> np.ndarray:
-        found: np.ndarray = self._row_means(values.double()).cpu().numpy()
-        return found
+        """Average instances that one decision serves: ``[S * B, ...]`` or ``[rows, ...]`` -> ``[rows, ...]``, float64."""
+        values = values.double()
+        means = values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
+        rows: np.ndarray = means.cpu().numpy()
+        return rows
 
-    def _rows(self, students: np.ndarray) -> np.ndarray:
-        """``[S]`` -> ``[rows]``."""
-        return np.repeat(students, self.rows // self.num_students)
+    def _of_students(self, values: np.ndarray) -> np.ndarray:
+        """Repeat values of students ``[S]`` for their rows ``[rows]``."""
+        return np.repeat(values, self.rows // self.num_students)
 
-    def _instances(self, rows: np.ndarray) -> np.ndarray:
-        """``[rows, ...]`` (or what is ``[S * B, ...]`` already) -> ``[S * B, ...]``."""
-        instances = self.num_students * self.settings.batch_size
-        return rows if len(rows) == instances else np.repeat(rows, instances // len(rows), axis=0)
+    def _meter(self, run: Distillation) -> RewardMeter:
+        reward = self.settings.reward
+        return RewardMeter(run.reward_split, run.seeds.tolist(), reward.reward_examples, reward.measure, reward.credit_refresh)

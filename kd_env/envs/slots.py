@@ -18,8 +18,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import Action
-from kd_env.envs import actions, observations, render
+from kd_env.envs import observations, render
+from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
@@ -35,7 +35,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     are begun again alone, from a seed drawn from the environment's.
     """
 
-    action_kinds: ClassVar[Sequence[Action]]
+    action_base: ClassVar[type[ActionKind]]
     defaults: ClassVar[Mapping[str, Any]]
 
     def __init__(
@@ -62,12 +62,12 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
-        self.selection = make_selection(self.action_kinds, self.defaults, task, teachers, bank, data_dir, **settings)
+        self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
         self.render_mode = render_mode
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self.single_observation_space = observations.space(self.selection.observation())
-        self.single_action_space = actions.space(self.selection.settings.action, self.selection.layout)
+        self.single_action_space = self.selection.action_kind.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.histories = [render.begin(self.selection) for _ in range(self.num_students if render_mode else 0)]
@@ -149,14 +149,14 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return tuple(render.frame(one) if self.render_mode == "rgb_array" else render.text(one) for one in self.histories)
 
     def snapshot(self) -> bytes:
-        """The whole state of the run, see :meth:`kd_env.distillation.Distillation.snapshot`."""
-        return self.distillation.snapshot()
+        """The whole state of the run, as self-contained bytes."""
+        return self.selection.snapshot()
 
     def restore(self, state: bytes) -> Observation:
         """Go back to a snapshot; what is seen there."""
-        self.distillation.restore(state)
+        self.selection.restore(state)
         self.histories = [render.begin(self.selection, student) for student in range(len(self.histories))]
-        self._steps = -(-self.distillation.update // self.selection.settings.updates_per_phase)
+        self._steps = -(-self.distillation.update // self.selection.settings.interface.updates_per_phase)
         self._ended = self.distillation.done | (self._steps >= (self.max_episode_steps or np.inf))
         return self.selection.observation()
 
@@ -183,7 +183,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             self.selection.begin(seeds)
         else:
             for student in np.flatnonzero(which).tolist():
-                self.distillation.reset_student(student, seeds[student])
+                self.selection.reset_student(student, seeds[student])
         for student in np.flatnonzero(which).tolist() if self.histories else ():
             self.histories[student] = render.begin(self.selection, student)
         self._steps[which], self._ended = 0, self._ended & ~which
@@ -208,13 +208,13 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def _of_slots(self, values: np.ndarray) -> np.ndarray:
         """A number an instance as ``[num_envs]``, or ``[num_envs, B]`` where a slot decides for a batch."""
-        return values.copy() if self.selection.settings.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
+        return values.copy() if self.selection.settings.interface.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
 
     def _info(self, step: Step, mask: np.ndarray) -> dict[str, Any]:
         terms: dict[str, Any] = dict(step.terms)
-        if self.selection.settings.observe_labels:
+        if self.selection.settings.interface.observe_labels:
             terms["student_ce"] = self._of_slots(step.student_ce)
-        shown = {"example_ids": self._of_slots(step.features.example_ids), "diverged": self._rows(step.diverged), **step.credit}
+        shown = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._rows(step.diverged), **step.credit}
         reward_terms = {**_masked(terms, mask), **self._measured("improvement", step.improvement, mask)}
         validation = self._measured("validation", step.validation, mask)
         return {**_masked(shown, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}

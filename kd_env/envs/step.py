@@ -1,4 +1,4 @@
-"""What one step gave: the record that every view, listener and trace is made from."""
+"""The record of one step, which every view, listener and trace is made from."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kd_env.envs.actions import DecodedAction
-from kd_env.types import Batch, Decision
+from kd_env.types import Batch, Decision, DecodedAction
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one update gave. Instances are those of student 0's mini-batch, then of student 1's and so on; for rows see ``Selection``."""
+    """What one update did. Instances are those of student 0's mini-batch, then of student 1's and so on; for rows see ``Selection``."""
 
-    features: Batch
-    choice: DecodedAction  # rows; of a decision, the teachers' weights of its first knowledge type
+    batch: Batch
+    action: DecodedAction  # rows; of a whole decision, the teachers' weights of its first knowledge type
     decision: Decision | None  # what was given in place of an action
     weights: np.ndarray  # [S * B, K]
     student_ce: np.ndarray  # [S * B], before the update
@@ -25,11 +24,11 @@ class Step:
     improvement: np.ndarray | None  # [S], NaN where not due
     validation: np.ndarray | None  # [S], NaN where not due
     diverged: np.ndarray  # [S]
-    active: np.ndarray  # [S], who was taught
+    active: np.ndarray  # [S], the students that were taught
 
 
-def joined(before: Step, after: Step) -> Step:
-    """Two parts of a phase as one step."""
+def merge(before: Step, after: Step) -> Step:
+    """Return two parts of a phase as one step."""
     nothing = np.zeros_like(after.rewards)
     validation = _latest(before.validation, after.validation)
     return replace(
@@ -43,7 +42,7 @@ def joined(before: Step, after: Step) -> Step:
 
 
 def _latest(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray | None:
-    """What was measured last of each student, ``[S]``."""
+    """Return the last measurement of each student ``[S]``."""
     if before is None or after is None:
         return before if after is None else after
     return np.where(np.isnan(after), before, after)

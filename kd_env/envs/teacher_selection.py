@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kd_env.envs.actions import TeacherAction
 from kd_env.envs.batches import BatchEnv
 from kd_env.envs.slots import SlotsEnv
 
@@ -60,12 +61,12 @@ class TeacherSelectionEnv(BatchEnv):
     v0: first version.
     """
 
-    action_kinds = ("subset", "one", "weights")
-    defaults = {}
+    action_base = TeacherAction
+    defaults = {"action": "subset"}
 
 
 class TeacherSelectionVectorEnv(SlotsEnv):
     """``S * B`` instance slots over S students, or with ``granularity="batch"`` S slots; else as :class:`TeacherSelectionEnv`."""
 
-    action_kinds = TeacherSelectionEnv.action_kinds
+    action_base = TeacherSelectionEnv.action_base
     defaults = TeacherSelectionEnv.defaults

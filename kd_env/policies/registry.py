@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kd_env import spec
-from kd_env.distillation.settings import Settings
 from kd_env.envs.registration import ENVIRONMENTS
+from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
 

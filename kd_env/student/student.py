@@ -144,6 +144,15 @@ class Student:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
         return tensors
 
+    def state_of(self, student: int) -> dict[str, Tensor]:
+        """Return the state of one student; there is one."""
+        return self.state()
+
+    def reset_student(self, student: int, network: nn.Module) -> None:
+        """Put a new network in the place of the student's."""
+        self.network = network.to(self.device, self.dtype)
+        self.optimizer = self.options.build(network)
+
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take over what :meth:`state` gave."""
         network = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}

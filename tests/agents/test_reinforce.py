@@ -140,7 +140,7 @@ def test_the_second_reward_pays_for_teachers_who_agree_with_the_student():
         env.reset(seed=0)
         features = env.selection.distillation.observe()
         paid.append(env.step(np.eye(4, dtype=np.int8)[[k] * 32])[1])
-    temperature = env.selection.settings.temperature
+    temperature = env.selection.settings.distillation.temperature
     every = response.per_teacher(features.student.logits, features.teacher_logits, temperature).numpy()  # [B, K]
     assert (np.array(paid).argmax(0) == every.argmin(1)).all()
     env.reset(seed=0)

@@ -202,7 +202,7 @@ def test_students_of_a_population_have_weights_of_their_own():
     env.reset(seed=0)
     policy = aekd.AEKD(env, 0, bound=1.0)
     features = policy.features
-    given = aekd.gradients(features.teacher_logits, features.student.logits, env.selection.settings.temperature)
+    given = aekd.gradients(features.teacher_logits, features.student.logits, env.selection.settings.distillation.temperature)
     found = policy.weigh(features)
     assert found[0].tolist() == pytest.approx(aekd.weights(given[:, :32], 1.0).tolist())
     assert found[-1].tolist() == pytest.approx(aekd.weights(given[:, 32:], 1.0).tolist())

@@ -208,7 +208,7 @@ def test_weights_are_on_the_simplex_and_follow_a_permutation(weights, scale):
 
 def test_entropy_dkd_weighs_both_parts_alike_under_pure_distillation():
     env, policy = env_and_policy("entropy_dkd")
-    assert env.selection.settings.kd_weight == 1.0
+    assert env.selection.settings.distillation.kd_weight == 1.0
     decision = policy.act(None)
     assert list(decision.weights) == ["tckd", "nckd"]
     expected = entropy_dkd.weights(policy.features.teacher_logits)

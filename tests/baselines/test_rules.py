@@ -36,7 +36,7 @@ def weights_of(env, policy, seed=0):
     """Teacher weights ``[B, K]`` of the first mini-batch of ``seed``, and that mini-batch's features."""
     observation, _ = env.reset(seed=seed)
     selection = env.selection
-    return to_weights(selection.settings.action, policy.act(observation), selection.num_teachers, selection.rows), policy.features
+    return to_weights(selection.settings.interface.action, policy.act(observation), selection.num_teachers, selection.rows), policy.features
 
 
 def with_probability(p, classes=4):
@@ -183,7 +183,7 @@ def test_no_teacher_needs_labels_in_the_setting():
     env, policy = env_and_policy("no_teacher")
     weights, _ = weights_of(env, policy)
     assert (weights == 0).all()
-    assert env.selection.settings.kd_weight == 0.0
+    assert env.selection.settings.distillation.kd_weight == 0.0
 
 
 @pytest.mark.parametrize("name", ["camkd", "router"])

@@ -115,7 +115,7 @@ def test_the_trace_holds_what_the_actions_meant(case, recorded):
     env = gym.make_vec(vectorization_mode="vector_entry_point", **record["env"])
     agent = globals()[policy](env, 3)
     layout = env.unwrapped.selection.layout
-    phase, batch = settings.get("updates_per_phase", 1), env.unwrapped.selection.settings.batch_size
+    phase, batch = settings.get("updates_per_phase", 1), env.unwrapped.selection.settings.distillation.batch_size
     steps = trace.groupby("update").first().index
     assert len(steps) == UPDATES
     seen = {"progress": np.zeros(env.num_envs)}

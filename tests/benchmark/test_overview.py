@@ -66,7 +66,7 @@ def test_suites_name_policies_and_pools_that_there_are(name):
     for part in suites.SUITES[name].parts:
         assert len(set(part.policies)) == len(part.policies)
         for trial in part.trials(name, [0], ""):
-            assert trial.chosen().updates == (part.updates or trial.chosen().updates)
+            assert trial.chosen().distillation.updates == (part.updates or trial.chosen().distillation.updates)
 
 
 def test_a_suite_runs_its_parts_into_one_folder_and_carries_on(monkeypatch, tmp_path, capsys):
@@ -100,7 +100,7 @@ def test_every_system_teaches_two_seeds_together_or_says_that_it_teaches_alone(p
     trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1}) for seed in (0, 1)]
     run(trials, tmp_path, Progress(quiet=True), population=2)
     assert [record["seed"] for record in read(tmp_path)] == [0, 1]
-    lone = registry.find(policy).alone or trials[0].chosen().num_students > 1
+    lone = registry.find(policy).alone or trials[0].chosen().distillation.num_students > 1
     assert all(("population" in record["config"]) != lone for record in read(tmp_path))
 
 

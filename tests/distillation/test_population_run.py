@@ -11,8 +11,8 @@ import torch
 from test_distillation import decide, digest, drive, start, weights_for
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
 from kd_env.envs import credit
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.student.population import Population
 from kd_env.types import Decision

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import REDRAW, RewardMeter, labelled_rows
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.models.networks import build
 from kd_env.student.optimizer import OptimizerOptions

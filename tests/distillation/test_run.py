@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
 from kd_env.envs import credit
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.models.networks import build
 from kd_env.types import Decision

@@ -6,7 +6,7 @@ import typing
 import pytest
 
 from kd_env import spec, tasks
-from kd_env.distillation.settings import Settings, settings
+from kd_env.envs.settings import Settings, settings
 from kd_env.errors import InputError
 from kd_env.spec import Spec
 

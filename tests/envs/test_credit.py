@@ -12,9 +12,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.distillation.settings import settings
 from kd_env.envs import credit
 from kd_env.envs.selection import Selection
+from kd_env.envs.settings import settings
 from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher, Pool, load_pool
 from kd_env.types import Decision

@@ -18,7 +18,7 @@ from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
-from kd_env.envs.decisions import make_decision, together
+from kd_env.envs.decisions import from_weights, together
 from kd_env.errors import InputError
 from kd_env.models.networks import build
 from kd_env.policies import registry
@@ -76,7 +76,7 @@ def test_taught_has_the_setting_s_strengths_times_factors():
     env = slots(3, **DIGITS, kd_weight=0.4, temperature=2.5, knowledge="response,hint(strength=5)").unwrapped
     alike = torch.full((3, 4), 0.25)
     column = torch.tensor([1.0, 2.0, 3.0])
-    decision = make_decision(env.selection, {"response": alike, "hint": alike}, {"hint": 0.5, "label": column})
+    decision = from_weights(env.selection.distillation, {"response": alike, "hint": alike}, {"hint": 0.5, "label": column})
     assert decision.temperature == 2.5
     assert list(decision.weights) == ["response", "hint"]
     assert decision.strengths["response"] == pytest.approx(0.4)
@@ -84,7 +84,7 @@ def test_taught_has_the_setting_s_strengths_times_factors():
     assert decision.strengths["label"].tolist() == pytest.approx([0.6, 1.2, 1.8])
     assert set(decision.strengths) == {"response", "hint", "label"}
     with pytest.raises(InputError, match=r"the policy weighs response, not hint; leave that out"):
-        make_decision(env.selection, {"response": alike})
+        from_weights(env.selection.distillation, {"response": alike})
 
 
 def test_decisions_are_joined_row_by_row_whatever_the_form_of_their_numbers():

@@ -113,7 +113,7 @@ def test_blocks_are_those_said(name, num_teachers, of_kind):
     assert set(sets) == {"full", "summary", "cls"}
     assert [("default" in cell) for cell in header[1:]] == [True, False, False]
     given = of_kind("image", num_teachers)
-    assert batch(name, **given, **SMALL).unwrapped.selection.settings.observation == sets[0]
+    assert batch(name, **given, **SMALL).unwrapped.selection.settings.interface.observation == sets[0]
     known = {"K": num_teachers, "C": CLASSES_OF_DIGITS, "D": STUDENT_WIDTH, "D_k": [8 + 2 * (k % 3) for k in range(num_teachers)]}
     for (column, features), labels in itertools.product(enumerate(sets, 1), [False, True]):
         said = {plain(row[0]): widths(row[column], labels, known) for row in rows}

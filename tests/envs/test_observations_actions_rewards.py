@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
 from kd_env.envs import actions, observations
 from kd_env.envs.actions import ActionLayout
 from kd_env.envs.rewards import REWARDS, StepRecord, hard_exploration, soft_exploration
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.types import Batch, ModelOutput
 

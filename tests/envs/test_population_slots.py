@@ -393,5 +393,5 @@ def test_stable_baselines_learns_from_a_population():
 def test_gymnasium_s_defaults_make_one_student_for_a_whole_batch():
     env = gym.make_vec(KNOWLEDGE, updates=2, student="mlp(width=4)")
     assert (env.num_envs, env.unwrapped.num_students) == (1, 1)
-    assert env.unwrapped.selection.settings.batch_size == 32
+    assert env.unwrapped.selection.settings.distillation.batch_size == 32
     assert env.unwrapped.finished is None

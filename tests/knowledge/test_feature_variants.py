@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.knowledge.consistent import ConsistentSurrogate, match
 from kd_env.knowledge.feature_ensemble import FeatureEnsemble
 from kd_env.knowledge.hint import Hint

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
 from kd_env.envs import credit
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge.peers import Peer, PeerEnsemble
 from kd_env.knowledge.terms import losses

@@ -8,7 +8,7 @@ from torch import nn
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.knowledge.projectors import LayerProjector
 from kd_env.models.networks import build
 from kd_env.student.student import Student

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge
 from kd_env.knowledge.terms import Term, end_of_group, extra_parts, losses, parse_terms, spread

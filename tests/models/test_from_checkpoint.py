@@ -7,7 +7,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.models.encode import TrimmedInputs, in_batches, take, text_lengths
 from kd_env.models.networks import build, reader

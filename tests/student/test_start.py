@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import parse_terms
 from kd_env.models.networks import build

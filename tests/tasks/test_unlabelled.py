@@ -20,7 +20,7 @@ from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.distillation.settings import settings
+from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge.label import teacher_ce
 from kd_env.models.networks import build

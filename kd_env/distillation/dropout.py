@@ -1,0 +1,52 @@
+"""The random numbers of a run's dropout: torch's global generators, swapped in around a forward pass and out after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from kd_env import randomness
+
+
+class DropoutGenerator:
+    """A generator of a run's own, so that nothing else that draws from torch's global one changes the run.
+
+    Attributes:
+        states: the generators' states, for the next forward pass.
+        before_batch: their states before the forward pass of the observed mini-batch, which :meth:`replay` repeats.
+    """
+
+    def __init__(self, seed: int, device: torch.device, needed: bool) -> None:
+        """Seed it; without dropout (``needed`` is false) it does nothing."""
+        self._device, self._needed = device, needed
+        self.states: list[Tensor] = randomness.fresh_states(seed, device)
+        self.before_batch = self.states
+
+    @contextmanager
+    def draw(self) -> Iterator[None]:
+        """Draw from this generator within."""
+        with self._swapped(self.states):
+            yield
+            if self._needed:
+                self.states = randomness.states(self._device)
+
+    @contextmanager
+    def replay(self) -> Iterator[None]:
+        """Repeat the dropout masks of the observed mini-batch within; this generator does not advance."""
+        with self._swapped(self.before_batch):
+            yield
+
+    @contextmanager
+    def _swapped(self, states: list[Tensor]) -> Iterator[None]:
+        if not self._needed:
+            yield
+            return
+        outer = randomness.states(self._device)
+        randomness.set_states(states, self._device)
+        try:
+            yield
+        finally:
+            randomness.set_states(outer, self._device)

@@ -1,0 +1,67 @@
+"""Actions that select knowledge: ``soft`` and ``hard`` (AKD; Wang et al. 2022, arXiv 2302.00444). All teachers teach alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from kd_env.envs import credit_rewards
+from kd_env.envs.actions.kind import ActionKind
+from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
+from kd_env.types import DecodedAction
+
+
+class KnowledgeAction(ActionKind):
+    """Base of kinds of action that decide how strongly each knowledge type is taught."""
+
+    decides_teachers = False
+    decides_knowledge = True
+    replaces_kd_weight = True
+
+    @property
+    def size(self) -> int:
+        """Number of knowledge types M, ``label`` included where it is part of the setting."""
+        return len(self.layout.knowledge)
+
+    @property
+    def contents(self) -> str:
+        """What the numbers of a decision are about."""
+        return f"{self.size} knowledge types"
+
+    @property
+    def trace_columns(self) -> dict[str, int]:
+        """The gates."""
+        return {"gates": self.size}
+
+    def credit_reward(self, credit: CreditOfStep) -> CreditReward:
+        """Return the credit of the types times their gates, and that credit ``[rows, M]``."""
+        pairs, label = credit_rewards.pairs_and_label(credit)
+        gates = credit.decoded.gates
+        assert gates is not None
+        return credit_rewards.of_types(pairs, label, credit.tensor(credit.decoded.weights), credit.tensor(gates))
+
+
+class Soft(KnowledgeAction):
+    """The strengths of the knowledge types, ``(a + 1) / 2``."""
+
+    def space(self, rows: int = 1) -> spaces.Space[Any]:
+        """Return ``Box(-1, 1, (rows * M,))``."""
+        return self.box(rows)
+
+    def decode_table(self, table: np.ndarray) -> DecodedAction:
+        """Return the gates, in [0, 1]."""
+        return DecodedAction(self.layout.uniform(len(table)), gates=(self.bounded(table) + 1.0) / 2.0)
+
+
+class Hard(KnowledgeAction):
+    """Each knowledge type is on or off."""
+
+    def space(self, rows: int = 1) -> spaces.Space[Any]:
+        """Return ``MultiBinary(rows * M)``."""
+        return spaces.MultiBinary(rows * self.size)
+
+    def decode_table(self, table: np.ndarray) -> DecodedAction:
+        """Return the gates, 0 or 1."""
+        return DecodedAction(self.layout.uniform(len(table)), gates=self.binary(table))

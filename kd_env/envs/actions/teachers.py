@@ -1,0 +1,91 @@
+"""Actions that select or weigh teachers: ``subset``, ``one`` and ``weights``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from kd_env.envs import credit_rewards
+from kd_env.envs.actions.kind import ActionKind
+from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
+from kd_env.errors import InputError
+from kd_env.types import DecodedAction
+
+SHARPNESS = 10.0
+"""``weights`` are softmax(10 a): over [-1, 1] a plain softmax could not give one teacher of four more than .71."""
+
+
+class TeacherAction(ActionKind):
+    """Base of kinds of action that decide nothing but the weights of teachers; the weights apply to every knowledge type."""
+
+    @property
+    def size(self) -> int:
+        """Number of teachers K."""
+        return self.layout.num_teachers
+
+    def credit_reward(self, credit: CreditOfStep) -> CreditReward:
+        """Return the weighted credit of the teachers, and that credit ``[S * B, K]``."""
+        return credit_rewards.of_teachers(credit.by_type, credit.decision, credit.normalize)
+
+
+class Subset(TeacherAction):
+    """Any teachers, who share the instance equally; nobody is legal."""
+
+    def space(self, rows: int = 1) -> spaces.Space[Any]:
+        """Return ``MultiBinary(rows * K)``."""
+        return spaces.MultiBinary(rows * self.size)
+
+    def decode_table(self, table: np.ndarray) -> DecodedAction:
+        """Return equal weights for the teachers that are 1."""
+        table = self.binary(table)
+        return DecodedAction(table / np.maximum(table.sum(1, keepdims=True), 1.0))
+
+
+class One(TeacherAction):
+    """One teacher."""
+
+    @property
+    def size(self) -> int:
+        """One number, the teacher."""
+        return 1
+
+    def space(self, rows: int = 1) -> spaces.Space[Any]:
+        """Return ``Discrete(K)``, or ``MultiDiscrete([K] * rows)``."""
+        count = self.layout.num_teachers
+        return spaces.Discrete(count) if rows == 1 else spaces.MultiDiscrete([count] * rows)
+
+    def decode_table(self, table: np.ndarray) -> DecodedAction:
+        """Return weight 1 for the teacher."""
+        count = self.layout.num_teachers
+        if not np.isin(table, np.arange(count)).all():
+            raise InputError(f"action {self.name!r}: expected teachers 0..{count - 1}, got {table.ravel()}")
+        return DecodedAction(np.eye(count, dtype=np.float32)[table[:, 0].astype(np.int64)])
+
+
+class Weights(TeacherAction):
+    """Weights over the teachers, ``softmax(10 a)``."""
+
+    def space(self, rows: int = 1) -> spaces.Space[Any]:
+        """Return ``Box(-1, 1, (rows * K,))``."""
+        return self.box(rows)
+
+    def decode_table(self, table: np.ndarray) -> DecodedAction:
+        """Return the softmax of each row."""
+        return DecodedAction(sharp_softmax(self.bounded(table)))
+
+
+def sharp_softmax(table: np.ndarray) -> np.ndarray:
+    """Return ``softmax(10 a)`` of each row of ``table [rows, K]``."""
+    odds = np.exp(SHARPNESS * (table - table.max(1, keepdims=True)))
+    weights: np.ndarray = odds / odds.sum(1, keepdims=True)
+    return weights
+
+
+def from_weights(weights: np.ndarray) -> np.ndarray:
+    """Return the ``weights`` action ``[rows, K]`` that means ``weights``; shares below exp(-20) of the largest become exp(-20) of it."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(weights / weights.max(axis=1, keepdims=True))
+    action: np.ndarray = np.clip(1.0 + logs / SHARPNESS, -1.0, 1.0).astype(np.float32)
+    return action
