@@ -18,6 +18,7 @@ from gymnasium import spaces
 from agents import saving
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.policies import PolicyContext, Transition
 from kd_env.types import Observation
 
 
@@ -29,16 +30,16 @@ class Bandit(ABC):
     paper = ""
     env_options: dict[str, Any] = {"granularity": "batch", "action": "one", "observation": "summary"}
 
-    def __init__(self, env: Any, seed: int, options: dict[str, Any]) -> None:
+    def __init__(self, context: PolicyContext, seed: int, options: dict[str, Any]) -> None:
         """Take ``options`` to be saved with the policy; ``memory`` of them is the number of rewards that set the scale."""
-        if env.num_envs != 1 or not isinstance(env.single_action_space, spaces.Discrete):
+        if context.num_envs != 1 or not isinstance(context.single_action_space, spaces.Discrete):
             raise InputError(
-                f"policy {type(self).__name__}: {env.num_envs} slots of {env.single_action_space}; a bandit teaches one student with one "
+                f"policy {type(self).__name__}: {context.num_envs} slots of {context.single_action_space}; a bandit teaches one student with one "
                 "teacher a mini-batch, give granularity=batch, action=one, num_students=1"
             )
         spec.numbers(type(self).__name__, least=2, whole=True, memory=options["memory"])
         self.seed, self.options = seed, {"seed": seed, **options}
-        self.num_arms = int(env.single_action_space.n)
+        self.num_arms = int(context.single_action_space.n)
         self.rng = np.random.default_rng(seed)
         self.range = RecentRange(options["memory"])
 
@@ -59,20 +60,14 @@ class Bandit(ABC):
         """Take over what :meth:`state` gave."""
 
     def act(self, observation: Observation) -> np.ndarray:
-        """The arm of the one slot, ``[1]``."""
+        """Return the arm of the one slot, ``[1]``."""
         return np.array([self.choose(observation)])
 
-    def learn(self, env: Any, num_updates: int) -> Bandit:
-        """Teach one student, ``num_updates`` mini-batches at most, and learn from what each decision paid."""
-        observation, _ = env.reset(seed=self.seed)
-        for _ in range(num_updates):
-            arm = self.choose(observation)
-            following, reward, terminated, _, _ = env.step(np.array([arm]))
-            self.credit(arm, self.range.scaled(float(reward[0])), observation)
-            observation = following
-            if terminated[0]:  # sooner where a decision serves a phase of mini-batches, or the student diverged
-                break
-        return self
+    def update(self, transition: Transition) -> None:
+        """Learn what the arm paid."""
+        assert isinstance(transition.action, np.ndarray)
+        reward = self.range.scaled(float(transition.reward[0]))
+        self.credit(int(transition.action[0]), reward, transition.observation)
 
     def save(self, path: str) -> None:
         """Write what was learned, and the options (safetensors)."""
@@ -80,10 +75,10 @@ class Bandit(ABC):
         saving.write(path, {name: torch.from_numpy(array) for name, array in kept.items()}, self.options)
 
     @classmethod
-    def load(cls, path: str, env: Any) -> Bandit:
-        """Read a policy for ``env``; its draws begin anew from its seed."""
+    def load(cls, path: str, context: PolicyContext) -> Bandit:
+        """Read a policy; its draws begin anew from its seed."""
         tensors, options = saving.read(path)
-        agent, state = cls(env, **options), {name: tensor.numpy() for name, tensor in tensors.items()}
+        agent, state = cls(context, **options), {name: tensor.numpy() for name, tensor in tensors.items()}
         agent.range.recent.extend(state.pop("range").tolist())
         agent.load_state(state)
         return agent

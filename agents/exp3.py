@@ -10,12 +10,12 @@ Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.ban
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from agents.bandit import Bandit
+from agents.entropy import normalized_entropy
 from kd_env import spec
+from kd_env.policies import PolicyContext
 from kd_env.types import Observation
 
 
@@ -24,7 +24,7 @@ class EXP3(Bandit):
 
     paper = "Auer et al. 2002"
 
-    def __init__(self, env: Any, seed: int = 0, gamma: float = 0.1, memory: int = 100) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, gamma: float = 0.1, memory: int = 100) -> None:
         """Start with every teacher alike.
 
         Args:
@@ -32,7 +32,7 @@ class EXP3(Bandit):
             memory: rewards that set the scale.
         """
         spec.numbers("exp3", above=0, most=1, gamma=gamma)
-        super().__init__(env, seed, {"gamma": gamma, "memory": memory})
+        super().__init__(context, seed, {"gamma": gamma, "memory": memory})
         self.gamma = gamma
         self.log_weights = np.zeros(self.num_arms)
 
@@ -58,3 +58,7 @@ class EXP3(Bandit):
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take over what :meth:`state` gave."""
         self.log_weights = state["log_weights"]
+
+    def selection_entropy(self, observation: Observation) -> np.ndarray:
+        """Return the entropy of the arms' probabilities over ln K, ``[1]``."""
+        return normalized_entropy(self.probabilities[None])

@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from agents import saving
+from agents.entropy import normalized_entropy
 from baselines.gate import LOG_FLOOR, Gate, gate_inputs, standardise
 from baselines.router import fit_on_reward_split
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers
-from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
+from kd_env.policies import PolicyContext, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -69,7 +70,7 @@ class GradientCredit:
 
     def __init__(
         self,
-        env: Any,
+        context: PolicyContext,
         seed: int = 0,
         learning_rate: float = 5e-4,
         prior_strength: float = 0.1,
@@ -88,11 +89,8 @@ class GradientCredit:
         """
         spec.numbers("gradient_credit", least=0, prior_strength=prior_strength, sharpness=sharpness)
         spec.numbers("gradient_credit", least=0, most=1, floor=floor)
-        selection: Selection = env.unwrapped.selection
-        if selection.settings.reward.credit == "shared":
+        if context.settings.reward.credit == "shared":
             raise InputError("policy gradient_credit learns from credit; use credit=first_order, head or counterfactual")
-        if router_start:
-            self.access = "reward labels"
         self.seed, self.prior_strength, self.sharpness, self.floor = seed, prior_strength, sharpness, floor
         self.options = {
             "seed": seed,
@@ -102,33 +100,40 @@ class GradientCredit:
             "floor": floor,
             "router_start": router_start,
         }
-        space = env.single_observation_space
-        num_teachers, num_classes = selection.num_teachers, selection.data.task.num_classes
-        num_context = sum(space[name].shape[0] for name in space) - num_teachers * num_classes
-        said = selection.data.bank.gather("reward", np.arange(len(selection.data.labels["reward"])))
+        num_teachers, num_classes = context.num_teachers, context.num_classes
+        num_context = sum(context.columns.values()) - num_teachers * num_classes
         with seeded(seed):
             self.policy = SelectionPolicy(num_teachers, num_classes, num_context)
-            standardise(self.policy.gate, gate_inputs(torch.from_numpy(said.logits)))
+            standardise(self.policy.gate, gate_inputs(context.reward_outputs().teacher_logits))
             if router_start:
-                fit_on_reward_split(self.policy.gate, selection, teacher_features=False)
+                fit_on_reward_split(self.policy.gate, context, teacher_features=False)
         self.prior = copy.deepcopy(self.policy) if router_start else None
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
 
-    @torch.no_grad()
-    def act(self, observation: Observation) -> np.ndarray:
-        """Weights of all slots."""
-        probabilities = (self.sharpness * self.policy(observation)).softmax(1)
-        return from_weights(((1.0 - self.floor) * probabilities + self.floor / probabilities.shape[1]).numpy())
+    @staticmethod
+    def access_for(router_start: bool = False, **_options: object) -> str:
+        """Return what it reads: with ``router_start`` the labels of the reward split, too."""
+        return "reward labels" if router_start else "reward gradient"
 
-    def learn(self, env: Any, num_updates: int) -> GradientCredit:
-        """Teach ``num_updates`` mini-batches of ``env`` and follow the credit."""
-        observation, _ = env.reset(seed=self.seed)
-        for _ in range(num_updates):
-            following, _, _, _, info = env.step(self.act(observation))
-            if "credit" in info:  # the step of a NEXT_STEP reset has none
-                self.follow(observation, torch.from_numpy(info["credit"]).float())
-            observation = following
-        return self
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return the weights of all slots as actions."""
+        return from_weights(self.probabilities(observation))
+
+    @torch.no_grad()
+    def probabilities(self, observation: Observation) -> np.ndarray:
+        """Return the weights that the student is taught with, ``[num_envs, K]``."""
+        probabilities = (self.sharpness * self.policy(observation)).softmax(1)
+        weights: np.ndarray = ((1.0 - self.floor) * probabilities + self.floor / probabilities.shape[1]).numpy()
+        return weights
+
+    def selection_entropy(self, observation: Observation) -> np.ndarray:
+        """Return the entropy of the weights over ln K, ``[num_envs]``."""
+        return normalized_entropy(self.probabilities(observation))
+
+    def update(self, transition: Transition) -> None:
+        """Follow the credit of the step."""
+        if "credit" in transition.info:  # a step that resets has none
+            self.follow(transition.observation, torch.from_numpy(transition.info["credit"]).float())
 
     def follow(self, observation: Observation, credit: Tensor) -> None:
         """One policy update; ``credit [B, K]``."""
@@ -150,10 +155,10 @@ class GradientCredit:
         saving.write(path, tensors, self.options)
 
     @classmethod
-    def load(cls, path: str, env: Any) -> GradientCredit:
-        """Read a policy for ``env``."""
+    def load(cls, path: str, context: PolicyContext) -> GradientCredit:
+        """Read a policy."""
         tensors, options = saving.read(path)
-        agent = cls(env, **options)
+        agent = cls(context, **options)
         for part, network in (("policy.", agent.policy), ("prior.", agent.prior)):
             if network is not None:
                 network.load_state_dict({name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)})

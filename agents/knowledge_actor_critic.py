@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from agents import saving
 from kd_env import spec
+from kd_env.policies import PolicyContext, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -71,7 +72,7 @@ class KnowledgeActorCritic:
 
     def __init__(
         self,
-        env: Any,
+        context: PolicyContext,
         seed: int = 0,
         training_episodes: int = 4,
         learning_rate: float = 1e-3,
@@ -104,12 +105,11 @@ class KnowledgeActorCritic:
             "hidden": hidden,
             "batch_size": batch_size,
         }
-        space = env.single_observation_space
-        self.hard = env.unwrapped.selection.settings.interface.action == "hard"
-        self.phase = env.unwrapped.selection.settings.interface.updates_per_phase
-        num_types = len(env.unwrapped.selection.layout.knowledge)
+        self.hard = context.settings.interface.action == "hard"
+        self.learning = False
+        num_types = context.action.size
         with seeded(seed):
-            self.nets = ActorCritic(space["student"].shape[0], space["teachers"].shape[0], num_types, hidden)
+            self.nets = ActorCritic(context.columns["student"], context.columns["teachers"], num_types, hidden)
         self.targets = copy.deepcopy(self.nets).requires_grad_(False)
         self.optimizers = [
             torch.optim.Adam(self.nets.actor.parameters(), lr=learning_rate),
@@ -117,39 +117,36 @@ class KnowledgeActorCritic:
         ]
         self.rng = np.random.default_rng(seed)
         self.memory: list[tuple[np.ndarray, ...]] = []
+        self._taken_strengths = np.zeros((0, num_types))
+
+    def begin_episode(self, learning: bool) -> None:
+        """Explore while it learns, not after."""
+        self.learning = learning
 
     def act(self, observation: Observation) -> np.ndarray:
-        """The actor's action for every student, without noise."""
-        return self._action(self._strengths(observation))
+        """Return the actor's action for every student, with noise while it learns."""
+        strengths = self._strengths(observation)
+        if self.learning:
+            strengths = np.clip(strengths + self.noise * self.rng.standard_normal(strengths.shape), 0.0, 1.0)
+        self._taken_strengths = strengths
+        return self._action(strengths)
 
-    def learn(self, env: Any, num_updates: int) -> KnowledgeActorCritic:
-        """Teach ``training_episodes`` students of ``num_updates`` mini-batches each and learn; then teach one more."""
-        for episode in range(self.training_episodes, -1, -1):
-            learning = episode > 0
-            observation, _ = env.reset(seed=self.seed + 1_000_003 * episode)  # the last one, which counts, from the seed itself
-            for _ in range(-(-num_updates // self.phase)):
-                strengths = self._strengths(observation)
-                if learning:
-                    strengths = np.clip(strengths + self.noise * self.rng.standard_normal(strengths.shape), 0.0, 1.0)
-                following, reward, terminated, _, _ = env.step(self._action(strengths))
-                if learning:
-                    taken = (strengths > 0.5).astype(np.float64) if self.hard else strengths
-                    self._remember(observation, taken, reward, following, terminated)
-                    self._update()
-                observation = following
-                if terminated.all():
-                    break
-        return self
+    def update(self, transition: Transition) -> None:
+        """Remember the phase, and take one step of actor and critic."""
+        strengths = self._taken_strengths
+        taken = (strengths > 0.5).astype(np.float64) if self.hard else strengths
+        self._remember(transition, taken)
+        self._learn()
 
     def save(self, path: str) -> None:
         """Write the nets' weights and options (safetensors)."""
         saving.write(path, self.nets.state_dict(), self.options)
 
     @classmethod
-    def load(cls, path: str, env: Any) -> KnowledgeActorCritic:
-        """Read an agent for ``env``."""
+    def load(cls, path: str, context: PolicyContext) -> KnowledgeActorCritic:
+        """Read an agent."""
         tensors, options = saving.read(path)
-        agent = cls(env, **options)
+        agent = cls(context, **options)
         agent.nets.load_state_dict(tensors)
         return agent
 
@@ -162,14 +159,21 @@ class KnowledgeActorCritic:
     def _action(self, strengths: np.ndarray) -> np.ndarray:
         return (strengths > 0.5).astype(np.int8) if self.hard else (2.0 * strengths - 1.0).astype(np.float32)
 
-    def _remember(
-        self, observation: Observation, strengths: np.ndarray, reward: np.ndarray, following: Observation, terminated: np.ndarray
-    ) -> None:
-        rows = (observation["student"], observation["teachers"], strengths, reward, following["student"], following["teachers"], terminated)
+    def _remember(self, transition: Transition, strengths: np.ndarray) -> None:
+        before, after = transition.observation, transition.next_observation
+        rows = (
+            before["student"],
+            before["teachers"],
+            strengths,
+            transition.reward,
+            after["student"],
+            after["teachers"],
+            transition.terminated,
+        )
         self.memory += zip(*rows, strict=True)
 
-    def _update(self) -> None:
-        """One step of critic and actor on remembered phases, and the targets after them."""
+    def _learn(self) -> None:
+        """Take one step of critic and actor on remembered phases, and the targets after them."""
         chosen = [self.memory[i] for i in self.rng.integers(len(self.memory), size=self.batch_size)]
         columns = [torch.from_numpy(np.stack(column)).float() for column in zip(*chosen, strict=True)]
         student, teachers, action, reward, next_student, next_teachers, over = columns

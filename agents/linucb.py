@@ -12,13 +12,12 @@ option; equal scores go to the first teacher.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from agents.bandit import Bandit
 from kd_env import spec
 from kd_env.envs.observations import split_teachers
+from kd_env.policies import PolicyContext
 from kd_env.types import Observation
 
 
@@ -27,7 +26,7 @@ class LinUCB(Bandit):
 
     paper = "Li et al. 2010, arXiv 1003.0146"
 
-    def __init__(self, env: Any, seed: int = 0, alpha: float = 1.5, ridge: float = 1.0, memory: int = 100) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, alpha: float = 1.5, ridge: float = 1.0, memory: int = 100) -> None:
         """Start with every teacher worth 0.
 
         Args:
@@ -37,9 +36,9 @@ class LinUCB(Bandit):
         """
         spec.numbers("linucb", least=0, alpha=alpha)
         spec.numbers("linucb", above=0, ridge=ridge)
-        super().__init__(env, seed, {"alpha": alpha, "ridge": ridge, "memory": memory})
+        super().__init__(context, seed, {"alpha": alpha, "ridge": ridge, "memory": memory})
         self.alpha = alpha
-        blocks = {name: space.shape[0] for name, space in env.single_observation_space.items()}
+        blocks = dict(context.columns)
         size = blocks.pop("teachers", 0) // self.num_arms + sum(blocks.values()) + 1  # d
         self.gram = np.stack([ridge * np.eye(size)] * self.num_arms)  # A, [K, d, d]
         self.paid = np.zeros((self.num_arms, size))  # b, [K, d]

@@ -19,22 +19,21 @@ learned. Losses are weighed as the setting has them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agents import saving
+from agents.entropy import normalized_entropy
 from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
-from kd_env.distillation import Distillation
 from kd_env.envs.credit import normalize
-from kd_env.envs.decisions import from_weights
-from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
+from kd_env.policies import PolicyContext, Transition
 from kd_env.randomness import seeded
-from kd_env.types import Batch, Decision, Inputs, ModelOutput, Observation
+from kd_env.types import Batch, Decision, Inputs, Observation
 
 
 class Agent(nn.Module):
@@ -77,18 +76,21 @@ class Taken(NamedTuple):
     state: State
     sampled: dict[str, Tensor]  # by knowledge type, the teachers drawn [B]; empty where nothing is sampled
     decision: Decision
+    inputs: Inputs  # of the mini-batch
+    batch: Batch
+    loss: Tensor | None  # of the release, the loss [B] of the decision before the update
 
 
 class MTKDRL:
     """Learns while it teaches: the student of the run is the product."""
 
     access = "train labels"
-    alone = True
+    supports_population = False
     paper = "Yang et al. 2025, arXiv 2502.18510"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "weights", "reward_every": 0, "knowledge": "response,hint"}
     released: ClassVar[bool] = False
 
-    def __init__(self, env: Any, seed: int = 0, learning_rate: float = 1e-3) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, learning_rate: float = 1e-3) -> None:
         """Make the agent.
 
         Args:
@@ -97,32 +99,43 @@ class MTKDRL:
         Raises:
             InputError: there is one teacher alone, the setting has no responses, or the student has peers.
         """
-        self.selection: Selection = env.unwrapped.selection
-        run, data = self.selection.distillation, self.selection.data
         name = "mtkd_rl_released" if self.released else "mtkd_rl"
-        if self.selection.num_teachers < 2:
-            raise InputError(f"policy {name} needs at least 2 teachers, pool {self.selection.pool.name!r} has 1")
-        if self.selection.settings.distillation.num_students > 1:
+        if context.num_teachers < 2:
+            raise InputError(f"policy {name} needs at least 2 teachers, pool {context.pool_name!r} has 1")
+        if context.num_students > 1:
             raise InputError(f"policy {name} learns from one student; leave num_students out")
-        if "response" not in run.terms:
-            raise InputError(f"policy {name} weighs responses; name response in knowledge={self.selection.settings.distillation.knowledge!r}")
-        self.seed, self.options = seed, {"seed": seed, "learning_rate": learning_rate}
-        names = tuple(one for one in ("response", "hint") if one in run.terms)
-        student = run.student
-        num_columns = sum(data.bank.widths) + self.selection.num_teachers * (data.task.num_classes + 3)
+        if "response" not in context.terms:
+            raise InputError(f"policy {name} weighs responses; name response in knowledge={context.settings.distillation.knowledge!r}")
+        self.context, self.seed, self.options = context, seed, {"seed": seed, "learning_rate": learning_rate}
+        names = tuple(kind for kind in ("response", "hint") if kind in context.terms)
+        num_columns = sum(context.teacher_widths) + context.num_teachers * (context.num_classes + 3)
         with seeded(seed):
-            self.agent = Agent(num_columns, self.selection.num_teachers, names)
-        self.agent.to(student.device, student.dtype)
+            self.agent = Agent(num_columns, context.num_teachers, names)
+        self.agent.to(context.device, context.dtype)
         self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
+        self.begin_episode(learning=True)
+
+    def begin_episode(self, learning: bool) -> None:
+        """Forget the last mini-batch of another student."""
+        self._learning = learning
+        self._taken: Taken | None = None
 
     def act(self, observation: Observation) -> Decision:
-        """The decision about the mini-batch under way."""
-        return self.take(state_of(self.selection.distillation)).decision
+        """Decide about the mini-batch about to be taught."""
+        state = state_of(self.context, self.context.batch())
+        self._taken = None
+        if not state.columns.isfinite().all():  # the student has diverged, which the next step will find
+            alike = torch.full_like(state.rule, 1.0 / state.rule.shape[1])
+            return self.context.decision(dict.fromkeys(state.gaps, alike))
+        if self._learning:
+            self.agent.standardise.adapt(state.columns)
+        self._taken = self.take(state)
+        return self._taken.decision
 
     @torch.no_grad()
     def take(self, state: State) -> Taken:
-        """Decide about a mini-batch."""
+        """Decide about a mini-batch, and keep what the update needs."""
         sampled: dict[str, Tensor] = {}
         weights: dict[str, Tensor] = {}
         for name, log_policy in self.agent(state.columns).items():
@@ -131,30 +144,31 @@ class MTKDRL:
                 sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
                 head = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
             weights[name] = averaged(head, state.rule, state.gaps[name])
-        return Taken(state, sampled, from_weights(self.selection.distillation, weights))
+        student, decision = self.context.student, self.context.decision(weights)
+        batch = student.observed()
+        loss = student.per_example_loss(decision, student.output(), batch) if self.released else None
+        return Taken(state, sampled, decision, student.batch_inputs(), batch, loss)
 
-    def learn(self, env: Any, num_updates: int) -> MTKDRL:
-        """Teach ``num_updates`` mini-batches of ``env``, learning after each."""
-        env.reset(seed=self.seed)
-        for _ in range(num_updates):
-            run = self.selection.distillation  # the last step of an episode may begin another
-            features, inputs, before = run.observe(), run.batch_inputs(), run.student_output()
-            state = state_of(run)
-            if not state.columns.isfinite().all():  # the student has diverged: the step after this one will see it
-                env.step(from_weights(self.selection.distillation, {one: torch.full_like(state.rule, 1.0 / state.rule.shape[1]) for one in state.gaps}))
-                continue
-            self.agent.standardise.adapt(state.columns)
-            taken = self.take(state)
-            with torch.no_grad():
-                paid = shared_reward(run.loss.per_example(taken.decision, before, features)) if self.released else None
-            env.step(taken.decision)
-            if run.update[0] == features.update[0] or run.diverged[0]:  # the step of a NEXT_STEP reset teaches nothing
-                continue
-            self.follow(taken, teacher_reward(run, taken.decision.strengths, inputs, features) if paid is None else paid)
-        return self
+    def selection_entropy(self, observation: Observation) -> np.ndarray | None:
+        """Return the mean entropy of the heads over ln K, ``[num_envs]``."""
+        state = state_of(self.context, self.context.batch())
+        if not state.columns.isfinite().all():
+            return None
+        with torch.no_grad():
+            heads = self.agent(state.columns).values()
+        mean: np.ndarray = np.mean([normalized_entropy(head.exp().cpu().numpy()) for head in heads], axis=0)
+        return mean
+
+    def update(self, transition: Transition) -> None:
+        """Learn from the loss of each teacher after the update (released: from the loss before it)."""
+        taken = self._taken
+        if taken is None or ("diverged" in transition.info and bool(np.asarray(transition.info["diverged"]).any())):
+            return
+        reward = teacher_reward(self.context, taken) if taken.loss is None else shared_reward(taken.loss)
+        self.follow(taken, reward)
 
     def follow(self, taken: Taken, reward: Tensor) -> None:
-        """One step of the agent; ``reward`` is ``[B, K]``, of the release ``[B]``. One that is not finite teaches nothing."""
+        """Take one step of the agent; ``reward`` is ``[B, K]``, of the release ``[B]``. One that is not finite teaches nothing."""
         if not reward.isfinite().all():
             return
         state, loss = taken.state, torch.zeros_like(reward).sum()
@@ -172,10 +186,10 @@ class MTKDRL:
         saving.write(path, self.agent.state_dict(), self.options)
 
     @classmethod
-    def load(cls, path: str, env: Any) -> MTKDRL:
-        """Read an agent for ``env``."""
+    def load(cls, path: str, context: PolicyContext) -> MTKDRL:
+        """Read an agent."""
         tensors, options = saving.read(path)
-        made = cls(env, **options)
+        made = cls(context, **options)
         made.agent.load_state_dict(tensors)
         return made
 
@@ -187,16 +201,14 @@ class MTKDRLReleased(MTKDRL):
 
 
 @torch.no_grad()
-def teacher_reward(run: Distillation, strengths: Mapping[str, float | Tensor], inputs: Inputs, features: Batch) -> Tensor:
-    """``-L_k`` of a mini-batch that was just taught, ``[B, K]``, centred and scaled over K; one more pass, and counted.
+def teacher_reward(context: PolicyContext, taken: Taken) -> Tensor:
+    """Return ``-L_k`` of a mini-batch that was just taught, ``[B, K]``, centred and scaled over K; it costs one more forward pass.
 
-    ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is alike for all teachers: centring takes it out.
+    ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is the same for all teachers: centring takes it out.
     """
-    run.student_forward_examples += len(features.labels)
-    with run.student.evaluating():
-        after: ModelOutput = run.student.forward(inputs, run.loss.parts)
-    total = torch.zeros_like(features.teacher_logits[:, :, 0])
-    for name, strength in strengths.items():
+    output = context.student.forward(taken.inputs)
+    total = torch.zeros_like(taken.batch.teacher_logits[:, :, 0])
+    for name, strength in taken.decision.strengths.items():
         if name != "label":
-            total = total + strength * run.loss.per_teacher(name, run.settings.temperature, after, features)
+            total = total + strength * context.student.per_teacher_loss(name, output, taken.batch)
     return normalize(-total)

@@ -1,6 +1,6 @@
 """What MTKD-RL's agent sees of a mini-batch (Yang et al. 2025, AAAI, arXiv 2502.18510), and how its weights are averaged with two rules.
 
-In: a run with an observed mini-batch. Out: a :class:`State`, and from an agent's head the weights that teach.
+In: a mini-batch about to be taught. Out: a :class:`State`, and from an agent's head the weights that teach.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from baselines import camkd
-from kd_env.distillation import Distillation
 from kd_env.knowledge.label import teacher_ce
+from kd_env.policies import PolicyBatch, PolicyContext
 
 
 class State(NamedTuple):
@@ -24,23 +24,24 @@ class State(NamedTuple):
     gaps: dict[str, Tensor]  # by knowledge type [B, K]: of response KL_k, of hint the similarity
 
 
-def state_of(run: Distillation) -> State:
-    """Teacher k's columns are ``[F_k; z_k; c_k; cos(r_k(F_S), F_k); KL_k]``, F = sum of D_k + C + 3.
+@torch.no_grad()
+def state_of(context: PolicyContext, batch: PolicyBatch) -> State:
+    """Return the state of a mini-batch: teacher k's columns are ``[F_k; z_k; c_k; cos(r_k(F_S), F_k); KL_k]``, F = sum of D_k + C + 3.
 
     Widths differ, so the cosine is of the student's features mapped to teacher k's width, as ``hint`` compares them; without ``hint`` it is
     0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the setting's temperature.
     """
-    features, hints = run.observe(), run.student_output().hints
-    with torch.no_grad():
-        ce = teacher_ce(features.teacher_logits, features.labels)  # [B, K]
-        gap = run.per_teacher_loss("response", run.settings.temperature)  # [B, K]
-        pairs = zip(hints, features.teacher_features, strict=True) if hints else ()
-        similar = torch.stack([cosine_similarity(*pair) for pair in pairs], 1) if hints else torch.zeros_like(gap)  # [B, K]
-        numbers = torch.stack([ce, similar, gap], 2)  # [B, K, 3]
-        parts = [[theirs, features.teacher_logits[:, k], numbers[:, k]] for k, theirs in enumerate(features.teacher_features)]
-        columns = torch.cat([part for teacher in parts for part in teacher], 1)
-        rule = camkd.weights(features.teacher_logits, features.labels)
-    return State(columns, rule, {"response": gap, "hint": similar} if hints else {"response": gap})
+    output = context.student.output()
+    hints = output.hints
+    ce = teacher_ce(batch.teacher_logits, batch.labels)  # [B, K]
+    gap = context.student.per_teacher_loss("response", output, context.student.observed())  # [B, K]
+    pairs = zip(hints, batch.teacher_features, strict=True) if hints else ()
+    similarity = torch.stack([cosine_similarity(*pair) for pair in pairs], 1) if hints else torch.zeros_like(gap)  # [B, K]
+    numbers = torch.stack([ce, similarity, gap], 2)  # [B, K, 3]
+    parts = [[features, batch.teacher_logits[:, k], numbers[:, k]] for k, features in enumerate(batch.teacher_features)]
+    columns = torch.cat([part for teacher in parts for part in teacher], 1)
+    rule = camkd.weights(batch.teacher_logits, batch.labels)
+    return State(columns, rule, {"response": gap, "hint": similarity} if hints else {"response": gap})
 
 
 def averaged(head: Tensor, rule: Tensor, gap: Tensor) -> Tensor:

@@ -23,15 +23,16 @@ import torch
 from torch import Tensor, nn
 
 from agents import saving
+from agents.entropy import bernoulli_entropy
 from agents.moments import RunningMoments, Standardised
 from kd_env import spec
-from kd_env.envs.actions import to_weights
-from kd_env.envs.observations import observe, split_teachers
-from kd_env.envs.rewards import REWARDS, StepRecord
-from kd_env.envs.selection import Selection
+from kd_env.envs.observations import split_teachers
 from kd_env.errors import InputError
-from kd_env.knowledge import label, response
+from kd_env.policies import PolicyContext, Transition
 from kd_env.types import Observation
+
+Taken = tuple[Observation, np.ndarray, np.ndarray]
+"""A mini-batch that was decided about: observation, action and reward."""
 
 
 class LogisticPolicies(nn.Module):
@@ -70,7 +71,7 @@ class Reinforce:
 
     def __init__(
         self,
-        env: Any,
+        context: PolicyContext,
         seed: int = 0,
         learning_rate: float = 0.01,
         window: int = 1,
@@ -90,17 +91,17 @@ class Reinforce:
         """
         spec.numbers("reinforce", least=1, whole=True, window=window)
         spec.numbers("reinforce", least=0, whole=True, student_warmup=student_warmup, selector_warmup=selector_warmup)
-        self.selection: Selection = env.unwrapped.selection
-        if selector_warmup and self.selection.settings.reward.reward not in ("student_and_distillation_loss", "mixed"):
+        reward, budget = context.settings.reward.reward, context.settings.distillation.updates
+        if selector_warmup and reward not in ("student_and_distillation_loss", "mixed"):
             raise InputError(
-                f"reinforce(selector_warmup={selector_warmup}): with the student fixed reward={self.selection.settings.reward.reward!r} does not "
+                f"reinforce(selector_warmup={selector_warmup}): with the student fixed reward={reward!r} does not "
                 "depend on the selection; use reward=student_and_distillation_loss or mixed, or selector_warmup=0"
             )
-        if selector_warmup > self.selection.settings.distillation.updates - student_warmup:
+        if selector_warmup > budget - student_warmup:
             raise InputError(
-                f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the "
-                f"{self.selection.settings.distillation.updates} updates of the budget"
+                f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the {budget} updates of the budget"
             )
+        self.context = context
         self.seed, self.window, self.student_warmup, self.selector_warmup = seed, window, student_warmup, selector_warmup
         self.options = {
             "seed": seed,
@@ -110,43 +111,55 @@ class Reinforce:
             "student_warmup": student_warmup,
             "selector_warmup": selector_warmup,
         }
-        space = env.single_observation_space
-        num_teachers = self.selection.num_teachers
-        self.policy = LogisticPolicies(num_teachers, space["instance"].shape[0] + space["teachers"].shape[0] // num_teachers)
+        columns, num_teachers = context.columns, context.num_teachers
+        self.policy = LogisticPolicies(num_teachers, columns["instance"] + columns["teachers"] // num_teachers)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
         self.baseline = RunningMoments() if baseline else None
+        self.begin_episode(learning=True)
+
+    def begin_episode(self, learning: bool) -> None:
+        """Begin the schedule again, with another student."""
+        self._learning, self._updates, self._rehearsed = learning, 0, False
+        self._stored: list[Taken] = []
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Sample a subset for every slot; all teachers while the student is warmed up."""
+        if not self._learning:
+            return self.sample(observation)
+        if self._updates == self.student_warmup and self.selector_warmup and not self._rehearsed:
+            self._rehearsed = True
+            self._warm_selector()
+        self.policy.adapt(observation)
+        if self._updates < self.student_warmup:
+            return np.ones((len(observation["progress"]), self.context.num_teachers), dtype=np.int8)
+        return self.sample(observation)
 
     @torch.no_grad()
-    def act(self, observation: Observation) -> np.ndarray:
+    def sample(self, observation: Observation) -> np.ndarray:
         """Sample a subset for every slot."""
         selected: np.ndarray = torch.bernoulli(self.policy(observation).sigmoid(), generator=self.generator).numpy().astype(np.int8)
         return selected
 
-    def learn(self, env: Any, num_updates: int) -> Reinforce:
-        """Teach ``num_updates`` mini-batches of ``env``, updating the policy after every ``window`` of them."""
-        observation, _ = env.reset(seed=self.seed)
-        everyone = np.ones((env.num_envs, self.selection.num_teachers), dtype=np.int8)
-        store: list[tuple[Observation, np.ndarray, np.ndarray]] = []
-        for update in range(num_updates):
-            if update == self.student_warmup and self.selector_warmup:
-                self._warm_selector()
-            warming = update < self.student_warmup
-            self.policy.adapt(observation)
-            action = everyone if warming else self.act(observation)
-            following, reward, _, _, _ = env.step(action)
-            if not warming:
-                store.append((observation, action, reward))
-            if len(store) == self.window:
-                self.reinforce(store)
-                store.clear()
-            observation = following
-        return self
+    @torch.no_grad()
+    def selection_entropy(self, observation: Observation) -> np.ndarray:
+        """Return the mean entropy of the K selections over ln 2, ``[num_envs]``."""
+        return bernoulli_entropy(self.policy(observation).sigmoid().numpy())
 
-    def reinforce(self, store: list[tuple[Observation, np.ndarray, np.ndarray]]) -> None:
+    def update(self, transition: Transition) -> None:
+        """Store the step, and update the policies after ``window`` of them."""
+        assert isinstance(transition.action, np.ndarray)
+        if self._updates >= self.student_warmup:
+            self._stored.append((transition.observation, transition.action, transition.reward))
+        self._updates += 1
+        if len(self._stored) == self.window:
+            self.reinforce(self._stored)
+            self._stored.clear()
+
+    def reinforce(self, stored: list[Taken]) -> None:
         """One policy update on stored (state, action, reward) of whole mini-batches."""
         terms = []
-        for observation, action, reward in store:
+        for observation, action, reward in stored:
             gained = torch.from_numpy(reward).float()  # [B]
             if self.baseline is not None:
                 gained = self.baseline.standardise(gained)
@@ -158,29 +171,22 @@ class Reinforce:
         self.optimizer.step()
 
     def _warm_selector(self) -> None:
-        run, options = self.selection.distillation.fork(), self.selection.settings
+        """Update the policies on ``selector_warmup`` mini-batches that the student does not learn from."""
+        rehearsal = self.context.rehearsal()
         for _ in range(self.selector_warmup):
-            features = run.observe()
-            observation = observe(features, options.interface.observation, options.interface.observe_labels)
+            observation = rehearsal.observation()
             self.policy.adapt(observation)
-            action = self.act(observation)
-            weights = torch.from_numpy(to_weights("subset", action, self.selection.num_teachers, len(action))).to(features.labels.device)
-            terms = response.per_teacher(features.student.logits, features.teacher_logits, options.distillation.temperature)
-            ce = label.ce(features.student.logits, features.labels)
-            metric = torch.from_numpy(np.repeat(run.meter.metric, options.distillation.batch_size)).to(ce)
-            record = StepRecord(torch.zeros_like(ce), metric, ce, (weights * terms).sum(1), options.reward.reward_mix)
-            self.reinforce([(observation, action, REWARDS[options.reward.reward](record).cpu().numpy())])
-            self.selection.distillation.student_forward_examples += options.distillation.batch_size
-            run.skip()
+            action = self.sample(observation)
+            self.reinforce([(observation, action, rehearsal.pay(action))])
 
     def save(self, path: str) -> None:
         """Write the policies' weights and options (safetensors)."""
         saving.write(path, self.policy.state_dict(), self.options)
 
     @classmethod
-    def load(cls, path: str, env: Any) -> Reinforce:
-        """Read policies for ``env``."""
+    def load(cls, path: str, context: PolicyContext) -> Reinforce:
+        """Read policies."""
         tensors, options = saving.read(path)
-        agent = cls(env, **options)
+        agent = cls(context, **options)
         agent.policy.load_state_dict(tensors)
         return agent

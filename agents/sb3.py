@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import stable_baselines3
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 
+from agents.entropy import bernoulli_entropy, normalized_entropy
 from kd_env.envs.sb3 import SB3VecEnv
 from kd_env.errors import InputError
 from kd_env.types import Observation
@@ -45,6 +48,17 @@ class StableBaselines3:
     def act(self, observation: Observation) -> np.ndarray:
         """Deterministic actions."""
         return self.model.predict(observation, deterministic=True)[0]
+
+    def selection_entropy(self, observation: Observation) -> np.ndarray | None:
+        """Return the entropy of the policy's distribution, normalised to [0, 1], ``[num_envs]``; ``None`` of a deterministic policy."""
+        policy = self.model.policy
+        if not isinstance(policy, ActorCriticPolicy):
+            return None
+        with torch.no_grad():
+            distribution = policy.get_distribution(policy.obs_to_tensor(observation)[0]).distribution
+        if isinstance(distribution, torch.distributions.Bernoulli):
+            return bernoulli_entropy(distribution.probs.cpu().numpy())
+        return normalized_entropy(distribution.probs.cpu().numpy()) if isinstance(distribution, torch.distributions.Categorical) else None
 
     def learn(self, env: Any, num_updates: int) -> StableBaselines3:
         """Teach ``num_updates`` mini-batches; ``env`` is the one the algorithm was made with."""

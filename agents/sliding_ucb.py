@@ -12,12 +12,12 @@ Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.ban
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 import numpy as np
 
 from agents.bandit import Bandit
 from kd_env import spec
+from kd_env.policies import PolicyContext
 from kd_env.types import Observation
 
 
@@ -26,7 +26,7 @@ class SlidingUCB(Bandit):
 
     paper = "Garivier & Moulines 2008, arXiv 0805.3415"
 
-    def __init__(self, env: Any, seed: int = 0, window: int = 200, xi: float = 0.6, memory: int = 100) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, window: int = 200, xi: float = 0.6, memory: int = 100) -> None:
         """Start without pulls.
 
         Args:
@@ -35,7 +35,7 @@ class SlidingUCB(Bandit):
             memory: rewards that set the scale.
         """
         spec.numbers("sliding_ucb", least=0, xi=xi)
-        super().__init__(env, seed, {"window": window, "xi": xi, "memory": memory})
+        super().__init__(context, seed, {"window": window, "xi": xi, "memory": memory})
         spec.numbers("sliding_ucb", least=self.num_arms, whole=True, window=window)  # each teacher once
         self.xi = xi
         self.pulls: deque[tuple[int, float]] = deque(maxlen=window)  # arm and reward

@@ -11,15 +11,13 @@ no backward pass is needed: ``KL_k = tau^2 KL(p_k || q)`` has the gradient ``tau
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from baselines.box_simplex import shortest_mixture
-from baselines.rule import Weighting
+from baselines.rule import Rule
 from kd_env import spec
-from kd_env.types import Batch
+from kd_env.policies import PolicyBatch, PolicyContext
 
 
 def weights(logit_gradients: Tensor, bound: float = 0.6) -> Tensor:
@@ -43,20 +41,20 @@ def gradients(teacher_logits: Tensor, student_logits: Tensor, temperature: float
     return temperature * (student - (teacher_logits / temperature).softmax(2)).transpose(0, 1)
 
 
-class AEKD(Weighting):
+class AEKD(Rule):
     """Reads the teachers' gradients on the student's logits."""
 
     access = "gradient"
     paper = "Du et al. 2020, NeurIPS"
 
-    def __init__(self, env: Any, seed: int = 0, bound: float = 0.6) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, bound: float = 0.6) -> None:
         """Take the largest weight that one teacher may have (the paper's C)."""
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.numbers("aekd", above=0, bound=bound)
         self.bound = bound
 
-    def weigh(self, features: Batch) -> Tensor:
-        """:func:`weights` of each student's mini-batch, for all of its instances."""
-        given = gradients(features.teacher_logits, features.student.logits, self.selection.settings.distillation.temperature)
-        own = given.chunk(self.selection.settings.distillation.num_students, 1)  # S x [K, B, C]
-        return torch.cat([weights(one, self.bound).expand(one.shape[1], -1) for one in own])
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return :func:`weights` of each student's mini-batch, for all of its instances."""
+        by_teacher = gradients(batch.teacher_logits, batch.student.logits, self.context.settings.distillation.temperature)
+        per_student = by_teacher.chunk(self.context.num_students, 1)  # S x [K, B, C]
+        return torch.cat([weights(values, self.bound).expand(values.shape[1], -1) for values in per_student])

@@ -18,15 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from baselines.rule import RULE_OPTIONS, Teaching
+from baselines.rule import WEIGHTS, Rule, auxiliary_output
 from kd_env import spec
-from kd_env.envs.decisions import from_weights
-from kd_env.types import Batch, Decision, ModelOutput
+from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.types import Decision, ModelOutput
 
 
 class Gate(nn.Module):
@@ -43,33 +42,32 @@ class Gate(nn.Module):
         return (output.features @ (self.u * self.theta).T).softmax(-1)
 
 
-class AMTML(Teaching):
+class AMTML(Rule):
     """Reads the student's own gradient."""
 
     access = "gradient"
     paper = "Liu et al. 2020, arXiv 2103.04062"
     env_options = {
-        **RULE_OPTIONS,
-        "action": "weights",
+        **WEIGHTS,
         "knowledge": "response,layer(grouped=true)",
         "auxiliary_module": "baselines.amtml:Gate",
     }
 
-    def __init__(self, env: Any, seed: int = 0, target: str = "integrated") -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, target: str = "integrated") -> None:
         """Check ``target``, ``integrated`` or ``each``."""
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.one_of("amtml", "integrated", "each", target=target)
         self.target = target
 
-    def decide(self, features: Batch) -> Decision:
+    def decide(self, batch: PolicyBatch) -> Decision:
         """The gate for all that is no hint."""
-        gate, terms = self.said, self.selection.distillation.terms
+        gate, terms = auxiliary_output(batch, self), self.context.terms
         alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = from_weights(self.selection.distillation, {name: alike if terms[name].kind.projects else gate for name in terms})
+        decision = self.context.decision({name: alike if terms[name].kind.projects else gate for name in terms})
         if self.target == "each" or "response" not in terms:
             return decision
-        temperature = self.selection.settings.distillation.temperature
-        excess = disagreement(gate, (features.teacher_logits / temperature).softmax(2))
+        temperature = self.context.settings.distillation.temperature
+        excess = disagreement(gate, (batch.teacher_logits / temperature).softmax(2))
         return replace(decision, penalty=-decision.strengths["response"] * temperature**2 * excess)
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
+from torch import Tensor
 
-from baselines.rule import Choosing
+from baselines.rule import ONE, Rule, choice
 from kd_env.knowledge.label import UNKNOWN, teacher_ce
-from kd_env.types import Batch
+from kd_env.policies import PolicyBatch
 
 
-class BestSingle(Choosing):
+class BestSingle(Rule):
     """Reads the training labels."""
 
     access = "train labels"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
+    env_options = ONE
 
-    def choose(self, features: Batch) -> np.ndarray:
-        """``[B]``, the first of equals; any teacher where the label is unknown."""
-        chosen: np.ndarray = teacher_ce(features.teacher_logits, features.labels).argmin(1).cpu().numpy()
-        unknown = (features.labels == UNKNOWN).cpu().numpy()
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Choose the first of equally good teachers; any teacher where the label is unknown."""
+        best = teacher_ce(batch.teacher_logits, batch.labels).argmin(1).cpu().numpy()
+        unknown = (batch.labels == UNKNOWN).cpu().numpy()
         if unknown.any():
-            chosen[unknown] = self.rng.integers(features.teacher_logits.shape[1], size=unknown.sum())
-        return chosen
+            best[unknown] = self.rng.integers(batch.num_teachers, size=unknown.sum())
+        return choice(best, batch.num_teachers)

@@ -11,18 +11,17 @@ over K, whatever the setting's kd_weight, so that uniform weights are K times we
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from baselines.rule import RULE_OPTIONS, Teaching, Weighting
+from baselines.rule import WEIGHTS, Rule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
-from kd_env.teachers.teacher import classifiers
-from kd_env.types import Batch, Decision
+from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,42 +42,41 @@ def feature_weights(hints: Sequence[Tensor], classifiers: Sequence[tuple[Tensor,
     return weights(torch.stack(said, 1), labels)
 
 
-class CAMKD(Teaching):
-    """Reads the training labels."""
+class CAMKD(Rule):
+    """Reads the training labels, and unless ``detach`` is set, weighs features by a function of the student that carries its gradient."""
 
-    access = "train labels"
+    access = "gradient"
     paper = "Zhang et al. 2022, arXiv 2201.00007"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,hint(strength=50)"}
+    env_options = {**WEIGHTS, "knowledge": "response,hint(strength=50)"}
     min_teachers = 2
 
-    def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
         """Take the teachers' classifiers, if the setting has hints."""
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.one_of("camkd", *SCALES, scale=scale)
         self.scale, self.detach = scale, detach
-        self.hints = "hint" in self.selection.distillation.terms
-        self.classifiers = classifiers(self.selection.pool) if self.hints else []
+        self.hints = "hint" in context.terms
+        self.classifiers = context.classifiers() if self.hints else []
 
-    def decide(self, features: Batch) -> Decision:
-        """Weights of both kinds, and their strengths."""
+    def decide(self, batch: PolicyBatch) -> Decision:
+        """Return the weights of both kinds, and their strengths."""
         by_type = {}
-        if "response" in self.selection.distillation.terms:
-            by_type["response"] = weights(features.teacher_logits, features.labels)
+        if "response" in self.context.terms:
+            by_type["response"] = weights(batch.teacher_logits, batch.labels)
         if self.hints:
-            run, like = self.selection.distillation, features.teacher_logits
-            classifiers = [(weight.to(like), bias.to(like)) for weight, bias in self.classifiers]
-            found = feature_weights(run.student_output().hints, classifiers, features.labels)
-            by_type["hint"] = found.detach() if self.detach else found
-        return scaled(self.selection, by_type, self.scale, 1.0 / self.selection.num_teachers)
+            classifiers = [(weight.to(batch.teacher_logits), bias.to(batch.teacher_logits)) for weight, bias in self.classifiers]
+            hints = feature_weights(batch.student_output.hints, classifiers, batch.labels)
+            by_type["hint"] = hints.detach() if self.detach else hints
+        return scaled(self.context, by_type, self.scale, 1.0 / self.context.num_teachers)
 
 
-class CAMKDLogits(Weighting):
+class CAMKDLogits(Rule):
     """``camkd_logits``: the logit weights alone."""
 
     access = "train labels"
     paper = CAMKD.paper
     min_teachers = 2
 
-    def weigh(self, features: Batch) -> Tensor:
+    def decide(self, batch: PolicyBatch) -> Tensor:
         """:func:`weights` of the mini-batch."""
-        return weights(features.teacher_logits, features.labels)
+        return weights(batch.teacher_logits, batch.labels)

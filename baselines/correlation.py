@@ -7,14 +7,13 @@ could not be read; how sharp it is, ``t``, is ours.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from baselines.rule import Weighting
+from baselines.rule import Rule
 from kd_env import spec
-from kd_env.types import Batch
+from kd_env.policies import PolicyBatch, PolicyContext
 
 ROUNDING = 1e-12
 """Probabilities that differ from their mean by less, in norm, are constant."""
@@ -40,19 +39,19 @@ def _centred(logits: Tensor) -> Tensor:
     return torch.where(norm > ROUNDING, centred / norm, 0.0)
 
 
-class Correlation(Weighting):
+class Correlation(Rule):
     """Reads what the teachers and the student say, at the temperature of the response loss."""
 
     access = "student outputs"
     paper = ""
 
-    def __init__(self, env: Any, seed: int = 0, t: float = 0.5) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, t: float = 0.5) -> None:
         """Take the sharpness ``t``: the smaller, the more the best-correlated teacher has."""
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.numbers("correlation", above=0, t=t)
         self.t = t
 
-    def weigh(self, features: Batch) -> Tensor:
+    def decide(self, batch: PolicyBatch) -> Tensor:
         """:func:`weights` of the mini-batch."""
-        temperature = self.selection.settings.distillation.temperature
-        return weights(features.teacher_logits / temperature, features.student.logits / temperature, self.t)
+        temperature = self.context.settings.distillation.temperature
+        return weights(batch.teacher_logits / temperature, batch.student.logits / temperature, self.t)

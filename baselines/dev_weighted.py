@@ -6,14 +6,11 @@ accuracy whatever the task's metric, divided by the sum, is our reading.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from baselines.reward_split import teacher_logits_and_labels
-from baselines.rule import Weighting
-from kd_env.types import Batch
+from baselines.rule import Rule
+from kd_env.policies import PolicyBatch, PolicyContext
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -23,18 +20,19 @@ def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     return (accuracy / accuracy.sum()).to(teacher_logits.dtype)
 
 
-class DevWeighted(Weighting):
+class DevWeighted(Rule):
     """Scores the teachers once, before the first update."""
 
     access = "reward labels"
     learns_from = "reward labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
-    def __init__(self, env: Any, seed: int = 0) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0) -> None:
         """Score the teachers on the reward labels."""
-        super().__init__(env, seed)
-        self.teacher_weights = weights(*teacher_logits_and_labels(self.selection))  # [K]
+        super().__init__(context, seed)
+        examples = context.reward_examples()
+        self.teacher_weights = weights(examples.teacher_logits, examples.known_labels())  # [K]
 
-    def weigh(self, features: Batch) -> Tensor:
-        """The same weights for every instance."""
-        return self.teacher_weights.expand(len(features.labels), -1)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return the same weights for every instance."""
+        return self.teacher_weights.expand(batch.rows, -1)

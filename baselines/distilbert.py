@@ -11,7 +11,7 @@ learns with the student. 5 to 1 is the ratio of the training command that was pu
 
 from __future__ import annotations
 
-from baselines.rule import RULE_OPTIONS
+from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
 
 
@@ -19,4 +19,4 @@ class DistilBERT(Uniform):
     """1/K, of responses and of the features' directions."""
 
     paper = "Sanh et al. 2019, arXiv 1910.01108"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,hint(normalized=true,strength=0.1)"}
+    env_options = {**WEIGHTS, "knowledge": "response,hint(normalized=true,strength=0.1)"}

@@ -10,15 +10,14 @@ Deviation: where all teachers are utterly confident the entropies are 0 and the 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from baselines.rule import Teaching
+from baselines.rule import Rule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
-from kd_env.types import Batch, Decision
+from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor) -> Tensor:
@@ -36,20 +35,20 @@ def weights(teacher_logits: Tensor) -> Tensor:
     return ((1.0 - share) / (count - 1)).to(teacher_logits.dtype)
 
 
-class EBKD(Teaching):
+class EBKD(Rule):
     """Reads the teachers' outputs alone."""
 
     access = "teacher outputs"
     paper = "Kwon et al. 2020, ICASSP"
     min_teachers = 2
 
-    def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched") -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched") -> None:
         """Check ``scale``."""
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.one_of("ebkd", *SCALES, scale=scale)
         self.scale = scale
 
-    def decide(self, features: Batch) -> Decision:
+    def decide(self, batch: PolicyBatch) -> Decision:
         """:func:`weights` of the mini-batch, for every knowledge type, and their strengths."""
-        found, count = weights(features.teacher_logits), self.selection.num_teachers
-        return scaled(self.selection, dict.fromkeys(self.selection.distillation.terms, found), self.scale, (count - 1) / count)
+        found, count = weights(batch.teacher_logits), self.context.num_teachers
+        return scaled(self.context, dict.fromkeys(self.context.terms, found), self.scale, (count - 1) / count)

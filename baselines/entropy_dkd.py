@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from baselines import ebkd
-from baselines.rule import RULE_OPTIONS, Teaching
-from kd_env.envs.decisions import from_weights
-from kd_env.types import Batch, Decision
+from baselines.rule import WEIGHTS, Rule
+from kd_env.policies import PolicyBatch
+from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor) -> Tensor:
@@ -21,13 +21,13 @@ def weights(teacher_logits: Tensor) -> Tensor:
     return ebkd.weights(teacher_logits) if teacher_logits.shape[1] > 1 else torch.ones_like(teacher_logits[:, :, 0])
 
 
-class EntropyDKD(Teaching):
+class EntropyDKD(Rule):
     """Reads what the teachers say."""
 
     access = "teacher outputs"
     paper = ""
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "tckd(class_of=teacher),nckd(class_of=teacher)"}
+    env_options = {**WEIGHTS, "knowledge": "tckd(class_of=teacher),nckd(class_of=teacher)"}
 
-    def decide(self, features: Batch) -> Decision:
+    def decide(self, batch: PolicyBatch) -> Decision:
         """The same weights for all types."""
-        return from_weights(self.selection.distillation, dict.fromkeys(self.selection.distillation.terms, weights(features.teacher_logits)))
+        return self.context.decision(dict.fromkeys(self.context.terms, weights(batch.teacher_logits)))

@@ -5,7 +5,7 @@ The hints are FitNets' (Romero et al. 2015, arXiv 1412.6550) at strength 100, on
 
 from __future__ import annotations
 
-from baselines.rule import RULE_OPTIONS
+from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
 
 
@@ -13,4 +13,4 @@ class FitNetMKD(Uniform):
     """1/K, of responses and of hints."""
 
     paper = "Romero et al. 2015, arXiv 1412.6550"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,hint(strength=100)"}
+    env_options = {**WEIGHTS, "knowledge": "response,hint(strength=100)"}

@@ -11,15 +11,14 @@ Selection (Wang et al. 2020, arXiv 1911.10088), weighs data and learns the weigh
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from baselines.rule import Weighting
+from baselines.rule import Rule
 from kd_env import spec
-from kd_env.envs.credit import first_order, normalize
-from kd_env.types import Batch
+from kd_env.envs.credit import normalize
+from kd_env.policies import PolicyBatch, PolicyContext
 
 
 def weights(credit: Tensor, sharpness: float) -> Tensor:
@@ -31,27 +30,27 @@ def weights(credit: Tensor, sharpness: float) -> Tensor:
     return (sharpness * worth).softmax(1)
 
 
-class Lookahead(Weighting):
+class Lookahead(Rule):
     """Reads the gradient of the loss on the reward labels at every update."""
 
-    alone = True
+    supports_population = False
     access = "reward labels"
     paper = ""
 
-    def __init__(self, env: Any, seed: int = 0, sharpness: float = 3.0, greedy: bool = False) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, sharpness: float = 3.0, greedy: bool = False) -> None:
         """Take the options.
 
         Args:
             sharpness: of the softmax over normalised credit, at least 0.
             greedy: all on the largest credit, the limit of infinite sharpness.
         """
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.numbers("lookahead", least=0, sharpness=sharpness)
         spec.one_of("lookahead", True, False, greedy=greedy)
         self.sharpness = math.inf if greedy else float(sharpness)
 
-    def weigh(self, features: Batch) -> Tensor:
-        """:func:`weights` of the first-order credit of the mini-batch."""
-        run = self.selection.distillation
-        given = first_order(run, tuple(run.terms))
-        return weights(torch.stack([term.strength * given[name] for name, term in run.terms.items()]).sum(0), self.sharpness)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return :func:`weights` of the first-order credit of the mini-batch."""
+        terms = self.context.terms
+        credit = self.context.credit(tuple(terms))
+        return weights(torch.stack([term.strength * credit[name] for name, term in terms.items()]).sum(0), self.sharpness)

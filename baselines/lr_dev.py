@@ -5,30 +5,28 @@ The regression of ``lr_ensemble``, fitted on the labelled reward examples, which
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from baselines.lr_ensemble import weights
-from baselines.reward_split import teacher_logits_and_labels
-from baselines.rule import Weighting
+from baselines.rule import Rule
 from kd_env import spec
-from kd_env.types import Batch
+from kd_env.policies import PolicyBatch, PolicyContext
 
 
-class LRDev(Weighting):
+class LRDev(Rule):
     """Fits once, before the first update, on the reward labels."""
 
     access = "reward labels"
     learns_from = "reward labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
-    def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on the reward examples that have labels."""
         spec.numbers("lr_dev", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
-        super().__init__(env, seed)
-        self.teacher_weights = weights(*teacher_logits_and_labels(self.selection), ridge)  # [K]
+        super().__init__(context, seed)
+        examples = context.reward_examples()
+        self.teacher_weights = weights(examples.teacher_logits, examples.known_labels(), ridge)  # [K]
 
-    def weigh(self, features: Batch) -> Tensor:
-        """The same weights for every instance."""
-        return self.teacher_weights.expand(len(features.labels), -1)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return the same weights for every instance."""
+        return self.teacher_weights.expand(batch.rows, -1)

@@ -8,17 +8,15 @@ there, which flatters this rule's choice of them.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from baselines.rule import Weighting
+from baselines.rule import Rule
 from kd_env import spec
-from kd_env.types import Batch
+from kd_env.policies import PolicyBatch, PolicyContext
 
 MOST_ROWS = 10_000
 """Training examples at most; of more, so many are drawn by the seed."""
@@ -49,24 +47,23 @@ def coefficients(teacher_logits: Tensor, labels: Tensor, ridge: float = 1e-3) ->
     return found[:count], found[count:]
 
 
-class LREnsemble(Weighting):
+class LREnsemble(Rule):
     """Fits once, before the first update, on the training labels."""
 
     access = "train labels"
     learns_from = "train labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
 
-    def __init__(self, env: Any, seed: int = 0, ridge: float = 1e-3) -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on at most 10,000 training examples, drawn by ``seed``."""
         spec.numbers("lr_ensemble", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
-        super().__init__(env, seed)
-        data = self.selection.data
-        rows = np.flatnonzero(data.task.train.labelled)
+        super().__init__(context, seed)
+        rows = context.labelled_train_rows
         if len(rows) > MOST_ROWS:
             rows = np.sort(self.rng.choice(rows, MOST_ROWS, replace=False))
-        said = torch.from_numpy(data.bank.gather("train", rows).logits)
-        self.teacher_weights = weights(said, data.labels["train"][rows], ridge)  # [K]
+        examples = context.train_examples(rows)
+        self.teacher_weights = weights(examples.teacher_logits, examples.known_labels(), ridge)  # [K]
 
-    def weigh(self, features: Batch) -> Tensor:
-        """The same weights for every instance."""
-        return self.teacher_weights.expand(len(features.labels), -1)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return the same weights for every instance."""
+        return self.teacher_weights.expand(batch.rows, -1)

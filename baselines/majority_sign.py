@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.rule import Weighting
-from kd_env.types import Batch
+from baselines.rule import Rule
+from kd_env.policies import PolicyBatch
 
 ROUNDING = 1e-12
 """Pulls below this have no sign: a teacher that equals the student votes for nothing."""
@@ -29,13 +29,13 @@ def weights(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     return agrees / agrees.sum(1, keepdim=True)
 
 
-class MajoritySign(Weighting):
+class MajoritySign(Rule):
     """Reads what the teachers and the student say, at the temperature of the response loss."""
 
     access = "student outputs"
     paper = ""
 
-    def weigh(self, features: Batch) -> Tensor:
+    def decide(self, batch: PolicyBatch) -> Tensor:
         """:func:`weights` of the mini-batch."""
-        temperature = self.selection.settings.distillation.temperature
-        return weights(features.teacher_logits / temperature, features.student.logits / temperature)
+        temperature = self.context.settings.distillation.temperature
+        return weights(batch.teacher_logits / temperature, batch.student.logits / temperature)

@@ -21,8 +21,9 @@ them from the reward split instead: at each meta step B labelled reward examples
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,27 +33,26 @@ from torch.nn.functional import cross_entropy
 from baselines.hard_buffer import HardBuffer
 from baselines.meta_step import Descent, Objective, meta_gradient
 from baselines.meta_weights import MetaWeights
-from baselines.reward_split import labelled_reward_rows
-from baselines.rule import RULE_OPTIONS, Teaching
+from baselines.rule import WEIGHTS, Rule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.models.encode import take
+from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.randomness import seeded
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
 
-class MMKD(Teaching):
+class MMKD(Rule):
     """Differentiates through the student's steps, and reads the labels of the split it learns from."""
 
     access = "gradient"
-    alone = True
+    supports_population = False
     paper = "Zhang et al. 2023, arXiv 2306.06634"
-    env_options: dict[str, Any] = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,hint(strength=100)"}
+    env_options: dict[str, Any] = {**WEIGHTS, "knowledge": "response,hint(strength=100)"}
 
     def __init__(
         self,
-        env: Any,
+        context: PolicyContext,
         seed: int = 0,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
@@ -83,120 +83,97 @@ class MMKD(Teaching):
         Raises:
             InputError: an option is out of its range, the student has peers, or the teachers do not teach at all (strength 0).
         """
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.numbers("mmkd", least=1, whole=True, every=every, distillation_steps=distillation_steps)
         spec.numbers("mmkd", least=0, whole=True, gram_width=gram_width)
         spec.one_of("mmkd", *SCALES, scale=scale)
         spec.one_of("mmkd", "train", "reward", meta_split=meta_split)
-        if self.selection.settings.distillation.num_students > 1 or self.selection.settings.distillation.kd_weight == 0.0:
+        distillation = context.settings.distillation
+        if context.num_students > 1 or distillation.kd_weight == 0.0:
             raise InputError("policy mmkd differentiates what its teachers do for one student; leave out num_students and kd_weight=0")
-        run, task = self.selection.distillation, self.selection.data.task
-        self.hints = "hint" in run.terms
+        self.hints = "hint" in context.terms
         self.every, self.distillation_steps = every, distillation_steps
         self.inner_lr, self.descent = inner_lr, Descent(inner_lr or 0.0, momentum, inner_weight_decay)
-        self.meta_split, self.scale = meta_split, scale
+        self.meta_split: Literal["train", "reward"] = "train" if meta_split == "train" else "reward"
+        self.scale = scale
         self.buffer = HardBuffer(buffer, seed)
-        self.labelled = np.zeros(0, dtype=np.int64)
-        if meta_split == "reward":
-            self.access = "reward labels"
-            self.labelled = labelled_reward_rows(self.selection)
-        student = run.student
+        self.labelled = context.reward_rows if meta_split == "reward" else np.zeros(0, dtype=np.int64)
         with seeded(seed):
-            self.nets = MetaWeights(self.selection.num_teachers, task.num_classes, self.selection.settings.distillation.batch_size, gram_width, cosine)
-        self.nets.to(student.device, student.dtype)
+            self.nets = MetaWeights(context.num_teachers, context.num_classes, distillation.batch_size, gram_width, cosine)
+        self.nets.to(context.device, context.dtype)
         self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=learning_rate, weight_decay=weight_decay)
-        self._seen = -1  # the last update that was decided about
+        self._decided = -1  # the last update that was decided about
 
-    def decide(self, features: Batch) -> Decision:
-        """The nets' weights; before that, a meta step where it is due after the update before."""
-        update = int(features.update[0])
+    @staticmethod
+    def access_for(meta_split: str = "train", **_options: object) -> str:
+        """Return what it reads: with ``meta_split="reward"`` the labels of the reward split in place of the training labels."""
+        return "reward labels" if meta_split == "reward" else "gradient"
+
+    def decide(self, batch: PolicyBatch) -> Decision:
+        """Return the nets' weights; before that, a meta step where it is due after the last update."""
+        update = int(batch.update[0])
         if update == 0:
             self.buffer.clear()
-        elif update != self._seen and (update - 1) % self.every == 0:
+        elif update != self._decided and (update - 1) % self.every == 0:
             self.learn_from_hard_examples()
-        if update != self._seen and self.meta_split == "train":
-            known = (features.labels >= 0).cpu().numpy()  # an unlabelled text is no example to learn from
-            self.buffer.put(features.example_ids[known], wrong(features.student.logits, features.labels)[known])
-        self._seen = update
+        if update != self._decided and self.meta_split == "train":
+            known = (batch.labels >= 0).cpu().numpy()  # an unlabelled text is no example to learn from
+            self.buffer.put(batch.example_ids[known], wrong(batch.student.logits, batch.labels)[known])
+        self._decided = update
         with torch.no_grad():
-            return self.weighed(features, features.student)
+            return self.weighed(batch.teacher_logits, batch.teacher_features, batch.student)
 
-    def weighed(self, features: Batch, student: ModelOutput) -> Decision:
-        """What the nets say of some examples, with the setting's strengths; differentiable in the nets' parameters."""
+    def weighed(self, teacher_logits: Tensor, teacher_features: Sequence[Tensor], student: ModelOutput) -> Decision:
+        """Return the nets' weights for some examples, with the setting's strengths; differentiable in the nets' parameters."""
         weights = {}
-        if "response" in self.selection.distillation.terms:
-            weights["response"] = self.nets.response(features.teacher_logits, student.logits)
+        if "response" in self.context.terms:
+            weights["response"] = self.nets.response(teacher_logits, student.logits)
         if self.hints:
-            weights["hint"] = self.nets.hint(features.teacher_features, student.features)
-        return scaled(self.selection, weights, self.scale, 1.0)
+            weights["hint"] = self.nets.hint(teacher_features, student.features)
+        return scaled(self.context, weights, self.scale, 1.0)
 
     def learn_from_hard_examples(self) -> None:
-        """One step of the nets on B examples of the buffer, if there are any."""
-        found = self.hard_examples()
-        if found is not None:
-            self.learn_from(*found)
+        """Take one step of the nets on B examples of the buffer, if there are any."""
+        examples = self.hard_examples()
+        if examples is not None:
+            self.learn_from(*examples)
 
-    def learn_from(self, inputs: Inputs, features: Batch) -> None:
-        """One step of the nets on what :meth:`meta_gradient` says."""
-        _, gradient = self.meta_gradient(inputs, features)
-        if not all(one.isfinite().all() for one in gradient):
+    def learn_from(self, inputs: Inputs, batch: Batch) -> None:
+        """Take one step of the nets along :meth:`meta_gradient`."""
+        _, gradient = self.meta_gradient(inputs, batch)
+        if not all(values.isfinite().all() for values in gradient):
             return
-        for parameter, one in zip(self.nets.parameters(), gradient, strict=True):
-            parameter.grad = one
+        for parameter, values in zip(self.nets.parameters(), gradient, strict=True):
+            parameter.grad = values
         self.optimizer.step()
 
-    def meta_gradient(self, inputs: Inputs, features: Batch) -> tuple[Tensor, list[Tensor]]:
-        """CE on the examples after the tracked steps, and its gradient by the nets' parameters; the student stays as it is."""
-        run = self.selection.distillation
+    def meta_gradient(self, inputs: Inputs, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return CE on the examples after the tracked steps, and its gradient by the nets' parameters; the student stays as it is."""
+        student = self.context.student
 
-        def distillation(parameters: Any) -> Tensor:
-            student = self._pass(parameters, inputs)
-            decision = self.weighed(features, student)
-            strengths = {name: kd_weight for name, kd_weight in decision.strengths.items() if name != "label"}
-            return run.loss.per_example(replace(decision, strengths=strengths), student, features).mean()
+        def distillation(parameters: Sequence[Tensor]) -> Tensor:
+            output = student.forward_at(parameters, inputs)
+            decision = self.weighed(batch.teacher_logits, batch.teacher_features, output)
+            strengths = {name: strength for name, strength in decision.strengths.items() if name != "label"}
+            return student.per_example_loss(replace(decision, strengths=strengths), output, batch).mean()
 
-        def hard_label(parameters: Any) -> Tensor:
-            return cross_entropy(self._pass(parameters, inputs).logits, features.labels)
+        def hard_label(parameters: Sequence[Tensor]) -> Tensor:
+            return cross_entropy(student.forward_at(parameters, inputs).logits, batch.labels)
 
         steps: list[Objective] = [*[distillation] * self.distillation_steps, hard_label]
-        rate = run.student.options.rate(float(features.progress[0])) if self.inner_lr is None else self.inner_lr
+        rate = student.rate(float(batch.progress[0])) if self.inner_lr is None else self.inner_lr
         descent = replace(self.descent, rate=rate)
-        with run.student.evaluating():
-            return meta_gradient(steps, hard_label, run.student.parameters, list(self.nets.parameters()), descent)
+        with student.evaluating():
+            return meta_gradient(steps, hard_label, student.parameters, list(self.nets.parameters()), descent)
 
     def hard_examples(self) -> tuple[Inputs, Batch] | None:
-        """B examples of the buffer, drawn anew; ``None`` where nothing is in it."""
-        size, run = self.selection.settings.distillation.batch_size, self.selection.distillation
+        """Return B examples of the buffer, drawn anew; ``None`` where it is empty."""
+        size, student = self.context.settings.distillation.batch_size, self.context.student
         if self.meta_split == "reward":
             rows = self.buffer.rng.choice(self.labelled, min(size, len(self.labelled)), replace=False)
-            inputs, labels = run.meter.at(rows, run.student.device)
-            run.student_forward_examples += len(rows)
-            self.buffer.put(rows, wrong(run.student.predict(inputs), labels))
-        return self.examples(self.buffer.sample(size)) if len(self.buffer.rows) else None
-
-    def examples(self, rows: np.ndarray) -> tuple[Inputs, Batch]:
-        """Rows of the split that the nets learn from, as the student reads them, and what teachers say of them."""
-        run, data = self.selection.distillation, self.selection.data
-        device, dtype = run.student.device, run.student.dtype
-        said = data.bank.gather(self.meta_split, rows)
-
-        def tensors(arrays: Any) -> tuple[Tensor, ...]:
-            return tuple(torch.from_numpy(one).to(device, dtype) for one in arrays)
-
-        seen = run.observe()
-        features = replace(
-            seen,
-            example_ids=rows,
-            labels=data.labels[self.meta_split][rows].to(device),
-            teacher_logits=torch.from_numpy(said.logits).to(device, dtype),
-            teacher_features=tensors(said.features),
-        )
-        return take(data.inputs[self.meta_split], rows, device), features
-
-    def _pass(self, parameters: Any, inputs: Inputs) -> ModelOutput:
-        run = self.selection.distillation
-        run.student_forward_examples += len(next(iter(inputs.values())))
-        return run.student.forward_at(parameters, inputs)
+            inputs, batch = student.examples("reward", rows)
+            self.buffer.put(rows, wrong(student.predict(inputs), batch.labels))
+        return student.examples(self.meta_split, self.buffer.sample(size)) if len(self.buffer.rows) else None
 
 
 def wrong(student_logits: Tensor, labels: Tensor) -> np.ndarray:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
-from baselines.rule import Choosing
-from kd_env.types import Batch
+from baselines.rule import ONE, Rule, choice
+from kd_env.policies import PolicyBatch
 
 
 def choose(teacher_logits: Tensor) -> Tensor:
@@ -14,13 +13,13 @@ def choose(teacher_logits: Tensor) -> Tensor:
     return teacher_logits.log_softmax(2).amax(2).argmax(1)
 
 
-class MostConfident(Choosing):
-    """Whoever is surest."""
+class MostConfident(Rule):
+    """The teacher that is most confident."""
 
     access = "teacher outputs"
     paper = ""
+    env_options = ONE
 
-    def choose(self, features: Batch) -> np.ndarray:
-        """``[B]``."""
-        chosen: np.ndarray = choose(features.teacher_logits).cpu().numpy()
-        return chosen
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Choose the most confident teacher of each instance."""
+        return choice(choose(batch.teacher_logits).cpu(), batch.num_teachers)

@@ -12,16 +12,15 @@ alone, where the paper's share their pooling and their classifier.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from baselines.rule import RULE_OPTIONS, Teaching
+from baselines.rule import WEIGHTS, Rule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
-from kd_env.types import Batch, Decision
+from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -30,25 +29,25 @@ def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     return trust / trust.sum(1, keepdim=True)
 
 
-class MTBert(Teaching):
+class MTBert(Rule):
     """Reads the training labels."""
 
     access = "train labels"
     paper = "Wu et al. 2021, arXiv 2106.01023"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,layer"}
+    env_options = {**WEIGHTS, "knowledge": "response,layer"}
 
-    def __init__(self, env: Any, seed: int = 0, scale: Scale = "matched") -> None:
+    def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched") -> None:
         """Check ``scale``."""
-        super().__init__(env, seed)
+        super().__init__(context, seed)
         spec.one_of("mt_bert", *SCALES, scale=scale)
         self.scale = scale
 
-    def decide(self, features: Batch) -> Decision:
+    def decide(self, batch: PolicyBatch) -> Decision:
         """Weights of both kinds, and their strengths."""
-        found = weights(features.teacher_logits, features.labels)
+        found = weights(batch.teacher_logits, batch.labels)
         alike = torch.full_like(found, 1.0 / found.shape[1])
-        terms = self.selection.distillation.terms
+        terms = self.context.terms
         by_type = {name: alike if terms[name].kind.projects else found for name in terms}
-        total = (1.0 / (1.0 + teacher_ce(features.teacher_logits, features.labels))).sum(1)  # [B]
+        total = (1.0 / (1.0 + teacher_ce(batch.teacher_logits, batch.labels))).sum(1)  # [B]
         factors = {name: float(found.shape[1]) if terms[name].kind.projects else total for name in by_type}
-        return scaled(self.selection, by_type, self.scale, factors)
+        return scaled(self.context, by_type, self.scale, factors)

@@ -8,7 +8,7 @@ this project. ``num_students`` is the size of the cohort. For what else differs 
 
 from __future__ import annotations
 
-from baselines.rule import RULE_OPTIONS
+from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
 
 
@@ -17,4 +17,4 @@ class MutualLearning(Uniform):
 
     access = "student outputs"
     paper = "Zhang et al. 2018, arXiv 1706.00384"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,peer", "num_students": 2}
+    env_options = {**WEIGHTS, "knowledge": "response,peer", "num_students": 2}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from baselines.rule import RULE_OPTIONS, Rule
-from kd_env.types import Observation
+from kd_env.policies import PolicyBatch
 
 
 class NoTeacher(Rule):
@@ -15,6 +16,6 @@ class NoTeacher(Rule):
     paper = ""
     env_options = {**RULE_OPTIONS, "action": "subset", "kd_weight": 0.0}
 
-    def act(self, observation: Observation) -> np.ndarray:
-        """Nobody, for every slot."""
-        return np.zeros((len(observation["progress"]), self.selection.num_teachers), dtype=np.int8)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return weights of zero."""
+        return torch.zeros(batch.rows, batch.num_teachers)

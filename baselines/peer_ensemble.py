@@ -8,7 +8,7 @@ After peer-collaborative learning (Wu & Gong 2021, arXiv 2006.04147), and not th
 
 from __future__ import annotations
 
-from baselines.rule import RULE_OPTIONS
+from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
 
 
@@ -17,4 +17,4 @@ class PeerEnsemble(Uniform):
 
     access = "student outputs"
     paper = "after Wu & Gong 2021, arXiv 2006.04147"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,peer_ensemble", "num_students": 3}
+    env_options = {**WEIGHTS, "knowledge": "response,peer_ensemble", "num_students": 3}

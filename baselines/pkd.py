@@ -10,7 +10,7 @@ are the setting's, and that of the layers is 1 (``--set knowledge="response,laye
 
 from __future__ import annotations
 
-from baselines.rule import RULE_OPTIONS
+from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
 
 
@@ -18,4 +18,4 @@ class PKD(Uniform):
     """1/K, of responses and of layers' directions."""
 
     paper = "Sun et al. 2019, arXiv 1908.09355"
-    env_options = {**RULE_OPTIONS, "action": "weights", "knowledge": "response,layer(normalized=true)"}
+    env_options = {**WEIGHTS, "knowledge": "response,layer(normalized=true)"}

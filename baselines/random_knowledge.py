@@ -10,9 +10,12 @@ teaches nothing, as it does when the agent chooses it.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from baselines.all_knowledge import KNOWLEDGE_OPTIONS, KNOWLEDGE_SELECTION
 from baselines.rule import Rule
+from kd_env.policies import PolicyBatch
 from kd_env.types import Observation
 
 
@@ -23,9 +26,14 @@ class RandomHard(Rule):
     environment = KNOWLEDGE_SELECTION
     env_options = {**KNOWLEDGE_OPTIONS, "action": "hard", "updates_per_phase": 10}
 
-    def act(self, observation: Observation) -> np.ndarray:
-        """Coins ``[S, M]``."""
-        return self.rng.integers(2, size=(len(observation["progress"]), len(self.selection.layout.knowledge)), dtype=np.int8)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Draw gates of 0 or 1."""
+        size = self.context.num_students, self.context.action.size
+        return torch.from_numpy(self.rng.integers(2, size=size, dtype=np.int8))
+
+    def selection_entropy(self, observation: Observation) -> np.ndarray:
+        """Return 1: every subset is equally likely."""
+        return np.ones(len(observation["progress"]))
 
 
 class RandomSoft(Rule):
@@ -35,7 +43,8 @@ class RandomSoft(Rule):
     environment = KNOWLEDGE_SELECTION
     env_options = {**RandomHard.env_options, "action": "soft"}
 
-    def act(self, observation: Observation) -> np.ndarray:
-        """Actions ``[S, M]`` in [-1, 1], which mean strengths in [0, 1]."""
-        size = (len(observation["progress"]), len(self.selection.layout.knowledge))
-        return self.rng.uniform(-1.0, 1.0, size).astype(np.float32)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Draw gates from [0, 1]."""
+        size = self.context.num_students, self.context.action.size
+        actions = self.rng.uniform(-1.0, 1.0, size).astype(np.float32)
+        return torch.from_numpy((actions.astype(np.float64) + 1.0) / 2.0)

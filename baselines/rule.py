@@ -1,4 +1,7 @@
-"""What every rule shares: it looks at the mini-batch's features and says who teaches, and learns nothing from reward."""
+"""What every rule of this package shares: it decides from the mini-batch that it is handed, and learns nothing from rewards.
+
+A rule of your own need not derive from :class:`Rule`: any class built as ``R(context, seed, **options)`` that has ``decide(batch)`` is one.
+"""
 
 from __future__ import annotations
 
@@ -6,95 +9,71 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from kd_env.envs.actions import from_weights
-from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.types import Batch, Decision, Observation
+from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.types import Decision
 
 RULE_OPTIONS: dict[str, Any] = {"granularity": "instance", "reward_every": 0}
-"""Env keywords of every rule: it does not look at the reward, so one measurement at the end is all that is paid for."""
+"""Env keywords of every rule: it does not look at the reward, so there is one measurement at the end."""
+WEIGHTS: dict[str, Any] = {**RULE_OPTIONS, "action": "weights"}
+"""Env keywords of rules that weigh all teachers."""
+ONE: dict[str, Any] = {**RULE_OPTIONS, "action": "one"}
+"""Env keywords of rules that choose one teacher."""
 
 
 class Rule(ABC):
-    """A policy given by a formula, exact because it reads the teachers' logits rather than the clipped observation."""
+    """A policy given by a formula.
+
+    Attributes:
+        context: what the rule's ``access`` allows it to know besides the mini-batch.
+        rng: draws from the policy's seed.
+    """
 
     access = "nothing"
     paper = ""
-    env_options = RULE_OPTIONS
+    env_options: dict[str, Any] = WEIGHTS
     min_teachers = 1
 
-    def __init__(self, env: Any, seed: int = 0) -> None:
-        """Keep what the rule reads."""
-        self.selection: Selection = env.unwrapped.selection
-        self.rng = np.random.default_rng(seed)
-        if self.selection.num_teachers < self.min_teachers:
+    def __init__(self, context: PolicyContext, seed: int = 0) -> None:
+        """Keep the context.
+
+        Raises:
+            InputError: the pool has too few teachers for the formula.
+        """
+        self.context, self.rng = context, np.random.default_rng(seed)
+        if context.num_teachers < self.min_teachers:
             raise InputError(
-                f"policy {type(self).__name__} needs at least {self.min_teachers} teachers, pool {self.selection.pool.name!r} has "
-                f"{self.selection.num_teachers}"
+                f"policy {type(self).__name__} needs at least {self.min_teachers} teachers, pool {context.pool_name!r} has "
+                f"{context.num_teachers}"
             )
 
     @abstractmethod
-    def act(self, observation: Observation) -> np.ndarray | Decision:
-        """Actions for all slots, or the whole decision about them."""
-
-    @property
-    def features(self) -> Batch:
-        """The mini-batch about to be taught."""
-        return self.selection.distillation.observe()
+    def decide(self, batch: PolicyBatch) -> Tensor | Decision:
+        """Return weights ``[rows, K]``, rows on the simplex, or a decision; ``context.decision`` fills in the setting's strengths."""
 
 
-class Weighting(Rule):
-    """A rule that weighs all teachers: action ``weights``."""
-
-    env_options = {**RULE_OPTIONS, "action": "weights"}
-
-    @abstractmethod
-    def weigh(self, features: Batch) -> Tensor:
-        """Weights ``[B, K]``, rows on the simplex."""
-
-    def act(self, observation: Observation) -> np.ndarray:
-        """The weights as actions."""
-        return from_weights(self.weigh(self.features).cpu().numpy())
+def uniform(batch: PolicyBatch) -> Tensor:
+    """Return weights ``[rows, K]`` of 1/K."""
+    return torch.full((batch.rows, batch.num_teachers), 1.0 / batch.num_teachers)
 
 
-class Teaching(Rule):
-    """A rule that makes the whole decision: weights of their own for each knowledge type, strengths, gradients."""
-
-    env_options = {**RULE_OPTIONS, "action": "weights"}
-
-    @property
-    def said(self) -> Tensor:
-        """What its auxiliary_module says of the mini-batch, ``[B, ...]``, with the gradient that it learns by.
-
-        Raises:
-            InputError: the setting has no auxiliary_module.
-        """
-        said = self.selection.distillation.student_output().auxiliary_module
-        if said is None:
-            name = self.env_options["auxiliary_module"]
-            raise InputError(f"auxiliary_module='': policy {type(self).__name__} learns by its own, {name}; leave auxiliary_module out")
-        return said
-
-    @abstractmethod
-    def decide(self, features: Batch) -> Decision:
-        """The decision about the B instances; :func:`kd_env.envs.decisions.taught` fills in what the setting says."""
-
-    def act(self, observation: Observation) -> Decision:
-        """The decision."""
-        return self.decide(self.features)
+def choice(teachers: Tensor | np.ndarray, num_teachers: int) -> Tensor:
+    """Return weight 1 for the chosen ``teachers [rows]``, ``[rows, K]``."""
+    return one_hot(torch.as_tensor(teachers), num_teachers).float()
 
 
-class Choosing(Rule):
-    """A rule that picks one teacher: action ``one``."""
+def auxiliary_output(batch: PolicyBatch, rule: Rule) -> Tensor:
+    """Return the output of the rule's auxiliary module ``[rows, ...]``, with the gradient that it learns by.
 
-    env_options = {**RULE_OPTIONS, "action": "one"}
-
-    @abstractmethod
-    def choose(self, features: Batch) -> np.ndarray:
-        """Teachers ``[B]``."""
-
-    def act(self, observation: Observation) -> np.ndarray:
-        """The choices as actions."""
-        return self.choose(self.features)
+    Raises:
+        InputError: the setting has no auxiliary module.
+    """
+    output = batch.student_output.auxiliary_module
+    if output is None:
+        name = rule.env_options["auxiliary_module"]
+        raise InputError(f"auxiliary_module='': policy {type(rule).__name__} learns with its own, {name}; leave auxiliary_module out")
+    return output

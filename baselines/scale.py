@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from kd_env.envs.decisions import from_weights
+from kd_env.policies import PolicyContext
 from kd_env.types import Decision
 
 Scale = Literal["matched", "released"]
 SCALES = get_args(Scale)
 
 
-def scaled(selection: Any, weights: dict[str, Tensor], scale: str, factor: float | Mapping[str, float | Tensor]) -> Decision:
+def scaled(context: PolicyContext, weights: dict[str, Tensor], scale: str, factor: float | Mapping[str, float | Tensor]) -> Decision:
     """The decision with ``weights`` by type: strengths ``matched`` to the setting, or as ``released``: label 1, the rest ``factor``.
 
     Args:
         factor: of all types, or by type; of those that it does not name it is 1.
     """
-    decision = from_weights(selection.distillation, weights)
+    decision = context.decision(weights)
     if scale == "matched":
         return decision
-    terms = selection.distillation.terms
+    terms = context.terms
     factors = factor if isinstance(factor, Mapping) else dict.fromkeys(weights, factor)
     asked = [name for name in weights if not terms[name].kind.of_peers]
     strengths: dict[str, float | Tensor] = {name: terms[name].strength * factors.get(name, 1.0) for name in asked}

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from torch import Tensor
 
-from baselines.rule import Choosing
+from baselines.rule import ONE, Rule, choice
 from kd_env.errors import InputError
-from kd_env.types import Batch
+from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.types import Observation
 
 
-class Single(Choosing):
+class Single(Rule):
     """Teacher ``teacher``, always."""
 
-    def __init__(self, env: Any, seed: int = 0, teacher: int | str = 0) -> None:
+    env_options = ONE
+
+    def __init__(self, context: PolicyContext, seed: int = 0, teacher: int | str = 0) -> None:
         """Take the teacher by index or by name."""
-        super().__init__(env, seed)
-        names = self.selection.pool.names
+        super().__init__(context, seed)
+        names = context.teacher_names
         index = names.index(teacher) if teacher in names else teacher
         if not isinstance(index, int) or not 0 <= index < len(names):
             raise InputError(f"single:{teacher}: expected 0..{len(names) - 1} or one of {', '.join(names)}")
         self.index = index
 
-    def choose(self, features: Batch) -> np.ndarray:
-        """``[B]`` of the one index."""
-        return np.full(len(features.example_ids), self.index)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return weight 1 for the teacher."""
+        return choice(np.full(batch.rows, self.index), batch.num_teachers)
 
 
-class RandomSingle(Choosing):
-    """One teacher a mini-batch, drawn evenly."""
+class RandomSingle(Rule):
+    """One teacher per mini-batch, drawn uniformly."""
 
-    def choose(self, features: Batch) -> np.ndarray:
-        """``[B]`` of the drawn index."""
-        return np.full(len(features.example_ids), self.rng.integers(self.selection.num_teachers))
+    env_options = ONE
+
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Draw a teacher for the whole mini-batch."""
+        return choice(np.full(batch.rows, self.rng.integers(batch.num_teachers)), batch.num_teachers)
+
+    def selection_entropy(self, observation: Observation) -> np.ndarray:
+        """Return 1: every teacher is equally likely."""
+        return np.ones(len(observation["progress"]))

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines.rule import RULE_OPTIONS, Teaching
+from baselines.rule import WEIGHTS, Rule, auxiliary_output
 from kd_env import spec
-from kd_env.envs.decisions import from_weights
-from kd_env.types import Batch, Decision, ModelOutput
+from kd_env.policies import PolicyBatch
+from kd_env.types import Decision, ModelOutput
 
 
 class LogSigma(nn.Module):
@@ -39,24 +39,22 @@ class LogSigma(nn.Module):
         return (self.bound * (self.free / self.bound).tanh()).expand(len(output.logits), -1)
 
 
-class Uncertainty(Teaching):
+class Uncertainty(Rule):
     """Reads the student's own gradient."""
 
     access = "gradient"
     paper = "Kendall et al. 2018, arXiv 1705.07115"
     env_options = {
-        **RULE_OPTIONS,
-        "action": "weights",
+        **WEIGHTS,
         "knowledge": "response,hint",
         "auxiliary_module": "baselines.uncertainty:LogSigma",
     }
 
-    def decide(self, features: Batch) -> Decision:
-        """Strengths, and the penalty that keeps them from falling to 0."""
-        run, (rows, count, _) = self.selection.distillation, features.teacher_logits.shape
-        names = [*run.terms, *(["label"] if run.reads_labels else [])]
-        log_sigma = self.said[:, : len(names)]  # [B, M or M + 1]
+    def decide(self, batch: PolicyBatch) -> Decision:
+        """Return the strengths, and the penalty that keeps them from falling to 0."""
+        names = [*self.context.terms, *(["label"] if self.context.reads_labels else [])]
+        log_sigma = auxiliary_output(batch, self)[:, : len(names)]  # [B, M or M + 1]
         factors = dict(zip(names, (0.5 * (-2.0 * log_sigma).exp()).unbind(1), strict=True))
-        alike = features.teacher_logits.new_full((rows, count), 1.0 / count)
-        decision = from_weights(self.selection.distillation, dict.fromkeys(run.terms, alike), factors)
+        alike = batch.teacher_logits.new_full((batch.rows, batch.num_teachers), 1.0 / batch.num_teachers)
+        decision = self.context.decision(dict.fromkeys(self.context.terms, alike), factors)
         return Decision(decision.weights, decision.strengths, decision.temperature, penalty=log_sigma.sum(1))

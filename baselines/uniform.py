@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from baselines.rule import Weighting
-from kd_env.types import Batch
+from baselines.rule import Rule, uniform
+from kd_env.policies import PolicyBatch
 
 
-class Uniform(Weighting):
+class Uniform(Rule):
     """1/K."""
 
-    def weigh(self, features: Batch) -> Tensor:
-        """``[B, K]`` of 1/K."""
-        count = features.teacher_logits.shape[1]
-        return torch.full(features.teacher_logits.shape[:2], 1.0 / count)
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return weights of 1/K."""
+        return uniform(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baselines.rule import RULE_OPTIONS
+from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
 
 
@@ -11,4 +11,4 @@ class UniformRewardCE(Uniform):
 
     access = "reward labels"
     paper = ""
-    env_options = {**RULE_OPTIONS, "action": "weights", "reward_ce": 1.0}
+    env_options = {**WEIGHTS, "reward_ce": 1.0}

@@ -19,6 +19,7 @@ from kd_env.benchmark.run_trial import teach
 from kd_env.benchmark.trial import defaults_of
 from kd_env.envs.settings import settings
 from kd_env.knowledge.knowledge import Knowledge, Part
+from kd_env.policies.context import make_context
 from kd_env.policies.registry import PolicyClass, declared
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
@@ -48,7 +49,7 @@ def check_policy(policy: Any, **options: Any) -> None:
             assert env.action_space.contains(action.astype(env.action_space.dtype)), (
                 f"{name}.act gave {action!r}, which is not in {env.action_space}"
             )
-        teach(env, found.build(env, 0), UPDATES, seed=0)
+        teach(env, [found.build(env, 0)], [0])
         assert env.finished is not None, f"{name}.learn(env, {UPDATES}) did not teach {UPDATES} mini-batches"
         students.append(env.finished.student.network.state_dict())
     for key, value in students[0].items():
@@ -124,7 +125,8 @@ def _check_saved(name: str, policy: Any, found: PolicyClass, agent: Any) -> None
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "policy")
         agent.save(path)
-        again = policy.load(path, env)
+        source = env if found.owns_loop else make_context(env, name, found.access)
+        again = policy.load(path, source)
     assert np.shape(again.act(observation)) == np.shape(agent.act(observation)), f"{name}.load gave a policy of another shape"
 
 

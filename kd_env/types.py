@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -127,31 +127,3 @@ class Outcome:
     loss: np.ndarray
     student_ce: Tensor
     diverged: np.ndarray
-
-
-class Policy(Protocol):
-    """Chooses for each row of an observation. Built as ``P(env, seed, **hyperparameters)``.
-
-    A class may declare ``access`` (what it reads, see ``kd_env.policies.registry.ACCESS``), ``env_options`` (env keywords it needs),
-    ``environment`` (the id it acts in, by default ``kd_env/TeacherSelection-v0``), ``paper`` and ``learns_from`` (what ``kd-env list`` says
-    of it), and ``alone`` (it reaches for its run's gradients, so that its students are not taught together).
-    """
-
-    def act(self, observation: Observation) -> np.ndarray | Decision:
-        """Actions for all rows, in the space ``env.action_space``; or, in the slots form, the whole decision about them."""
-        ...
-
-
-class Learner(Policy, Protocol):
-    """A policy that is trained by driving students.
-
-    One that teaches several in a row says in ``training_episodes`` how many of them come before the one that counts.
-    """
-
-    def learn(self, env: Any, num_updates: int) -> object:
-        """Drive ``env`` for ``num_updates`` student updates and learn from what it pays."""
-        ...
-
-    def save(self, path: str) -> None:
-        """Write what was learned."""
-        ...

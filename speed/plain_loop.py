@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from kd_env.distillation import EncodedTask
-from kd_env.envs.settings import Settings
+from kd_env.distillation.settings import DistillationSettings
 from kd_env.models.networks import build
 from kd_env.randomness import stream
 from kd_env.student.optimizer import OptimizerOptions
@@ -21,7 +21,7 @@ from kd_env.student.optimizer import OptimizerOptions
 class PlainLoop:
     """The average of the teachers' soft labels, step after step."""
 
-    def __init__(self, data: EncodedTask, settings: Settings, seed: int, device: torch.device) -> None:
+    def __init__(self, data: EncodedTask, settings: DistillationSettings, seed: int, device: torch.device) -> None:
         """Cache inputs and teacher logits as tensors on ``device``."""
         self.network = build(settings.student, data.task, seed).to(device)
         self.optimizer = OptimizerOptions.of(settings.optimizer).build(self.network)

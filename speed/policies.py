@@ -27,4 +27,4 @@ def _teaching(name: str, task: str, device: torch.device, count: int) -> Callabl
     chosen.pop("granularity", None)
     env = slots(task, device, autoreset_mode="same_step", **chosen)
     policy = found.build(env, 0)
-    return lambda: teach(env, policy, count, 0)
+    return lambda: teach(env, [policy], [0])

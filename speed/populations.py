@@ -24,8 +24,8 @@ def beside_lone(task: str, device: torch.device, turns: int, count: int) -> list
     teach, name = uniform(selection), selection.settings.distillation.student.partition("(")[0]
     made: list[Row] = []
     for size in SIZES:
-        lone = [Distillation(selection.data, selection.settings, seed) for seed in range(size)]
-        population = Distillation(selection.data, replace(selection.settings, num_students=size), 0)
+        lone = [Distillation(selection.data, selection.settings.distillation, seed) for seed in range(size)]
+        population = Distillation(selection.data, replace(selection.settings.distillation, num_students=size), 0)
         for _ in range(5):
             difference = abs(sum(map(teach, lone)) - teach(population)) / size
             assert difference < 1e-3, f"{task}: {size} lone students and their population differ by {difference} in loss"
@@ -34,7 +34,9 @@ def beside_lone(task: str, device: torch.device, turns: int, count: int) -> list
             Subject(f"{size} lone students, one after the other", _blocks(teach, lone, count), examples),
             Subject(f"a population of {size}", _blocks(teach, [population], count), examples),
         ]
-        made += compare(f"Populations: {task}, {name}, S={size}, B={selection.settings.distillation.batch_size}", subjects, "examples/s", turns)
+        made += compare(
+            f"Populations: {task}, {name}, S={size}, B={selection.settings.distillation.batch_size}", subjects, "examples/s", turns
+        )
     return made
 
 

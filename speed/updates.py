@@ -32,8 +32,8 @@ def core(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
         AssertionError: the two make different students, so their times say nothing.
     """
     selection = slots(task, device, precision="float32").selection
-    plain = PlainLoop(selection.data, selection.settings, 0, device)
-    run = Distillation(selection.data, selection.settings, 0)
+    plain = PlainLoop(selection.data, selection.settings.distillation, 0, device)
+    run = Distillation(selection.data, selection.settings.distillation, 0)
     teach = uniform(selection)
     for _ in range(20):
         difference = abs(plain.update() - teach(run))
@@ -56,7 +56,7 @@ def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
         "credit=first_order, credit_refresh=10": {"credit": "first_order", "credit_refresh": 10},
     }
     env = slots(task, device)
-    run, teach = Distillation(env.selection.data, env.selection.settings, 0), uniform(env.selection)
+    run, teach = Distillation(env.selection.data, env.selection.settings.distillation, 0), uniform(env.selection)
     subjects = [
         Subject(ALONE, lambda: [teach(run) for _ in range(count)], count),
         Subject(VIEW, _steps(env, count), count, ALONE),

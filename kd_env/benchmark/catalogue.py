@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kd_env.benchmark.suites import SUITES
-from kd_env.envs.observations import COLUMNS
+from kd_env.envs.observations import LABEL, OBSERVATIONS
 from kd_env.envs.rewards import REWARDS
-from kd_env.envs.settings import Settings
+from kd_env.envs.settings import GROUPS
 from kd_env.knowledge import KNOWLEDGE
 from kd_env.plugins import resolve
 from kd_env.policies.registry import POLICIES, STABLE_BASELINES3, find
@@ -73,11 +73,11 @@ def _observations() -> Rows:
         {
             "observation": kind,
             "block": block,
-            "reads the label": "yes" if "[label]" in column else "no",
-            "column": column.replace(" [label]", ""),
+            "reads the label": "yes" if LABEL in column else "no",
+            "column": column.replace(f" {LABEL}", ""),
         }
-        for kind, blocks in COLUMNS.items()
-        for block, columns in blocks.items()
+        for kind, observation_set in OBSERVATIONS.items()
+        for block, columns in observation_set.columns.items()
         for column in columns
     ]
 
@@ -95,16 +95,19 @@ def _suites() -> Rows:
 
 
 def _settings() -> Rows:
-    text = inspect.getdoc(Settings) or ""
-    about = dict(line.strip().split(": ", 1) for line in text.splitlines() if line.startswith("    ") and ": " in line)
-    return [
-        {
-            "name": field.name,
-            "default": "the task's" if field.default is dataclasses.MISSING else "none" if field.default == "" else field.default,
-            "about": about.get(field.name, ""),
-        }
-        for field in dataclasses.fields(Settings)
-    ]
+    rows = []
+    for group in GROUPS:
+        text = inspect.getdoc(group) or ""
+        about = dict(line.strip().split(": ", 1) for line in text.splitlines() if line.startswith("    ") and ": " in line)
+        rows += [
+            {
+                "name": field.name,
+                "default": "the task's" if field.default is dataclasses.MISSING else "none" if field.default == "" else field.default,
+                "about": about.get(field.name, ""),
+            }
+            for field in dataclasses.fields(group)
+        ]
+    return rows
 
 
 def _about(thing: Any) -> str:

@@ -15,7 +15,7 @@ from kd_env.benchmark.statistics import mean_interval, paired_difference
 from kd_env.benchmark.summary import Setting, base_name
 from kd_env.errors import InputError
 from kd_env.policies import registry
-from kd_env.policies.registry import ACCESS
+from kd_env.policies.access import ACCESS
 
 FLOOR = "uniform"
 

@@ -19,10 +19,10 @@ import pyarrow.parquet
 
 from kd_env.analysis.traces import DECIDED, SCHEMA
 from kd_env.distillation import Distillation
-from kd_env.envs.decisions import RecordedDecision, numbers
+from kd_env.envs.decisions import RecordedDecision, to_numbers
 from kd_env.envs.selection import Selection
 from kd_env.envs.step import Step
-from kd_env.types import Decision
+from kd_env.types import Decision, Observation
 
 
 class Recorder:
@@ -39,8 +39,9 @@ class Recorder:
         student: int = 0,
         skip: int = 0,
         peers: int = 0,
+        entropy: Callable[[Observation], np.ndarray | None] | None = None,
     ) -> None:
-        """Remember what names the rows; ``report`` is told of progress."""
+        """Begin; ``report`` is told of progress, ``entropy`` returns the entropy of the policy's selection probabilities ``[rows]``."""
         self._student, self._skip = student, skip
         self.before: list[Distillation] = []  # the finished runs that came before the one that counts
         size = selection.settings.distillation.batch_size
@@ -54,14 +55,18 @@ class Recorder:
         self._report = report
         self._unreported = 0
         self._selection = selection
+        self._policy_entropy = entropy
         self.finished: Distillation | None = None  # the run that was recorded; a learner may start more of them
+        self.reward_forward_examples = 0  # of all students of the trial
+        self.reward_split = selection.distillation.reward_split  # of the student of the finished run
         self._begin()
 
     def _begin(self) -> None:
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in SCHEMA}
         self._more: dict[str, list[np.ndarray]] = {}
         self._weights = np.zeros(len(self._names["teacher_names"]))
-        self._entropy, self._decisions, self._differentiable = 0.0, 0, False
+        self._weight_entropy, self._decisions, self._differentiable = 0.0, 0, False
+        self._selection_entropies: list[float] = []
         self._losses: list[float] = []
         self.curve: list[dict[str, Any]] = []
         self.reward_sum = 0.0
@@ -70,7 +75,7 @@ class Recorder:
         """Take one update."""
         if self.finished is not None or not step.active[self._student]:
             return
-        update, own = int(step.features.update[self._student]), self._instances
+        update, own = int(step.batch.update[self._student]), self._instances
         if update == 0:
             self._begin()
         over = bool(step.diverged[self._student]) or update + 1 >= self._updates
@@ -79,20 +84,25 @@ class Recorder:
         validation = None if step.validation is None else float(step.validation[self._student])
         validation = None if validation is None or math.isnan(validation) else validation
         self._weights += weights.sum(0)
-        self._entropy += float(-(weights * np.log(np.maximum(weights, 1e-30))).sum())
+        self._weight_entropy += float(-(weights * np.log(np.maximum(weights, 1e-30))).sum())
         self._decisions += len(weights)
         self.reward_sum += float(rewards.mean())
-        labelled = self._labelled[step.features.example_ids[own]]
+        labelled = self._labelled[step.batch.example_ids[own]]
         if labelled.any():
             self._losses.append(float(step.student_ce[own][labelled].mean()))
         self._unreported += 1
         self._take_rows(step, update)
+        if validation is not None and not over:
+            self._measure_selection_entropy()
         if validation is not None:
             self.curve.append({"update": update + 1, "validation": validation, "train_loss": float(np.mean(self._losses or [0.0]))})
             self._losses = []
         if self._report and (validation is not None or self._unreported >= 50 or over):
             self._report(self._unreported, validation)
             self._unreported = 0
+        if ended is not None:
+            self.reward_forward_examples += int(self._selection.meter.state.forward_examples[self._student])
+            self.reward_split = self._selection.distillation.reward_split.of_student(self._student)
         if ended is not None and len(self.before) < self._skip:
             self.before.append(ended)
         else:
@@ -105,9 +115,14 @@ class Recorder:
         return rate
 
     @property
-    def selection_entropy(self) -> float:
+    def weight_entropy(self) -> float:
         """Mean entropy of a decision's weights over ln K; 0 where K is 1."""
-        return self._entropy / max(self._decisions, 1) / math.log(max(len(self._weights), 2))
+        return self._weight_entropy / max(self._decisions, 1) / math.log(max(len(self._weights), 2))
+
+    @property
+    def selection_entropy(self) -> float | None:
+        """Mean entropy of the policy's selection probabilities in [0, 1], measured with validation; ``None`` where it has none."""
+        return float(np.mean(self._selection_entropies)) if self._selection_entropies else None
 
     def write(self, path: Path, trial: str) -> None:
         """Write the trace, whole or not at all."""
@@ -125,6 +140,15 @@ class Recorder:
         pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
         partial.replace(path)
 
+    def _measure_selection_entropy(self) -> None:
+        if self._policy_entropy is None:
+            return
+        rows = self._selection.rows // self._selection.num_students
+        part = slice(self._student * rows, (self._student + 1) * rows)
+        entropy = self._policy_entropy({name: block[part] for name, block in self._selection.observation().items()})
+        if entropy is not None:
+            self._selection_entropies.append(float(np.mean(entropy)))
+
     def _take_rows(self, step: Step, update: int) -> None:
         def traced(rows: np.ndarray) -> np.ndarray:
             """Of decisions, or of instances, those of the instances that the trace holds."""
@@ -137,7 +161,7 @@ class Recorder:
         nobody = np.flatnonzero(~asked.any(1))
         slot = np.concatenate([slot, nobody])
         teacher = np.concatenate([teacher, np.full(len(nobody), -1)])
-        example = traced(step.features.example_ids)[slot]
+        example = traced(step.batch.example_ids)[slot]
         values: list[np.ndarray] = [
             np.full(len(slot), update),
             slot,
@@ -150,8 +174,8 @@ class Recorder:
         ]
         for name, column in zip(SCHEMA, values, strict=True):
             self._columns[name].append(column)
-        choice = step.choice
-        for name, rows in (("gates", choice.gates), ("kd_weight", choice.kd_weight), ("temperature_scale", choice.temperature_scale)):
+        action = step.action
+        for name, rows in (("gates", action.gates), ("kd_weight", action.kd_weight), ("temperature_scale", action.temperature_scale)):
             if rows is not None:
                 self._more.setdefault(name, []).append(traced(rows)[slot])
         if whole is not None:
@@ -165,7 +189,7 @@ class Recorder:
                 self._more.setdefault(name, []).append(rows)
 
     def _numbers(self, decision: Decision) -> RecordedDecision:
-        run, every = self._selection.distillation, self._selection.settings
-        rows = every.distillation.num_students * every.distillation.batch_size
-        kept = numbers(decision, list(run.terms), run.reads_labels, rows, len(self._weights))
+        run = self._selection.distillation
+        rows = run.num_students * run.settings.batch_size
+        kept = to_numbers(decision, list(run.terms), run.reads_labels, rows, len(self._weights))
         return RecordedDecision(*(part[self._traced] for part in kept))

@@ -19,14 +19,13 @@ from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import records
 from kd_env.benchmark.run_trial import evaluate_on_test
 from kd_env.distillation import Distillation
-from kd_env.envs.actions import DecodedAction
-from kd_env.envs.decisions import RecordedDecision, from_numbers, numbers
+from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, to_numbers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies import registry
 from kd_env.policies.registry import TEACHER_SELECTION
 from kd_env.randomness import one_thread
-from kd_env.types import Decision
+from kd_env.types import Decision, DecodedAction
 
 TOGETHER = 0.01
 """How far the record of a student that was taught in a population may be from the student alone: both round, differently."""
@@ -119,7 +118,7 @@ def _again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: 
                     return [f"update {update}: the policy decides other {differs} than the record"]
         else:
             choice = DecodedAction(weights, **{name: values if name == "gates" else values[:, 0] for name, values in said.items()})
-            decision = selection.decision(choice)
+            decision = of_action(run, selection.action_kind, choice)
         outcome = run.apply(decision)
         found = np.where(labelled[ids[rows]], outcome.student_ce.float().cpu().numpy()[slot[rows]], np.nan)
         if not np.allclose(found, ce[rows], tolerance, tolerance, equal_nan=True):
@@ -139,7 +138,9 @@ def _decision(run: Distillation, said: dict[str, np.ndarray], slot: np.ndarray, 
 
 def _otherwise(run: Distillation, decision: Decision, kept: Decision, tolerance: float) -> str:
     """What of a decision made again is not what the trace keeps, if anything."""
-    one, other = (numbers(each, list(run.terms), run.reads_labels, run.settings.batch_size, run.num_teachers) for each in (decision, kept))
+    one, other = (
+        to_numbers(each, list(run.terms), run.reads_labels, run.settings.batch_size, run.num_teachers) for each in (decision, kept)
+    )
     for name, mine, its in zip(RecordedDecision._fields, one, other, strict=True):
         if not np.allclose(mine, its, max(tolerance, 1e-6), max(tolerance, 1e-6), equal_nan=True):
             return name
@@ -151,12 +152,7 @@ def _widths(selection: Selection, whole: bool) -> dict[str, int]:
     if whole:
         types = len(selection.distillation.terms)
         return {"by_knowledge": types, "strengths": types + selection.distillation.reads_labels, "temperature": 1}
-    if selection.gates_are_strengths:
-        return {"gates": len(selection.layout.knowledge)}
-    if selection.settings.interface.action != "joint":
-        return {}
-    columns = {"knowledge": "gates", "kd_weight": "kd_weight", "temperature": "temperature_scale"}
-    return {columns[name]: width for name, width in selection.layout.widths.items() if name in columns}
+    return selection.action_kind.trace_columns
 
 
 def _numbers(column: pd.Series) -> np.ndarray:

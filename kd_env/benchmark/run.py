@@ -106,7 +106,8 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
     units = []
     for group in alike.values():
-        lone = registry.find(group[0].policy).alone or group[0].chosen().distillation.num_students > 1
+        policy = registry.find(group[0].policy)
+        lone = policy.owns_loop or not policy.supports_population or group[0].chosen().distillation.num_students > 1
         size = 1 if lone else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))

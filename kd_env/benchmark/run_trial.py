@@ -19,7 +19,6 @@ import gymnasium as gym
 import torch
 
 from kd_env import tasks
-from kd_env.benchmark.lockstep import Lockstep
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
@@ -27,29 +26,34 @@ from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies import registry
+from kd_env.policies.access import effective_access
+from kd_env.policies.episode import run_episode, run_population_episode
+from kd_env.policies.protocol import OwnsLoop
 from kd_env.policies.registry import PolicyClass
 from kd_env.teachers import heads
+
+EPISODE_SEEDS = 1_000_003
+"""Between the seeds of two students that one policy learns on."""
 
 Report = Callable[[int, float | None], None]
 """Called with the updates done since the last call, and validation where it was measured."""
 
 
-def teach(env: Any, policy: Any, updates: int, seed: int) -> None:
-    """Drive one student through its budget: a learner learns as it goes, a rule acts.
+def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int]) -> None:
+    """Teach one student per policy to the end of its budget; a policy that learns over several students teaches those first.
 
-    ``policy`` may be an SB3 algorithm made on ``SB3VecEnv(env)``, too; its ``learn`` counts slot decisions.
+    A policy that drives the environment itself (``learn``) does so; there is one then.
     """
-    if "stable_baselines3" in sys.modules and isinstance(policy, sys.modules["stable_baselines3"].common.base_class.BaseAlgorithm):
-        policy.learn(updates * env.num_envs)
+    if isinstance(policies[0], OwnsLoop):
+        policies[0].learn(env, env.selection.settings.distillation.updates)
         return
-    if callable(getattr(policy, "learn", None)):
-        policy.learn(env, updates)
-        return
-    observation, _ = env.reset(seed=seed)
-    for _ in range(updates):
-        observation, _, terminated, _, _ = env.step(policy.act(observation))
-        if terminated[0]:  # those after the first student, if any, are its peers
-            return
+    for episode in range(getattr(policies[0], "training_episodes", 0), -1, -1):
+        learning = episode > 0 or not getattr(policies[0], "training_episodes", 0)
+        starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the last one, which counts, begins from the seed itself
+        if len(policies) == 1:
+            run_episode(env, policies[0], starts[0], learning)
+        else:
+            run_population_episode(env, policies, starts, learning)
 
 
 def make_env(trial: Trial, trials: int = 1) -> Any:
@@ -101,32 +105,29 @@ def run_trials(
     if peers and len(trials) > 1:
         raise InputError(f"population: a trial of policy {trials[0].policy!r} is a population already; run one at a time")
     env, found = make_env(trials[0], len(trials)), registry.find(trials[0].policy)
+    if len(trials) > 1 and not (found.supports_population and not found.owns_loop):
+        raise InputError(f"population: policy {found.name!r} teaches one student at a time; run it without --population")
     selection: Selection = env.selection
     selection.label_seeds = [trial.chosen().reward.label_seed for trial in trials for _ in range(1 + peers)]
-    built: dict[int, Any] = {}
-    recorders: dict[int, Recorder] = {}
-
-    def drive(own: Any) -> None:
-        number = own.number if len(trials) > 1 else 0
-        policy = found.build(own, trials[number].seed)
-        recorder = Recorder(selection, report(trials[number]), number, getattr(policy, "training_episodes", 0), peers)
-        built[number], recorders[number] = policy, recorder
-        selection.listeners.append(recorder)
-        teach(own, policy, selection.settings.distillation.updates, trials[number].seed)
+    built = [found.build(env, trial.seed, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
+    recorders = []
+    for number, (trial, policy) in enumerate(zip(trials, built, strict=True)):
+        skip = getattr(policy, "training_episodes", 0)
+        entropy = getattr(policy, "selection_entropy", None)
+        recorders.append(Recorder(selection, report(trial), number, skip, peers, entropy))
+        selection.listeners.append(recorders[-1])
+    teach(env, built, [trial.seed for trial in trials])
+    for recorder in recorders:
         if recorder.finished is None:
             raise InputError(
-                f"policy {found.name!r}: its learn() stopped before {selection.settings.distillation.updates} updates; it must drive env that long"
+                f"policy {found.name!r}: its learn() stopped before {selection.settings.distillation.updates} updates; it must drive env "
+                "that long"
             )
-
-    if len(trials) == 1:
-        drive(env)
-    else:
-        Lockstep(env, [trial.seed for trial in trials]).run([drive] * len(trials))
     wall = (time.perf_counter() - started) / len(trials)
     records = []
     for number, trial in enumerate(trials):
         started = time.perf_counter()
-        made = _record(trial, directory, found, getattr(built[number], "access", found.access), selection, recorders[number])
+        made = _record(trial, directory, found, found.access, selection, recorders[number])
         made["wall_s"] = round(wall + time.perf_counter() - started, 3)
         if len(trials) > 1:
             made["config"]["population"] = len(trials)
@@ -137,7 +138,7 @@ def run_trials(
 
 
 def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, selection: Selection, recorder: Recorder) -> Record:
-    setting, run = trial.chosen(), recorder.finished
+    setting, run, split = trial.chosen(), recorder.finished, recorder.reward_split
     assert run is not None
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
     runs = [*recorder.before, run]
@@ -150,7 +151,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "suite": trial.suite,
         "task": task.name,
         "policy": found.name,
-        "access": registry.effective_access(access, setting),
+        "access": effective_access(access, setting),
         "seed": trial.seed,
         "student": setting.distillation.student,
         "teachers": list(selection.pool.names),
@@ -159,13 +160,14 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "metric": task.metric,
         "test": None if diverged or not trial.test else evaluate_on_test(task, run),
         "validation": None if diverged else recorder.curve[-1]["validation"],
-        "reward_split": None if diverged else float(run.student.evaluate(*run.meter.at(run.meter.rows[0]))[1][0]),
-        "reward_labels": run.meter.rows.shape[1],
+        "reward_split": None if diverged else float(run.student.evaluate(*split.at(split.rows[0]))[1][0]),
+        "reward_labels": split.num_labels,
         "reward_sum": recorder.reward_sum,
         "selection_rate": recorder.selection_rate,
         "selection_entropy": recorder.selection_entropy,
+        "weight_entropy": recorder.weight_entropy,
         "student_forward_examples": setting.distillation.num_students * sum(int(one.student_forward_examples[0]) for one in runs),
-        "reward_forward_examples": setting.distillation.num_students * sum(int(one.meter.forward_examples[0]) for one in runs),
+        "reward_forward_examples": setting.distillation.num_students * recorder.reward_forward_examples,
         "teacher_forward_examples": len(heads.sharing(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import gap_recovered, holm, mean_interval, paired_difference
-from kd_env.policies.registry import ACCESS
+from kd_env.policies.access import ACCESS
 
 USES_REWARD_LABELS = ("reward scalar", "reward gradient", "reward labels")
 RIVALS = ("router", "lr_dev", "reward_supervised", "uniform_reward_ce")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from kd_env import tasks
@@ -83,15 +83,24 @@ class Trial:
         """File-safe name, of all that decides the result but the code: policy, settings, the task's content, the pool's name, the seed."""
         task, chosen = tasks.load(self.task), self.chosen()
         pool, policy = self.teachers or task.defaults.pool, registry.find(self.policy).name
-        config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint, **self.untested()}
+        config = {**chosen.flat(), "suite": self.suite, "content": task.fingerprint, **self.untested()}
         named = [heads.inner(one) or one for one in pool.split(",")]
         files = {name: content(name) for name in (*named, chosen.distillation.student, chosen.distillation.student.rpartition("(")[0])}
         if any(files.values()):
             config["files"] = files
-        return trial_id(self.task, pool, policy, chosen.distillation.student, chosen.distillation.updates, chosen.reward.reward_labels, self.seed, config)
+        return trial_id(
+            self.task,
+            pool,
+            policy,
+            chosen.distillation.student,
+            chosen.distillation.updates,
+            chosen.reward.reward_labels,
+            self.seed,
+            config,
+        )
 
 
 def defaults_of(environment: str) -> dict[str, Any]:
     """The keywords that an environment of this package sees to itself."""
     kind = resolve(ENVIRONMENTS[environment][0], "environment")
-    return {"action": kind.action_kinds[0], **kind.defaults}
+    return dict(kind.defaults)

@@ -1,1 +1,36 @@
-"""Policies by name: ``registry``."""
+"""Policies: ``protocol`` says what one is, ``registry`` finds and builds one by name, ``episode`` runs it.
+
+``access`` says what a policy may read, ``context`` and ``batch`` hand it that and nothing else, ``rules`` turns what a rule decides into
+actions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_env.policies.batch import PolicyBatch
+    from kd_env.policies.context import PolicyContext
+    from kd_env.policies.episode import run_episode, run_population_episode
+    from kd_env.policies.protocol import Transition
+    from kd_env.policies.registry import make_policy
+
+__all__ = ["PolicyBatch", "PolicyContext", "Transition", "make_policy", "run_episode", "run_population_episode"]
+
+_MODULES = {
+    "PolicyBatch": "batch",
+    "PolicyContext": "context",
+    "Transition": "protocol",
+    "make_policy": "registry",
+    "run_episode": "episode",
+    "run_population_episode": "episode",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"kd_env.policies.{_MODULES[name]}"), name)

@@ -11,22 +11,12 @@ from typing import Any
 
 from kd_env import spec
 from kd_env.envs.registration import ENVIRONMENTS
-from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
-
-ACCESS = (
-    "nothing",
-    "teacher outputs",
-    "student outputs",
-    "train labels",
-    "gradient",
-    "reward scalar",
-    "reward gradient",
-    "reward labels",
-    "privileged",
-)
-"""What a policy may read, from least to most; reports group by it."""
+from kd_env.policies.access import ACCESS
+from kd_env.policies.context import make_context
+from kd_env.policies.protocol import Rule
+from kd_env.policies.rules import RulePolicy
 
 POLICIES = {
     "aekd": "baselines.aekd:AEKD",
@@ -82,12 +72,14 @@ class PolicyClass:
 
     Attributes:
         name: canonical text, the row of a report.
-        access: one of :data:`ACCESS`.
+        make: the class.
+        options: its hyper-parameters.
+        access: one of :data:`~kd_env.policies.access.ACCESS`.
         env_options: env keywords it needs.
         environment: the id of the environment it acts in.
         paper: authors, year, arXiv id; empty where there is none.
         learns_from: what it learns or is fitted from; empty for a formula.
-        alone: it reaches for its run's gradients, so its students are not taught together.
+        supports_population: whether students with such policies can be taught together.
     """
 
     name: str
@@ -98,13 +90,34 @@ class PolicyClass:
     environment: str
     paper: str = ""
     learns_from: str = ""
-    alone: bool = False
+    supports_population: bool = True
 
-    def build(self, env: Any, seed: int) -> Any:
-        """The policy for ``env``; an option that it does not have is an input error."""
-        policy = spec.call_plugin(f"policy {self.name!r}", self.make, self.options, env, seed)
+    @property
+    def owns_loop(self) -> bool:
+        """Whether it drives the environment itself, with ``learn``."""
+        return callable(getattr(self.make, "learn", None))
+
+    def build(self, env: Any, seed: int, student: int | None = None) -> Any:
+        """Return the policy for ``env``, a vector environment.
+
+        Args:
+            student: the student of a population that it teaches; by default it acts for all slots.
+
+        Raises:
+            InputError: an option that it does not have, or a class that is no policy.
+        """
+        name = f"policy {self.name!r}"
+        if self.owns_loop:
+            return self._checked(spec.call_plugin(name, self.make, self.options, env, seed))
+        context = make_context(env, self.name, self.access, student)
+        policy = spec.call_plugin(name, self.make, self.options, context, seed)
+        return RulePolicy(policy, context) if isinstance(policy, Rule) else self._checked(policy)
+
+    def _checked(self, policy: Any) -> Any:
         if not callable(getattr(policy, "act", None)):
-            raise InputError(f"policy {self.name!r}: a {type(policy).__name__} has no act(observation); see kd_env.types.Policy")
+            raise InputError(
+                f"policy {self.name!r}: a {type(policy).__name__} has no act(observation) and no decide(batch); see kd_env.policies.protocol"
+            )
         return policy
 
 
@@ -133,21 +146,11 @@ def find(text: str) -> PolicyClass:
     return declared(shown, resolve(path, "policy"), options)
 
 
-def effective_access(access: str, settings: Settings) -> str:
-    """What a policy reads under ``settings``: what it declares, or more where the settings show or pay more."""
-    reads = {access}
-    if settings.observe_labels or settings.reward != "dev_improvement":
-        reads.add("train labels")
-    if settings.credit != "shared" and access == "reward scalar":
-        reads.add("reward gradient")
-    if settings.reward_ce > 0.0:
-        reads.add("reward labels")
-    return max(reads, key=ACCESS.index)
-
-
 def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
     """Read what a policy class declares; a plug-in that does not say what it reads is taken to read what ``step`` can pay it with."""
     access = getattr(make, "access", "reward gradient")
+    if callable(access_for := getattr(make, "access_for", None)):
+        access = spec.call_plugin(f"policy {name!r}", access_for, options)
     if access not in ACCESS:
         raise InputError(f"policy {name!r}: access={access!r}; expected one of {', '.join(ACCESS)}")
     environment = getattr(make, "environment", TEACHER_SELECTION)
@@ -162,5 +165,18 @@ def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
         environment,
         getattr(make, "paper", ""),
         getattr(make, "learns_from", ""),
-        getattr(make, "alone", False),
+        getattr(make, "supports_population", True),
     )
+
+
+def make_policy(policy: str | type, env: Any, seed: int = 0, **options: Any) -> Any:
+    """Return a policy for ``env``, a vector environment, built with what its access allows.
+
+    Args:
+        policy: a name, as ``"reinforce(window=4)"``, or a class.
+
+    Raises:
+        InputError: no such policy, or an option that it does not have.
+    """
+    found = find(policy) if isinstance(policy, str) else declared(policy.__name__, policy, options)
+    return found.build(env, seed)

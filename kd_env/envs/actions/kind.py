@@ -85,6 +85,17 @@ class ActionKind(ABC):
             InputError: the actions are not in the space.
         """
 
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return the actions that mean ``values``, the inverse of :meth:`decode` where there is one.
+
+        Args:
+            values: weights of the teachers ``[rows, K]``, or of knowledge selection the gates ``[rows, M]``.
+
+        Raises:
+            InputError: this kind of action has no such inverse.
+        """
+        raise InputError(f"action {self.name!r}: weights cannot be turned into it; return actions, or a kd_env.types.Decision")
+
     @abstractmethod
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
         """Return what the decisions were worth by the credit."""

@@ -54,6 +54,10 @@ class Soft(KnowledgeAction):
         """Return the gates, in [0, 1]."""
         return DecodedAction(self.layout.uniform(len(table)), gates=(self.bounded(table) + 1.0) / 2.0)
 
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return ``2 g - 1`` of the gates."""
+        return (2.0 * values - 1.0).astype(np.float32)
+
 
 class Hard(KnowledgeAction):
     """Each knowledge type is on or off."""
@@ -65,3 +69,7 @@ class Hard(KnowledgeAction):
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return the gates, 0 or 1."""
         return DecodedAction(self.layout.uniform(len(table)), gates=self.binary(table))
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return the gates, 0 or 1."""
+        return values.astype(np.int8)

@@ -42,6 +42,10 @@ class Subset(TeacherAction):
         table = self.binary(table)
         return DecodedAction(table / np.maximum(table.sum(1, keepdims=True), 1.0))
 
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return 1 for teachers with any weight; those weights become equal."""
+        return (values > 0.0).astype(np.int8)
+
 
 class One(TeacherAction):
     """One teacher."""
@@ -63,6 +67,10 @@ class One(TeacherAction):
             raise InputError(f"action {self.name!r}: expected teachers 0..{count - 1}, got {table.ravel()}")
         return DecodedAction(np.eye(count, dtype=np.float32)[table[:, 0].astype(np.int64)])
 
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return the teacher with the largest weight."""
+        return np.asarray(values.argmax(1))
+
 
 class Weights(TeacherAction):
     """Weights over the teachers, ``softmax(10 a)``."""
@@ -74,6 +82,10 @@ class Weights(TeacherAction):
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return the softmax of each row."""
         return DecodedAction(sharp_softmax(self.bounded(table)))
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return the action that means the weights, see :func:`from_weights`."""
+        return from_weights(values)
 
 
 def sharp_softmax(table: np.ndarray) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""Access: what a policy may read. A policy class declares it, and is handed that and nothing else."""
+
+from __future__ import annotations
+
+from kd_env.envs.rewards import make_reward
+from kd_env.envs.settings import Settings
+from kd_env.errors import InputError
+
+ACCESS = (
+    "nothing",
+    "teacher outputs",
+    "student outputs",
+    "train labels",
+    "gradient",
+    "reward scalar",
+    "reward gradient",
+    "reward labels",
+    "privileged",
+)
+"""Access classes, from least to most; reports group policies by them."""
+
+TEACHERS, STUDENT, LABELS, GRADIENT, REWARD, REWARD_LABELS, GROUPS = (
+    "the teachers' outputs",
+    "the student's outputs",
+    "the training labels",
+    "the student's gradients",
+    "rewards",
+    "the labels of the reward split",
+    "the groups of the examples",
+)
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "nothing": frozenset(),
+    "teacher outputs": frozenset({TEACHERS}),
+    "student outputs": frozenset({TEACHERS, STUDENT}),
+    "train labels": frozenset({TEACHERS, STUDENT, LABELS}),
+    "gradient": frozenset({TEACHERS, STUDENT, LABELS, GRADIENT}),
+    "reward scalar": frozenset({TEACHERS, STUDENT, REWARD}),
+    "reward gradient": frozenset({TEACHERS, STUDENT, REWARD}),
+    "reward labels": frozenset({TEACHERS, STUDENT, GRADIENT, REWARD, REWARD_LABELS}),
+    "privileged": frozenset({TEACHERS, STUDENT, LABELS, GRADIENT, REWARD, REWARD_LABELS, GROUPS}),
+}
+"""What each access class may read. What a reward is computed from is not part of it: see :func:`effective_access`."""
+
+
+def refuse(policy: str, access: str, name: str, resource: str) -> InputError:
+    """Return the error of a policy that reads ``name``, which its access does not include."""
+    including = next(wider for wider in ACCESS if resource in ALLOWED[wider])
+    return InputError(
+        f"policy {policy!r} reads {name}, and its access {access!r} does not include {resource}; declare access = {including!r} in its class"
+    )
+
+
+def effective_access(access: str, settings: Settings) -> str:
+    """Return what a policy reads under ``settings``: what it declares, or more where the settings show or pay more."""
+    reads = {access}
+    if settings.interface.observe_labels or make_reward(settings.reward.reward).reads_labels:
+        reads.add("train labels")
+    if settings.reward.credit != "shared" and access == "reward scalar":
+        reads.add("reward gradient")
+    if settings.distillation.reward_ce > 0.0:
+        reads.add("reward labels")
+    return max(reads, key=ACCESS.index)

@@ -1,0 +1,253 @@
+"""What a policy is built with: the shape of its problem, and of the data what its access allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from kd_env.distillation.reward_split import labelled_rows
+from kd_env.envs import decisions
+from kd_env.envs.actions import ActionKind
+from kd_env.envs.credit import first_order
+from kd_env.envs.selection import Selection
+from kd_env.envs.settings import Settings
+from kd_env.errors import InputError
+from kd_env.knowledge.terms import Term
+from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, refuse
+from kd_env.policies.batch import PolicyBatch
+from kd_env.policies.student_view import StudentView
+from kd_env.teachers.teacher import classifiers
+from kd_env.types import Batch, Decision, ModelOutput, Observation
+
+
+class Examples(NamedTuple):
+    """Examples and what the teachers answer.
+
+    ``labels`` is ``None`` where the access does not include them.
+    """
+
+    teacher_logits: Tensor  # [n, K, C]
+    teacher_features: tuple[Tensor, ...]  # K x [n, D_k]
+    labels: Tensor | None  # [n]
+
+    def known_labels(self) -> Tensor:
+        """Return the labels, which are there."""
+        assert self.labels is not None
+        return self.labels
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A copy of the environment whose student does not learn; what an action would be paid is computed from the student as it is."""
+
+    selection: Selection
+    original: Selection
+
+    def observation(self) -> Observation:
+        """Return the observation of the next mini-batch."""
+        return self.selection.observation()
+
+    def pay(self, action: np.ndarray) -> np.ndarray:
+        """Return the reward ``[rows]`` of ``action`` and go on to the next mini-batch."""
+        self.original.distillation.state.forward_examples += self.selection.settings.distillation.batch_size
+        return self.selection.rehearse(action)
+
+
+RESOURCES = {
+    "reward_outputs": TEACHERS,
+    "classifiers": TEACHERS,
+    "student": STUDENT,
+    "train_examples": LABELS,
+    "labelled_train_rows": LABELS,
+    "rehearsal": REWARD,
+    "reward_rows": REWARD_LABELS,
+    "reward_examples": REWARD_LABELS,
+    "credit": REWARD_LABELS,
+    "best_teachers": GROUPS,
+}
+"""Which access each resource of a context needs."""
+
+
+class PolicyContext:
+    """What a policy may know. A resource that its access does not include raises an error that names it.
+
+    Attributes:
+        num_envs: slots that the policy acts for, ``[num_envs]`` rows of an observation.
+        single_observation_space: of one slot.
+        single_action_space: of one slot.
+        num_teachers: K.
+        num_classes: C.
+        num_students: students that learn from the policy's decisions, more than one where they teach each other.
+        teacher_names: of the pool ``pool_name``.
+        teacher_widths: D_k.
+        settings: all settings of the environment, as a lone student has them.
+        action: the kind of action.
+        terms: the knowledge types that teachers are asked for, by name.
+        batch: returns the mini-batch about to be taught, a :class:`PolicyBatch`.
+        reward_outputs: returns the teachers' outputs on the reward split, without labels.
+        classifiers: returns the teachers' linear maps from features to logits, ``([C, D_k], [C])`` each.
+        student: the student, a :class:`StudentView`.
+        labelled_train_rows: rows of the train split that have a label.
+        train_examples: returns training examples with labels, of given rows.
+        rehearsal: returns a :class:`Rehearsal`.
+        reward_rows: rows of the reward split whose labels the policy has, ``[n]``.
+        reward_examples: returns those examples with labels.
+        credit: returns first-order credit ``[rows, K]`` of the mini-batch about to be taught, by knowledge type.
+        best_teachers: returns the teacher known to be best for each training example ``[N]``.
+    """
+
+    name: str
+    access: str
+    num_envs: int
+    single_observation_space: spaces.Dict
+    single_action_space: spaces.Space[Any]
+    num_teachers: int
+    num_classes: int
+    num_students: int
+    teacher_names: tuple[str, ...]
+    pool_name: str
+    teacher_widths: tuple[int, ...]
+    settings: Settings
+    action: ActionKind
+    terms: dict[str, Term]
+    device: torch.device
+    dtype: torch.dtype
+    batch: Callable[[], PolicyBatch]
+    decision: Callable[..., Decision]
+    reward_outputs: Callable[[], Examples]
+    classifiers: Callable[[], list[tuple[Tensor, Tensor]]]
+    student: StudentView
+    labelled_train_rows: np.ndarray
+    train_examples: Callable[[np.ndarray], Examples]
+    rehearsal: Callable[[], Rehearsal]
+    reward_rows: np.ndarray
+    reward_examples: Callable[[], Examples]
+    credit: Callable[[Sequence[str]], dict[str, Tensor]]
+    best_teachers: Callable[[], np.ndarray]
+
+    def __init__(self, name: str, access: str, values: Mapping[str, Any]) -> None:
+        """Keep ``values`` that ``access`` includes."""
+        self.name, self.access = name, access
+        self.__dict__.update({key: value for key, value in values.items() if key not in RESOURCES or RESOURCES[key] in ALLOWED[access]})
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Number of columns of each block of an observation."""
+        return {name: int(np.prod(space.shape or ())) for name, space in self.single_observation_space.items()}
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether training labels are part of the loss."""
+        return self.settings.distillation.reads_labels
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse a resource that is not there."""
+        if name in RESOURCES and RESOURCES[name] not in ALLOWED[self.access]:
+            raise refuse(self.name, self.access, f"context.{name}", RESOURCES[name])
+        if name in ("student", "credit", "rehearsal"):
+            raise InputError(
+                f"population: policy {self.name!r} reads context.{name}, which students that are taught together do not have; run it without "
+                "--population, or declare supports_population = False in its class"
+            )
+        raise AttributeError(f"a policy's context has no {name!r}")
+
+
+def make_context(env: Any, name: str, access: str, student: int | None = None) -> PolicyContext:
+    """Return the context of a policy named ``name`` that acts in ``env`` (vector form).
+
+    Args:
+        student: the student of a population that the policy teaches; by default it acts for all slots.
+    """
+    selection: Selection = env.unwrapped.selection
+    data, pool, settings = selection.data, selection.pool, selection.settings
+    students = 1 if student is not None else settings.distillation.num_students
+    label_seed = selection.label_seeds[student or 0]
+    settings = replace(
+        settings,
+        distillation=replace(settings.distillation, num_students=students),
+        reward=replace(settings.reward, label_seed=label_seed),
+    )
+    first, size = (student or 0), settings.distillation.batch_size * students
+    rows = slice(first * size, (first + 1) * size)
+
+    def batch() -> PolicyBatch:
+        run = selection.distillation
+        observed, output = run.observe(), run.student_output() if GRADIENT in ALLOWED[access] else None
+        if student is not None:
+            observed, output = _of_student(observed, first, rows), None if output is None else output.map(lambda part: part[rows])
+        return PolicyBatch(observed, output, access, name)
+
+    def examples(split: str, which: np.ndarray, labels: bool) -> Examples:
+        answers = data.bank.gather(split, which)
+        features = tuple(torch.from_numpy(values) for values in answers.features)
+        return Examples(torch.from_numpy(answers.logits), features, data.labels[split][which] if labels else None)
+
+    def decision(weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
+        return decisions.from_weights(selection.distillation, weights, factors)
+
+    reward_rows = labelled_rows(data.labels["reward"].numpy(), settings.reward.reward_labels, label_seed)
+    values: dict[str, Any] = {
+        "num_envs": env.num_envs if student is None else env.num_envs // selection.num_students,
+        "single_observation_space": env.single_observation_space,
+        "single_action_space": env.single_action_space,
+        "num_teachers": selection.num_teachers,
+        "num_classes": data.task.num_classes,
+        "num_students": students,
+        "teacher_names": pool.names,
+        "pool_name": pool.name,
+        "teacher_widths": tuple(data.bank.widths),
+        "settings": settings,
+        "action": selection.action_kind,
+        "terms": selection.distillation.terms,
+        "device": selection.distillation.student.device,
+        "dtype": selection.distillation.student.dtype,
+        "batch": batch,
+        "decision": decision,
+        "reward_outputs": lambda: examples("reward", np.arange(len(data.labels["reward"])), labels=False),
+        "classifiers": lambda: classifiers(pool),
+        "labelled_train_rows": data.task.train.labelled,
+        "train_examples": lambda which: examples("train", which, labels=True),
+        "reward_rows": reward_rows,
+        "reward_examples": lambda: examples("reward", reward_rows, labels=True),
+        "best_teachers": lambda: _best_teachers(selection),
+    }
+    if student is None:
+        values |= {
+            "student": StudentView(selection, access, name),
+            "rehearsal": lambda: Rehearsal(selection.fork(), selection),
+            "credit": lambda names: first_order(selection.distillation, selection.meter, names),
+        }
+    return PolicyContext(name, access, values)
+
+
+def _of_student(batch: Batch, student: int, rows: slice) -> Batch:
+    """Return the part of a population's mini-batches that one student sees."""
+    own = slice(student, student + 1)
+    return Batch(
+        update=batch.update[own],
+        progress=batch.progress[own],
+        example_ids=batch.example_ids[rows],
+        labels=batch.labels[rows],
+        teacher_logits=batch.teacher_logits[rows],
+        teacher_features=tuple(values[rows] for values in batch.teacher_features),
+        student=ModelOutput(batch.student.logits[rows], batch.student.features[rows]),
+        teacher_layers=tuple(values[rows] for values in batch.teacher_layers),
+        teacher_attention=tuple(values[rows] for values in batch.teacher_attention),
+    )
+
+
+def _best_teachers(selection: Selection) -> np.ndarray:
+    pool, task = selection.pool, selection.data.task
+    groups = task.train.groups
+    if pool.best_for_group is None or groups is None:
+        raise InputError(f"the best teachers of pool {pool.name!r} are not known; leave this policy out")
+    if task.unlabelled and groups.min() < 0:
+        raise InputError(f"unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out")
+    best: np.ndarray = np.array(pool.best_for_group)[groups]
+    return best

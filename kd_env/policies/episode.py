@@ -1,0 +1,75 @@
+"""The loop that a policy teaches students in. Learners learn in it, rules act in it; the environment is left finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kd_env.envs.decisions import concatenate
+from kd_env.policies.protocol import Learner, Transition
+from kd_env.types import Decision
+
+
+def run_episode(env: Any, policy: Any, seed: int, learning: bool = True) -> None:
+    """Teach one student (with peers: all of them) from ``seed`` to the end of its budget.
+
+    Args:
+        env: a vector environment of this package, ``gymnasium.make_vec``.
+        policy: has ``act`` and, if it learns, ``update``.
+        learning: whether ``update`` is called.
+    """
+    begin_episode(policy, learning)
+    observation, _ = env.reset(seed=seed)
+    over = False
+    while not over:
+        action = policy.act(observation)
+        next_observation, reward, terminated, truncated, info = env.step(action)
+        if learning and isinstance(policy, Learner):
+            policy.update(Transition(observation, action, reward, next_observation, terminated, info))
+        observation, over = next_observation, bool(terminated[0] | truncated[0])  # slots after the first student's are its peers'
+
+
+def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[int], learning: bool = True) -> None:
+    """Teach S students at once, each with a policy of its own, as :func:`run_episode` teaches one.
+
+    Args:
+        env: a vector environment of S students; a student that diverges begins again and no longer counts.
+        policies: one per student.
+        seeds: one per student.
+    """
+    slots = env.num_envs // len(policies)
+    parts = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
+    for policy in policies:
+        begin_episode(policy, learning)
+    observation, _ = env.reset(seed=np.repeat(list(seeds), slots).tolist())
+    over = np.zeros(len(policies), dtype=np.bool_)
+    actions: list[Any] = [None] * len(policies)
+    while not over.all():
+        seen = [rows_of(observation, part) for part in parts]
+        for student in np.flatnonzero(~over).tolist():  # the last action of the others is repeated
+            actions[student] = policies[student].act(seen[student])
+        if isinstance(actions[0], Decision):
+            step = env.step(concatenate(actions, slots))
+        else:
+            step = env.step(np.concatenate([np.asarray(action) for action in actions]))
+        observation = step[0]
+        for student in np.flatnonzero(~over).tolist() if learning else ():
+            if isinstance(policy := policies[student], Learner):
+                following, reward, terminated, _, info = (rows_of(part, parts[student]) for part in step)
+                policy.update(Transition(seen[student], actions[student], reward, following, terminated, info))
+        over |= (step[2] | step[3]).reshape(len(policies), slots)[:, 0]
+
+
+def begin_episode(policy: Any, learning: bool) -> None:
+    """Tell a policy that another student begins, if it wants to know."""
+    if callable(begin := getattr(policy, "begin_episode", None)):
+        begin(learning)
+
+
+def rows_of(values: Any, rows: slice) -> Any:
+    """Return some slots of an array, or of a dict of arrays at any depth."""
+    if isinstance(values, dict):
+        return {name: rows_of(value, rows) for name, value in values.items()}
+    return values[rows]

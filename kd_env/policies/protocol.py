@@ -1,0 +1,83 @@
+"""What a policy is: ``act``, and for a learner ``update``; or, for a rule, ``decide``.
+
+A class is built as ``P(context, seed, **options)``. It may declare ``access`` (see :mod:`kd_env.policies.access`), ``env_options`` (env keywords
+that it needs), ``environment`` (the id that it acts in, by default ``kd_env/TeacherSelection-v0``), ``paper`` and ``learns_from`` (for
+``kd-env list``), ``supports_population`` (false for one that reads its student's gradients), and ``access_for(**options)``, a static method, if
+its access depends on its options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from kd_env.policies.batch import PolicyBatch
+from kd_env.types import Decision, Observation
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One step of an environment, as a learner is told of it; the first axis of arrays is the slots.
+
+    Attributes:
+        observation: what the policy acted on.
+        action: what it returned, actions or a whole decision.
+        reward: ``[num_envs]``.
+        next_observation: what it acts on next; after the last step of an episode it means nothing.
+        terminated: ``[num_envs]``, whether the student's budget is spent or the student has diverged.
+        info: see the environment's docstring; ``info["credit"]`` where credit is paid.
+    """
+
+    observation: Observation
+    action: np.ndarray | Decision
+    reward: np.ndarray
+    next_observation: Observation
+    terminated: np.ndarray
+    info: dict[str, Any]
+
+
+class Policy(Protocol):
+    """Chooses actions.
+
+    Optional: ``selection_entropy(observation) -> [num_envs]``, the entropy of its selection probabilities in [0, 1], for reports;
+    ``begin_episode(learning)``, called before each student; ``training_episodes``, how many students it learns on before the one that
+    counts, which it then teaches without learning.
+    """
+
+    def act(self, observation: Observation) -> np.ndarray | Decision:
+        """Return actions for all slots, in the space ``env.action_space``; or a whole decision about their instances."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A policy that learns from each step."""
+
+    def act(self, observation: Observation) -> np.ndarray | Decision:
+        """Return actions for all slots."""
+        ...
+
+    def update(self, transition: Transition) -> None:
+        """Learn from one step."""
+        ...
+
+
+@runtime_checkable
+class OwnsLoop(Protocol):
+    """A policy that drives the environment itself, such as an algorithm of another library; it is built with the environment."""
+
+    def learn(self, env: Any, num_updates: int) -> object:
+        """Drive ``env`` for ``num_updates`` student updates and learn from what it pays."""
+        ...
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A policy given by a formula: a function of the mini-batch, and of what its access allows."""
+
+    def decide(self, batch: PolicyBatch) -> Tensor | Decision:
+        """Return weights of the teachers ``[rows, K]`` (for knowledge selection: gates ``[S, M]``), or a whole decision."""
+        ...

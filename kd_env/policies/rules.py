@@ -1,0 +1,34 @@
+"""Rules as policies. In: a rule, which decides about a mini-batch. Out: a policy, which acts on an observation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kd_env.errors import InputError
+from kd_env.policies.context import PolicyContext
+from kd_env.policies.protocol import Rule
+from kd_env.types import Decision, Observation
+
+
+class RulePolicy:
+    """Hands a rule the mini-batch about to be taught, and turns its weights into actions."""
+
+    def __init__(self, rule: Rule, context: PolicyContext) -> None:
+        """Take the rule and the context that it was built with."""
+        self.rule, self.context = rule, context
+        self.access: str = getattr(rule, "access", context.access)
+
+    def act(self, observation: Observation) -> np.ndarray | Decision:
+        """Return what the rule decides; the observation, which is clipped, is not read."""
+        decided = self.rule.decide(self.context.batch())
+        if isinstance(decided, Decision):
+            return decided
+        rows = len(observation["progress"])
+        if len(decided) != rows:
+            raise InputError(f"policy {self.context.name!r}: decide() returned {len(decided)} rows of weights, expected {rows}")
+        return self.context.action.encode(decided.detach().cpu().numpy())
+
+    def selection_entropy(self, observation: Observation) -> np.ndarray | None:
+        """Return the entropy of the rule's selection probabilities ``[rows]``, where it has any."""
+        entropy = getattr(self.rule, "selection_entropy", None)
+        return None if entropy is None else np.asarray(entropy(observation))
