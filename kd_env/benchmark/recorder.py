@@ -105,7 +105,7 @@ class Recorder:
         return rate
 
     @property
-    def selection_entropy(self) -> float:
+    def weight_entropy(self) -> float:
         """Mean entropy of a decision's weights over ln K; 0 where K is 1."""
         return self._entropy / max(self._decisions, 1) / math.log(max(len(self._weights), 2))
 

@@ -57,17 +57,16 @@ def make_env(trial: Trial, trials: int = 1) -> Any:
 
     It has one student a trial, or where the knowledge is that of peers the ``num_students`` that the trial says.
     """
-    options, chosen = trial.env_options(), trial.chosen()
-    per_instance, students = chosen.granularity == "instance", trials * chosen.num_students
+    settings, keywords = trial.resolved.settings, trial.resolved.env_keywords
+    per_instance, students = settings.granularity == "instance", trials * settings.num_students
     given = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(
-        registry.find(trial.policy).environment,
-        num_envs=students * (chosen.batch_size if per_instance else 1),
+        trial.resolved.policy.environment,
+        num_envs=students * (settings.batch_size if per_instance else 1),
         num_students=students,
         vectorization_mode="vector_entry_point",
         autoreset_mode="same_step",
-        **trial.sources(),
-        **{name: value for name, value in options.items() if name not in given},
+        **{name: value for name, value in keywords.items() if name not in given},
     ).unwrapped
 
 
@@ -97,12 +96,12 @@ def run_trials(
         InputError: several trials whose students have peers, or anything in them that cannot be used.
     """
     started = time.perf_counter()
-    peers = trials[0].chosen().num_students - 1
+    peers = trials[0].resolved.settings.num_students - 1
     if peers and len(trials) > 1:
         raise InputError(f"population: a trial of policy {trials[0].policy!r} is a population already; run one at a time")
-    env, found = make_env(trials[0], len(trials)), registry.find(trials[0].policy)
+    env, found = make_env(trials[0], len(trials)), trials[0].resolved.policy
     selection: Selection = env.selection
-    selection.label_seeds = [trial.chosen().label_seed for trial in trials for _ in range(1 + peers)]
+    selection.label_seeds = [trial.resolved.settings.label_seed for trial in trials for _ in range(1 + peers)]
     built: dict[int, Any] = {}
     recorders: dict[int, Recorder] = {}
 
@@ -137,13 +136,13 @@ def run_trials(
 
 
 def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, selection: Selection, recorder: Recorder) -> Record:
-    setting, run = trial.chosen(), recorder.finished
+    setting, run = trial.resolved.settings, recorder.finished
     assert run is not None
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
     runs = [*recorder.before, run]
     for one in runs:
         one.observe()  # as an environment does for its last observation; of a population's student that was not yet done
-    data, task = run.data, tasks.load(trial.task)
+    data, task = run.data, trial.resolved.task
     bank, diverged = data.bank, bool(run.diverged[0])
     return {
         "trial": trial.id,
@@ -163,7 +162,8 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "reward_labels": run.meter.rows.shape[1],
         "reward_sum": recorder.reward_sum,
         "selection_rate": recorder.selection_rate,
-        "selection_entropy": recorder.selection_entropy,
+        "weight_entropy": recorder.weight_entropy,
+        "selection_entropy": None,
         "student_forward_examples": setting.num_students * sum(int(one.student_forward_examples[0]) for one in runs),
         "reward_forward_examples": setting.num_students * sum(int(one.meter.forward_examples[0]) for one in runs),
         "teacher_forward_examples": len(heads.sharing(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
@@ -171,13 +171,12 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),
         "versions": versions(),
-        "config": {**trial.settings, **trial.untested(), "command": trial.command},
+        "config": trial.config,
         "bank": bank.fingerprint,
         "env": {
             "id": found.environment,
             "num_envs": selection.rows // selection.num_students * setting.num_students,
-            **trial.sources(),
-            **trial.env_options(),
+            **trial.resolved.env_keywords,
         },
         "curve": recorder.curve,
         "diverged": diverged,

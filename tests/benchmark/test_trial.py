@@ -66,7 +66,7 @@ def test_a_record_has_every_field_and_counts_right(tmp_path):
     assert record["reward_labels"] == 64
     assert record["reward_forward_examples"] == 2 * 64, "once before the first update and once after the last"
     assert sum(record["selection_rate"]) == pytest.approx(1.0)
-    assert record["selection_entropy"] == pytest.approx(0.0)
+    assert record["weight_entropy"] == pytest.approx(0.0)
     assert record["curve"][-1]["update"] == 20
     assert record["curve"][-1]["validation"] == record["validation"]
     assert not record["diverged"]
@@ -90,7 +90,7 @@ def test_a_trial_without_test_never_opens_it_and_is_another_trial(tmp_path, monk
 def test_selection_statistics_by_hand(tmp_path):
     uniform = run_trial(Trial("digits", "uniform", 0, settings={"updates": 3}), tmp_path)
     assert uniform["selection_rate"] == pytest.approx([0.25] * 4)
-    assert uniform["selection_entropy"] == pytest.approx(1.0)
+    assert uniform["weight_entropy"] == pytest.approx(1.0)
     oracle = run_trial(Trial("digits", "oracle", 0, settings={"updates": 3}), tmp_path)
     taught = read_trace(tmp_path / "traces" / f"{oracle['trial']}.parquet")["example_id"]
     groups = tasks.load("digits").train.groups[taught]
