@@ -36,8 +36,8 @@ Record = dict[str, Any]
 FIELDS = (
     "trial", "suite", "task", "policy", "access", "seed", "student", "teachers", "pool", "updates", "metric", "test", "validation",
     "reward_split", "reward_labels", "reward_sum", "selection_rate", "weight_entropy", "selection_entropy",
-    "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "wall_s", "peak_rss_mb", "device", "versions", "config", "bank", "env", "curve",
-    "diverged",
+    "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "wall_s", "peak_rss_mb", "device", "versions",
+    "config", "bank", "env", "curve", "diverged",
 )  # fmt: skip
 FILE = "results.jsonl"
 COMPRESSED = "results.jsonl.gz"

@@ -1,4 +1,4 @@
-"""Traces against means worked out by hand, and figures that draw them."""
+"""Means of traces against values computed by hand, and the figures that draw them."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from kd_env.analysis.figures import learning_curves, scores_figure, selection_by_group_figure
-from kd_env.analysis.traces import read_trace, selection_by_group, selection_entropy, selection_over_time
+from kd_env.analysis.traces import read_trace, selection_by_group, selection_over_time, weight_entropy
 from kd_env.errors import InputError
 
 TYPES = {"update": "int32", "slot": "int16", "example_id": "int32", "group": "int16", "teacher": "int16"}
@@ -36,7 +36,7 @@ def write(tmp_path):
     return write_rows
 
 
-def test_a_trace_knows_its_names(write):
+def test_a_trace_has_its_names(write):
     trace = read_trace(write(ROWS))
     assert trace.attrs == {"group_names": ["a", "b"], "teacher_names": ["p", "q", "r"], "trial": "t-0", "differentiable": False}
     assert len(trace) == 5
@@ -48,7 +48,7 @@ def test_selection_over_time_is_a_mean_over_decisions(write):
     assert means.to_numpy().tolist() == [[0.75, 0.25, 0], [0, 0.5, 0]]
 
 
-def test_bins_are_equally_wide_and_named_by_their_middle(write):
+def test_bins_have_equal_widths_and_are_indexed_by_their_middle(write):
     trace = read_trace(write([(update, 0, 0, int(update >= 50), 1.0) for update in range(100)]))
     means = selection_over_time(trace, bins=4)
     assert means.index.tolist() == [12, 37, 62, 87]
@@ -61,20 +61,20 @@ def test_selection_by_group(write):
     assert means.to_dict() == {(0, 0): 0.5, (0, 1): 0, (0, 2): 0, (1, 0): 0.25, (1, 1): 0.75, (1, 2): 0}
 
 
-def test_selection_entropy_is_one_where_all_are_alike_and_zero_for_one_or_none(write):
+def test_weight_entropy_is_one_for_equal_weights_and_zero_for_one_teacher_or_none(write):
     trace = read_trace(write(ROWS))
     half = math.log(2) / math.log(3)
-    assert selection_entropy(trace).tolist() == pytest.approx([half / 2, 0])
-    alike = read_trace(write([(0, 0, 0, k, 1 / 3) for k in range(3)]))
-    assert selection_entropy(alike).tolist() == pytest.approx([1.0])
-    assert selection_entropy(read_trace(write([(0, 0, 0, 0, 1.0)], teachers=["p"]))).tolist() == [0]
+    assert weight_entropy(trace).tolist() == pytest.approx([half / 2, 0])
+    equal = read_trace(write([(0, 0, 0, k, 1 / 3) for k in range(3)]))
+    assert weight_entropy(equal).tolist() == pytest.approx([1.0])
+    assert weight_entropy(read_trace(write([(0, 0, 0, 0, 1.0)], teachers=["p"]))).tolist() == [0]
 
 
-def test_what_is_no_trace_is_refused(write, tmp_path):
-    with pytest.raises(InputError, match="no readable parquet"):
+def test_a_file_that_is_not_a_trace_is_refused(write, tmp_path):
+    with pytest.raises(InputError, match="not a readable parquet"):
         read_trace(tmp_path / "missing.parquet")
     (tmp_path / "text.parquet").write_text("update,slot\n")
-    with pytest.raises(InputError, match="no readable parquet"):
+    with pytest.raises(InputError, match="not a readable parquet"):
         read_trace(tmp_path / "text.parquet")
     with pytest.raises(InputError, match="lacks group, weight"):
         read_trace(write(ROWS, drop=("weight", "group")))
@@ -82,7 +82,7 @@ def test_what_is_no_trace_is_refused(write, tmp_path):
         selection_over_time(read_trace(write([])))
 
 
-def test_the_figure_has_a_panel_a_group_and_a_line_a_teacher(write):
+def test_the_figure_has_a_panel_per_group_and_a_line_per_teacher(write):
     figure = selection_by_group_figure(read_trace(write(ROWS)))
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == ["a", "b"]
@@ -96,7 +96,7 @@ def test_a_task_without_groups_has_one_panel(write):
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["all examples"]
 
 
-def test_learning_curves_draw_the_mean_over_seeds_and_skip_what_was_not_measured():
+def test_learning_curves_draw_the_mean_over_seeds_and_skip_missing_scores():
     curve = [[(0, 0.1), (10, 0.3), (20, None)], [(0, 0.3), (10, 0.5), (20, None)]]
     records = [
         {"policy": "uniform", "metric": "accuracy", "curve": [{"update": u, "validation": v} for u, v in points]} for points in curve

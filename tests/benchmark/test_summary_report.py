@@ -1,4 +1,4 @@
-"""Tables against hand-made records, and a report that claims no more than they allow."""
+"""Tables of hand-made records, and a report that claims no more than they support."""
 
 import base64
 import json
@@ -59,8 +59,8 @@ def row(table, policy):
 
 
 def report_of(directory, records):
-    for one in records:
-        append(directory, one)
+    for each in records:
+        append(directory, each)
     page = write_report(directory)
     return (directory / "report.md").read_text(), page.read_text()
 
@@ -84,13 +84,13 @@ def test_a_row_by_hand():
     assert (learner.wall_s, learner.student_forward_examples) == (2.0, 3200)
 
 
-def test_only_policies_that_use_reward_labels_are_set_against_the_rival():
+def test_only_policies_that_use_reward_labels_are_compared_with_the_rival():
     table = summarise(setting())
     assert table.loc[table["pairs"] > 0, "policy"].tolist() == ["learner", "lr_dev(c=1)"]
     assert table.loc[table["rival"], "policy"].tolist() == ["router"]
 
 
-def test_the_rival_is_chosen_on_validation_and_matched_before_its_options():
+def test_the_rival_is_chosen_on_validation_and_matched_without_its_options():
     records = [record("router", "reward labels", 0, 0.9, validation=0.1), record("lr_dev(c=1)", "reward labels", 0, 0.2, validation=0.3)]
     assert best_rival(records) == "lr_dev(c=1)"
     assert best_rival([record("router_free", "reward labels", 0, 0.9)]) is None
@@ -103,7 +103,7 @@ def test_p_values_are_corrected_for_the_number_of_comparisons():
     assert row(two, "worse").p == 1.0
 
 
-def test_pairs_are_the_seeds_both_have():
+def test_pairs_are_the_seeds_that_both_have():
     learners = [record("learner", "reward scalar", 4, 0.6), record("learner", "reward scalar", 9, 0.0)]
     learner = row(summarise([*runs("router", "reward labels", 0.5), *learners]), "learner")
     assert (learner.n, learner.pairs) == (2, 1)
@@ -125,7 +125,7 @@ def test_a_diverged_run_is_counted_and_not_averaged():
     assert uniform.test == pytest.approx(0.4)
 
 
-def test_settings_part_by_labels_and_by_whatever_was_set_differently():
+def test_settings_differ_by_labels_and_by_every_option_that_varies():
     strong = [record("uniform", "nothing", 0, 0.4), record("router", "reward labels", 0, 0.4)]
     weak = [record("uniform", "nothing", 0, 0.3, config={"kd_weight": 0.5, "command": "another"})]
     few = [record("uniform", "nothing", 0, 0.3, reward_labels=8)]
@@ -134,22 +134,22 @@ def test_settings_part_by_labels_and_by_whatever_was_set_differently():
     assert [s.options for s in groups] == [(("kd_weight", "1.0"),), (("kd_weight", "0.5"),), ()]
 
 
-def test_the_reading_names_what_lies_above_zero(tmp_path):
+def test_the_conclusions_name_policies_above_the_rival(tmp_path):
     markdown, _ = report_of(tmp_path, setting())
-    assert "privileged policies aside: learner (reward gradient) with 0.754, n = 5" in markdown
-    assert "is above 0 for learner (+0.054 [+0.047, +0.061]" in markdown
-    assert "may be called" not in markdown
+    assert "apart from privileged policies, is that of learner (reward gradient): 0.754, n = 5" in markdown
+    assert "is significantly above 0 (Holm-adjusted p < 0.05) for learner (+0.054 [+0.047, +0.061]" in markdown
+    assert "be called" not in markdown
 
 
 def test_fewer_than_five_seeds_allow_no_claim(tmp_path):
     markdown, page = report_of(tmp_path, setting(seeds=4))
     for text in (markdown, page):
-        assert "(n = 4) no policy may be called better than another" in text
-        assert "is above 0" not in text
+        assert "(n = 4), no policy can be called better than another" in text
+        assert "significantly" not in text
         assert "n = 4: no claim" in text
 
 
-def test_without_a_rival_nothing_is_credited_to_learning(tmp_path):
+def test_without_a_rival_nothing_is_concluded_about_learning(tmp_path):
     markdown, _ = report_of(tmp_path, runs("learner", "reward scalar", 0.9))
     assert "No rival with the same labels was run" in markdown
 
@@ -162,7 +162,7 @@ def test_diverged_trials_are_named(tmp_path):
     assert "| nothing | uniform | 4 (1 diverged) |" in markdown
 
 
-def test_the_page_needs_nothing_else_and_holds_the_figures(tmp_path):
+def test_the_page_contains_its_figures_and_needs_no_other_file(tmp_path):
     write_trace(tmp_path / "traces" / "learner-1.parquet")
     write_trace(tmp_path / "traces" / "uniform-0.parquet")
     markdown, page = report_of(tmp_path, setting())
@@ -175,7 +175,7 @@ def test_the_page_needs_nothing_else_and_holds_the_figures(tmp_path):
     assert all(image.startswith(b"\x89PNG") for image in inlined)
 
 
-def test_both_reports_say_how_they_were_made_and_escape_what_they_print(tmp_path):
+def test_both_reports_have_the_command_and_escape_special_characters(tmp_path):
     markdown, page = report_of(tmp_path, runs("a<b>|c", "nothing", 0.5, seeds=1))
     for text in (markdown, page):
         assert text.count("kd-env bench small --out results/small") == 1
@@ -187,7 +187,7 @@ def test_both_reports_say_how_they_were_made_and_escape_what_they_print(tmp_path
     assert len({line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| nothing")}) == 1
 
 
-def test_writing_again_replaces_the_report_and_leaves_no_scraps(tmp_path):
+def test_writing_again_replaces_the_report_and_leaves_no_partial_files(tmp_path):
     first = report_of(tmp_path, setting(seeds=1))
     assert report_of(tmp_path, []) == first
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]

@@ -1,8 +1,9 @@
-"""A trial is a function of what it names: the same however it is run, stopped or resumed, and blind to test."""
+"""A trial depends on its description alone: not on how it is run, stopped or resumed, and not on the test split."""
 
 import dataclasses
 import functools
 import gc
+import pickle
 import signal
 import subprocess
 import sys
@@ -48,20 +49,20 @@ def by_trial(directory):
 @pytest.mark.parametrize("policy", ["random_single", "reinforce", "gradient_credit", "sb3:PPO(n_steps=4,batch_size=32)"])
 def test_equal_trials_give_equal_records_and_traces(policy, tmp_path):
     trial = Trial("digits", policy, 1, settings=settings_of(policy))
-    one, two = run_trial(trial, tmp_path / "one"), run_trial(trial, tmp_path / "two")
-    assert comparable(one) == comparable(two)
-    traces = [(tmp_path / folder / "traces" / f"{trial.id}.parquet").read_bytes() for folder in ("one", "two")]
+    first, second = run_trial(trial, tmp_path / "first"), run_trial(trial, tmp_path / "second")
+    assert comparable(first) == comparable(second)
+    traces = [(tmp_path / folder / "traces" / f"{trial.id}.parquet").read_bytes() for folder in ("first", "second")]
     assert traces[0] == traces[1]
-    other = run_trial(dataclasses.replace(trial, seed=2), tmp_path / "one")
-    assert other["curve"] != one["curve"]
-    assert other["trial"] != one["trial"]
+    other = run_trial(dataclasses.replace(trial, seed=2), tmp_path / "first")
+    assert other["curve"] != first["curve"]
+    assert other["trial"] != first["trial"]
 
 
 def test_a_record_has_every_field_and_counts_right(tmp_path):
     record = run_trial(Trial("digits", "most_confident", 0, settings={"updates": 20, "reward_labels": 64}), tmp_path)
     assert set(records.FIELDS) <= set(record)
     assert record["teachers"] == ["upright", "inverted", "mirrored", "transposed"]
-    assert record["student_forward_examples"] == 21 * 32, "what is seen after the last update counts too"
+    assert record["student_forward_examples"] == 21 * 32, "the batch observed after the last update counts too"
     assert record["teacher_forward_examples"] == 4 * (3588 + 1200 + 800)
     assert record["reward_labels"] == 64
     assert record["reward_forward_examples"] == 2 * 64, "once before the first update and once after the last"
@@ -72,19 +73,19 @@ def test_a_record_has_every_field_and_counts_right(tmp_path):
     assert not record["diverged"]
 
 
-def test_a_trial_without_test_never_opens_it_and_is_another_trial(tmp_path, monkeypatch):
+def test_a_trial_without_test_never_evaluates_it_and_has_another_id(tmp_path, monkeypatch):
     trial = Trial("digits", "uniform", 0, settings={"updates": 3})
     record = run_trial(trial, tmp_path)
-    closed = dataclasses.replace(trial, test=False)
-    monkeypatch.setattr("kd_env.benchmark.run_trial.evaluate_on_test", lambda *_: pytest.fail("test was opened"))
-    without = run_trial(closed, tmp_path)
-    assert without["test"] is None
-    assert without["trial"] != record["trial"]
-    one, other = comparable(record), comparable(without)
-    assert {key for key in one if one[key] != other[key]} == {"trial", "test", "config"}
-    for made in (record, without):
-        records.append(tmp_path, made)
-    assert write_report(tmp_path).with_suffix(".md").read_text().count("Test was not opened") == 1
+    without_test = dataclasses.replace(trial, test=False)
+    monkeypatch.setattr("kd_env.benchmark.run_trial.evaluate_on_test", lambda *_: pytest.fail("test was evaluated"))
+    other = run_trial(without_test, tmp_path)
+    assert other["test"] is None
+    assert other["trial"] != record["trial"]
+    fields, other_fields = comparable(record), comparable(other)
+    assert {key for key in fields if fields[key] != other_fields[key]} == {"trial", "test", "config"}
+    for each in (record, other):
+        records.append(tmp_path, each)
+    assert write_report(tmp_path).with_suffix(".md").read_text().count("The test split was not evaluated") == 1
 
 
 def test_selection_statistics_by_hand(tmp_path):
@@ -153,7 +154,7 @@ class Ordered(Lazy):
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("policy", "message"),
     [
         ("Lazy", "its learn() stopped before 20 updates; it must drive env that long"),
         ("WrongShape", "action 'subset': expected 128 numbers for 32 decisions over 4 teachers, got shape (3,)"),
@@ -164,22 +165,22 @@ class Ordered(Lazy):
         ("SIZES", "cannot be called"),
     ],
 )
-def test_a_plugged_in_policy_that_cannot_work_is_one_line(policy, said, tmp_path):
+def test_a_plug_in_policy_that_cannot_work_is_one_line(policy, message, tmp_path):
     with pytest.raises(InputError) as refused:
         run_trial(Trial("digits", f"{__name__}:{policy}", 0, settings={"updates": 20}), tmp_path)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert not list(tmp_path.rglob("*.parquet"))
 
 
 SIZES = {"train": 3588}
 
 
-# test is out of reach
+# the test split cannot be reached
 
 
 @functools.cache
 def poisoned():
-    """The digits, with a test split of garbage under a name of the same pools."""
+    """The digits with a test split of garbage, under a name that has the same pools."""
     task = load_digits()
     rng = np.random.default_rng(0)
     garbage = dataclasses.replace(
@@ -231,11 +232,11 @@ def reachable(root):
     return list(seen.values())
 
 
-WITHOUT_A_TASK = ("gradient_credit", "akd", "akd_hard", "exp3", "linucb", "sliding_ucb")  # they keep no more than they observe
+WITHOUT_A_TASK = ("gradient_credit", "akd", "akd_hard", "exp3", "linucb", "sliding_ucb")  # they keep only what they observe
 
 
 @pytest.mark.parametrize("policy", NAMES)
-def test_nothing_in_reach_of_a_policy_holds_test(policy):
+def test_no_object_that_a_policy_can_reach_holds_test(policy):
     env = make_env(Trial("digits", policy, 0, settings=settings_of(policy)))
     built = registry.find(policy).build(env, 0)
     env.reset(seed=0)
@@ -248,21 +249,21 @@ def test_nothing_in_reach_of_a_policy_holds_test(policy):
 # runs
 
 
-def trials(policies_=("uniform", "camkd", "oracle"), seeds=(0, 1), updates=20):
-    return [Trial("digits", policy, seed, settings={"updates": updates}) for seed in seeds for policy in policies_]
+def trials(seeds=(0, 1)):
+    return [Trial("digits", policy, seed, settings={"updates": 20}) for seed in seeds for policy in ("uniform", "camkd", "oracle")]
 
 
 def test_two_workers_give_the_records_of_one(tmp_path):
-    run(trials(), tmp_path / "one", Progress(quiet=True), workers=1)
+    run(trials(), tmp_path / "alone", Progress(quiet=True), workers=1)
     run(trials(), tmp_path / "two", Progress(quiet=True), workers=2)
-    assert len(by_trial(tmp_path / "one")) == 6
-    assert by_trial(tmp_path / "one") == by_trial(tmp_path / "two")
+    assert len(by_trial(tmp_path / "alone")) == 6
+    assert by_trial(tmp_path / "alone") == by_trial(tmp_path / "two")
     for trial in trials():
         name = f"traces/{trial.id}.parquet"
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_what_is_finished_is_not_done_again(tmp_path):
+def test_finished_trials_are_not_run_again(tmp_path):
     run(trials(seeds=(0,)), tmp_path, Progress(quiet=True))
     before = (tmp_path / "results.jsonl").read_bytes()
     run(trials(seeds=(0,)), tmp_path, Progress(quiet=True))
@@ -273,7 +274,7 @@ def test_what_is_finished_is_not_done_again(tmp_path):
     assert len(after.splitlines()) == 6
 
 
-def test_what_cannot_work_stops_the_run_before_its_first_trial(tmp_path):
+def test_an_invalid_trial_stops_the_run_before_its_first_trial(tmp_path):
     for bad in (
         Trial("digits", "oracle", 0, "digits/capacity", settings={"updates": 5}),
         Trial("digits", "single:9", 0, settings={"updates": 5}),
@@ -285,7 +286,7 @@ def test_what_cannot_work_stops_the_run_before_its_first_trial(tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_a_killed_run_carries_on_and_ends_as_if_it_had_not_been(tmp_path):
+def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path):
     def command(out):
         policies_ = ["--policy", "uniform", "--policy", "reinforce"]
         flags = ["--seeds", "0-3", "--updates", "60", "--workers", "1", "--quiet", "--out", str(out)]
@@ -303,14 +304,14 @@ def test_a_killed_run_carries_on_and_ends_as_if_it_had_not_been(tmp_path):
     assert 2 <= finished.count(b"\n") < 8
     done = subprocess.run(command(tmp_path / "killed"), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert file.read_bytes().startswith(finished), "finished trials are not done again"
+    assert file.read_bytes().startswith(finished), "finished trials are not run again"
     whole = [Trial("digits", policy, seed, settings={"updates": 60}) for seed in range(4) for policy in ("uniform", "reinforce")]
     run(whole, tmp_path / "whole", Progress(quiet=True))
     assert by_trial(tmp_path / "killed") == by_trial(tmp_path / "whole")
     assert not list((tmp_path / "killed" / "traces").glob(".*")) or len(list((tmp_path / "killed" / "traces").glob(".*"))) == 1
 
 
-def test_trials_that_differ_have_other_names():
+def test_different_trials_have_different_ids():
     base = Trial("digits", "uniform", 0, settings={"updates": 20})
     others = [
         dataclasses.replace(base, seed=1),
@@ -323,15 +324,37 @@ def test_trials_that_differ_have_other_names():
         dataclasses.replace(base, settings={"updates": 20, "student": "mlp(width=25)"}),
         dataclasses.replace(base, policy="single:1"),
     ]
-    names = {trial.id for trial in [base, *others]}
-    assert len(names) == len(others) + 1
+    ids = {trial.id for trial in [base, *others]}
+    assert len(ids) == len(others) + 1
     assert dataclasses.replace(base, command="kd-env run").id == base.id
     spellings = ("reinforce(window=2, baseline=false)", "reinforce(baseline=False,window=2)")
     assert len({dataclasses.replace(base, policy=policy).id for policy in spellings}) == 1
 
 
+def test_a_trial_is_resolved_once(monkeypatch):
+    trial, looked_up, find = Trial("digits", "no_teacher", 3, settings=settings_of("no_teacher")), [], registry.find
+    monkeypatch.setattr(registry, "find", lambda name: (looked_up.append(name), find(name))[1])
+    resolved = trial.resolved
+    assert resolved.task is tasks.load("digits")
+    assert (resolved.policy.name, resolved.settings.updates, resolved.settings.kd_weight) == ("no_teacher", 20, 0.0)
+    assert list(resolved.env_keywords)[:4] == ["task", "teachers", "bank", "label_seed"]
+    assert resolved.env_keywords["label_seed"] == 3
+    make_env(trial)
+    assert (trial.id, trial.resolved) == (resolved.id, resolved)
+    assert looked_up == ["no_teacher"]
+    assert dataclasses.replace(trial, seed=4).id != trial.id, "a changed copy is resolved anew"
+
+
+def test_a_trial_for_another_process_leaves_its_data_behind():
+    trial = Trial("digits", "uniform", 0, settings={"updates": 20})
+    trial_id = trial.id
+    assert len(content := pickle.dumps(trial)) < 1000
+    assert pickle.loads(content) == trial
+    assert pickle.loads(content).id == trial_id
+
+
 @pytest.mark.parametrize(
-    ("policy", "settings", "said"),
+    ("policy", "settings", "messages"),
     [
         ("camkd", {"action": "subset"}, "action='subset'|action=subset: policy 'camkd' needs action=weights; leave action out"),
         ("uniform", {"granularity": "batch"}, "granularity=batch: policy 'uniform' needs granularity=instance"),
@@ -343,7 +366,7 @@ def test_trials_that_differ_have_other_names():
         ("uniform", {"num_envs": 3}, "unknown setting 'num_envs'"),
     ],
 )
-def test_settings_that_contradict_the_policy_are_refused(policy, settings, said):
+def test_settings_that_contradict_the_policy_are_refused(policy, settings, messages):
     with pytest.raises(InputError) as refused:
         _ = Trial("digits", policy, 0, settings=settings).id
-    assert any(one in str(refused.value) for one in said.split("|"))
+    assert any(message in str(refused.value) for message in messages.split("|"))
