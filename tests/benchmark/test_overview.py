@@ -1,17 +1,10 @@
-"""All settings side by side, and suites of several parts."""
+"""All settings side by side."""
 
-import pytest
 from scipy import stats
 
-from kd_env.benchmark import suites
 from kd_env.benchmark.overview import overview
-from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.records import read
 from kd_env.benchmark.report import write_report
-from kd_env.benchmark.run import run
-from kd_env.benchmark.suites import Part, Suite
 from kd_env.benchmark.summary import by_setting
-from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.policies import registry
 
@@ -61,47 +54,9 @@ def test_a_difference_whose_interval_holds_zero_has_no_mark():
     assert "(+0.033)" in cells[3]
 
 
-@pytest.mark.parametrize("name", suites.SUITES)
-def test_suites_name_existing_policies_and_pools(name):
-    for part in suites.SUITES[name].parts:
-        assert len(set(part.policies)) == len(part.policies)
-        for trial in part.trials(name, [0], ""):
-            assert part.updates in (None, trial.resolved.settings.updates)
-
-
-def test_a_suite_runs_its_parts_into_one_folder_and_resumes(monkeypatch, tmp_path, capsys):
-    small = Suite("small", (Part("digits", ("uniform", "single:1"), None, 3, 2), Part("digits", ("uniform",), "digits/mixed", 3)), range(2))
-    monkeypatch.setitem(suites.SUITES, "small", small)
-    assert invoke(["bench", "small", "--out", str(tmp_path), "--workers", "1"]) == 0
-    records = read(tmp_path)
-    assert [(r["pool"], r["policy"], r["seed"]) for r in records] == [
-        ("digits/experts", "uniform", 0),
-        ("digits/experts", "uniform", 1),
-        ("digits/experts", "single:1", 0),
-        ("digits/experts", "single:1", 1),
-        ("digits/mixed", "uniform", 0),
-        ("digits/mixed", "uniform", 1),
-    ]
-    assert "## All settings" in (tmp_path / "report.md").read_text()
-    assert "<h2>All settings</h2>" in (tmp_path / "report.html").read_text()
-    assert invoke(["bench", "small", "--out", str(tmp_path), "--seeds", "0-2", "--workers", "1"]) == 0
-    assert len(read(tmp_path)) == 9, "finished trials are not run again"
-    assert invoke(["bench", "nothing", "--out", str(tmp_path)]) == 2
-    assert "unknown suite 'nothing'" in capsys.readouterr().err
-
-
 def test_one_setting_has_no_table_of_all_settings(tmp_path):
     assert invoke(["run", "--task", "digits", "--policy", "uniform", "--updates", "2", "--seeds", "0", "--out", str(tmp_path)]) == 0
     assert "All settings" not in write_report(tmp_path).with_suffix(".md").read_text()
-
-
-@pytest.mark.parametrize("policy", [name for name in suites.SYSTEMS if not name.startswith(("sb3", "akd"))])
-def test_every_system_trains_two_seeds_as_a_population_or_declares_that_it_runs_alone(policy, tmp_path):
-    trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1}) for seed in (0, 1)]
-    run(trials, tmp_path, Progress(quiet=True), population=2)
-    assert [record["seed"] for record in read(tmp_path)] == [0, 1]
-    alone = registry.find(policy).alone or trials[0].resolved.settings.num_students > 1
-    assert all(("population" in record["config"]) != alone for record in read(tmp_path))
 
 
 def test_a_column_names_the_task_if_its_pool_does_not():
