@@ -42,7 +42,7 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     """
     _require_folder(directory)
     for trial in trials:
-        _ = trial.resolved  # what cannot be used is an error here
+        _ = trial.resolved  # an invalid trial raises here, before any other starts
     done = records.finished(directory)
     todo = [trial for trial in trials if trial.id not in done]
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one

@@ -7,7 +7,7 @@ import pytest
 from kd_env.analysis.traces import read_trace, selection_by_group, selection_over_time, weight_entropy
 from kd_env.errors import InputError
 
-# (update, slot, group, teacher, weight). Update 0: slot 0 teacher 0 alone, slot 1 half and half. Update 1: slot 0 no teacher, slot 1 teacher 1.
+# (update, slot, group, teacher, weight). Update 0: slot 0 has teacher 0, slot 1 both. Update 1: slot 0 has no teacher, slot 1 teacher 1.
 ROWS = [(0, 0, 0, 0, 1.0), (0, 1, 1, 0, 0.5), (0, 1, 1, 1, 0.5), (1, 0, 0, -1, 0.0), (1, 1, 1, 1, 1.0)]
 
 
