@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from kd_env.benchmark.run_trial import teach
-from kd_env.benchmark.trial import defaults_of
+from kd_env.benchmark.trial import default_options
 from kd_env.envs.settings import settings
 from kd_env.knowledge.knowledge import Knowledge, Part
 from kd_env.policies.context import make_context
@@ -113,7 +113,7 @@ def check_knowledge(knowledge: type[Knowledge] | Knowledge) -> None:
 
 
 def _environment(policy: PolicyClass) -> Any:
-    options = {**defaults_of(policy.environment), **policy.env_options}
+    options = {**default_options(policy.environment), **policy.env_options}
     make: dict[str, Any] = {"vectorization_mode": "vector_entry_point", "task": "digits", "updates": UPDATES, "autoreset_mode": "same_step"}
     slots = 8 if options.get("granularity", "instance") == "instance" else 1
     return gym.make_vec(policy.environment, num_envs=slots, **make, **options).unwrapped

@@ -1,6 +1,10 @@
-"""Speed, as ratios measured side by side in one run: ``python -m speed``.
+"""Speed benchmarks: ratios of subjects that are measured side by side in one run, by ``python -m speed``.
 
-``updates`` (a hand-written loop, the distillation, the Gym view, reward and credit), ``populations`` (S students in one step against S
-runs), ``policies`` (agents against uniform), ``banks`` (the knowledge bank against tensor files), ``shares`` (where a step goes).
-``plain_loop`` is the hand-written loop; ``measure`` times, ``table`` prints.
+- `updates`: a hand-written loop, the distillation, the Gymnasium environment, reward and credit
+- `populations`: S students in one step against S separate runs
+- `policies`: learned policies against uniform
+- `banks`: the knowledge bank against tensor files
+- `shares`: the time of each part of an environment step
+- `plain_loop`: the hand-written loop
+- `measure`, `table`: timing, and printing the results
 """

@@ -1,4 +1,4 @@
-"""``python -m speed [--json FILE] [--device auto|cpu|cuda] [--quick]``: the table, on standard output."""
+"""``python -m speed [--json FILE] [--device auto|cpu|cuda] [--quick]``: print the table of all benchmarks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from kd_env.student.student import pick_device
 from speed import banks, policies, populations, shares, table, updates
 from speed.measure import Row
 
-QUICK = "a glance: digits alone, fewer turns, a smaller bank"
+QUICK = "only digits, fewer turns, a smaller bank"
 
 
 def main() -> int:
-    """Measure and print; 0, or 2 on bad input."""
+    """Measure and print; return 0, or 2 on bad input."""
     parser = argparse.ArgumentParser(prog="python -m speed", description="Ratios measured side by side in one run.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help=QUICK)
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        device = pick_device(chosen.distillation.device)
+        device = pick_device(arguments.device)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -34,19 +34,19 @@ def main() -> int:
     started = time.perf_counter()
 
     def effort(full: int, quick: int) -> int:
-        return quick if chosen.quick else full
+        return quick if arguments.quick else full
 
     sections: dict[str, Callable[[], list[Row]]] = {
         "the core, digits": lambda: updates.core("digits", device, effort(40, 5), count=20),
         "the core, domains": lambda: updates.core("domains", device, 30, count=4),
         "the Gym view, digits": lambda: updates.view("digits", device, effort(30, 7), count=10),
         "the Gym view, domains": lambda: updates.view("domains", device, 5, count=10),
-        "populations": lambda: populations.beside_lone("digits", device, effort(9, 3), count=effort(20, 10)),
-        "policies": lambda: policies.agents("digits", device, effort(7, 2), count=effort(64, 32)),
+        "populations": lambda: populations.against_separate_runs("digits", device, effort(9, 3), count=effort(20, 10)),
+        "policies": lambda: policies.learned_policies("digits", device, effort(7, 2), count=effort(64, 32)),
         "the bank": lambda: banks.bank(effort(1_000_000, 600_000), effort(7, 2)),
         "where a step goes": lambda: shares.step("digits", effort(10, 4)),
     }
-    if chosen.quick:
+    if arguments.quick:
         sections = {name: measured for name, measured in sections.items() if "domains" not in name}
     rows: list[Row] = []
     for name, measured in sections.items():
@@ -56,8 +56,8 @@ def main() -> int:
     print(table.markdown(rows))
     print(f"\nOn {device}, one thread, {seconds:.0f} s. Values are CPU time, on CUDA wall time;", end=" ")
     print("a ratio is the median over turns of value / baseline.")
-    if chosen.json:
-        table.save(rows, chosen.json, device, seconds)
+    if arguments.json:
+        table.save(rows, arguments.json, device, seconds)
     return 0
 
 

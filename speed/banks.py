@@ -1,4 +1,4 @@
-"""The knowledge bank beside tensor files that hold the same. In: how many examples. Out: opening, memory and gathering, three ways."""
+"""The knowledge bank against tensor files with the same content. In: the number of examples. Out: rows of opening, memory and gathering."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CONTENT = "content"
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to keep what teachers say."""
+class Storage:
+    """A file format for the teachers' outputs."""
 
     name: str
     open: Callable[[], Any]
@@ -33,49 +33,49 @@ class Way:
 
 
 def bank(examples: int, turns: int) -> list[Row]:
-    """Write the same logits and features three times, then read them in turn, from files that the system has in its cache."""
+    """Write the same logits and features in three formats, and read them in turns, with the files in the system's cache."""
     title = f"Knowledge bank: {examples:,} examples, K={TEACHERS}, C={CLASSES}, features of {WIDTH} a teacher"
     draws = [np.random.default_rng(i).integers(examples, size=BATCH) for i in range(500)]
     with tempfile.TemporaryDirectory(prefix="kd-env-speed-") as folder:
         size = _write(Path(folder), examples)
-        ways = (
-            Way("KnowledgeBank", lambda: KnowledgeBank(Path(folder) / "bank"), lambda bank, draw: bank.gather("train", draw)),
-            Way("safetensors load_file", lambda: load_file(Path(folder) / "said.safetensors"), _gather),
-            Way("torch.load", lambda: torch.load(Path(folder) / "said.pt", weights_only=True), _gather),
+        storages = (
+            Storage("KnowledgeBank", lambda: KnowledgeBank(Path(folder) / "bank"), lambda bank, draw: bank.gather("train", draw)),
+            Storage("safetensors load_file", lambda: load_file(Path(folder) / "outputs.safetensors"), _gather),
+            Storage("torch.load", lambda: torch.load(Path(folder) / "outputs.pt", weights_only=True), _gather),
         )
-        opened = np.array([[_open(way, draws) for way in ways] for _ in range(turns + 1)])[1:]  # [turns, ways, 3]
-        made = rows(title, [Subject(f"{way.name}: open", way.open) for way in ways], "ms", opened[:, :, 0])
+        opened = np.array([[_open(storage, draws) for storage in storages] for _ in range(turns + 1)])[1:]  # [turns, storages, 3]
+        table = rows(title, [Subject(f"{storage.name}: open", storage.open) for storage in storages], "ms", opened[:, :, 0])
         for column, when in enumerate(("opened", f"after {BATCH * len(draws):,} random rows"), start=1):
-            subjects = [Subject(f"{way.name}: resident, {when}", way.open, against=CONTENT) for way in ways]
+            subjects = [Subject(f"{storage.name}: resident, {when}", storage.open, against=CONTENT) for storage in storages]
             content = np.full((turns, 1), size)
             memory = rows(title, [Subject(CONTENT, gc.collect), *subjects], "MB", np.hstack([content, opened[:, :, column]]))
-            made += memory[column - 1 :]  # what the content is, once
-        return made + _gathering(title, ways, draws, turns)
+            table += memory[column - 1 :]  # the size of the content is listed once
+        return table + _gathering(title, storages, draws, turns)
 
 
-def _gathering(title: str, ways: Sequence[Way], draws: Sequence[np.ndarray], turns: int) -> list[Row]:
-    def every_draw(way: Way) -> Callable[[], object]:
-        opened = way.open()
-        return lambda: [way.gather(opened, draw) for draw in draws]
+def _gathering(title: str, storages: Sequence[Storage], draws: Sequence[np.ndarray], turns: int) -> list[Row]:
+    def gather_all(storage: Storage) -> Callable[[], object]:
+        opened = storage.open()
+        return lambda: [storage.gather(opened, draw) for draw in draws]
 
-    subjects = [Subject(f"{way.name}: gather {BATCH} random rows, warm", every_draw(way), len(draws)) for way in ways]
+    subjects = [Subject(f"{storage.name}: gather {BATCH} random rows, warm", gather_all(storage), len(draws)) for storage in storages]
     return compare(title, subjects, "µs", turns)
 
 
-def _gather(said: dict[str, torch.Tensor], draw: np.ndarray) -> object:
+def _gather(outputs: dict[str, torch.Tensor], draw: np.ndarray) -> object:
     index = torch.from_numpy(draw)
-    return said["logits"][index], torch.split(said["features"][index], WIDTH, 1)
+    return outputs["logits"][index], torch.split(outputs["features"][index], WIDTH, 1)
 
 
-def _open(way: Way, draws: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """Milliseconds to open; growth of the resident set in MB once opened, and after gathering ``draws``."""
+def _open(storage: Storage, draws: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """Return the milliseconds to open, and the growth of the resident set in MB after opening and after gathering ``draws``."""
     gc.collect()
     before, start = _resident(), clock()
-    opened = way.open()
-    taken, grown = clock() - start, _resident() - before
+    opened = storage.open()
+    seconds, growth = clock() - start, _resident() - before
     for draw in draws:
-        way.gather(opened, draw)
-    return taken * 1e3, grown, _resident() - before
+        storage.gather(opened, draw)
+    return seconds * 1e3, growth, _resident() - before
 
 
 def _resident() -> float:
@@ -83,13 +83,13 @@ def _resident() -> float:
 
 
 def _write(folder: Path, examples: int) -> float:
-    """The same content in three formats; its size in MB."""
+    """Write the same content in three formats and return its size in MB."""
     rng = np.random.default_rng(0)
     shapes = {"logits": (examples, TEACHERS, CLASSES), "features": (examples, TEACHERS * WIDTH)}
-    said = {name: rng.random(shape, dtype=np.float32) for name, shape in shapes.items()}
+    outputs = {name: rng.random(shape, dtype=np.float32) for name, shape in shapes.items()}
     (folder / "bank").mkdir()
     for split, count in {"train": examples, "reward": 1, "validation": 1}.items():
-        for name, values in said.items():
+        for name, values in outputs.items():
             np.save(folder / "bank" / f"{split}.{name}.npy", values[:count])
     meta = {
         "format": FORMAT,
@@ -101,7 +101,7 @@ def _write(folder: Path, examples: int) -> float:
         "files": {path.name: describe(path) for path in sorted((folder / "bank").glob("*.npy"))},
     }
     (folder / "bank" / "bank.json").write_text(json.dumps(meta))
-    tensors = {name: torch.from_numpy(values) for name, values in said.items()}
-    save_file(tensors, folder / "said.safetensors")
-    torch.save(tensors, folder / "said.pt")
-    return sum(values.nbytes for values in said.values()) / 1e6
+    tensors = {name: torch.from_numpy(values) for name, values in outputs.items()}
+    save_file(tensors, folder / "outputs.safetensors")
+    torch.save(tensors, folder / "outputs.pt")
+    return sum(values.nbytes for values in outputs.values()) / 1e6

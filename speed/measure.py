@@ -1,8 +1,7 @@
-"""Timing side by side. In: things to do, each with what it is compared to. Out: rows of medians and ratios.
+"""Timing side by side. In: subjects, each with the baseline it is compared to. Out: rows of medians and ratios.
 
-A machine that others use drifts by tens of per cent within a minute, so subjects take turns, in one direction and then the other, and a
-ratio is the median over turns of *that turn's* ratio: what slows one down slows its neighbour down too. Many short turns do this better
-than few long ones.
+The speed of a shared machine drifts by tens of per cent within a minute. So the subjects take turns, in alternating order, and a ratio is
+the median over the turns of the ratio *within a turn*: a slow moment slows down both. Many short turns work better than few long ones.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ SECONDS: dict[Unit, Callable[[float], float]] = {
     "ms": lambda seconds: seconds * 1e3,
     "µs": lambda seconds: seconds * 1e6,
 }
-"""What a time in seconds is in each unit of time."""
+"""Conversion from seconds for each unit of time."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class Subject:
     """Something to time.
 
     Attributes:
-        do: one block of work.
-        count: units of work in a block; a whole number of periods where the work has any.
-        against: name of the subject its ratio is taken to; the first one of the comparison if empty.
+        do: does one block of work.
+        count: units of work in a block; a whole number of periods if the work is periodic.
+        against: name of the subject that is its baseline; by default the first subject of the comparison.
     """
 
     name: str
@@ -49,10 +48,10 @@ class Row:
 
     Attributes:
         value: median over the turns, in ``unit``.
-        ratio: median over the turns of ``value / baseline's value``; ``None`` for a baseline.
+        ratio: median over the turns of ``value / value of the baseline``; ``None`` for a baseline.
         low: lower quartile of that ratio.
         high: upper quartile of that ratio.
-        baseline: what the ratio is to.
+        baseline: name of the baseline.
     """
 
     section: str
@@ -66,34 +65,34 @@ class Row:
 
 
 def compare(section: str, subjects: Sequence[Subject], unit: Unit, turns: int) -> list[Row]:
-    """Time ``turns`` blocks of each subject in turn, after one of warm-up."""
+    """Time ``turns`` blocks of each subject, in turns, after one block of warm-up each."""
     for subject in subjects:
         subject.do()
-    taken = np.empty((turns, len(subjects)))  # seconds a unit of work
+    seconds = np.empty((turns, len(subjects)))  # per unit of work
     for turn in range(turns):
         order = range(len(subjects))
         for index in order if turn % 2 == 0 else reversed(order):
-            taken[turn, index] = _seconds(subjects[index].do) / subjects[index].count
-    return rows(section, subjects, unit, np.vectorize(SECONDS[unit])(taken))
+            seconds[turn, index] = _seconds(subjects[index].do) / subjects[index].count
+    return rows(section, subjects, unit, np.vectorize(SECONDS[unit])(seconds))
 
 
 def rows(section: str, subjects: Sequence[Subject], unit: Unit, values: np.ndarray) -> list[Row]:
-    """Rows of ``values [turns, subjects]``, measured in ``unit``."""
+    """Make the rows of ``values [turns, subjects]``, measured in ``unit``."""
     names = [subject.name for subject in subjects]
-    made = []
+    table = []
     for index, subject in enumerate(subjects):
         against = subject.against or names[0]
         value = float(np.median(values[:, index]))
         if against == subject.name:
-            made.append(Row(section, subject.name, unit, value))
+            table.append(Row(section, subject.name, unit, value))
             continue
         low, ratio, high = np.quantile(values[:, index] / values[:, names.index(against)], (0.25, 0.5, 0.75)).tolist()
-        made.append(Row(section, subject.name, unit, value, ratio, low, high, against))
-    return made
+        table.append(Row(section, subject.name, unit, value, ratio, low, high, against))
+    return table
 
 
 def clock() -> float:
-    """Seconds: of this process on a CPU, so that waiting for a busy machine does not count; of the wall where CUDA works behind us."""
+    """Return seconds: CPU time of this process, so that waiting for a busy machine does not count, or wall time if CUDA is in use."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return time.process_time()
     torch.cuda.synchronize()

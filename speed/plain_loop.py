@@ -1,7 +1,7 @@
-"""Distillation as one would write it by hand: the baseline of everything else.
+"""A hand-written distillation loop: the baseline of the other benchmarks.
 
-In: the material and settings of a run. Out: the same student, from the same mini-batches, network and optimizer, without a bank, a
-decision, an observation or a reward. Everything is held in memory and the order of an epoch is drawn once.
+In: the encoded task and the settings of a run. Out: the same student, from the same mini-batches, network and optimizer, without a bank, a
+decision, an observation or a reward. All data are in memory, and the order of an epoch is drawn at its start.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from kd_env.student.optimizer import OptimizerOptions
 
 
 class PlainLoop:
-    """The average of the teachers' soft labels, step after step."""
+    """Trains a student on the mean loss over all teachers."""
 
     def __init__(self, data: EncodedTask, settings: DistillationSettings, seed: int, device: torch.device) -> None:
-        """Cache inputs and teacher logits as tensors on ``device``."""
+        """Load inputs and teacher logits as tensors on ``device``."""
         self.network = build(settings.student, data.task, seed).to(device)
         self.optimizer = OptimizerOptions.of(settings.optimizer).build(self.network)
         self.inputs = {name: tensor.to(device) for name, tensor in data.inputs["train"].items()}
@@ -33,7 +33,7 @@ class PlainLoop:
         self.batches: list[Tensor] = []
 
     def update(self) -> float:
-        """Teach one mini-batch; its loss."""
+        """Train on one mini-batch and return its loss."""
         if not self.batches:
             order = torch.from_numpy(stream(self.seed, "order", self.epoch).permutation(len(self.teacher_logits)))
             self.batches = [batch for batch in torch.split(order.to(self.device), self.batch_size) if len(batch) == self.batch_size][::-1]

@@ -1,4 +1,4 @@
-"""Where a step of the instance slots goes. In: a task. Out: time and share of each part, as the step runs by default."""
+"""The time of each part of an environment step, with one slot per instance. In: a task. Out: rows with the time and share of each part."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "reward measurement": ((RewardMeter, "improvement"), (RewardMeter, "start")),
     "validation": ((Distillation, "validate"),),
 }
-"""Functions that make up a part; a part within a part counts for the outer one."""
+"""The functions of each part. Time of a part that is called within another part counts for the outer one."""
 
 REST = "rest: order, inputs, decision, info"
 
 
 class Stopwatch:
-    """Seconds spent in each part."""
+    """Measures the seconds spent in each part."""
 
     def __init__(self) -> None:
         """Start at zero."""
@@ -43,7 +43,7 @@ class Stopwatch:
         self._within = False
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``function``, its time added to ``part`` unless another part called it."""
+        """Wrap ``function`` so that its time is added to ``part``, unless another part called it."""
 
         def wrapped(*arguments: Any, **keywords: Any) -> Any:
             if self._within:
@@ -59,15 +59,15 @@ class Stopwatch:
 
 
 def step(task: str, blocks: int) -> list[Row]:
-    """Shares of a step on the CPU (on CUDA, time passes where it is waited for, not where it is spent)."""
-    often = tasks.load(task).defaults.updates // 20  # a block holds one validation, which is its share
-    env = slots(task, torch.device("cpu"), reward_every=1, validation_every=often)
+    """Measure the share of each part on the CPU (on CUDA, time shows up where the CPU waits, not where it is spent)."""
+    block_steps = tasks.load(task).defaults.updates // 20  # so that a block contains one validation, as it does by default
+    env = slots(task, torch.device("cpu"), reward_every=1, validation_every=block_steps)
     env.reset(seed=0)
     action = np.zeros(env.action_space.shape, np.float32)
     for _ in range(50):
         env.step(action)
     watch = Stopwatch()
-    taken = np.empty((blocks, len(PARTS) + 2))  # seconds a step: each part, the rest, the whole
+    seconds = np.empty((blocks, len(PARTS) + 2))  # per step: each part, the rest, the whole
     with ExitStack() as stack:
         for part, functions in PARTS.items():
             for owner, name in functions:
@@ -75,15 +75,15 @@ def step(task: str, blocks: int) -> list[Row]:
         for block in range(blocks):
             watch.seconds.clear()
             start = clock()
-            for _ in range(often):
+            for _ in range(block_steps):
                 env.step(action)
             whole = clock() - start
             parts = [watch.seconds[part] for part in PARTS]
-            taken[block] = np.array([*parts, whole - sum(parts), whole]) / often
-    shares = taken / taken[:, -1:]
+            seconds[block] = np.array([*parts, whole - sum(parts), whole]) / block_steps
+    shares = seconds / seconds[:, -1:]
     title = f"Where a step goes: slots on {task}, dev_improvement every update"
-    made = [Row(title, "whole step", "µs", float(np.median(taken[:, -1])) * 1e6)]
+    table = [Row(title, "whole step", "µs", float(np.median(seconds[:, -1])) * 1e6)]
     for column, name in enumerate([*PARTS, REST]):
         low, share, high = np.quantile(shares[:, column], (0.25, 0.5, 0.75)).tolist()
-        made.append(Row(title, name, "µs", float(np.median(taken[:, column])) * 1e6, share, low, high, "whole step"))
-    return made
+        table.append(Row(title, name, "µs", float(np.median(seconds[:, column])) * 1e6, share, low, high, "whole step"))
+    return table

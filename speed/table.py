@@ -1,4 +1,4 @@
-"""The table. In: rows. Out: aligned Markdown, and the same as JSON with what it was measured on."""
+"""The results. In: rows. Out: aligned Markdown tables, and a JSON file with the rows, the machine and the versions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kd_env.benchmark.run_trial import versions
 from speed.measure import Row
 
 HEAD = ("what", "value", "unit", "ratio", "quartiles", "to")
-_LEFT = (0, 2, 5)  # columns of text
+_LEFT = (0, 2, 5)  # columns of text, aligned to the left
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table under a heading for each section."""
+    """Return a table with a heading for each section."""
     parts = []
     for section, members in groupby(rows, key=lambda row: row.section):
         cells = [HEAD, *(_cells(row) for row in members)]
@@ -32,7 +32,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def save(rows: Sequence[Row], path: Path, device: torch.device, seconds: float) -> None:
-    """Write rows, machine and versions."""
+    """Write the rows, the machine and the versions as JSON."""
     content = {
         "rows": [asdict(row) for row in rows],
         "machine": {

@@ -1,6 +1,6 @@
-"""Updates a task: the hand-written loop, the distillation, the Gym view of it, and what reward and credit add.
+"""Student updates: a hand-written loop, the distillation, the Gymnasium environment, and the cost of reward and credit.
 
-In: a task's name. Out: two comparisons. Every run is endless (the budget is out of reach), so that nothing is measured at its end.
+In: a task's name. Out: rows of two comparisons. The budget is never reached, so that no evaluation at its end is timed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ALONE, VIEW = "Distillation.observe/apply", "slots step, reward_every=0"
 
 
 def core(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
-    """What the distillation costs over a hand-written loop that makes the same student.
+    """Compare the distillation with a hand-written loop that trains the same student.
 
     Raises:
-        AssertionError: the two make different students, so their times say nothing.
+        AssertionError: the two have different losses, so their times cannot be compared.
     """
     selection = slots(task, device, precision="float32").selection
     plain = PlainLoop(selection.data, selection.settings.distillation, 0, device)
@@ -46,9 +46,9 @@ def core(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
 
 
 def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
-    """What the Gym view costs over the distillation, and what each way to pay costs over the cheapest."""
-    often = tasks.load(task).defaults.updates // 20
-    paying: dict[str, dict[str, Any]] = {
+    """Compare the Gymnasium environment with the distillation, and each kind of reward and credit with none."""
+    validation_every = tasks.load(task).defaults.updates // 20
+    rewards: dict[str, dict[str, Any]] = {
         "dev_improvement every update": {"reward_every": 1},
         "dev_improvement every 10": {"reward_every": 10},
         "credit=head": {"credit": "head"},
@@ -57,31 +57,32 @@ def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
     }
     env = slots(task, device)
     run, teach = Distillation(env.selection.data, env.selection.settings.distillation, 0), uniform(env.selection)
+    validating = _steps(slots(task, device, validation_every=validation_every), validation_every)
     subjects = [
         Subject(ALONE, lambda: [teach(run) for _ in range(count)], count),
         Subject(VIEW, _steps(env, count), count, ALONE),
-        Subject(f"validation every {often} (default)", _steps(slots(task, device, validation_every=often), often), often, VIEW),
+        Subject(f"validation every {validation_every} (default)", validating, validation_every, VIEW),
     ]
-    subjects += [Subject(name, _steps(slots(task, device, **changed), count), count, VIEW) for name, changed in paying.items()]
+    subjects += [Subject(name, _steps(slots(task, device, **options), count), count, VIEW) for name, options in rewards.items()]
     return compare(f"The Gym view, reward and credit: {_title(env.selection)}", subjects, "ms/update", turns)
 
 
-def slots(task: str, device: torch.device, **changed: Any) -> Any:  # a VectorEnv with a selection
-    """B instance slots that never end and, unless ``changed`` says so, never measure."""
-    options = {"action": "weights", "updates": ENDLESS, "reward_every": 0, "validation_every": ENDLESS, "device": str(device), **changed}
+def slots(task: str, device: torch.device, **options: Any) -> Any:  # a VectorEnv with a selection
+    """Make an environment of B instance slots that never ends and, unless ``options`` say so, measures no reward and no validation."""
+    keywords = {"action": "weights", "updates": ENDLESS, "reward_every": 0, "validation_every": ENDLESS, "device": str(device), **options}
     return gym.make_vec(
-        "kd_env/TeacherSelection-v0", num_envs=SLOTS, vectorization_mode="vector_entry_point", task=task, **options
+        "kd_env/TeacherSelection-v0", num_envs=SLOTS, vectorization_mode="vector_entry_point", task=task, **keywords
     ).unwrapped
 
 
 def uniform(selection: Selection) -> Callable[[Distillation], float]:
-    """Teach one mini-batch of each student by all teachers alike; the sum of the students' losses."""
-    options = selection.settings
+    """Return a function that trains each student on one mini-batch, with equal teacher weights, and returns the sum of their losses."""
+    settings = selection.settings
 
     def teach(run: Distillation) -> float:
-        rows = run.num_students * options.distillation.batch_size
+        rows = run.num_students * settings.distillation.batch_size
         weights = torch.full((rows, run.num_teachers), 1.0 / run.num_teachers, device=run.student.device)
-        return float(run.apply(Decision.response(weights, options.distillation.kd_weight, options.distillation.temperature)).loss.sum())
+        return float(run.apply(Decision.response(weights, settings.distillation.kd_weight, settings.distillation.temperature)).loss.sum())
 
     return teach
 

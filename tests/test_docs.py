@@ -10,6 +10,7 @@ from kd_env.benchmark.report import write_report
 from kd_env.policies.registry import POLICIES
 
 ROOT = Path(__file__).parent.parent
+RECORDS = ROOT / "docs" / "records"
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 MARKERS = [(page, source) for page, text in PAGES.items() for source in re.findall(r"<!-- kd-env report (docs/records/[a-z-]+) -->", text)]
 
@@ -25,14 +26,19 @@ def tables(text: str, source: str) -> list[str]:
 
 
 def test_all_records_are_reported():
-    assert {path.name for path in (ROOT / "docs" / "records").iterdir()} == {Path(source).name for _, source in MARKERS}
+    assert {path.name for path in RECORDS.iterdir()} == {Path(source).name for _, source in MARKERS}
+
+
+def test_committed_records_are_compressed_and_small():
+    assert all((folder / "results.jsonl.gz").is_file() for folder in RECORDS.iterdir())
+    assert sum(path.stat().st_size for path in RECORDS.glob("*/results.jsonl.gz")) < 1_000_000
 
 
 @pytest.mark.parametrize(("page", "source"), dict.fromkeys(MARKERS))
 def test_tables_come_from_the_records(page, source, tmp_path):
-    shutil.copy(ROOT / source / "results.jsonl", tmp_path)
-    made = write_report(tmp_path).with_suffix(".md").read_text().splitlines()
-    wrong = [line for line in tables(PAGES[page], source) if line not in made]
+    shutil.copy(ROOT / source / "results.jsonl.gz", tmp_path)
+    report = write_report(tmp_path).with_suffix(".md").read_text().splitlines()
+    wrong = [line for line in tables(PAGES[page], source) if line not in report]
     assert not wrong, f"{page}: run kd-env report {source} and copy its table: {wrong[0]}"
 
 

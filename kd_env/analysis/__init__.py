@@ -1,5 +1,5 @@
-"""Decision traces and tables in, small tables and figures out (what the notebooks and the report call).
+"""Tables and figures of decision traces and records, for the report and for notebooks.
 
-- `traces`: who was selected for what, over time: read, bin, entropy
+- `traces`: the weight of each teacher over time and by group of examples, and the entropy of the weights
 - `figures`: learning curves, selection by group, scores by policy
 """

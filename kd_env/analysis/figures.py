@@ -1,6 +1,6 @@
-"""Figures. In: records of one setting, its summary table, or a trace. Out: a matplotlib `Figure`, never shown and tied to no window.
+"""Figures. In: records of one setting, its summary table, or a trace. Out: a matplotlib `Figure` that is not attached to a window.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; beyond eight lines the dash pattern changes too.
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish. Beyond eight lines, the dash pattern changes too.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": 
 
 
 def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Validation score over updates of one setting: the mean over seeds by policy, named at the line's end.
+    """Draw the validation score over the updates: the mean over seeds of each policy of one setting, with the name at the end of the line.
 
-    The 95 % t band is drawn from three seeds on: over two it is wider than anything seen, and hides the lines.
+    The 95 % t interval is drawn for three seeds or more. With two seeds it is wider than the range of the scores and hides the lines.
     """
     points: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
@@ -50,10 +50,10 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot(updates, mean, dashes, color=colour, linewidth=1.6)
         axes.fill_between(updates, mean - half, mean + half, color=colour, alpha=0.12, linewidth=0)
         ends.append(LineEnd(float(mean[-1]), updates[-1], policy, colour, dashes))
-    seen = [v for policy in points.values() for values in policy.values() for v in values]
-    if seen:  # the range of the runs, which a band over few seeds leaves
-        margin = 0.04 * (max(seen) - min(seen)) or 0.02
-        axes.set_ylim(min(seen) - margin, max(seen) + margin)
+    scores = [v for policy in points.values() for values in policy.values() for v in values]
+    if scores:  # the axis covers the scores, not the intervals, which are far wider with few seeds
+        margin = 0.04 * (max(scores) - min(scores)) or 0.02
+        axes.set_ylim(min(scores) - margin, max(scores) + margin)
     axes.set(xlabel="student updates", ylabel=f"validation {_metric(records)} (mean, 95 % interval over seeds)")
     axes.margins(x=0.01)
     _name_lines(axes, ends)
@@ -61,7 +61,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def selection_by_group_figure(trace: pd.DataFrame, bins: int = 20) -> Figure:
-    """Mean weight of each teacher over the updates, a panel for each group of examples (one panel where the task has none)."""
+    """Draw the mean weight of each teacher over the updates, with one panel per group of examples (one panel if the task has no groups)."""
     means, teachers = selection_by_group(trace, bins), trace.attrs["teacher_names"]
     names = dict(enumerate(trace.attrs["group_names"])) | {-1: "group unknown" if trace.attrs["group_names"] else "all examples"}
     groups = sorted(means["group"].unique(), key=lambda group: (group < 0, group))
@@ -88,7 +88,7 @@ def selection_by_group_figure(trace: pd.DataFrame, bins: int = 20) -> Figure:
 
 
 def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
-    """Test score by policy: mean and 95 % t interval, coloured by access class, with `uniform` and `oracle` as reference lines."""
+    """Draw the test score of each policy: mean and 95 % t interval, coloured by access class, with lines at `uniform` and `oracle`."""
     rows = rows[rows["test"].notna()].iloc[::-1].reset_index(drop=True)
     figure, axes = _canvas(8.5, 1.5 + 0.24 * len(rows), None)
     for name, style in (("uniform", ":"), ("oracle", "--")):
@@ -99,7 +99,7 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
         colour = ACCESS_COLOURS.get(row["access"], "#8A8A8A")
         axes.plot([row["test_low"], row["test_high"]], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
         axes.plot(row["test"], place, "o", color=colour, markersize=6)
-    if len(rows) and rows["test"].min() >= 0 and rows["test"].max() <= 1:  # an interval over two seeds may leave the metric's range
+    if len(rows) and rows["test"].min() >= 0 and rows["test"].max() <= 1:  # an interval over two seeds may exceed the range of the metric
         left, right = axes.get_xlim()
         axes.set_xlim(max(left, -0.01), min(right, 1.01))
     axes.set_yticks(range(len(rows)), [f"{row.policy}  (n={row.n})" for row in rows.itertuples()])
@@ -112,7 +112,7 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
 
 
 def _canvas(width: float, height: float, place: list[float] | None) -> tuple[Figure, Axes]:
-    """A figure with one plain axes, at `place` (fractions of the figure) or laid out by matplotlib."""
+    """Return a figure with one plain axes, at `place` (fractions of the figure) or where matplotlib puts it."""
     figure = Figure(figsize=(width, height), dpi=100, layout=None if place else "constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((place[0], place[1], place[2], place[3])) if place else figure.add_subplot()
@@ -129,7 +129,7 @@ def _plain_axes(axes: Axes) -> None:
 
 
 class LineEnd(NamedTuple):
-    """Where a line stops, and how it is drawn."""
+    """The end of a line, and how the line is drawn."""
 
     height: float
     update: int
@@ -139,7 +139,7 @@ class LineEnd(NamedTuple):
 
 
 def _name_lines(axes: Axes, ends: list[LineEnd]) -> None:
-    """Write each line's name right of the axes at the height of its end, moved apart where names would overlap."""
+    """Write each line's name to the right of the axes at the height of its end, and move names apart that would overlap."""
     low, high = axes.get_ylim()
     step = (high - low) * FONT * 1.25 / (axes.get_window_extent().height * 72 / axes.figure.dpi)
     ends = sorted(ends)

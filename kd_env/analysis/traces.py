@@ -1,8 +1,8 @@
-"""Decision traces. In: the parquet file of a trial. Out: who was selected, over time and by group.
+"""Decision traces. In: the parquet file of a trial. Out: tables of the teachers' weights, over time and by group of examples.
 
-A trace is long: a row for each teacher with weight in a decision, a decision being one (update, slot). A decision that selected nobody
-is one row with teacher -1 and weight 0. A teacher without a row counts as weight 0, so every mean here is over decisions, not over rows.
-Where the label is unknown ``student_ce`` is NaN.
+A decision is one (update, slot). A trace has a row for each teacher with a weight in a decision; a decision that selects no teacher is
+one row with teacher -1 and weight 0. A teacher without a row has weight 0, so all means here are over decisions, not over rows.
+``student_ce`` is NaN where the label is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCHEMA = {
     "reward": pyarrow.float32(),
     "student_ce": pyarrow.float32(),
 }
-"""Columns of a trace."""
+"""Columns of every trace."""
 DECIDED = {
     "gates": pyarrow.list_(pyarrow.float32()),
     "kd_weight": pyarrow.float32(),
@@ -38,21 +38,22 @@ DECIDED = {
     "strengths": pyarrow.list_(pyarrow.float64()),
     "temperature": pyarrow.float64(),
 }
-"""Further columns, where actions decide them (:class:`kd_env.envs.actions.Choice`), or where a policy gave whole decisions: the teacher's
-weight by knowledge type, and the decision's strengths and temperature (:class:`kd_env.envs.decisions.RecordedDecision`)."""
+"""Further columns of a trace. The first three are there if the action sets them (:class:`kd_env.envs.actions.DecodedAction`). The last
+three are there if the policy returned a :class:`~kd_env.types.Decision`: the teacher's weight for each knowledge type, and the decision's
+strengths and temperature (:class:`kd_env.envs.decisions.RecordedDecision`)."""
 DECISION = ["update", "slot"]
 
 
 def read_trace(path: Path | str) -> pd.DataFrame:
-    """A trace with `.attrs` group_names, teacher_names (lists) and trial.
+    """Read a trace; its `.attrs` are group_names and teacher_names (lists), trial (the id) and differentiable.
 
     Raises:
-        InputError: no such file, not parquet, or not a trace.
+        InputError: there is no such file, or it is not a parquet file or not a trace.
     """
     try:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise InputError(f"{path}: no readable parquet file ({error}); run the trial again, or delete the file") from error
+        raise InputError(f"{path}: not a readable parquet file ({error}); run the trial again, or delete the file") from error
     metadata = table.schema.metadata or {}
     missing = [name for name in SCHEMA if name not in table.column_names]
     missing += [name for name in ("group_names", "teacher_names") if name.encode() not in metadata]
@@ -71,18 +72,24 @@ def read_trace(path: Path | str) -> pd.DataFrame:
 
 
 def selection_over_time(trace: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
-    """Mean weight: index the middle update of each bin, a column for each teacher number."""
+    """Return the mean weight of each teacher: the index is the middle update of each bin, the columns are teacher numbers."""
     return _mean_weight(trace.assign(bin=_bin(trace, bins)), ["bin"]).rename_axis(index="update")
 
 
 def selection_by_group(trace: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
-    """Mean weight, long: columns update (the middle of its bin), group, teacher, weight. Group -1 is "unknown"."""
+    """Return the mean weight of each teacher for each group, with columns update (the middle of its bin), group, teacher and weight.
+
+    Group -1 holds the examples of unknown group.
+    """
     mean = _mean_weight(trace.assign(bin=_bin(trace, bins)), ["bin", "group"])
     return mean.reset_index().rename(columns={"bin": "update"}).melt(["update", "group"], var_name="teacher", value_name="weight")
 
 
-def selection_entropy(trace: pd.DataFrame, bins: int = 20) -> pd.Series:
-    """Mean over decisions of the weights' entropy / ln K: 0 is one teacher (or none), 1 is all alike. Index: middle of the bin."""
+def weight_entropy(trace: pd.DataFrame, bins: int = 20) -> pd.Series:
+    """Return the mean over decisions of the weights' entropy / ln K, indexed by the middle update of each bin.
+
+    It is 0 for one teacher or none, and 1 for equal weights of all K teachers.
+    """
     teachers = len(trace.attrs["teacher_names"])
     weight = trace["weight"].to_numpy(dtype=np.float64)
     terms = -weight * np.log(np.where(weight > 0, weight, 1)) / math.log(max(teachers, 2))
@@ -91,15 +98,15 @@ def selection_entropy(trace: pd.DataFrame, bins: int = 20) -> pd.Series:
 
 
 def _mean_weight(trace: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Mean weight over the decisions of each value of `keys`, a column a teacher."""
+    """Return the mean weight over the decisions of each value of `keys`, one column per teacher."""
     decisions = trace.drop_duplicates(DECISION).groupby(keys).size()
     weight = trace.groupby([*keys, "teacher"])["weight"].sum().unstack("teacher", fill_value=0.0)
-    everyone = pd.RangeIndex(len(trace.attrs["teacher_names"]), name="teacher")
-    return weight.reindex(columns=everyone, fill_value=0.0).div(decisions, axis=0)
+    all_teachers = pd.RangeIndex(len(trace.attrs["teacher_names"]), name="teacher")
+    return weight.reindex(columns=all_teachers, fill_value=0.0).div(decisions, axis=0)
 
 
 def _bin(trace: pd.DataFrame, bins: int) -> npt.NDArray[np.float64]:
-    """Each row's bin, named by its middle update; never more bins than updates."""
+    """Return each row's bin as the middle update of that bin; there are never more bins than updates."""
     if trace.empty:
         raise InputError("an empty trace has no decisions to bin; run the trial for at least one update")
     update = trace["update"].to_numpy(dtype=np.int64)

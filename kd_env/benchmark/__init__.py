@@ -1,8 +1,13 @@
-"""Trials in, records and a report out.
+"""Run trials, keep their records, and report them.
 
+- `trial`: a policy on a task with a seed, its settings checked and its id
+- `suites`: named sets of trials
+- `run`, `run_trial`, `recorder`: run trials, each to a record and a trace
+- `records`: one JSON line per finished trial, appended atomically
+- `replay`: run a record's actions again and compare
 - `statistics`: intervals, paired differences, Holm's correction, recovered gap (pure functions)
-- `records`: one JSON line a finished trial, appended atomically
-- `summary`: records to one table a setting, each learned policy beside the best rival with the same labels
-- `reading`: a table in words that claim no more than it allows
-- `report`: records, traces and tables to report.md, report.html and figures
+- `summary`, `overview`: records to one table per setting, and to one table of all settings
+- `report_text`, `report`: a table in words, and report.md, report.html and figures
+- `distill`, `card`: the best student of some trials as a Transformers checkpoint with a model card
+- `progress`, `catalogue`: what the command line shows
 """

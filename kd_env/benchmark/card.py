@@ -1,4 +1,4 @@
-"""The model card of a distilled student. In: its folder, its trials' records, and its teachers. Out: README.md in that folder.
+"""The model card of a distilled student. In: its folder, the records of its trials, and its teachers. Out: README.md in that folder.
 
 Latency is the median over single examples, tokenizer included, on one thread of this machine's CPU.
 """
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from kd_env import tasks
 from kd_env.benchmark.records import Record
-from kd_env.benchmark.report_text import NOTHING, interval, number
+from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
 from kd_env.benchmark.trial import Trial
 from kd_env.tasks import Split, Task
@@ -25,24 +24,24 @@ from kd_env.teachers import NetworkTeacher, Teacher, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
 TIMED = 32
-"""Examples of validation on which latency is measured."""
+"""Number of validation examples on which latency is measured."""
 
 
-def write_card(folder: Path, trial: Trial, found: Sequence[Record], best: Record) -> None:
-    """Write the card of the student in ``folder``: the one of the record ``best`` among those ``found``."""
-    task = tasks.load(trial.task)
+def write_card(folder: Path, trial: Trial, records: Sequence[Record], best: Record) -> None:
+    """Write the card of the student in ``folder``, which belongs to the record ``best`` among ``records``."""
+    task = trial.resolved.task
     pool = load_pool(task.defaults.pool if trial.teachers is None else trial.teachers, task)
     student = CheckpointTeacher(str(folder), task.development(), "this student")
-    rows = [_row(one, task) for one in (student, *pool.teachers)]
+    rows = [_row(network, task) for network in (student, *pool.teachers)]
     scores = {
         split: interval(float(np.mean(values)), *mean_interval(values))
         for split in ("test", "validation")
-        for values in [[record[split] for record in found]]
+        for values in [[record[split] for record in records]]
     }
     view = {
         "task": task,
         "kept": best,
-        "seeds": [record["seed"] for record in found],
+        "seeds": [record["seed"] for record in records],
         "scores": scores,
         "kept_scores": {split: number(best[split]) for split in scores},
         "sizes": {split: len(getattr(task, split)) for split in ("train", "reward", "validation", "test")},
@@ -57,16 +56,16 @@ def write_card(folder: Path, trial: Trial, found: Sequence[Record], best: Record
 
 def _row(teacher: Teacher, task: Task) -> list[str]:
     assert task.test is not None
-    said = f"{METRICS[task.metric](_classes(teacher, task.test), task.test.labels, task.num_classes):.3f}"
+    score = f"{METRICS[task.metric](_predicted_classes(teacher, task.test), task.test.labels, task.num_classes):.3f}"
     match teacher:
         case NetworkTeacher() | CheckpointTeacher():
             count = sum(parameter.numel() for parameter in teacher.network.parameters())
-            return [teacher.name, said, f"{count:,}", f"{4e-6 * count:.1f}", f"{_milliseconds(teacher, task.validation):.1f}"]
+            return [teacher.name, score, f"{count:,}", f"{4e-6 * count:.1f}", f"{_milliseconds(teacher, task.validation):.1f}"]
         case _:
-            return [teacher.name, said, NOTHING, NOTHING, NOTHING]
+            return [teacher.name, score, NO_VALUE, NO_VALUE, NO_VALUE]
 
 
-def _classes(teacher: Teacher, split: Split, batch: int = 256) -> np.ndarray:
+def _predicted_classes(teacher: Teacher, split: Split, batch: int = 256) -> np.ndarray:
     parts = [teacher(split.inputs[start : start + batch]).logits.argmax(1).numpy() for start in range(0, len(split), batch)]
     return np.concatenate(parts)
 

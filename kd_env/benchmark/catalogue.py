@@ -1,4 +1,4 @@
-"""What ``kd-env list`` shows. In: nothing. Out: rows, a dict each, the last column the longest."""
+"""The tables of ``kd-env list``. In: nothing. Out: rows as dicts; the last column is the longest."""
 
 from __future__ import annotations
 
@@ -26,24 +26,23 @@ def _tasks() -> Rows:
 
 
 def _pools() -> Rows:
-    rows: Rows = [{"name": name, "teachers": len(pool.teachers) or "one a group", "about": pool.about} for name, pool in POOLS.items()]
-    return [*rows, {"name": "heads(TEACHER)", "teachers": "one a layer", "about": _about(heads)}]
+    rows: Rows = [{"name": name, "teachers": len(pool.teachers) or "one per group", "about": pool.about} for name, pool in POOLS.items()]
+    return [*rows, {"name": "heads(TEACHER)", "teachers": "one per layer", "about": _about(heads)}]
 
 
 def _policies() -> Rows:
     rows = []
-    for name in [*POLICIES, *(f"sb3:{one}" for one in STABLE_BASELINES3)]:
-        found = find(name)
-        shown = "single:k" if name == "single" else name
-        own = name.startswith("sb3") or (found.make.__doc__ or "").startswith("``")  # else the module is about this policy alone
-        about = _about(found.make if own else sys.modules[found.make.__module__])
-        options = list(inspect.signature(found.make).parameters)[2:]
+    for name in [*POLICIES, *(f"sb3:{algorithm}" for algorithm in STABLE_BASELINES3)]:
+        policy = find(name)
+        class_is_documented = name.startswith("sb3") or (policy.make.__doc__ or "").startswith("``")  # else the module is about it alone
+        about = _about(policy.make if class_is_documented else sys.modules[policy.make.__module__])
+        options = list(inspect.signature(policy.make).parameters)[2:]
         rows.append(
             {
-                "name": shown,
-                "access": found.access,
-                "learns from": found.learns_from or "-",
-                "paper": found.paper or "-",
+                "name": "single:k" if name == "single" else name,
+                "access": policy.access,
+                "learns from": policy.learns_from or "-",
+                "paper": policy.paper or "-",
                 "options": ",".join(options) or "-",
                 "about": about,
             }
@@ -110,8 +109,9 @@ def _settings() -> Rows:
     return rows
 
 
-def _about(thing: Any) -> str:
-    text = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+def _about(documented: Any) -> str:
+    """Return the first paragraph of a docstring, without the name before its colon."""
+    text = (inspect.getdoc(documented) or "").split("\n\n")[0].replace("\n", " ")
     return (text.partition(": ")[2] if text.startswith("``") else text).replace("``", "")
 
 

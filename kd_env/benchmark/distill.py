@@ -1,7 +1,7 @@
-"""From trials to a student to deploy. In: trials of one policy that differ in their seeds. Out: a Transformers checkpoint and its card.
+"""The best student of some trials. In: trials of one policy that differ in their seeds. Out: a Transformers checkpoint and its card.
 
-The student with the best validation is the one that is kept; test is in the card alone. Each trial's student is kept until all are there,
-so that the same call carries on where it was stopped; the folder is moved in whole.
+The student with the best validation score is kept; test scores appear only in the card. Every trial's student is saved until all trials
+are finished, so that the same call resumes where it was stopped. The folder is moved into place as a whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd_env import tasks
 from kd_env.benchmark import records
 from kd_env.benchmark.card import write_card
 from kd_env.benchmark.progress import Progress
@@ -28,40 +27,41 @@ from kd_env.models.saving import reader_to_save, save
 from kd_env.randomness import one_thread
 
 RECORDS = "distillation"
-"""In the checkpoint's folder: records and traces of its trials, which ``kd-env report`` reads."""
+"""Subfolder of the checkpoint with the records and traces of its trials, which ``kd-env report`` reads."""
 
 
 def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
-    """Run the trials, save the best student and its card in the folder ``out``; one that is there is left as it is.
+    """Run the trials and save the best student and its card in the folder ``out``; leave ``out`` as it is if it already holds them.
 
     Raises:
-        InputError: anything in the trials that cannot be used, a student that is no Transformers model, ``out`` holding something else.
+        InputError: the trials cannot be run, the student is not a Transformers model, or ``out`` holds something else.
     """
-    task, setting = tasks.load(trials[0].task), trials[0].chosen()
-    if not isinstance(build(setting.distillation.student, task, 0), Encoder):
-        mend = "tiny-vit" if task.kind == "image" else "tiny-bert"
+    task, settings = trials[0].resolved.task, trials[0].resolved.settings
+    if not isinstance(build(settings.distillation.student, task, 0), Encoder):
+        alternative = "tiny-vit" if task.kind == "image" else "tiny-bert"
         raise InputError(
-            f"student {setting.distillation.student!r} is no Transformers model and cannot be saved as one; use --student {mend}, or a checkpoint"
+            f"student {settings.distillation.student!r} is not a Transformers model and cannot be saved as one; "
+            f"use --student {alternative}, or a checkpoint"
         )
-    reader(setting.distillation.student, task)  # what is wrong with its tokenizer is said before anything is written
+    reader(settings.distillation.student, task)  # raises what is wrong with its tokenizer before anything is written
     ids = {trial.id for trial in trials}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if (found := records.finished(out / RECORDS)) != ids:
-            what = f"a student of other trials ({sorted(found)[0]})" if found else "something that this command did not write"
-            raise InputError(f"{out} holds {what}; name a new folder")
+        if (present := records.finished(out / RECORDS)) != ids:
+            content = f"a student of other trials ({sorted(present)[0]})" if present else "something that this command did not write"
+            raise InputError(f"{out} holds {content}; name a new folder")
         return out
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    made = partial / RECORDS
-    if begun := records.finished(made) - ids:
-        raise InputError(f"{partial}: begun by another command ({sorted(begun)[0]}); delete it, or name another --out")
-    todo = [trial for trial in trials if trial.id not in records.finished(made)]
+    folder = partial / RECORDS
+    if foreign := records.finished(folder) - ids:
+        raise InputError(f"{partial}: started by another command ({sorted(foreign)[0]}); delete it, or name another --out")
+    todo = [trial for trial in trials if trial.id not in records.finished(folder)]
     with one_thread():
         prepare(todo, progress)
-        made.mkdir(parents=True, exist_ok=True)
-        progress.start(len(todo), len(todo) * setting.distillation.updates, skipped=len(trials) - len(todo))
+        folder.mkdir(parents=True, exist_ok=True)
+        progress.start(len(todo), len(todo) * settings.distillation.updates, skipped=len(trials) - len(todo))
         for trial in todo:
-            (record,) = run_trials([trial], made, progress.reporter, lambda trial, run: _save(partial / "students" / trial.id, run))
-            records.append(made, record)
+            (record,) = run_trials([trial], folder, progress.reporter, lambda trial, run: _save(partial / "students" / trial.id, run))
+            records.append(folder, record)
             progress.finished(record)
         _finish(partial, out, trials)
     return out
@@ -69,7 +69,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 def _save(folder: Path, run: Distillation) -> None:
     network = run.student.network
-    while isinstance(network, NetworkWrapper):  # what learned beside the student stays behind
+    while isinstance(network, NetworkWrapper):  # modules that were trained with the student are not saved
         network = network.network
     network = copy.deepcopy(network)
     assert isinstance(network, Encoder)
@@ -78,14 +78,14 @@ def _save(folder: Path, run: Distillation) -> None:
 
 
 def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:
-    found = [record for record in records.read(partial / RECORDS) if not record["diverged"]]
-    if not found:
-        raise InputError(f"{partial}: every student diverged; give --set optimizer= a lower lr, and another --out")
-    best = max(found, key=lambda record: record["validation"])
+    candidates = [record for record in records.read(partial / RECORDS) if not record["diverged"]]
+    if not candidates:
+        raise InputError(f"{partial}: every student diverged; give --set optimizer= a lower lr, and use another --out")
+    best = max(candidates, key=lambda record: record["validation"])
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)
     shutil.copytree(partial / "students" / best["trial"], final)
-    write_card(final, trials[0], found, best)
+    write_card(final, trials[0], candidates, best)
     shutil.copytree(partial / RECORDS, final / RECORDS)
     if out.exists():
         out.rmdir()

@@ -1,7 +1,7 @@
-"""All settings of a folder side by side. In: records. Out: one row a policy, one column a setting.
+"""All settings of a folder side by side. In: records. Out: one row per policy, one column per setting.
 
-A cell is the mean test score over seeds with the half-width of its 95 % t interval, and the mean difference to ``uniform``, paired by seed;
-``▲`` or ``▼`` where the interval of that difference lies above or below zero.
+A cell holds the mean test score over seeds with the half-width of its 95 % t interval, and the mean difference to ``uniform``, paired by
+seed, with ``▲`` or ``▼`` where the interval of that difference lies above or below zero.
 """
 
 from __future__ import annotations
@@ -10,46 +10,45 @@ import math
 from collections.abc import Mapping, Sequence
 
 from kd_env.benchmark.records import Record
-from kd_env.benchmark.report_text import NOTHING, number
+from kd_env.benchmark.report_text import NO_VALUE, number
 from kd_env.benchmark.statistics import mean_interval, paired_difference
-from kd_env.benchmark.summary import Setting, base_name
+from kd_env.benchmark.summary import Setting, access_rank, base_name
 from kd_env.errors import InputError
 from kd_env.policies import registry
-from kd_env.policies.access import ACCESS
 
-FLOOR = "uniform"
+REFERENCE = "uniform"
 
 
 def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows; settings by their pool, rows by access class and name."""
-    every = {policy: access for records in settings.values() for policy, access in ((r["policy"], r["access"]) for r in records)}
-    order = sorted(every, key=lambda policy: (ACCESS.index(every[policy]) if every[policy] in ACCESS else len(ACCESS), policy))
-    rows, before = [], ""
-    for policy in order:
-        first = "" if every[policy] == before else every[policy]
-        before = every[policy]
+    """Return the column names and the rows: settings are named by their pool, rows are sorted by access class and name."""
+    access_of = {record["policy"]: record["access"] for records in settings.values() for record in records}
+    rows, previous = [], ""
+    for policy in sorted(access_of, key=lambda policy: (access_rank(access_of[policy]), policy)):
+        access = access_of[policy]
+        first, previous = "" if access == previous else access, access
         rows.append([first, policy, _paper(policy), *(_cell(policy, records) for records in settings.values())])
-    return ["access", "policy", "paper", *(_name(setting, len({one.task for one in settings}) > 1) for setting in settings)], rows
+    several_tasks = len({setting.task for setting in settings}) > 1
+    return ["access", "policy", "paper", *(_column_name(setting, several_tasks) for setting in settings)], rows
 
 
-def _name(setting: Setting, several_tasks: bool) -> str:
-    """The pool; before it the task, where there are several and the pool's name does not say which."""
-    said = not several_tasks or setting.pool.startswith(f"{base_name(setting.task)}/")
-    return setting.pool if said else f"{setting.task}, {setting.pool}"
+def _column_name(setting: Setting, several_tasks: bool) -> str:
+    """Return the pool, with the task before it if there are several tasks and the pool's name does not contain its task."""
+    pool_is_enough = not several_tasks or setting.pool.startswith(f"{base_name(setting.task)}/")
+    return setting.pool if pool_is_enough else f"{setting.task}, {setting.pool}"
 
 
 def _cell(policy: str, records: Sequence[Record]) -> str:
-    own, floor = (_scores(name, records) for name in (policy, FLOOR))
-    lost = sum(record["diverged"] for record in records if record["policy"] == policy)
-    if not own:
-        return f"{lost} diverged" if lost else NOTHING
-    mean, low, high = sum(own.values()) / len(own), *mean_interval(list(own.values()))
+    scores, reference = (_scores(name, records) for name in (policy, REFERENCE))
+    diverged = sum(record["diverged"] for record in records if record["policy"] == policy)
+    if not scores:
+        return f"{diverged} diverged" if diverged else NO_VALUE
+    mean, low, high = sum(scores.values()) / len(scores), *mean_interval(list(scores.values()))
     width = "" if math.isnan(low) else f" ± {(high - low) / 2:.3f}"  # one seed has no interval
-    text = f"{mean:.3f}{width}" + (f" ({lost} diverged)" if lost else "")
-    shared = sorted(own.keys() & floor.keys())
-    if policy == FLOOR or len(shared) < 2:
+    text = f"{mean:.3f}{width}" + (f" ({diverged} diverged)" if diverged else "")
+    shared = sorted(scores.keys() & reference.keys())
+    if policy == REFERENCE or len(shared) < 2:
         return text
-    difference, low, high, _ = paired_difference([own[seed] for seed in shared], [floor[seed] for seed in shared])
+    difference, low, high, _ = paired_difference([scores[seed] for seed in shared], [reference[seed] for seed in shared])
     mark = " ▲" if low > 0.0 else " ▼" if high < 0.0 else ""
     return f"{text} ({number(difference, '+')}{mark})"
 
@@ -60,6 +59,6 @@ def _scores(policy: str, records: Sequence[Record]) -> dict[int, float]:
 
 def _paper(policy: str) -> str:
     try:
-        return registry.find(policy).paper or NOTHING
-    except InputError:  # a plug-in that is not importable from here
-        return NOTHING
+        return registry.find(policy).paper or NO_VALUE
+    except InputError:  # a plug-in that cannot be imported from here
+        return NO_VALUE

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, plain lines in a pipe, nothing when quiet. Everything goes to stderr."""
+"""Progress of long work on stderr: a live bar on a terminal, plain lines in a pipe, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kd_env.benchmark.trial import Trial
 
 
 class Progress:
-    """Shows updates done, their rate, time left, and the latest validation."""
+    """Shows the updates done, their rate, the time left, and the latest validation score."""
 
     def __init__(self, quiet: bool = False) -> None:
-        """Open nothing until :meth:`start`."""
+        """Show nothing before :meth:`start`."""
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._live = bars.Progress(
             bars.TextColumn("{task.description}"),
@@ -30,9 +30,9 @@ class Progress:
             disable=quiet or not self._console.is_terminal,
         )
         self._bar: bars.TaskID | None = None
-        self._asked: dict[str, bars.TaskID] = {}
-        self._taught: dict[str, bars.TaskID] = {}
-        self._trials, self._ended = 0, 0
+        self._bank_bars: dict[str, bars.TaskID] = {}
+        self._teacher_bars: dict[str, bars.TaskID] = {}
+        self._trials, self._finished_trials = 0, 0
 
     def __enter__(self) -> Progress:
         """Show the bar."""
@@ -40,61 +40,59 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar."""
         self._live.stop()
 
     def say(self, line: str) -> None:
-        """One plain line."""
+        """Print one plain line."""
         self._live.console.print(line, markup=False, soft_wrap=True)
 
     def start(self, trials: int, updates: int, skipped: int) -> None:
-        """Announce the work."""
+        """Print how many trials there are, and add their bar."""
         already = f", {skipped} finished already" if skipped else ""
         self.say(f"{trials} trial{'s' * (trials != 1)} to run{already}")
         self._trials = trials
         self._bar = self._live.add_task("trials", total=updates, unit="updates", rate="", latest="")
 
-    def bank(self, what: str, done: int, total: int) -> None:
-        """A bank is being built."""
-        if what not in self._asked:
-            self._asked[what] = self._live.add_task(f"bank: {what}", total=total, unit="examples", rate="", latest="")
-        self._live.update(self._asked[what], completed=done, visible=done < total)
+    def bank(self, name: str, done: int, total: int) -> None:
+        """Show how many examples of a bank's file are done."""
+        if name not in self._bank_bars:
+            self._bank_bars[name] = self._live.add_task(f"bank: {name}", total=total, unit="examples", rate="", latest="")
+        self._live.update(self._bank_bars[name], completed=done, visible=done < total)
         if done == total:
-            self.say(f"  bank: {what}, {total} examples")
+            self.say(f"  bank: {name}, {total} examples")
 
-    def teaching(self, name: str, done: int, total: int, said: str) -> None:
-        """A teacher has had so many updates; ``said`` is what there is to say at the end of an epoch."""
-        if name not in self._taught:
-            self._taught[name] = self._live.add_task(name, total=total, unit="updates", rate="", latest="")
-        bar = self._taught[name]
+    def teaching(self, name: str, done: int, total: int, message: str) -> None:
+        """Show how many updates a teacher has had, and the message at the end of an epoch, if any."""
+        if name not in self._teacher_bars:
+            self._teacher_bars[name] = self._live.add_task(name, total=total, unit="updates", rate="", latest="")
+        bar = self._teacher_bars[name]
         self._live.update(bar, completed=done)
         speed = self._live.tasks[bar].speed
         self._live.update(bar, rate=f"{speed:.0f}/s" if speed else "")
-        if said:
-            self._live.update(bar, latest=said)
-            self.say(f"{name}: {said}")
+        if message:
+            self._live.update(bar, latest=message)
+            self.say(f"{name}: {message}")
         elif not self._console.is_terminal and 10 * done // total > 10 * (done - 1) // total:
             self.say(f"{name}: {done} of {total} updates")
 
     def reporter(self, trial: Trial) -> Callable[[int, float | None], None]:
-        """What a trial in this process calls."""
+        """Return the function that a trial in this process calls to report its progress."""
         return lambda updates, validation: self.advance(trial.policy, trial.seed, updates, validation)
 
     def advance(self, policy: str, seed: int, updates: int, validation: float | None) -> None:
-        """Some updates are done."""
+        """Count updates that are done, and show the validation score where one was measured."""
         if self._bar is None:
             return
         self._live.advance(self._bar, updates)
         speed = self._live.tasks[self._bar].speed
-        shown = {"rate": f"{speed:.0f}/s" if speed else ""}
+        self._live.update(self._bar, rate=f"{speed:.0f}/s" if speed else "")
         if validation is not None:
-            shown["latest"] = f"{policy} seed {seed}: validation {validation:.3f}"
-        self._live.update(self._bar, **shown)  # type: ignore[arg-type]
+            self._live.update(self._bar, latest=f"{policy} seed {seed}: validation {validation:.3f}")
 
     def finished(self, record: Record) -> None:
-        """A trial has ended."""
-        self._ended += 1
+        """Print the score of a finished trial."""
+        self._finished_trials += 1
         score = "diverged" if record["diverged"] else f"validation {record['validation']:.3f}"
-        self.say(
-            f"[{self._ended}/{self._trials}] {record['task']} {record['policy']} seed {record['seed']}: {score}, {record['wall_s']:.1f} s"
-        )
+        number = f"[{self._finished_trials}/{self._trials}]"
+        self.say(f"{number} {record['task']} {record['policy']} seed {record['seed']}: {score}, {record['wall_s']:.1f} s")

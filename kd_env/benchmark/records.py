@@ -1,15 +1,21 @@
-"""What a finished trial leaves. In: a `Record`, one dict a trial. Out: one JSON line in DIRECTORY/results.jsonl, and the way back.
+"""Records of finished trials. In: a `Record`, one dict per trial. Out: one JSON line in DIRECTORY/results.jsonl, read back by `read`.
 
-Killed at any moment, the file holds whole lines and at most one torn last one, which reading skips and the next append removes.
+Whenever the writer is killed, the file holds whole lines and at most one torn last line, which reading skips and the next append removes.
+
+Records that are kept for good are compressed: ``gzip -9n results.jsonl`` leaves results.jsonl.gz, which is read like the plain file and
+before it. Appending always writes the plain file; ``gzip -9nc results.jsonl >> results.jsonl.gz && rm results.jsonl`` adds it to the
+compressed one.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,23 +26,29 @@ from filelock import FileLock
 from kd_env.errors import InputError
 
 Record = dict[str, Any]
-"""A trial's result; its keys are `FIELDS`. `curve` is a list of {update, validation, reward_split, train_loss}."""
+"""The result of a trial; its keys are `FIELDS`.
+
+- `weight_entropy`: mean entropy of a decision's weights over ln K, in [0, 1]: 0 is one teacher, 1 is all teachers equally.
+- `selection_entropy`: mean entropy of the probabilities that the policy selects with, in [0, 1]; null where it has none.
+- `curve`: a list of {update, validation, train_loss}.
+"""
 
 FIELDS = (
     "trial", "suite", "task", "policy", "access", "seed", "student", "teachers", "pool", "updates", "metric", "test", "validation",
-    "reward_split", "reward_labels", "reward_sum", "selection_rate", "selection_entropy", "student_forward_examples",
-    "reward_forward_examples", "teacher_forward_examples", "wall_s", "peak_rss_mb", "device", "versions", "config", "bank", "env", "curve",
-    "diverged",
+    "reward_split", "reward_labels", "reward_sum", "selection_rate", "weight_entropy", "selection_entropy",
+    "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "wall_s", "peak_rss_mb", "device", "versions",
+    "config", "bank", "env", "curve", "diverged",
 )  # fmt: skip
 FILE = "results.jsonl"
+COMPRESSED = "results.jsonl.gz"
 
 
 def trial_id(
     task: str, pool: str, policy: str, student: str, updates: int, reward_labels: int, seed: int, config: Mapping[str, Any]
 ) -> str:
-    """A file-safe name that differs whenever the trial does: a readable prefix and 8 hex digits of a hash of all arguments.
+    """Return a file-safe name: a readable prefix and 8 hex digits of a hash of all arguments, so that different trials have different ids.
 
-    `config["command"]` does not count: how a trial was asked for does not change what it is, and a resumed run may ask for more seeds.
+    `config["command"]` is left out of the hash: a command that asks for more seeds still contains the trials of the earlier one.
     """
     settings = {name: value for name, value in config.items() if name != "command"}
     identity = _plain([task, pool, policy, student, updates, reward_labels, seed, settings])
@@ -46,7 +58,7 @@ def trial_id(
 
 
 def append(directory: Path | str, record: Mapping[str, Any]) -> None:
-    """Add one record, whole and on disk when this returns; safe from several processes at once.
+    """Append one record; it is on disk when this returns. Several processes may append at once.
 
     Raises:
         InputError: a field of `FIELDS` is missing.
@@ -63,26 +75,39 @@ def append(directory: Path | str, record: Mapping[str, Any]) -> None:
 
 
 def read(directory: Path | str) -> list[Record]:
-    """All records in the order written; a trial recorded twice counts once, as last written.
+    """Return all records in the order written; a trial that was recorded twice counts once, with its last record.
 
     Raises:
         InputError: no records, or a line that is not a record.
     """
-    path = Path(directory) / FILE
-    records = _read(path) if path.is_file() else []
+    records = _read_all(Path(directory))
     if not records:
-        raise InputError(f"{path}: no records; name a folder that `kd-env run` or `kd-env bench` wrote with --out")
-    return records
+        raise InputError(f"{Path(directory) / FILE}: no records; name a folder that `kd-env run` or `kd-env bench` wrote with --out")
+    return list(records.values())
 
 
 def finished(directory: Path | str) -> set[str]:
-    """Ids of the trials that need not run again; empty where nothing has been recorded yet."""
-    path = Path(directory) / FILE
-    return {record["trial"] for record in _read(path)} if path.is_file() else set()
+    """Return the ids of the trials that need not run again; empty where nothing has been recorded yet."""
+    return set(_read_all(Path(directory)))
 
 
-def _read(path: Path) -> list[Record]:
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn, or nothing
+def _read_all(directory: Path) -> dict[str, Record]:
+    """Records by trial id, those of the compressed file first."""
+    compressed, plain = directory / COMPRESSED, directory / FILE
+    records: dict[str, Record] = {}
+    if compressed.is_file():
+        try:
+            lines = gzip.decompress(compressed.read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{compressed}: not a whole gzip file ({error}); restore it from where it was copied") from error
+        records |= _parse(lines, compressed)
+    if plain.is_file():
+        records |= _parse(plain.read_bytes(), plain)
+    return records
+
+
+def _parse(content: bytes, path: Path) -> dict[str, Record]:
+    lines = content.split(b"\n")[:-1]  # what follows the last newline is a torn line, or nothing
     records: dict[str, Record] = {}
     for number, line in enumerate(lines, start=1):
         place = f"{path}, line {number}"
@@ -94,7 +119,7 @@ def _read(path: Path) -> list[Record]:
             raise InputError(f"{place}: a JSON {type(record).__name__}, not an object; delete that line and run the same command again")
         _check_fields(record, place)
         records[record["trial"]] = record
-    return list(records.values())
+    return records
 
 
 def _check_fields(record: Mapping[str, Any], place: str) -> None:
@@ -106,13 +131,13 @@ def _drop_torn_line(file: BinaryIO) -> None:
     if file.seek(0, os.SEEK_END) == 0:
         return
     file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":  # a kill left a part of a line; only then is the file read as a whole
+    if file.read(1) != b"\n":  # a killed writer left a part of a line; only then read the whole file
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _plain(value: Any) -> Any:
-    """The value in JSON's types: NumPy's become Python's, and a float that is not finite becomes null."""
+    """Convert a value to JSON's types: NumPy values become Python values, and a float that is not finite becomes null."""
     if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
     if isinstance(value, Mapping):

@@ -1,9 +1,9 @@
-"""Tables to words. In: a setting's table and records. Out: one honest paragraph, and the numbers as the report prints them."""
+"""Text of a report. In: a setting's table and its records. Out: a paragraph of conclusions, and numbers as the report prints them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,61 +11,79 @@ import pandas as pd
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.summary import RIVALS, SEEDS_FOR_A_CLAIM, USES_REWARD_LABELS, base_name
 
-NOTHING = "–"
+NO_VALUE = "–"
 
 
-def reading(table: pd.DataFrame, records: Sequence[Record]) -> str:
-    """One paragraph that claims no more than the table of a setting allows."""
-    said = []
-    attainable = table[(table["access"] != "privileged") & table["test"].notna()]
-    if not all(record["config"].get("test", True) for record in records):
-        said.append("Test was not opened (--no-test): this is for choosing settings, by validation, and no result to report.")
-    elif len(attainable):
-        best = attainable.loc[attainable["test"].idxmax()]
-        said.append(
-            f"Highest mean test {records[0]['metric']}, privileged policies aside: {best.policy} ({best.access}) with "
-            f"{number(best.test)}, n = {best.n}; a highest mean alone does not make a policy better."
-        )
-    compared = table[table["pairs"] > 0]
-    if table["rival"].any():
-        said.append(f"The best rival with the same labels, chosen on validation, is {table.loc[table['rival'], 'policy'].iloc[0]}.")
-        enough = compared[(compared["pairs"] >= SEEDS_FOR_A_CLAIM) & ~compared["policy"].map(base_name).isin(RIVALS)]
-        for words, rows in (
-            ("is above 0 for", enough[(enough["difference"] > 0) & (enough["p"] < 0.05)]),
-            ("is below 0 for", enough[(enough["difference"] < 0) & (enough["p"] < 0.05)]),
-            ("is undecided for", enough[~(enough["p"] < 0.05)]),
-        ):
-            if len(rows):
-                names = "; ".join(f"{row.policy} ({difference(row)})" for row in rows.itertuples())
-                said.append(f"The test difference to it (Holm-adjusted p below 0.05, else undecided) {words} {names}.")
-    elif table["access"].isin(USES_REWARD_LABELS).any():
-        said.append(f"No rival with the same labels was run ({', '.join(RIVALS)}), so no gain can be credited to learning to select.")
-    few = table[(table["n"] < SEEDS_FOR_A_CLAIM) | ((table["pairs"] > 0) & (table["pairs"] < SEEDS_FOR_A_CLAIM))]
-    if len(few) == len(table):
-        said.append(f"With fewer than {SEEDS_FOR_A_CLAIM} seeds (n = {table['n'].max()}) no policy may be called better than another.")
-    elif len(few):
-        names = ", ".join(few["policy"])
-        said.append(f"With fewer than {SEEDS_FOR_A_CLAIM} seeds, these may not be called better or worse than any other: {names}.")
-    if diverged := [record["trial"] for record in records if record["diverged"]]:
-        said.append(
-            f"{len(diverged)} of {len(records)} trials diverged ({', '.join(diverged)}); one without a test score is not in the means, "
-            "which flatters its policy."
-        )
-    return " ".join(said)
+def conclusions(table: pd.DataFrame, records: Sequence[Record]) -> str:
+    """Return a paragraph with the statements that the table of a setting supports, and no others."""
+    sentences = [
+        *_best_policy(table, records),
+        *_differences_to_the_rival(table),
+        *_too_few_seeds(table),
+        *_diverged(records),
+    ]
+    return " ".join(sentences)
 
 
 def difference(row: Any) -> str:
-    """A table row's difference to the best rival: interval, p, and a warning where too few seeds forbid a claim."""
+    """Format a table row's difference to the best rival: interval, p, and a note where there are too few seeds for a claim."""
     few = f", n = {row.pairs}: no claim" if row.pairs < SEEDS_FOR_A_CLAIM else ""
     p = "" if math.isnan(row.p) else f", p = {row.p:.3f}" if row.p >= 0.001 else ", p < 0.001"
     return interval(row.difference, row.difference_low, row.difference_high, "+") + p + few
 
 
 def interval(mean: float, low: float, high: float, sign: str = "") -> str:
-    """The mean with its interval in brackets, where there is one."""
+    """Format a mean, with its interval in brackets if there is one."""
     return number(mean, sign) + ("" if math.isnan(low) else f" [{number(low, sign)}, {number(high, sign)}]")
 
 
 def number(value: float, sign: str = "") -> str:
-    """Three decimals; `sign="+"` writes the sign of positive numbers too."""
-    return NOTHING if math.isnan(value) else f"{value:{sign}.3f}".replace("-", "−")
+    """Format a number with three decimals; `sign="+"` writes the sign of positive numbers too."""
+    return NO_VALUE if math.isnan(value) else f"{value:{sign}.3f}".replace("-", "−")
+
+
+def _best_policy(table: pd.DataFrame, records: Sequence[Record]) -> Iterator[str]:
+    candidates = table[(table["access"] != "privileged") & table["test"].notna()]
+    if not all(record["config"].get("test", True) for record in records):
+        yield "The test split was not evaluated (--no-test): use these trials to choose settings by validation, not as results."
+    elif len(candidates):
+        best = candidates.loc[candidates["test"].idxmax()]
+        yield (
+            f"The highest mean test {records[0]['metric']}, apart from privileged policies, is that of {best.policy} ({best.access}): "
+            f"{number(best.test)}, n = {best.n}. A highest mean alone does not show that a policy is better."
+        )
+
+
+def _differences_to_the_rival(table: pd.DataFrame) -> Iterator[str]:
+    if not table["rival"].any():
+        if table["access"].isin(USES_REWARD_LABELS).any():
+            yield (
+                f"No rival with the same labels was run ({', '.join(RIVALS)}), so these results do not show that learning to select helps."
+            )
+        return
+    yield f"The best rival with the same labels, chosen on validation, is {table.loc[table['rival'], 'policy'].iloc[0]}."
+    learned = table[(table["pairs"] >= SEEDS_FOR_A_CLAIM) & ~table["policy"].map(base_name).isin(RIVALS)]
+    for outcome, rows in (
+        ("significantly above 0 (Holm-adjusted p < 0.05)", learned[(learned["difference"] > 0) & (learned["p"] < 0.05)]),
+        ("significantly below 0 (Holm-adjusted p < 0.05)", learned[(learned["difference"] < 0) & (learned["p"] < 0.05)]),
+        ("not significant (Holm-adjusted p ≥ 0.05)", learned[~(learned["p"] < 0.05)]),
+    ):
+        if len(rows):
+            names = "; ".join(f"{row.policy} ({difference(row)})" for row in rows.itertuples())
+            yield f"The difference in test score to this rival is {outcome} for {names}."
+
+
+def _too_few_seeds(table: pd.DataFrame) -> Iterator[str]:
+    few = table[(table["n"] < SEEDS_FOR_A_CLAIM) | ((table["pairs"] > 0) & (table["pairs"] < SEEDS_FOR_A_CLAIM))]
+    if len(few) == len(table):
+        yield f"With fewer than {SEEDS_FOR_A_CLAIM} seeds (n = {table['n'].max()}), no policy can be called better than another."
+    elif len(few):
+        yield f"With fewer than {SEEDS_FOR_A_CLAIM} seeds, these policies cannot be called better or worse: {', '.join(few['policy'])}."
+
+
+def _diverged(records: Sequence[Record]) -> Iterator[str]:
+    if trials := [record["trial"] for record in records if record["diverged"]]:
+        yield (
+            f"{len(trials)} of {len(records)} trials diverged ({', '.join(trials)}). A trial without a test score is not part of the "
+            "means, which makes its policy look better than it is."
+        )

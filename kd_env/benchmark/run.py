@@ -28,7 +28,6 @@ from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.policies import registry
 from kd_env.teachers import load_pool
 
 
@@ -43,13 +42,13 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     """
     _require_folder(directory)
     for trial in trials:
-        trial.env_options()
+        _ = trial.resolved  # an invalid trial raises here, before any other starts
     done = records.finished(directory)
     todo = [trial for trial in trials if trial.id not in done]
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     prepare(todo, progress)
     _try_out(todo)
-    total = sum(trial.chosen().distillation.updates for trial in todo)
+    total = sum(trial.resolved.settings.distillation.updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
     units = _together(todo, population)
     if workers <= 1 or len(units) <= 1:
@@ -87,7 +86,7 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
 def _try_out(trials: Sequence[Trial]) -> None:
     """Make each policy's environment and the policy once, so that what cannot work stops the run before its first trial."""
     for trial in {(trial.task, trial.policy): trial for trial in reversed(trials)}.values():
-        registry.find(trial.policy).build(make_env(trial), trial.seed)
+        trial.resolved.policy.build(make_env(trial), trial.seed)
 
 
 def _require_folder(directory: Path) -> None:
@@ -106,8 +105,8 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
     units = []
     for group in alike.values():
-        policy = registry.find(group[0].policy)
-        lone = policy.owns_loop or not policy.supports_population or group[0].chosen().distillation.num_students > 1
+        policy = group[0].resolved.policy
+        lone = policy.owns_loop or not policy.supports_population or group[0].resolved.settings.distillation.num_students > 1
         size = 1 if lone else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))

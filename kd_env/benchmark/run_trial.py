@@ -25,7 +25,6 @@ from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.policies import registry
 from kd_env.policies.access import effective_access
 from kd_env.policies.episode import run_episode, run_population_episode
 from kd_env.policies.protocol import OwnsLoop
@@ -61,17 +60,16 @@ def make_env(trial: Trial, trials: int = 1) -> Any:
 
     It has one student a trial, or where the knowledge is that of peers the ``num_students`` that the trial says.
     """
-    options, chosen = trial.env_options(), trial.chosen()
-    per_instance, students = chosen.interface.granularity == "instance", trials * chosen.distillation.num_students
+    settings, keywords = trial.resolved.settings, trial.resolved.env_keywords
+    per_instance, students = settings.interface.granularity == "instance", trials * settings.distillation.num_students
     given = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(
-        registry.find(trial.policy).environment,
-        num_envs=students * (chosen.distillation.batch_size if per_instance else 1),
+        trial.resolved.policy.environment,
+        num_envs=students * (settings.distillation.batch_size if per_instance else 1),
         num_students=students,
         vectorization_mode="vector_entry_point",
         autoreset_mode="same_step",
-        **trial.sources(),
-        **{name: value for name, value in options.items() if name not in given},
+        **{name: value for name, value in keywords.items() if name not in given},
     ).unwrapped
 
 
@@ -101,14 +99,14 @@ def run_trials(
         InputError: several trials whose students have peers, or anything in them that cannot be used.
     """
     started = time.perf_counter()
-    peers = trials[0].chosen().distillation.num_students - 1
+    peers = trials[0].resolved.settings.distillation.num_students - 1
     if peers and len(trials) > 1:
         raise InputError(f"population: a trial of policy {trials[0].policy!r} is a population already; run one at a time")
-    env, found = make_env(trials[0], len(trials)), registry.find(trials[0].policy)
+    env, found = make_env(trials[0], len(trials)), trials[0].resolved.policy
     if len(trials) > 1 and not (found.supports_population and not found.owns_loop):
         raise InputError(f"population: policy {found.name!r} teaches one student at a time; run it without --population")
     selection: Selection = env.selection
-    selection.label_seeds = [trial.chosen().reward.label_seed for trial in trials for _ in range(1 + peers)]
+    selection.label_seeds = [trial.resolved.settings.reward.label_seed for trial in trials for _ in range(1 + peers)]
     built = [found.build(env, trial.seed, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
     recorders = []
     for number, (trial, policy) in enumerate(zip(trials, built, strict=True)):
@@ -138,13 +136,13 @@ def run_trials(
 
 
 def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, selection: Selection, recorder: Recorder) -> Record:
-    setting, run, split = trial.chosen(), recorder.finished, recorder.reward_split
+    setting, run, split = trial.resolved.settings, recorder.finished, recorder.reward_split
     assert run is not None
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
     runs = [*recorder.before, run]
     for one in runs:
         one.observe()  # as an environment does for its last observation; of a population's student that was not yet done
-    data, task = run.data, tasks.load(trial.task)
+    data, task = run.data, trial.resolved.task
     bank, diverged = data.bank, bool(run.diverged[0])
     return {
         "trial": trial.id,
@@ -173,13 +171,12 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),
         "versions": versions(),
-        "config": {**trial.settings, **trial.untested(), "command": trial.command},
+        "config": trial.config,
         "bank": bank.fingerprint,
         "env": {
             "id": found.environment,
             "num_envs": selection.rows // selection.num_students * setting.distillation.num_students,
-            **trial.sources(),
-            **trial.env_options(),
+            **trial.resolved.env_keywords,
         },
         "curve": recorder.curve,
         "diverged": diverged,

@@ -1,6 +1,6 @@
-"""Statistics of scores over seeds. In: one-dimensional, finite samples (one number a seed). Out: numbers and intervals.
+"""Statistics of scores over seeds. In: one-dimensional, finite samples, one number per seed. Out: numbers and intervals.
 
-Pure functions; an interval from fewer than two values is (nan, nan), because one seed says nothing about the spread.
+All functions are pure. An interval of fewer than two values is (nan, nan): one seed does not show the spread.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NO_INTERVAL = (math.nan, math.nan)
 
 
 def iqm(x: npt.ArrayLike) -> float:
-    """Interquartile mean: the mean without the lowest and the highest quarter (Agarwal et al. 2021, arXiv 2108.13264)."""
+    """Return the interquartile mean: the mean without the lowest and the highest quarter (Agarwal et al. 2021, arXiv 2108.13264)."""
     values = np.sort(_sample(x, "x"))
     quarter = len(values) // 4
     return float(values[quarter : len(values) - quarter].mean())
 
 
 def mean_interval(x: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval for the mean; (nan, nan) for fewer than two values."""
+    """Return Student's t interval for the mean; (nan, nan) for fewer than two values."""
     values = _sample(x, "x")
     _check_level(level)
     if len(values) < 2:
@@ -41,9 +41,9 @@ def mean_interval(x: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
 def bootstrap_interval(
     x: npt.ArrayLike, statistic: Callable[..., object] = np.mean, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap of any statistic, 10,000 resamples; (nan, nan) for fewer than two values.
+    """Return the percentile bootstrap interval of any statistic, from 10,000 resamples; (nan, nan) for fewer than two values.
 
-    A statistic that takes `axis` is called once on all resamples, any other once a resample.
+    A statistic that takes `axis` is called once on all resamples, any other once per resample.
     """
     values = _sample(x, "x")
     _check_level(level)
@@ -65,13 +65,13 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -> PairedDifference:
-    """Compare two policies seed by seed; interval and p are nan for fewer than two pairs."""
+    """Compare two policies seed by seed; the interval and p are nan for fewer than two pairs."""
     difference = np.subtract(*_paired(x=x, y=y))
     low, high = mean_interval(difference, level)
     mean = float(difference.mean())
     if len(difference) < 2:
         p = math.nan
-    elif low == high:  # equal differences in every pair: the t statistic is 0/0 or infinite
+    elif low == high:  # all differences are equal: the t statistic is 0/0 or infinite
         p = 1.0 if mean == 0 else 0.0
     else:
         p = float(2 * stats.t.sf(abs(mean) / stats.sem(difference), len(difference) - 1))
@@ -79,13 +79,13 @@ def paired_difference(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -
 
 
 def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-    """P(X > Y) + P(X = Y)/2 over all pairs of one run of each (Agarwal et al. 2021, arXiv 2108.13264; one task)."""
+    """Return P(X > Y) + P(X = Y)/2 over all pairs of runs, one of each policy (Agarwal et al. 2021, arXiv 2108.13264; one task)."""
     above = _sample(x, "x")[:, None] - _sample(y, "y")[None, :]
     return float((above > 0).mean() + (above == 0).mean() / 2)
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:
-    """Holm's step-down adjusted p values, in the order given (Holm 1979)."""
+    """Return Holm's step-down adjusted p values, in the order of ``p`` (Holm 1979)."""
     values = _sample(p, "p")
     if values.min() < 0 or values.max() > 1:
         raise InputError(f"holm: p holds {values.min():g} to {values.max():g}; p values lie in [0, 1]")
@@ -97,28 +97,30 @@ def holm(p: npt.ArrayLike) -> FloatArray:
 
 
 def gap_recovered(score: npt.ArrayLike, floor: npt.ArrayLike, ceiling: npt.ArrayLike) -> FloatArray:
-    """(score - floor) / (ceiling - floor) seed by seed; nan where the ceiling is not above the floor, for then there is no gap."""
+    """Return (score - floor) / (ceiling - floor) seed by seed; nan where the ceiling is not above the floor: there is no gap."""
     scores, floors, ceilings = _paired(score=score, floor=floor, ceiling=ceiling)
     gap = ceilings - floors
     return np.divide(scores - floors, gap, out=np.full_like(gap, math.nan), where=gap > 0)
 
 
 def _sample(x: npt.ArrayLike, name: str) -> FloatArray:
-    """The sample as a finite, non-empty 1-D float array."""
+    """Check a sample and return it as a finite, non-empty 1-D float array."""
     values = np.asarray(x, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
-        raise InputError(f"statistics: {name} has shape {values.shape}; give a non-empty one-dimensional sample, one number a seed")
+        raise InputError(f"statistics: {name} has shape {values.shape}; give a non-empty one-dimensional sample, one number per seed")
     if not np.isfinite(values).all():
-        raise InputError(f"statistics: {name} holds a value that is not finite ({values.tolist()}); leave diverged runs out and count them")
+        raise InputError(
+            f"statistics: {name} holds a value that is not finite ({values.tolist()}); leave diverged runs out and report their number"
+        )
     return values
 
 
 def _paired(**samples: npt.ArrayLike) -> list[FloatArray]:
-    """The samples, of equal length because entry i of each belongs to seed i."""
+    """Check that samples have equal lengths (entry i of each belongs to seed i) and return them."""
     values = [_sample(x, name) for name, x in samples.items()]
     if len({len(v) for v in values}) > 1:
         lengths = ", ".join(f"{name} {len(v)}" for name, v in zip(samples, values, strict=True))
-        raise InputError(f"statistics: paired samples differ in length ({lengths}); keep only the seeds that all of them have")
+        raise InputError(f"statistics: paired samples differ in length ({lengths}); keep only the seeds that all samples have")
     return values
 
 

@@ -1,4 +1,4 @@
-"""Suites: named sets of trials. In: a name. Out: parts, each some policies on one task and pool."""
+"""Suites: named sets of trials. In: a name. Out: parts, each with some policies on one task and pool."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from kd_env.benchmark.trial import Trial
 
 @dataclass(frozen=True)
 class Part:
-    """Policies on one task and pool.
+    """Some policies on one task and pool.
 
     Attributes:
         teachers: the pool; by default the task's.
-        population: seeds of a policy taught at once, as one population: faster for small students.
+        population: seeds of a policy trained at once, as one population, which is faster for small students.
     """
 
     task: str
@@ -24,14 +24,14 @@ class Part:
     population: int = 1
 
     def trials(self, suite: str, seeds: Sequence[int], command: str) -> list[Trial]:
-        """Every policy with every seed, seed by seed, so that a stopped run still compares like with like."""
+        """Return a trial for every policy and seed, seed by seed: a stopped run then has the same seeds of every policy."""
         settings = {} if self.updates is None else {"updates": self.updates}
-        return [Trial(self.task, one, seed, self.teachers, None, suite, settings, command) for seed in seeds for one in self.policies]
+        return [Trial(self.task, policy, seed, self.teachers, None, suite, settings, command) for seed in seeds for policy in self.policies]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Parts over the same seeds."""
+    """Parts that are run with the same seeds."""
 
     about: str
     parts: tuple[Part, ...]
@@ -58,7 +58,7 @@ SYSTEMS = (
     *("pkd", "distilbert", "all_knowledge", "random_hard", "random_soft", "mutual_learning", "peer_ensemble"),
     *("reinforce", "gradient_credit", "akd", "akd_hard", "mtkd_rl", "mtkd_rl_released", "exp3", "linucb", "sliding_ucb", "sb3:PPO"),
 )
-"""The published systems, their baselines and their rivals, each as it runs by its name alone."""
+"""The published systems, their baselines and their rivals, each with its default options."""
 
 
 def _singles(count: int) -> tuple[str, ...]:
@@ -67,12 +67,12 @@ def _singles(count: int) -> tuple[str, ...]:
 
 SUITES = {
     "demo": Suite(
-        "learned selection against the rules it must beat, on handwritten digits in four domains",
+        "learned selection and the rules it has to beat, on handwritten digits in four domains",
         (Part("digits", _DEMO),),
         range(3),
     ),
     "systems": Suite(
-        "every published system, its baselines and rivals, on four pools of which each asks for another way to select",
+        "every published system with its baselines and rivals, on four pools that reward different ways of selecting",
         (
             Part("digits", (*_singles(4), *SYSTEMS, "oracle"), "digits/experts", 1500, population=5),
             Part("digits", (*_singles(4), *SYSTEMS, "oracle"), "digits/mixed", 1500, population=5),

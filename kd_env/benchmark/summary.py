@@ -1,7 +1,7 @@
-"""Records to tables. In: records of any number of settings. Out: for each setting, one row a policy.
+"""Tables of records. In: records of any number of settings. Out: for each setting, one row per policy.
 
-Policies are compared within a setting only. A policy that is paid from the reward split consumes its labels, so it is measured against
-the best rival with the same labels; that rival is chosen on validation, the difference is taken on test.
+Policies are compared within a setting only. A policy whose reward comes from the reward split uses the labels of that split, so it is
+compared with the best rival that has the same labels. That rival is chosen on validation; the difference is measured on test.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ SEEDS_FOR_A_CLAIM = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """What trials must share to be compared: these, and whatever else of the configuration a folder varies (as name, JSON value)."""
+    """What trials must have in common to be compared.
+
+    Attributes:
+        options: everything else in the configuration that differs within a results folder, as pairs of name and JSON value.
+    """
 
     task: str
     pool: str
@@ -41,7 +45,7 @@ class Setting:
 
 
 def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
-    """Records by setting, settings in the order met."""
+    """Group records by setting; settings are in the order of their first record."""
     groups: dict[Setting, list[Record]] = defaultdict(list)
     for r in records:
         groups[Setting(r["task"], r["pool"], r["student"], r["updates"], r["reward_labels"])].append(r)
@@ -55,18 +59,18 @@ def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
 
 
 def summarise(records: Sequence[Record]) -> pd.DataFrame:
-    """One setting's table, sorted by access class, then name.
+    """Return the table of one setting, sorted by access class, then by name.
 
-    Columns: policy, access, n (seeds with a test score, with one of validation where test stays closed), diverged, test, test_low,
-    test_high, validation, gap, gap_low, gap_high (share of the way from `uniform` to `oracle`), overfit (reward split minus validation),
-    rival (is the best rival), difference, difference_low, difference_high, pairs, p (test minus the best rival's, Holm-adjusted over the
-    setting), and the medians wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples, teacher_forward_examples. What
-    cannot be said is nan.
+    Columns: policy, access, n (number of seeds with a test score, or with a validation score where test is not evaluated), diverged,
+    test, test_low, test_high, validation, gap, gap_low, gap_high (fraction of the gap from `uniform` to `oracle`), overfit (reward split
+    minus validation), rival (whether it is the best rival), difference, difference_low, difference_high, pairs, p (test score minus the
+    best rival's, Holm-adjusted over the setting), and the medians of wall_s, peak_rss_mb, student_forward_examples,
+    reward_forward_examples and teacher_forward_examples. Values that cannot be computed are nan.
     """
     runs = {policy: _runs([r for r in records if r["policy"] == policy]) for policy in sorted({r["policy"] for r in records})}
     rival = best_rival(records)
     rows = [_row(policy, runs, rival) for policy in runs]
-    table = pd.DataFrame(sorted(rows, key=lambda row: (_rank(row["access"]), row["policy"])))
+    table = pd.DataFrame(sorted(rows, key=lambda row: (access_rank(row["access"]), row["policy"])))
     tested = table["p"].notna()
     if tested.any():
         table.loc[tested, "p"] = holm(table.loc[tested, "p"].to_numpy())
@@ -74,7 +78,7 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def best_rival(records: Sequence[Record]) -> str | None:
-    """The rival with the highest mean validation score; None where no rival was run."""
+    """Return the rival with the highest mean validation score; None if no rival was run."""
     scores: dict[str, list[float]] = defaultdict(list)
     for record in records:
         if base_name(record["policy"]) in RIVALS and record["validation"] is not None:
@@ -83,22 +87,27 @@ def best_rival(records: Sequence[Record]) -> str | None:
 
 
 def base_name(policy: str) -> str:
-    """The policy's name without its options: `router(width=8)` is a `router`."""
+    """Return a policy's name without its options: `router` of `router(width=8)`."""
     return policy.partition("(")[0]
 
 
-def _varied_options(records: Sequence[Record]) -> list[str]:
-    """Configuration entries in which any two trials differ: what was set differently is not compared.
+def access_rank(access: str) -> int:
+    """Return the place of an access class, from least to most; an unknown class is last."""
+    return ACCESS.index(access) if access in ACCESS else len(ACCESS)
 
-    How many seeds were taught at once is not among them: each student learns as it would alone.
+
+def _varied_options(records: Sequence[Record]) -> list[str]:
+    """Return the names of the configuration entries in which any two trials differ: trials with different settings are not compared.
+
+    `population` is left out, since a student of a population learns as it would alone.
     """
     configs = [record["config"] for record in records]
-    varied = {name for config in configs for name in config if len({_json(one.get(name)) for one in configs}) > 1}
+    varied = {name for config in configs for name in config if len({_json(other.get(name)) for other in configs}) > 1}
     return sorted(varied - {"command", "population"})
 
 
 def _runs(records: Sequence[Record]) -> pd.DataFrame:
-    """One policy's records, a row a seed; null becomes nan."""
+    """Return one policy's records as a table with a row per seed; null becomes nan."""
     numbers = ["test", "validation", "reward_split", "wall_s", "peak_rss_mb", *FORWARDS]
     frame = pd.DataFrame(records).set_index("seed").sort_index()
     frame[numbers] = frame[numbers].astype(float)
@@ -106,20 +115,24 @@ def _runs(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _row(policy: str, runs: dict[str, pd.DataFrame], rival: str | None) -> dict[str, Any]:
-    own = runs[policy]
-    test = own["test"].dropna()
+    runs_of_policy = runs[policy]
+    test = runs_of_policy["test"].dropna()
     gap = _gap(*(runs[name]["test"] for name in (policy, "uniform", "oracle"))) if {"uniform", "oracle"} <= runs.keys() else []
     row = {
         "policy": policy,
-        "access": own["access"].iloc[0],
-        "n": len(test) or int(own["validation"].notna().sum()),
-        "diverged": int(own["diverged"].sum()),
+        "access": runs_of_policy["access"].iloc[0],
+        "n": len(test) or int(runs_of_policy["validation"].notna().sum()),
+        "diverged": int(runs_of_policy["diverged"].sum()),
     }
     row |= dict(zip(("test", "test_low", "test_high"), _mean(test), strict=True))
     row |= dict(zip(("gap", "gap_low", "gap_high"), _mean(gap), strict=True))
-    row |= {"validation": own["validation"].mean(), "overfit": (own["reward_split"] - own["validation"]).mean(), "rival": policy == rival}
+    row |= {
+        "validation": runs_of_policy["validation"].mean(),
+        "overfit": (runs_of_policy["reward_split"] - runs_of_policy["validation"]).mean(),
+        "rival": policy == rival,
+    }
     row |= _against(test, runs[rival]["test"]) if rival and policy != rival and row["access"] in USES_REWARD_LABELS else NO_DIFFERENCE
-    return row | dict(own[["wall_s", "peak_rss_mb", *FORWARDS]].median())
+    return row | dict(runs_of_policy[["wall_s", "peak_rss_mb", *FORWARDS]].median())
 
 
 FORWARDS = ("student_forward_examples", "reward_forward_examples", "teacher_forward_examples")
@@ -127,7 +140,7 @@ NO_DIFFERENCE = {"difference": math.nan, "difference_low": math.nan, "difference
 
 
 def _gap(score: pd.Series, floor: pd.Series, ceiling: pd.Series) -> Sequence[float]:
-    """The recovered gap of each shared seed; nothing where one of them has no gap, since leaving that seed out would choose seeds."""
+    """Return the recovered gap of each shared seed; nothing if one of them has no gap, since leaving it out would select seeds."""
     shared = pd.concat([score, floor, ceiling], axis=1, join="inner").dropna().to_numpy()
     gap = gap_recovered(*shared.T) if len(shared) else shared[:, 0]
     return [] if any(math.isnan(value) for value in gap) else gap.tolist()
@@ -142,14 +155,10 @@ def _against(score: pd.Series, rival: pd.Series) -> dict[str, float]:
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval; nan where there are no values."""
+    """Return the mean and its 95 % interval; nan if there are no values."""
     if not len(values):
         return math.nan, math.nan, math.nan
     return sum(values) / len(values), *mean_interval(values)
-
-
-def _rank(access: str) -> int:
-    return ACCESS.index(access) if access in ACCESS else len(ACCESS)
 
 
 def _json(value: Any) -> str:

@@ -1,8 +1,13 @@
-"""What a trial is: a policy, a task, a seed, settings. In: what a user gave. Out: env keywords, and an id of all that decides it."""
+"""A trial: one policy on one task with one seed. In: what a user asks for. Out: checked settings, env keywords and an id.
+
+A :class:`Trial` is the plain description. ``trial.resolved`` looks up the task and the policy and checks the settings, once per trial;
+everything downstream reads that.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from kd_env import tasks
@@ -14,18 +19,22 @@ from kd_env.errors import InputError
 from kd_env.knowledge.terms import parse_terms
 from kd_env.plugins import resolve
 from kd_env.policies import registry
+from kd_env.policies.registry import PolicyClass
+from kd_env.tasks import Task
 from kd_env.teachers import heads
 from kd_env.teachers.checkpoint import content
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial is; equal trials give equal records.
+    """A trial as a user asks for it; equal trials give equal records.
 
     Attributes:
-        settings: env keywords the user set.
-        command: how it was asked for; shown in the report, not part of the identity.
-        test: whether the finished student is scored on test, for the report; off while something is tuned.
+        teachers: the pool; by default the task's.
+        bank: folder of a bank that was built before; by default the cache's.
+        settings: env keywords set by the user.
+        command: the command line that asked for it. It is shown in the report and is not part of the trial's identity.
+        test: whether the finished student is scored on the test split. False while settings are tuned.
     """
 
     task: str
@@ -38,69 +47,103 @@ class Trial:
     command: str = ""
     test: bool = True
 
-    def env_options(self) -> dict[str, Any]:
-        """Env keywords: what the policy needs, and what the user set.
+    @cached_property
+    def resolved(self) -> ResolvedTrial:
+        """The trial with its task, policy and settings looked up and checked.
 
         Raises:
-            InputError: the two contradict each other, or the policy would read labels that the setting leaves out.
+            InputError: the user's settings contradict the policy's, or the policy would read labels that the settings leave out.
         """
         task, policy = tasks.load(self.task), registry.find(self.policy)
-        options = {**defaults_of(policy.environment), **policy.env_options, **self.settings}
-        setting = make_settings(task, **{**options, "kd_weight": self.settings.get("kd_weight")})  # as it is without the policy's own
-        for name in ("action", "granularity", "observation"):
-            needed = policy.env_options.get(name)
-            if name in self.settings and needed not in (None, self.settings[name]):
-                raise InputError(f"{name}={self.settings[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
-        if setting.distillation.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
-            raise InputError(
-                f"policy {policy.name!r} learns from hard labels, which are not part of this setting (kd_weight=1); "
-                "add --set kd_weight=0.5, or leave it out"
-            )
-        if policy.env_options.get("reward_ce") and setting.distillation.reward_ce == 0.0 and "reward_ce" in self.settings:
-            raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
-        if setting.distillation.num_students > 1 and not any(term.kind.of_peers for term in parse_terms(setting.distillation.knowledge)):
-            raise InputError(
-                f"num_students={setting.distillation.num_students}: a trial keeps one student, which learns nothing from others with "
-                f"knowledge={setting.distillation.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"
-            )
-        own = {name: value for name, value in policy.env_options.items() if name == "kd_weight"}
-        return {"label_seed": self.seed, **options, **own}
-
-    def sources(self) -> dict[str, Any]:
-        """Env keywords: what is taught, by whom."""
-        return {"task": self.task, "teachers": self.teachers, "bank": self.bank}
-
-    def chosen(self) -> Settings:
-        """The settings that all of this comes to."""
-        return make_settings(tasks.load(self.task), **self.env_options())
-
-    def untested(self) -> dict[str, bool]:
-        """What sets a trial without test apart from one with it."""
-        return {} if self.test else {"test": False}
+        options = _env_options(self, task, policy)
+        settings = make_settings(task, **options)
+        env_keywords = {"task": self.task, "teachers": self.teachers, "bank": self.bank, **options}
+        return ResolvedTrial(task, policy, settings, env_keywords, _id(self, task, policy, settings))
 
     @property
     def id(self) -> str:
-        """File-safe name, of all that decides the result but the code: policy, settings, the task's content, the pool's name, the seed."""
-        task, chosen = tasks.load(self.task), self.chosen()
-        pool, policy = self.teachers or task.defaults.pool, registry.find(self.policy).name
-        config = {**chosen.flat(), "suite": self.suite, "content": task.fingerprint, **self.untested()}
-        named = [heads.inner(one) or one for one in pool.split(",")]
-        files = {name: content(name) for name in (*named, chosen.distillation.student, chosen.distillation.student.rpartition("(")[0])}
-        if any(files.values()):
-            config["files"] = files
-        return trial_id(
-            self.task,
-            pool,
-            policy,
-            chosen.distillation.student,
-            chosen.distillation.updates,
-            chosen.reward.reward_labels,
-            self.seed,
-            config,
-        )
+        """File-safe name, see :attr:`ResolvedTrial.id`."""
+        return self.resolved.id
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the user set, as a record keeps it."""
+        return {**self.settings, **_test_option(self), "command": self.command}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the resolved trial: it holds the task's data, which another process loads itself."""
+        return {name: value for name, value in vars(self).items() if name != "resolved"}
 
 
-def defaults_of(environment: str) -> dict[str, Any]:
-    """The keywords that an environment of this package sees to itself."""
+@dataclass(frozen=True)
+class ResolvedTrial:
+    """A trial with everything looked up.
+
+    Attributes:
+        policy: the policy's class with its options.
+        settings: the checked settings of the run and its environment.
+        env_keywords: keywords of ``gymnasium.make_vec``: task, teachers, bank, what the policy needs and what the user set.
+        id: file-safe name. It depends on everything that decides the result except the code: policy, settings, the task's content, the
+            pool, the files of teachers and student, the seed.
+    """
+
+    task: Task
+    policy: PolicyClass
+    settings: Settings
+    env_keywords: dict[str, Any]
+    id: str
+
+
+def default_options(environment: str) -> dict[str, Any]:
+    """Return the keywords that an environment of this package sets by default."""
     kind = resolve(ENVIRONMENTS[environment][0], "environment")
     return dict(kind.defaults)
+
+
+def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any]:
+    """Merge the environment's defaults, the policy's env options and the user's settings, and check them against each other."""
+    options = {**default_options(policy.environment), **policy.env_options, **trial.settings}
+    settings = make_settings(task, **{**options, "kd_weight": trial.settings.get("kd_weight")})  # before the policy sets its own kd_weight
+    for name in ("action", "granularity", "observation"):
+        needed = policy.env_options.get(name)
+        if name in trial.settings and needed not in (None, trial.settings[name]):
+            raise InputError(f"{name}={trial.settings[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
+    if settings.distillation.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
+        raise InputError(
+            f"policy {policy.name!r} learns from hard labels, which are not part of this setting (kd_weight=1); "
+            "add --set kd_weight=0.5, or leave it out"
+        )
+    if policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in trial.settings:
+        raise InputError(f"reward_ce=0: policy {policy.name!r} learns from this loss term; give it a weight above 0, or leave it out")
+    if settings.distillation.num_students > 1 and not any(term.kind.of_peers for term in parse_terms(settings.distillation.knowledge)):
+        raise InputError(
+            f"num_students={settings.distillation.num_students}: a trial keeps one student, which learns nothing from others with "
+            f"knowledge={settings.distillation.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"
+        )
+    if "kd_weight" in policy.env_options:  # such a policy is defined by its weight, whatever the user sets for the others
+        options["kd_weight"] = policy.env_options["kd_weight"]
+    return {"label_seed": trial.seed, **options}
+
+
+def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> str:
+    pool = trial.teachers or task.defaults.pool
+    config: dict[str, Any] = {**settings.flat(), "suite": trial.suite, "content": task.fingerprint, **_test_option(trial)}
+    names = [heads.inner(name) or name for name in pool.split(",")]
+    files = {name: content(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}
+    if any(files.values()):
+        config["files"] = files
+    return trial_id(
+        trial.task,
+        pool,
+        policy.name,
+        settings.distillation.student,
+        settings.distillation.updates,
+        settings.reward.reward_labels,
+        trial.seed,
+        config,
+    )
+
+
+def _test_option(trial: Trial) -> dict[str, bool]:
+    """Return what sets a trial without a test score apart."""
+    return {} if trial.test else {"test": False}

@@ -212,7 +212,7 @@ def test_it_teaches_text(name, tmp_path):
     record = run_trial(Trial(task, name, 0, "domains/experts", settings=settings), tmp_path)
     assert record["access"] == "reward scalar"
     assert sum(record["selection_rate"]) == pytest.approx(1.0)
-    assert record["selection_entropy"] == 0.0, "one teacher a mini-batch"
+    assert record["weight_entropy"] == 0.0, "one teacher a mini-batch"
 
 
 @pytest.mark.parametrize("name", ["exp3", "linucb", "sliding_ucb"])

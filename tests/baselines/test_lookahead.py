@@ -147,7 +147,7 @@ def test_it_teaches_text(tmp_path):
     task = "domains(train=160,reward=48,validation=32,test=16)"
     settings = {"updates": 4, "student": "tiny-bert(width=8,layers=1)", "batch_size": 8}
     record = run_trial(Trial(task, "lookahead", 0, "domains/experts", settings=settings), tmp_path)
-    assert 0.0 < record["selection_entropy"] < 1.0
+    assert 0.0 < record["weight_entropy"] < 1.0
 
 
 @pytest.mark.parametrize(

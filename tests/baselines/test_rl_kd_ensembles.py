@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from baselines.reward_split import teacher_logits_and_labels
 from weighing import SMALL_TEXT, env_and_policy
 
 from baselines import dev_weighted, lr_ensemble
 from baselines.dev_weighted import DevWeighted
 from baselines.lr_dev import LRDev
 from baselines.lr_ensemble import LREnsemble, coefficients
-from baselines.reward_split import teacher_logits_and_labels
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import to_weights

@@ -178,8 +178,8 @@ def test_the_oracle_is_refused_where_nobody_knows(teachers):
 
 def test_no_teacher_needs_labels_in_the_setting():
     with pytest.raises(InputError, match=r"'no_teacher' learns from hard labels, which are not part of this setting \(kd_weight=1\)"):
-        Trial("digits", "no_teacher", 0).env_options()
-    assert Trial("digits", "no_teacher", 0, settings={"kd_weight": 0.5}).env_options()["kd_weight"] == 0.0
+        _ = Trial("digits", "no_teacher", 0).resolved
+    assert Trial("digits", "no_teacher", 0, settings={"kd_weight": 0.5}).resolved.settings.kd_weight == 0.0
     env, policy = env_and_policy("no_teacher")
     weights, _ = weights_of(env, policy)
     assert (weights == 0).all()

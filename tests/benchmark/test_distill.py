@@ -1,4 +1,4 @@
-"""``kd-env distill`` leaves a checkpoint that says what its student said, and a card whose numbers are its records'."""
+"""``kd-env distill`` writes a checkpoint that predicts what its student predicted, and a card with the numbers of the records."""
 
 import re
 import shlex
@@ -29,20 +29,20 @@ def teachers(make_checkpoint, tmp_path_factory):
 
 
 def words(own_data, teachers, out, *more):
-    given = ["--task", f"folder:{own_data}", "--policy", "uniform", "--teachers", teachers, "--updates", "8", "--seeds", "0-1", "--quiet"]
-    return ["distill", *given, "--out", str(out), *map(str, more)]
+    options = ["--task", f"folder:{own_data}", "--policy", "uniform", "--teachers", teachers, "--updates", "8", "--seeds", "0-1", "--quiet"]
+    return ["distill", *options, "--out", str(out), *map(str, more)]
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """The finished runs, by seed, and which seeds were run."""
-    seen, save = {}, distill_module._save
-    monkeypatch.setattr(distill_module, "_save", lambda folder, run: (seen.update({int(run.seeds[0]): run}), save(folder, run)))
-    return seen
+    """The finished runs, by seed."""
+    finished, save = {}, distill_module._save
+    monkeypatch.setattr(distill_module, "_save", lambda folder, run: (finished.update({int(run.seeds[0]): run}), save(folder, run)))
+    return finished
 
 
 @pytest.mark.parametrize("student", ["tiny-bert(width=16,layers=1,dropout=0)", "{teacher}(layers=0;2)"])
-def test_the_folder_says_what_the_student_said(student, own_data, own_task, teachers, runs, tmp_path, capsys):
+def test_the_checkpoint_predicts_what_the_student_predicted(student, own_data, own_task, teachers, runs, tmp_path, capsys):
     student, out = student.format(teacher=teachers.split(",")[0]), tmp_path / "student"
     assert invoke(words(own_data, teachers, out, "--student", student, "--set", "knowledge=response,layer")) == 0
     assert capsys.readouterr() == (f"{out}\n", "")
@@ -51,14 +51,14 @@ def test_the_folder_says_what_the_student_said(student, own_data, own_task, teac
     best = max(written, key=lambda seed: written[seed]["validation"])
     run, texts = runs[best], own_task.test.inputs[:40]
     expected = run.student.predict(run.data.read(texts))
-    said = CheckpointTeacher(str(out), own_task)(texts).logits
-    torch.testing.assert_close(said, expected, atol=1e-5, rtol=1e-4)
+    logits = CheckpointTeacher(str(out), own_task)(texts).logits
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
     answers = pipeline("text-classification", model=str(out), device="cpu")(texts.tolist())
-    assert [one["label"] for one in answers] == [own_task.class_names[number] for number in expected.argmax(1)]
-    assert [one["score"] for one in answers] == pytest.approx(expected.softmax(1).amax(1).tolist(), abs=1e-4)
+    assert [answer["label"] for answer in answers] == [own_task.class_names[number] for number in expected.argmax(1)]
+    assert [answer["score"] for answer in answers] == pytest.approx(expected.softmax(1).amax(1).tolist(), abs=1e-4)
 
 
-def test_the_card_says_what_the_records_say(own_data, own_task, teachers, tmp_path, monkeypatch):
+def test_the_card_has_the_numbers_of_the_records(own_data, own_task, teachers, tmp_path, monkeypatch):
     out = tmp_path / "student"
     typed = words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")
     monkeypatch.setattr("sys.argv", ["kd-env", *typed])
@@ -69,7 +69,7 @@ def test_the_card_says_what_the_records_say(own_data, own_task, teachers, tmp_pa
     assert f"| {np.mean(test):.3f} [{low:.3f}, {high:.3f}] |".replace("-", "−") in card
     best = max(written, key=lambda record: record["validation"])
     assert f"this student (seed {best['seed']})" in card
-    count = sum(one.numel() for one in build("tiny-bert(width=16,layers=1,dropout=0)", own_task, 0).parameters())
+    count = sum(parameter.numel() for parameter in build("tiny-bert(width=16,layers=1,dropout=0)", own_task, 0).parameters())
     assert f"| this student | {best['test']:.3f} | {count:,} | {4e-6 * count:.1f} | " in card
     for teacher in load_pool(teachers, own_task).teachers:
         score = float((teacher(own_task.test.inputs).logits.argmax(1).numpy() == own_task.test.labels).mean())
@@ -80,9 +80,9 @@ def test_the_card_says_what_the_records_say(own_data, own_task, teachers, tmp_pa
     assert f"```\n{shlex.join(['kd-env', *typed])}\n```" in card
 
 
-def test_stopped_it_carries_on_and_finished_it_is_left(own_data, teachers, runs, tmp_path, monkeypatch, capsys):
+def test_a_stopped_command_resumes_and_a_finished_one_changes_nothing(own_data, teachers, runs, tmp_path, monkeypatch, capsys):
     out, append = tmp_path / "student", records.append
-    given = words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")
+    command = words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")
 
     def stop(directory, record):
         if record["seed"] == 1:
@@ -91,16 +91,16 @@ def test_stopped_it_carries_on_and_finished_it_is_left(own_data, teachers, runs,
 
     with monkeypatch.context() as patch:
         patch.setattr(records, "append", stop)
-        assert invoke(given) == 130
+        assert invoke(command) == 130
     assert not out.exists()
     runs.clear()
-    assert invoke([*given, "--set", "temperature=3"]) == 2
-    assert "begun by another command" in capsys.readouterr().err
-    assert invoke(given) == 0
+    assert invoke([*command, "--set", "temperature=3"]) == 2
+    assert "started by another command" in capsys.readouterr().err
+    assert invoke(command) == 0
     assert list(runs) == [1], "seed 0 is not run again"
     runs.clear()
     before = (out / "README.md").read_bytes()
-    assert invoke(given) == 0
+    assert invoke(command) == 0
     assert not runs
     assert (out / "README.md").read_bytes() == before
     assert invoke(["report", str(out / "distillation")]) == 0
@@ -109,33 +109,33 @@ def test_stopped_it_carries_on_and_finished_it_is_left(own_data, teachers, runs,
 def test_a_teacher_that_has_changed_is_another_trial(own_data, teachers, make_checkpoint, tmp_path, capsys):
     folder = tmp_path / "teacher"
     shutil.copytree(teachers.split(",")[0], folder)
-    given = words(own_data, str(folder), tmp_path / "student", "--student", "tiny-bert(width=16,layers=1,dropout=0)", "--seeds", "0")
-    assert invoke(given) == 0
+    command = words(own_data, str(folder), tmp_path / "student", "--student", "tiny-bert(width=16,layers=1,dropout=0)", "--seeds", "0")
+    assert invoke(command) == 0
     make_checkpoint(folder, seed=7)
-    assert invoke(given) == 2
+    assert invoke(command) == 2
     assert "holds a student of other trials (" in capsys.readouterr().err
 
 
 def test_images_are_distilled_too(tmp_path):
     out = tmp_path / "student"
-    given = ["--task", "digits", "--teachers", "digits/experts/upright", "--policy", "uniform", "--updates", "4", "--quiet"]
-    assert invoke(["distill", *given, "--student", "tiny-vit(width=8,layers=1)", "--out", str(out)]) == 0
+    options = ["--task", "digits", "--teachers", "digits/experts/upright", "--policy", "uniform", "--updates", "4", "--quiet"]
+    assert invoke(["distill", *options, "--student", "tiny-vit(width=8,layers=1)", "--out", str(out)]) == 0
     task = tasks.load("digits")
     record = records.read(out / "distillation")[0]
     logits = CheckpointTeacher(str(out), task)(task.test.inputs).logits
     assert float((logits.argmax(1).numpy() == task.test.labels).mean()) == pytest.approx(record["test"])
     assert (out / "model.safetensors").stat().st_mode == (out / "config.json").stat().st_mode
     grey = Image.fromarray((task.test.inputs[0, 0] * 255).round().astype(np.uint8))  # a pipeline gives its model three channels
-    scores = {one["label"]: one["score"] for one in pipeline("image-classification", model=str(out))(grey, top_k=10)}
+    scores = {answer["label"]: answer["score"] for answer in pipeline("image-classification", model=str(out))(grey, top_k=10)}
     expected = dict(zip(task.class_names, logits[0].softmax(0).tolist(), strict=True))
     assert scores == pytest.approx(expected, abs=0.002), "up to the rounding of pixels to bytes"
 
 
 def test_a_bank_in_half_precision_teaches(own_data, teachers, tmp_path, capsys):
-    given = ["--task", f"folder:{own_data}", "--teachers", teachers, "--quiet"]
-    assert invoke(["bank", *given, "--half", "--out", str(tmp_path / "bank")]) == 0
+    options = ["--task", f"folder:{own_data}", "--teachers", teachers, "--quiet"]
+    assert invoke(["bank", *options, "--half", "--out", str(tmp_path / "bank")]) == 0
     more = ["--policy", "uniform", "--updates", "4", "--seeds", "0", "--student", "tiny-bert(width=16,layers=1)", "--workers", "1"]
-    assert invoke(["run", *given, *more, "--bank", str(tmp_path / "bank"), "--out", str(tmp_path / "run")]) == 0
+    assert invoke(["run", *options, *more, "--bank", str(tmp_path / "bank"), "--out", str(tmp_path / "run")]) == 0
     task = tasks.load(f"folder:{own_data}")
     record = records.read(tmp_path / "run")[0]
     assert record["bank"] == open_bank(task, load_pool(teachers, task), tmp_path / "bank").fingerprint
@@ -143,16 +143,16 @@ def test_a_bank_in_half_precision_teaches(own_data, teachers, tmp_path, capsys):
 
 def test_a_checkpoint_s_student_in_a_run_replays(own_data, teachers, tmp_path, capsys):
     student = f"{teachers.split(',')[0]}(layers=0;1,dropout=0.1)"
-    given = ["--task", f"folder:{own_data}", "--teachers", teachers, "--quiet", "--policy", "reinforce", "--policy", "most_confident"]
+    options = ["--task", f"folder:{own_data}", "--teachers", teachers, "--quiet", "--policy", "reinforce", "--policy", "most_confident"]
     more = ["--updates", "4", "--seeds", "0", "--student", student, "--workers", "1", "--out", str(tmp_path / "run")]
-    assert invoke(["run", *given, *more]) == 0
+    assert invoke(["run", *options, *more]) == 0
     capsys.readouterr()
     for record in records.read(tmp_path / "run"):
         assert record["student"] == student
         assert invoke(["replay", str(tmp_path / "run"), record["trial"]]) == 0, capsys.readouterr().out
 
 
-def test_the_built_in_students_read_as_ever(own_task):
+def test_built_in_students_read_ids_and_mask(own_task):
     network = build("tiny-bert(dropout=0)", own_task, 0)
     inputs = encode(own_task, own_task.train.inputs[:5])
     assert set(inputs) == {"input_ids", "attention_mask"}

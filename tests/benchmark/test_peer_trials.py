@@ -95,7 +95,7 @@ def test_the_command_needs_no_other_flag(tmp_path, capsys):
 def test_students_who_do_not_teach_each_other_are_refused():
     trial = Trial("digits", "uniform", 0, settings={"num_students": 2})
     with pytest.raises(InputError, match=r"num_students=2: a trial keeps one student.*add --set knowledge=response,peer, or leave"):
-        trial.env_options()
+        _ = trial.resolved
     with pytest.raises(InputError, match="with num_students=1 there are no other students"):
         make_env(Trial("digits", "mutual_learning", 0, settings={"num_students": 1}))
     with pytest.raises(InputError, match="population: a trial of policy 'mutual_learning' is a population already"):

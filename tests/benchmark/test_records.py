@@ -1,5 +1,6 @@
 """Records come back as written, whatever kills or crowds the writer."""
 
+import gzip
 import json
 import math
 import multiprocessing
@@ -36,8 +37,8 @@ def append_many(directory, name):
 
 def test_records_come_back_in_order(tmp_path):
     written = [record("a", curve=[{"update": 0, "validation": 0.5}], config={"k": [1, 2]}), record("b", seed=1)]
-    for one in written:
-        append(tmp_path / "new folder", one)
+    for each in written:
+        append(tmp_path / "new folder", each)
     assert read(tmp_path / "new folder") == written
     assert finished(tmp_path / "new folder") == {"a", "b"}
 
@@ -74,6 +75,38 @@ def test_a_bad_line_in_the_middle_is_named(tmp_path, bad):
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write(bad + "\n" + json.dumps(record("c")) + "\n")
     with pytest.raises(InputError, match=r"results\.jsonl, line 2"):
+        read(tmp_path)
+
+
+def compress(directory):
+    """What `gzip` does, or `gzip -c >>` where there is a compressed file already."""
+    plain = directory / "results.jsonl"
+    with (directory / "results.jsonl.gz").open("ab") as file:
+        file.write(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+
+
+def test_compressed_records_are_read_before_those_appended_since(tmp_path):
+    append(tmp_path, record("a", test=0.1))
+    append(tmp_path, record("b"))
+    compress(tmp_path)
+    assert read(tmp_path) == [record("a", test=0.1), record("b")]
+    append(tmp_path, record("c"))
+    append(tmp_path, record("a", test=0.2))
+    expected = [record("a", test=0.2), record("b"), record("c")]
+    assert read(tmp_path) == expected
+    assert finished(tmp_path) == {"a", "b", "c"}
+    compress(tmp_path)
+    assert read(tmp_path) == expected, "compressed in two parts"
+
+
+@pytest.mark.parametrize("spoil", [lambda whole: whole[:-9], lambda whole: b"no gzip", lambda whole: whole[:20] + b"!!" + whole[22:]])
+def test_a_compressed_file_that_is_not_whole_is_refused(tmp_path, spoil):
+    append(tmp_path, record("a"))
+    compress(tmp_path)
+    file = tmp_path / "results.jsonl.gz"
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(InputError, match=r"results\.jsonl\.gz: not a whole gzip file"):
         read(tmp_path)
 
 

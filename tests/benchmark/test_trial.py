@@ -1,316 +1,22 @@
-"""A trial is a function of what it names: the same however it is run, stopped or resumed, and blind to test."""
+"""A trial's description: resolved once, with an id of everything that decides its result."""
 
 import dataclasses
-import functools
-import gc
-import signal
-import subprocess
-import sys
-import time
-import types
+import pickle
 
-import numpy as np
 import pytest
 
 from kd_env import tasks
-from kd_env.analysis.traces import read_trace
-from kd_env.benchmark import records
-from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.report import write_report
-from kd_env.benchmark.run import run
-from kd_env.benchmark.run_trial import make_env, run_trial
+from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import registry
-from kd_env.tasks import Task
-from kd_env.tasks.digits import load as load_digits
-
-NAMES = [*registry.POLICIES, "sb3:PPO(n_steps=4,batch_size=32)"]
-UNEQUAL = ("wall_s", "peak_rss_mb")
 
 
 def settings_of(policy, **settings):
     return {"updates": 20, **({"kd_weight": 0.5} if policy == "no_teacher" else {}), **settings}
 
 
-def comparable(record):
-    config = {name: value for name, value in record["config"].items() if name != "command"}
-    return {name: value for name, value in record.items() if name not in UNEQUAL} | {"config": config}
-
-
-def by_trial(directory):
-    return {record["trial"]: comparable(record) for record in records.read(directory)}
-
-
-# equal trials
-
-
-@pytest.mark.parametrize("policy", ["random_single", "reinforce", "gradient_credit", "sb3:PPO(n_steps=4,batch_size=32)"])
-def test_equal_trials_give_equal_records_and_traces(policy, tmp_path):
-    trial = Trial("digits", policy, 1, settings=settings_of(policy))
-    one, two = run_trial(trial, tmp_path / "one"), run_trial(trial, tmp_path / "two")
-    assert comparable(one) == comparable(two)
-    traces = [(tmp_path / folder / "traces" / f"{trial.id}.parquet").read_bytes() for folder in ("one", "two")]
-    assert traces[0] == traces[1]
-    other = run_trial(dataclasses.replace(trial, seed=2), tmp_path / "one")
-    assert other["curve"] != one["curve"]
-    assert other["trial"] != one["trial"]
-
-
-def test_a_record_has_every_field_and_counts_right(tmp_path):
-    record = run_trial(Trial("digits", "most_confident", 0, settings={"updates": 20, "reward_labels": 64}), tmp_path)
-    assert set(records.FIELDS) <= set(record)
-    assert record["teachers"] == ["upright", "inverted", "mirrored", "transposed"]
-    assert record["student_forward_examples"] == 21 * 32, "what is seen after the last update counts too"
-    assert record["teacher_forward_examples"] == 4 * (3588 + 1200 + 800)
-    assert record["reward_labels"] == 64
-    assert record["reward_forward_examples"] == 2 * 64, "once before the first update and once after the last"
-    assert sum(record["selection_rate"]) == pytest.approx(1.0)
-    assert record["selection_entropy"] == pytest.approx(0.0)
-    assert record["curve"][-1]["update"] == 20
-    assert record["curve"][-1]["validation"] == record["validation"]
-    assert not record["diverged"]
-
-
-def test_a_trial_without_test_never_opens_it_and_is_another_trial(tmp_path, monkeypatch):
-    trial = Trial("digits", "uniform", 0, settings={"updates": 3})
-    record = run_trial(trial, tmp_path)
-    closed = dataclasses.replace(trial, test=False)
-    monkeypatch.setattr("kd_env.benchmark.run_trial.evaluate_on_test", lambda *_: pytest.fail("test was opened"))
-    without = run_trial(closed, tmp_path)
-    assert without["test"] is None
-    assert without["trial"] != record["trial"]
-    one, other = comparable(record), comparable(without)
-    assert {key for key in one if one[key] != other[key]} == {"trial", "test", "config"}
-    for made in (record, without):
-        records.append(tmp_path, made)
-    assert write_report(tmp_path).with_suffix(".md").read_text().count("Test was not opened") == 1
-
-
-def test_selection_statistics_by_hand(tmp_path):
-    uniform = run_trial(Trial("digits", "uniform", 0, settings={"updates": 3}), tmp_path)
-    assert uniform["selection_rate"] == pytest.approx([0.25] * 4)
-    assert uniform["selection_entropy"] == pytest.approx(1.0)
-    oracle = run_trial(Trial("digits", "oracle", 0, settings={"updates": 3}), tmp_path)
-    taught = read_trace(tmp_path / "traces" / f"{oracle['trial']}.parquet")["example_id"]
-    groups = tasks.load("digits").train.groups[taught]
-    assert len(groups) == 3 * 32
-    assert oracle["selection_rate"] == pytest.approx((np.bincount(groups) / 96).tolist(), abs=1e-6)
-    nobody = run_trial(Trial("digits", "reward_supervised", 0, settings={"updates": 3}), tmp_path)
-    assert nobody["selection_rate"] == [0.0] * 4
-
-
-@pytest.mark.parametrize("steps", [16, 64])
-def test_the_record_is_of_the_first_student_when_a_learner_overshoots(steps, tmp_path):
-    """PPO takes whole rollouts: with 64 steps and a budget of 20 it starts four students."""
-    policy = f"sb3:PPO(n_steps={steps},batch_size=32,n_epochs=1)"
-    trial = Trial("digits", policy, 5, settings={"updates": 20})
-    record = run_trial(trial, tmp_path)
-    plain = Trial("digits", "sb3:PPO(n_steps=20,batch_size=32,n_epochs=1)", 5, settings={"updates": 20})
-    assert record["student_forward_examples"] == run_trial(plain, tmp_path)["student_forward_examples"]
-    assert record["curve"][-1] | {"update": 20} == record["curve"][-1]
-    assert record["curve"][-1]["validation"] == record["validation"]
-
-
-def test_a_diverged_trial_has_a_record_without_scores(tmp_path):
-    record = run_trial(Trial("digits", "uniform", 0, settings={"updates": 20, "optimizer": "sgd(lr=1e30)"}), tmp_path)
-    assert record["diverged"]
-    assert record["test"] is record["validation"] is record["reward_split"] is None
-    records.append(tmp_path, record)
-    assert records.read(tmp_path)[0]["diverged"]
-
-
-class Lazy:
-    def __init__(self, env, seed):
-        self.seed = seed
-
-    def act(self, observation):
-        return np.zeros((len(observation["progress"]), 4))
-
-    def learn(self, env, num_updates):
-        env.reset(seed=self.seed)
-
-
-class WrongShape(Lazy):
-    learn = None
-
-    def act(self, observation):
-        return np.ones(3)
-
-
-class Mute:
-    def __init__(self, env, seed):
-        pass
-
-
-class Failing(Lazy):
-    def __init__(self, env, seed):
-        raise TypeError("my own mistake")
-
-
-class Ordered(Lazy):
-    access = "everything"
-
-
-@pytest.mark.parametrize(
-    ("policy", "said"),
-    [
-        ("Lazy", "its learn() stopped before 20 updates; it must drive env that long"),
-        ("WrongShape", "action 'subset': expected 128 numbers for 32 decisions over 4 teachers, got shape (3,)"),
-        ("Mute", "a Mute has no act(observation)"),
-        ("Failing", "TypeError: my own mistake ("),
-        ("Ordered", "access='everything'; expected one of nothing, teacher outputs"),
-        ("Absent", "cannot be imported"),
-        ("SIZES", "cannot be called"),
-    ],
-)
-def test_a_plugged_in_policy_that_cannot_work_is_one_line(policy, said, tmp_path):
-    with pytest.raises(InputError) as refused:
-        run_trial(Trial("digits", f"{__name__}:{policy}", 0, settings={"updates": 20}), tmp_path)
-    assert said in str(refused.value)
-    assert not list(tmp_path.rglob("*.parquet"))
-
-
-SIZES = {"train": 3588}
-
-
-# test is out of reach
-
-
-@functools.cache
-def poisoned():
-    """The digits, with a test split of garbage under a name of the same pools."""
-    task = load_digits()
-    rng = np.random.default_rng(0)
-    garbage = dataclasses.replace(
-        task.test,
-        inputs=rng.normal(100.0, 50.0, task.test.inputs.shape).astype(np.float32),
-        labels=np.zeros_like(task.test.labels),
-        groups=rng.permutation(task.test.groups),
-    )
-    return dataclasses.replace(task, test=garbage)
-
-
-ABOUT_TEST = ("test", "trial", "env")
-
-
-@pytest.mark.parametrize("policy", NAMES)
-def test_a_poisoned_test_split_changes_the_test_score_alone(policy, tmp_path):
-    settings = settings_of(policy, reward_labels=100)
-    clean, spoiled = (
-        run_trial(Trial(task, policy, 0, settings=settings), tmp_path / task[:6]) for task in ("digits", f"{__name__}:poisoned")
-    )
-    for record in (clean, spoiled):
-        assert record["task"] == "digits"
-    assert clean["test"] != spoiled["test"]
-    for name in ABOUT_TEST:
-        clean.pop(name), spoiled.pop(name)
-    assert comparable(clean) == comparable(spoiled)
-
-
-OPAQUE = (
-    types.ModuleType,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    type,
-    types.FrameType,
-    functools.partial,
-    types.GetSetDescriptorType,
-)
-
-
-def reachable(root):
-    """Every object that attributes, items and closures of bound methods lead to; functions and modules are not followed."""
-    seen, queue = {}, [root]
-    while queue:
-        thing = queue.pop()
-        if id(thing) in seen or isinstance(thing, OPAQUE):
-            continue
-        seen[id(thing)] = thing
-        queue += gc.get_referents(thing)
-    return list(seen.values())
-
-
-WITHOUT_A_TASK = ("gradient_credit", "akd", "akd_hard", "exp3", "linucb", "sliding_ucb")  # they keep no more than they observe
-
-
-@pytest.mark.parametrize("policy", NAMES)
-def test_nothing_in_reach_of_a_policy_holds_test(policy):
-    env = make_env(Trial("digits", policy, 0, settings=settings_of(policy)))
-    built = registry.find(policy).build(env, 0)
-    env.reset(seed=0)
-    found = reachable(built)
-    held = [thing for thing in found if isinstance(thing, Task)]
-    assert any(thing is env.selection.data.task for thing in held) or policy in WITHOUT_A_TASK
-    assert all(thing.test is None for thing in [*held, *(t for t in reachable(env) if isinstance(t, Task))])
-
-
-# runs
-
-
-def trials(policies_=("uniform", "camkd", "oracle"), seeds=(0, 1), updates=20):
-    return [Trial("digits", policy, seed, settings={"updates": updates}) for seed in seeds for policy in policies_]
-
-
-def test_two_workers_give_the_records_of_one(tmp_path):
-    run(trials(), tmp_path / "one", Progress(quiet=True), workers=1)
-    run(trials(), tmp_path / "two", Progress(quiet=True), workers=2)
-    assert len(by_trial(tmp_path / "one")) == 6
-    assert by_trial(tmp_path / "one") == by_trial(tmp_path / "two")
-    for trial in trials():
-        name = f"traces/{trial.id}.parquet"
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-
-def test_what_is_finished_is_not_done_again(tmp_path):
-    run(trials(seeds=(0,)), tmp_path, Progress(quiet=True))
-    before = (tmp_path / "results.jsonl").read_bytes()
-    run(trials(seeds=(0,)), tmp_path, Progress(quiet=True))
-    assert (tmp_path / "results.jsonl").read_bytes() == before
-    run(trials(), tmp_path, Progress(quiet=True))
-    after = (tmp_path / "results.jsonl").read_bytes()
-    assert after.startswith(before)
-    assert len(after.splitlines()) == 6
-
-
-def test_what_cannot_work_stops_the_run_before_its_first_trial(tmp_path):
-    for bad in (
-        Trial("digits", "oracle", 0, "digits/capacity", settings={"updates": 5}),
-        Trial("digits", "single:9", 0, settings={"updates": 5}),
-        Trial("digits", "reinforce(windows=3)", 0, settings={"updates": 5}),
-    ):
-        good = dataclasses.replace(bad, policy="uniform")
-        with pytest.raises(InputError):
-            run([good, bad], tmp_path / "out", Progress(quiet=True))
-        assert not (tmp_path / "out").exists()
-
-
-def test_a_killed_run_carries_on_and_ends_as_if_it_had_not_been(tmp_path):
-    def command(out):
-        policies_ = ["--policy", "uniform", "--policy", "reinforce"]
-        flags = ["--seeds", "0-3", "--updates", "60", "--workers", "1", "--quiet", "--out", str(out)]
-        script = "import sys; from kd_env.cli import invoke; sys.exit(invoke(sys.argv[1:]))"
-        return [sys.executable, "-c", script, "run", "--task", "digits", *policies_, *flags]
-
-    file = tmp_path / "killed" / "results.jsonl"
-    process = subprocess.Popen(command(tmp_path / "killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not (file.exists() and file.read_bytes().count(b"\n") >= 2) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    before = file.read_bytes()
-    finished = before[: before.rfind(b"\n") + 1]
-    assert 2 <= finished.count(b"\n") < 8
-    done = subprocess.run(command(tmp_path / "killed"), capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert file.read_bytes().startswith(finished), "finished trials are not done again"
-    whole = [Trial("digits", policy, seed, settings={"updates": 60}) for seed in range(4) for policy in ("uniform", "reinforce")]
-    run(whole, tmp_path / "whole", Progress(quiet=True))
-    assert by_trial(tmp_path / "killed") == by_trial(tmp_path / "whole")
-    assert not list((tmp_path / "killed" / "traces").glob(".*")) or len(list((tmp_path / "killed" / "traces").glob(".*"))) == 1
-
-
-def test_trials_that_differ_have_other_names():
+def test_different_trials_have_different_ids():
     base = Trial("digits", "uniform", 0, settings={"updates": 20})
     others = [
         dataclasses.replace(base, seed=1),
@@ -323,15 +29,37 @@ def test_trials_that_differ_have_other_names():
         dataclasses.replace(base, settings={"updates": 20, "student": "mlp(width=25)"}),
         dataclasses.replace(base, policy="single:1"),
     ]
-    names = {trial.id for trial in [base, *others]}
-    assert len(names) == len(others) + 1
+    ids = {trial.id for trial in [base, *others]}
+    assert len(ids) == len(others) + 1
     assert dataclasses.replace(base, command="kd-env run").id == base.id
     spellings = ("reinforce(window=2, baseline=false)", "reinforce(baseline=False,window=2)")
     assert len({dataclasses.replace(base, policy=policy).id for policy in spellings}) == 1
 
 
+def test_a_trial_is_resolved_once(monkeypatch):
+    trial, looked_up, find = Trial("digits", "no_teacher", 3, settings=settings_of("no_teacher")), [], registry.find
+    monkeypatch.setattr(registry, "find", lambda name: (looked_up.append(name), find(name))[1])
+    resolved = trial.resolved
+    assert resolved.task is tasks.load("digits")
+    assert (resolved.policy.name, resolved.settings.updates, resolved.settings.kd_weight) == ("no_teacher", 20, 0.0)
+    assert list(resolved.env_keywords)[:4] == ["task", "teachers", "bank", "label_seed"]
+    assert resolved.env_keywords["label_seed"] == 3
+    make_env(trial)
+    assert (trial.id, trial.resolved) == (resolved.id, resolved)
+    assert looked_up == ["no_teacher"]
+    assert dataclasses.replace(trial, seed=4).id != trial.id, "a changed copy is resolved again"
+
+
+def test_a_trial_for_another_process_leaves_its_data_behind():
+    trial = Trial("digits", "uniform", 0, settings={"updates": 20})
+    trial_id = trial.id
+    assert len(content := pickle.dumps(trial)) < 1000
+    assert pickle.loads(content) == trial
+    assert pickle.loads(content).id == trial_id
+
+
 @pytest.mark.parametrize(
-    ("policy", "settings", "said"),
+    ("policy", "settings", "messages"),
     [
         ("camkd", {"action": "subset"}, "action='subset'|action=subset: policy 'camkd' needs action=weights; leave action out"),
         ("uniform", {"granularity": "batch"}, "granularity=batch: policy 'uniform' needs granularity=instance"),
@@ -343,7 +71,7 @@ def test_trials_that_differ_have_other_names():
         ("uniform", {"num_envs": 3}, "unknown setting 'num_envs'"),
     ],
 )
-def test_settings_that_contradict_the_policy_are_refused(policy, settings, said):
+def test_settings_that_contradict_the_policy_are_refused(policy, settings, messages):
     with pytest.raises(InputError) as refused:
         _ = Trial("digits", policy, 0, settings=settings).id
-    assert any(one in str(refused.value) for one in said.split("|"))
+    assert any(message in str(refused.value) for message in messages.split("|"))

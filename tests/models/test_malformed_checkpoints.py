@@ -278,7 +278,7 @@ def test_distill(words, said, place, own_data, capsys):
 
 def test_a_student_that_is_no_transformer_is_not_distilled_to_a_checkpoint(place, capsys):
     words = ["distill", "--task", "digits", "--policy", "uniform", "--updates", "1", "--out", "student", "--quiet"]
-    refused(words, "student 'mlp(width=24)' is no Transformers model and cannot be saved as one; use --student tiny-vit", capsys)
+    refused(words, "student 'mlp(width=24)' is not a Transformers model and cannot be saved as one; use --student tiny-vit", capsys)
     assert not [path for path in place.iterdir() if "student" in path.name]
 
 

@@ -303,7 +303,7 @@ def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, q
     name = f"folder:{grouped}(unlabelled=true)"
     options = {"student": STUDENT, "updates": 6, "kd_weight": 0.5}
     record = run_trial(Trial(name, policy, 0, settings=options), tmp_path / "out")
-    numbers = [record[key] for key in ("test", "validation", "reward_split", "reward_sum", "selection_entropy")]
+    numbers = [record[key] for key in ("test", "validation", "reward_split", "reward_sum", "weight_entropy")]
     assert np.isfinite([*numbers, *(one["train_loss"] for one in record["curve"])]).all()
     assert not record["diverged"]
     (file,) = (tmp_path / "out" / "traces").glob("*.parquet")
