@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from baselines import camkd
 from kd_env.distillation import Distillation
+from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.label import teacher_ce
 
 
@@ -30,7 +31,7 @@ def state_of(run: Distillation) -> State:
     Widths differ, so the cosine is of the student's features mapped to teacher k's width, as ``hint`` compares them; without ``hint`` it is
     0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the setting's temperature.
     """
-    features, hints = run.observe(), run.student_output().hints
+    features, hints = run.observe(), run.student_output().projections.get(LinearProjector.name, ())
     with torch.no_grad():
         ce = teacher_ce(features.teacher_logits, features.labels)  # [B, K]
         gap = run.per_teacher_loss("response", run.settings.temperature)  # [B, K]

@@ -65,7 +65,7 @@ class AMTML(Teaching):
         """The gate for all that is no hint."""
         gate, terms = self.said, self.selection.distillation.terms
         alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = make_decision(self.selection, {name: alike if terms[name].kind.projects else gate for name in terms})
+        decision = make_decision(self.selection, {name: alike if terms[name].kind.projector else gate for name in terms})
         if self.target == "each" or "response" not in terms:
             return decision
         temperature = self.selection.settings.temperature

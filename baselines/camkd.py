@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 from baselines.rule import RULE_OPTIONS, Teaching, Weighting
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
+from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.label import teacher_ce
 from kd_env.teachers.teacher import classifiers
 from kd_env.types import Batch, Decision
@@ -67,7 +68,7 @@ class CAMKD(Teaching):
         if self.hints:
             run, like = self.selection.distillation, features.teacher_logits
             classifiers = [(weight.to(like), bias.to(like)) for weight, bias in self.classifiers]
-            found = feature_weights(run.student_output().hints, classifiers, features.labels)
+            found = feature_weights(run.student_output().projections[LinearProjector.name], classifiers, features.labels)
             by_type["hint"] = found.detach() if self.detach else found
         return scaled(self.selection, by_type, self.scale, 1.0 / self.selection.num_teachers)
 

@@ -71,7 +71,7 @@ class Teaching(Rule):
         Raises:
             InputError: the setting has no auxiliary_module.
         """
-        said = self.selection.distillation.student_output().auxiliary_module
+        said = self.selection.distillation.student_output().auxiliary
         if said is None:
             name = self.env_options["auxiliary_module"]
             raise InputError(f"auxiliary_module='': policy {type(self).__name__} learns by its own, {name}; leave auxiliary_module out")

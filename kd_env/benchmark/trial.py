@@ -58,7 +58,7 @@ class Trial:
             )
         if policy.env_options.get("reward_ce") and setting.reward_ce == 0.0 and "reward_ce" in self.settings:
             raise InputError(f"reward_ce=0: policy {policy.name!r} is the one that learns from it; give another strength or leave it out")
-        if setting.num_students > 1 and not any(term.kind.of_peers for term in parse_terms(setting.knowledge)):
+        if setting.num_students > 1 and not any(term.kind.asks_peers for term in parse_terms(setting.knowledge)):
             raise InputError(
                 f"num_students={setting.num_students}: a trial keeps one student, which learns nothing from others with "
                 f"knowledge={setting.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kd_env.distillation.settings import Settings
 from kd_env.errors import InputError
-from kd_env.knowledge import label
-from kd_env.knowledge.terms import extra_parts, losses, parse_terms
+from kd_env.knowledge import LossContext, label
+from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.types import Batch, Decision, ModelOutput
@@ -30,7 +30,7 @@ class Loss:
             InputError: a type cannot be read, or reads training labels that are not part of the setting or unknown.
         """
         self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
-        self.parts = extra_parts(list(self.terms.values()))  # what the students must show beyond logits and features
+        self.parts = extra_outputs(list(self.terms.values()))  # what the students must show beyond logits and features
         self.reads_labels = settings.kd_weight < 1.0
         for term in self.terms.values():
             if not term.kind.reads_labels:
@@ -45,8 +45,7 @@ class Loss:
                     f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, and task {task.name!r} has examples "
                     "without; leave it out, or the unlabelled examples"
                 )
-        self.asks_peers = any(term.kind.of_peers for term in self.terms.values())
-        self._num_students = settings.num_students
+        self.asks_peers = any(term.kind.asks_peers for term in self.terms.values())
 
     def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, features: Batch) -> Tensor:
         """Loss of every example against every teacher ``[rows, K]`` by knowledge type ``name``, of ``label`` ``[rows, 1]``.
@@ -63,8 +62,8 @@ class Loss:
         if name not in self.terms:
             raise unknown("knowledge type", name, [*self.terms, "label"])
         labels = features.labels if self.reads_labels else None
-        tempered = student._replace(labels=labels, temperature=temperature[:, None] if isinstance(temperature, Tensor) else temperature)
-        return losses(self.terms[name].kind, tempered, features, self._num_students)
+        context = LossContext(temperature[:, None] if isinstance(temperature, Tensor) else temperature, labels)
+        return self.terms[name].kind.losses(student, features, context)
 
     def per_example(self, decision: Decision, student: ModelOutput, features: Batch) -> Tensor:
         """The loss of each example ``[rows]``, differentiable."""
@@ -73,7 +72,7 @@ class Loss:
             if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
             every = self.per_teacher(name, decision.temperature, student, features)
-            asks_teachers = name != "label" and not self.terms[name].kind.of_peers
+            asks_teachers = name != "label" and not self.terms[name].kind.asks_peers
             term = strength * ((decision.weights[name] * every).sum(1) if asks_teachers else every[:, 0])
             total = term if total is None else total + term
         if decision.penalty is not None:

@@ -16,11 +16,8 @@ from torch.nn.functional import cross_entropy
 from kd_env.errors import InputError
 from kd_env.models.encode import take
 from kd_env.randomness import stream
-from kd_env.student.population import Population
-from kd_env.student.student import Student
+from kd_env.student.protocol import Students
 from kd_env.types import Inputs
-
-Taught = Student | Population
 
 REDRAW = 10
 """Measurements on one draw of examples. A draw costs one more pass; a fixed draw would leave the other labels unused."""
@@ -55,7 +52,7 @@ class RewardMeter:
         self.before[:, student], self.gradient_update[student] = np.nan, -1
         self.forward_examples[student] = 0
 
-    def improvement(self, student: Taught, due: np.ndarray) -> np.ndarray:
+    def improvement(self, student: Students, due: np.ndarray) -> np.ndarray:
         """How much better the students that are ``due`` ``[S]`` are than at their last measurement (:meth:`start` is the first).
 
         On the same examples; NaN for the others, and for those whose loss was NaN.
@@ -69,11 +66,11 @@ class RewardMeter:
         gained = before[0] - after[0] if self.measure == "loss" else after[1] - before[1]
         return np.where(due, gained, np.nan)
 
-    def start(self, student: Taught, which: np.ndarray) -> None:
+    def start(self, student: Students, which: np.ndarray) -> None:
         """Measure the students in ``which`` ``[S]`` on their current draw: before the first update, or when a new draw begins."""
         self.before = np.where(which, self._values(student, which), self.before)
 
-    def held_out_gradient(self, student: Taught, update: np.ndarray, refresh: int, head_only: bool = False) -> list[Tensor]:
+    def held_out_gradient(self, student: Students, update: np.ndarray, refresh: int, head_only: bool = False) -> list[Tensor]:
         """Gradient of the held-out loss a leaf (zero below the classifier if ``head_only``), less than ``refresh`` updates old."""
         stale = (self.gradient_update < 0) | (update - self.gradient_update >= refresh) | (self.gradient_of_head and not head_only)
         if self.gradient is None or stale.any():
@@ -93,7 +90,7 @@ class RewardMeter:
         return self.gradient
 
     @torch.no_grad()
-    def held_out_loss(self, student: Taught, parameters: list[Tensor], update: np.ndarray) -> Tensor:
+    def held_out_loss(self, student: Students, parameters: list[Tensor], update: np.ndarray) -> Tensor:
         """Loss ``[S]`` with ``leaves`` as the parameters, on the examples that the held-out gradient of ``update`` was taken on."""
         inputs, labels = self._examples("gradient", update, student, np.ones_like(update))
         with student.evaluating():
@@ -113,7 +110,7 @@ class RewardMeter:
         device = device or self._all_labels.device
         return take(self._all_inputs, rows, device), self._all_labels[rows].to(device)
 
-    def _values(self, student: Taught, which: np.ndarray) -> np.ndarray:
+    def _values(self, student: Students, which: np.ndarray) -> np.ndarray:
         number = self.measurements // REDRAW
         wanted = tuple(zip(self.seeds.tolist(), number.tolist(), strict=True))
         if self._drawn is None or self._drawn[0] != wanted:
@@ -121,7 +118,7 @@ class RewardMeter:
         self.forward_examples += self.examples * which
         return np.stack(student.evaluate(*self._drawn[1:]))
 
-    def _examples(self, purpose: Literal["gradient"], number: np.ndarray, student: Taught, which: np.ndarray) -> tuple[Inputs, Tensor]:
+    def _examples(self, purpose: Literal["gradient"], number: np.ndarray, student: Students, which: np.ndarray) -> tuple[Inputs, Tensor]:
         inputs, labels = self.at(self.draw(purpose, number, self.examples), student.device)
         self.forward_examples += self.examples * which
         return inputs, labels

@@ -29,8 +29,7 @@ from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
 from kd_env.models.encode import take, text_lengths
 from kd_env.serialization import from_bytes, part, to_bytes
-from kd_env.student.population import Population
-from kd_env.student.start import StudentConfig, network, start
+from kd_env.student.build import StudentConfig, build_network, build_students
 from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
 
 __all__ = ["Distillation", "EncodedTask"]
@@ -69,7 +68,7 @@ class Distillation:
         reward_labels = data.labels["reward"].numpy()
         rows = np.stack([labelled_rows(reward_labels, settings.reward_labels, one) for one in self.label_seeds])  # [S, n]
         self.meter = RewardMeter(data.inputs["reward"], data.labels["reward"], rows, settings.reward_examples, settings.measure)
-        self.student = start(data.task, self._student_config(), self._example(), seeds)
+        self.student = build_students(data.task, self._student_config(), self._example(), seeds)
         self.seeds = np.zeros(num_students, dtype=np.int64)
         self.update = np.zeros(num_students, dtype=np.int64)
         self.diverged = np.zeros(num_students, dtype=np.bool_)
@@ -193,8 +192,7 @@ class Distillation:
 
     def reset_student(self, student: int, seed: int) -> None:
         """Begin again with one student of a population; the others do not notice. What was observed is seen anew."""
-        assert isinstance(self.student, Population)
-        self.student.reset_student(student, network(self.data.task, self._student_config(), self._example(), seed))
+        self.student.reset_student(student, build_network(self.data.task, self._student_config(), self._example(), seed))
         self._begin(student, seed)
         if self.features is not None:
             self.features, self._student_output, self._rng = None, None, self._rng_before
@@ -282,7 +280,7 @@ class Distillation:
 
     def member(self, student: int) -> Distillation:
         """One student of a population as a run of its own, in the same state; of a lone student, the run itself."""
-        if not isinstance(self.student, Population):
+        if self.num_students == 1:
             return self
         alone = Distillation(self.data, replace(self.settings, num_students=1), int(self.seeds[student]), [self.label_seeds[student]])
         alone.student.load_state(self.student.state_of(student))

@@ -33,7 +33,7 @@ def make_decision(selection: Any, weights: Mapping[str, Tensor], factors: Mappin
         InputError: the setting asks teachers for a type that the policy does not weigh.
     """
     options, run = selection.settings, selection.distillation
-    if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.of_peers]:
+    if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.asks_peers]:
         weighed = ", ".join(weights) or "other types"
         raise InputError(f"knowledge={options.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
     strengths: dict[str, float | Tensor] = {name: options.kd_weight * term.strength for name, term in run.terms.items()}
@@ -63,7 +63,7 @@ def shown(selection: Any, decision: Decision) -> DecodedAction:
     for what, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if what == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {what} has shape {tuple(column.shape)}, expected ({rows},)")
-    asked = {name for name, term in run.terms.items() if not term.kind.of_peers}
+    asked = {name for name, term in run.terms.items() if not term.kind.asks_peers}
     if missing := [name for name in decision.strengths if name in asked and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength and no weights; give both")
     if options.credit != "shared":

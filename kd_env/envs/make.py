@@ -13,7 +13,7 @@ from kd_env.distillation.settings import Action
 from kd_env.distillation.settings import settings as make_settings
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.knowledge.terms import extra_parts, parse_terms
+from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
 from kd_env.teachers.vocabulary import require_same_tokens
@@ -58,5 +58,5 @@ def make_selection(
     else:
         pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
     require_same_tokens(loaded, pool, options.student, options.knowledge)
-    opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
+    opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(options.knowledge)))
     return Selection(EncodedTask.of(loaded, opened, options.student), pool, options)
