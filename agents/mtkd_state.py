@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from baselines import camkd
+from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.label import teacher_ce
 from kd_env.policies import PolicyBatch, PolicyContext
 
@@ -32,7 +33,7 @@ def state_of(context: PolicyContext, batch: PolicyBatch) -> State:
     0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the setting's temperature.
     """
     output = context.student.output()
-    hints = output.hints
+    hints = output.projections.get(LinearProjector.name, ())
     ce = teacher_ce(batch.teacher_logits, batch.labels)  # [B, K]
     gap = context.student.per_teacher_loss("response", output, context.student.observed())  # [B, K]
     pairs = zip(hints, batch.teacher_features, strict=True) if hints else ()

@@ -99,7 +99,8 @@ class Reinforce:
             )
         if selector_warmup > budget - student_warmup:
             raise InputError(
-                f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the {budget} updates of the budget"
+                f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the "
+                f"{budget} updates of the budget"
             )
         self.context = context
         self.seed, self.window, self.student_warmup, self.selector_warmup = seed, window, student_warmup, selector_warmup

@@ -63,7 +63,7 @@ class AMTML(Rule):
         """The gate for all that is no hint."""
         gate, terms = auxiliary_output(batch, self), self.context.terms
         alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = self.context.decision({name: alike if terms[name].kind.projects else gate for name in terms})
+        decision = self.context.decision({name: alike if terms[name].kind.projector else gate for name in terms})
         if self.target == "each" or "response" not in terms:
             return decision
         temperature = self.context.settings.distillation.temperature

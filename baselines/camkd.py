@@ -19,6 +19,7 @@ from torch.nn.functional import linear
 from baselines.rule import WEIGHTS, Rule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
+from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.label import teacher_ce
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.types import Decision
@@ -65,7 +66,7 @@ class CAMKD(Rule):
             by_type["response"] = weights(batch.teacher_logits, batch.labels)
         if self.hints:
             classifiers = [(weight.to(batch.teacher_logits), bias.to(batch.teacher_logits)) for weight, bias in self.classifiers]
-            hints = feature_weights(batch.student_output.hints, classifiers, batch.labels)
+            hints = feature_weights(batch.student_output.projections[LinearProjector.name], classifiers, batch.labels)
             by_type["hint"] = hints.detach() if self.detach else hints
         return scaled(self.context, by_type, self.scale, 1.0 / self.context.num_teachers)
 

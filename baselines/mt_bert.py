@@ -47,7 +47,7 @@ class MTBert(Rule):
         found = weights(batch.teacher_logits, batch.labels)
         alike = torch.full_like(found, 1.0 / found.shape[1])
         terms = self.context.terms
-        by_type = {name: alike if terms[name].kind.projects else found for name in terms}
+        by_type = {name: alike if terms[name].kind.projector else found for name in terms}
         total = (1.0 / (1.0 + teacher_ce(batch.teacher_logits, batch.labels))).sum(1)  # [B]
-        factors = {name: float(found.shape[1]) if terms[name].kind.projects else total for name in by_type}
+        factors = {name: float(found.shape[1]) if terms[name].kind.projector else total for name in by_type}
         return scaled(self.context, by_type, self.scale, factors)

@@ -72,7 +72,7 @@ def auxiliary_output(batch: PolicyBatch, rule: Rule) -> Tensor:
     Raises:
         InputError: the setting has no auxiliary module.
     """
-    output = batch.student_output.auxiliary_module
+    output = batch.student_output.auxiliary
     if output is None:
         name = rule.env_options["auxiliary_module"]
         raise InputError(f"auxiliary_module='': policy {type(rule).__name__} learns with its own, {name}; leave auxiliary_module out")

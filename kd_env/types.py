@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 Inputs = dict[str, Tensor]
@@ -20,28 +21,35 @@ Observation = dict[str, np.ndarray]
 
 
 class ModelOutput(NamedTuple):
-    """What a student or a teacher says about a batch, and of a student being taught, how."""
+    """What a network, of a student or of a teacher, computes for a batch; what is beside a student's network adds the last two."""
 
     logits: Tensor  # [B, C]
     features: Tensor  # [B, D], the classifier's input
     layers: Tensor | None = None  # [B, L, D], each layer's [CLS] (of an MLP, each hidden layer), where they were asked for
-    attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation, rows sum to 1, or to 0 where padding asks
-    projected: tuple[Tensor, ...] = ()  # K x [B, L, D_k], a student's layers mapped to each teacher's width
-    hints: tuple[Tensor, ...] = ()  # K x [B, D_k], a student's features mapped to each teacher's width
-    bent_hints: tuple[Tensor, ...] = ()  # K x [B, D_k], the same by maps that are not linear
-    auxiliary_module: Tensor | None = None  # [B, ...], what the module says that learns beside a student (``auxiliary_module`` setting)
-    labels: Tensor | None = None  # [B], of a student's batch, where labels are part of the setting
-    temperature: float | Tensor = 1.0  # a student's, as the decision has it; a tensor has the axes of ``logits``, the last of size 1
+    attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation, rows sum to 1, or to 0 for padding
+    projections: Mapping[str, tuple[Tensor, ...]] = {}  # by projector K x [B, ..., D_k]: an output mapped to each teacher's width
+    auxiliary: Tensor | None = None  # [B, ...], output of the module that learns beside a student (``auxiliary_module`` setting)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
-        """``change`` of every tensor in it."""
+        """Return the output with ``change`` applied to every tensor."""
+        return ModelOutput(*(_map_tensors(value, change) for value in self))
 
-        def changed(part: Any) -> Any:
-            if isinstance(part, tuple):
-                return tuple(change(one) for one in part)
-            return change(part) if isinstance(part, Tensor) else part
+    def to(self, dtype: torch.dtype) -> ModelOutput:
+        """Return the output with every tensor in ``dtype``."""
+        return self.map(lambda tensor: tensor.to(dtype))
 
-        return ModelOutput(*(changed(part) for part in self))
+    def as_dict(self) -> dict[str, Any]:
+        """Return the outputs that are there, by name, as dicts and tuples of tensors: what ``torch.func.vmap`` can return."""
+        named = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self._asdict().items()}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _map_tensors(item, change) for name, item in value.items()}
+    return tuple(_map_tensors(item, change) for item in value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from kd_env.errors import InputError
-from kd_env.student.student import pick_device
+from kd_env.models.device import pick_device
 from speed import banks, policies, populations, shares, table, updates
 from speed.measure import Row
 

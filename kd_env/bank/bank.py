@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from kd_env.bank.build import FORMAT, Progress, build, describe, fingerprint
 from kd_env.errors import InputError
-from kd_env.knowledge.knowledge import EXTRA
+from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.paths import cache_dir
 from kd_env.tasks import Task
 from kd_env.tasks.metrics import METRICS
@@ -55,7 +55,7 @@ class KnowledgeBank:
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
             self.widths: list[int] = self.meta["widths"]  # D_k
             self.half = bool(self.meta.get("half"))
-            self.keeps = frozenset(part for part in EXTRA if self.meta.get(part))
+            self.keeps = frozenset(part for part in EXTRA_OUTPUTS if self.meta.get(part))
             said = ["logits", "features", *(f"{part}.{k}" for part in self.keeps for k in range(len(self.teachers)))]
             names = [f"{split}.{what}.npy" for split in SPLITS[:3] for what in said if split == "train" or "attention" not in what]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}

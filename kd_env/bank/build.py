@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from kd_env.bank.finished_shards import FinishedShards
 from kd_env.errors import InputError
-from kd_env.knowledge.knowledge import EXTRA
+from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.models.encode import encode
 from kd_env.randomness import one_thread
 from kd_env.tasks import Split, Task
@@ -67,7 +67,7 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         "task": task.fingerprint,
         "teachers": pool.names,
         "widths": [shape["features"][0] for shape in shapes],
-        **{part: part in keep for part in EXTRA},
+        **{part: part in keep for part in EXTRA_OUTPUTS},
         "half": half,
         "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
     }
@@ -96,7 +96,7 @@ def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> dict[str, tup
         raise InputError(f"teacher {teacher.name!r} gave features of shape {tuple(said.features.shape)} for one example; expected [B, D]")
     for part in sorted(keep):
         values: Tensor | None = getattr(said, part)
-        if values is None or values.ndim != EXTRA[part]:
+        if values is None or values.ndim != EXTRA_OUTPUTS[part]:
             raise InputError(f"teacher {teacher.name!r} shows no {part}; leave out the knowledge types that compare it")
         shapes[part] = tuple(values.shape[1:])
     if "attention" in shapes and task.kind == "text":
@@ -128,7 +128,7 @@ def _write_split(
     arrays = {"logits": create("logits", len(pool.teachers), *shapes[0]["logits"]), "features": create("features", int(ends[-1]))}
     kept = [{part: shape for part, shape in one.items() if part != "attention" or name == "train"} for one in shapes]
     for group in sharing(pool.teachers):  # of which one forward pass serves all, where they are asked batch by batch
-        extra = {k: {part: create(f"{part}.{k}", *kept[k][part]) for part in EXTRA if part in kept[k]} for k in group}
+        extra = {k: {part: create(f"{part}.{k}", *kept[k][part]) for part in EXTRA_OUTPUTS if part in kept[k]} for k in group}
         whole = isinstance(pool.teachers[group[0]], CheckpointTeacher) and "attention" not in extra[group[0]]  # it sorts them by length
         for shard in range(0, len(split), SHARD):
             end = min(shard + SHARD, len(split))

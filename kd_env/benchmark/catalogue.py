@@ -55,7 +55,7 @@ def _knowledge() -> Rows:
     return [label] + [
         {
             "name": name,
-            "compares": kind.needs,
+            "compares": kind.compares,
             "options": ",".join(["strength", *inspect.signature(kind).parameters]),
             "about": _about(kind),
         }

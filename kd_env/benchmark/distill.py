@@ -19,11 +19,11 @@ from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
-from kd_env.knowledge.projectors import NetworkWrapper
-from kd_env.models.encode import MAX_TOKENS, TextReader
+from kd_env.models.encode import DEFAULT_MAX_TOKENS, TextReader
 from kd_env.models.encoder import Encoder
 from kd_env.models.networks import build, reader
 from kd_env.models.saving import reader_to_save, save
+from kd_env.models.wrapper import unwrap
 from kd_env.randomness import one_thread
 
 RECORDS = "distillation"
@@ -68,13 +68,10 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 
 def _save(folder: Path, run: Distillation) -> None:
-    network = run.student.network
-    while isinstance(network, NetworkWrapper):  # modules that were trained with the student are not saved
-        network = network.network
-    network = copy.deepcopy(network)
+    network = copy.deepcopy(unwrap(run.student.network))  # without what learned beside the student
     assert isinstance(network, Encoder)
     task, read = run.data.task, run.data.read
-    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, MAX_TOKENS))
+    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, DEFAULT_MAX_TOKENS))
 
 
 def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:

@@ -115,7 +115,7 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
         )
     if policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in trial.settings:
         raise InputError(f"reward_ce=0: policy {policy.name!r} learns from this loss term; give it a weight above 0, or leave it out")
-    if settings.distillation.num_students > 1 and not any(term.kind.of_peers for term in parse_terms(settings.distillation.knowledge)):
+    if settings.distillation.num_students > 1 and not any(term.kind.asks_peers for term in parse_terms(settings.distillation.knowledge)):
         raise InputError(
             f"num_students={settings.distillation.num_students}: a trial keeps one student, which learns nothing from others with "
             f"knowledge={settings.distillation.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"

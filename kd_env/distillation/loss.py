@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kd_env.distillation.settings import DistillationSettings
 from kd_env.errors import InputError
-from kd_env.knowledge import label
-from kd_env.knowledge.terms import extra_parts, losses, parse_terms
+from kd_env.knowledge import LossContext, label
+from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.types import Batch, Decision, ModelOutput
@@ -30,7 +30,7 @@ class Loss:
             InputError: a type cannot be read, or reads training labels that are not part of the setting or unknown.
         """
         self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
-        self.extra_outputs = extra_parts(list(self.terms.values()))  # what students compute beyond logits and features
+        self.extra_outputs = extra_outputs(list(self.terms.values()))  # what students compute beyond logits and features
         self.reads_labels = settings.reads_labels
         for term in self.terms.values():
             if not term.kind.reads_labels:
@@ -45,8 +45,7 @@ class Loss:
                     f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, and task {task.name!r} has examples "
                     "without; leave it out, or the unlabelled examples"
                 )
-        self.asks_peers = any(term.kind.of_peers for term in self.terms.values())
-        self._num_students = settings.num_students
+        self.asks_peers = any(term.kind.asks_peers for term in self.terms.values())
 
     def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss of every example against every teacher, ``[rows, K]``, of ``label`` ``[rows, 1]``.
@@ -64,8 +63,8 @@ class Loss:
         if name not in self.terms:
             raise unknown("knowledge type", name, [*self.terms, "label"])
         labels = batch.labels if self.reads_labels else None
-        tempered = student._replace(labels=labels, temperature=temperature[:, None] if isinstance(temperature, Tensor) else temperature)
-        return losses(self.terms[name].kind, tempered, batch, self._num_students)
+        context = LossContext(temperature[:, None] if isinstance(temperature, Tensor) else temperature, labels)
+        return self.terms[name].kind.losses(student, batch, context)
 
     def per_example(self, decision: Decision, student: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss of each example ``[rows]``, differentiable."""
@@ -74,7 +73,7 @@ class Loss:
             if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
             per_teacher = self.per_teacher(name, decision.temperature, student, batch)
-            asks_teachers = name != "label" and not self.terms[name].kind.of_peers
+            asks_teachers = name != "label" and not self.terms[name].kind.asks_peers
             term = strength * ((decision.weights[name] * per_teacher).sum(1) if asks_teachers else per_teacher[:, 0])
             total = term if total is None else total + term
         if decision.penalty is not None:

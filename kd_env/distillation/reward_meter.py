@@ -18,8 +18,7 @@ from torch.nn.functional import cross_entropy
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.state import PerStudent, per_student
 from kd_env.serialization import part
-from kd_env.student.population import Population
-from kd_env.student.student import Student
+from kd_env.student.protocol import Students
 from kd_env.types import Inputs
 
 REDRAW = 10
@@ -84,13 +83,13 @@ class RewardMeter:
         self.state.reset(student)
         self.state.seed[student] = seed
 
-    def start(self, students: Student | Population, which: np.ndarray) -> None:
+    def start(self, students: Students, which: np.ndarray) -> None:
         """Measure the students in ``which`` ``[S]`` on their current draw: before the first update, or when a new draw begins."""
         loss, metric = self._evaluate(students, which)
         self.state.loss_before = np.where(which, loss, self.state.loss_before)
         self.state.metric_before = np.where(which, metric, self.state.metric_before)
 
-    def improvement(self, students: Student | Population, due: np.ndarray) -> np.ndarray:
+    def improvement(self, students: Students, due: np.ndarray) -> np.ndarray:
         """Measure the students that are ``due`` ``[S]`` and return their improvement since the last measurement, on the same examples.
 
         Returns:
@@ -108,7 +107,7 @@ class RewardMeter:
         improvement = loss_before - loss if self.measure == "loss" else metric - metric_before
         return np.where(due, improvement, np.nan)
 
-    def held_out_gradient(self, students: Student | Population, update: np.ndarray, head_only: bool = False) -> list[Tensor]:
+    def held_out_gradient(self, students: Students, update: np.ndarray, head_only: bool = False) -> list[Tensor]:
         """Return the gradient of the held-out loss, one tensor per parameter, less than ``gradient_refresh`` updates old.
 
         Args:
@@ -134,7 +133,7 @@ class RewardMeter:
         return self.gradient
 
     @torch.no_grad()
-    def held_out_loss(self, students: Student | Population, parameters: list[Tensor], update: np.ndarray) -> Tensor:
+    def held_out_loss(self, students: Students, parameters: list[Tensor], update: np.ndarray) -> Tensor:
         """Return the loss ``[S]`` at other ``parameters``, on the examples that the held-out gradient of ``update`` is computed on."""
         inputs, labels = self._gradient_examples(update, students, np.ones_like(update))
         with students.evaluating():
@@ -164,7 +163,7 @@ class RewardMeter:
         self.gradient = [gradient[str(index)].to(device) for index in range(len(gradient))] or None
         self.gradient_of_head, self._drawn = bool(info["gradient_of_head"]), None
 
-    def _evaluate(self, students: Student | Population, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(self, students: Students, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return held-out loss and metric ``[S]`` on the current draw; only the students in ``which`` are counted."""
         number = self.state.measurements // REDRAW
         identity = tuple(zip(self.state.seed.tolist(), number.tolist(), strict=True))
@@ -174,6 +173,6 @@ class RewardMeter:
         self.state.forward_examples += self.examples * which
         return students.evaluate(*self._drawn[1:])
 
-    def _gradient_examples(self, number: np.ndarray, students: Student | Population, which: np.ndarray) -> tuple[Inputs, Tensor]:
+    def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray) -> tuple[Inputs, Tensor]:
         self.state.forward_examples += self.examples * which
         return self.split.at(self.split.draw(self.state.seed, "gradient", number, self.examples), students.device)

@@ -26,7 +26,7 @@ from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
 from kd_env.models.encode import take, text_lengths
 from kd_env.serialization import from_bytes, to_bytes
-from kd_env.student.start import StudentConfig, network, start
+from kd_env.student.build import StudentConfig, build_network, build_students
 from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
 
 
@@ -67,7 +67,7 @@ class Distillation:
             settings.device,
             settings.precision,
         )
-        self.student = start(data.task, self._config, self._example(), seeds)
+        self.student = build_students(data.task, self._config, self._example(), seeds)
         self.state = RunState.start(num_students)
         self.state.seed[:] = seeds
         self.batch: Batch | None = None  # the observed mini-batches, until they are taught
@@ -208,7 +208,7 @@ class Distillation:
 
     def reset_student(self, student: int, seed: int) -> None:
         """Begin again with one student of a population; the other students are not affected."""
-        self.student.reset_student(student, network(self.data.task, self._config, self._example(), seed))
+        self.student.reset_student(student, build_network(self.data.task, self._config, self._example(), seed))
         self.state.reset(student)
         self.state.seed[student] = seed
         if self.batch is not None:  # it will be forwarded again

@@ -63,7 +63,7 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
         InputError: the setting asks teachers for a type that ``weights`` lacks.
     """
     settings = run.settings
-    if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.of_peers]:
+    if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.asks_peers]:
         weighed = ", ".join(weights) or "other types"
         raise InputError(f"knowledge={settings.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
     strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.terms.items()}
@@ -93,7 +93,7 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
     for what, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if what == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {what} has shape {tuple(column.shape)}, expected ({rows},)")
-    asks_teachers = {name for name, term in run.terms.items() if not term.kind.of_peers}
+    asks_teachers = {name for name, term in run.terms.items() if not term.kind.asks_peers}
     if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength and no weights; give both")
     if settings.reward.credit != "shared":

@@ -1,4 +1,4 @@
-"""When students are measured on held-out examples, and on validation. In: a run and its meter. Out: improvements and metrics per student."""
+"""When students are measured on held-out examples, and on validation. In: a run and its meter. Out: values per student."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Knowledge: ``bank`` holds what teachers say about every example; each other file is one knowledge type, a term of the loss.
+"""Knowledge types: the terms of the loss that a policy may select, one file each, with the projectors they need.
 
-``knowledge`` says what a type is, ``terms`` reads them from a setting and asks them for their losses. ``label``, the hard label, is the one
-term that asks no teacher.
+``knowledge`` says what a type is, and ``context`` what its loss may depend on. ``rowwise``, ``layer_knowledge`` and ``peers`` hold bases
+for types that compare one example's logits, layers, or other students; ``projector`` is the base of maps to the teachers' widths. ``terms``
+parses the ``knowledge`` setting. ``label``, the hard label, is the one term that asks no teacher.
 """
 
 from kd_env.knowledge.attention import Attention
 from kd_env.knowledge.consistent import ConsistentSurrogate
+from kd_env.knowledge.context import LossContext
 from kd_env.knowledge.contrast import Contrast
 from kd_env.knowledge.decoupled import NonTargetClass, TargetClass
 from kd_env.knowledge.feature_ensemble import FeatureEnsemble
@@ -18,7 +20,7 @@ from kd_env.knowledge.relation import Relation
 from kd_env.knowledge.response import Response
 from kd_env.knowledge.similarity import Similarity
 
-__all__ = ["KNOWLEDGE", "Knowledge"]
+__all__ = ["KNOWLEDGE", "Knowledge", "LossContext"]
 
 KNOWLEDGE: dict[str, type[Knowledge]] = {
     "response": Response,
@@ -36,5 +38,4 @@ KNOWLEDGE: dict[str, type[Knowledge]] = {
     "peer": Peer,
     "peer_ensemble": PeerEnsemble,
 }
-"""What teachers, or peers, can be asked for, by the name that the ``knowledge`` setting uses; ``label`` is there by itself, below strength
-1."""
+"""Knowledge types by their name in the ``knowledge`` setting; ``label`` is not named there: it is part of the loss where kd_weight < 1."""

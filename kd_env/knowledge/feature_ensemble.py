@@ -1,37 +1,56 @@
-"""``feature_ensemble``: features of several teachers, each met by a map that bends (FEED; Park & Kwak 2019, arXiv 1909.10754).
+"""``feature_ensemble``: features of several teachers, each matched through a nonlinear map (FEED; Park & Kwak 2019, arXiv 1909.10754).
 
-``sum_d |n_k(F_S)_d / |n_k(F_S)| - F_kd / |F_k||``, the L1 distance of directions, with a nonlinear map ``n_k`` a teacher that learns with
-the student. Parallel FEED, known as FE-MKD among its rivals, adds these over all teachers to the cross-entropy.
+``sum_d |n_k(F_S)_d / |n_k(F_S)| - F_kd / |F_k||``, the L1 distance of directions, with a nonlinear map ``n_k`` per teacher that learns with
+the student. Parallel FEED, which other papers call FE-MKD, adds these over all teachers to the cross-entropy.
 
-Deviations: the paper's maps are three 3x3 convolutions over the last feature map, three so as to look further around; a vector has no
-surroundings, and ``n_k`` is two linear layers with a ReLU between them. Teachers are weighted (1/K each where they are alike), not added.
-The paper's equations could not be opened, only accounts of them: distance and norms are as this project's methods notes have them.
+Deviations: the paper's maps are three 3x3 convolutions over the last feature map, three of them for a larger receptive field; a vector has
+no neighbourhood, so ``n_k`` is two linear layers with a ReLU between them. Teachers are weighted (1/K each for equal weights), not added.
+The paper's equations could not be opened, only descriptions of them: distance and norms follow this project's methods notes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from kd_env.knowledge.knowledge import Knowledge, Part
-from kd_env.knowledge.layer import unit
-from kd_env.types import ModelOutput
+from kd_env.knowledge.knowledge import Knowledge, Output
+from kd_env.knowledge.projector import Projector
+from kd_env.knowledge.vectors import unit
+from kd_env.types import ModelOutput, TeacherShapes
+
+
+class MLPProjector(Projector):
+    """Maps the features to each teacher's width by two linear layers with a ReLU between them."""
+
+    name: ClassVar[str] = "mlp"
+    projects: ClassVar[Literal["features"]] = "features"
+
+    def __init__(self, network: nn.Module, example: ModelOutput, teachers: TeacherShapes) -> None:
+        """Build two linear layers per teacher; draws from torch's global generator."""
+        super().__init__(network, example, teachers)
+        width = example.features.shape[1]
+        self.mlps = nn.ModuleList(
+            [nn.Sequential(nn.Linear(width, width_k), nn.ReLU(), nn.Linear(width_k, width_k)) for width_k in teachers.widths]
+        )
+
+    def project(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Map features ``[B, D]`` to K x ``[B, D_k]``."""
+        return tuple(mlp(values) for mlp in self.mlps)
 
 
 @dataclass(frozen=True)
 class FeatureEnsemble(Knowledge):
-    """The direction of what the teacher's classifier reads, met by a nonlinear map (FEED)."""
+    """The direction of what the teacher's classifier reads, matched through a nonlinear map (FEED)."""
 
-    needs: ClassVar[Part] = "features"
-    projects: ClassVar[bool] = True
-    bends: ClassVar[bool] = True
+    compares: ClassVar[Output] = "features"
+    projector: ClassVar[type[Projector]] = MLPProjector
 
     def target(self, teacher: ModelOutput) -> Tensor:
-        """The teacher's features ``[B, D_k]``."""
+        """Return the teacher's features ``[B, D_k]``."""
         return teacher.features
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """L1 distance of directions, of the student's features mapped to D_k and of ``target [B, D_k]`` -> ``[B]``, at most 2 sqrt(D_k)."""
+        """Return the L1 distance of the directions of the mapped features and of ``target [B, D_k]``, ``[B]``, at most 2 sqrt(D_k)."""
         return (unit(student.features) - unit(target)).abs().sum(1)

@@ -1,31 +1,53 @@
 """``layer``: the layers themselves (AKD's FeaK, Wang et al. 2022, arXiv 2302.00444; hints, Romero et al. 2015, arXiv 1412.6550).
 
-``mean_l mean_d (s_ld - t_ld)^2`` of the mapped layers' [CLS] ``s`` and ``t``. ``normalized`` is patient distillation (PKD, Sun et al. 2019,
-arXiv 1908.09355): ``mean_l |s_l / |s_l| - t_l / |t_l||^2``, summed over the width. ``grouped`` is multi-group hints (Liu et al. 2020, arXiv
-2103.04062): the student's layers are K groups, and teacher k's last layer is the hint for the last layer of group k alone.
+``mean_l mean_d (s_ld - t_ld)^2``, where ``s`` are the mapped [CLS] of the student's layers and ``t`` those of the teacher's. ``normalized``
+is patient distillation (PKD, Sun et al. 2019, arXiv 1908.09355): ``mean_l |s_l / |s_l| - t_l / |t_l||^2``, summed over the width.
+``grouped`` is multi-group hints (Liu et al. 2020, arXiv 2103.04062): the student's layers are divided into K groups, and the last layer of
+teacher k is the hint for the last layer of group k alone.
 
-Deviations: a linear map, learned with the student, takes every student layer to the teacher's width (hints map one layer; PKD maps none
-and needs equal widths). Layers are paired evenly, the last with the last (PKD leaves the last out). PKD sums over layers: here is the mean.
-The released code of multi-group hints leaves the last teacher out, and normalises both sides before it maps; here neither.
+Deviations: a linear map, learned with the student, takes every student layer to the teacher's width (hints map one layer; PKD maps none and
+needs equal widths). Layers are paired evenly, the last with the last (PKD leaves the last out). PKD sums over layers; here it is the mean.
+The released code of multi-group hints leaves the last teacher out and normalises both sides before it maps; here neither is done.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kd_env.knowledge.knowledge import Knowledge, Part
-from kd_env.types import ModelOutput
+from kd_env.knowledge.layer_knowledge import LayerKnowledge, evenly_spaced
+from kd_env.knowledge.projector import Projector
+from kd_env.knowledge.vectors import unit
+from kd_env.types import ModelOutput, TeacherShapes
 
-_ZERO = 1e-24
-"""Vectors of a smaller squared norm have no direction; float32 still holds what the derivative of the norm takes of it."""
+
+class LayerProjector(Projector):
+    """Maps each layer that teacher k is compared with to its width by a matrix of that layer's own, without bias."""
+
+    name: ClassVar[str] = "layers"
+    projects: ClassVar[Literal["layers"]] = "layers"
+
+    def __init__(self, network: nn.Module, example: ModelOutput, teachers: TeacherShapes) -> None:
+        """Draw matrices ``[min(L, L_k), D, D_k]`` per teacher from torch's global generator."""
+        super().__init__(network, example, teachers)
+        assert example.layers is not None
+        _, depth, width = example.layers.shape
+        self.depths = [min(depth, depth_k) for depth_k, _ in teachers.layers]
+        for k, (_, width_k) in enumerate(teachers.layers):
+            self.register_parameter(f"map{k}", nn.Parameter(torch.randn(self.depths[k], width, width_k) * width**-0.5))
+
+    def project(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Map layers ``[B, L, D]`` to K x ``[B, min(L, L_k), D_k]``."""
+        matrices = [getattr(self, f"map{k}") for k in range(len(self.depths))]
+        layers = [evenly_spaced(values, depth) for depth in self.depths]
+        return tuple(torch.einsum("bld,lde->ble", *pair) for pair in zip(layers, matrices, strict=True))
 
 
 @dataclass(frozen=True)
-class Layer(Knowledge):
+class Layer(LayerKnowledge):
     """What the teacher's layers hold.
 
     Attributes:
@@ -33,33 +55,33 @@ class Layer(Knowledge):
         grouped: each teacher is the hint for a group of the student's layers (of those that are mapped to it, where it is shallower).
     """
 
-    needs: ClassVar[Part] = "layers"
-    projects: ClassVar[bool] = True
+    projector: ClassVar[type[Projector]] = LayerProjector
 
     normalized: bool = False
     grouped: bool = False
 
     def target(self, teacher: ModelOutput) -> Tensor:
-        """The teacher's layers ``[B, L, D]``."""
+        """Return the teacher's layers ``[B, L, D]``."""
         assert teacher.layers is not None
         return teacher.layers
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Squared distance to the teacher's layers ``target [B, L, D]`` of the student's, mapped to the same D -> ``[B]``."""
+        """Return the squared distance of the student's layers, mapped to D, from ``target [B, L, D]``, ``[B]``."""
         assert student.layers is not None
         if self.normalized:
             return (unit(student.layers) - unit(target)).square().sum(-1).mean(-1)
         return (student.layers - target).square().mean((-2, -1))
 
+    def align(self, student: ModelOutput, teacher: ModelOutput, k: int, num_teachers: int) -> tuple[ModelOutput, ModelOutput]:
+        """Pair layers evenly; if ``grouped``, the last layer of the student's group k with the teacher's last layer."""
+        if not self.grouped:
+            return super().align(student, teacher, k, num_teachers)
+        assert student.layers is not None
+        assert teacher.layers is not None
+        layer = last_of_group(k, num_teachers, student.layers.shape[1])
+        return student._replace(layers=student.layers[:, layer : layer + 1]), teacher._replace(layers=teacher.layers[:, -1:])
 
-def norm(vectors: Tensor) -> Tensor:
-    """Euclidean norm over the last axis, kept, ``[..., D]`` -> ``[..., 1]``; at zero its gradient is zero and not NaN."""
-    squares = vectors.square().sum(-1, keepdim=True)
-    zero = squares < _ZERO
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, squares).sqrt())
 
-
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors ``[..., D]`` over their norm; those of norm zero stay as they are, so that their gradient is small."""
-    length = norm(vectors)
-    return vectors / torch.where(length == 0.0, 1.0, length)
+def last_of_group(k: int, groups: int, depth: int) -> int:
+    """Return the number of the last layer of group ``k``, where ``depth`` layers are divided into ``groups``."""
+    return -(-(k + 1) * depth // groups) - 1

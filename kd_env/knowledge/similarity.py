@@ -1,4 +1,4 @@
-"""``similarity``: how the mini-batch's examples relate to each other; RKD and similarity-preserving distillation.
+"""``similarity``: relations between the examples of a mini-batch; RKD and similarity-preserving distillation.
 
 RKD (Park et al. 2019, arXiv 1904.05068), ``h`` the Huber loss with threshold 1, ``x`` features:
 
@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from kd_env.errors import InputError
-from kd_env.knowledge.knowledge import Knowledge, Part
-from kd_env.knowledge.layer import norm, unit
+from kd_env.knowledge.knowledge import Knowledge, Output
+from kd_env.knowledge.vectors import norm, unit
 from kd_env.types import ModelOutput
 
 Kind = Literal["distance", "angle", "preserving"]
@@ -37,38 +37,38 @@ class Similarity(Knowledge):
         kind: ``distance``, ``angle`` or ``preserving``.
     """
 
-    needs: ClassVar[Part] = "features"
+    compares: ClassVar[Output] = "features"
 
     kind: Kind = "distance"
 
     def __post_init__(self) -> None:
-        """Refuse what is no kind."""
+        """Refuse an unknown kind."""
         if self.kind not in get_args(Kind):
             raise InputError(f"similarity(kind={self.kind}): kind must be one of {', '.join(get_args(Kind))}")
 
     def target(self, teacher: ModelOutput) -> Tensor:
-        """The teacher's features ``[B, D]``."""
+        """Return the teacher's features ``[B, D]``."""
         return teacher.features
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """What each example's relations to the others miss of those of ``target [B, D]``, of any width -> ``[B]``."""
+        """Return how far each example's relations to the others are from those of ``target [B, D]``, of any width, ``[B]``."""
         size = len(target)
         if self.kind == "preserving":
             return (_similarities(student.features) - _similarities(target)).square().mean(1) * (size > 1)
         if self.kind == "distance":
             return smooth_l1_loss(_distances(student.features), _distances(target), reduction="none").sum(1) / max(size - 1, 1)
-        missed = smooth_l1_loss(_cosines(student.features), _cosines(target), reduction="none") * _off_diagonal(target)
-        return missed.sum((1, 2)) / max((size - 1) * (size - 2), 1)
+        error = smooth_l1_loss(_cosines(student.features), _cosines(target), reduction="none") * _off_diagonal(target)
+        return error.sum((1, 2)) / max((size - 1) * (size - 2), 1)
 
 
 def _distances(features: Tensor) -> Tensor:
-    between = norm(features[:, None] - features).squeeze(2)  # [B, B]
-    mean = between.sum() / max(len(features) * (len(features) - 1), 1)
-    return between / torch.where(mean == 0.0, 1.0, mean)
+    distances = norm(features[:, None] - features).squeeze(2)  # [B, B]
+    mean = distances.sum() / max(len(features) * (len(features) - 1), 1)
+    return distances / torch.where(mean == 0.0, 1.0, mean)
 
 
 def _cosines(features: Tensor) -> Tensor:
-    directions = unit(features - features[:, None])  # [B, B, D], from the vertex, which comes first
+    directions = unit(features - features[:, None])  # [B, B, D], from the vertex, the first axis, to the others
     return directions @ directions.transpose(1, 2)  # [B, B, B]
 
 

@@ -1,5 +1,7 @@
-"""Models: what a network is, whoever uses it.
+"""Networks of students and teachers.
 
-``networks`` builds the built-in architectures, ``encoder`` wraps Transformers classifiers, ``pretrained`` and ``checkpoint_files`` open
-checkpoints, ``from_checkpoint`` cuts a student out of one, ``encode`` turns raw inputs into tensors, ``saving`` writes a checkpoint.
+``networks`` builds a network by its name: a built-in architecture, a checkpoint (``from_checkpoint``) or a class of a user's
+(``from_plugin``, ``plugin_network``). ``encoder`` wraps Transformers classifiers; ``pretrained`` and ``checkpoint_files`` open checkpoints,
+``saving`` writes one. ``encode`` turns raw inputs into tensors. ``wrapper`` is the base of what learns beside a network; ``modes``,
+``classifier`` and ``device`` are what a student asks about its network.
 """

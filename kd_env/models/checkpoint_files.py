@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are. In: a folder or a hub id. Out: a folder with what is needed, or one line that says what is in the way."""
+"""Where a checkpoint's files are. In: a folder or a hub id. Out: a folder with what is needed, or an input error."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from kd_env.errors import InputError
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""What is asked of the hub: configuration, weights, vocabulary; no pickle, no code."""
+"""Files that are fetched from the hub: configuration, weights, vocabulary; no pickle, no code."""
 
 
 def find_folder(text: str) -> Path:
-    """The folder that ``text`` names, fetched from the hub where there is none here.
+    """Return the folder that ``text`` names, fetched from the hub where there is no such folder here.
 
     Raises:
-        InputError: neither here nor there, or it is no checkpoint.
+        InputError: it is neither here nor on the hub, or it is no checkpoint.
     """
     path = Path(text).expanduser()
     if not path.is_dir():
-        return _fetched(text)
+        return _fetch(text)
     if not (path / "config.json").is_file():
         raise InputError(
             f"{path}: no config.json, so this is no Transformers checkpoint; name a folder that save_pretrained or kd-env teach wrote"
@@ -32,7 +32,7 @@ def find_folder(text: str) -> Path:
 
 
 @lru_cache(maxsize=64)
-def _fetched(text: str) -> Path:
+def _fetch(text: str) -> Path:
     from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -47,14 +47,14 @@ def _fetched(text: str) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; anything else is an input error."""
+    """Return the object in a JSON file; anything else is an input error."""
     try:
-        said = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); save or fetch it again") from None
-    if not isinstance(said, dict):
-        raise InputError(f"{path}: a JSON {type(said).__name__}, expected an object; save or fetch it again")
-    return said
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a JSON {type(content).__name__}, expected an object; save or fetch it again")
+    return content
 
 
 def require_weights(folder: Path) -> None:
@@ -71,7 +71,7 @@ def require_weights(folder: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Transformers without progress bars and reports: what is missing is said by whoever asked."""
+    """Silence the progress bars and reports of Transformers; the caller reports what is missing."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -86,5 +86,5 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what ``error`` says."""
+    """Return the first line of the message of ``error``."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -1,6 +1,6 @@
-"""Transformers classifiers as networks. In: a model of one of :data:`ARCHITECTURES`. Out: what it says as a ``ModelOutput``.
+"""Transformers classifiers as networks. In: a model of one of :data:`ARCHITECTURES`. Out: a network that returns a ``ModelOutput``.
 
-The linear ``classifier`` reads ``ModelOutput.features``, as head credit and feature knowledge expect.
+The linear ``classifier`` reads ``ModelOutput.features``, as head credit expects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kd_env.types import ModelOutput
 
 
 class Encoder(nn.Module):
-    """A Transformers classifier whose features are what its last linear layer reads, made of the first token."""
+    """A Transformers classifier; its features, computed from the first token, are the input of its last linear layer."""
 
     def __init__(self, model: Any) -> None:
         """Wrap ``model``, which computes attention eagerly."""
@@ -31,9 +31,9 @@ class Encoder(nn.Module):
         return [layer for layer in self.model.classifier.modules() if isinstance(layer, nn.Linear)][-1]  # type: ignore[union-attr]
 
     def forward(self, extra_outputs: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
-        """Token ids or pixels -> logits [B, C], features [B, D], and what ``show`` names.
+        """Compute logits [B, C] and features [B, D] of token ids or pixels, and what ``extra_outputs`` names.
 
-        ``layers``: each layer's [CLS], ``[B, 1 + depth, D]``; ``attention``: ``[B, 2, T, T]``.
+        ``layers``: [CLS] of the embeddings and of each layer, ``[B, 1 + depth, D]``; ``attention``: ``[B, 2, T, T]``.
         """
         mask = _additive(inputs["attention_mask"], self.classifier.weight.dtype) if "attention_mask" in inputs else None
         if mask is not None:  # 4-D and additive: a 2-D mask does not pass through torch.func.vmap
@@ -50,12 +50,12 @@ class Encoder(nn.Module):
 
 
 def attention_and_value_relation(projected: Sequence[Tensor], heads: int, mask: Tensor | None) -> Tensor:
-    """MiniLM's two relations of a layer (Wang et al. 2020, arXiv 2002.10957): queries with keys, values with values -> ``[B, 2, T, T]``.
+    """Compute MiniLM's two relations of a layer (Wang et al. 2020, arXiv 2002.10957), ``[B, 2, T, T]``: query-key and value-value.
 
-    Each is ``softmax(a b^T / sqrt(D / heads))`` of the projections ``[B, T, D]``, without dropout. The mean over heads stands for the
-    paper's head by head comparison, so that networks with other numbers of heads can be compared. Rows of padding tokens are zero.
+    Each is ``softmax(a b^T / sqrt(D / heads))`` of the projections ``[B, T, D]``, without dropout. Deviation: the paper compares head by
+    head; here the mean over heads is taken, so that networks with different numbers of heads can be compared. Rows of padding are zero.
     """
-    query, key, value = (one.view(*one.shape[:2], heads, -1).transpose(1, 2) for one in projected)  # [B, heads, T, D / heads]
+    query, key, value = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in projected)  # [B, heads, T, D / heads]
     relations = []
     for left, right in ((query, key), (value, value)):
         scores = left @ right.transpose(2, 3) / left.shape[3] ** 0.5
@@ -70,7 +70,7 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 @contextmanager
 def _last_projections(model: nn.Module | None) -> Iterator[list[Tensor]]:
-    """Collects query, key and value ``[B, T, D]`` of the last layer while ``model`` runs."""
+    """Collect query, key and value ``[B, T, D]`` of the last layer while ``model`` runs."""
     projected: list[Tensor] = []
     modules = [] if model is None else [module for name, module in model.named_modules() if name.rpartition(".")[2] in _PROJECTIONS][-3:]
     hooks = [module.register_forward_hook(lambda _module, _inputs, output: projected.append(output)) for module in modules]
@@ -82,7 +82,7 @@ def _last_projections(model: nn.Module | None) -> Iterator[list[Tensor]]:
 
 
 _PROJECTIONS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin")
-"""What Transformers calls them, in the order in which they run."""
+"""Transformers' names of these layers, in the order in which they run."""
 
 
 def _bert(model: Any, output: Any) -> Tensor:
@@ -111,8 +111,8 @@ class Architecture:
     """What differs between the architectures.
 
     Attributes:
-        pool: the classifier's input, from the model and its body's output.
-        positions_before: position embeddings that no token uses.
+        pool: computes the classifier's input from the model and its body's output.
+        positions_before: number of position embeddings that no token uses.
     """
 
     kind: Literal["text", "image"]
@@ -126,4 +126,4 @@ ARCHITECTURES = {
     "roberta": Architecture("text", _roberta, positions_before=2),
     "vit": Architecture("image", _vit),
 }
-"""By Transformers' ``model_type``; MiniLM is a BERT."""
+"""Supported architectures by Transformers' ``model_type``; MiniLM is a BERT."""

@@ -1,6 +1,7 @@
-"""Students that begin as a checkpoint. In: ``PATH(layers=0;5,dropout=0,max_length=64)``. Out: its body, cut to some layers, a new head.
+"""Students that start from a checkpoint. In: ``PATH(layers=0;5,dropout=0,max_length=64)``. Out: its body, cut to some layers, a new head.
 
-Options: ``layers``, the numbers of those that stay, in their new order; ``dropout``, of all layers alike; ``max_length``, tokens of a text.
+Options: ``layers``, the numbers of the layers that stay, in their new order; ``dropout``, the rate of all layers; ``max_length``, the
+number of tokens that a text is cut to.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import nn
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.models.encode import MAX_TOKENS, Reader
+from kd_env.models.encode import DEFAULT_MAX_TOKENS, Reader
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.tasks import Task
@@ -21,7 +22,7 @@ OPTIONS = ("layers", "dropout", "max_length")
 
 
 def build(text: str, task: Task) -> Encoder:
-    """The network, its head drawn from torch's generator.
+    """Return the network; its head is drawn from torch's global generator.
 
     Raises:
         InputError: the checkpoint cannot be used, or an option is not one of :data:`OPTIONS` or out of range.
@@ -39,35 +40,35 @@ def build(text: str, task: Task) -> Encoder:
 
 
 def reader(text: str, task: Task) -> Reader:
-    """How the student reads: as its checkpoint, 128 tokens of a text at most unless ``max_length`` says otherwise."""
+    """Return how the student reads: as its checkpoint, at most 128 tokens of a text unless ``max_length`` says otherwise."""
     name, options = parse(text)
-    length = options.get("max_length", MAX_TOKENS)
+    length = options.get("max_length", DEFAULT_MAX_TOKENS)
     spec.numbers(f"student {name}", least=3, whole=True, max_length=length)
     return open_checkpoint(name, task).reader(length)
 
 
 def parse(text: str) -> spec.Spec:
-    """Name and options; a folder may have brackets in its name."""
+    """Split ``text`` into name and options; a folder may have brackets in its name."""
     if Path(text).expanduser().is_dir():
         return spec.Spec(text, {})
-    said = spec.parse(text)
-    for key in said.options:
+    student = spec.parse(text)
+    for key in student.options:
         if key not in OPTIONS:
-            raise spec.unknown(f"option of student {said.name!r}", key, OPTIONS)
-    return said
+            raise spec.unknown(f"option of student {student.name!r}", key, OPTIONS)
+    return student
 
 
 def _cut(model: Any, text: str, layers: object) -> None:
     depth = model.config.num_hidden_layers
-    parts = [part.strip() for part in str(layers).split(";") if part.strip()]
-    if isinstance(layers, int) or not parts or not all(part.isdecimal() for part in parts):
+    numbers = [number.strip() for number in str(layers).split(";") if number.strip()]
+    if isinstance(layers, int) or not numbers or not all(number.isdecimal() for number in numbers):
         raise InputError(f"student {text!r}: layers={layers!r}; list the layers that stay, as 0;{depth - 1}, one alone as {depth - 1};")
-    chosen = [int(part) for part in parts]
-    if max(chosen) >= depth:
-        raise InputError(f"student {text!r}: layer {max(chosen)} is not there; the checkpoint has layers 0 to {depth - 1}")
+    kept = [int(number) for number in numbers]
+    if max(kept) >= depth:
+        raise InputError(f"student {text!r}: layer {max(kept)} is not there; the checkpoint has layers 0 to {depth - 1}")
     body = model.base_model
-    stack = next(name for name, one in body.named_modules() if isinstance(one, nn.ModuleList) and len(one) == depth)
-    whole = body.get_submodule(stack)
-    owner, _, attribute = stack.rpartition(".")
-    setattr(body.get_submodule(owner), attribute, nn.ModuleList(whole[k] for k in chosen))
-    model.config.num_hidden_layers = len(chosen)
+    path = next(name for name, module in body.named_modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
+    stack = body.get_submodule(path)
+    owner, _, attribute = path.rpartition(".")
+    setattr(body.get_submodule(owner), attribute, nn.ModuleList(stack[number] for number in kept))
+    model.config.num_hidden_layers = len(kept)

@@ -1,7 +1,7 @@
-"""Networks by name. In: a spec such as ``mlp(width=24)``, or a checkpoint, and a task. Out: a module ``network(**inputs) -> ModelOutput``.
+"""Networks by name. In: ``mlp(width=24)``, a checkpoint or ``module:Class``, and a task. Out: ``network(**inputs) -> ModelOutput``.
 
-Every network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit and feature knowledge rely on it.
-Transformers use eager attention, which has forward-mode derivatives, and LayerNorm, which does not mix a mini-batch's examples.
+Every built-in network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit relies on it. Transformers use eager
+attention, which has forward-mode derivatives, and LayerNorm, which does not mix the examples of a mini-batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.models import from_checkpoint
+from kd_env.models import from_checkpoint, from_plugin
 from kd_env.models.encode import Reader, encode
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import is_checkpoint
@@ -25,10 +25,10 @@ from kd_env.types import ModelOutput
 
 
 class MLP(nn.Module):
-    """Flattened image -> ``depth`` hidden layers of ``width`` ReLU units -> classifier."""
+    """A flattened image, ``depth`` hidden layers of ``width`` ReLU units, a classifier."""
 
     def __init__(self, num_inputs: int, num_classes: int, width: int = 24, depth: int = 1, dropout: float = 0.0) -> None:
-        """Make the layers; ``width`` is D."""
+        """Build the layers; ``width`` is D."""
         super().__init__()
         layers: list[nn.Module] = []
         for size in [num_inputs] + [width] * (depth - 1):
@@ -39,7 +39,7 @@ class MLP(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, pixel_values: Tensor, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """[B, ...] -> logits [B, C], features [B, D], and the hidden layers [B, depth, D] if ``show`` has ``layers``."""
+        """Compute logits [B, C], features [B, D], and the hidden layers [B, depth, D] if ``extra_outputs`` has ``layers``."""
         features, hidden = pixel_values.flatten(1), []
         for module in self.body:
             features = module(features)
@@ -74,7 +74,10 @@ def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dro
 
 
 def _common(task: Task, width: int) -> dict[str, Any]:
-    """Eager attention has forward-mode derivatives; weights of .02, meant for width 768, leave a narrow network on a long plateau."""
+    """Return settings of all Transformers networks.
+
+    Initial weights of .02, meant for width 768, leave a narrow network on a long plateau: the range grows as the width falls.
+    """
     return {"num_labels": task.num_classes, "attn_implementation": "eager", "initializer_range": width**-0.5}
 
 
@@ -107,11 +110,14 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny
 
 
 def build(text: str, task: Task, seed: int) -> nn.Module:
-    """Build and initialise the network named by ``text``; equal seeds give equal weights, the global generator is left alone.
+    """Build and initialise the network named by ``text``; equal seeds give equal weights, the global generator is left as it is.
 
     Raises:
-        InputError: no such architecture or checkpoint, an option it does not have, or a task of another kind.
+        InputError: no such architecture, checkpoint or class, an option it does not have, or a task of another kind.
     """
+    if from_plugin.is_plugin(text):
+        with seeded(seed):
+            return from_plugin.build(text, task)
     if begins_as_checkpoint(text):
         with seeded(seed):
             return from_checkpoint.build(text, task)
@@ -131,10 +137,12 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
 
 
 def reader(text: str, task: Task) -> Reader:
-    """How the network named by ``text`` reads the task's inputs."""
+    """Return how the network named by ``text`` reads the task's inputs."""
     return from_checkpoint.reader(text, task) if begins_as_checkpoint(text) else partial(encode, task)
 
 
 def begins_as_checkpoint(text: str) -> bool:
-    """Whether ``text`` names a checkpoint rather than a built-in architecture."""
-    return text.partition("(")[0].strip() not in NETWORKS and any(map(is_checkpoint, (text, text.rpartition("(")[0])))
+    """Whether ``text`` names a checkpoint, and not a built-in architecture or a class."""
+    if text.partition("(")[0].strip() in NETWORKS or from_plugin.is_plugin(text):
+        return False
+    return any(map(is_checkpoint, (text, text.rpartition("(")[0])))

@@ -1,4 +1,4 @@
-"""Transformers checkpoints, opened with care. In: a folder or a hub id. Out: its network and how it reads, or one line that says why not.
+"""Open Transformers checkpoints safely. In: a folder or a hub id. Out: its network and its reader, or an input error.
 
 Weights are read from safetensors alone, code of a checkpoint is never run, and ``HF_HUB_OFFLINE`` is honoured.
 """
@@ -24,7 +24,7 @@ class Checkpoint:
     """A checkpoint whose configuration has been read; its weights have not.
 
     Attributes:
-        text: as the user named it.
+        text: the name that the user gave.
     """
 
     text: str
@@ -33,11 +33,14 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """``text`` or ``image``."""
+        """Kind of input, ``text`` or ``image``."""
         return ARCHITECTURES[self.config.model_type].kind
 
     def reader(self, max_length: int | None = None) -> Reader:
-        """How it reads; of a text ``max_length`` tokens at most, by default and at most as many as its tokenizer and positions allow.
+        """Return how it reads inputs.
+
+        Args:
+            max_length: number of tokens that a text is cut to; by default, and at most, as many as its tokenizer and positions allow.
 
         Raises:
             InputError: no tokenizer, or one that does not go with the weights.
@@ -52,7 +55,11 @@ class Checkpoint:
         return TextReader(tokenizer, longest, types)
 
     def tokenizer(self) -> Any:
-        """Its tokenizer."""
+        """Return its tokenizer.
+
+        Raises:
+            InputError: there is none, it cannot be read or cannot pad, or it has more tokens than the weights.
+        """
         from transformers import AutoTokenizer
 
         names = [path.name for path in self.folder.iterdir()]
@@ -74,18 +81,18 @@ class Checkpoint:
     def _image_reader(self) -> Reader:
         channels = self.config.num_channels
         path = self.folder / "preprocessor_config.json"
-        said = read_json(path) if path.exists() else {}
-        normalise = said.get("do_normalize", bool(said))
-        mean, std = (tuple(said.get(key, (0.5,) * channels)) if normalise else (fill,) * channels for key, fill in _STATISTICS)
+        settings = read_json(path) if path.exists() else {}
+        normalise = settings.get("do_normalize", bool(settings))
+        mean, std = (tuple(settings.get(key, (0.5,) * channels)) if normalise else (fill,) * channels for key, fill in _STATISTICS)
         if len(mean) != channels or len(std) != channels or not all(std):
-            raise InputError(f"{path}: image_mean and image_std must have {channels} numbers each, std above 0; mend that file")
+            raise InputError(f"{path}: image_mean and image_std must have {channels} numbers each, std above 0; correct that file")
         return ImageReader(self.config.image_size, channels, mean, std)
 
     def network(self, num_classes: int, new_head: bool) -> Encoder:
-        """Its network for ``num_classes``, in evaluation mode and float32.
+        """Return its network for ``num_classes``, in evaluation mode and float32.
 
         Args:
-            new_head: what is above the body is drawn from torch's generator; else it must be there.
+            new_head: draw what is above the body from torch's global generator; else the checkpoint must hold it.
 
         Raises:
             InputError: weights are missing, do not fit, are not finite, or are not safetensors.
@@ -98,7 +105,7 @@ class Checkpoint:
             self.config.num_labels = num_classes
         try:
             with quiet():
-                model, found = kind.from_pretrained(
+                model, report = kind.from_pretrained(
                     self.folder,
                     config=self.config,
                     use_safetensors=True,
@@ -108,28 +115,30 @@ class Checkpoint:
                     dtype=torch.float32,
                     trust_remote_code=False,
                 )
-        except Exception as error:  # safetensors, JSON and shapes raise each their own
+        except Exception as error:  # safetensors, JSON and shapes raise different errors
             raise InputError(f"{self.folder}: the weights cannot be read ({first_line(error)}); save or fetch them again") from None
-        self._require_whole(model, found, new_head)
+        self._require_whole(model, report, new_head)
         if new_head:
             _draw_head(model)
         return Encoder(model).eval()
 
-    def _require_whole(self, model: Any, found: dict[str, Any], new_head: bool) -> None:
+    def _require_whole(self, model: Any, report: dict[str, Any], new_head: bool) -> None:
         def of_body(name: str) -> bool:
             return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in f".{name}"
 
-        lost = sorted({*found["missing_keys"], *(one[0] for one in found["mismatched_keys"])})
-        lost = [name for name in lost if of_body(name) or not new_head]
-        if lost:
-            what = "its classifier is not trained" if not any(map(of_body, lost)) else "the file is not whole, or not of this architecture"
+        missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+        missing = [name for name in missing if of_body(name) or not new_head]
+        if missing:
+            body = any(map(of_body, missing))
+            what = "the file is not whole, or not of this architecture" if body else "its classifier is not trained"
             raise InputError(
-                f"{self.folder}: {len(lost)} tensors are missing or of another shape, {lost[0]} say: {what}; "
+                f"{self.folder}: {len(missing)} tensors are missing or of another shape, {missing[0]} for example: {what}; "
                 "give a checkpoint of a classifier, or make one with kd-env teach"
             )
-        strange = sorted(name for name in found["unexpected_keys"] if ".pooler." not in f".{name}")
-        if strange and not new_head:
-            raise InputError(f"{self.folder}: {len(strange)} tensors that a {type(model).__name__} has not, {strange[0]} say; give another")
+        unexpected = sorted(name for name in report["unexpected_keys"] if ".pooler." not in f".{name}")
+        if unexpected and not new_head:
+            what = f"{len(unexpected)} tensors that a {type(model).__name__} does not have, {unexpected[0]} for example"
+            raise InputError(f"{self.folder}: {what}; give another checkpoint")
         bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
         bad = [name for name in bad if not new_head or name.startswith(f"{model.base_model_prefix}.")]
         if bad:
@@ -137,21 +146,19 @@ class Checkpoint:
 
 
 _STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))
+"""Keys of a preprocessor's file, and the values that leave images as they are."""
 
 
 def open_checkpoint(text: str, task: Task) -> Checkpoint:
-    """Find ``text``, a folder or a hub id, and read its configuration.
+    """Find the checkpoint ``text``, a folder or a hub id, and read its configuration.
 
     Raises:
-        InputError: it is not there, is no checkpoint, of an architecture that is not supported, or of another kind than ``task``.
+        InputError: it does not exist, is no checkpoint, has an architecture that is not supported, or is of another kind than ``task``.
     """
     folder = find_folder(text)
-    said = read_json(folder / "config.json")
-    name = said.get("model_type")
+    name = read_json(folder / "config.json").get("model_type")
     if name not in ARCHITECTURES:
-        raise InputError(
-            f"{folder}/config.json: architecture {name!r} is not supported; those that are: {', '.join(sorted(ARCHITECTURES))}"
-        )
+        raise InputError(f"{folder}/config.json: architecture {name!r} is not supported; supported: {', '.join(sorted(ARCHITECTURES))}")
     kind = ARCHITECTURES[name].kind
     if kind != task.kind:
         raise InputError(f"checkpoint {text!r} reads {kind}, task {task.name!r} is {task.kind}; give one of {task.kind}")
@@ -159,13 +166,13 @@ def open_checkpoint(text: str, task: Task) -> Checkpoint:
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # values are checked by each architecture in its own way
+    except Exception as error:  # each architecture checks its values in its own way
         raise InputError(f"{folder}/config.json cannot be used ({first_line(error)}); save or fetch it again") from None
     return Checkpoint(text, folder, config)
 
 
 def is_checkpoint(text: str) -> bool:
-    """Whether ``text`` can only be a folder or a hub id, as ``organisation/name``."""
+    """Whether ``text`` names a folder or a hub id such as ``organisation/name``."""
     return "/" in text or (bool(text) and Path(text).expanduser().is_dir())
 
 

@@ -1,4 +1,4 @@
-"""A trained network as a Transformers checkpoint. In: an ``Encoder``, its task, how it reads. Out: a folder that ``Auto*`` classes open."""
+"""Save a trained network as a Transformers checkpoint. In: an ``Encoder``, its task and reader. Out: a folder for the ``Auto*`` classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
     with quiet():
         model.save_pretrained(folder)  # type: ignore[operator]
     for weights in folder.glob("*.safetensors"):
-        weights.chmod((folder / "config.json").stat().st_mode)  # they are written for their owner alone
+        weights.chmod((folder / "config.json").stat().st_mode)  # safetensors are written readable for their owner alone
     if isinstance(reader, TextReader):
         tokenizer = copy.deepcopy(reader.tokenizer)
         tokenizer.model_max_length = reader.max_length
@@ -35,7 +35,7 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
     else:
         assert isinstance(reader, ImageReader)
         side = {"height": reader.side, "width": reader.side}
-        said = {
+        preprocessing = {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True,
             "size": side,
@@ -45,11 +45,11 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
             "image_mean": reader.mean,
             "image_std": reader.std,
         }
-        (folder / "preprocessor_config.json").write_text(json.dumps(said, indent=1))
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1))
 
 
 def _in_colour(model: nn.Module) -> nn.Module:
-    """A copy of a grey ViT that says the same of grey images in three equal channels, the only ones that Transformers' pipelines give."""
+    """Return a copy of a ViT for grey images that reads them as three equal channels, since Transformers' pipelines give three."""
     model = copy.deepcopy(model)
     patches: Any = model.base_model.embeddings.patch_embeddings  # type: ignore[union-attr]
     grey = patches.projection
@@ -61,7 +61,7 @@ def _in_colour(model: nn.Module) -> nn.Module:
 
 
 def reader_to_save(task: Task, max_length: int) -> Reader:
-    """What a built-in transformer for ``task`` reads with, as a checkpoint says it."""
+    """Return the reader of a built-in transformer for ``task``, in the form in which a checkpoint holds it."""
     if task.kind == "text":
         assert task.tokenizer is not None
         return TextReader(task.tokenizer(), max_length, token_types=False)

@@ -47,7 +47,8 @@ def refuse(policy: str, access: str, name: str, resource: str) -> InputError:
     """Return the error of a policy that reads ``name``, which its access does not include."""
     including = next(wider for wider in ACCESS if resource in ALLOWED[wider])
     return InputError(
-        f"policy {policy!r} reads {name}, and its access {access!r} does not include {resource}; declare access = {including!r} in its class"
+        f"policy {policy!r} reads {name}, and its access {access!r} does not include {resource}; "
+        f"declare access = {including!r} in its class"
     )
 
 

@@ -152,7 +152,7 @@ class PolicyContext:
             raise refuse(self.name, self.access, f"context.{name}", RESOURCES[name])
         if name in ("student", "credit", "rehearsal"):
             raise InputError(
-                f"population: policy {self.name!r} reads context.{name}, which students that are taught together do not have; run it without "
+                f"population: policy {self.name!r} reads context.{name}, which students taught together do not have; run it without "
                 "--population, or declare supports_population = False in its class"
             )
         raise AttributeError(f"a policy's context has no {name!r}")

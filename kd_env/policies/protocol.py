@@ -1,9 +1,12 @@
 """What a policy is: ``act``, and for a learner ``update``; or, for a rule, ``decide``.
 
-A class is built as ``P(context, seed, **options)``. It may declare ``access`` (see :mod:`kd_env.policies.access`), ``env_options`` (env keywords
-that it needs), ``environment`` (the id that it acts in, by default ``kd_env/TeacherSelection-v0``), ``paper`` and ``learns_from`` (for
-``kd-env list``), ``supports_population`` (false for one that reads its student's gradients), and ``access_for(**options)``, a static method, if
-its access depends on its options.
+A class is built as ``P(context, seed, **options)``. It may declare:
+
+- ``access``: what it reads, see :mod:`kd_env.policies.access`; a static method ``access_for(**options)`` where that depends on its options;
+- ``env_options``: env keywords that it needs;
+- ``environment``: the id that it acts in, by default ``kd_env/TeacherSelection-v0``;
+- ``supports_population``: false for one that reads its student's gradients;
+- ``paper`` and ``learns_from``: for ``kd-env list policies``.
 """
 
 from __future__ import annotations

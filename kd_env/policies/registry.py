@@ -116,7 +116,7 @@ class PolicyClass:
     def _checked(self, policy: Any) -> Any:
         if not callable(getattr(policy, "act", None)):
             raise InputError(
-                f"policy {self.name!r}: a {type(policy).__name__} has no act(observation) and no decide(batch); see kd_env.policies.protocol"
+                f"policy {self.name!r}: a {type(policy).__name__} has no act(observation), no decide(batch); see kd_env.policies.protocol"
             )
         return policy
 

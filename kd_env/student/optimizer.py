@@ -9,14 +9,14 @@ from torch import nn
 
 from kd_env import spec
 
-FUSED = 1_000_000
-"""Parameters above which Adam is one fused pass over memory: five times faster for a pretrained vocabulary's embeddings. Below it gains
-little, and its last bits differ from those of the records there are."""
+FUSED_ABOVE = 1_000_000
+"""Number of parameters above which Adam is one fused pass over memory: five times faster for a pretrained vocabulary's embeddings. Below,
+it gains little, and its last bits differ from those of the committed records."""
 
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """``adam(lr=0.003,weight_decay=0,warmup=0,decay=constant)``.
+    """What ``adam(lr=0.003,weight_decay=0,warmup=0,decay=constant)`` says.
 
     Attributes:
         name: ``adam``, ``adamw`` or ``sgd`` (with momentum 0.9).
@@ -33,28 +33,28 @@ class OptimizerOptions:
 
     @classmethod
     def of(cls, text: str) -> OptimizerOptions:
-        """Read an optimizer spec; unknown names and options are input errors."""
+        """Parse an optimizer spec; unknown names and options are input errors."""
         name, options = spec.parse(text)
         if name not in ("adam", "adamw", "sgd"):
             raise spec.unknown("optimizer", name, ("adam", "adamw", "sgd"))
-        made: OptimizerOptions = spec.call(f"optimizer {text!r}", cls, options, name)
-        spec.numbers(f"optimizer {name}", above=0, lr=made.lr)
-        spec.numbers(f"optimizer {name}", least=0, weight_decay=made.weight_decay)
-        spec.numbers(f"optimizer {name}", least=0, below=1, warmup=made.warmup)
-        spec.one_of(f"optimizer {name}", "constant", "linear", decay=made.decay)
-        return made
+        parsed: OptimizerOptions = spec.call(f"optimizer {text!r}", cls, options, name)
+        spec.numbers(f"optimizer {name}", above=0, lr=parsed.lr)
+        spec.numbers(f"optimizer {name}", least=0, weight_decay=parsed.weight_decay)
+        spec.numbers(f"optimizer {name}", least=0, below=1, warmup=parsed.warmup)
+        spec.one_of(f"optimizer {name}", "constant", "linear", decay=parsed.decay)
+        return parsed
 
     def rate(self, progress: float) -> float:
-        """Learning rate at ``progress`` in [0, 1) of the budget."""
+        """Return the learning rate at ``progress`` in [0, 1) of the budget."""
         if progress < self.warmup:
             return self.lr * progress / self.warmup
         return self.lr * (1.0 - progress) / (1.0 - self.warmup) if self.decay == "linear" else self.lr
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """The torch optimizer over the network's parameters."""
+        """Return the torch optimizer of the network's parameters."""
         parameters = list(network.parameters())
         if self.name == "sgd":
             return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        large = sum(parameter.numel() for parameter in parameters) > FUSED
+        large = sum(parameter.numel() for parameter in parameters) > FUSED_ABOVE
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=not large, fused=large)

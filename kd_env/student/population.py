@@ -1,8 +1,7 @@
-"""A population: S students of one architecture that learn in one batched step.
+"""A population: S students of one architecture that learn in one batched step. In: S networks. Out: outputs, steps, evaluations of all.
 
-In: S networks. Out: what :class:`~kd_env.student.student.Student` does, for rows that are those of student 0, then of student 1 and so
-on. All parameters are one matrix ``[S, P]``; a forward pass is ``torch.func.vmap`` of the network over its rows, and the optimizer a few
-operations on the whole matrix, with a step count and a rate for each student. What one student does never touches another.
+All parameters are one matrix ``[S, P]``. A forward pass is ``torch.func.vmap`` of the network over its rows, and the optimizer is a few
+operations on the whole matrix, with a step count and a learning rate for each student.
 """
 
 from __future__ import annotations
@@ -18,17 +17,22 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from kd_env.errors import InputError
-from kd_env.models.encode import in_batches, take
+from kd_env.models.classifier import linear_classifier
+from kd_env.models.encode import evaluate_in_batches, take
+from kd_env.models.modes import depends_on_mode, draws_in_training, evaluation_mode
+from kd_env.student.evaluation import loss_and_metric
 from kd_env.student.optimizer import OptimizerOptions
-from kd_env.student.student import evaluation_mode, in_full_precision, mode_matters, scores
 from kd_env.types import Inputs, ModelOutput
 
 BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
-"""Torch's defaults, as a lone student has them."""
+"""Torch's defaults, which a lone student's optimizer has."""
 
 
 class Population:
-    """S networks that learn as S :class:`~kd_env.student.student.Student` would; with dropout each row draws its own mask."""
+    """S networks that learn together; :class:`~kd_env.student.protocol.Students` documents its methods.
+
+    Each learns as a :class:`~kd_env.student.student.Student` would, up to rounding; with dropout each row draws a mask of its own.
+    """
 
     def __init__(
         self,
@@ -38,90 +42,91 @@ class Population:
         precision: str = "auto",
         metric: str = "accuracy",
     ) -> None:
-        """Take S networks of one architecture; the first also lends its code.
+        """Take the weights of S networks of one architecture, and the code of the first; ``precision`` and ``metric`` as for a student.
 
         Raises:
-            InputError: the architecture mixes examples or has no batched attention.
+            InputError: the networks mix examples, have attention without a batched form, or differ in their buffers.
         """
         self.device, self.options, self.metric, self.num_students = device, options, metric, len(networks)
         self.autocast = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
         self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.network = networks[0].to(device, self.dtype)
-        refuse_what_does_not_batch(self.network)
+        refuse_unbatched_layers(self.network)
+        for network in networks[1:]:
+            _require_same_buffers(self.network, network)
         self._shapes = {name: parameter.shape for name, parameter in self.network.named_parameters()}
         self.theta = torch.stack([self._flat(network) for network in networks]).requires_grad_()  # [S, P]
         self.first, self.second = torch.zeros_like(self.theta), torch.zeros_like(self.theta)  # moments; of SGD the first is momentum
         self.steps = torch.zeros(self.num_students, 1, dtype=torch.float64)
-        self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.network.modules())
-        self._mode_matters = mode_matters(self.network)
+        self.has_dropout = draws_in_training(self.network)
+        self._depends_on_mode = depends_on_mode(self.network)
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The matrix of all parameters."""
+        """The matrix of all parameters, ``[S, P]``."""
         return [self.theta]
 
     def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """One pass of all students, each over its own rows."""
+        """Run all students on their own rows, differentiable."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            return in_full_precision(self._call(self.theta, inputs, extra_outputs), self.dtype)
+            return self._call(self.theta, inputs, extra_outputs).to(self.dtype)
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """One pass with other parameters ``[S, P]``; autocast off."""
+        """Run all students with other parameters ``[S, P]``; without autocast."""
         return self._call(parameters[0], inputs, extra_outputs)
 
     def classify(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """The last layers of ``leaves`` alone: features ``[rows, D]`` -> logits ``[rows, C]``."""
+        """Apply the classifiers of ``parameters`` alone: features ``[rows, D]`` -> logits ``[rows, C]``."""
         parts = self._parts(parameters[0])
-        place = {id(parameter): name for name, parameter in self.network.named_parameters()}
-        head = self.network.classifier
-        assert isinstance(head, nn.Linear)
-        weight, bias = (parts[place[id(parameter)]] for parameter in (head.weight, head.bias))  # [S, C, D], [S, C]
-        grouped = features.view(self.num_students, -1, features.shape[1])
-        return torch.baddbmm(bias[:, None], grouped, weight.transpose(1, 2)).flatten(0, 1)
+        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+        weight, *bias = (parts[names[id(parameter)]] for parameter in linear_classifier(self.network).parameters())  # [S, C, D], [S, C]
+        grouped, transposed = features.view(self.num_students, -1, features.shape[1]), weight.transpose(1, 2)
+        logits = torch.baddbmm(bias[0][:, None], grouped, transposed) if bias else torch.bmm(grouped, transposed)
+        return logits.flatten(0, 1)
 
     def cast(self, inputs: Inputs) -> Inputs:
-        """Floating inputs in the networks' type; ids as they are."""
+        """Convert floating-point inputs to :attr:`dtype`; ids stay as they are."""
         return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
 
     def step(self, loss: Tensor, progress: ArrayLike, learns: ArrayLike = True) -> None:
-        """Backpropagate ``loss``, the sum over students, and step those that learn ``[S]`` at the rates for ``progress`` ``[S]``."""
+        """Backpropagate ``loss``, the sum over students, and step those in ``learns`` ``[S]`` at the rates for ``progress`` ``[S]``."""
         self.theta.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         assert self.theta.grad is not None
-        found = self._moved(self.theta.grad, progress)
-        chosen = torch.from_numpy(np.broadcast_to(np.asarray(learns, dtype=np.bool_), self.num_students).copy())[:, None]
-        self.steps += chosen
-        if not chosen.all():
-            kept = chosen.to(self.device)
-            found = [torch.where(kept, new, old) for new, old in zip(found, (self.theta.detach(), self.first, self.second), strict=True)]
-        self.theta, self.first, self.second = found[0].requires_grad_(), found[1], found[2]
+        matrices = self._stepped(self.theta.grad, progress)
+        steps = torch.from_numpy(np.broadcast_to(np.asarray(learns, dtype=np.bool_), self.num_students).copy())[:, None]
+        self.steps += steps
+        if not steps.all():
+            steps, before = steps.to(self.device), (self.theta.detach(), self.first, self.second)
+            matrices = [torch.where(steps, new, old) for new, old in zip(matrices, before, strict=True)]
+        self.theta, self.first, self.second = matrices[0].requires_grad_(), matrices[1], matrices[2]
 
     def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
-        """The parameters as one step on ``gradient`` would leave them; the students stay as they are."""
-        return [self._moved(gradient[0], progress)[0]]
+        """Return the parameters as a step on ``gradient`` would leave them; the students do not change."""
+        return [self._stepped(gradient[0], progress)[0]]
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:
-        """Logits ``[S*N, C]`` in evaluation mode; ``shared`` inputs ``[N, ...]`` are looked at by all students."""
+        """Return logits ``[S * N, C]`` in evaluation mode; if ``shared``, all students run on inputs ``[N, ...]``."""
 
-        def logits(rows: np.ndarray) -> Tensor:
-            everyone = np.repeat(rows, self.num_students // len(rows), axis=0).ravel()
-            said = self.forward(take(inputs, everyone, self.device)).logits
-            return said.view(self.num_students, -1, said.shape[1])
+        def run(rows: np.ndarray) -> Tensor:
+            rows_of_all = np.repeat(rows, self.num_students // len(rows), axis=0).ravel()
+            logits = self.forward(take(inputs, rows_of_all, self.device)).logits
+            return logits.view(self.num_students, -1, logits.shape[1])
 
         with self.evaluating():
-            return in_batches(logits, inputs, 1 if shared else self.num_students).flatten(0, 1)
+            return evaluate_in_batches(run, inputs, 1 if shared else self.num_students).flatten(0, 1)
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Evaluation mode, where that makes a difference."""
-        return evaluation_mode(self.network) if self._mode_matters else nullcontext()
+        """Put the network in evaluation mode inside the block, where that makes a difference."""
+        return evaluation_mode(self.network) if self._depends_on_mode else nullcontext()
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Mean cross-entropy and metric of each student, ``[S]`` each."""
-        return scores(self.predict(inputs, shared), labels.to(self.device), self.num_students, self.metric)
+        """Return mean cross-entropy and metric, ``[S]`` each."""
+        return loss_and_metric(self.predict(inputs, shared), labels.to(self.device), self.num_students, self.metric)
 
     def preconditioner(self) -> list[Tensor | float]:
-        """How the optimizer scales a gradient, ``[S, P]``; 1 for SGD and before a student's first step."""
+        """Return what the optimizer multiplies a gradient by, ``[S, P]``; 1 for SGD and before a student's first step."""
         if self.options.name == "sgd":
             return [1.0]
         steps = self.steps.to(self.device)
@@ -129,18 +134,18 @@ class Population:
         return [torch.where(steps > 0, 1.0 / (corrected.sqrt() + EPS), 1.0)]
 
     def state(self) -> dict[str, Tensor]:
-        """Weights and optimizer, by name."""
+        """Return weights and optimizer state by name."""
         return {**dict(self._matrices()), "steps": self.steps}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         self.theta = tensors["theta"].to(self.device).requires_grad_()
         self.first, self.second, self.steps = tensors["first"].to(self.device), tensors["second"].to(self.device), tensors["steps"]
 
     @torch.no_grad()
     def state_of(self, student: int) -> dict[str, Tensor]:
-        """One student's weights and optimizer, as :meth:`kd_env.student.student.Student.state` has them."""
-        parts = {what: self._parts(matrix[student : student + 1]) for what, matrix in self._matrices()}
+        """Return a copy of one student's weights and optimizer state, in the form of a lone student's :meth:`state`."""
+        parts = {matrix: self._parts(values[student : student + 1]) for matrix, values in self._matrices()}
         tensors = {f"network.{name}": buffer for name, buffer in self.network.state_dict().items()}
         tensors |= {f"network.{name}": part[0] for name, part in parts["theta"].items()}
         if self.steps[student] == 0:
@@ -159,7 +164,12 @@ class Population:
 
     @torch.no_grad()
     def reset_student(self, student: int, network: nn.Module) -> None:
-        """Put a new network in the place of one student; the others do not notice."""
+        """Replace one student by ``network`` with a new optimizer state; the others do not change.
+
+        Raises:
+            InputError: its buffers differ from the others'.
+        """
+        _require_same_buffers(self.network, network)
         self.theta[student] = self._flat(network)
         for moment in (self.first, self.second, self.steps):
             moment[student] = 0.0
@@ -172,23 +182,19 @@ class Population:
         return {name: part.view(-1, *shape) for (name, shape), part in zip(self._shapes.items(), split, strict=True)}
 
     def _call(self, theta: Tensor, inputs: Inputs, extra_outputs: frozenset[str]) -> ModelOutput:
-        def one(parameters: dict[str, Tensor], own: Inputs) -> dict[str, Any]:
-            output: ModelOutput = functional_call(
-                self.network, parameters, kwargs={**own, **({"extra_outputs": extra_outputs} if extra_outputs else {})}
-            )
-            return {name: part for name, part in output._asdict().items() if isinstance(part, Tensor | tuple)}  # all that vmap can return
+        def run(parameters: dict[str, Tensor], inputs: Inputs) -> dict[str, Any]:
+            arguments = {**inputs, **({"extra_outputs": extra_outputs} if extra_outputs else {})}
+            output: ModelOutput = functional_call(self.network, parameters, kwargs=arguments)
+            return output.as_dict()
 
         grouped = {name: tensor.view(self.num_students, -1, *tensor.shape[1:]) for name, tensor in self.cast(inputs).items()}
-        parts = vmap(one, randomness="different")(self._parts(theta), grouped)
-        flat: dict[str, Any] = {}
-        for name, part in parts.items():
-            flat[name] = tuple(one.flatten(0, 1) for one in part) if isinstance(part, tuple) else part.flatten(0, 1)
-        return ModelOutput(**flat)
+        outputs = vmap(run, randomness="different")(self._parts(theta), grouped)  # [S, B, ...] each
+        return ModelOutput(**outputs).map(lambda tensor: tensor.flatten(0, 1))
 
     @torch.no_grad()
-    def _moved(self, gradient: Tensor, progress: ArrayLike) -> list[Tensor]:
-        """Parameters and moments after one step, ``[S, P]`` each."""
-        rates = [self.options.rate(float(one)) for one in np.broadcast_to(progress, self.num_students)]
+    def _stepped(self, gradient: Tensor, progress: ArrayLike) -> list[Tensor]:
+        """Return parameters and moments after one step, ``[S, P]`` each."""
+        rates = [self.options.rate(float(value)) for value in np.broadcast_to(progress, self.num_students)]
         rate = torch.tensor(rates, dtype=torch.float64)[:, None]  # [S, 1]
         decay, theta = self.options.weight_decay, self.theta.detach()
         if decay and self.options.name != "adamw":
@@ -205,8 +211,12 @@ class Population:
         return [theta - (rate / (1.0 - BETAS[0] ** steps)).to(theta) * (first / spread), first, second]
 
 
-def refuse_what_does_not_batch(network: nn.Module) -> None:
-    """Raise an input error that names what in ``network`` cannot run as a population."""
+def refuse_unbatched_layers(network: nn.Module) -> None:
+    """Refuse a network with a layer that cannot run as a population.
+
+    Raises:
+        InputError: it names the layer.
+    """
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             kind = type(module).__name__
@@ -215,3 +225,14 @@ def refuse_what_does_not_batch(network: nn.Module) -> None:
         if attention != "eager":
             kind = type(module).__name__
             raise InputError(f'num_students: {kind} computes attention by {attention!r}; load it with attn_implementation="eager"')
+
+
+def _require_same_buffers(network: nn.Module, other: nn.Module) -> None:
+    """The students of a population share the buffers of the first network."""
+    buffers = dict(network.named_buffers())
+    for name, buffer in other.named_buffers():
+        if not torch.equal(buffer.to(buffers[name]), buffers[name]):
+            raise InputError(
+                f"num_students: buffer {name} of a {type(network).__name__} differs between students, which share their buffers; make it "
+                "the same for all seeds, or a parameter"
+            )

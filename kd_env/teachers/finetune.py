@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
 from kd_env.models import from_checkpoint
+from kd_env.models.device import pick_device
 from kd_env.models.encode import Reader, TrimmedInputs, take
 from kd_env.models.encoder import Encoder
 from kd_env.models.networks import begins_as_checkpoint, build
@@ -27,7 +28,7 @@ from kd_env.models.saving import reader_to_save, save
 from kd_env.randomness import one_thread, seeded
 from kd_env.serialization import from_bytes, part, to_bytes
 from kd_env.student.optimizer import OptimizerOptions
-from kd_env.student.student import Student, pick_device
+from kd_env.student.student import Student
 from kd_env.tasks import Split, Task
 from kd_env.teachers.checkpoint import content
 from kd_env.teachers.finetune_config import FinetuneConfig, fold_of

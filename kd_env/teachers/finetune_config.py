@@ -9,7 +9,8 @@ import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.models.encode import MAX_TOKENS
+from kd_env.models.encode import DEFAULT_MAX_TOKENS
+from kd_env.models.from_plugin import is_plugin
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.tasks import Task
 
@@ -37,7 +38,7 @@ class FinetuneConfig:
     label_noise: float = 0.0
     batch_size: int = 32
     lr: float | None = None
-    max_length: int = MAX_TOKENS
+    max_length: int = DEFAULT_MAX_TOKENS
     fold: int = -1
     folds: int = 0
 
@@ -48,7 +49,7 @@ class FinetuneConfig:
             InputError: a value out of range, a model that is no transformer, or groups that the task has not.
         """
         built_in = not begins_as_checkpoint(self.model)
-        if built_in and spec.parse(self.model).name == "mlp":
+        if built_in and (is_plugin(self.model) or spec.parse(self.model).name == "mlp"):
             raise InputError(f"model {self.model!r} is no Transformers model; use tiny-bert, tiny-vit, a folder or a hub id")
         config = replace(
             self,
@@ -56,7 +57,7 @@ class FinetuneConfig:
             lr=(1e-3 if built_in else 5e-5) if self.lr is None else self.lr,
         )
         assert config.epochs is not None and config.lr is not None  # noqa: PT018
-        longest = MAX_TOKENS if built_in else 1 << 20
+        longest = DEFAULT_MAX_TOKENS if built_in else 1 << 20
         for name, fits, range_ in (
             ("epochs", config.epochs >= 1, "at least 1"),
             ("seed", config.seed >= 0, "at least 0"),

@@ -22,7 +22,7 @@ def require_same_tokens(task: Task, pool: Pool, student: str, knowledge: str) ->
     Raises:
         InputError: a teacher's tokenizer has another vocabulary than the student's.
     """
-    names = [term.name for term in parse_terms(knowledge) if term.kind.needs == "attention"]
+    names = [term.name for term in parse_terms(knowledge) if term.kind.compares == "attention"]
     if task.kind != "text" or not names:
         return
     ours = _of_student(student, task)

@@ -1,6 +1,7 @@
 """What a kind of action is: a space, what a point of it means, and how it is paid from credit.
 
-In: ``rows`` actions, numbers that any library can give. Out: a :class:`DecodedAction`. Boxes are [-1, 1], which every library explores well.
+In: ``rows`` actions, numbers that any library can give. Out: a :class:`DecodedAction`. Boxes are [-1, 1], which
+every library explores well.
 """
 
 from __future__ import annotations

@@ -1,0 +1,102 @@
+"""Student networks of a user's own. In: ``module:Class(options)`` and a task. Out: a :class:`PluginNetwork`, tried on two examples.
+
+The class is built as ``Class(task, **options)``, where ``task`` is a :class:`kd_env.tasks.Task` without its test split:
+``task.num_classes`` and the shape of ``task.train.inputs`` (images) or ``task.tokenizer`` (texts) say how large the network is to be.
+Initial weights are drawn from torch's global generator, which is seeded. :mod:`kd_env.models.plugin_network` says what ``forward`` takes
+and returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.models.encode import encode
+from kd_env.models.modes import evaluation_mode, running_statistics
+from kd_env.models.plugin_network import PluginNetwork
+from kd_env.plugins import resolve
+from kd_env.tasks import Task
+from kd_env.types import Inputs
+
+
+def is_plugin(text: str) -> bool:
+    """Whether ``text`` names a class as ``module:Class``, with or without options, and no folder."""
+    name = text.partition("(")[0]
+    return ":" in name and "/" not in name and not any(Path(path).expanduser().is_dir() for path in (text, name))
+
+
+def build(text: str, task: Task) -> PluginNetwork:
+    """Build the network that ``text`` names and run it on two examples; draws from torch's global generator.
+
+    Raises:
+        InputError: it cannot be imported, built, run or trained, or it returns something else than logits and features.
+    """
+    name, options = spec.parse(text)
+    module = spec.call_plugin(f"student {text!r}", resolve(name, "student network"), options, task.development())
+    if not isinstance(module, nn.Module):
+        raise InputError(f"student {text!r}: a {type(module).__name__} is not a torch.nn.Module; subclass it")
+    network = PluginNetwork(module, text)
+    inputs = encode(task, task.train.inputs[:2])
+    try:
+        inspect.signature(module.forward).bind(**inputs)
+    except TypeError as error:
+        raise InputError(f"student {text!r}: forward cannot be called with {', '.join(inputs)} ({error}); take these by name") from None
+    with errors_of(text, "forward fails"):
+        _require_outputs(network, inputs, task.num_classes)
+        _require_repeatable(network, inputs)
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    if frozen or not list(module.parameters()):
+        what = f"parameter {frozen[0]} does not require a gradient; register it as a buffer" if frozen else "it has no parameters to train"
+        raise InputError(f"student {text!r}: {what}")
+    return network
+
+
+@contextmanager
+def errors_of(text: str, what: str) -> Iterator[None]:
+    """Turn any error of a user's network into an input error that says where in the user's code it was raised."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        torch_folder = str(Path(torch.__file__).parent)
+        place = [frame for frame in frames if not frame.filename.startswith(torch_folder)][-1]
+        raise InputError(
+            f"student {text!r}: {what} with {type(error).__name__}: {error} ({place.filename}, line {place.lineno}); correct it there"
+        ) from error
+
+
+def _require_outputs(network: PluginNetwork, inputs: Inputs, num_classes: int) -> None:
+    with evaluation_mode(network), torch.no_grad():
+        output = network(**inputs)
+    size = len(next(iter(inputs.values())))
+    for name, value, width in (("logits", output.logits, num_classes), ("features", output.features, None)):
+        shape = list(value.shape) if isinstance(value, Tensor) else None
+        if shape is None or len(shape) != 2 or shape[0] != size or width not in (None, shape[1]):
+            what = f"a {type(value).__name__}" if shape is None else f"of shape {shape}"
+            raise InputError(f"student {network.text!r}: {name} of {size} examples are {what}, expected a tensor [{size}, {width or 'D'}]")
+    head = network.classifier
+    if isinstance(head, nn.Linear) and head.in_features == output.features.shape[1]:
+        network.classifies_features = torch.allclose(head(output.features).detach(), output.logits, rtol=1e-4, atol=1e-5)
+
+
+def _require_repeatable(network: PluginNetwork, inputs: Inputs) -> None:
+    """Refuse buffers that a pass changes: passes are repeated, by snapshots for example. Running statistics are known and set aside."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    with torch.no_grad():
+        network(**inputs)
+    changed = [name for name, buffer in network.named_buffers() if not torch.equal(buffer, before[name])]
+    for name in changed:
+        network.get_buffer(name).copy_(before[name])
+    if unknown := sorted(set(changed) - set(running_statistics(network))):
+        buffer = unknown[0].removeprefix("module.")
+        raise InputError(f"student {network.text!r}: a pass changes its buffer {buffer}, and passes are repeated; keep buffers constant")

@@ -1,0 +1,60 @@
+"""A user's module as a student network. In: any ``torch.nn.Module``. Out: a network with the interface of the built-in ones.
+
+``forward`` of the module takes the encoded inputs by name (``pixel_values``, or ``input_ids`` and ``attention_mask``) and returns ``(logits
+[B, C], features [B, D])``, a mapping with these keys, or a :class:`~kd_env.types.ModelOutput`. Where it has a parameter ``extra_outputs``,
+it is told which of ``layers`` and ``attention`` to return as well; without it the knowledge types that compare them are refused. Head
+credit asks for an attribute ``classifier``, the ``torch.nn.Linear`` that computes the logits from the features.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from kd_env.errors import InputError
+from kd_env.types import ModelOutput
+
+
+class PluginNetwork(nn.Module):
+    """A user's module with the interface of the built-in networks."""
+
+    def __init__(self, module: nn.Module, text: str) -> None:
+        """Wrap ``module``, which the user named ``text``."""
+        super().__init__()
+        self.module = module
+        self.text = text
+        self.classifies_features = False  # whether ``classifier`` computes the logits from the features, as trying it has shown
+        self._takes_extra_outputs = "extra_outputs" in inspect.signature(module.forward).parameters
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        """The module's ``classifier``, where it has one."""
+        return dict(self.module.named_children()).get("classifier")
+
+    def forward(self, extra_outputs: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
+        """Run the module and name its outputs.
+
+        Raises:
+            InputError: the module returns something else, or an operation in it has no forward-mode derivative where credit needs one.
+        """
+        chosen = {"extra_outputs": extra_outputs} if extra_outputs and self._takes_extra_outputs else {}
+        try:
+            return self._named(self.module(**inputs, **chosen))
+        except NotImplementedError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"student {self.text!r}: {reason}; use another operation there, or another credit than first_order") from error
+
+    def _named(self, returned: object) -> ModelOutput:
+        if isinstance(returned, ModelOutput):
+            return returned
+        if isinstance(returned, Mapping) and {"logits", "features"} <= returned.keys():
+            return ModelOutput(returned["logits"], returned["features"], returned.get("layers"), returned.get("attention"))
+        if isinstance(returned, tuple) and len(returned) == 2:
+            return ModelOutput(*returned)
+        what = f"{type(returned).__name__} of {', '.join(map(str, returned))}" if isinstance(returned, Mapping) else type(returned).__name__
+        raise InputError(
+            f"student {self.text!r}: forward returned a {what}; return (logits, features), a mapping with these keys, or a "
+            "kd_env.types.ModelOutput"
+        )

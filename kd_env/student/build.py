@@ -1,0 +1,108 @@
+"""Build students. In: an architecture, a task, seeds. Out: a :class:`Student`, or a :class:`Population` of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_env.errors import InputError
+from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
+from kd_env.knowledge.terms import Term, extra_outputs, projectors
+from kd_env.models import networks
+from kd_env.models.device import pick_device
+from kd_env.models.from_plugin import errors_of
+from kd_env.models.modes import has_plugin
+from kd_env.randomness import seeded
+from kd_env.student import auxiliary_module
+from kd_env.student.auxiliary_module import WithAuxiliaryModule
+from kd_env.student.optimizer import OptimizerOptions
+from kd_env.student.population import Population
+from kd_env.student.protocol import Students
+from kd_env.student.student import Student
+from kd_env.tasks import Task
+from kd_env.types import Inputs, ModelOutput, TeacherShapes
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """How students are built.
+
+    Attributes:
+        architecture: a built-in network, a checkpoint or ``module:Class``, with options.
+        optimizer: optimizer and schedule, such as ``adam(lr=0.003)``.
+        terms: the knowledge types that teach them; they decide which projectors a student needs.
+        teachers: the shapes that projectors map to.
+        auxiliary_module: a module that learns beside the student, ``module:Class(options)``; empty for none.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
+    """
+
+    architecture: str
+    optimizer: str
+    terms: tuple[Term, ...]
+    teachers: TeacherShapes
+    auxiliary_module: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+
+
+def build_students(task: Task, config: StudentConfig, example: Inputs, seeds: Sequence[int]) -> Students:
+    """Build students with freshly drawn weights, one per seed.
+
+    Args:
+        example: one row of encoded inputs, from which the shapes of the student's outputs are found.
+
+    Raises:
+        InputError: the architecture does not fit the task, the knowledge types or a population.
+    """
+    built = [build_network(task, config, example, seed) for seed in seeds]
+    options, device = OptimizerOptions.of(config.optimizer), pick_device(config.device)
+    if len(built) == 1:
+        return Student(built[0], options, device, config.precision, task.metric)
+    population = Population(built, options, device, config.precision, task.metric)
+    if has_plugin(population.network):
+        repeated = {name: tensor.repeat_interleave(len(built), 0).to(device) for name, tensor in example.items()}
+        with errors_of(config.architecture, "several students at once, which run it under torch.func.vmap, fail"), seeded(0):
+            population.forward(repeated, extra_outputs(config.terms))
+    return population
+
+
+def build_network(task: Task, config: StudentConfig, example: Inputs, seed: int) -> nn.Module:
+    """Build one student's network from ``seed``, with the projectors and the auxiliary module that learn beside it.
+
+    Projectors are created before the auxiliary module, in the order that :func:`~kd_env.knowledge.terms.projectors` gives.
+    """
+    student = networks.build(config.architecture, task, seed)
+    extra, needed = extra_outputs(config.terms), projectors(config.terms)
+    if not extra and not needed and not config.auxiliary_module:
+        return student
+    with torch.no_grad():
+        output: ModelOutput = student.eval()(**example, **({"extra_outputs": extra} if extra else {}))
+    student.train()
+    for name in sorted(extra):
+        _require_output(name, getattr(output, name), config)
+    with seeded(seed):
+        for projector in needed:
+            student = projector(student, output, config.teachers)
+        if config.auxiliary_module:
+            width, widths = output.features.shape[1], config.teachers.widths
+            module = auxiliary_module.build(config.auxiliary_module, width, widths, len(config.terms))
+            student = WithAuxiliaryModule(student, module)
+    return student
+
+
+def _require_output(name: str, value: Any, config: StudentConfig) -> None:
+    axes = EXTRA_OUTPUTS[name]
+    if isinstance(value, Tensor) and value.ndim == axes:
+        return
+    comparing = " and ".join(term.name for term in config.terms if term.kind.compares == name)
+    knowledge = ",".join(term.name for term in config.terms)
+    what = f"has {name} of shape {list(value.shape)}, expected {axes} axes" if isinstance(value, Tensor) else f"has no {name}"
+    raise InputError(
+        f"knowledge={knowledge!r}: student {config.architecture!r} {what}, which {comparing} compares; leave {comparing} out, or take "
+        f"another student"
+    )
