@@ -1,0 +1,80 @@
+"""Check records without their traces: run their trials again. In: records. Out: what differs, trial by trial.
+
+Students that were taught together as a population are taught together again, so that on the CPU every number can be compared exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd_env.benchmark.records import Record
+from kd_env.benchmark.run_trial import run_trials
+from kd_env.benchmark.trial import Trial
+from kd_env.randomness import one_thread
+
+COMPARED = (
+    "test", "validation", "reward_split", "reward_labels", "reward_sum", "selection_rate", "weight_entropy", "selection_entropy",
+    "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "bank", "curve", "diverged",
+)  # fmt: skip
+"""Fields of a record that follow from its trial; the others say when and where it ran."""
+
+
+def trial_of(record: Record) -> Trial:
+    """Return the trial that a record is of."""
+    set_by_user = {name: value for name, value in record["config"].items() if name not in ("command", "population", "test")}
+    return Trial(
+        record["env"]["task"],
+        record["policy"],
+        record["seed"],
+        record["env"]["teachers"],
+        record["env"]["bank"],
+        record["suite"],
+        set_by_user,
+        record["config"].get("command", ""),
+        record["config"].get("test", True),
+    )
+
+
+def units(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records that were made together, in the order of each unit's first."""
+    alike: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        config = {name: value for name, value in record["config"].items() if name != "command"}
+        env = {name: value for name, value in record["env"].items() if name != "label_seed"}
+        alike[json.dumps([record["policy"], record["suite"], config, env], sort_keys=True)].append(record)
+    together = []
+    for group in alike.values():
+        size = group[0]["config"].get("population", 1)
+        together += [group[start : start + size] for start in range(0, len(group), size)]
+    return sorted(together, key=lambda unit: records.index(unit[0]))
+
+
+def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
+    """Run the trials of a unit again and return the differences of each, a line per field; empty where all is equal.
+
+    Raises:
+        InputError: a task, pool or policy that is no longer there.
+    """
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        again = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
+    return {record["trial"]: differences(record, new) for record, new in zip(unit, again, strict=True)}
+
+
+def differences(record: Record, again: Record) -> list[str]:
+    """Compare a record with the same trial run again; a field that the record does not know (null) is not compared."""
+    lines = []
+    for name in COMPARED:
+        recorded, new = record[name], json.loads(json.dumps(again[name]))
+        if recorded != new and not (name == "selection_entropy" and recorded is None):
+            lines.append(f"{name}: recorded {_shown(recorded)}, again {_shown(new)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
