@@ -1,10 +1,10 @@
 """Reinforcement learning for knowledge distillation, as Gymnasium environments.
 
-One way through, each stage a folder or file of its own::
+One way through, a package for each stage; imports point from later to earlier stages only::
 
-    tasks -> teachers -> knowledge (bank) -> student -> distillation -> envs -> agents, baselines -> benchmark -> report
+    tasks -> models, knowledge -> student -> teachers -> bank -> distillation -> envs -> policies, agents, baselines -> benchmark -> cli
 
-Importing this package makes the ids ``kd_env/...`` known to ``gymnasium.make``.
+Importing this package registers the ids ``kd_env/...`` with Gymnasium.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -67,9 +67,10 @@ class TeacherShapes:
 
 @dataclass(frozen=True)
 class Batch:
-    """All that can be known about the mini-batches the students are about to learn from; an agent is shown the observation.
+    """The mini-batches that the students are about to learn from, with the outputs of teachers and students.
 
-    Rows are those of student 0, then of student 1 and so on; with one student there are B. Tensors are detached, on the student's device.
+    Rows are those of student 0's mini-batch, then of student 1's and so on; with one student there are B. Tensors are detached and on the
+    student's device.
     """
 
     update: np.ndarray  # [S]
@@ -94,15 +95,15 @@ class DecodedAction(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """How mini-batches are taught: ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
+    """How mini-batches are taught: the loss is ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
 
     Attributes:
-        weights: per knowledge type, ``[rows, K]``, rows on the simplex, or all zero where nobody teaches the instance.
-        strengths: per knowledge type, a scalar or ``[rows]``; ``label`` needs a strength only.
-        temperature: of the types that compare logits, a number or ``[rows]``.
-        penalty: ``[rows]``, added to the loss as it is: a policy's own term, for parameters that learn with the student.
+        weights: by knowledge type, ``[rows, K]``; rows are on the simplex, or all zero where no teacher is asked.
+        strengths: by knowledge type, a number or ``[rows]``; ``label`` needs a strength and no weights.
+        temperature: temperature of the types that compare logits, a number or ``[rows]``.
+        penalty: ``[rows]``, added to the loss: a policy's own term, for parameters that learn with the student.
 
-    Weights and strengths may carry a gradient; then what made them learns from the student's loss.
+    Weights and strengths may carry a gradient; the module that computed them then learns from the student's loss.
     """
 
     weights: Mapping[str, Tensor]
@@ -112,12 +113,12 @@ class Decision:
 
     @classmethod
     def response(cls, weights: Tensor, kd_weight: float, temperature: float) -> Decision:
-        """The single-knob form: response at ``kd_weight``, the hard label at ``1 - strength``."""
+        """Return the usual decision: response at strength ``kd_weight``, the hard label at ``1 - kd_weight``."""
         return cls({"response": weights}, {"response": kd_weight, "label": 1.0 - kd_weight}, temperature)
 
     @property
     def differentiable(self) -> bool:
-        """Whether it carries a gradient: its numbers alone do not say how the student was taught."""
+        """Whether it carries a gradient; its numbers alone then do not determine how the student was taught."""
         parts = [*self.weights.values(), *self.strengths.values(), self.penalty]
         return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
@@ -127,9 +128,9 @@ class Outcome:
     """What one update did.
 
     Attributes:
-        loss: ``[S]``, the losses that were stepped on.
-        student_ce: ``[rows]`` cross-entropy of the students on the labels, before the update; 0 where the label is unknown.
-        diverged: ``[S]``, whether the loss is no longer finite.
+        loss: the loss of each student ``[S]``.
+        student_ce: cross-entropy of the students on the labels before the update ``[rows]``; 0 where the label is unknown.
+        diverged: whether the loss is no longer finite ``[S]``.
     """
 
     loss: np.ndarray

@@ -164,7 +164,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "selection_rate": recorder.selection_rate,
         "selection_entropy": recorder.selection_entropy,
         "weight_entropy": recorder.weight_entropy,
-        "student_forward_examples": setting.distillation.num_students * sum(int(one.student_forward_examples[0]) for one in runs),
+        "student_forward_examples": setting.distillation.num_students * sum(int(one.state.forward_examples[0]) for one in runs),
         "reward_forward_examples": setting.distillation.num_students * recorder.reward_forward_examples,
         "teacher_forward_examples": len(heads.sharing(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
         "wall_s": 0.0,

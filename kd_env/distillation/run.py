@@ -1,4 +1,4 @@
-"""A distillation run: students that learn from one :class:`~kd_env.types.Decision` per update. It knows nothing of rewards or Gymnasium.
+"""A distillation run: students that learn from one :class:`~kd_env.types.Decision` per update. It knows nothing of rewards.
 
 In: an encoded task, settings, seeds, decisions. Out: students. ``observe()`` forwards the next mini-batch with gradients, and
 ``apply(decision)`` backpropagates the loss through that same forward pass, so that looking at the student costs nothing extra.
@@ -19,14 +19,14 @@ from kd_env.distillation.dropout import DropoutGenerator
 from kd_env.distillation.loss import Loss
 from kd_env.distillation.order import make_order
 from kd_env.distillation.reward_split import RewardSplit
-from kd_env.distillation.settings import DistillationSettings
+from kd_env.distillation.settings import DistillationSettings, student_config
 from kd_env.distillation.state import RunState
 from kd_env.errors import InputError
 from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
 from kd_env.models.encode import take, text_lengths
 from kd_env.serialization import from_bytes, to_bytes
-from kd_env.student.build import StudentConfig, build_network, build_students
+from kd_env.student.build import build_network, build_students
 from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
 
 
@@ -58,15 +58,7 @@ class Distillation:
         self._order = make_order(size, settings.batch_size, text_lengths(data.inputs["train"]), num_students)
         self.loss = Loss(settings, data.task)
         self.reward_split = reward_split or RewardSplit(data, 0, [0] * num_students)
-        self._config = StudentConfig(
-            settings.student,
-            settings.optimizer,
-            tuple(self.loss.terms.values()),
-            data.bank.shapes,
-            settings.auxiliary_module,
-            settings.device,
-            settings.precision,
-        )
+        self._config = student_config(settings, self.loss.terms, data.bank.shapes)
         self.student = build_students(data.task, self._config, self._example(), seeds)
         self.state = RunState.start(num_students)
         self.state.seed[:] = seeds
@@ -104,11 +96,6 @@ class Distillation:
     def done(self) -> np.ndarray:
         """Students that have spent their budget or have diverged, ``[S]``."""
         return self.state.diverged | (self.state.update >= self.settings.updates)
-
-    @property
-    def student_forward_examples(self) -> np.ndarray:
-        """Examples that passed through each student ``[S]``."""
-        return self.state.forward_examples
 
     @property
     def terms(self) -> dict[str, Term]:
@@ -237,7 +224,7 @@ class Distillation:
         return snapshot.member(self, student)
 
     def forget_batch(self) -> None:
-        """Forget the observed mini-batches, as if they had not been forwarded yet."""
+        """Forget the observed mini-batches, as if not forwarded yet."""
         self.batch, self._output = None, None
 
     def _example(self) -> Inputs:

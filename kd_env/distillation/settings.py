@@ -14,7 +14,10 @@ from typing import Any, Literal
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.knowledge.terms import Term
+from kd_env.student.build import StudentConfig
 from kd_env.tasks import Task
+from kd_env.types import TeacherShapes
 
 RENAMED = {"strength": "kd_weight", "features": "observation", "companion": "auxiliary_module"}
 """Former names of settings: they are refused with an error that gives the new name."""
@@ -72,6 +75,19 @@ def distillation_settings(task: Task, /, **keywords: Any) -> DistillationSetting
         InputError: an unknown keyword, a value of the wrong type or outside its range.
     """
     return DistillationSettings(**{**task_defaults(task), **checked(keywords, DistillationSettings)})
+
+
+def student_config(settings: DistillationSettings, terms: Mapping[str, Term], teachers: TeacherShapes) -> StudentConfig:
+    """Return how the students of a run are built."""
+    return StudentConfig(
+        settings.student,
+        settings.optimizer,
+        tuple(terms.values()),
+        teachers,
+        settings.auxiliary_module,
+        settings.device,
+        settings.precision,
+    )
 
 
 def task_defaults(task: Task) -> dict[str, Any]:

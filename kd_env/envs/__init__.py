@@ -1,8 +1,13 @@
-"""Environments: thin views of a distillation.
+"""Environments: views of a distillation through observations, actions and rewards.
 
-``teacher_selection``, ``knowledge_selection`` and ``joint_selection``, each in two forms: ``batches`` (one step is one batch) and ``slots``
-(one slot an instance); ``sb3`` adapts slots to Stable-Baselines3. What they share is in ``selection``, made of ``actions``,
-``observations``, ``rewards``, ``credit`` and ``render``.
+Start with ``teacher_selection``, ``knowledge_selection`` and ``joint_selection``. Each has two forms: ``batches`` (one step is one batch)
+and ``slots`` (one slot per instance); ``sb3`` adapts slots to Stable-Baselines3. What they share is ``selection``, which puts together:
+
+- ``actions``: kinds of action, from numbers to weights; ``decisions``: from weights to a decision about the loss;
+- ``observations``: from a mini-batch to blocks of numbers;
+- ``measurement``: when students are measured; ``rewards`` and ``exploration``: what is paid for it;
+- ``credit`` and ``credit_rewards``: which teacher, and which knowledge, lowered the held-out loss;
+- ``settings`` and ``make``: from keywords to a selection; ``selection_snapshot``: its state as bytes; ``render``: its picture.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from kd_env.types import Decision, Observation
 
 
 class BatchEnv(gym.Env[Observation, Any]):
-    """Abstract; a concrete environment says what its actions and its defaults are."""
+    """Base class; an environment states the base of its actions and its defaults."""
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
     action_base: ClassVar[type[ActionKind]]
@@ -35,9 +35,13 @@ class BatchEnv(gym.Env[Observation, Any]):
         bank: str | Path | None = None,
         data_dir: str | None = None,
         render_mode: str | None = None,
-        **settings: Any,  # the fields of Settings, each checked there by name, type and range
+        **settings: Any,  # fields of kd_env.envs.settings, checked there
     ) -> None:
-        """Make the environment; :class:`~kd_env.errors.InputError` names what is wrong with a keyword."""
+        """Make the environment.
+
+        Raises:
+            InputError: a keyword that cannot be used.
+        """
         if settings.get("num_students") not in (None, 1):
             raise InputError(f"num_students={settings['num_students']}: gymnasium.make steps one student; make_vec steps a population")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -56,7 +60,7 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     @property
     def finished(self) -> Distillation | None:
-        """The last run that ended: its student is the product."""
+        """The last run that ended, with the finished student; ``None`` before the first."""
         return self.selection.finished[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
@@ -68,9 +72,13 @@ class BatchEnv(gym.Env[Observation, Any]):
         return self._observation(), {"example_ids": self.distillation.observe().example_ids.copy()}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Teach one mini-batch, or one phase of them.
+        """Teach one mini-batch or one phase.
 
-        In place of an action, a whole :class:`~kd_env.types.Decision` about the B instances teaches one mini-batch.
+        Args:
+            action: in ``action_space``; or a whole :class:`~kd_env.types.Decision` about the B instances, which teaches one mini-batch.
+
+        Raises:
+            InputError: the episode has ended, or the action is not in the space.
         """
         if self.distillation.done:
             raise InputError("step: the episode has ended; call reset() first")
@@ -80,25 +88,25 @@ class BatchEnv(gym.Env[Observation, Any]):
         return self._observation(), float(step.rewards.mean()), bool(self.distillation.done), False, self._info(step)
 
     def render(self) -> Any:
-        """The episode so far, as ``render_mode`` says: a picture ``[480, 640, 3]``, or text."""
+        """Return the episode so far, as ``render_mode`` says: a picture ``[480, 640, 3]``, or text."""
         if self.history is None:
             gym.logger.warn('render() does nothing without a render_mode; make the environment with render_mode="rgb_array" or "ansi"')
             return None
         return render.frame(self.history) if self.render_mode == "rgb_array" else render.text(self.history)
 
     def snapshot(self) -> bytes:
-        """The whole state of the run, as self-contained bytes."""
+        """Return the whole state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
         return self.selection.snapshot()
 
     def restore(self, state: bytes) -> Observation:
-        """Go back to a snapshot; what is seen there."""
+        """Continue from a snapshot and return the observation there."""
         self.selection.restore(state)
         if self.history is not None:
             self.history = render.begin(self.selection)
         return self._observation()
 
     def fork(self) -> BatchEnv:
-        """An independent environment in the same state; the bank is shared."""
+        """Return an independent environment in the same state; the bank is shared."""
         twin = copy.copy(self)
         twin._np_random, twin.action_space, twin.history = copy.deepcopy((self._np_random, self.action_space, self.history))
         twin.selection = self.selection.fork()

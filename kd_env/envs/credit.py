@@ -1,12 +1,12 @@
 """Credit: which teacher, and which knowledge, of which instance lowered the held-out loss.
 
-In: a run with observed mini-batches. Out: for each knowledge type m ``[rows, K]`` (``label``: ``[rows, 1]``), the decrease of the held-out
-loss to be expected from one step on the loss of instance b from teacher k alone (over B, as in the mini-batch loss, at strength 1). To
-first order that is the derivative of that loss along the held-out gradient v, scaled as the optimizer scales it and by the learning rate:
+In: a run with observed mini-batches, and its reward meter. Out: for each knowledge type m ``[rows, K]`` (``label``: ``[rows, 1]``), the
+decrease of the held-out loss to be expected from one step on the loss of instance b from teacher k alone, divided by B, at strength 1. To
+first order that is the derivative of that loss along the held-out gradient v, scaled by the optimizer and the learning rate:
 
     r_bmk = <v, grad L_m(b, k)>, for the response  tau (q_b - p_bk) . (J_b v)
 
-J_b v, the derivative of what the student says of b along v, serves all teachers and types: one forward-mode pass. After Differentiable
+J_b v, the derivative of the student's outputs for b along v, serves all teachers and types: one forward-mode pass. After Differentiable
 Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn (Pruthi et al.
 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
 """
@@ -36,7 +36,7 @@ Credit = Callable[[Distillation, RewardMeter, Sequence[str], Temperature], Credi
 
 
 def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """All parameters; one forward-mode pass under the retained pass's dropout mask, autocast off."""
+    """Return first-order credit over all parameters: one forward-mode pass with the dropout mask of the observed pass, autocast off."""
     _load_forward_mode()
     student, direction = run.student, _direction(run, meter, head_only=False)
     run.observe()
@@ -47,20 +47,19 @@ def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], tem
 
 
 def head(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """The classifier's parameters alone, from the pooled features: the mini-batch needs no extra pass. Types that look below it get 0."""
+    """Return first-order credit over the classifier's parameters alone, without an extra pass; 0 for types that compare layers below it."""
     _load_forward_mode()
-    said = run.observe().student
-    along = run.student.classify(
-        said.features, _direction(run, meter, head_only=True)
-    )  # [rows, C]: the classifier is linear in its parameters
+    output = run.observe().student
+    direction = _direction(run, meter, head_only=True)
+    tangent = run.student.classify(output.features, direction)  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
-        return _along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(said.logits, along)))  # type: ignore[no-untyped-call]
+        return _along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(output.logits, tangent)))  # type: ignore[no-untyped-call]
 
 
 def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """Exact: for each candidate a real optimizer step on it alone from the same state, measured on the same held-out examples.
+    """Return exact credit: for each candidate an optimizer step on it alone from the same state, measured on the same held-out examples.
 
-    What the optimizer's momentum alone would have done is subtracted. Costs B x K steps and measurements a type: the check of the others.
+    The effect of the optimizer's momentum alone is subtracted. It costs B x K steps and measurements per type, and checks the others.
     """
     student, students = run.student, run.num_students
     parameters, progress = student.parameters, run.observe().progress
@@ -69,14 +68,14 @@ def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], 
         return meter.held_out_loss(student, student.after(gradient, progress), run.update)  # [S]
 
     idle = loss_after([torch.zeros_like(parameter) for parameter in parameters])
-    found = {}
+    credit = {}
     for name in names:
-        terms = run.per_teacher_loss(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
-        candidates = terms.view(students, -1).unbind(1)  # the same one of every student at once, [S] each
-        gradients = (torch.autograd.grad(one.sum(), parameters, retain_graph=True, materialize_grads=True) for one in candidates)
+        losses = run.per_teacher_loss(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
+        candidates = losses.view(students, -1).unbind(1)  # one candidate of every student at once, [S] each
+        gradients = (torch.autograd.grad(loss.sum(), parameters, retain_graph=True, materialize_grads=True) for loss in candidates)
         gained = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
-        found[name] = gained.view_as(terms).detach()
-    return found
+        credit[name] = gained.view_as(losses).detach()
+    return credit
 
 
 CREDITS: dict[str, Credit] = {
@@ -101,7 +100,7 @@ def make_credit(text: str) -> Credit | None:
 
 
 def normalize(credit: Tensor) -> Tensor:
-    """Centre and scale over the teachers of each instance: ``|r_bk|`` grows with ``KL_bk``. All zero where K is 1 or all are equal."""
+    """Centre and scale credit over the teachers of each instance, since ``|r_bk|`` grows with ``KL_bk``; 0 where all are equal."""
     centred = credit - credit.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).sqrt()
     rounding = 4 * torch.finfo(credit.dtype).eps * credit.abs().amax(1, keepdim=True)
@@ -109,7 +108,7 @@ def normalize(credit: Tensor) -> Tensor:
 
 
 def scale(credit: Tensor) -> Tensor:
-    """Scale over all candidates of each row ``[rows, ...]`` to a root mean square of 1, zero staying zero: what harms stays negative."""
+    """Scale each row ``[rows, ...]`` to a root mean square of 1 without centring: harmful candidates stay negative, 0 stays 0."""
     size = credit.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (credit.ndim - 1))
     return credit / torch.where(size > 0.0, size, 1.0)
 
@@ -126,22 +125,22 @@ def _direction(run: Distillation, meter: RewardMeter, head_only: bool) -> list[T
 
 
 def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditByType:
-    """Derivatives of the losses of ``output``, dual numbers, over B."""
+    """Return the derivatives of the losses of ``output``, which holds dual numbers, divided by B."""
     at = _or_setting(run, temperature)
     if tuple(names) == ("response",) and not isinstance(at, Tensor):  # the common case in closed form, at a quarter of the cost
         return {"response": _response_along(run, at, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
-    found = {}
+    credit = {}
     for name in names:
-        terms, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, at, output))  # type: ignore[no-untyped-call]
-        found[name] = (torch.zeros_like(terms) if tangent is None else tangent) / run.settings.batch_size
-    return found
+        losses, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, at, output))  # type: ignore[no-untyped-call]
+        credit[name] = (torch.zeros_like(losses) if tangent is None else tangent) / run.settings.batch_size
+    return credit
 
 
-def _response_along(run: Distillation, temperature: float, along: Tensor) -> Tensor:
-    features = run.observe()
-    q = (features.student.logits / temperature).softmax(1)  # [rows, C]
-    p = (features.teacher_logits / temperature).softmax(2)  # [rows, K, C]
-    return temperature * torch.einsum("bkc,bc->bk", q[:, None] - p, along) / run.settings.batch_size
+def _response_along(run: Distillation, temperature: float, tangent: Tensor) -> Tensor:
+    batch = run.observe()
+    q = (batch.student.logits / temperature).softmax(1)  # [rows, C]
+    p = (batch.teacher_logits / temperature).softmax(2)  # [rows, K, C]
+    return temperature * torch.einsum("bkc,bc->bk", q[:, None] - p, tangent) / run.settings.batch_size
 
 
 def _or_setting(run: Distillation, temperature: Temperature) -> float | Tensor:
@@ -150,7 +149,7 @@ def _or_setting(run: Distillation, temperature: Temperature) -> float | Tensor:
 
 @cache
 def _load_forward_mode() -> None:
-    """On first use torch compiles its forward-mode rules through a function it deprecates itself; that warning is not our user's."""
+    """Load torch's forward-mode rules: on first use it calls a function that it deprecates itself, and that warning is hidden here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():

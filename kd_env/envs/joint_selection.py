@@ -1,4 +1,4 @@
-"""``kd_env/JointSelection-v0``: teachers, knowledge, strength and temperature in one action."""
+"""``kd_env/JointSelection-v0``: teachers, knowledge, kd_weight and temperature in one action."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from kd_env.envs.slots import SlotsEnv
 
 
 class JointSelectionEnv(BatchEnv):
-    """Who teaches what to an instance, how strongly and at which temperature.
+    """Which teachers teach which knowledge to an instance, with which weight and at which temperature.
 
     ## Description
-    An episode is one distillation: a fresh student, ``updates`` mini-batches. Ours; it spans what teacher selection (Yuan et al. 2021)
-    and knowledge selection (Wang et al. 2022) decide apart.
+    An episode is one distillation: a fresh student, ``updates`` mini-batches. Ours; it joins the
+    decisions of teacher selection (Yuan et al. 2021) and knowledge selection (Wang et al. 2022).
 
     ## Action Space
     ``Box(-1, 1, (B*A,))``, for each instance the factors that ``factors`` names, in this order (``A`` is 3 + K + M with all of them):
@@ -21,12 +21,12 @@ class JointSelectionEnv(BatchEnv):
     |---|---|---|
     | ``teachers`` | K | weights ``softmax(10 a)``; a teacher below .01 is not asked |
     | ``knowledge`` | M | a type is on above 0; the types are those of ``knowledge``, then ``label`` unless ``kd_weight=1`` |
-    | ``kd_weight`` | 1 | of the teachers, ``(a + 1) / 2``; the label has the rest, with ``kd_weight=1`` nobody has |
+    | ``kd_weight`` | 1 | ``(a + 1) / 2``; the label gets the rest, unless ``kd_weight=1`` leaves labels out |
     | ``temperature`` | 1 | the setting's times ``4 ** a`` |
-    | ``abstain`` | 1 | above 0 nobody is asked |
+    | ``abstain`` | 1 | above 0 no teacher is asked |
 
-    What is left out is as the setting has it (all teachers alike, all types on). With ``granularity="batch"`` one decision serves the
-    whole batch: ``Box(-1, 1, (A,))``.
+    A factor that is left out is as in the settings (all teachers with equal weight, all types on). With ``granularity="batch"`` one
+    decision serves the whole batch: ``Box(-1, 1, (A,))``.
 
     ## Observation Space
     A ``Dict`` of 1-D float32 ``Box(-10, 10)``, the B instances end to end (their mean with ``granularity="batch"``). Columns of an
@@ -40,15 +40,15 @@ class JointSelectionEnv(BatchEnv):
     | ``progress`` | 1 | 1 | 1 |
 
     ## Rewards
-    The mean over the batch of what ``reward`` and ``credit`` pay, less ``teacher_cost`` for each teacher asked. With ``credit`` other than
-    ``shared`` an instance is paid the worth of its decision, in units of the spread of worth over all teachers and types: asking nobody
-    adds 0 to what the label is worth. -10 when the student diverges.
+    The mean over the batch of what ``reward`` and ``credit`` pay, minus ``teacher_cost`` for each teacher asked. With ``credit`` other than
+    ``shared`` an instance is paid the credit of its decision, scaled by the root mean square over all teachers and types: asking no teacher
+    adds 0 to the credit of the label. -10 when the student diverges.
 
     ## Starting State
-    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay.
+    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay the same.
 
     ## Episode End
-    Terminated when the budget is spent, or when the student diverges. The student is in ``env.unwrapped.finished``.
+    Terminated when the budget is spent, or when the student diverges. The finished student is ``env.unwrapped.finished``.
 
     ## Information
     | key | when | value |

@@ -12,12 +12,12 @@ class KnowledgeSelectionEnv(BatchEnv):
 
     ## Description
     An episode is one distillation: a fresh student, ``updates`` mini-batches. After AKD, Wang et al. 2022 (arXiv 2302.00444), whose four
-    types are the default: hard label, response, layer, relation. All teachers of the pool teach alike (AKD has one).
+    types are the default: hard label, response, layer, relation. All teachers of the pool have equal weight (AKD has one).
 
     ## Action Space
     ``action="soft"``: ``Box(-1, 1, (M,))``, the strengths of the M types are ``(a + 1) / 2``. ``"hard"``: ``MultiBinary(M)``. The types are
-    those of ``knowledge`` in order, then ``label``, unless ``kd_weight=1`` leaves labels out of the setting. The strength between teachers
-    and label does not apply here, the action is the strength; factors that a type has in ``knowledge`` do.
+    those of ``knowledge`` in order, then ``label``, unless ``kd_weight=1`` leaves labels out of the setting. ``kd_weight`` does not
+    apply here: the action replaces it; strengths that a type has in ``knowledge`` do apply.
 
     ## Observation Space
     A ``Dict`` of 1-D float32 ``Box(-10, 10)``, means over the next mini-batch. Columns: ``kd-env list observations``.
@@ -30,15 +30,15 @@ class KnowledgeSelectionEnv(BatchEnv):
     | ``progress`` | 1 | 1 | 1 |
 
     ## Rewards
-    By default the decrease of the held-out cross-entropy over the phase. With ``credit`` other than ``shared``: the strengths times what
-    each type is worth. ``exploration_bonus`` adds AKD's bonus for choosing otherwise than before (soft: one minus the cosine to the
-    phase before; hard: one over the square root of how often this was chosen). -10 when the student diverges.
+    By default the decrease of the held-out cross-entropy over the phase. With ``credit`` other than ``shared``: the strengths times the
+    credit of each type. ``exploration_bonus`` adds AKD's bonus for exploring (soft: one minus the cosine to the previous phase's action;
+    hard: one over the square root of how often this action was chosen). -10 when the student diverges.
 
     ## Starting State
-    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay.
+    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay the same.
 
     ## Episode End
-    Terminated when the budget is spent, or when the student diverges. The student is in ``env.unwrapped.finished``.
+    Terminated when the budget is spent, or when the student diverges. The finished student is ``env.unwrapped.finished``.
 
     ## Information
     | key | when | value |

@@ -16,7 +16,11 @@ class SB3VecEnv(VecEnv):
     """Wraps a ``gymnasium.make_vec`` environment made with ``autoreset_mode="same_step"``."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        """Take the slots; SB3 resets within the step, so they must too."""
+        """Wrap the slots.
+
+        Raises:
+            InputError: they do not reset within the step, as SB3 does.
+        """
         if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
             raise InputError('SB3VecEnv needs an environment made with autoreset_mode="same_step"')
         self.env = env
@@ -52,30 +56,30 @@ class SB3VecEnv(VecEnv):
         return observation, rewards.astype(np.float32), done, infos
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close the environment."""
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute of the one environment under all slots, once a slot."""
+        """Return the attribute of the one environment behind all slots, once per slot."""
         return [getattr(self.env.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the one environment under all slots."""
+        """Set an attribute of the one environment behind all slots."""
         setattr(self.env.unwrapped, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of the one environment once; its result for every slot."""
+        """Call a method of the one environment once and return its result for every slot."""
         result = getattr(self.env.unwrapped, method_name)(*method_args, **method_kwargs)
         return [result] * len(list(self._get_indices(indices)))
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """No slot is wrapped in a single-env wrapper."""
+        """Return false for every slot: none is wrapped in a single-env wrapper."""
         return [False] * len(list(self._get_indices(indices)))
 
     def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
         return [self._slot(info, slot) for slot in range(self.num_envs)]
 
     def _slot(self, info: dict[str, Any], slot: int) -> dict[str, Any]:
-        """What ``info`` holds for one slot, by Gymnasium's masks."""
+        """Return what ``info`` holds for one slot, by Gymnasium's masks."""
         shown = [name for name in info if not name.startswith("_") and info[f"_{name}"][slot]]
         return {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in shown}

@@ -1,8 +1,8 @@
 """A mini-batch is a vector env: the ``gymnasium.make_vec`` form of every environment of this package.
 
-``num_envs = S * B`` instance slots stand for the mini-batches of S students: each slot sees its own instance and answers for it alone, and
-the B answers of a student make one update of it. So a per-instance policy of any library works unchanged, for any B. Where one decision
-serves a batch there is one slot a student.
+``num_envs = S * B`` instance slots stand for the mini-batches of S students: each slot observes one instance and decides for it alone, and
+the B decisions of a student make one update. So a per-instance policy of any library works unchanged, for any B. Where one decision
+serves a batch there is one slot per student.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kd_env.distillation import Distillation
 from kd_env.envs import observations, render
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
+from kd_env.envs.slot_info import masked, of_slots
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
 from kd_env.tasks import Task
@@ -29,10 +30,10 @@ from kd_env.types import Decision, Observation
 
 
 class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
-    """Abstract; spaces, rewards and ``info`` of a slot are those of the concrete environment's ``gymnasium.make`` form.
+    """Base class; spaces, rewards and ``info`` of a slot are those of the environment's ``gymnasium.make`` form.
 
-    ``info`` holds arrays with Gymnasium's ``_key`` masks. The slots of a student end together; students end alone (one that diverges) and
-    are begun again alone, from a seed drawn from the environment's.
+    ``info`` holds arrays with Gymnasium's ``_key`` masks. The slots of a student end together. A student that diverges ends before the
+    others, and is reset by itself, with a seed drawn from the environment's generator.
     """
 
     action_base: ClassVar[type[ActionKind]]
@@ -48,13 +49,17 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
-        **settings: Any,  # the fields of Settings, each checked there by name, type and range
+        **settings: Any,  # fields of kd_env.envs.settings, checked there
     ) -> None:
-        """Make ``num_envs`` slots; with instance granularity that is ``num_students`` times the batch size."""
+        """Make ``num_envs`` slots; with instance granularity that is ``num_students`` times the batch size.
+
+        Raises:
+            InputError: a keyword that cannot be used.
+        """
         if (settings.get("granularity") or self.defaults.get("granularity", "instance")) == "instance":
             settings["batch_size"] = _batch_size(num_envs, settings)
         elif num_envs != (settings.get("num_students") or 1):
-            raise InputError(f"num_envs={num_envs}: with granularity='batch' there is a slot a student; give num_envs=num_students")
+            raise InputError(f"num_envs={num_envs}: with granularity='batch' there is one slot per student; give num_envs=num_students")
         try:
             self.autoreset_mode = AutoresetMode(autoreset_mode) if isinstance(autoreset_mode, AutoresetMode) else _MODES[autoreset_mode]
         except KeyError:
@@ -72,11 +77,11 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.histories = [render.begin(self.selection) for _ in range(self.num_students if render_mode else 0)]
         self._steps = np.zeros(self.num_students, dtype=np.int64)
-        self._ended = np.ones(self.num_students, dtype=np.bool_)  # whose episode is over, or has not begun
+        self._ended = np.ones(self.num_students, dtype=np.bool_)  # whether a student's episode is over, or has not begun
 
     @property
     def num_students(self) -> int:
-        """S."""
+        """Number of students S."""
         return self.selection.num_students
 
     @property
@@ -86,35 +91,41 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     @property
     def finished(self) -> Any:
-        """The last run that ended, whose student is the product; with several students a tuple, ``None`` for whom none has ended yet."""
-        found = self.selection.finished
-        return found[0] if self.num_students == 1 else tuple(found)
+        """The last run that ended, with the finished student; of several students a tuple, with ``None`` where none has ended yet."""
+        finished = self.selection.finished
+        return finished[0] if self.num_students == 1 else tuple(finished)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start new students: student s from ``seed + s``; from a list, a seed a slot, from that of its first slot.
+        """Start new students.
 
-        ``options={"reset_mask": mask}`` starts the students anew whose slots are in ``mask``, and leaves the others as they are.
+        Args:
+            seed: student s begins from ``seed + s``; of a list with one seed per slot, from the seed of its first slot.
+            options: ``{"reset_mask": mask}`` resets the students whose slots are in ``mask`` and leaves the others as they are.
         """
         mask = (options or {}).get("reset_mask")
-        chosen = np.ones(self.num_students, dtype=np.bool_) if mask is None else self._whole_students(np.asarray(mask))
-        given = [seed] if seed is None or isinstance(seed, int) else list(seed)
-        super().reset(seed=given[0])
-        if len(given) == 1:
-            first = self._draw() if given[0] is None else given[0]
+        students = np.ones(self.num_students, dtype=np.bool_) if mask is None else self._whole_students(np.asarray(mask))
+        slot_seeds = [seed] if seed is None or isinstance(seed, int) else list(seed)
+        super().reset(seed=slot_seeds[0])
+        if len(slot_seeds) == 1:
+            first = self._draw() if slot_seeds[0] is None else slot_seeds[0]
             seeds = [first + s for s in range(self.num_students)]
-        elif len(given) == self.num_envs:
-            seeds = [self._draw() if one is None else one for one in given[:: self.num_envs // self.num_students]]
+        elif len(slot_seeds) == self.num_envs:
+            seeds = [self._draw() if value is None else value for value in slot_seeds[:: self.num_envs // self.num_students]]
         else:
-            raise InputError(f"seed: {len(given)} seeds for {self.num_envs} slots; give one number, or one a slot")
-        self._begin(chosen, seeds)
-        return self.selection.observation(), self._begun({}, self._rows(chosen))
+            raise InputError(f"seed: {len(slot_seeds)} seeds for {self.num_envs} slots; give one number, or one per slot")
+        self._begin(students, seeds)
+        return self.selection.observation(), self._reset_info({}, self._rows(students))
 
     def step(self, actions: np.ndarray | Decision) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Teach each student one mini-batch or phase, each slot its own instance; who has ended begins anew as ``autoreset_mode`` says.
+        """Teach each student one mini-batch or phase. Finished students reset as ``autoreset_mode`` says.
 
-        In place of actions, a whole :class:`~kd_env.types.Decision` about the S * B instances teaches one mini-batch.
+        Args:
+            actions: one per slot; or a whole :class:`~kd_env.types.Decision` about the S * B instances, which teaches one mini-batch.
+
+        Raises:
+            InputError: the episode has ended, or the actions are not in the space.
         """
         over = self._ended.copy()
         if over.any() and (self.autoreset_mode is not AutoresetMode.NEXT_STEP or (over & (self._steps == 0)).any()):
@@ -135,25 +146,25 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             info = self._info(step, self._rows(~over))
         if over.any():
             self._begin(over, [self._draw() for _ in range(self.num_students)])
-            info = self._begun(info, self._rows(over))
+            info = self._reset_info(info, self._rows(over))
         observation = self.selection.observation()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
             observation, info = self._reset_within_the_step(observation, info)
         return observation, rewards, terminated, truncated, info
 
     def render(self) -> tuple[Any, ...] | None:
-        """The episode of each student so far, S pictures or texts as ``render_mode`` says."""
+        """Return the episode of each student so far, S pictures or texts as ``render_mode`` says."""
         if not self.histories:
             gym.logger.warn('render() does nothing without a render_mode; make the slots with render_mode="rgb_array" or "ansi"')
             return None
-        return tuple(render.frame(one) if self.render_mode == "rgb_array" else render.text(one) for one in self.histories)
+        return tuple(render.frame(history) if self.render_mode == "rgb_array" else render.text(history) for history in self.histories)
 
     def snapshot(self) -> bytes:
-        """The whole state of the run, as self-contained bytes."""
+        """Return the whole state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
         return self.selection.snapshot()
 
     def restore(self, state: bytes) -> Observation:
-        """Go back to a snapshot; what is seen there."""
+        """Continue from a snapshot and return the observation there."""
         self.selection.restore(state)
         self.histories = [render.begin(self.selection, student) for student in range(len(self.histories))]
         self._steps = -(-self.distillation.update // self.selection.settings.interface.updates_per_phase)
@@ -161,7 +172,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return self.selection.observation()
 
     def fork(self) -> SlotsEnv:
-        """Independent slots in the same state; the bank is shared."""
+        """Return independent slots in the same state; the bank is shared."""
         twin = copy.copy(self)
         twin._np_random, twin.histories = copy.deepcopy((self._np_random, self.histories))
         twin.single_action_space, twin.action_space = copy.deepcopy((self.single_action_space, self.action_space))
@@ -175,8 +186,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         for slot in np.flatnonzero(rows):
             final_rows[slot] = {name: block[slot] for name, block in final.items()}
         self._begin(self._ended, [self._draw() for _ in range(self.num_students)])
-        ends = {"final_obs": final_rows, "_final_obs": rows, "final_info": _of(info, rows), "_final_info": rows.copy()}
-        return self.selection.observation(), {**self._begun(_of(info, ~rows), rows), **ends}
+        ends = {"final_obs": final_rows, "_final_obs": rows, "final_info": of_slots(info, rows), "_final_info": rows.copy()}
+        return self.selection.observation(), {**self._reset_info(of_slots(info, ~rows), rows), **ends}
 
     def _begin(self, which: np.ndarray, seeds: Sequence[int]) -> None:
         if which.all():
@@ -194,20 +205,20 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _whole_students(self, mask: np.ndarray) -> np.ndarray:
         grouped = mask.astype(np.bool_).reshape(self.num_students, -1) if mask.shape == (self.num_envs,) else np.array([[True, False]])
         if (grouped.any(1) != grouped.all(1)).any():
-            raise InputError(f"reset_mask: expected {self.num_envs} booleans, alike for the slots of one student, which begin together")
+            raise InputError(f"reset_mask: expected {self.num_envs} booleans, equal for the slots of one student, which reset together")
         return np.asarray(grouped.all(1))
 
     def _rows(self, students: np.ndarray) -> np.ndarray:
         return np.repeat(students, self.num_envs // self.num_students)
 
-    def _begun(self, info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
-        """``info``, with what is to be said where ``rows`` see a new student's first mini-batch."""
+    def _reset_info(self, info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+        """Return ``info`` with the first mini-batch of new students in their slots ``rows``."""
         ids = self._of_slots(self.distillation.observe().example_ids)
         ids = np.where(rows.reshape(-1, *[1] * (ids.ndim - 1)), ids, info.get("example_ids", ids))
         return {**info, "example_ids": ids, "_example_ids": rows | info.get("_example_ids", False)}
 
     def _of_slots(self, values: np.ndarray) -> np.ndarray:
-        """A number an instance as ``[num_envs]``, or ``[num_envs, B]`` where a slot decides for a batch."""
+        """Return values per instance as ``[num_envs]``, or ``[num_envs, B]`` where a slot decides for a batch."""
         return values.copy() if self.selection.settings.interface.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
 
     def _info(self, step: Step, mask: np.ndarray) -> dict[str, Any]:
@@ -215,36 +226,25 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         if self.selection.settings.interface.observe_labels:
             terms["student_ce"] = self._of_slots(step.student_ce)
         shown = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._rows(step.diverged), **step.credit}
-        reward_terms = {**_masked(terms, mask), **self._measured("improvement", step.improvement, mask)}
+        reward_terms = {**masked(terms, mask), **self._measured("improvement", step.improvement, mask)}
         validation = self._measured("validation", step.validation, mask)
-        return {**_masked(shown, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
+        return {**masked(shown, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
 
     def _measured(self, name: str, values: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
-        """A number a student, ``[S]``, for the slots of those that have one."""
-        if values is None or not (found := mask & self._rows(np.isfinite(values))).any():
+        """Return values of students ``[S]`` for the slots of those that have one."""
+        if values is None or not (known := mask & self._rows(np.isfinite(values))).any():
             return {}
-        return {name: np.where(found, self._rows(values), 0.0), f"_{name}": found}
+        return {name: np.where(known, self._rows(values), 0.0), f"_{name}": known}
 
 
 def _batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:
-    students, given = settings.get("num_students") or 1, settings.get("batch_size")
+    students, batch_size = settings.get("num_students") or 1, settings.get("batch_size")
     if not isinstance(students, int) or students < 1 or num_envs % students:
         raise InputError(f"num_envs={num_envs} slots are not num_students={students} whole mini-batches; give a multiple of it")
-    if given not in (None, num_envs // students):
+    if batch_size not in (None, num_envs // students):
         mini_batch = f"mini-batches of {num_envs // students}" if students > 1 else "one mini-batch"
-        raise InputError(f"num_envs={num_envs} slots are {mini_batch}, but batch_size={given}; give one of them")
+        raise InputError(f"num_envs={num_envs} slots are {mini_batch}, but batch_size={batch_size}; give one of them")
     return num_envs // students
-
-
-def _of(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    """What ``info`` says of the slots in ``rows``."""
-    names = [name for name in info if not name.startswith("_") and (info[f"_{name}"] & rows).any()]
-    said = {name: _of(info[name], rows) if isinstance(info[name], dict) else info[name] for name in names}
-    return {**said, **{f"_{name}": info[f"_{name}"] & rows for name in names}}
-
-
-def _masked(info: Mapping[str, Any], mask: np.ndarray) -> dict[str, Any]:
-    return {**info, **{f"_{name}": mask.copy() for name in info}}
 
 
 _MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP, "disabled": AutoresetMode.DISABLED}

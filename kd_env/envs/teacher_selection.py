@@ -12,7 +12,7 @@ class TeacherSelectionEnv(BatchEnv):
 
     ## Description
     An episode is one distillation: a fresh student, ``updates`` mini-batches. After Yuan et al. 2021 (arXiv 2012.06048). For one agent
-    row an instance, use ``gymnasium.make_vec`` (see :class:`TeacherSelectionVectorEnv`).
+    row per instance, use ``gymnasium.make_vec`` (see :class:`TeacherSelectionVectorEnv`).
 
     ## Action Space
     ``action="subset"``: ``MultiBinary(B*K)``, the selected teachers share the instance equally, nobody is legal. ``"one"``:
@@ -36,10 +36,10 @@ class TeacherSelectionEnv(BatchEnv):
     ``teacher_cost`` for each teacher asked; -10 when the student diverges.
 
     ## Starting State
-    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay.
+    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay the same.
 
     ## Episode End
-    Terminated when the budget is spent, or when the student diverges. The student is in ``env.unwrapped.finished``.
+    Terminated when the budget is spent, or when the student diverges. The finished student is ``env.unwrapped.finished``.
 
     ## Information
     | key | when | value |

@@ -235,12 +235,12 @@ def test_the_selector_warm_up_moves_the_policy_and_not_the_student(reward):
     env, agent = make("reinforce(selector_warmup=8,learning_rate=0.05)", reward=reward)
     env.reset(seed=0)
     run = env.selection.distillation
-    before, counted = [parameter.detach().clone() for parameter in run.student.network.parameters()], run.student_forward_examples.tolist()
+    before, counted = [parameter.detach().clone() for parameter in run.student.network.parameters()], run.state.forward_examples.tolist()
     agent._warm_selector()
     assert agent.policy.weight.abs().max() > 0.01
     assert env.selection.distillation is run
     assert run.update.tolist() == [0]
-    assert run.student_forward_examples.tolist() == [counted[0] + 8 * 32], "what the selector saw is paid for"
+    assert run.state.forward_examples.tolist() == [counted[0] + 8 * 32], "what the selector saw is paid for"
     assert all(torch.equal(a, b) for a, b in zip(before, run.student.network.parameters(), strict=True))
 
 

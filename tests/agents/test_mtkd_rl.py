@@ -210,9 +210,9 @@ def test_each_teacher_is_paid_for_the_student_after_the_update():
     features, inputs = run.observe(), run.batch_inputs()
     decision = agent.act({})
     env.step(decision)
-    count = int(run.student_forward_examples[0])
+    count = int(run.state.forward_examples[0])
     reward = teacher_reward(run, decision.strengths, inputs, features)
-    assert int(run.student_forward_examples[0]) == count + 32
+    assert int(run.state.forward_examples[0]) == count + 32
     after = run.student.forward(inputs)
     kl = per_teacher(after.logits, features.teacher_logits, run.settings.temperature)
     far = [(one - theirs).square().mean(1) for one, theirs in zip(after.hints, features.teacher_features, strict=True)]

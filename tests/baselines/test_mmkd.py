@@ -182,7 +182,7 @@ def test_a_meta_step_leaves_the_student_as_it_is_and_is_counted(split):
     run = env.selection.distillation
     # 8 mini-batches seen; meta steps after updates 1 and 6: two of distillation, CE, and CE at the end, of reward one look more
     passes = 8 + 2 * (4 + (split == "reward"))
-    assert run.student_forward_examples.tolist() == [32 * passes]
+    assert run.state.forward_examples.tolist() == [32 * passes]
     network, shown = [parameter.detach().clone() for parameter in run.student.parameters], run.observe().student.logits
     nets, draws = parameters(policy), torch.get_rng_state()
     policy.learn_from(*policy.hard_examples())

@@ -197,7 +197,7 @@ def test_what_is_not_finite_stays_in_its_student_which_can_begin_again(request, 
     for s in (0, *range(2, run.num_students)):
         assert run.done[s]
         if observed and name == "credit":  # the credit looked at and dropped was a pass
-            apart[s].student_forward_examples += run.settings.batch_size
+            apart[s].state.forward_examples += run.settings.batch_size
         assert_equal(run, s, apart[s])
     follow(run, apart, 13)
     assert run.done.all()
@@ -253,7 +253,7 @@ def test_those_who_are_left_out_stay_as_they_are(request):
         run.apply(decide(run), np.array([False, True, False]))
         apart[1].apply(decide(apart[1]))
     for s, one in enumerate(apart):
-        one.student_forward_examples[:] = run.student_forward_examples[s]  # a pass is one of all
+        one.state.forward_examples[:] = run.state.forward_examples[s]  # a pass is one of all
         assert_equal(run, s, one)
 
 

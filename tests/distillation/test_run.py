@@ -66,7 +66,7 @@ def digest(run):
     content = hashlib.sha256()
     for name, value in sorted(run.student.state().items()):
         content.update(name.encode() + value.detach().numpy().tobytes())
-    counts = run.update, run.student_forward_examples, run.meter.forward_examples, run.meter.measurements
+    counts = run.update, run.state.forward_examples, run.meter.forward_examples, run.meter.measurements
     return content.hexdigest(), *(count.tolist() for count in counts)
 
 
@@ -203,7 +203,7 @@ def test_observing_again_costs_nothing_and_changes_nothing(digits_data, student)
         for update in range(3):
             seen = [run.observe() for _ in range(times)]
             assert all(one is seen[0] for one in seen)
-            assert run.student_forward_examples.tolist() == [8 * (update + 1)]
+            assert run.state.forward_examples.tolist() == [8 * (update + 1)]
             drive(run, 1)
     assert digest(once) == digest(often)
 
@@ -230,7 +230,7 @@ def test_run_again_is_the_same_mini_batch_after_its_update(digits_data):
     again = run.logits_after_update()
     torch.testing.assert_close(again, run.student.predict({"pixel_values": digits_data.inputs["train"]["pixel_values"][rows]}))
     assert not torch.equal(again, before)
-    assert run.student_forward_examples.tolist() == [16]
+    assert run.state.forward_examples.tolist() == [16]
 
 
 def test_an_epoch_shows_every_example_at_most_once_and_the_next_in_another_order(text_data):

@@ -216,13 +216,13 @@ def test_head_then_first_order_on_one_run(digits_data):
 def test_what_credit_costs_is_counted(digits_data):
     run = taught(start(digits_data, student="mlp(width=8)"), 0)
     response(credit.head, run)
-    assert (run.student_forward_examples, run.meter.forward_examples) == (5, 40)
+    assert (run.state.forward_examples, run.meter.forward_examples) == (5, 40)
     run = taught(start(digits_data, student="mlp(width=8)"), 0)
     response(credit.first_order, run)
-    assert (run.student_forward_examples, run.meter.forward_examples) == (10, 40)
+    assert (run.state.forward_examples, run.meter.forward_examples) == (10, 40)
     run = taught(start(digits_data, student="mlp(width=8)"), 0)
     response(credit.counterfactual, run)
-    assert (run.student_forward_examples, run.meter.forward_examples) == (5, 40 * (1 + 5 * 4))
+    assert (run.state.forward_examples, run.meter.forward_examples) == (5, 40 * (1 + 5 * 4))
 
 
 def stepped(data, **keywords):

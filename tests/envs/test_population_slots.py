@@ -81,7 +81,7 @@ def test_three_students_are_three_environments(name, action, granularity, given)
         run = one.unwrapped.finished
         assert close(finished.validate()[0], run.validate()[0], 1e-9)
         assert (finished.seeds, finished.update) == (run.seeds, run.update)
-        assert finished.student_forward_examples == run.student_forward_examples - SIZE, "less what the lone one has looked at since"
+        assert finished.state.forward_examples == run.state.forward_examples - SIZE, "less what the lone one has looked at since"
 
 
 @pytest.mark.parametrize("mode", MODES)
