@@ -9,9 +9,10 @@ from kd_env.errors import InputError
 
 
 def resolve(path: str, kind: str) -> Any:
-    """Return the object behind ``module:name``.
+    """Import and return the object that ``path`` names.
 
     Args:
+        path: ``module:name``.
         kind: what the object is, for the error message.
 
     Raises:
