@@ -24,10 +24,7 @@ from kd_env.knowledge.label import teacher_ce
 from kd_env.models.networks import build
 from kd_env.tasks import loading
 from kd_env.teachers import POOLS, NetworkTeacher, Pool
-from kd_env.teachers.finetune import _rows as taught_rows
-from kd_env.teachers.finetune_config import FinetuneConfig
-from kd_env.teachers.train import TeacherRecipe
-from kd_env.teachers.train import _rows as fitted_rows
+from kd_env.teachers.train_recipe import TeacherRecipe
 from kd_env.types import Batch, Decision, ModelOutput
 
 STUDENT = "tiny-bert(width=8,layers=1,dropout=0)"
@@ -156,21 +153,6 @@ def test_types_that_need_the_label_are_refused(name, folder):
 
 
 # teachers, policies, records
-
-
-def test_teachers_are_made_from_labelled_texts_alone(grouped):
-    write(grouped, "unlabelled", 200, "ab", label=False)
-    task = tasks.load(f"folder:{grouped}(unlabelled=true)")
-    labelled = set(np.flatnonzero(task.train.labels >= 0).tolist())
-    assert len(labelled) == 40
-    rng = np.random.default_rng(0)
-    assert set(np.concatenate(taught_rows(task, FinetuneConfig(STUDENT), rng)).tolist()) == labelled
-    assert set(fitted_rows(TeacherRecipe("t", STUDENT), task, rng).tolist()) == labelled
-    own = set(fitted_rows(TeacherRecipe("t", STUDENT, groups=("b",)), task, rng).tolist())
-    assert own == {row for row in labelled if task.train.groups[row] == 1}
-    write(grouped, "unlabelled", 200, label=False)
-    ungrouped = text_files.load(str(grouped), unlabelled=True)
-    assert [one.name for one in POOLS["text/experts"].fitted(ungrouped).teachers] == ["a", "b"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from kd_env.knowledge.terms import parse_terms
 from kd_env.plugins import resolve
 from kd_env.policies import registry
 from kd_env.teachers import heads
-from kd_env.teachers.checkpoint import content
+from kd_env.teachers.file_hashes import content_hash
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Trial:
         task, chosen = tasks.load(self.task), self.chosen()
         pool, policy = self.teachers or task.defaults.pool, registry.find(self.policy).name
         config = {**asdict(chosen), "suite": self.suite, "content": task.fingerprint, **self.untested()}
-        named = [heads.inner(one) or one for one in pool.split(",")]
-        files = {name: content(name) for name in (*named, chosen.student, chosen.student.rpartition("(")[0])}
+        named = [heads.parse(one) or one for one in pool.split(",")]
+        files = {name: content_hash(name) for name in (*named, chosen.student, chosen.student.rpartition("(")[0])}
         if any(files.values()):
             config["files"] = files
         return trial_id(self.task, pool, policy, chosen.student, chosen.updates, chosen.reward_labels, self.seed, config)

@@ -71,7 +71,7 @@ def teach(
     from kd_env.teachers import pool_files
     from kd_env.teachers.finetune import finetune
     from kd_env.teachers.finetune_config import FinetuneConfig
-    from kd_env.teachers.folded import finetune_folds
+    from kd_env.teachers.out_of_fold import finetune_folds
 
     loaded = tasks.load(task, data_dir)
     say_notes(loaded, quiet)

@@ -16,7 +16,7 @@ from kd_env.errors import InputError
 from kd_env.knowledge.terms import extra_parts, parse_terms
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
-from kd_env.teachers.vocabulary import require_same_tokens
+from kd_env.teachers.vocabulary_check import require_same_vocabulary
 
 
 def make_selection(
@@ -57,6 +57,6 @@ def make_selection(
         pool = load_pool(named, loaded)
     else:
         pool = named if isinstance(named, Pool) else Pool("own", tuple(named))
-    require_same_tokens(loaded, pool, options.student, options.knowledge)
+    require_same_vocabulary(loaded, pool, options.student, options.knowledge)
     opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_parts(parse_terms(options.knowledge)))
     return Selection(EncodedTask.of(loaded, opened, options.student), pool, options)

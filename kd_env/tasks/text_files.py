@@ -45,7 +45,9 @@ def load(path: str, metric: str = "accuracy", unlabelled: bool = False) -> Task:
     unused = sorted(file.name for file in folder.iterdir() if file.suffix in READERS and file.name not in known)
     notes = [f"not read: {', '.join(unused)} (files are {', '.join(ROLES)})"] if unused else []
     if unlabelled_file is not None and not unlabelled:
-        notes.append(f"not read: {unlabelled_file.name}; folder:PATH(unlabelled=true) adds its texts to train, where only the teachers teach them")
+        notes.append(
+            f"not read: {unlabelled_file.name}; folder:PATH(unlabelled=true) adds its texts to train, where only the teachers teach them"
+        )
     return text_task(
         name,
         {role: read_table(file) for role, file in files.items()},
