@@ -34,8 +34,8 @@ class Bandit(ABC):
         """Take ``options`` to be saved with the policy; ``memory`` of them is the number of rewards that set the scale."""
         if context.num_envs != 1 or not isinstance(context.single_action_space, spaces.Discrete):
             raise InputError(
-                f"policy {type(self).__name__}: {context.num_envs} slots of {context.single_action_space}; a bandit teaches one student with "
-                "one teacher per mini-batch; give granularity=batch, action=one, num_students=1"
+                f"policy {type(self).__name__}: {context.num_envs} slots of {context.single_action_space}; a bandit teaches one student "
+                "with one teacher per mini-batch; give granularity=batch, action=one, num_students=1"
             )
         spec.numbers(type(self).__name__, least=2, whole=True, memory=options["memory"])
         self.seed, self.options = seed, {"seed": seed, **options}

@@ -1,8 +1,8 @@
-"""The one exception for bad input. In: what, where and the mend. Out: a line a user can act on."""
+"""The exception for bad input."""
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message names the value, the place and the mend.
+    """Something the user gave is wrong. The message is one line with the value, the place, what was expected and how to fix it.
 
-    The command line prints it as one line and exits with status 2.
+    The command line prints it and exits with status 2.
     """

@@ -13,9 +13,10 @@ Plugin = TypeVar("Plugin")
 
 
 def resolve(path: str, kind: str) -> Any:
-    """Return the object behind ``module:name``.
+    """Import and return the object that ``path`` names.
 
     Args:
+        path: ``module:name``.
         kind: what the object is, for the error message.
 
     Raises:

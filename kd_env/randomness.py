@@ -1,6 +1,7 @@
-"""Randomness: every draw comes from a seed and says what it is for, so that no two purposes share a stream.
+"""Random generators: NumPy streams by seed and purpose, and the state of torch's global generators.
 
-Also torch's global generators, which module dropout draws from: read them, set them.
+Every draw comes from a seed and names its purpose, so that no two purposes share a stream. Module dropout draws from torch's global
+generators, whose state is read and set here.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ _PURPOSES: tuple[Purpose, ...] = ("order", "labels", "measurement", "gradient", 
 
 
 def stream(seed: int, purpose: Purpose, number: int = 0) -> np.random.Generator:
-    """The generator of one draw; another seed, purpose or number is another stream."""
+    """Return the generator of one draw; another seed, purpose or number gives an independent stream."""
     return np.random.default_rng([seed, _PURPOSES.index(purpose), number, 1])  # NumPy drops trailing zeros: the 1 keeps them apart
 
 
 def fresh_states(seed: int, device: torch.device) -> list[Tensor]:
-    """States of newly seeded torch generators: the CPU's, and CUDA's where ``device`` is one."""
+    """Return the states of newly seeded torch generators: one for the CPU, and one for ``device`` if it is a CUDA device."""
     devices = [torch.device("cpu")] + ([device] if device.type == "cuda" else [])
-    return [torch.Generator(one).manual_seed(seed).get_state() for one in devices]
+    return [torch.Generator(generator_device).manual_seed(seed).get_state() for generator_device in devices]
 
 
 def states(device: torch.device) -> list[Tensor]:
-    """States of torch's global generators."""
+    """Return the states of torch's global generators, in the order of :func:`fresh_states`."""
     return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
 
 def set_states(values: list[Tensor], device: torch.device) -> None:
-    """Set torch's global generators."""
+    """Set torch's global generators to ``values``, in the order of :func:`states`."""
     torch.set_rng_state(values[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(values[1], device)
@@ -42,7 +43,7 @@ def set_states(values: list[Tensor], device: torch.device) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's global CPU generator drawn from ``seed`` within, as it was without; CUDA's is not touched."""
+    """Seed torch's global CPU generator inside the block and restore it afterwards; CUDA generators are not touched."""
     outer = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -53,7 +54,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: sums over several differ in their last bits, and small models are slower on them."""
+    """Run torch on one thread inside the block: several threads change the last bits of sums, and slow small models down."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Snapshots: tensors and a little JSON as self-contained bytes, without pickle (safetensors)."""
+"""Snapshots: tensors and a little JSON as self-contained bytes, in the safetensors format and without pickle."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from kd_env.errors import InputError
 
 
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
-    """Tensors by name, and what JSON can hold."""
+    """Serialise named tensors and a state that JSON can hold; ``state["identity"]`` says which run they belong to."""
     text = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
     return bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in {**tensors, "state": text}.items()}))
 
 
 def from_bytes(snapshot: bytes, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`to_bytes` was given, if its state says the same ``identity``.
+    """Return the tensors and the state that :func:`to_bytes` wrote, if the state has the same ``identity``.
 
     Raises:
-        InputError: not a snapshot, or one of another task, pool or settings.
+        InputError: the bytes are not a snapshot, or they are one of another task, pool or settings.
     """
     try:
         tensors = load(snapshot)
         state: dict[str, Any] = json.loads(tensors.pop("state").numpy().tobytes())
-        found = dict(state["identity"])
+        saved_identity = dict(state["identity"])
     except (SafetensorError, KeyError, ValueError, TypeError):
         raise InputError("restore: these bytes are not a snapshot; give what snapshot() returned") from None
-    if found != identity:
-        differs = sorted({key for key in {*found, *identity} if found.get(key) != identity.get(key)})
-        raise InputError(f"restore: the snapshot is of another run; these differ: {', '.join(differs)}")
+    if saved_identity != identity:
+        names = {*saved_identity, *identity}
+        differences = sorted(name for name in names if saved_identity.get(name) != identity.get(name))
+        raise InputError(f"restore: the snapshot is of another run; these differ: {', '.join(differences)}")
     return tensors, state
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors named ``prefix.NAME``, by NAME."""
+    """Return the tensors whose names begin with ``prefix.``, by the rest of their names."""
     return {name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}

@@ -1,6 +1,6 @@
-"""Specs: ``name(key=value,...)``, the one way to name a thing with options on a command line.
+"""Specs: a name with options, written ``name(key=value,...)`` on a command line or in a setting.
 
-In: ``"mlp(width=24)"``. Out: ``Spec("mlp", {"width": 24})``.
+``parse("mlp(width=24)")`` returns ``Spec("mlp", {"width": 24})``. The other functions check and pass on such options.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from kd_env.errors import InputError
 
@@ -23,14 +23,14 @@ class Spec(NamedTuple):
     options: dict[str, Any]
 
     def __str__(self) -> str:
-        """Canonical text: options sorted, so equal specs are equal strings."""
+        """Return the canonical text: options are sorted, so equal specs are equal strings."""
         if not self.options:
             return self.name
         return f"{self.name}({','.join(f'{key}={value}' for key, value in sorted(self.options.items()))})"
 
 
 def parse(text: str) -> Spec:
-    """Split a spec into name and options; values are Python literals, anything else is text.
+    """Split a spec into its name and options. Values are Python literals; anything else is a string.
 
     Raises:
         InputError: the brackets or the options are malformed.
@@ -44,7 +44,11 @@ def parse(text: str) -> Spec:
 
 
 def options(items: Iterable[str]) -> dict[str, Any]:
-    """Parse several ``key=value``; a key given twice is an input error."""
+    """Parse several ``key=value``.
+
+    Raises:
+        InputError: an item is malformed, or a key is given twice.
+    """
     parsed: dict[str, Any] = {}
     for item in items:
         key, value = option(item)
@@ -55,36 +59,51 @@ def options(items: Iterable[str]) -> dict[str, Any]:
 
 
 def option(text: str) -> tuple[str, Any]:
-    """Parse one ``key=value``."""
+    """Parse one ``key=value``.
+
+    Raises:
+        InputError: there is no ``=``, or the key is not an identifier.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip().isidentifier():
         raise InputError(f"{text!r}: expected key=value")
     return key.strip(), _literal(value.strip())
 
 
-def call(text: str, function: Callable[..., Any], options: Mapping[str, Any], *given: Any) -> Any:
-    """Call ``function(*given, **options)``; an unknown or a missing option is an input error, one inside ``function`` is not."""
+def call(text: str, function: Callable[..., Any], options: Mapping[str, Any], *arguments: Any) -> Any:
+    """Return ``function(*arguments, **options)``. Exceptions that ``function`` raises pass through.
+
+    Args:
+        text: the spec as the user wrote it, for the error message.
+
+    Raises:
+        InputError: ``function`` does not take these options, or needs one that is missing.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         raise InputError(f"{text}: {function!r} cannot be called with options; name a function or a class of your own") from None
     try:
-        signature.bind(*given, **options)
+        signature.bind(*arguments, **options)
     except TypeError as error:
         names = [p.name for p in signature.parameters.values() if p.default is not p.empty]
         raise InputError(f"{text}: {error}; options: {', '.join(names) or 'none'}") from None
-    return function(*given, **options)
+    return function(*arguments, **options)
 
 
-def call_plugin(text: str, function: Callable[..., Any], options: Mapping[str, Any], *given: Any) -> Any:
-    """As :func:`call`, for code that a user may have written: whatever it raises is an input error that names the file and the line."""
+def call_plugin(text: str, function: Callable[..., Any], options: Mapping[str, Any], *arguments: Any) -> Any:
+    """Call as :func:`call` does, for code that a user may have written.
+
+    Raises:
+        InputError: the options do not fit, or ``function`` raised; then the message names the file and the line.
+    """
     try:
-        return call(text, function, options, *given)
+        return call(text, function, options, *arguments)
     except InputError:
         raise
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        raise InputError(f"{text}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}); mend it there") from error
+        raise InputError(f"{text}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}); fix it there") from error
 
 
 def numbers(
@@ -96,44 +115,61 @@ def numbers(
     most: float = math.inf,
     below: float = math.inf,
     whole: bool = False,
-    **given: object,
+    **values: object,
 ) -> None:
-    """Refuse an option of ``what`` that is no finite number, or not from ``least`` (or ``above`` it) to ``most`` (or ``below`` it).
+    """Check that options are finite numbers within limits.
+
+    Args:
+        what: name of the thing that has the options, for the error message.
+        least: the smallest value allowed.
+        above: values must be greater than this.
+        most: the largest value allowed.
+        below: values must be smaller than this.
+        whole: integers only.
+        **values: the options by name.
 
     Raises:
-        InputError: it names the option, its value and what was expected.
+        InputError: a value does not fit; it names the option, its value and what was expected.
     """
-    kind, word = (int, "a whole number") if whole else (int | float, "a number")
-    for name, value in given.items():
-        fits = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or not least <= value <= most or not above < value < below:  # type: ignore[operator]
+    for name, value in values.items():
+        if not (_is_number(value, whole) and least <= value <= most and above < value < below):
+            word = "a whole number" if whole else "a number"
             limits = [f"of at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
             limits += [f"at most {most:g}"] * (most < math.inf) + [f"below {below:g}"] * (below < math.inf)
             raise InputError(f"{what}({name}={value!r}): expected {word} {', '.join(limits)}".rstrip())
 
 
-def one_of(what: str, /, *allowed: object, **given: object) -> None:
-    """Refuse an option of ``what`` that is none of ``allowed``.
+def one_of(what: str, /, *allowed: object, **values: object) -> None:
+    """Check that options have one of the ``allowed`` values, of the same type.
+
+    Args:
+        what: name of the thing that has the options, for the error message.
+        **values: the options by name.
 
     Raises:
-        InputError: it names the option, its value and what there is.
+        InputError: a value is not allowed; it names the option, its value and the allowed ones.
     """
-    for name, value in given.items():
-        if not any(value is one or (type(value) is type(one) and value == one) for one in allowed):
-            known = " or ".join(str(one).lower() if isinstance(one, bool) else str(one) for one in allowed)
-            raise InputError(f"{what}({name}={value!r}): expected {known}")
+    for name, value in values.items():
+        if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
+            choices = " or ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in allowed)
+            raise InputError(f"{what}({name}={value!r}): expected {choices}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], also: str = "") -> InputError:
-    """The error for a name that is not there, with the nearest one that is; ``also`` says where else it was looked for."""
+    """Return the error for a name that is not known, with the nearest known name or all of them.
+
+    Args:
+        kind: what the name should be a name of.
+        also: appended to the message, for example where else it was looked for.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}"
     return InputError(f"unknown {kind} {name!r}; {hint}{also}")
 
 
 def split(text: str) -> list[str]:
-    """Split at commas outside brackets; empty parts are dropped."""
+    """Split at commas outside brackets and drop empty parts."""
     parts, depth, start = [], 0, 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
@@ -141,6 +177,10 @@ def split(text: str) -> list[str]:
             parts.append(text[start:position])
             start = position + 1
     return [part for part in [*parts, text[start:]] if part.strip()]
+
+
+def _is_number(value: object, whole: bool) -> TypeGuard[float]:
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _literal(text: str) -> Any:

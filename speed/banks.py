@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kd_env.bank.bank import KnowledgeBank
-from kd_env.bank.build import FORMAT, describe
+from kd_env.bank.fingerprint import FORMAT, describe
 from speed.measure import Row, Subject, clock, compare, rows
 
 TEACHERS, CLASSES, WIDTH, BATCH = 4, 4, 4, 32

@@ -1,7 +1,7 @@
-"""The knowledge bank: what every teacher says about every example, computed once.
+"""The knowledge bank: the outputs of every teacher for every example, computed once and read from memory-mapped arrays.
 
-In: a task and a pool. Out: memory-mapped arrays, one row an example, so that opening costs nothing and a batch is one gather. A folder
-of plain ``.npy`` files and a ``bank.json``; written beside its place and moved in whole, so a half-written bank is never seen.
+Arrays have one row per example, so that opening a bank costs nothing and a batch is one gather. A bank is a folder of plain ``.npy`` files
+and a ``bank.json``. It is written beside its place and moved there when it is complete, so that a partial bank is never read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from kd_env.bank.build import FORMAT, Progress, build, describe, fingerprint
+from kd_env.bank.build import ProgressCallback, build
+from kd_env.bank.fingerprint import FORMAT, describe, fingerprint
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.paths import cache_dir
@@ -26,7 +27,7 @@ from kd_env.types import TeacherShapes
 
 
 class TeacherOutputs(NamedTuple):
-    """What the teachers say about some examples."""
+    """Outputs of the teachers for some examples."""
 
     logits: np.ndarray  # [B, K, C]
     features: tuple[np.ndarray, ...]  # K x [B, D_k]
@@ -35,11 +36,20 @@ class TeacherOutputs(NamedTuple):
 
 
 class DamagedBankError(Exception):
-    """The folder is not a whole bank of this format; it can be built again."""
+    """The folder is not a complete bank of this format; it can be built again."""
 
 
 class KnowledgeBank:
-    """An open bank. Splits ``train``, ``reward`` and ``validation``; ``test`` is never put into one."""
+    """An open bank of the splits ``train``, ``reward`` and ``validation``; ``test`` is never in a bank.
+
+    Attributes:
+        directory: the folder.
+        meta: the content of ``bank.json``.
+        teachers: names of the K teachers.
+        widths: D_k, the width of each teacher's features.
+        half: the arrays are float16.
+        keeps: what is kept besides logits and features, of ``layers`` and ``attention``.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Open ``directory`` and check its files.
@@ -53,11 +63,16 @@ class KnowledgeBank:
             if self.meta["format"] != FORMAT:
                 raise DamagedBankError(f"format {self.meta['format']}, this version reads {FORMAT}")
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
-            self.widths: list[int] = self.meta["widths"]  # D_k
+            self.widths: list[int] = self.meta["widths"]
             self.half = bool(self.meta.get("half"))
-            self.keeps = frozenset(part for part in EXTRA_OUTPUTS if self.meta.get(part))
-            said = ["logits", "features", *(f"{part}.{k}" for part in self.keeps for k in range(len(self.teachers)))]
-            names = [f"{split}.{what}.npy" for split in SPLITS[:3] for what in said if split == "train" or "attention" not in what]
+            self.keeps = frozenset(output for output in EXTRA_OUTPUTS if self.meta.get(output))
+            outputs = ["logits", "features", *(f"{output}.{k}" for output in self.keeps for k in range(len(self.teachers)))]
+            names = [
+                f"{split}.{output}.npy"
+                for split in SPLITS[:3]
+                for output in outputs
+                if split == "train" or not output.startswith("attention")
+            ]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise DamagedBankError(f"{directory}: {error}") from None
@@ -65,38 +80,40 @@ class KnowledgeBank:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of teachers, task content and settings."""
+        """Hash of teachers, content of the task and settings."""
         return str(self.meta["fingerprint"])
 
     @property
     def num_teachers(self) -> int:
-        """K."""
+        """Number of teachers K."""
         return len(self.teachers)
 
     def size(self, split: str) -> int:
-        """Number of examples of ``split``."""
+        """Return the number of examples of ``split``."""
         return len(self._arrays[f"{split}.logits.npy"])
 
     def gather(self, split: str, rows: np.ndarray | slice, extra: frozenset[str] = frozenset()) -> TeacherOutputs:
-        """Copy some rows out of the map, float32; an index array gives new arrays, a slice may give views.
+        """Copy some rows out of the memory map, as float32.
 
-        ``extra`` names more that the bank keeps.
+        Args:
+            rows: an index array, which gives new arrays, or a slice, which may give views.
+            extra: what to return besides logits and features, of :attr:`keeps`.
         """
 
-        def some(what: str) -> np.ndarray:
-            return self._arrays[f"{split}.{what}.npy"][rows].astype(np.float32, copy=False)
+        def gathered(output: str) -> np.ndarray:
+            return self._arrays[f"{split}.{output}.npy"][rows].astype(np.float32, copy=False)
 
-        more = {part: tuple(some(f"{part}.{k}") for k in range(self.num_teachers)) for part in extra}
-        return TeacherOutputs(some("logits"), tuple(np.split(some("features"), self._ends, axis=1)), **more)
+        extra_outputs = {output: tuple(gathered(f"{output}.{k}") for k in range(self.num_teachers)) for output in extra}
+        return TeacherOutputs(gathered("logits"), tuple(np.split(gathered("features"), self._ends, axis=1)), **extra_outputs)
 
     def scores(self, task: Task) -> dict[str, float]:
-        """Metric of each teacher on the validation split of the task that was asked about."""
-        said = self.gather("validation", slice(None)).logits.argmax(2)  # [N, K]
+        """Return the metric of each teacher on the validation split of ``task``, by the teachers' names."""
+        predictions = self.gather("validation", slice(None)).logits.argmax(2)  # [N, K]
         metric = METRICS[task.metric]
-        return {name: metric(said[:, k], task.validation.labels, task.num_classes) for k, name in enumerate(self.teachers)}
+        return {name: metric(predictions[:, k], task.validation.labels, task.num_classes) for k, name in enumerate(self.teachers)}
 
     def shape(self, output: str, teacher: int) -> tuple[int, ...]:
-        """Shape per example of an extra output of teacher k: ``(L_k, D_k)`` of ``layers``, ``(2, T_k, T_k)`` of ``attention``."""
+        """Return the shape per example of an extra output of a teacher: ``(L_k, D_k)`` of layers, ``(2, T_k, T_k)`` of attention."""
         return self._arrays[f"train.{output}.{teacher}.npy"].shape[1:]
 
     @property
@@ -110,44 +127,46 @@ def open_bank(
     task: Task,
     pool: Pool,
     directory: Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     keep: frozenset[str] = frozenset(),
     half: bool = False,
 ) -> KnowledgeBank:
-    """Open the bank of ``task`` and ``pool``; build it if there is none, or if it is damaged.
+    """Open the bank of ``task`` and ``pool``. It is built if there is none, or if it is damaged.
 
     Args:
-        directory: where to keep it; by default a folder of the cache named by task and fingerprint.
-        keep: what to keep beyond logits and features: ``layers`` and ``attention``; a bank that has more serves too.
-        half: build it in float16, half the size; one that is there serves in either.
+        directory: where it is kept; by default a folder of the cache named by task and fingerprint.
+        progress: called while it is built.
+        keep: what to keep besides logits and features, of ``layers`` and ``attention``; a bank that keeps more is used too.
+        half: build it in float16, half the size; an existing bank is used in either precision.
 
     Raises:
         InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is no bank.
     """
     identity = fingerprint(task, pool, keep, half)
-    named = re.sub(r"[^A-Za-z0-9_]+", "-", task.name)[:80].strip("-")  # not by the pool's name: that may be spelled in several ways
-    place = (directory or cache_dir() / "banks" / f"{named}-{identity[:16]}").resolve()
+    task_part = re.sub(r"[^A-Za-z0-9_]+", "-", task.name)[:80].strip("-")  # the pool's name is left out: one pool has several spellings
+    place = (directory or cache_dir() / "banks" / f"{task_part}-{identity[:16]}").resolve()
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file; a bank is a folder, name another place")
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
         if place.exists() and any(place.iterdir()):
-            strange = [path.name for path in place.iterdir() if path.suffix != ".npy" and path.name != "bank.json"]
-            if directory is not None and (strange or not (place / "bank.json").exists()):
-                raise InputError(f"{place} holds something that is not a bank ({', '.join(strange) or 'no bank.json'}); name a new folder")
+            foreign = [path.name for path in place.iterdir() if path.suffix != ".npy" and path.name != "bank.json"]
+            if directory is not None and (foreign or not (place / "bank.json").exists()):
+                raise InputError(f"{place} holds something that is not a bank ({', '.join(foreign) or 'no bank.json'}); name a new folder")
             try:
                 bank = KnowledgeBank(place)
             except DamagedBankError:
                 pass
             else:
-                _refuse_other(bank, task, pool, keep)
+                _require_same(bank, task, pool, keep)
                 return bank
         build(place, task, pool, keep, half, progress)
     return KnowledgeBank(place)
 
 
-def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[str]) -> None:
-    mend = "name another folder or delete it"
+def _require_same(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[str]) -> None:
+    """Check that an existing bank is of ``task`` and ``pool`` and has what to ``keep``."""
+    advice = "name another folder or delete it"
     if keep - bank.keeps:
         reason = f"holds no {' and no '.join(sorted(keep - bank.keeps))}"
     elif bank.fingerprint == fingerprint(task, pool, bank.keeps, bank.half):
@@ -156,10 +175,10 @@ def _refuse_other(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[s
         reason = f"was made from other data than task {task.name!r}"
     elif bank.teachers != pool.names:
         reason = f"holds the teachers {', '.join(bank.teachers)}, not {', '.join(pool.names)}"
-        mend = "name the same with --teachers, or another folder"
+        advice = "name the same with --teachers, or another folder"
     else:
         reason = "was made from other weights of these teachers"
-    raise InputError(f"bank {bank.directory} {reason}; {mend}")
+    raise InputError(f"bank {bank.directory} {reason}; {advice}")
 
 
 def _open(path: Path, expected: dict[str, Any]) -> np.ndarray:

@@ -1,20 +1,20 @@
-"""Build a bank: ask every teacher about every example, once. In: a task and a pool. Out: a folder, whole or not at all."""
+"""Build a bank: run every teacher on every example of train, reward and validation, once."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.nn.functional import pad
 
+from kd_env.bank.fingerprint import FORMAT, describe, fingerprint
 from kd_env.bank.finished_shards import FinishedShards
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
@@ -24,40 +24,47 @@ from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
 from kd_env.teachers.checkpoint import CheckpointTeacher
-from kd_env.teachers.heads import sharing
+from kd_env.teachers.heads import group_by_network
 from kd_env.types import ModelOutput
 
-FORMAT = 1
 BATCH, SHARD = 256, 4096
-_BLOCK, _BLOCKS = 1 << 16, 64
+"""Examples of one forward pass, and of the unit in which a stopped build carries on."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with a teacher's name, the examples done and all of them."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with the teacher and the split, the examples done and all examples."""
 
-
-def fingerprint(task: Task, pool: Pool, keep: frozenset[str] = frozenset(), half: bool = False) -> str:
-    """Hash of all that decides a bank's content: teachers' weights, task content, settings."""
-    settings = ":".join([str(FORMAT), *sorted(keep), *(["half"] if half else [])])
-    parts = [settings, task.fingerprint, *(f"{teacher.name}={teacher.fingerprint()}" for teacher in pool.teachers)]
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+Shapes = dict[str, tuple[int, ...]]
+"""Per example, the shape of each output of a teacher."""
 
 
-def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool, progress: Progress | None) -> None:
-    """Write the bank beside ``place`` and move it in; whatever was there goes. The caller holds the lock.
+class _Job(NamedTuple):
+    """What is the same for all splits of a build."""
 
-    A build that was killed carries on with the same task, teachers and settings where it was, in shards of 4,096 examples.
+    folder: Path
+    pool: Pool
+    shapes: list[Shapes]  # of each teacher
+    half: bool
+    finished: FinishedShards
+    progress: ProgressCallback | None
+
+
+def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool, progress: ProgressCallback | None) -> None:
+    """Write the bank beside ``place`` and move it there when it is complete; what was at ``place`` is deleted. The caller holds the lock.
+
+    A build that was killed carries on with the same task, teachers and settings, in shards of 4,096 examples.
 
     Raises:
-        InputError: a teacher's outputs have the wrong shape or are not finite; nothing is left of the build then.
+        InputError: a teacher's outputs have the wrong shape or are not finite; the partial build is deleted then.
     """
     identity = fingerprint(task, pool, keep, half)
     partial = place.with_name(f".{place.name}.partial")
-    done = FinishedShards(partial, identity)
+    finished = FinishedShards(partial, identity)
     try:
         shapes = [_shapes(teacher, task, keep) for teacher in pool.teachers]
+        job = _Job(partial, pool, shapes, half, finished, progress)
         with one_thread():
             for name in SPLITS[:3]:
-                _write_split(partial, name, getattr(task, name), pool, shapes, half, done, progress)
+                _write_split(job, name, getattr(task, name))
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -67,111 +74,96 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         "task": task.fingerprint,
         "teachers": pool.names,
         "widths": [shape["features"][0] for shape in shapes],
-        **{part: part in keep for part in EXTRA_OUTPUTS},
+        **{output: output in keep for output in EXTRA_OUTPUTS},
         "half": half,
         "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
     }
     (partial / "bank.json").write_text(json.dumps(meta, indent=1))
-    done.path.unlink()
+    finished.path.unlink()
     shutil.rmtree(place, ignore_errors=True)
     partial.replace(place)
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Size and checksum of up to 64 blocks of 64 KiB spread evenly: all of a small file, a fair sample of a large one, in milliseconds."""
-    digest = hashlib.sha256()
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        for start in np.unique(np.linspace(0, max(size - _BLOCK, 0), min(_BLOCKS, -(-size // _BLOCK)), dtype=np.int64)):
-            file.seek(int(start))
-            digest.update(file.read(_BLOCK))
-    return {"bytes": size, "checksum": digest.hexdigest()}
-
-
-def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> dict[str, tuple[int, ...]]:
-    """Per example, the shape of each thing the teacher says; what later batches are held to."""
-    said = teacher(task.train.inputs[:1])
-    shapes: dict[str, tuple[int, ...]] = {"logits": (task.num_classes,), "features": tuple(said.features.shape[1:])}
+def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> Shapes:
+    """Return the shapes of the teacher's outputs, from its output for one example."""
+    output = teacher(task.train.inputs[:1])
+    shapes: Shapes = {"logits": (task.num_classes,), "features": tuple(output.features.shape[1:])}
     if len(shapes["features"]) != 1:
-        raise InputError(f"teacher {teacher.name!r} gave features of shape {tuple(said.features.shape)} for one example; expected [B, D]")
-    for part in sorted(keep):
-        values: Tensor | None = getattr(said, part)
-        if values is None or values.ndim != EXTRA_OUTPUTS[part]:
-            raise InputError(f"teacher {teacher.name!r} shows no {part}; leave out the knowledge types that compare it")
-        shapes[part] = tuple(values.shape[1:])
+        raise InputError(f"teacher {teacher.name!r} gave features of shape {tuple(output.features.shape)} for one example; expected [B, D]")
+    for name in sorted(keep):
+        values: Tensor | None = getattr(output, name)
+        if values is None or values.ndim != EXTRA_OUTPUTS[name]:
+            raise InputError(f"teacher {teacher.name!r} has no {name}; leave out the knowledge types that compare it")
+        shapes[name] = tuple(values.shape[1:])
     if "attention" in shapes and task.kind == "text":
         if isinstance(teacher, CheckpointTeacher):
-            tokens = teacher.tokens(task.train.inputs)
+            tokens = teacher.num_tokens(task.train.inputs)
         else:
             tokens = encode(task, task.train.inputs)["input_ids"].shape[1]
         shapes["attention"] = (2, tokens, tokens)
     return shapes
 
 
-def _write_split(
-    partial: Path,
-    name: str,
-    split: Split,
-    pool: Pool,
-    shapes: list[dict[str, tuple[int, ...]]],
-    half: bool,
-    done: FinishedShards,
-    progress: Progress | None,
-) -> None:
-    kind = np.float16 if half else np.float32
-
-    def create(what: str, *shape: int) -> Any:
-        path = partial / f"{name}.{what}.npy"
-        return open_memmap(path, "r+") if path.exists() else open_memmap(path, "w+", kind, (len(split), *shape))
-
-    ends = np.cumsum([0, *(shape["features"][0] for shape in shapes)])
-    arrays = {"logits": create("logits", len(pool.teachers), *shapes[0]["logits"]), "features": create("features", int(ends[-1]))}
-    kept = [{part: shape for part, shape in one.items() if part != "attention" or name == "train"} for one in shapes]
-    for group in sharing(pool.teachers):  # of which one forward pass serves all, where they are asked batch by batch
-        extra = {k: {part: create(f"{part}.{k}", *kept[k][part]) for part in EXTRA_OUTPUTS if part in kept[k]} for k in group}
-        whole = isinstance(pool.teachers[group[0]], CheckpointTeacher) and "attention" not in extra[group[0]]  # it sorts them by length
+def _write_split(job: _Job, name: str, split: Split) -> None:
+    teachers = job.pool.teachers
+    ends = np.cumsum([0, *(shapes["features"][0] for shapes in job.shapes)])
+    logits = _array(job, f"{name}.logits", len(split), len(teachers), *job.shapes[0]["logits"])
+    features = _array(job, f"{name}.features", len(split), int(ends[-1]))
+    kept = [{output: shape for output, shape in shapes.items() if output != "attention" or name == "train"} for shapes in job.shapes]
+    for group in group_by_network(teachers):  # one forward pass serves a group, if its teachers are run batch by batch in turn
+        extra = {
+            k: {out: _array(job, f"{name}.{out}.{k}", len(split), *kept[k][out]) for out in EXTRA_OUTPUTS if out in kept[k]} for k in group
+        }
+        sorts_by_length = isinstance(teachers[group[0]], CheckpointTeacher) and "attention" not in extra[group[0]]
+        step = SHARD if sorts_by_length else BATCH  # the more texts it sorts at once, the less padding
         for shard in range(0, len(split), SHARD):
             end = min(shard + SHARD, len(split))
-            waiting = [k for k in group if f"{name} {k} {shard}" not in done]
-            for start, k in product(range(shard, end, SHARD if whole else BATCH), waiting):
-                teacher, rows = pool.teachers[k], slice(start, min(start + (SHARD if whole else BATCH), end))
-                said = _ask(teacher, split.inputs[rows], frozenset(extra[k]))
-                for what, values in _checked(teacher, said, kept[k], f"{name} example", start, rows.stop - start, half):
+            waiting = [k for k in group if f"{name} {k} {shard}" not in job.finished]
+            for start, k in product(range(shard, end, step), waiting):
+                rows = slice(start, min(start + step, end))
+                output = _run(teachers[k], split.inputs[rows], frozenset(extra[k]))
+                for what, values in _checked(teachers[k], output, kept[k], f"{name} example", rows, job.half):
                     if what == "logits":
-                        arrays[what][rows, k] = values.numpy()
+                        logits[rows, k] = values.numpy()
                     elif what == "features":
-                        arrays[what][rows, ends[k] : ends[k + 1]] = values.numpy()
+                        features[rows, ends[k] : ends[k + 1]] = values.numpy()
                     else:
                         extra[k][what][rows] = values.numpy()
-                if progress:
-                    progress(f"{teacher.name}, {name}", rows.stop, len(split))
-            for array in (*arrays.values(), *(one for k in group for one in extra[k].values())):
+                if job.progress:
+                    job.progress(f"{teachers[k].name}, {name}", rows.stop, len(split))
+            for array in (logits, features, *(array for k in group for array in extra[k].values())):
                 array.flush()
             for k in waiting:
-                done.add(f"{name} {k} {shard}")
+                job.finished.add(f"{name} {k} {shard}")
 
 
-def _ask(teacher: Teacher, inputs: np.ndarray, extra: frozenset[str]) -> ModelOutput:
-    return teacher.say(inputs, extra) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
+def _array(job: _Job, name: str, *shape: int) -> Any:
+    """Return the memory-mapped array of that name, of an earlier run where there is one."""
+    path = job.folder / f"{name}.npy"
+    return open_memmap(path, "r+") if path.exists() else open_memmap(path, "w+", np.float16 if job.half else np.float32, shape)
 
 
-def _checked(
-    teacher: Teacher, said: ModelOutput, shapes: dict[str, tuple[int, ...]], place: str, start: int, count: int, half: bool
-) -> Iterator[tuple[str, Tensor]]:
+def _run(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
+    return teacher.forward(inputs, extra_outputs) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
+
+
+def _checked(teacher: Teacher, output: ModelOutput, shapes: Shapes, place: str, rows: slice, half: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield the outputs to keep, by name, after a check of shape and values; ``place`` is for messages."""
     for what, shape in shapes.items():
-        values = getattr(said, what)
+        values = getattr(output, what)
         if what == "attention" and values is not None:  # a batch is padded to its own longest text, the bank to the split's
             missing = shape[-1] - values.shape[-1]
             values = pad(values, (0, missing, 0, missing))
-        if values is None or tuple(values.shape) != (count, *shape):
-            given = None if values is None else tuple(values.shape)
-            raise InputError(
-                f"teacher {teacher.name!r} gave {what} of shape {given}, expected {(count, *shape)}; was it made for this task?"
-            )
+        expected = (rows.stop - rows.start, *shape)
+        if values is None or tuple(values.shape) != expected:
+            actual = None if values is None else tuple(values.shape)
+            raise InputError(f"teacher {teacher.name!r} gave {what} of shape {actual}, expected {expected}; was it made for this task?")
         if half:
             values = values.half()  # what is too large for it becomes infinite
         if not values.isfinite().all():
-            bad = start + int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
+            example = rows.start + int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
             precision = " in half precision" if half else ""
-            raise InputError(f"teacher {teacher.name!r}: {what} of {place} {bad} are not finite{precision}; mend or leave out that teacher")
+            raise InputError(
+                f"teacher {teacher.name!r}: {what} of {place} {example} are not finite{precision}; fix or leave out that teacher"
+            )
         yield what, values

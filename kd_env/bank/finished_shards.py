@@ -1,4 +1,4 @@
-"""How far a build is, on disk. In: its folder and what it is a build of. Out: the steps that need not be done again."""
+"""The shards of a bank that are complete on disk, so that a build that was stopped can carry on."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from pathlib import Path
 
 
 class FinishedShards:
-    """Which shards of a build are on disk, a line each; what a build of something else left is cleared away."""
+    """A list of finished shards, one per line of ``done.txt`` in the folder of a build."""
 
     def __init__(self, folder: Path, identity: str) -> None:
-        """Read the list in ``folder``, or begin one."""
+        """Read the list in ``folder``, or clear the folder and begin a list if it belongs to another build.
+
+        Args:
+            identity: says what is built.
+        """
         self.path = folder / "done.txt"
-        lines = self.path.read_text().split("\n")[:-1] if self.path.is_file() else []  # what follows the last newline is torn
+        lines = self.path.read_text().split("\n")[:-1] if self.path.is_file() else []  # text after the last newline is torn
         if lines[:1] != [identity]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             lines = [identity]
             self.path.write_text(f"{identity}\n")
-        self._steps = set(lines[1:])
+        self._shards = set(lines[1:])
 
-    def __contains__(self, step: str) -> bool:
-        """Whether the shard is done."""
-        return step in self._steps
+    def __contains__(self, shard: str) -> bool:
+        """Whether the shard was finished when the list was read."""
+        return shard in self._shards
 
-    def add(self, step: str) -> None:
-        """The shard is on disk."""
+    def add(self, shard: str) -> None:
+        """Note that the shard is on disk."""
         with self.path.open("a") as file:
-            file.write(f"{step}\n")
+            file.write(f"{shard}\n")

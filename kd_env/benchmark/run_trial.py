@@ -166,7 +166,7 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "weight_entropy": recorder.weight_entropy,
         "student_forward_examples": setting.distillation.num_students * sum(int(one.state.forward_examples[0]) for one in runs),
         "reward_forward_examples": setting.distillation.num_students * recorder.reward_forward_examples,
-        "teacher_forward_examples": len(heads.sharing(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
+        "teacher_forward_examples": len(heads.group_by_network(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),

@@ -22,7 +22,7 @@ from kd_env.policies import registry
 from kd_env.policies.registry import PolicyClass
 from kd_env.tasks import Task
 from kd_env.teachers import heads
-from kd_env.teachers.checkpoint import content
+from kd_env.teachers.file_hashes import content_hash
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
 def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> str:
     pool = trial.teachers or task.defaults.pool
     config: dict[str, Any] = {**settings.flat(), "suite": trial.suite, "content": task.fingerprint, **_test_option(trial)}
-    names = [heads.inner(name) or name for name in pool.split(",")]
-    files = {name: content(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}
+    names = [heads.parse(name) or name for name in pool.split(",")]
+    files = {name: content_hash(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}
     if any(files.values()):
         config["files"] = files
     return trial_id(

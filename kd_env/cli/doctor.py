@@ -1,4 +1,4 @@
-"""What ``kd-env doctor`` says: what is here, and what would go wrong. Out: lines, and problems with their mend."""
+"""``kd-env doctor``: what is installed, and what would go wrong."""
 
 from __future__ import annotations
 
@@ -6,50 +6,94 @@ import importlib.util
 import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
-import torch
+import typer
 
-from kd_env.paths import cache_dir
+from kd_env.cli.options import DataDir
+from kd_env.errors import InputError
 
 PACKAGES = ("kd-env", "torch", "gymnasium", "stable-baselines3", "transformers", "datasets", "numpy", "pandas", "pyarrow", "safetensors")
 
 
-def examine(task: str | None) -> tuple[list[str], list[str]]:
-    """Facts and problems; ``task`` is loaded with its default pool and bank if given.
+class Findings(NamedTuple):
+    """Lines about what was examined, and lines about problems, each with how to fix it."""
 
-    Raises:
-        InputError: ``task`` cannot be loaded.
+    facts: list[str]
+    problems: list[str]
+
+
+def doctor(
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="Also load this task, its pool and its bank; they are made if need be.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Check the installation, the caches and, if given, a task.
+
+    The exit status is 1 if there is a problem.
     """
-    facts, problems = [], []
+    if data_dir is not None:
+        if task is None:
+            raise InputError(f"--data-dir {data_dir}: no task; give --task too")
+        from kd_env import tasks
+
+        task = tasks.with_data_dir(task, data_dir)
+    checks = [_packages(), _device(), _cache(), _own_packages()]
+    facts = [fact for findings in checks for fact in findings.facts] + (_task(task) if task else [])
+    problems = [problem for findings in checks for problem in findings.problems]
+    print("\n".join([*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
+    raise typer.Exit(1 if problems else 0)
+
+
+def _packages() -> Findings:
+    findings = Findings([], [])
     for name in PACKAGES:
         try:
-            facts.append(f"{name} {version(name)}")
+            findings.facts.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            problems.append(f"{name} is not installed; run: pip install -c constraints.txt -e .")
+            findings.problems.append(f"{name} is not installed; run: pip install -c constraints.txt -e .")
+    return findings
+
+
+def _device() -> Findings:
+    import torch
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none, students run on the CPU"
-    facts.append(f"CUDA device: {device}")
-    facts.append(f"cores: {os.cpu_count()}; torch threads: {torch.get_num_threads()} (trials use one each)")
+    threads = f"cores: {os.cpu_count()}; torch threads: {torch.get_num_threads()} (trials use one each)"
+    return Findings([f"CUDA device: {device}", threads], [])
+
+
+def _cache() -> Findings:
+    from kd_env.paths import cache_dir
+
     cache = cache_dir()
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.exists() else 0
-    facts.append(f"cache: {cache}, {size / 1e6:.1f} MB (set KD_ENV_CACHE to move it; delete it freely, it is made again)")
-    home = Path(__file__).parents[2]
-    for package in ("agents", "baselines"):
-        found = importlib.util.find_spec(package)
-        place = Path(found.origin).parent.parent if found and found.origin else None
-        if place != home:
-            problems.append(
-                f"package {package!r} resolves to {place or 'nothing'}, expected {home}; another package of that name is in the way"
-            )
+    fact = f"cache: {cache}, {size / 1e6:.1f} MB (set KD_ENV_CACHE to move it; it can be deleted, its files are made again)"
+    existing = cache if cache.exists() else next(parent for parent in cache.parents if parent.exists())
+    if os.access(existing, os.W_OK):
+        return Findings([fact], [])
+    return Findings([fact], [f"cache {cache} cannot be written; set KD_ENV_CACHE to a folder that you can write to"])
+
+
+def _own_packages() -> Findings:
+    """Check that the packages ``agents`` and ``baselines``, which are common names, are this project's."""
+    findings, home = Findings([], []), Path(__file__).parents[2]
+    for name in ("agents", "baselines"):
+        module_spec = importlib.util.find_spec(name)
+        place = Path(module_spec.origin).parent.parent if module_spec and module_spec.origin else None
+        if place == home:
+            findings.facts.append(f"package {name}: {place}")
         else:
-            facts.append(f"package {package}: {place}")
-    if not os.access(cache if cache.exists() else next(parent for parent in cache.parents if parent.exists()), os.W_OK):
-        problems.append(f"cache {cache} cannot be written; set KD_ENV_CACHE to a folder of yours")
-    if task:
-        facts += _task(task)
-    return facts, problems
+            findings.problems.append(
+                f"package {name!r} resolves to {place or 'nothing'}, expected {home}; "
+                "another package of that name comes first on the path, remove or rename it"
+            )
+    return findings
 
 
 def _task(name: str) -> list[str]:
+    """Load the task with its default pool and bank, and return lines about them."""
     from kd_env import tasks
     from kd_env.bank.bank import open_bank
     from kd_env.tasks.task import SPLITS

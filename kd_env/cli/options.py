@@ -1,4 +1,4 @@
-"""Options that several commands have, and how their words are read."""
+"""Options that several commands have, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -12,45 +12,70 @@ import typer
 
 from kd_env.errors import InputError
 
-MOST_SEEDS = 10_000
+MAX_SEEDS = 10_000
+MAX_WIDTH = 72
+"""Length of a line of an example; the help is 80 wide."""
 
-Out = Annotated[Path, typer.Option("--out", help="Results folder; the same command carries on where it was stopped.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Trials at a time, each on one core; 0: as many as there are cores.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results. The same command resumes a run that was stopped.")]
+Checkpoint = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder for the checkpoint. The same command resumes a run that was stopped.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, metavar="N", help="Number of trials at the same time, one core each; 0 uses all cores.")
+]
 Task = Annotated[
     str,
     typer.Option(
         "--task",
-        help="Built-in, with options as domains(difficulty=0.5), folder:PATH, images:PATH, or module:function. See: kd-env list tasks.",
+        metavar="TASK",
+        help="Built-in task, with options as in domains(difficulty=0.5); folder:PATH or images:PATH with your own data; "
+        "or module:function. See kd-env list tasks.",
     ),
 ]
 DataDir = Annotated[
     str | None,
-    typer.Option("--data-dir", help="Folder of the task's data, as of GLUE (SST-2/train.tsv ...). The same as TASK(data_dir=PATH)."),
+    typer.Option("--data-dir", metavar="DIR", help="Folder of the task's data, for example of GLUE. Same as TASK(data_dir=DIR)."),
 ]
 Student = Annotated[
     str | None,
     typer.Option(
-        "--student", help="mlp, tiny-bert or tiny-vit, as mlp(width=24), or a checkpoint, as PATH(layers=0;5). Default: the task's."
+        "--student",
+        metavar="STUDENT",
+        help="Architecture, as mlp(width=24), tiny-bert or tiny-vit, or a checkpoint to start from, as PATH(layers=0;5). "
+        "Default: the task's.",
     ),
 ]
-Updates = Annotated[int | None, typer.Option("--updates", help="Student updates, the budget. Default: the task's.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value: any env keyword. Repeat for several. See: kd-env list settings.")]
-Bank = Annotated[Path | None, typer.Option("--bank", help="A folder that kd-env bank wrote.")]
+Updates = Annotated[int | None, typer.Option("--updates", metavar="N", help="Number of student updates, the budget. Default: the task's.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the environment. Can be repeated. See kd-env list settings."),
+]
+Bank = Annotated[Path | None, typer.Option("--bank", metavar="DIR", help="Folder that kd-env bank wrote. Default: a bank in the cache.")]
 Teachers = Annotated[
     str | None,
     typer.Option(
         "--teachers",
-        help="Pools, POOL/NAME, checkpoints (folder or hub id), folders of several, pool files; or module:function. Default: the task's.",
+        metavar="TEACHERS",
+        help="Any of these, separated by commas: a pool, POOL/NAME, a checkpoint (folder or hub id), a folder of checkpoints, a pool file, "
+        "heads(TEACHER); or module:function. Default: the task's pool. See kd-env list pools.",
     ),
 ]
 
 
-def read_settings(words: list[str] | None, **options: Any) -> dict[str, Any]:
-    """The env keywords of ``--set``, and those that have an option of their own."""
+def read_settings(items: list[str] | None, **options: Any) -> dict[str, Any]:
+    """Return the settings given with ``--set``, and those that have an option of their own.
+
+    Args:
+        items: texts ``key=value``.
+        **options: values of the other options by name, ``None`` where they are not given.
+
+    Raises:
+        InputError: an item is malformed, or a setting is given twice.
+    """
     from kd_env import spec
 
-    settings = spec.options(words or [])
+    settings = spec.options(items or [])
     for name, value in options.items():
         if value is not None and settings.setdefault(name, value) is not value:
             raise InputError(f"--{name} {value} and --set {name}={settings[name]}: give one of them")
@@ -58,23 +83,47 @@ def read_settings(words: list[str] | None, **options: Any) -> dict[str, Any]:
 
 
 def read_seeds(text: str) -> list[int]:
-    """``0-4`` or ``0,3,7`` as numbers."""
+    """Return the seeds that a text as ``0-4`` or ``0,3,7`` names.
+
+    Raises:
+        InputError: a part is not a number or a range, or names too many seeds.
+    """
     seeds: list[int] = []
     for part in text.split(","):
         ends = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
         first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
-        if not 0 <= last - first < MOST_SEEDS:
-            raise InputError(f"--seeds {text!r}: {part!r} names no seeds; expected numbers as 0-4 or 0,3,7, up to {MOST_SEEDS} of 9 digits")
+        if not 0 <= last - first < MAX_SEEDS:
+            raise InputError(
+                f"--seeds {text!r}: {part!r} names no seeds; expected numbers as 0-4 or 0,3,7, up to {MAX_SEEDS} of at most 9 digits"
+            )
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))
 
 
-def say_notes(task: Any, quiet: bool) -> None:
-    """What a user should know of a task's splits, on stderr."""
+def print_notes(task: Any, quiet: bool) -> None:
+    """Print on stderr what a user should know of a task's splits."""
     for note in () if quiet else task.notes:
         print(f"{task.name}: {note}", file=sys.stderr)
 
 
-def command() -> str:
-    """The command line as it was typed."""
+def command_line() -> str:
+    """Return the command line as it was typed."""
     return shlex.join(["kd-env", *sys.argv[1:]])
+
+
+def examples(*commands: str) -> str:
+    r"""Return the end of a help text that lists example commands.
+
+    A long command is continued on the next line, as in a shell. ``\b`` keeps Click from joining the lines.
+    """
+    lines = ["\b", "Examples:"]
+    for command in commands:
+        first, *options = re.split(r" (?=--)", command)
+        lines.append(f"  {first}")
+        for option in options:
+            if len(lines[-1]) + len(option) > MAX_WIDTH:
+                lines[-1] += " \\"
+                lines.append(f"      {option}")
+            else:
+                lines[-1] += f" {option}"
+    return "\n".join(lines)

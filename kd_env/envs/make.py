@@ -18,7 +18,7 @@ from kd_env.errors import InputError
 from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
-from kd_env.teachers.vocabulary import require_same_tokens
+from kd_env.teachers.vocabulary_check import require_same_vocabulary
 
 
 def make_selection(
@@ -53,7 +53,7 @@ def make_selection(
     else:
         pool = pool_or_name if isinstance(pool_or_name, Pool) else Pool("own", tuple(pool_or_name))
     student, knowledge = settings.distillation.student, settings.distillation.knowledge
-    require_same_tokens(loaded, pool, student, knowledge)
+    require_same_vocabulary(loaded, pool, student, knowledge)
     opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(knowledge)))
     selection = Selection(EncodedTask.of(loaded, opened, student), pool, settings)
     if not isinstance(selection.action_kind, action_base):

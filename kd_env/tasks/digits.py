@@ -1,7 +1,7 @@
 """``digits``: scikit-learn's handwritten digits seen in four domains; real data that ships with a dependency.
 
 Each of the 1,797 images (8 x 8, 10 classes; Alpaydin and Kaynak, 1998) appears as it is, inverted, mirrored and transposed. All four views
-of one image stay in one split, so no split leaks into another.
+of one image are in the same split.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from kd_env.tasks.task import Defaults, Split, Task
 
 DOMAINS = ("upright", "inverted", "mirrored", "transposed")
 IMAGES = {"reward": 300, "validation": 200, "test": 400}
-"""Images held out for each split, the rest (897) is train; four examples an image."""
+"""Images held out for each split; the other 897 are train. Each image gives four examples."""
 
 
 def load() -> Task:
-    """The task, split always the same way: 3,588 train, 1,200 reward, 800 validation and 1,600 test examples."""
+    """Load the task, always split the same way: 3,588 train, 1,200 reward, 800 validation and 1,600 test examples."""
     source = load_digits()
     images = (source.images / 16.0).astype(np.float32)  # [N, 8, 8] in [0, 1]
     labels = source.target.astype(np.int64)

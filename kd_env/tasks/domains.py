@@ -1,8 +1,8 @@
 """``domains``: generated text in several domains, where the best teacher of every instance is known.
 
-A text is a shuffled bag of words of three kinds. ``field2a`` marks the domain 2, ``cue1c`` carries the meaning 1, ``noiseq`` says nothing.
-All domains share the cues, and each gives the meanings to the classes in an order of its own, so that an expert of one domain is sure of
-itself and wrong in the others. Only a reader of the fields can tell whom to believe.
+A text is a shuffled bag of words of three kinds: ``field2a`` marks domain 2, ``cue1c`` carries meaning 1, ``noiseq`` carries nothing. All
+domains use the same cues, but each maps meanings to classes in its own order, so that an expert of one domain is confidently wrong in the
+others. Only the fields tell which expert is right.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.tasks.task import Defaults, Split, Task
+from kd_env.tasks.task import Defaults, Split, Task, task_name
 
 FIELDS, CUES, NOISE = 4, 5, (3, 6)
-"""Words of each kind in a text; noise between two bounds, both included."""
+"""Words of each kind in a text; the number of noise words is between two bounds, both included."""
 
 SYNONYMS, NOISE_WORDS = 3, 24
-"""Words that mark one domain, and that carry one meaning; words that say nothing."""
+"""Different words that mark each domain or carry each meaning; different noise words."""
 
 
 def load(
@@ -37,21 +37,21 @@ def load(
 ) -> Task:
     """Generate the task; equal options give equal texts, and no text occurs twice in all four splits.
 
-    Each split repeats all pairs of domain and label in turn. Of two sizes of one split, the smaller is a prefix of the larger; another
-    ``reward`` leaves the other splits as they are.
+    Each split repeats all pairs of domain and label in turn. A smaller split is a prefix of a larger one, and the size of ``reward`` does
+    not change the other splits.
 
     Args:
-        difficulty: in [0, 1), the chance of each field to be one of any domain, and of each cue to be one of any meaning.
-        num_domains: at least 2, and no more than can disagree: 2, 3, 7 and 15 of them with 2, 3, 4 and 5 classes.
+        difficulty: in [0, 1), the probability that a field is of a random domain, and that a cue is of a random meaning.
+        num_domains: at least 2, and no more than can disagree: 2, 3, 7 and 15 with 2, 3, 4 and 5 classes.
         num_classes: C, at least 2.
         train: number of training examples, at least one of each label in each domain.
-        reward: number of labels to pay policies with.
-        validation: number of examples to choose with.
+        reward: number of examples that pay policies.
+        validation: number of examples that choose hyper-parameters.
         test: number of examples for the report.
-        seed: of the texts; what the words mean is the same for every seed.
+        seed: of the texts; the meaning of the words is the same for every seed.
 
     Raises:
-        InputError: an option of the wrong type or outside its range.
+        InputError: an option has the wrong type or is outside its range.
     """
     sizes = {"train": train, "validation": validation, "test": test, "reward": reward}
     spec.numbers("task domains", least=0, below=1, difficulty=difficulty)
@@ -64,9 +64,10 @@ def load(
         name: _split(size, float(difficulty), num_domains, num_classes, np.random.default_rng([seed, stream]), seen)
         for stream, (name, size) in enumerate(sizes.items())
     }
-    shape: dict[str, float] = {"difficulty": float(difficulty), "num_classes": num_classes, "num_domains": num_domains}
+    options = {"difficulty": float(difficulty), "num_classes": num_classes, "num_domains": num_domains, **sizes, "seed": seed}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(load).parameters.items()}
     return Task(
-        name=_name({**shape, **sizes, "seed": seed}),
+        name=task_name("domains", options, defaults),
         kind="text",
         class_names=tuple(f"class{label}" for label in range(num_classes)),
         group_names=tuple(f"domain{domain}" for domain in range(num_domains)),
@@ -89,12 +90,12 @@ def load(
 def _split(size: int, difficulty: float, num_domains: int, num_classes: int, rng: np.random.Generator, seen: set[str]) -> Split:
     rows = np.arange(size)
     groups, labels = rows % num_domains, rows // num_domains % num_classes
-    meanings = np.argsort(_classes(num_domains, num_classes))[groups, labels]  # the inverse permutations
+    meanings = np.argsort(_classes(num_domains, num_classes))[groups, labels]  # argsort inverts the permutations
     texts = np.empty(size, dtype=object)
     for row in rows:
         while not texts[row] or texts[row] in seen:
-            fields = _mostly(groups[row], num_domains, FIELDS, difficulty, rng)
-            cues = _mostly(meanings[row], num_classes, CUES, difficulty, rng)
+            fields = _with_replacements(groups[row], num_domains, FIELDS, difficulty, rng)
+            cues = _with_replacements(meanings[row], num_classes, CUES, difficulty, rng)
             noise = rng.integers(NOISE_WORDS, size=rng.integers(NOISE[0], NOISE[1], endpoint=True))
             synonyms = rng.integers(SYNONYMS, size=FIELDS + CUES)
             words = [_field(d, i) for d, i in zip(fields, synonyms[:FIELDS], strict=True)]
@@ -107,10 +108,10 @@ def _split(size: int, difficulty: float, num_domains: int, num_classes: int, rng
 
 @lru_cache(maxsize=8)
 def _classes(num_domains: int, num_classes: int) -> np.ndarray:
-    """The class of each meaning ``[num_domains, C]``: permutations, any two of which agree on at most a quarter of the meanings."""
+    """Return the class of each meaning ``[num_domains, C]``: permutations of which any two agree on at most a quarter of the meanings."""
     rng = np.random.default_rng(num_classes)
     tables = [np.arange(num_classes)]
-    for _ in range(2000):  # more than enough to find all that fit beside each other
+    for _ in range(2000):  # more than enough to find all that differ this much
         if len(tables) == num_domains:
             return np.stack(tables)
         table = rng.permutation(num_classes)
@@ -122,9 +123,9 @@ def _classes(num_domains: int, num_classes: int) -> np.ndarray:
     )
 
 
-def _mostly(value: int, among: int, count: int, difficulty: float, rng: np.random.Generator) -> np.ndarray:
-    """``count`` times ``value``, each replaced by any of ``range(among)`` with probability ``difficulty``."""
-    return np.where(rng.random(count) < difficulty, rng.integers(among, size=count), value)
+def _with_replacements(value: int, num_values: int, count: int, difficulty: float, rng: np.random.Generator) -> np.ndarray:
+    """Return ``count`` times ``value``, each replaced by a random one of ``range(num_values)`` with probability ``difficulty``."""
+    return np.where(rng.random(count) < difficulty, rng.integers(num_values, size=count), value)
 
 
 def _field(domain: int, index: int) -> str:
@@ -157,10 +158,3 @@ def _tokenizer(num_domains: int, num_classes: int) -> Any:
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=128, **special)  # type: ignore[no-untyped-call]
-
-
-def _name(options: dict[str, float]) -> str:
-    """``domains``, with the options that are not the default, sorted: equal tasks have equal names."""
-    defaults = inspect.signature(load).parameters
-    changed = {key: value for key, value in options.items() if value != defaults[key].default}
-    return str(spec.Spec("domains", changed))

@@ -1,4 +1,4 @@
-"""``fashion-mnist``: grey images of clothing, ten classes. In: a folder with the four published ``idx`` files, gzipped. Out: a task.
+"""``fashion-mnist``: grey images of clothing, ten classes; read from a folder with the four published ``idx`` files, gzipped.
 
 Xiao, Rasul and Vollgraf, 2017, arXiv 1708.07747: 60,000 train and 10,000 test images of 28 x 28.
 """
@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.tasks.folders import require_folder
 from kd_env.tasks.splits import four_splits
-from kd_env.tasks.task import Defaults, Split, Task
-from kd_env.tasks.text_files import require_folder
+from kd_env.tasks.task import Defaults, Split, Task, task_name
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -25,14 +24,14 @@ def load(data_dir: str | None = None, metric: str = "accuracy") -> Task:
     """Load the folder: test as published, reward and validation carved from train.
 
     Raises:
-        InputError: a file is missing, damaged, or does not fit its neighbour.
+        InputError: a file is missing or damaged, or images and labels differ in number.
     """
     folder = require_folder(data_dir, "fashion-mnist")
-    title = str(spec.Spec("fashion-mnist", {} if metric == "accuracy" else {"metric": metric}))
-    given = {"train": _split(folder, "train"), "test": _split(folder, "t10k")}
-    splits, notes = four_splits(title, given, {"train": "train-*", "test": "t10k-*"})
+    name = task_name("fashion-mnist", {"metric": metric}, {"metric": "accuracy"})
+    available = {"train": _split(folder, "train"), "test": _split(folder, "t10k")}
+    splits, notes = four_splits(name, available, {"train": "train-*", "test": "t10k-*"})
     return Task(
-        name=title,
+        name=name,
         kind="image",
         train=splits["train"],
         reward=splits["reward"],
@@ -45,19 +44,8 @@ def load(data_dir: str | None = None, metric: str = "accuracy") -> Task:
     )
 
 
-def _split(folder: Path, part: str) -> Split:
-    images = read_idx(folder / f"{part}-images-idx3-ubyte.gz", 3)  # [N, 28, 28]
-    labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1)  # [N]
-    if len(images) != len(labels):
-        raise InputError(f"{folder}: {len(images)} images and {len(labels)} labels of {part}; fetch the files again")
-    if labels.max(initial=0) >= len(CLASSES):
-        row = int(np.flatnonzero(labels >= len(CLASSES))[0])
-        raise InputError(f"{folder}/{part}-labels-idx1-ubyte.gz: label {labels[row]} of image {row}, expected 0..9; fetch the file again")
-    return Split((images[:, None] / np.float32(255)).astype(np.float32), labels.astype(np.int64))
-
-
 def read_idx(path: Path, axes: int) -> np.ndarray:
-    """The bytes of a gzipped idx file, uint8, with ``axes`` axes.
+    """Return the bytes of a gzipped idx file as a uint8 array with ``axes`` axes.
 
     Raises:
         InputError: there is no such file, or it is damaged.
@@ -65,11 +53,24 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: damaged ({error}); fetch the file again") from None
+        raise InputError(f"{path}: damaged ({error}); download the file again") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); the folder holds the four published .gz files") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); the folder must hold the four published .gz files") from None
     start = 4 + 4 * axes
     shape = tuple(np.frombuffer(content[4:start], dtype=">u4").tolist()) if len(content) >= start else ()
     if content[:4] != bytes([0, 0, 8, axes]) or math.prod(shape) != len(content) - start:
-        raise InputError(f"{path}: not an idx file of bytes with {axes} axes, or cut off; fetch the file again")
+        raise InputError(f"{path}: not an idx file of bytes with {axes} axes, or cut off; download the file again")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _split(folder: Path, part: str) -> Split:
+    images = read_idx(folder / f"{part}-images-idx3-ubyte.gz", 3)  # [N, 28, 28]
+    labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1)  # [N]
+    if len(images) != len(labels):
+        raise InputError(f"{folder}: {len(images)} images and {len(labels)} labels of {part}; download the files again")
+    if labels.max(initial=0) >= len(CLASSES):
+        row = int(np.flatnonzero(labels >= len(CLASSES))[0])
+        raise InputError(
+            f"{folder}/{part}-labels-idx1-ubyte.gz: label {labels[row]} of image {row}, expected 0..9; download the file again"
+        )
+    return Split((images[:, None] / np.float32(255)).astype(np.float32), labels.astype(np.int64))

@@ -1,8 +1,8 @@
 """``glue/NAME``: GLUE's classification tasks, from the hub or from a folder in GLUE's layout (``SST-2/train.tsv`` and so on).
 
-Wang et al., 2019, arXiv 1804.07461. test is dev (of MNLI, dev-matched), since the labels of GLUE's test are not published; a folder may
-hold ``test_labeled.tsv`` beside it (SST-2 and MRPC have published labels), which is test then, and dev is validation. STS-B is regression,
-AX has no training data: neither is here.
+Wang et al., 2019, arXiv 1804.07461. test is dev (of MNLI, dev-matched), since the labels of GLUE's test are not published. If a folder
+holds ``test_labeled.tsv`` (SST-2 and MRPC have published labels), that is test and dev is validation. STS-B is regression and AX has no
+training data, so both are left out.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.tasks.folders import require_folder
 from kd_env.tasks.tables import Table, read_table
-from kd_env.tasks.task import Task
-from kd_env.tasks.text_files import require_folder
+from kd_env.tasks.task import Task, task_name
 from kd_env.tasks.texts import text_task
 
 
 class Source(NamedTuple):
-    """Where a task's columns are.
+    """Files and columns of a task.
 
     Attributes:
-        texts: columns of the texts in the folder's files and on the hub; ``label`` is the label's column in the files.
+        folder: name of the task's folder in GLUE's layout.
         classes: in the order of the hub's numbers.
-        header: of files that have no header line.
+        texts: columns of the texts in the files.
+        label: column of the label in the files.
+        hub_texts: columns of the texts on the hub, where they differ from ``texts``.
+        header: the columns of files that have no header line.
+        dev: name of the dev file.
     """
 
     folder: str
@@ -79,7 +82,7 @@ def qnli(data_dir: str | None = None, metric: str = "accuracy") -> Task:
 
 
 def wnli(data_dir: str | None = None, metric: str = "accuracy") -> Task:
-    """Whether a sentence with its pronoun replaced follows (Levesque et al., 2012); dev contradicts train, no use to compare methods."""
+    """Whether a sentence with its pronoun replaced follows (Levesque et al., 2012); dev contradicts train, so it cannot compare methods."""
     return _load("wnli", data_dir, metric, "accuracy")
 
 
@@ -93,17 +96,17 @@ def mnli(data_dir: str | None = None, metric: str = "accuracy") -> Task:
     return _load("mnli", data_dir, metric, "accuracy")
 
 
-def _load(name: str, data_dir: str | None, metric: str, usual: str) -> Task:
-    read = _from_hub(name) if data_dir is None else _from_folder(name, data_dir)
-    source, notes, files = SOURCES[name], [], {}
-    for role, table in read.items():
-        files[role], left_out = _tidy(table, source)
+def _load(name: str, data_dir: str | None, metric: str, usual_metric: str) -> Task:
+    files = _from_hub(name) if data_dir is None else _from_folder(name, data_dir)
+    source, notes, tables = SOURCES[name], [], {}
+    for role, table in files.items():
+        tables[role], left_out = _text_table(table, source)
         if left_out:
             notes.append(f"{left_out} rows of {table.path.name} left out: torn or without a text, as published")
-    title = str(spec.Spec(f"glue/{name}", {} if metric == usual else {"metric": metric}))
-    if "test" in files:
-        title += " [test_labeled.tsv]"  # another test than the hub's: not to be averaged with it
-    return text_task(title, files, metric, source.classes, notes)
+    full_name = task_name(f"glue/{name}", {"metric": metric}, {"metric": usual_metric})
+    if "test" in tables:
+        full_name += " [test_labeled.tsv]"  # another test than the hub's: not to be averaged with it
+    return text_task(full_name, tables, metric, source.classes, notes)
 
 
 def _from_folder(name: str, data_dir: str) -> dict[str, Table]:
@@ -120,40 +123,44 @@ def _from_folder(name: str, data_dir: str) -> dict[str, Table]:
 
 def _from_hub(name: str) -> dict[str, Table]:
     source = SOURCES[name]
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what fails is said once, below
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a failure is reported once, below
     try:
         from datasets import load_dataset
 
         splits = load_dataset(HUB, name)
         parts = {"train": splits["train"], "dev": splits["validation_matched" if name == "mnli" else "validation"]}
-        columns = dict(zip(source.hub_texts or source.texts, source.texts, strict=True)) | {"label": source.label}
+        hub_names = [*(source.hub_texts or source.texts), "label"]
+        file_names = [*source.texts, source.label]
         return {
             role: Table(
-                Path(f"{HUB}/{name}/{role}"), {ours: list(part[theirs]) for theirs, ours in columns.items()}, list(range(len(part)))
+                Path(f"{HUB}/{name}/{role}"),
+                {file_name: list(part[hub_name]) for hub_name, file_name in zip(hub_names, file_names, strict=True)},
+                list(range(len(part))),
             )
             for role, part in parts.items()
         }
     except Exception as error:  # the hub, its cache and the network fail in many ways
         raise InputError(
-            f"task 'glue/{name}': {HUB} cannot be had from the hub ({type(error).__name__}: {str(error)[:120]}); "
+            f"task 'glue/{name}': {HUB} cannot be loaded from the hub ({type(error).__name__}: {str(error)[:120]}); "
             f"name a folder in GLUE's layout, as --data-dir PATH or glue/{name}(data_dir=PATH)"
         ) from None
 
 
-def _tidy(table: Table, source: Source) -> tuple[Table, int]:
-    """The columns by the names that texts go by, labels by name, and without the rows that hold no text."""
-    absent = [column for column in (*source.texts, source.label) if column not in table.columns]
-    if absent:
-        raise InputError(f"{table.path}: no column {absent[0]!r}, found {', '.join(table.columns)[:200]}; is it GLUE's file?")
+def _text_table(table: Table, source: Source) -> tuple[Table, int]:
+    """Return a table with the columns that text tasks have and labels by name, and the number of rows left out.
+
+    Rows without a text are left out.
+    """
+    table.require((*source.texts, source.label), "; is it GLUE's file?")
     names = ("sentence",) if len(source.texts) == 1 else ("sentence1", "sentence2")
     texts = [[cell.strip() for cell in table.columns[column]] for column in source.texts]
     keep = [row for row in range(len(table.lines)) if all(column[row] for column in texts)]
     columns: dict[str, list[Any]] = {name: [column[row] for row in keep] for name, column in zip(names, texts, strict=True)}
-    columns["label"] = [_class(str(table.columns[source.label][row]), source) for row in keep]
+    columns["label"] = [_class_name(str(table.columns[source.label][row]), source) for row in keep]
     left_out = table.left_out + len(table.lines) - len(keep)
     return Table(table.path, columns, [table.lines[row] for row in keep]), left_out
 
 
-def _class(label: str, source: Source) -> str:
-    """A label's name; what is neither a name nor a number of a class stays and is refused later."""
+def _class_name(label: str, source: Source) -> str:
+    """Return the name of a label; what is neither the name nor the number of a class stays, and is refused later."""
     return source.classes[int(label)] if label.isdecimal() and int(label) < len(source.classes) else label

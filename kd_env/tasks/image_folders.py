@@ -1,7 +1,7 @@
-"""``images:PATH``: images of one's own. In: a folder ``SPLIT/CLASS/IMAGE`` of files that Pillow reads, all of one size. Out: a task.
+"""``images:PATH``: images of one's own, read from files ``SPLIT/CLASS/IMAGE`` that Pillow can read, all of one size.
 
-``train`` must be there; ``reward``, ``validation``, ``dev`` and ``test`` may be. What is missing is carved, see :mod:`kd_env.tasks.splits`.
-Images are grey if those of train are, colour if any of them is; values are in [0, 1].
+``train`` must be there; ``reward``, ``validation``, ``dev`` and ``test`` may be. Missing splits are carved, see :mod:`kd_env.tasks.splits`.
+Images are grey if all of train are, else in colour; values are in [0, 1].
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.tasks.folders import ROLES, require_folder
 from kd_env.tasks.splits import four_splits
-from kd_env.tasks.task import Defaults, Split, Task
-from kd_env.tasks.text_files import ROLES, require_folder
+from kd_env.tasks.task import Defaults, Split, Task, task_name
 
 
 def load(path: str, metric: str = "accuracy") -> Task:
@@ -26,23 +25,23 @@ def load(path: str, metric: str = "accuracy") -> Task:
         metric: ``accuracy``, ``f1`` or ``mcc``.
 
     Raises:
-        InputError: there is no training image, or one that cannot be read or is of another size; it names the file.
+        InputError: train has fewer than two classes, or an image cannot be read or has another size; it names the file.
     """
     folder = require_folder(path, f"images:{path}")
     files = {role: _files(folder / role) for role in ROLES if (folder / role).is_dir()}
-    unused = sorted(one.name for one in folder.iterdir() if one.is_dir() and one.name not in files)
+    unused = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in files)
     classes = sorted({file.parent.name for file in files.get("train", ())})
     if len(classes) < 2:
         raise InputError(f"{folder}: {len(classes)} classes in train; expected images as train/CLASS/NAME.png, of at least two classes")
-    name = str(spec.Spec(f"images:{path}", {} if metric == "accuracy" else {"metric": metric}))
+    name = task_name(f"images:{path}", {"metric": metric}, {"metric": "accuracy"})
     images = {role: [_image(file) for file in paths] for role, paths in files.items()}
     mode = "L" if all(image.mode in ("1", "L") for image in images["train"]) else "RGB"
-    given = {}
+    available = {}
     for role, paths in files.items():
         for file, image in zip(paths, images[role], strict=True):
             _require_fit(file, image, classes, files["train"][0], images["train"][0])
-        given[role] = _split(paths, images[role], classes, mode)
-    splits, notes = four_splits(name, given, {role: f"{role}/" for role in files})
+        available[role] = _split(paths, images[role], classes, mode)
+    splits, notes = four_splits(name, available, {role: f"{role}/" for role in files})
     return Task(
         name=name,
         kind="image",
@@ -58,7 +57,7 @@ def load(path: str, metric: str = "accuracy") -> Task:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The images of a split; hidden files are passed over."""
+    """Return the image files of a split; hidden files are skipped."""
     files = sorted(path for path in folder.glob("*/*") if path.is_file() and not path.name.startswith("."))
     if not files:
         raise InputError(f"{folder}: no images; expected {folder.name}/CLASS/NAME.png, or no such folder")
@@ -73,13 +72,13 @@ def _image(file: Path) -> Any:
             image.load()
             return image.copy()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for files that are no images
-        raise InputError(f"{file}: no image that can be read ({type(error).__name__}: {error}); mend or delete it") from None
+        raise InputError(f"{file} cannot be read as an image ({type(error).__name__}: {error}); replace or delete it") from None
 
 
-def _require_fit(file: Path, image: Any, classes: list[str], first: Path, pattern: Any) -> None:
-    if image.size != pattern.size:
-        size, expected = (f"{width} x {height}" for width, height in (image.size, pattern.size))
-        raise InputError(f"{file}: {size} pixels, expected {expected} as {first}; bring all images to one size")
+def _require_fit(file: Path, image: Any, classes: list[str], first_file: Path, first_image: Any) -> None:
+    if image.size != first_image.size:
+        size, expected = (f"{width} x {height}" for width, height in (image.size, first_image.size))
+        raise InputError(f"{file}: {size} pixels, expected {expected} as {first_file}; scale all images to one size")
     if file.parent.name not in classes:
         raise InputError(f"{file}: class {file.parent.name!r} is not among those of train ({', '.join(classes)[:200]})")
 

@@ -1,12 +1,12 @@
-"""The split rule. In: the splits a source has. Out: train, reward, validation and test, and a note on whatever was not just taken.
+"""The split rule: from the splits that a source has to train, reward, validation and test, with a note on each thing that was changed.
 
 - test: a labelled published test; else dev; else carved from train.
 - validation: as given; else dev, where dev is not the test; else carved from train.
 - reward: as given; else carved from train.
 
-Carved is a tenth of train, at least 64 and at most 2,000 examples, stratified by label and group, always the same ones. Equal inputs
-(texts in any case and spacing) stay on one side. Of an input in two given splits the copy in test stays, else that in validation, else that
-in reward: training never sees what is measured, and a published test keeps its size.
+A carved split is a tenth of train, at least 64 and at most 2,000 examples, stratified by label and group, and always the same. Equal inputs
+(texts in any case and spacing) stay in one split. If an input is in several given splits, the copy in test is kept, else the one in
+validation, else the one in reward: training never sees what is measured, and a published test keeps its size.
 """
 
 from __future__ import annotations
@@ -20,58 +20,73 @@ from kd_env.errors import InputError
 from kd_env.tasks.task import SPLITS, Split
 
 SHARE, LEAST, MOST = 0.1, 64, 2000
+"""Size of a carved split: its share of train, and the smallest and largest number of examples."""
 
 
-def four_splits(name: str, given: Mapping[str, Split], sources: Mapping[str, str]) -> tuple[dict[str, Split], list[str]]:
-    """Apply the rule to ``given`` (``train`` and any of ``reward``, ``validation``, ``dev``, ``test``).
+def four_splits(name: str, available: Mapping[str, Split], sources: Mapping[str, str]) -> tuple[dict[str, Split], list[str]]:
+    """Apply the rule to ``available``: ``train`` and any of ``reward``, ``validation``, ``dev`` and ``test``.
 
     Args:
         name: of the task, for messages.
-        sources: where each given split comes from, for the notes.
+        sources: where each available split comes from, for the notes.
+
+    Returns:
+        The four splits, and the notes.
 
     Raises:
         InputError: nothing is left of a split, or train is too small to carve from.
     """
-    splits, notes = dict(given), []
-    if "dev" in splits:
-        role = "test" if "test" not in splits else "validation"
-        if role in splits:
-            notes.append(f"{sources['dev']} is not used, since there are {sources['test']} and {sources[role]}")
-            del splits["dev"]
-        else:
-            splits[role] = splits.pop("dev")
-            notes.append(f"{role} is {sources['dev']}" + (", since there is no labelled test" if role == "test" else ""))
+    splits, notes = _without_dev(available, sources)
     identities = {role: _identities(split) for role, split in splits.items()}
-    for at, role in enumerate(reversed(SPLITS)):
-        above = [other for other in SPLITS[::-1][:at] if other in splits]
-        if role in splits and above:
-            taken = set().union(*(identities[other] for other in above))
-            keep = np.array([one not in taken for one in identities[role]])
-            if not keep.any():
-                raise InputError(f"task {name!r}: every example of {role} is also in {' or '.join(above)}; give it examples of its own")
-            if not keep.all():
-                notes.append(f"{(~keep).sum()} of {len(keep)} {role} examples left out: they are also in {' or '.join(above)}")
-                splits[role] = splits[role].take(np.flatnonzero(keep))
-                identities[role] = [one for one, kept in zip(identities[role], keep, strict=True) if kept]
+    notes += _drop_copies(name, splits, identities)
     missing = [role for role in SPLITS if role not in splits]
     if missing:
         carved = _carve(name, splits["train"], identities["train"], missing)
         notes.append(f"carved from train: {', '.join(f'{role} {len(carved[role]):,}' for role in missing)}; left: {len(carved['train']):,}")
         splits |= carved
-    if len(lost := np.setdiff1d(given["train"].labels, splits["train"].labels)):
-        raise InputError(
-            f"task {name!r}: of class number {lost[0]} no training example is left beside those of other splits; give more of it"
-        )
+    if len(lost := np.setdiff1d(available["train"].labels, splits["train"].labels)):
+        raise InputError(f"task {name!r}: all training examples of class number {lost[0]} are in the other splits; give more of that class")
     return splits, notes
 
 
-def measured(splits: Mapping[str, Split], split: Split) -> np.ndarray:
-    """Which examples of ``split`` are also in reward, validation or test, ``[N]``."""
-    taken = set().union(*(_identities(splits[role]) for role in SPLITS[1:]))
-    return np.array([one in taken for one in _identities(split)])
+def in_held_out_splits(splits: Mapping[str, Split], split: Split) -> np.ndarray:
+    """Return a bool array ``[N]``: whether each example of ``split`` is also in reward, validation or test of ``splits``."""
+    held_out = set().union(*(_identities(splits[role]) for role in SPLITS[1:]))
+    return np.array([identity in held_out for identity in _identities(split)])
+
+
+def _without_dev(available: Mapping[str, Split], sources: Mapping[str, str]) -> tuple[dict[str, Split], list[str]]:
+    """Use dev as test or as validation, whichever is missing, or leave it out."""
+    splits = dict(available)
+    if "dev" not in splits:
+        return splits, []
+    dev, role = splits.pop("dev"), "validation" if "test" in splits else "test"
+    if role in splits:
+        return splits, [f"{sources['dev']} is not used, since there are {sources['test']} and {sources[role]}"]
+    splits[role] = dev
+    return splits, [f"{role} is {sources['dev']}" + (", since there is no labelled test" if role == "test" else "")]
+
+
+def _drop_copies(name: str, splits: dict[str, Split], identities: dict[str, list[bytes]]) -> list[str]:
+    """Drop, in place, what is also in a split that comes before: test, then validation, reward and train. Return the notes."""
+    notes = []
+    for position, role in enumerate(reversed(SPLITS)):
+        before = [other for other in SPLITS[::-1][:position] if other in splits]
+        if role not in splits or not before:
+            continue
+        taken = set().union(*(identities[other] for other in before))
+        keep = np.array([identity not in taken for identity in identities[role]])
+        if not keep.any():
+            raise InputError(f"task {name!r}: every example of {role} is also in {' or '.join(before)}; give it examples of its own")
+        if not keep.all():
+            notes.append(f"{(~keep).sum()} of {len(keep)} {role} examples left out: they are also in {' or '.join(before)}")
+            splits[role] = splits[role].take(np.flatnonzero(keep))
+            identities[role] = [identity for identity, kept in zip(identities[role], keep, strict=True) if kept]
+    return notes
 
 
 def _carve(name: str, train: Split, identities: list[bytes], missing: list[str]) -> dict[str, Split]:
+    """Divide ``train`` into what stays train and the ``missing`` splits."""
     size = min(max(round(SHARE * len(train)), LEAST), MOST)
     if len(train) < (len(missing) + 1) * LEAST:
         raise InputError(
@@ -79,25 +94,24 @@ def _carve(name: str, train: Split, identities: list[bytes], missing: list[str])
             f"give at least {(len(missing) + 1) * LEAST}, or files of these names"
         )
     number: dict[bytes, int] = {}
-    unit = np.array([number.setdefault(one, len(number)) for one in identities])  # [N], equal inputs share a unit
+    unit = np.array([number.setdefault(identity, len(number)) for identity in identities])  # [N], equal inputs share a unit
     _, first, counts = np.unique(unit, return_index=True, return_counts=True)
-    side = np.zeros(len(first), dtype=np.int64)  # of each unit: 0 train, m + 1 the m-th of missing
-    sequence = iter(_stratified(train.take(first)))
+    destination = np.zeros(len(first), dtype=np.int64)  # of each unit: 0 for train, m + 1 for the m-th missing split
+    candidates = iter(_stratified(train.take(first)))
     for m in range(len(missing)):
-        left = size
-        while left:
-            chosen = next(sequence, None)
-            if chosen is None:
+        room = size
+        while room:
+            candidate = next(candidates, None)
+            if candidate is None:
                 raise InputError(f"task {name!r}: too few different training texts to carve {', '.join(missing)} from; give more")
-            if counts[chosen] <= left:
-                side[chosen] = m + 1
-                left -= counts[chosen]
-    carved = {role: train.take(np.flatnonzero(side[unit] == m)) for m, role in enumerate(["train", *missing])}
-    return carved
+            if counts[candidate] <= room:
+                destination[candidate] = m + 1
+                room -= counts[candidate]
+    return {role: train.take(np.flatnonzero(destination[unit] == m)) for m, role in enumerate(["train", *missing])}
 
 
 def _stratified(split: Split) -> np.ndarray:
-    """A fixed shuffle of the rows of which every beginning holds each label of each group in proportion."""
+    """Return a fixed shuffle of the rows such that every prefix holds the labels of each group in proportion."""
     groups = np.zeros_like(split.labels) if split.groups is None else split.groups
     _, stratum = np.unique(np.stack([split.labels, groups]), axis=1, return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(split))
@@ -105,12 +119,13 @@ def _stratified(split: Split) -> np.ndarray:
     sizes = np.bincount(stratum)
     rank = np.arange(len(split)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     position = (rank + 0.5) / np.repeat(sizes, sizes)  # in (0, 1), evenly spaced within a stratum
-    tie = np.empty(len(split), dtype=np.int64)
-    tie[shuffled] = np.arange(len(split))
-    return by_stratum[np.lexsort((tie[by_stratum], position))]
+    tie_breaker = np.empty(len(split), dtype=np.int64)
+    tie_breaker[shuffled] = np.arange(len(split))
+    return by_stratum[np.lexsort((tie_breaker[by_stratum], position))]
 
 
 def _identities(split: Split) -> list[bytes]:
+    """Return a key for each example; equal inputs have equal keys."""
     if split.inputs.dtype != object:
         return [hashlib.sha256(row.tobytes()).digest() for row in split.inputs]
     rows = split.inputs[:, None] if split.inputs.ndim == 1 else split.inputs

@@ -1,7 +1,7 @@
-"""One file of examples. In: a ``.tsv``, ``.csv`` or ``.jsonl`` file, UTF-8. Out: a :class:`Table`, whose cells know their line.
+"""Read one file of examples, ``.tsv``, ``.csv`` or ``.jsonl`` in UTF-8, into a :class:`Table` that knows the line of each row.
 
-``.tsv`` is raw text: no quoting, lines end at a line feed alone (a carriage return before it is dropped), so that stray quotes and control
-characters stay what they are. ``.csv`` is quoted as usual, ``.jsonl`` holds an object a line. Blank lines are skipped.
+``.tsv`` is raw text without quoting. Its lines end at a line feed alone (a carriage return before it is dropped), so that stray quotes and
+control characters stay what they are. ``.csv`` is quoted as usual. ``.jsonl`` holds one object per line. Blank lines are skipped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ class Table(NamedTuple):
     """Columns of equal length, in the order of the file.
 
     Attributes:
-        columns: cells as text; of JSON, as whatever the value was.
-        lines: of each row, counted from 1.
-        left_out: rows left out because they have another number of fields than the header.
+        path: the file, for messages.
+        columns: cells by column, as text; of JSON, the values as they are.
+        lines: the line of each row, counted from 1.
+        left_out: number of rows left out because they have another number of fields than the header.
     """
 
     path: Path
@@ -31,16 +32,28 @@ class Table(NamedTuple):
     left_out: int = 0
 
     def place(self, row: int) -> str:
-        """``FILE, line N``."""
+        """Return ``FILE, line N``."""
         return f"{self.path}, line {self.lines[row]}"
+
+    def require(self, names: Sequence[str], hint: str = "") -> None:
+        """Check that the columns ``names`` are there.
+
+        Args:
+            hint: appended to the message.
+
+        Raises:
+            InputError: one is missing.
+        """
+        if missing := [name for name in names if name not in self.columns]:
+            raise InputError(f"{self.path}: no column {missing[0]!r}, found {', '.join(self.columns)[:200]}{hint}")
 
 
 def read_table(path: Path, header: Sequence[str] | None = None, leave_out_ragged: bool = False) -> Table:
-    """Read a file whole.
+    """Read a whole file.
 
     Args:
-        header: names of the columns of a file that has no header line.
-        leave_out_ragged: leave rows of the wrong length out rather than refuse the file.
+        header: names of the columns, for a file that has no header line.
+        leave_out_ragged: leave out rows of the wrong length instead of refusing the file.
 
     Raises:
         InputError: the file cannot be read, is not UTF-8, or has a row that does not fit its header; it names the line.
@@ -50,8 +63,8 @@ def read_table(path: Path, header: Sequence[str] | None = None, leave_out_ragged
     if not names:
         raise InputError(f"{path}: the file is empty; it needs a line that names its columns, and examples below it")
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path}, line 1: column {twice!r} is there twice; name every column once")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}, line 1: column {duplicate!r} is there twice; name every column once")
     rows, numbers, left_out = [], [], 0
     for number, cells in lines:
         if len(cells) == len(names):
@@ -60,10 +73,10 @@ def read_table(path: Path, header: Sequence[str] | None = None, leave_out_ragged
         elif leave_out_ragged:
             left_out += 1
         else:
-            raise InputError(f"{path}, line {number}: {len(cells)} fields, expected {len(names)} ({', '.join(names)}); mend that line")
+            raise InputError(f"{path}, line {number}: {len(cells)} fields, expected {len(names)} ({', '.join(names)}); fix that line")
     if not rows:
         raise InputError(f"{path}: there is a header and no example below it; add some, or delete the file")
-    return Table(path, {name: [row[at] for row in rows] for at, name in enumerate(names)}, numbers, left_out)
+    return Table(path, {name: [row[column] for row in rows] for column, name in enumerate(names)}, numbers, left_out)
 
 
 def _content(path: Path) -> str:
@@ -96,7 +109,7 @@ def _csv(path: Path, content: str) -> Iterator[tuple[int, list[Any]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise InputError(f"{path}, line {first}: {error}; quotes within a quoted field are doubled, and each is closed") from None
+            raise InputError(f"{path}, line {first}: {error}; double the quotes within a quoted field, and close each field") from None
         if cells is None:
             return
         if cells:
@@ -112,18 +125,18 @@ def _jsonl(path: Path, content: str) -> Iterator[tuple[int, list[Any]]]:
         try:
             pairs = json.loads(line, object_pairs_hook=list)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error}); expected an object a line") from None
+            raise InputError(f"{path}, line {number}: not JSON ({error}); expected one object per line") from None
         if not line.lstrip().startswith("{"):
             raise InputError(f'{path}, line {number}: not a JSON object; expected {{"sentence": ..., "label": ...}}')
-        found = [key for key, _ in pairs]
+        keys = [key for key, _ in pairs]
         if not names:
-            names = found
+            names = keys
             yield number, names
-        if sorted(found) != sorted(names):
-            raise InputError(f"{path}, line {number}: keys {', '.join(found)}, expected those of the first line: {', '.join(names)}")
+        if sorted(keys) != sorted(names):
+            raise InputError(f"{path}, line {number}: keys {', '.join(keys)}, expected those of the first line: {', '.join(names)}")
         row = dict(pairs)
         yield number, [row[name] for name in names]
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[tuple[int, list[Any]]]]] = {".tsv": _tsv, ".csv": _csv, ".jsonl": _jsonl}
-"""By the file's suffix."""
+"""Yield line numbers and cells, the header first; by the file's suffix."""

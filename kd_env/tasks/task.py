@@ -1,9 +1,9 @@
-"""A task: labelled examples in four splits, and the defaults for distilling on it."""
+"""What a task is: labelled examples in four splits, and the defaults for distilling on it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -24,7 +24,7 @@ class Split:
     Attributes:
         inputs: float32 images ``[N, channels, height, width]``, or texts, an object array ``[N]``, or ``[N, 2]`` of pairs.
         labels: int64 ``[N]``, in ``[0, C)``; -1 where unknown, see :attr:`Task.unlabelled`.
-        groups: int64 ``[N]``, the domain of each example, or ``None``. Never shown to a policy; -1 where an unlabelled one has none.
+        groups: int64 ``[N]``, the domain of each example, or ``None``. Never shown to a policy; -1 for an unlabelled example without group.
     """
 
     inputs: np.ndarray
@@ -32,7 +32,7 @@ class Split:
     groups: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """Number of examples, N."""
+        """Return the number of examples, N."""
         return len(self.labels)
 
     @property
@@ -41,13 +41,22 @@ class Split:
         return np.flatnonzero(self.labels >= 0)
 
     def take(self, rows: np.ndarray) -> Split:
-        """The same examples, in the order of ``rows``."""
+        """Return the examples at ``rows``, in that order."""
         return Split(self.inputs[rows], self.labels[rows], None if self.groups is None else self.groups[rows])
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a task is distilled with unless the user says otherwise."""
+    """What a task is distilled with unless the user says otherwise.
+
+    Attributes:
+        pool: name of the teacher pool.
+        student: architecture, as ``mlp(width=24)``.
+        updates: student updates, the budget.
+        kd_weight: weight of distillation against the hard label, in [0, 1].
+        temperature: of the response loss.
+        optimizer: of the student, as ``adamw(lr=0.001)``.
+    """
 
     pool: str
     student: str
@@ -55,6 +64,16 @@ class Defaults:
     kd_weight: float
     temperature: float
     optimizer: str = "adam(lr=0.003)"
+
+    def __new__(cls, *_arguments: object, **options: object) -> Defaults:
+        """Refuse the former name of ``kd_weight``, which tasks of one's own may still use.
+
+        Raises:
+            InputError: ``strength`` is given.
+        """
+        if "strength" in options:
+            raise InputError(f"Defaults(strength={options['strength']!r}): 'strength' is now called 'kd_weight'; use that name")
+        return super().__new__(cls)
 
 
 @dataclass(frozen=True)
@@ -66,9 +85,9 @@ class Task:
 
     Attributes:
         metric: a name of :data:`~kd_env.tasks.metrics.METRICS`.
-        tokenizer: for texts, makes the tokenizer of the built-in text students.
-        notes: what a user should know of how the splits came about, a sentence each.
-        unlabelled: train holds examples of unknown label, -1, too: only teachers teach them. Teachers are made from the others.
+        tokenizer: makes the tokenizer of the built-in text students; for texts only.
+        notes: what a user should know of how the splits came about, one sentence each.
+        unlabelled: train also holds examples of unknown label, -1, which only teachers teach. Teachers are trained on the others.
     """
 
     name: str
@@ -86,7 +105,7 @@ class Task:
     unlabelled: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a metric there is not, and splits that cannot be learned from."""
+        """Refuse an unknown metric, and splits that nothing can be learned from."""
         if self.metric not in METRICS:
             raise spec.unknown(f"metric of task {self.name!r}", self.metric, METRICS)
         for name in SPLITS:
@@ -95,24 +114,28 @@ class Task:
                 continue
             if split is None or len(split) == 0:
                 raise InputError(f"task {self.name!r}: split {name!r} is empty; every split needs at least one example")
-            if len(split.inputs) != len(split.labels):
-                raise InputError(f"task {self.name!r}, split {name!r}: {len(split.inputs)} inputs but {len(split.labels)} labels")
-            unknown = self.unlabelled and name == "train"
-            if split.labels.min() < (-1 if unknown else 0) or split.labels.max() >= self.num_classes:
-                also = ", or be -1 where unknown" if unknown else ""
-                raise InputError(f"task {self.name!r}, split {name!r}: labels must lie in 0..{self.num_classes - 1}{also}")
-            if unknown and len(split.labelled) == 0:
-                raise InputError(f"task {self.name!r}, split 'train': no example has a label; teachers are made from those that have one")
-            if self.kind == "image" and not np.isfinite(split.inputs).all():
-                raise InputError(f"task {self.name!r}, split {name!r}: images hold NaN or infinite values")
+            self._check(name, split)
+
+    def _check(self, name: str, split: Split) -> None:
+        place = f"task {self.name!r}, split {name!r}"
+        if len(split.inputs) != len(split.labels):
+            raise InputError(f"{place}: {len(split.inputs)} inputs but {len(split.labels)} labels")
+        may_be_unknown = self.unlabelled and name == "train"
+        if split.labels.min() < (-1 if may_be_unknown else 0) or split.labels.max() >= self.num_classes:
+            also = ", or be -1 where unknown" if may_be_unknown else ""
+            raise InputError(f"{place}: labels must lie in 0..{self.num_classes - 1}{also}")
+        if may_be_unknown and len(split.labelled) == 0:
+            raise InputError(f"{place}: no example has a label; teachers are trained on those that have one")
+        if self.kind == "image" and not np.isfinite(split.inputs).all():
+            raise InputError(f"{place}: images hold NaN or infinite values")
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """Number of classes C."""
         return len(self.class_names)
 
     def development(self) -> Task:
-        """The task without its test split: all that training may hold."""
+        """Return the task without its test split: all that training may hold."""
         return replace(self, test=None)
 
     @cached_property
@@ -127,3 +150,8 @@ class Task:
             digest.update(content)
             digest.update(split.labels.tobytes() + (b"" if split.groups is None else split.groups.tobytes()))
         return digest.hexdigest()
+
+
+def task_name(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Return ``name`` with the ``options`` that differ from ``defaults``, sorted: equal tasks have equal names."""
+    return str(spec.Spec(name, {key: value for key, value in options.items() if value != defaults[key]}))

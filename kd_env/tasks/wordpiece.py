@@ -1,7 +1,8 @@
-"""The tokenizer of a text task that has none: WordPiece, trained on the train split alone. In: its texts. Out: a Transformers tokenizer.
+"""The tokenizer of a text task that has none: a WordPiece vocabulary trained on the train split alone.
 
-It is trained once and kept in the cache, named by its texts. The library's trainer numbers characters in an order that changes from run to
-run, which changes later merges; here the characters are numbered first, so that equal texts give equal vocabularies.
+It is trained once and kept in the cache under the hash of its texts. The trainer of the ``tokenizers`` library numbers characters in an
+order that changes from run to run, which changes later merges; here the characters get their numbers first, so that equal texts give equal
+vocabularies.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from filelock import FileLock
 
 from kd_env.paths import cache_dir
 
-VOCABULARY, ALPHABET, MAX_TOKENS = 8000, 1000, 128
-"""Word pieces at most; different characters among them at most, each counted once; tokens of a text, the rest is cut off."""
+VOCABULARY = 8000
+"""Largest number of word pieces."""
+ALPHABET = 1000
+"""Largest number of different characters among them."""
+MAX_TOKENS = 128
+"""Tokens of a text; the rest is cut off."""
 
 FORMAT = 1
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -27,16 +32,22 @@ SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "se
 
 @dataclass(frozen=True, eq=False)
 class WordPiece:
-    """Called, it gives the tokenizer of ``texts``, ``[N]`` or ``[N, 2]``; lower-cased, ``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]``."""
+    """Makes the Transformers tokenizer of some texts when it is called.
+
+    The tokenizer lower-cases and writes ``[CLS] A [SEP]`` or, of a pair, ``[CLS] A [SEP] B [SEP]``.
+
+    Attributes:
+        texts: an object array ``[N]``, or ``[N, 2]`` of pairs.
+    """
 
     texts: np.ndarray
 
     def __call__(self) -> Any:
-        """The tokenizer, always the same object."""
-        return self._made
+        """Return the tokenizer, always the same object."""
+        return self._tokenizer
 
     @cached_property
-    def _made(self) -> Any:
+    def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer  # Transformers takes seconds to import
         from transformers import PreTrainedTokenizerFast
 
@@ -48,7 +59,7 @@ class WordPiece:
             tokenizer = _load(path)
             if tokenizer is None:
                 partial = path.with_suffix(".partial")
-                _trained(texts).save(str(partial))
+                _train(texts).save(str(partial))
                 partial.replace(path)
                 tokenizer = Tokenizer.from_file(str(path))
         return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_TOKENS, **SPECIAL)  # type: ignore[no-untyped-call]
@@ -61,14 +72,14 @@ def _load(path: Path) -> Any:
         return None
     try:
         return Tokenizer.from_file(str(path))
-    except Exception:  # the library raises nothing narrower for a damaged file, which is made again
+    except Exception:  # the library raises nothing narrower for a damaged file; such a file is written again
         return None
 
 
-def _trained(texts: list[str]) -> Any:
+def _train(texts: list[str]) -> Any:
     from tokenizers import models, processors, trainers
 
-    draft = _bare(models.WordPiece(unk_token="[UNK]"))
+    draft = _without_framing(models.WordPiece(unk_token="[UNK]"))
     counts = Counter(character for text in texts for character in draft.normalizer.normalize_str(text) if not character.isspace())
     alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET])
     trainer = trainers.WordPieceTrainer(
@@ -80,7 +91,7 @@ def _trained(texts: list[str]) -> Any:
     )
     draft.train_from_iterator(texts, trainer)
     vocabulary = draft.get_vocab()
-    tokenizer = _bare(models.WordPiece(vocabulary, unk_token="[UNK]"))  # anew: to the draft single characters are special tokens
+    tokenizer = _without_framing(models.WordPiece(vocabulary, unk_token="[UNK]"))  # a new one: the draft has characters as special tokens
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -89,7 +100,8 @@ def _trained(texts: list[str]) -> Any:
     return tokenizer
 
 
-def _bare(model: Any) -> Any:
+def _without_framing(model: Any) -> Any:
+    """Return a tokenizer of ``model`` that adds no ``[CLS]`` and ``[SEP]``."""
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(model)

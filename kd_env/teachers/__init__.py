@@ -1,6 +1,16 @@
-"""Teachers: ``teacher`` (what a teacher is), ``train`` (fit a built-in network), ``pools`` (named pools, trained once and cached)."""
+"""Teachers and pools of them. ``load_pool(text, task)`` returns the :class:`Pool` that a text names.
 
-from kd_env.teachers.pools import POOLS, load_pool
+- ``teacher``: what a teacher and a pool are. ``pools``: pools by name, of which ``pool_recipes`` holds the
+  built-in ones. ``pool_files``: pools of one's own, from a file or a folder.
+- ``train_recipe``: train a built-in network as a recipe says. ``finetune`` (with ``finetune_config`` and ``finetune_loop``): fine-tune a
+  Transformers model into a checkpoint.
+- ``checkpoint``: a checkpoint as a teacher. ``out_of_fold``: several checkpoints, each trained without its fold. ``heads``: classifiers at
+  every layer of one teacher, fitted by ``logistic_regression``.
+- ``file_hashes``: hashes of checkpoint files. ``vocabulary_check``: teachers that read other tokens than the student.
+"""
+
+from kd_env.teachers.pool_recipes import POOLS
+from kd_env.teachers.pools import load_pool
 from kd_env.teachers.teacher import NetworkTeacher, Pool, Teacher
 
 __all__ = ["POOLS", "NetworkTeacher", "Pool", "Teacher", "load_pool"]

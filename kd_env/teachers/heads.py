@@ -1,12 +1,12 @@
-"""``heads(TEACHER)``: classifiers at every depth of one teacher, several teachers for one forward pass. In: a teacher. Out: teachers.
+"""``heads(TEACHER)``: classifiers at every layer of one teacher, which are several teachers for one forward pass.
 
-As early-exit networks have them (BERxiT, Xin et al., EACL 2021; "Be Your Own Teacher", Zhang et al. 2019, arXiv 1905.08094): the hidden
-state ``h_l`` of layer l (a transformer's [CLS]) is classified by ``softmax(W_l h_l + b_l)``. ``layer-1`` to ``layer-L`` are such heads and
-``output`` is the teacher itself, so that a network of one hidden layer makes two. A layer that is the same for every example, as the
-embedding of [CLS] is, has none.
+They are early exits (BERxiT, Xin et al., EACL 2021; "Be Your Own Teacher", Zhang et al. 2019, arXiv 1905.08094): the hidden state ``h_l``
+of layer l (of a transformer, that of [CLS]) is classified by ``softmax(W_l h_l + b_l)``. ``layer-1`` to ``layer-L`` are such heads and
+``output`` is the teacher itself, so a network with one hidden layer gives two teachers. A layer that is the same for every example, as the
+embedding of [CLS] is, has no head.
 
-Deviations: the teacher is finished and stays as it is, where both papers train the body together with its exits; a head is linear, where
-"Be Your Own Teacher" puts a bottleneck before it; the heads do not teach each other.
+Deviations: the teacher is trained before and is not changed, where both papers train the body together with its exits; a head is linear,
+where "Be Your Own Teacher" puts a bottleneck before it; the heads do not teach each other.
 """
 
 from __future__ import annotations
@@ -28,144 +28,154 @@ from kd_env.paths import cache_dir
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
-from kd_env.teachers.linear import classifier
+from kd_env.teachers.logistic_regression import fit_classifier
 from kd_env.teachers.teacher import Pool, Teacher, classifiers
 from kd_env.types import ModelOutput
 
 FORMAT = 1
-BATCH, MOST = 256, 20_000
-"""Examples asked at once; labelled training examples that heads are fitted to, at most: of more, evenly spaced ones."""
-SAME = 1e-4
-"""A layer whose values spread less than this part of their size over the examples is the same for all: its last bits follow the batch."""
+BATCH = 256
+"""Examples of one forward pass of the teacher."""
+MAX_EXAMPLES = 20_000
+"""Labelled training examples that heads are fitted to; if there are more, evenly spaced ones."""
+CONSTANT = 1e-4
+"""A layer is constant if its values spread less than this part of their size over the examples: its last bits depend on the batch."""
 
 
-class Trunk:
-    """The teacher below the heads; it remembers its last answer, so that all heads of a batch cost one forward pass."""
+class CachedTeacher:
+    """The teacher below the heads. It keeps its last output, so that all heads of a batch cost one forward pass."""
 
     def __init__(self, teacher: Teacher) -> None:
-        """Take the teacher."""
+        """Wrap ``teacher``."""
         self.teacher = teacher
-        self._asked: np.ndarray | None = None
-        self._said: ModelOutput | None = None
+        self._inputs: np.ndarray | None = None
+        self._output: ModelOutput | None = None
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
-        """What the teacher says, with its layers.
+        """Return the teacher's output with its layers.
 
         Raises:
-            InputError: it shows no layers.
+            InputError: the teacher has no layers.
         """
-        if self._said is None or self._asked is None or not np.array_equal(self._asked, inputs):
+        if self._output is None or self._inputs is None or not np.array_equal(self._inputs, inputs):
             teacher = self.teacher
-            said = teacher.say(inputs, frozenset({"layers"})) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
-            if said.layers is None:
-                raise InputError(f"heads({teacher.name}): that teacher shows no layers; name a network, or a checkpoint that has no folds")
-            self._asked, self._said = inputs.copy(), said
-        return self._said
+            output = teacher.forward(inputs, frozenset({"layers"})) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
+            if output.layers is None:
+                raise InputError(f"heads({teacher.name}): that teacher has no layers; name a network, or a checkpoint without folds")
+            self._inputs, self._output = inputs.copy(), output
+        return self._output
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
-    """One of the teachers.
+class HeadTeacher:
+    """One head as a teacher.
 
     Attributes:
-        layer: which of the trunk's layers it reads; ``None`` for the teacher's own output.
-        weight, bias: of its classifier, ``[C, D]`` and ``[C]``.
+        name: ``layer-1`` and so on, or ``output``.
+        body: the teacher that has the head.
+        layer: which of the body's layers it reads; ``None`` for the body's own output.
+        weight: weights of its classifier, ``[C, D]``.
+        bias: biases of its classifier, ``[C]``.
     """
 
     name: str
-    trunk: Trunk
+    body: CachedTeacher
     layer: int | None = None
     weight: Tensor | None = None
     bias: Tensor | None = None
 
     def fingerprint(self) -> str:
-        """Hash of the teacher and of the head."""
-        digest = hashlib.sha256(f"{self.name}:{self.layer}:{self.trunk.teacher.fingerprint()}".encode())
+        """Return the hash of the body and of the head."""
+        digest = hashlib.sha256(f"{self.name}:{self.layer}:{self.body.teacher.fingerprint()}".encode())
         for tensor in (self.weight, self.bias):
             digest.update(b"" if tensor is None else tensor.numpy().tobytes())
         return digest.hexdigest()
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
-        """Speak; its features are the layer it reads, its layers those up to there."""
-        said = self.trunk(inputs)
-        assert said.layers is not None
+        """Return its output; its features are the layer it reads, its layers are those up to that one."""
+        output = self.body(inputs)
+        assert output.layers is not None
         if self.layer is None or self.weight is None or self.bias is None:
-            return said._replace(attention=None)
-        features = said.layers[:, self.layer]
-        return ModelOutput(features @ self.weight.T + self.bias, features, said.layers[:, : self.layer + 1])
+            return output._replace(attention=None)
+        features = output.layers[:, self.layer]
+        return ModelOutput(features @ self.weight.T + self.bias, features, output.layers[:, : self.layer + 1])
 
     def head(self) -> tuple[Tensor, Tensor]:
-        """Its classifier."""
+        """Return weights ``[C, D]`` and biases ``[C]`` of its classifier."""
         if self.weight is not None and self.bias is not None:
             return self.weight, self.bias
-        return classifiers(Pool(self.name, (self.trunk.teacher,)))[0]
+        return classifiers(Pool(self.name, (self.body.teacher,)))[0]
 
 
-def inner(text: str) -> str | None:
-    """``TEACHER`` of ``heads(TEACHER)``; ``None`` of any other text."""
-    found = re.fullmatch(r"heads\((.*)\)", text.strip())
-    return found[1].strip() if found and "," not in found[1] else None
+def parse(text: str) -> str | None:
+    """Return ``TEACHER`` of ``heads(TEACHER)``, and ``None`` for any other text."""
+    match = re.fullmatch(r"heads\((.*)\)", text.strip())
+    return match[1].strip() if match and "," not in match[1] else None
 
 
-def heads_of(teachers: Sequence[Teacher], task: Task) -> tuple[Head, ...]:
-    """The heads of the one teacher in ``teachers``, the shallowest first; fitted once and kept in the cache.
+def heads_of(teachers: Sequence[Teacher], task: Task) -> tuple[HeadTeacher, ...]:
+    """Return the heads of the only teacher in ``teachers``, from the first layer to the output. They are fitted once and cached.
 
     Raises:
-        InputError: there are several teachers, or the one shows no layers.
+        InputError: there are several teachers, or the teacher has no layers.
     """
     if len(teachers) != 1:
-        names = ", ".join(one.name for one in teachers)
+        names = ", ".join(teacher.name for teacher in teachers)
         raise InputError(
-            f"heads(...) are those of one teacher, and here are {len(teachers)} ({names}); name one, as heads(POOL/{teachers[0].name})"
+            f"heads(...) takes one teacher, and here are {len(teachers)} ({names}); name one, as heads(POOL/{teachers[0].name})"
         )
-    trunk = Trunk(teachers[0])
-    fitted = _cached(trunk, task)
+    body = CachedTeacher(teachers[0])
+    fitted = _load_or_fit(body, task)
     numbered = enumerate(zip(fitted["layers"].tolist(), fitted["weight"], fitted["bias"], strict=True), start=1)
-    return *(Head(f"layer-{number}", trunk, *one) for number, one in numbered), Head("output", trunk)
+    heads = [HeadTeacher(f"layer-{number}", body, layer, weight, bias) for number, (layer, weight, bias) in numbered]
+    return *heads, HeadTeacher("output", body)
 
 
-def sharing(teachers: Sequence[Teacher]) -> list[list[int]]:
-    """The teachers' numbers, those together that one forward pass serves."""
-    together: dict[int, list[int]] = {}
+def group_by_network(teachers: Sequence[Teacher]) -> list[list[int]]:
+    """Return the indices of the teachers, grouped by the network whose forward pass they share."""
+    groups: dict[int, list[int]] = {}
     for k, teacher in enumerate(teachers):
-        together.setdefault(id(teacher.trunk if isinstance(teacher, Head) else teacher), []).append(k)
-    return list(together.values())
+        groups.setdefault(id(teacher.body if isinstance(teacher, HeadTeacher) else teacher), []).append(k)
+    return list(groups.values())
 
 
-def _cached(trunk: Trunk, task: Task) -> dict[str, Tensor]:
-    key = hashlib.sha256(f"{FORMAT}|{trunk.teacher.fingerprint()}|{task.fingerprint}".encode()).hexdigest()[:16]
+def _load_or_fit(body: CachedTeacher, task: Task) -> dict[str, Tensor]:
+    key = hashlib.sha256(f"{FORMAT}|{body.teacher.fingerprint()}|{task.fingerprint}".encode()).hexdigest()[:16]
     path = cache_dir() / "teachers" / f"heads-{key}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         try:
-            found = load_file(path)
-            if {"layers", "weight", "bias"} <= set(found):
-                return found
-        except (FileNotFoundError, SafetensorError):  # not there yet, or damaged: fit them (again)
+            saved = load_file(path)
+            if {"layers", "weight", "bias"} <= set(saved):
+                return saved
+        except (FileNotFoundError, SafetensorError):  # not there yet, or damaged
             pass
-        made = _fitted(trunk, task)
+        fitted = _fit(body, task)
         partial = path.with_suffix(".partial")
-        save_file(made, partial)
+        save_file(fitted, partial)
         partial.replace(path)
-    return made
+    return fitted
 
 
-def _fitted(trunk: Trunk, task: Task) -> dict[str, Tensor]:
-    """``layers [H]``, the numbers of those that have a head, ``weight [H, C, D]`` and ``bias [H, C]``, from labelled training examples."""
+def _fit(body: CachedTeacher, task: Task) -> dict[str, Tensor]:
+    """Fit the heads to labelled training examples.
+
+    Returns:
+        ``layers [H]``, the indices of the layers that have a head, ``weight [H, C, D]`` and ``bias [H, C]``.
+    """
     rows = task.train.labelled
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST)).round().astype(np.int64)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_EXAMPLES)).round().astype(np.int64)]
     split = task.train.take(rows)
     with one_thread():
-        said = [trunk(split.inputs[start : start + BATCH]).layers for start in range(0, len(split), BATCH)]
-        layers = torch.cat([one for one in said if one is not None]).double()  # [N, L, D]
+        batches = [body(split.inputs[start : start + BATCH]).layers for start in range(0, len(split), BATCH)]
+        layers = torch.cat([batch for batch in batches if batch is not None]).double()  # [N, L, D]
         spread, size = layers.std(0, correction=0).amax(1), layers.abs().mean((0, 2))
-        chosen = (spread > SAME * size).nonzero()[:, 0]
-        if len(chosen) == 0:
-            raise InputError(f"heads({trunk.teacher.name}): its layers say the same of every training example; give a trained teacher")
+        varying = (spread > CONSTANT * size).nonzero()[:, 0]
+        if len(varying) == 0:
+            raise InputError(f"heads({body.teacher.name}): its layers are the same for every training example; give a trained teacher")
         labels = torch.from_numpy(split.labels)
-        found = [classifier(layers[:, layer], labels, task.num_classes) for layer in chosen]
+        fitted = [fit_classifier(layers[:, layer], labels, task.num_classes) for layer in varying]
     return {
-        "layers": chosen,
-        "weight": torch.stack([weight for weight, _ in found]).float(),
-        "bias": torch.stack([bias for _, bias in found]).float(),
+        "layers": varying,
+        "weight": torch.stack([weight for weight, _ in fitted]).float(),
+        "bias": torch.stack([bias for _, bias in fitted]).float(),
     }

@@ -1,7 +1,7 @@
-"""Pools of one's own. In: ``pool.json`` or ``pool.toml``, a list ``teachers`` of tables, or a folder of checkpoints. Out: teachers.
+"""Pools of one's own: a pool file that says how teachers are fine-tuned, or a folder of checkpoints.
 
-A table has ``name`` and ``model``, and perhaps ``groups``, ``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr``,
-``max_length``.
+``pool.json`` or ``pool.toml`` holds a list ``teachers`` of tables. A table has ``name`` and ``model`` and may have ``groups``,
+``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr`` and ``max_length``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from typing import Any
 from kd_env.errors import InputError
 from kd_env.spec import unknown
 from kd_env.tasks import Task
-from kd_env.teachers import folded
 from kd_env.teachers.checkpoint import CheckpointTeacher
-from kd_env.teachers.finetune import Report, finetune
+from kd_env.teachers.finetune import CONFIG_FILE, ProgressCallback, finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
-from kd_env.teachers.folded import FoldedTeacher
+from kd_env.teachers.out_of_fold import FOLDS_FILE, OutOfFoldTeacher
 from kd_env.teachers.teacher import Teacher
 
-LIST = "pool.json"
+LIST_FILE = "pool.json"
 """In a folder that was made from a pool file: the names of its teachers, in their order."""
 
-_KINDS: dict[str, tuple[type, ...]] = {
+_TYPES: dict[str, tuple[type, ...]] = {
     "model": (str,),
     "groups": (list,),
     "fraction": (int, float),
@@ -41,36 +40,36 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def read(path: Path) -> dict[str, FinetuneConfig]:
-    """The lessons of a pool file by the teachers' names.
+    """Return the configs of a pool file by the teachers' names.
 
     Raises:
-        InputError: it cannot be read, or a table says something that a lesson does not know; it names the table.
+        InputError: the file cannot be read, or a table cannot be used; it names the table.
     """
     try:
         text = path.read_text()
-        said = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise InputError(f"pool file {path}: {error.strerror}; check the path") from None
     except ValueError as error:
-        raise InputError(f"pool file {path}: {error}; mend it there") from None
-    tables = said.get("teachers") if isinstance(said, dict) else None
+        raise InputError(f"pool file {path}: {error}; fix it there") from None
+    tables = content.get("teachers") if isinstance(content, dict) else None
     if not isinstance(tables, list) or not tables:
-        raise InputError(f'pool file {path}: no list "teachers" in it; give it one table a teacher, with name and model')
+        raise InputError(f'pool file {path}: no list "teachers" in it; give it one table per teacher, with name and model')
     configs: dict[str, FinetuneConfig] = {}
     for number, table in enumerate(tables, start=1):
         place = f"pool file {path}, teacher {number}"
         name, config = _config(place, table)
         if name in configs:
-            raise InputError(f"{place}: the name {name!r} is taken by another; names are folders, give it one of its own")
+            raise InputError(f"{place}: another teacher is called {name!r} too; give each its own name, which is the name of its folder")
         configs[name] = config
     return configs
 
 
-def teach(path: Path, task: Task, out: Path, report: Report | None = None) -> Path:
-    """Make every teacher of the pool file in a folder of ``out``; what is finished is not made again.
+def teach(path: Path, task: Task, out: Path, progress: ProgressCallback | None = None) -> Path:
+    """Fine-tune every teacher of a pool file into a folder of ``out``, and return ``out``. Complete teachers are left as they are.
 
     Raises:
-        InputError: the file or one of its lessons cannot be used, or ``out`` holds other teachers, before anything is trained.
+        InputError: the file or one of its configs cannot be used, or ``out`` holds other teachers. Nothing is trained then.
     """
     configs = read(path)
     if others := sorted(_checkpoints(out) - configs.keys()):
@@ -81,69 +80,82 @@ def teach(path: Path, task: Task, out: Path, report: Report | None = None) -> Pa
         except InputError as error:
             raise InputError(f"pool file {path}, teacher {name!r}: {error}") from None
     for name, config in configs.items():
-        finetune(task, config, out / name, report)
-    (out / LIST).write_text(json.dumps({"teachers": list(configs)}))
+        finetune(task, config, out / name, progress)
+    (out / LIST_FILE).write_text(json.dumps({"teachers": list(configs)}))
     return out
 
 
 def open_folder(folder: Path, task: Task) -> tuple[Teacher, ...]:
-    """The teachers of a folder: one checkpoint, one of folds, or a folder of several in the order of their list, else of their names.
+    """Return the teachers of a folder: a checkpoint, an out-of-fold teacher, or a folder of several.
+
+    Several are in the order of the folder's list, or in alphabetic order where there is no list.
 
     Raises:
-        InputError: there is none, or one of them cannot be used.
+        InputError: there is no teacher, or one of them cannot be used.
     """
-    if (folder / folded.FILE).is_file():
-        return (FoldedTeacher(folder, task),)
+    if (folder / FOLDS_FILE).is_file():
+        return (OutOfFoldTeacher(folder, task),)
     if (folder / "config.json").is_file():
         return (CheckpointTeacher(str(folder), task),)
-    inner = sorted(_checkpoints(folder))
-    if not inner:
-        raise InputError(f"{folder}: no config.json in it, nor in folders of it; name a checkpoint, or a folder that kd-env teach wrote")
-    if (folder / LIST).is_file():
-        try:
-            listed = json.loads((folder / LIST).read_text())["teachers"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{folder / LIST}: no list of teachers; delete it, or run kd-env teach --pool again") from None
-        if missing := [name for name in listed if name not in inner]:
-            raise InputError(f"{folder}: teacher {missing[0]!r} of {LIST} is not there; run kd-env teach --pool again")
-        if others := [name for name in inner if name not in listed]:
-            raise InputError(f"{folder} holds {', '.join(others)}, which its {LIST} does not name; delete the list to use all")
-        inner = listed
-    return tuple(teacher for name in inner for teacher in open_folder(folder / name, task))
-
-
-def _checkpoints(folder: Path) -> set[str]:
-    """Names of the folders in ``folder`` that hold a teacher."""
-    inner = folder.iterdir() if folder.is_dir() else ()
-    return {path.name for path in inner if path.name[0] != "." and any((path / name).is_file() for name in ("config.json", folded.FILE))}
+    names = sorted(_checkpoints(folder))
+    if not names:
+        raise InputError(f"{folder}: no config.json in it or in its folders; name a checkpoint, or a folder that kd-env teach wrote")
+    if (folder / LIST_FILE).is_file():
+        names = _listed(folder, names)
+    return tuple(teacher for name in names for teacher in open_folder(folder / name, task))
 
 
 def best_for_group(teachers: Sequence[Teacher], task: Task) -> tuple[int, ...] | None:
-    """Per group of ``task`` the teacher that was taught it, where each group was taught to exactly one and each teacher was taught groups.
+    """Return for each group of ``task`` the index of the teacher that was trained on it.
 
-    That is known by what ``kd-env teach`` wrote beside them, and says nothing about how good they are. ``None`` where a teacher was made
-    otherwise, from all examples or from noisy labels, or where a group is taught twice, by nobody, or is none of the task's.
+    This is known from what ``kd-env teach`` wrote beside the teachers, and says nothing about their quality.
+
+    Returns:
+        ``None`` unless each group was taught to exactly one teacher and each teacher was trained on groups of the task, with true labels.
     """
-    taught = [_groups_of(teacher) for teacher in teachers]
-    if not all(taught) or sorted(group for groups in taught for group in groups) != sorted(task.group_names):
+    groups_of = [_groups_of(teacher) for teacher in teachers]
+    if not all(groups_of) or sorted(group for groups in groups_of for group in groups) != sorted(task.group_names):
         return None
-    return tuple(next(k for k, groups in enumerate(taught) if group in groups) for group in task.group_names)
+    return tuple(next(k for k, groups in enumerate(groups_of) if group in groups) for group in task.group_names)
 
 
 def _groups_of(teacher: Teacher) -> frozenset[str]:
-    """The groups it was taught, from true labels alone; none where that is not known."""
-    folders = [teacher.folder] if isinstance(teacher, CheckpointTeacher) else teacher.folders if isinstance(teacher, FoldedTeacher) else []
-    taught = set()
+    """Return the groups that a teacher was trained on with true labels; none where that is not known."""
+    if isinstance(teacher, OutOfFoldTeacher):
+        folders = teacher.folders
+    else:
+        folders = [teacher.folder] if isinstance(teacher, CheckpointTeacher) else []
+    groups = set()
     for folder in folders:
         try:
-            config = json.loads((folder / "teaching.json").read_text())
-            taught.add(frozenset(map(str, config["groups"])) if config["label_noise"] == 0.0 else frozenset())
+            config = json.loads((folder / CONFIG_FILE).read_text())
+            groups.add(frozenset(map(str, config["groups"])) if config["label_noise"] == 0.0 else frozenset())
         except (OSError, ValueError, KeyError, TypeError):  # another program made it
             return frozenset()
-    return taught.pop() if len(taught) == 1 else frozenset()
+    return groups.pop() if len(groups) == 1 else frozenset()
+
+
+def _checkpoints(folder: Path) -> set[str]:
+    """Return the names of the folders in ``folder`` that hold a teacher."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return {path.name for path in entries if path.name[0] != "." and any((path / name).is_file() for name in ("config.json", FOLDS_FILE))}
+
+
+def _listed(folder: Path, names: list[str]) -> list[str]:
+    """Return the names in the folder's list, which must be ``names`` in any order."""
+    try:
+        listed: list[str] = json.loads((folder / LIST_FILE).read_text())["teachers"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{folder / LIST_FILE}: no list of teachers; delete it, or run kd-env teach --pool again") from None
+    if missing := [name for name in listed if name not in names]:
+        raise InputError(f"{folder}: teacher {missing[0]!r} of {LIST_FILE} is not there; run kd-env teach --pool again")
+    if others := [name for name in names if name not in listed]:
+        raise InputError(f"{folder} holds {', '.join(others)}, which its {LIST_FILE} does not name; delete the list to use all")
+    return listed
 
 
 def _config(place: str, table: Any) -> tuple[str, FinetuneConfig]:
+    """Return the name and the config of one table; ``place`` is for messages."""
     if not isinstance(table, dict):
         raise InputError(f"{place}: a {type(table).__name__}, expected a table with name and model")
     for key in ("name", "model"):
@@ -151,12 +163,12 @@ def _config(place: str, table: Any) -> tuple[str, FinetuneConfig]:
             raise InputError(f"{place}: {key}={table.get(key)!r}, expected a text; every teacher has a name and a model")
     name, values = table["name"], {key: value for key, value in table.items() if key != "name"}
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise InputError(f"{place}: name {name!r} cannot be a folder's; use letters, digits, - and _")
+        raise InputError(f"{place}: name {name!r} cannot be the name of a folder; use letters, digits, - and _")
     for key, value in values.items():
-        if key not in _KINDS:
-            raise InputError(f"{place}: {unknown('key', key, ['name', *_KINDS])}")
-        if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
-            raise InputError(f"{place}: {key}={value!r}, expected {_KINDS[key][-1].__name__}")
+        if key not in _TYPES:
+            raise InputError(f"{place}: {unknown('key', key, ['name', *_TYPES])}")
+        if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
+            raise InputError(f"{place}: {key}={value!r}, expected {_TYPES[key][-1].__name__}")
     if "groups" in values:
         values["groups"] = tuple(map(str, values["groups"]))
     assert set(values) <= {field.name for field in fields(FinetuneConfig)}

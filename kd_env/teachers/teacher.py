@@ -1,4 +1,4 @@
-"""What a teacher is: anything that maps raw inputs to logits and features. Tokenizers and devices are its own business."""
+"""What a teacher is: anything that maps raw inputs to logits and features, with its own tokenizer and device. And a pool of teachers."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ class Teacher(Protocol):
 
     @property
     def name(self) -> str:
-        """Short and unique within the pool."""
+        """A short name, unique within the pool."""
         ...
 
     def fingerprint(self) -> str:
-        """Hash of everything that decides what the teacher says."""
+        """Return the hash of everything that decides the teacher's outputs."""
         ...
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
-        """Raw inputs as the task holds them, ``[B, ...]`` -> logits ``[B, C]``, features ``[B, D]``, float32, on the CPU.
+        """Map raw inputs as the task holds them, ``[B, ...]``, to logits ``[B, C]`` and features ``[B, D]``, float32 on the CPU.
 
-        ``layers [B, L, D]`` and ``attention [B, 2, T, T]`` are left ``None`` by a teacher that has none to show.
+        ``layers [B, L, D]`` and ``attention [B, 2, T, T]`` are ``None`` where the teacher has none.
         """
         ...
 
 
 @runtime_checkable
 class HasHead(Protocol):
-    """A teacher whose logits are a linear map of its features, and which shows that map."""
+    """A teacher whose logits are a linear map of its features, and which gives access to that map."""
 
     def head(self) -> tuple[Tensor, Tensor]:
-        """Weights ``[C, D]`` and biases ``[C]``: logits are ``features @ weights.T + biases``."""
+        """Return weights ``[C, D]`` and biases ``[C]``: logits are ``features @ weights.T + biases``."""
         ...
 
 
 def classifiers(pool: Pool) -> list[tuple[Tensor, Tensor]]:
-    """The linear maps from features to logits of all teachers: ``[C, D_k]``, ``[C]`` each.
+    """Return the linear maps from features to logits of all teachers, ``[C, D_k]`` and ``[C]`` each.
 
     Raises:
-        InputError: a teacher shows none.
+        InputError: a teacher has no ``head()``.
     """
     for teacher in pool.teachers:
         if not isinstance(teacher, HasHead):
-            raise InputError(f"teacher {teacher.name!r} shows no classifier (head()) for features to go through; leave out the hints")
+            raise InputError(f"teacher {teacher.name!r} has no classifier (head()) for features to go through; leave out the hints")
     return [teacher.head() for teacher in pool.teachers if isinstance(teacher, HasHead)]
 
 
@@ -62,7 +62,10 @@ class NetworkTeacher:
     """A built-in network as a teacher.
 
     Attributes:
-        logit_scale: multiplies the logits; above 1 the teacher is more sure of the same answers.
+        name: of the teacher.
+        network: the trained network.
+        task: the task whose raw inputs it reads.
+        logit_scale: multiplies the logits; above 1 the teacher is more certain of the same answers.
     """
 
     name: str
@@ -71,7 +74,7 @@ class NetworkTeacher:
     logit_scale: float = 1.0
 
     def fingerprint(self) -> str:
-        """Hash of the weights and the scale."""
+        """Return the hash of the weights and the scale."""
         digest = hashlib.sha256(f"{self.name}:{self.logit_scale}".encode())
         for key, tensor in self.network.state_dict().items():
             digest.update(key.encode() + tensor.detach().cpu().numpy().tobytes())
@@ -79,13 +82,13 @@ class NetworkTeacher:
 
     @torch.no_grad()
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
-        """Speak, in evaluation mode."""
+        """Run the network in evaluation mode and return all of its outputs."""
         self.network.eval()
         output: ModelOutput = self.network(extra_outputs=frozenset({"layers", "attention"}), **encode(self.task, inputs))
         return output._replace(logits=output.logits * self.logit_scale)
 
     def head(self) -> tuple[Tensor, Tensor]:
-        """Its classifier."""
+        """Return weights ``[C, D]`` and biases ``[C]`` of its classifier, with the scale."""
         classifier = self.network.classifier
         assert isinstance(classifier, nn.Linear)
         return classifier.weight.detach() * self.logit_scale, classifier.bias.detach() * self.logit_scale
@@ -96,8 +99,10 @@ class Pool:
     """K teachers of one task.
 
     Attributes:
-        best_for_group: per group, the index of the teacher known by construction to be the one of the group: of a built-in pool its best;
-            of checkpoints the one that was taught it, which says nothing about how good it is. ``None`` where nobody knows.
+        name: of the pool.
+        teachers: the K teachers.
+        best_for_group: per group, the index of the teacher of that group by construction: of a built-in pool its best teacher, of
+            checkpoints the one that was trained on it, which says nothing about its quality. ``None`` where that is not known.
     """
 
     name: str
@@ -109,7 +114,9 @@ class Pool:
         if not self.teachers:
             raise InputError(f"pool {self.name!r} has no teachers; name at least one")
         if len(set(self.names)) != len(self.teachers):
-            raise InputError(f"pool {self.name!r}: teacher names must be unique, got {', '.join(self.names)}; rename one, a folder say")
+            raise InputError(
+                f"pool {self.name!r}: teacher names must be unique, got {', '.join(self.names)}; rename one, for example its folder"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +124,7 @@ class Pool:
         return tuple(teacher.name for teacher in self.teachers)
 
     def select(self, names: list[str]) -> Pool:
-        """The named teachers alone, in that order; what was known about the best one is kept if all of those stay."""
+        """Return a pool of the named teachers, in that order; ``best_for_group`` is kept if all of those teachers stay."""
         index = [self.names.index(name) for name in names]
         best = self.best_for_group
         kept = tuple(index.index(k) for k in best) if best is not None and set(best) <= set(index) else None

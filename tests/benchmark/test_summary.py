@@ -24,7 +24,7 @@ def test_a_row_by_hand():
     assert learner.overfit == pytest.approx(0.8 - 0.754)
     assert learner.difference == pytest.approx(0.054)
     assert learner.difference_low == pytest.approx(0.054 - 2.7764 * math.sqrt(0.00003 / 5), abs=1e-6)
-    assert (learner.wall_s, learner.state.forward_examples) == (2.0, 3200)
+    assert (learner.wall_s, learner.student_forward_examples) == (2.0, 3200)
 
 
 def test_only_policies_that_use_reward_labels_are_compared_with_the_rival():

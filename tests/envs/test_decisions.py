@@ -348,5 +348,5 @@ def test_a_teacher_without_a_head_is_named():
     class Silent:
         name = "silent"
 
-    with pytest.raises(InputError, match=r"teacher 'silent' shows no classifier \(head\(\)\)"):
+    with pytest.raises(InputError, match=r"teacher 'silent' has no classifier \(head\(\)\)"):
         classifiers(Pool("silent", (Silent(),)))

@@ -1,4 +1,4 @@
-"""The digits in four views: no image is on two sides of a split."""
+"""The digits in four views: no image is in two splits."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -55,7 +55,7 @@ def test_sizes_classes_and_range():
 
 
 def test_equal_calls_are_equal():
-    one, two = digits.load(), digits.load()
-    assert one.fingerprint == two.fingerprint
-    assert (one.test.inputs == two.test.inputs).all()
-    assert (one.test.groups == two.test.groups).all()
+    first, second = digits.load(), digits.load()
+    assert first.fingerprint == second.fingerprint
+    assert (first.test.inputs == second.test.inputs).all()
+    assert (first.test.groups == second.test.groups).all()

@@ -1,4 +1,4 @@
-"""The generated task: its texts say what the tables promise, and nothing leaks between splits."""
+"""The generated task: domains and meanings can be read from its texts, and no text is in two splits."""
 
 import re
 
@@ -45,11 +45,11 @@ def ideal_accuracy(task):
 
 
 def test_equal_options_give_equal_tasks():
-    one, two = domains.load(**SMALL, seed=3), domains.load(**SMALL, seed=3)
-    assert one.fingerprint == two.fingerprint
-    assert one.name == two.name
-    assert list(one.test.inputs) == list(two.test.inputs)
-    assert one.fingerprint != domains.load(**SMALL, seed=4).fingerprint
+    first, second = domains.load(**SMALL, seed=3), domains.load(**SMALL, seed=3)
+    assert first.fingerprint == second.fingerprint
+    assert first.name == second.name
+    assert list(first.test.inputs) == list(second.test.inputs)
+    assert first.fingerprint != domains.load(**SMALL, seed=4).fingerprint
 
 
 @pytest.mark.parametrize("difficulty", [0.0, 0.9])
@@ -59,7 +59,7 @@ def test_no_text_occurs_twice(difficulty):
     assert len(set(texts)) == len(texts) == 4000 + 500 + 800 + 1600
 
 
-def test_sizes_are_honoured_and_reward_moves_nothing_else():
+def test_sizes_are_as_given_and_that_of_reward_changes_no_other_split():
     few, many = domains.load(**SMALL | {"reward": 7}), domains.load(**SMALL)
     assert {name: len(split) for name, split in splits_of(few).items()} == SMALL | {"reward": 7}
     assert list(few.reward.inputs) == list(many.reward.inputs[:7])
@@ -80,7 +80,7 @@ def test_texts_are_short():
 
 
 @pytest.mark.parametrize(("num_domains", "num_classes"), [(2, 2), (3, 3), (4, 4), (7, 4), (4, 10), (12, 12)])
-def test_a_domain_s_table_reads_its_texts_and_fails_on_all_others(num_domains, num_classes):
+def test_the_mapping_of_a_domain_is_right_in_its_texts_and_wrong_in_all_others(num_domains, num_classes):
     pairs = num_domains * num_classes
     task = domains.load(
         difficulty=0.0, num_domains=num_domains, num_classes=num_classes, train=pairs, reward=1, validation=1, test=2 * pairs
@@ -96,7 +96,7 @@ def test_a_domain_s_table_reads_its_texts_and_fails_on_all_others(num_domains, n
             assert right[group == other].mean() <= 0.25
 
 
-def test_difficulty_lowers_what_can_be_read_and_leaves_some():
+def test_difficulty_lowers_the_best_possible_accuracy_but_not_to_chance():
     accuracy = [ideal_accuracy(domains.load(difficulty=d, train=800, test=800, reward=1, validation=1)) for d in (0.0, 0.1, 0.4, 0.7)]
     assert accuracy[0] == 1.0
     assert accuracy[1] > 0.96

@@ -1,4 +1,4 @@
-"""A folder of images of one's own."""
+"""``images:PATH``: a folder of images of one's own, and the task that it becomes."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def refused(folder):
+def refusal(folder):
     with pytest.raises(InputError) as error:
         tasks.load(f"images:{folder}")
     assert "\n" not in str(error.value)
@@ -62,20 +62,20 @@ def test_metric_is_an_option(folder):
     assert (task.metric, task.name) == ("f1", f"images:{folder}(metric=f1)")
 
 
-def test_what_is_wrong_is_named(folder, tmp_path):
-    assert "none does not exist" in refused(folder / "none")
-    assert "0 classes in train; expected images as train/CLASS/NAME.png" in refused(folder / "test")
+def test_an_image_that_cannot_be_used_is_named(folder):
+    assert "none does not exist" in refusal(folder / "none")
+    assert "0 classes in train; expected images as train/CLASS/NAME.png" in refusal(folder / "test")
     file = folder / "test" / "dog" / "001.png"
     whole = file.read_bytes()
     file.write_bytes(whole[:-40])
-    assert f"{file}: no image that can be read (" in refused(folder)
+    assert f"{file} cannot be read as an image (" in refusal(folder)
     file.write_text("not an image")
-    assert f"{file}: no image that can be read (UnidentifiedImageError" in refused(folder)
+    assert f"{file} cannot be read as an image (UnidentifiedImageError" in refusal(folder)
     Image.fromarray(np.zeros((6, 6), dtype=np.uint8)).save(file)
-    assert f"{file}: 6 x 6 pixels, expected 5 x 6 as {folder}/train/cat/000.png; bring all images to one size" in refused(folder)
+    assert f"{file}: 6 x 6 pixels, expected 5 x 6 as {folder}/train/cat/000.png; scale all images to one size" in refusal(folder)
     file.write_bytes(whole)
     write(folder, "test", 1, ("cow",))
-    assert "test/cow/000.png: class 'cow' is not among those of train (cat, dog)" in refused(folder)
+    assert "test/cow/000.png: class 'cow' is not among those of train (cat, dog)" in refusal(folder)
     (folder / "test" / "cow" / "000.png").unlink()
     (folder / "dev").mkdir()
-    assert f"{folder}/dev: no images; expected dev/CLASS/NAME.png" in refused(folder)
+    assert f"{folder}/dev: no images; expected dev/CLASS/NAME.png" in refusal(folder)

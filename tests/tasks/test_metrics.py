@@ -9,7 +9,7 @@ from kd_env.tasks.metrics import METRICS, accuracy, f1, mcc
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7])
 @pytest.mark.parametrize("seed", range(5))
-def test_they_are_scikit_learn_s(num_classes, seed):
+def test_they_equal_those_of_scikit_learn(num_classes, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_classes, size=200)
     predictions = np.where(rng.random(200) < 0.6, labels, rng.integers(num_classes, size=200))
@@ -19,7 +19,7 @@ def test_they_are_scikit_learn_s(num_classes, seed):
     assert mcc(predictions, labels) == pytest.approx(sklearn_metrics.matthews_corrcoef(labels, predictions))
 
 
-def test_by_hand():
+def test_values_computed_by_hand():
     labels = np.array([1, 1, 1, 0, 0])
     predictions = np.array([1, 1, 0, 1, 0])
     assert accuracy(predictions, labels) == pytest.approx(3 / 5)
@@ -28,7 +28,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_perfect_is_one_in_any_order(name):
+def test_perfect_predictions_score_one_and_the_order_does_not_matter(name):
     labels = np.random.default_rng(0).integers(4, size=50)
     order = np.random.default_rng(1).permutation(50)
     assert METRICS[name](labels, labels) == pytest.approx(1.0)
@@ -36,19 +36,19 @@ def test_perfect_is_one_in_any_order(name):
     assert METRICS[name](predictions[order], labels[order]) == pytest.approx(METRICS[name](predictions, labels))
 
 
-def test_one_answer_for_all_is_worth_nothing_to_mcc_and_to_f1_where_it_is_no():
+def test_a_constant_prediction_has_mcc_0_and_f1_0_if_it_is_class_0():
     labels, never = np.array([0, 1, 1, 0]), np.zeros(4, dtype=np.int64)
     assert mcc(never, labels) == mcc(labels, never) == f1(never, labels) == 0.0
     assert f1(never, never) == mcc(never, never) == 0.0
 
 
-def test_how_many_classes_there_are_decides_what_f1_is():
+def test_f1_is_binary_for_two_classes_and_macro_for_more():
     labels, predictions = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
     of_class_one, of_class_zero = 2 / 3, 4 / 5
     assert f1(predictions, labels) == f1(predictions, labels, num_classes=2) == pytest.approx(of_class_one)
     assert f1(predictions, labels, num_classes=3) == pytest.approx((of_class_one + of_class_zero) / 2)
 
 
-def test_opposite_answers_are_minus_one():
+def test_opposite_predictions_have_mcc_minus_one():
     labels = np.array([0, 1, 1, 0, 1])
     assert mcc(1 - labels, labels) == pytest.approx(-1.0)

@@ -1,16 +1,15 @@
-"""A folder of one's own: what may be in it, and what becomes of it."""
+"""``folder:PATH``: what may be in a folder of one's own texts, and the task that it becomes."""
 
 import json
-import re
 
-import numpy as np
 import pytest
+from text_data import GOOD, TEST, check_defect, write_texts
 
 from kd_env import tasks
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.models.encode import encode
-from kd_env.tasks import text_files, with_data_dir
+from kd_env.tasks import text_files
 from kd_env.tasks.task import SPLITS
 from kd_env.testing import check_task
 
@@ -29,6 +28,18 @@ def write(folder, name, rows=ROWS, columns=("sentence", "label"), end="\n", mark
     else:
         lines = [("," if name.endswith(".csv") else "\t").join(map(str, row)) for row in [columns, *rows]]
     (folder / name).write_bytes((mark + end.join(lines) + end).encode())
+
+
+DEFECTS = {
+    "an empty folder": ({}, "no train.tsv, train.csv or train.jsonl; the folder holds nothing"),
+    "no training file": ({"test.tsv": TEST}, "no train.tsv, train.csv or train.jsonl; the folder holds test.tsv"),
+    "another suffix": ({"train.txt": GOOD}, "the folder holds train.txt"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_folder_without_a_training_file_is_refused(defect, tmp_path):
+    check_defect(tmp_path / "own", *DEFECTS[defect])
 
 
 def load(folder, **options):
@@ -165,7 +176,7 @@ def test_a_text_of_ten_thousand_words_is_cut(folder):
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-def test_encoding_is_the_tokenizer_s_own(folder, pairs):
+def test_encoding_is_what_the_tokenizer_returns(folder, pairs):
     rows = [(text, *(["an answer " * (label * 5 + 1)] if pairs else []), label) for text, label in ROWS]
     write(folder, "train.tsv", rows, ("sentence1", "sentence2", "label") if pairs else ("sentence", "label"))
     task = load(folder)
@@ -180,13 +191,13 @@ def test_encoding_is_the_tokenizer_s_own(folder, pairs):
             assert tensor.equal(expected[name])
 
 
-def test_equal_rows_are_kept_on_one_side(folder):
+def test_equal_rows_stay_in_one_split(folder):
     write(folder, "train.tsv", ROWS * 3)
     assert len(examples(load(folder))) == 900
     check_task(lambda: load(folder))
 
 
-def test_given_splits_are_taken_and_the_rest_is_said(folder):
+def test_splits_that_are_there_are_used_and_the_notes_say_the_rest(folder):
     write(folder, "train.csv", columns=("sentence", "label"))
     write(folder, "test.jsonl", [(f"test {text}", label, i) for i, (text, label) in enumerate(ROWS[:40])], ("sentence", "label", "id"))
     write(folder, "transfer.tsv")
@@ -208,48 +219,10 @@ def test_the_metric_is_part_of_the_name(folder):
     assert (task.metric, task.name) == ("f1", f"folder:{folder}(metric=f1)")
 
 
-def test_a_folder_s_name_may_hold_brackets(folder):
-    odd = folder / "mine (old), 2=two"
-    odd.mkdir()
-    write(odd, "train.tsv")
-    assert tasks.load(f"folder:{odd}").name == f"folder:{odd}"
-    assert tasks.load(f"folder:{odd}(metric=mcc)").metric == "mcc"
-
-
-def test_training_rows_are_shuffled_once(folder):
-    write(folder, "train.tsv", sorted(ROWS, key=lambda row: row[1]))
-    task = tasks.load(f"folder:{folder}")
-    assert np.abs(np.corrcoef(np.arange(len(task.train)), task.train.labels)[0, 1]) < 0.3
-
-
-@pytest.mark.parametrize(
-    ("text", "data_dir", "whole"),
-    [
-        ("glue/sst2", None, "glue/sst2"),
-        ("glue/sst2", "some/where", "glue/sst2(data_dir=some/where)"),
-        ("glue/sst2(metric=f1)", "/a b", "glue/sst2(data_dir=/a b,metric=f1)"),
-        ("glue/sst2", "./7", "glue/sst2(data_dir=./7)"),
-        ("glue/sst2", "/a(b)", "glue/sst2(data_dir=/a(b))"),
-    ],
-)
-def test_a_data_dir_goes_into_the_name(text, data_dir, whole):
-    assert with_data_dir(text, data_dir) == whole
-
-
-@pytest.mark.parametrize("data_dir", ["a,b", "7", " a", "true", "a,b=c"])
-def test_a_data_dir_that_would_be_read_as_something_else_is_refused(data_dir):
-    with pytest.raises(InputError, match=re.escape(f"data_dir {data_dir!r} cannot stand in a task's name; use a path without commas")):
-        with_data_dir("glue/sst2", data_dir)
-
-
-def test_a_data_dir_is_given_once():
-    with pytest.raises(InputError, match=r"task 'glue/sst2\(data_dir=a\)' names its data_dir, and 'b' is given too"):
-        with_data_dir("glue/sst2(data_dir=a)", "b")
-
-
 def test_from_a_folder_to_a_bank_and_a_report(folder, capsys, monkeypatch):
-    from kd_env.teachers import pools
     from kd_env.teachers.train import TeacherRecipe
+
+    from kd_env.teachers import pools
 
     recipes = (
         TeacherRecipe("one", "tiny-bert(width=8,layers=1)", epochs=1),
@@ -260,12 +233,85 @@ def test_from_a_folder_to_a_bank_and_a_report(folder, capsys, monkeypatch):
     write(folder / "own", "train.tsv")
     task = f"folder:{folder}/own"
     assert invoke(["bank", "--task", task, "--out", f"{folder}/bank"]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith(f"bank {folder}/bank: one, two; fingerprint ")
-    assert f"{task}: carved from train: reward 64, validation 64, test 64; left: 108\n" in said.err
+    output = capsys.readouterr()
+    assert output.out.startswith(f"bank {folder}/bank: one, two; fingerprint ")
+    assert f"{task}: carved from train: reward 64, validation 64, test 64; left: 108\n" in output.err
     run = ["run", "--task", task, "--policy", "uniform", "--seeds", "0", "--updates", "3", "--workers", "1", "--out", f"{folder}/out"]
     assert invoke([*run, "--bank", f"{folder}/bank", "--student", "tiny-bert(width=8,layers=1)", "--quiet"]) == 0
     assert capsys.readouterr() == (f"{folder}/out/report.html\n", "")
     record = json.loads((folder / "out" / "results.jsonl").read_text())
     assert (record["task"], record["env"]["task"]) == (task, task)
     assert 0 <= record["test"] <= 1
+
+
+# unlabelled texts
+
+
+@pytest.fixture
+def partly_labelled(tmp_path):
+    """40 labelled training texts and 200 texts without a label."""
+    for name, count in (("train", 40), ("reward", 20), ("validation", 20), ("test", 20)):
+        write_texts(tmp_path, name, count)
+    write_texts(tmp_path, "unlabelled", 200, label=False)
+    return tmp_path
+
+
+def test_unlabelled_texts_are_in_train_if_they_are_asked_for_and_nowhere_else(partly_labelled):
+    folder = partly_labelled
+    (folder / "unlabelled.tsv").rename(folder.parent / "aside.tsv")
+    before = load(folder)
+    (folder.parent / "aside.tsv").rename(folder / "unlabelled.tsv")
+    plain, more = load(folder), load(folder, unlabelled=True)
+    assert plain.fingerprint == before.fingerprint
+    assert not plain.unlabelled
+    assert plain.notes == (
+        "not read: unlabelled.tsv; folder:PATH(unlabelled=true) adds its texts to train, where only the teachers teach them",
+    )
+    assert more.fingerprint != plain.fingerprint
+    assert len(more.train) == 240
+    assert more.train.labels.tolist() == [*plain.train.labels.tolist(), *[-1] * 200]
+    assert more.train.inputs[:40].tolist() == plain.train.inputs.tolist()
+    assert set(more.train.inputs[40:]) == {f"unlabelled {i} {('dull', 'fine')[i % 2]}" for i in range(200)}
+    for name in ("reward", "validation", "test"):
+        assert getattr(more, name).inputs.tolist() == getattr(plain, name).inputs.tolist()
+        assert getattr(more, name).labels.min() == 0
+    assert more.notes == ("200 unlabelled training examples from unlabelled.tsv, in train with label -1",)
+    assert more.name == f"folder:{folder}(unlabelled=True)"
+    assert tasks.load(more.name).fingerprint == tasks.load(f"folder:{folder}(unlabelled=true)").fingerprint
+    check_task(lambda: tasks.load(more.name))
+
+
+def test_the_unlabelled_option_and_file_are_checked(partly_labelled):
+    folder = partly_labelled
+    with pytest.raises(InputError, match=r"task folder:.*\(unlabelled='yes'\): expected true or false"):
+        load(folder, unlabelled="yes")
+    write_texts(folder, "unlabeled", 3, label=False)
+    with pytest.raises(InputError, match=r"both unlabelled\.tsv and unlabeled\.tsv; keep one of them"):
+        load(folder, unlabelled=True)
+    (folder / "unlabelled.tsv").unlink()
+    (folder / "unlabeled.tsv").unlink()
+    with pytest.raises(InputError, match=r"holds no unlabelled\.tsv, \.csv or \.jsonl; add it, or leave unlabelled out"):
+        load(folder, unlabelled=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sentence\nfine\n\n  \nx\n", "unlabelled.tsv, line 4: sentence is empty"),
+        ("sentence\nfine\ta\n", "unlabelled.tsv, line 2: 2 fields, expected 1 (sentence)"),
+        ("text\nfine\n", "unlabelled.tsv: columns text; expected sentence"),
+        ("sentence1\tsentence2\na\tb\n", "unlabelled.tsv: train.tsv holds single texts and unlabelled.tsv holds pairs"),
+        ("sentence\tgroup\nfine\ta\n", "train.tsv: no column group, which unlabelled.tsv has"),
+        ("sentence\n", "unlabelled.tsv: there is a header and no example below it"),
+        ("sentence\nfine\0\n", "unlabelled.tsv, line 2: a NUL character"),
+    ],
+    ids=["empty cell", "fields", "columns", "pairs", "group", "nothing", "NUL"],
+)
+def test_a_malformed_unlabelled_file_is_one_line(content, message, partly_labelled, capsys):
+    (partly_labelled / "unlabelled.tsv").write_text(content)
+    assert invoke(["bank", "--task", f"folder:{partly_labelled}(unlabelled=true)", "--quiet"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+    assert str(partly_labelled) in err

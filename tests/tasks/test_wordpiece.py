@@ -28,7 +28,7 @@ def vocabulary(tokenizer):
     return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
 
 
-def test_texts_and_pairs_are_framed():
+def test_texts_and_pairs_have_cls_and_sep():
     tokenizer = WordPiece(TEXTS)()
     word = TEXTS[0].split()[0]
     assert tokens(tokenizer, word)[:: len(tokens(tokenizer, word)) - 1] == ["[CLS]", "[SEP]"]
@@ -36,7 +36,7 @@ def test_texts_and_pairs_are_framed():
     assert (tokenizer.pad_token_id, tokenizer.model_max_length) == (0, 128)
 
 
-def test_what_was_seen_is_spelled_and_a_strange_character_is_not():
+def test_seen_texts_are_encoded_without_loss_and_an_unseen_character_is_unknown():
     tokenizer = WordPiece(TEXTS)()
     encoded = tokenizer(list(TEXTS))["input_ids"]
     assert tokenizer.unk_token_id not in {token for row in encoded for token in row}
@@ -51,9 +51,9 @@ def test_what_was_seen_is_spelled_and_a_strange_character_is_not():
 def test_the_order_of_rows_and_the_process_do_not_matter():
     script = f"""
 import hashlib, numpy as np
-from kd_env.tasks.wordpiece import _trained
+from kd_env.tasks.wordpiece import _train
 texts = {sorted(set(TEXTS))!r}
-print(hashlib.sha256(repr(sorted(_trained(texts).get_vocab().items())).encode()).hexdigest())
+print(hashlib.sha256(repr(sorted(_train(texts).get_vocab().items())).encode()).hexdigest())
 """
     elsewhere = {
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() for _ in range(3)
@@ -74,14 +74,14 @@ def test_it_is_trained_once_and_again_where_the_file_is_damaged(tmp_path):
     assert file.stat().st_size > 1000
 
 
-def test_other_texts_have_another_and_no_vocabulary_is_too_large():
+def test_other_texts_have_another_vocabulary_and_its_size_is_limited():
     many = np.array([f"word{i:05d}" for i in range(12_000)], dtype=object)
     large = WordPiece(many)()
     assert len(large) <= VOCABULARY
     assert vocabulary(large) != vocabulary(WordPiece(TEXTS)())
 
 
-def test_pairs_teach_it_both_texts():
+def test_both_texts_of_pairs_are_in_the_vocabulary():
     pairs = np.array([[f"{text}", "zzz"] for text in TEXTS], dtype=object)
     assert tokens(WordPiece(pairs)(), "zzz") == ["[CLS]", "zzz", "[SEP]"]
 

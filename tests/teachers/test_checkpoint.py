@@ -1,4 +1,4 @@
-"""A checkpoint as a teacher says what Transformers says, in the task's order of classes, whatever it is asked together with."""
+"""A checkpoint as a teacher gives the outputs of Transformers, in the task's order of classes, in any batch."""
 
 import shutil
 
@@ -9,6 +9,7 @@ from transformers import AutoModelForImageClassification, AutoModelForSequenceCl
 
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
+from kd_env.errors import InputError
 from kd_env.models.pretrained import Checkpoint
 from kd_env.teachers import Pool, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -17,39 +18,39 @@ PAIRS = np.array([["the film was good", "it was"], ["a plot", "awful actor and t
 
 
 @torch.no_grad()
-def transformers_says(folder, texts):
-    """Plainly: one text at a time, so that there is no padding."""
+def transformers_outputs(folder, texts):
+    """Outputs of Transformers for one text at a time, so that there is no padding."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder).eval()
     rows = [(row,) if isinstance(row, str) else tuple(row) for row in texts]
     return [model(**tokenizer(*row, return_tensors="pt"), output_hidden_states=True) for row in rows]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta"])
-def test_it_says_what_transformers_says_in_the_order_it_was_asked(architecture, make_checkpoint, own_task, tmp_path):
+def test_outputs_are_those_of_transformers_in_the_order_of_the_inputs(architecture, make_checkpoint, own_task, tmp_path):
     folder = make_checkpoint(tmp_path / architecture, architecture)
     teacher, texts = CheckpointTeacher(str(folder), own_task), own_task.train.inputs[:70]
-    said, expected = teacher(texts), transformers_says(folder, texts)
-    torch.testing.assert_close(said.logits, torch.cat([one.logits for one in expected]), atol=1e-5, rtol=1e-4)
-    assert said.logits.std(0).min() > 0.05, "the texts are told apart, so the order matters"
-    torch.testing.assert_close(teacher.network.classifier(said.features), said.logits, atol=1e-5, rtol=1e-4)
-    layers = torch.stack([torch.stack([layer[0, 0] for layer in one.hidden_states]) for one in expected])
-    torch.testing.assert_close(said.layers, layers, atol=1e-5, rtol=1e-4)
-    assert said.layers.shape == (70, 4, 16)
-    sums = said.attention.sum(3)
+    output, expected = teacher(texts), transformers_outputs(folder, texts)
+    torch.testing.assert_close(output.logits, torch.cat([row.logits for row in expected]), atol=1e-5, rtol=1e-4)
+    assert output.logits.std(0).min() > 0.05, "the texts are told apart, so the order matters"
+    torch.testing.assert_close(teacher.network.classifier(output.features), output.logits, atol=1e-5, rtol=1e-4)
+    layers = torch.stack([torch.stack([layer[0, 0] for layer in row.hidden_states]) for row in expected])
+    torch.testing.assert_close(output.layers, layers, atol=1e-5, rtol=1e-4)
+    assert output.layers.shape == (70, 4, 16)
+    sums = output.attention.sum(3)
     assert bool((((sums - 1).abs() < 1e-4) | (sums == 0)).all())
     alone = teacher(texts[3:4])
-    torch.testing.assert_close(alone.logits[0], said.logits[3], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(alone.logits[0], output.logits[3], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
-def test_pairs_are_told_apart_where_the_checkpoint_does(architecture, make_checkpoint, own_task, tmp_path):
+def test_the_two_texts_of_a_pair_are_encoded_as_the_checkpoint_does(architecture, make_checkpoint, own_task, tmp_path):
     folder = make_checkpoint(tmp_path / "pairs", architecture)
-    said = CheckpointTeacher(str(folder), own_task)(PAIRS)
-    torch.testing.assert_close(said.logits, torch.cat([one.logits for one in transformers_says(folder, PAIRS)]), atol=1e-5, rtol=1e-4)
+    output = CheckpointTeacher(str(folder), own_task)(PAIRS)
+    torch.testing.assert_close(output.logits, torch.cat([row.logits for row in transformers_outputs(folder, PAIRS)]), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("statistics", [None, ((0.1,), (0.7,))])
-def test_images_are_resized_and_normalised_as_the_checkpoint_says(statistics, make_checkpoint, tmp_path):
+def test_images_are_normalised_as_the_checkpoint_says(statistics, make_checkpoint, tmp_path):
     task = tasks.load("digits")
     folder = make_checkpoint(tmp_path / "vit", "vit", image_size=8, patch_size=4, num_channels=1, num_labels=10)
     mean, std = ((0.0,), (1.0,)) if statistics is None else statistics
@@ -65,9 +66,9 @@ def test_images_are_resized_and_normalised_as_the_checkpoint_says(statistics, ma
 def test_images_of_another_size_and_colour_can_be_read(make_checkpoint, tmp_path):
     task = tasks.load("digits")
     folder = make_checkpoint(tmp_path / "vit", "vit", image_size=16, patch_size=4, num_channels=3, num_labels=10)
-    said = CheckpointTeacher(str(folder), task)(task.train.inputs[:3])
-    assert said.logits.shape == (3, 10)
-    assert said.logits.isfinite().all()
+    output = CheckpointTeacher(str(folder), task)(task.train.inputs[:3])
+    assert output.logits.shape == (3, 10)
+    assert output.logits.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -75,22 +76,22 @@ def test_images_of_another_size_and_colour_can_be_read(make_checkpoint, tmp_path
 )
 def test_classes_are_brought_into_the_task_s_order(labels, order, make_checkpoint, own_task, tmp_path):
     folder = make_checkpoint(tmp_path / "labels", labels=labels)
-    said = CheckpointTeacher(str(folder), own_task)(own_task.train.inputs[:5]).logits
-    expected = torch.cat([one.logits for one in transformers_says(folder, own_task.train.inputs[:5])])
-    torch.testing.assert_close(said, expected[:, order], atol=1e-5, rtol=1e-4)
+    output = CheckpointTeacher(str(folder), own_task)(own_task.train.inputs[:5]).logits
+    expected = torch.cat([row.logits for row in transformers_outputs(folder, own_task.train.inputs[:5])])
+    torch.testing.assert_close(output, expected[:, order], atol=1e-5, rtol=1e-4)
 
 
 def test_the_fingerprint_is_of_content(make_checkpoint, own_task, tmp_path):
-    one = make_checkpoint(tmp_path / "one")
+    first = make_checkpoint(tmp_path / "one")
     same, other = tmp_path / "same", make_checkpoint(tmp_path / "other", seed=1)
-    shutil.copytree(one, same)
-    (same / "README.md").write_text("a card says nothing about what the teacher says")
-    prints = [CheckpointTeacher(str(folder), own_task).fingerprint() for folder in (one, same, other)]
+    shutil.copytree(first, same)
+    (same / "README.md").write_text("a card changes no output")
+    prints = [CheckpointTeacher(str(folder), own_task).fingerprint() for folder in (first, same, other)]
     assert prints[0] == prints[1] != prints[2]
     shutil.copy(other / "model.safetensors", same / "model.safetensors")
     assert CheckpointTeacher(str(same), own_task).fingerprint() == prints[2]
-    make_checkpoint(one, labels=("pos", "neg"))
-    assert CheckpointTeacher(str(one), own_task).fingerprint() != prints[0]
+    make_checkpoint(first, labels=("pos", "neg"))
+    assert CheckpointTeacher(str(first), own_task).fingerprint() != prints[0]
 
 
 def test_a_bank_that_is_there_needs_no_weights_to_be_read(make_checkpoint, own_task, tmp_path, monkeypatch):
@@ -109,18 +110,24 @@ def test_attention_in_the_bank_is_padded_to_the_longest_text(make_checkpoint, ow
     longest = max(len(text.split()) for text in own_task.train.inputs) + 2
     assert bank.shape("attention", 0) == (2, longest, longest)
     kept = torch.from_numpy(bank.gather("train", np.arange(3), frozenset({"attention"})).attention[0])
-    said = teacher(own_task.train.inputs[:3]).attention
-    torch.testing.assert_close(kept[:, :, : said.shape[2], : said.shape[2]], said, atol=1e-5, rtol=1e-4)
-    assert not kept[:, :, said.shape[2] :].any()
+    output = teacher(own_task.train.inputs[:3]).attention
+    torch.testing.assert_close(kept[:, :, : output.shape[2], : output.shape[2]], output, atol=1e-5, rtol=1e-4)
+    assert not kept[:, :, output.shape[2] :].any()
 
 
-def test_the_bank_holds_what_it_says_of_each_text_alone(make_checkpoint, own_task, tmp_path, monkeypatch):
+def test_the_bank_holds_the_outputs_for_each_text_alone(make_checkpoint, own_task, tmp_path, monkeypatch):
     monkeypatch.setattr("kd_env.bank.build.SHARD", 100)
     teacher = CheckpointTeacher(str(make_checkpoint(tmp_path / "a")), own_task)
     bank = open_bank(own_task, Pool("p", (teacher,)), tmp_path / "bank", keep=frozenset({"layers"}))
     rows = np.arange(0, len(own_task.train), 7)
     kept = bank.gather("train", rows, frozenset({"layers"}))
-    said = [teacher(own_task.train.inputs[row : row + 1]) for row in rows]
-    np.testing.assert_allclose(kept.logits[:, 0], torch.cat([one.logits for one in said]), atol=1e-5, rtol=1e-4)
-    np.testing.assert_allclose(kept.features[0], torch.cat([one.features for one in said]), atol=1e-5, rtol=1e-4)
-    np.testing.assert_allclose(kept.layers[0], torch.cat([one.layers for one in said]), atol=1e-5, rtol=1e-4)
+    outputs = [teacher(own_task.train.inputs[row : row + 1]) for row in rows]
+    np.testing.assert_allclose(kept.logits[:, 0], torch.cat([row.logits for row in outputs]), atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(kept.features[0], torch.cat([row.features for row in outputs]), atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(kept.layers[0], torch.cat([row.layers for row in outputs]), atol=1e-5, rtol=1e-4)
+
+
+def test_other_classes_are_refused(make_checkpoint, own_task, tmp_path):
+    folder = make_checkpoint(tmp_path / "labels", labels=("good", "bad"))
+    with pytest.raises(InputError, match=r"has the classes 2: good, bad, task '.*' has 2: neg, pos; give a teacher of the same classes"):
+        CheckpointTeacher(str(folder), own_task)

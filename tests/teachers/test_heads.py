@@ -1,8 +1,7 @@
-"""Heads of one teacher: fitted to train alone, the same every time, and asked together at the price of one forward pass."""
+"""Heads of one teacher: fitted to train alone, the same every time, and all run by one forward pass."""
 
 import dataclasses
 import json
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -21,10 +20,9 @@ from kd_env.teachers import heads as heads_module
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
-from kd_env.teachers.folded import finetune_folds
-from kd_env.teachers.heads import heads_of, inner, sharing
-from kd_env.teachers.linear import classifier
-from kd_env.teachers.train import TeacherRecipe, fit
+from kd_env.teachers.heads import group_by_network, heads_of, parse
+from kd_env.teachers.out_of_fold import finetune_folds
+from kd_env.teachers.train_recipe import TeacherRecipe, train_network
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def digits():
 @pytest.fixture(scope="module")
 def deep(digits):
     recipe = TeacherRecipe("deep", "mlp(width=48,depth=3)", epochs=12, seed=1)
-    return NetworkTeacher("deep", fit(recipe, digits), digits.development())
+    return NetworkTeacher("deep", train_network(recipe, digits), digits.development())
 
 
 def xor_task(count=400):
@@ -46,7 +44,7 @@ def xor_task(count=400):
 
 
 def xor_network():
-    """The first layer copies the pixels a and b, the second says a + b and max(a + b - 1, 0); xor is the one less twice the other."""
+    """The first layer copies the pixels a and b, the second computes a + b and max(a + b - 1, 0); xor is a + b less twice the other."""
     network = MLP(2, 2, width=2, depth=2)
     with torch.no_grad():
         for layer, (weight, bias) in zip(
@@ -64,7 +62,7 @@ def accuracy(teacher, split):
 
 
 class Counted:
-    """A teacher that counts how often it is asked."""
+    """A teacher that records the batch sizes it is run with."""
 
     def __init__(self, teacher):
         self.teacher, self.name, self.calls = teacher, teacher.name, []
@@ -77,66 +75,42 @@ class Counted:
         return self.teacher(inputs)
 
 
-# the classifier
-
-
-def test_a_classifier_by_hand():
-    # x = -1 is class 0, x = 1 class 1, as often; W = (-a, a) gives mean CE log(1 + exp(-2a)) and a penalty of ridge/2 * 2 a^2, so at the
-    # optimum 2 / (1 + exp(2a)) = 2 ridge a: with ridge = 1 / (1 + e^2) that is a = 1
-    features = torch.tensor([[-1.0], [1.0]] * 5, dtype=torch.float64)
-    labels = torch.tensor([0, 1] * 5)
-    weight, bias = classifier(features, labels, 2, ridge=1 / (1 + math.exp(2)))
-    assert weight.flatten().tolist() == pytest.approx([-1, 1], abs=1e-5)
-    assert bias.tolist() == pytest.approx([0, 0], abs=1e-5)
-    # the same features as 3 + 4x: 4 times the spread, so a quarter of the weight, and the mean of 3 taken out again
-    weight, bias = classifier(3 + 4 * features, labels, 2, ridge=1 / (1 + math.exp(2)))
-    assert weight.flatten().tolist() == pytest.approx([-0.25, 0.25], abs=1e-5)
-    assert bias.tolist() == pytest.approx([0.75, -0.75], abs=1e-5)
-
-
-def test_what_is_constant_has_no_weight_and_the_bias_says_how_often_a_class_is():
-    features = torch.ones(8, 3, dtype=torch.float64)
-    weight, bias = classifier(features, torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), 2)
-    assert weight.abs().max() == 0
-    assert bias.softmax(0).tolist() == pytest.approx([0.75, 0.25], abs=1e-5)
-
-
 # the heads
 
 
 def test_a_deeper_head_knows_what_a_shallower_one_cannot():
     task = xor_task()
     pool = heads_of([NetworkTeacher("xor", xor_network(), task)], task)
-    assert [one.name for one in pool] == ["layer-1", "layer-2", "output"]
-    first, second, output = (accuracy(one, task.validation) for one in pool)
-    assert first < 0.8, "no line parts xor: three of its four corners are the most"
+    assert [head.name for head in pool] == ["layer-1", "layer-2", "output"]
+    first, second, output = (accuracy(head, task.validation) for head in pool)
+    assert first < 0.8, "a linear classifier gets at most three of the four corners right"
     assert second == output == 1.0
 
 
 def test_heads_of_a_trained_network_grow_with_depth(digits, deep):
     pool = heads_of([deep], digits)
-    assert [one.name for one in pool] == ["layer-1", "layer-2", "layer-3", "output"]
-    right = [accuracy(one, digits.validation) for one in pool]
+    assert [head.name for head in pool] == ["layer-1", "layer-2", "layer-3", "output"]
+    right = [accuracy(head, digits.validation) for head in pool]
     assert min(deeper - shallower for shallower, deeper in pairwise(right)) > -0.01
     assert right[2] > right[0] + 0.01
-    said = deep(digits.validation.inputs[:20])
+    full = deep(digits.validation.inputs[:20])
     output = pool[-1](digits.validation.inputs[:20])
-    assert torch.equal(output.logits, said.logits)
-    assert torch.equal(output.features, said.features)
+    assert torch.equal(output.logits, full.logits)
+    assert torch.equal(output.features, full.features)
     second = pool[1](digits.validation.inputs[:20])
-    assert torch.equal(second.features, said.layers[:, 1])
-    assert torch.equal(second.layers, said.layers[:, :2])
-    torch.testing.assert_close(second.logits, said.layers[:, 1] @ pool[1].weight.T + pool[1].bias)
+    assert torch.equal(second.features, full.layers[:, 1])
+    assert torch.equal(second.layers, full.layers[:, :2])
+    torch.testing.assert_close(second.logits, full.layers[:, 1] @ pool[1].weight.T + pool[1].bias)
 
 
-def test_one_hidden_layer_makes_two(digits):
+def test_a_network_with_one_hidden_layer_gives_two_teachers(digits):
     pool = load_pool("heads(digits/mixed/good)", digits)
     assert pool.names == ("layer-1", "output")
     assert pool.best_for_group is None
     assert load_pool("heads(digits/mixed/good),digits/mixed/weak", digits).names == ("layer-1", "output", "weak")
 
 
-def test_they_are_fitted_once_to_train_alone_and_the_same_again(digits, deep, tmp_path, monkeypatch):
+def test_heads_are_fitted_once_to_train_alone_and_the_same_again(digits, deep, tmp_path, monkeypatch):
     monkeypatch.setattr(heads_module, "cache_dir", lambda: tmp_path)
     digits = dataclasses.replace(digits, train=digits.train.take(np.arange(600)))
     counted = Counted(deep)
@@ -151,10 +125,10 @@ def test_they_are_fitted_once_to_train_alone_and_the_same_again(digits, deep, tm
         torch.rand(3)
         again = heads_of([counted], digits)
         assert file.read_bytes() == whole
-        assert [one.fingerprint() for one in again] == [one.fingerprint() for one in first]
-    assert len({one.fingerprint() for one in first}) == 4
+        assert [head.fingerprint() for head in again] == [head.fingerprint() for head in first]
+    assert len({head.fingerprint() for head in first}) == 4
     other = dataclasses.replace(digits, reward=digits.train, validation=digits.train, test=None)
-    assert other.fingerprint != digits.fingerprint, "so that they are fitted anew"
+    assert other.fingerprint != digits.fingerprint, "so the heads are fitted again"
     assert torch.equal(heads_of([deep], other)[0].weight, first[0].weight)
 
 
@@ -170,23 +144,23 @@ def test_examples_without_a_label_are_not_read(digits, deep):
 
 
 @pytest.mark.parametrize("keep", [frozenset(), frozenset({"layers"})], ids=["logits", "layers"])
-def test_a_bank_asks_the_network_once_a_batch(digits, deep, tmp_path, keep):
+def test_a_bank_runs_the_network_once_for_each_batch(digits, deep, tmp_path, keep):
     counted = Counted(deep)
     pool = heads_of([counted], digits)
     counted.calls.clear()
     bank = open_bank(digits, Pool("heads", pool), tmp_path / "bank", keep=keep)
     sizes = [len(getattr(digits, name)) for name in ("train", "reward", "validation")]
     batches = sum(-(-min(4096, size - shard) // 256) for size in sizes for shard in range(0, size, 4096))
-    assert sum(counted.calls) == 1 + sum(sizes), "one example is asked first, for the shapes"
+    assert sum(counted.calls) == 1 + sum(sizes), "one example comes first, for the shapes"
     assert len(counted.calls) == 1 + batches
     for name in ("train", "reward", "validation"):
-        said = bank.gather(name, slice(0, 300), keep)
-        for k, one in enumerate(pool):
-            alone = one(getattr(digits, name).inputs[:300])
-            np.testing.assert_allclose(said.logits[:, k], alone.logits, atol=1e-5)
-            np.testing.assert_allclose(said.features[k], alone.features, atol=1e-5)
+        kept = bank.gather(name, slice(0, 300), keep)
+        for k, head in enumerate(pool):
+            alone = head(getattr(digits, name).inputs[:300])
+            np.testing.assert_allclose(kept.logits[:, k], alone.logits, atol=1e-5)
+            np.testing.assert_allclose(kept.features[k], alone.features, atol=1e-5)
             if keep:
-                np.testing.assert_allclose(said.layers[k], alone.layers, atol=1e-5)
+                np.testing.assert_allclose(kept.layers[k], alone.layers, atol=1e-5)
 
 
 def test_another_batch_is_another_pass_even_in_the_same_array(digits, deep):
@@ -203,11 +177,11 @@ def test_another_batch_is_another_pass_even_in_the_same_array(digits, deep):
     assert counted.calls == [8, 8]
 
 
-def test_who_shares_a_network_is_counted_once(digits, deep):
+def test_heads_of_one_network_are_one_group(digits, deep):
     other = NetworkTeacher("other", build("mlp(width=4)", digits, 0), digits)
     pool = heads_of([deep], digits)
-    assert sharing([other, *pool]) == [[0], [1, 2, 3, 4]]
-    assert sharing([pool[2], other, pool[0]]) == [[0, 2], [1]]
+    assert group_by_network([other, *pool]) == [[0], [1, 2, 3, 4]]
+    assert group_by_network([pool[2], other, pool[0]]) == [[0, 2], [1]]
 
 
 def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch):
@@ -222,8 +196,8 @@ def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch)
     pool = heads_of([deep], digits)
 
     def on(teacher):
-        trunk = heads_module.Trunk(teacher)
-        return Pool("heads", tuple(dataclasses.replace(one, trunk=trunk) for one in pool))
+        body = heads_module.CachedTeacher(teacher)
+        return Pool("heads", tuple(dataclasses.replace(head, body=body) for head in pool))
 
     whole = open_bank(digits, Pool("heads", pool), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -232,58 +206,58 @@ def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch)
     bank = open_bank(digits, on(counted), tmp_path / "bank")
     assert bank.meta == whole.meta
     sizes = sum(len(getattr(digits, name)) for name in ("train", "reward", "validation"))
-    assert sum(counted.calls) == 1 + sizes - 3 * 512, "the shards that were done are not asked again"
+    assert sum(counted.calls) == 1 + sizes - 3 * 512, "finished shards are not run again"
 
 
 # transformers
 
 
-def test_a_checkpoint_s_blocks_have_heads_and_its_embedding_has_none(own_task, tmp_path):
+def test_the_blocks_of_a_checkpoint_have_heads_and_its_embedding_has_none(own_task, tmp_path):
     out = finetune(own_task, FinetuneConfig("tiny-bert(width=16,layers=2,dropout=0)", epochs=3, lr=3e-3), tmp_path / "teacher")
     pool = load_pool(f"heads({out})", own_task)
     assert pool.names == ("layer-1", "layer-2", "output")
-    assert [one.layer for one in pool.teachers] == [1, 2, None]
+    assert [head.layer for head in pool.teachers] == [1, 2, None]
     checkpoint = CheckpointTeacher(str(out), own_task)
-    said = checkpoint(own_task.validation.inputs[:9])
-    torch.testing.assert_close(pool.teachers[0](own_task.validation.inputs[:9]).features, said.layers[:, 1], atol=1e-5, rtol=1e-4)
-    assert all(accuracy(one, own_task.validation) > 0.8 for one in pool.teachers)
+    output = checkpoint(own_task.validation.inputs[:9])
+    torch.testing.assert_close(pool.teachers[0](own_task.validation.inputs[:9]).features, output.layers[:, 1], atol=1e-5, rtol=1e-4)
+    assert all(accuracy(head, own_task.validation) > 0.8 for head in pool.teachers)
     bank = open_bank(own_task, pool, tmp_path / "bank")
-    np.testing.assert_allclose(bank.gather("validation", slice(0, 9)).logits[:, 2], said.logits, atol=1e-5)
+    np.testing.assert_allclose(bank.gather("validation", slice(0, 9)).logits[:, 2], output.logits, atol=1e-5)
 
 
 def test_another_checkpoint_of_that_name_is_another_trial(own_data, make_checkpoint, tmp_path):
-    def made():
+    def trial_id():
         return Trial(f"folder:{own_data}", "uniform", 0, f"heads({tmp_path}/model)", settings={"updates": 2}).id
 
     make_checkpoint(tmp_path / "model", seed=0)
-    first = made()
-    assert made() == first
+    first = trial_id()
+    assert trial_id() == first
     make_checkpoint(tmp_path / "model", seed=1)
-    assert made() != first
+    assert trial_id() != first
 
 
 # what is refused, and the command
 
 
-@pytest.mark.parametrize(("text", "found"), [("heads(a/b)", "a/b"), (" heads( a ) ", "a"), ("heads", None), ("heads(a),heads(b)", None)])
-def test_what_is_within_the_brackets(text, found):
-    assert inner(text) == found
+@pytest.mark.parametrize(("text", "teacher"), [("heads(a/b)", "a/b"), (" heads( a ) ", "a"), ("heads", None), ("heads(a),heads(b)", None)])
+def test_the_teacher_in_the_brackets(text, teacher):
+    assert parse(text) == teacher
 
 
-def test_what_has_no_heads_is_refused(digits, own_task, tmp_path):
-    with pytest.raises(InputError, match=r"those of one teacher, and here are 4 \(good, weak, label-noise, overconfident\); name one"):
+def test_a_teacher_that_can_have_no_heads_is_refused(digits, own_task, tmp_path):
+    with pytest.raises(
+        InputError, match=r"heads\(\.\.\.\) takes one teacher, and here are 4 \(good, weak, label-noise, overconfident\)"
+    ):
         load_pool("heads(digits/mixed)", digits)
     with pytest.raises(InputError, match="unknown pool 'digits/mixd'"):
         load_pool("heads(digits/mixd)", digits)
     out = finetune_folds(own_task, FinetuneConfig("tiny-bert(width=8,layers=1)", epochs=1), 2, tmp_path / "folded")
-    with pytest.raises(
-        InputError, match=r"heads\(folded\): that teacher shows no layers; name a network, or a checkpoint that has no folds"
-    ):
+    with pytest.raises(InputError, match=r"heads\(folded\): that teacher has no layers; name a network, or a checkpoint without folds"):
         load_pool(f"heads({out})", own_task)
     silent = build("mlp(width=4)", digits, 0)
     with torch.no_grad():
         silent.body[0].weight.zero_()
-    with pytest.raises(InputError, match="say the same of every training example"):
+    with pytest.raises(InputError, match="its layers are the same for every training example; give a trained teacher"):
         heads_of([NetworkTeacher("silent", silent, digits)], digits)
 
 
@@ -295,7 +269,7 @@ def test_the_command_distils_from_them(tmp_path, capsys):
     assert record["selection_rate"] == pytest.approx([0.5, 0.5])
     digits = tasks.load("digits")
     sizes = sum(len(getattr(digits, name)) for name in ("train", "reward", "validation"))
-    assert record["teacher_forward_examples"] == sizes, "one network was asked"
+    assert record["teacher_forward_examples"] == sizes, "one network was run"
     assert np.isfinite(record["test"])
     capsys.readouterr()
     assert invoke(["list", "pools"]) == 0

@@ -1,12 +1,14 @@
-"""Attention is compared over the same tokens alone; what differs in its vocabulary is refused where the environment is made."""
+"""Attention is compared over the same tokens only; teachers of another vocabulary are refused when the environment is made."""
 
 import json
 
 import gymnasium as gym
 import pytest
+from transformers import AutoTokenizer
 
 from kd_env.cli import invoke
 from kd_env.errors import InputError
+from kd_env.models.encode import vocabulary_hash
 from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -26,17 +28,17 @@ def checkpoint(make_checkpoint, tmp_path_factory):
     return str(make_checkpoint(tmp_path_factory.mktemp("words") / "checkpoint", seed=1))
 
 
-def refusal(*given, **options):
+def refusal(task, teachers, **options):
     with pytest.raises(InputError) as refused:
-        make(*given, **options)
+        make(task, teachers, **options)
     return str(refused.value)
 
 
 def test_a_built_in_student_and_a_checkpoint_of_other_tokens(own_task, checkpoint):
-    said = refusal(own_task, [CheckpointTeacher(checkpoint, own_task)])
-    assert "attention compares token with token" in said
-    assert f"teacher 'checkpoint' has another vocabulary than that of student {BUILT_IN!r}" in said
-    assert "\n" not in said
+    message = refusal(own_task, [CheckpointTeacher(checkpoint, own_task)])
+    assert "attention compares token with token" in message
+    assert f"teacher 'checkpoint' has another vocabulary than that of student {BUILT_IN!r}; leave attention out" in message
+    assert "\n" not in message
     make(own_task, [CheckpointTeacher(checkpoint, own_task)], knowledge="response")
 
 
@@ -57,18 +59,27 @@ def test_the_same_vocabulary_in_another_checkpoint_is_fine(own_task, checkpoint,
     )
 
 
-def test_a_taught_built_in_transformer_reads_as_the_task_s_students_do(own_task, tmp_path):
-    out = finetune(own_task, FinetuneConfig("tiny-bert(width=8,layers=1)", epochs=1), tmp_path / "taught")
-    make(own_task, [CheckpointTeacher(str(out), own_task)])
-    make(own_task, [NetworkTeacher("built-in", build(BUILT_IN, own_task, 0), own_task)], student=str(out))
+def test_a_fine_tuned_built_in_transformer_has_the_vocabulary_of_the_built_in_students(own_task, tmp_path):
+    out = finetune(own_task, FinetuneConfig("tiny-bert(width=8,layers=1)", epochs=1), tmp_path / "trained")
+    teacher, built_in = CheckpointTeacher(str(out), own_task), NetworkTeacher("built-in", build(BUILT_IN, own_task, 0), own_task)
+    texts = own_task.train.inputs[:20]
+    tokenizer, own_tokenizer = AutoTokenizer.from_pretrained(out), own_task.tokenizer()
+    assert tokenizer.get_vocab() == own_tokenizer.get_vocab()
+    assert tokenizer(list(texts))["input_ids"] == own_tokenizer(list(texts))["input_ids"]
+    assert teacher.vocabulary == vocabulary_hash(own_tokenizer)
+    for teachers, student in (([teacher], BUILT_IN), ([built_in], str(out))):
+        env = make(own_task, teachers, student=student)
+        env.reset(seed=0)
+        (attention,) = env.selection.distillation.observe().teacher_attention
+        assert attention.sum() > 0, "attention is compared"
 
 
-def test_it_is_said_before_a_teacher_is_asked(own_task, checkpoint, monkeypatch):
-    monkeypatch.setattr(CheckpointTeacher, "say", lambda *_: pytest.fail("a teacher was asked"))
+def test_it_is_refused_before_a_teacher_is_run(own_task, checkpoint, monkeypatch):
+    monkeypatch.setattr(CheckpointTeacher, "forward", lambda *_: pytest.fail("a teacher was run"))
     assert "another vocabulary" in refusal(own_task, [CheckpointTeacher(checkpoint, own_task)])
 
 
-def test_the_command_says_it_in_one_line(own_data, checkpoint, tmp_path, capsys):
+def test_the_command_refuses_it_in_one_line(own_data, checkpoint, tmp_path, capsys):
     words = ["run", "--task", f"folder:{own_data}", "--teachers", checkpoint, "--policy", "uniform", "--quiet", "--seeds", "0"]
     assert invoke([*words, "--set", "knowledge=response,attention", "--updates", "2", "--out", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
@@ -79,6 +90,6 @@ def test_the_command_says_it_in_one_line(own_data, checkpoint, tmp_path, capsys)
 
 def test_a_tokenizer_s_other_files_do_not_matter(own_task, checkpoint, make_checkpoint, tmp_path):
     other = make_checkpoint(tmp_path / "shorter", seed=1)
-    said = json.loads((other / "tokenizer_config.json").read_text())
-    (other / "tokenizer_config.json").write_text(json.dumps({**said, "model_max_length": 16}))
+    config = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 16}))
     assert CheckpointTeacher(str(other), own_task).vocabulary == CheckpointTeacher(checkpoint, own_task).vocabulary

@@ -1,4 +1,4 @@
-"""A linear classifier of fixed features: multinomial logistic regression with a ridge. In: features, labels. Out: weight and bias."""
+"""Multinomial logistic regression with a ridge penalty: a linear classifier of fixed features."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 RIDGE = 1e-3
-"""Of the squared weights on standardised features, beside the mean cross-entropy: there is one optimum, finite where the classes part."""
+"""Penalty of the squared weights on standardised features: the optimum is unique, and finite where the classes can be separated."""
 
 
-def classifier(features: Tensor, labels: Tensor, num_classes: int, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
+def fit_classifier(features: Tensor, labels: Tensor, num_classes: int, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
     """Minimise ``mean CE(W x~ + b, y) + ridge / 2 |W|^2`` over standardised features ``x~`` by L-BFGS, from zero; no randomness.
 
     Args:
         features: ``[N, D]``, float64.
         labels: ``[N]``.
+        num_classes: C.
+        ridge: weight of the penalty.
 
     Returns:
         Weight ``[C, D]`` and bias ``[C]`` for the features as they are.
     """
     mean, scale = features.mean(0), features.std(0, correction=0)
     scale = torch.where(scale > 0.0, scale, 1.0)
-    standard = (features - mean) / scale
+    standardised = (features - mean) / scale
     weight = features.new_zeros(num_classes, features.shape[1], requires_grad=True)
     bias = features.new_zeros(num_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -31,10 +33,10 @@ def classifier(features: Tensor, labels: Tensor, num_classes: int, ridge: float 
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = cross_entropy(standard @ weight.T + bias, labels) + 0.5 * ridge * weight.square().sum()
+        loss = cross_entropy(standardised @ weight.T + bias, labels) + 0.5 * ridge * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    own = weight.detach() / scale
-    return own, bias.detach() - own @ mean
+    unscaled_weight = weight.detach() / scale
+    return unscaled_weight, bias.detach() - unscaled_weight @ mean

@@ -1,6 +1,5 @@
-"""Unlabelled texts in train: teachers teach them, labels do not, and whatever reads labels learns nothing from them."""
+"""Unlabelled examples on the whole way, from the loss to a record: teachers teach them, and what reads labels learns nothing there."""
 
-import dataclasses
 import json
 import math
 
@@ -18,19 +17,14 @@ from kd_env.bank.bank import open_bank
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
-from kd_env.cli import invoke
 from kd_env.distillation import Distillation, EncodedTask
 from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge.label import teacher_ce
 from kd_env.models.networks import build
-from kd_env.tasks import fdu_mtl, text_files
+from kd_env.tasks import loading
 from kd_env.teachers import POOLS, NetworkTeacher, Pool
-from kd_env.teachers.finetune import _rows as taught_rows
-from kd_env.teachers.finetune_config import FinetuneConfig
-from kd_env.teachers.train import TeacherRecipe
-from kd_env.teachers.train import _rows as fitted_rows
-from kd_env.testing import check_task
+from kd_env.teachers.train_recipe import TeacherRecipe
 from kd_env.types import Batch, Decision, ModelOutput
 
 STUDENT = "tiny-bert(width=8,layers=1,dropout=0)"
@@ -66,119 +60,6 @@ def data(folder, num_teachers=2):
     task = tasks.load(f"folder:{folder}(unlabelled=true)")
     teachers = tuple(NetworkTeacher(f"teacher{k}", build(STUDENT, task, k + 1), task, logit_scale=4.0) for k in range(num_teachers))
     return EncodedTask.of(task, open_bank(task, Pool("untrained", teachers)), STUDENT)
-
-
-def test_they_are_in_train_where_they_are_asked_for_and_nowhere_else(folder):
-    (folder / "unlabelled.tsv").rename(folder.parent / "aside.tsv")
-    before = text_files.load(str(folder))
-    (folder.parent / "aside.tsv").rename(folder / "unlabelled.tsv")
-    plain, more = text_files.load(str(folder)), text_files.load(str(folder), unlabelled=True)
-    assert plain.fingerprint == before.fingerprint
-    assert not plain.unlabelled
-    (said,) = plain.notes
-    assert said == "not read: unlabelled.tsv; for its texts in train, taught by the teachers alone, ask for folder:PATH(unlabelled=true)"
-    assert more.fingerprint != plain.fingerprint
-    assert len(more.train) == 240
-    assert more.train.labels.tolist() == [*plain.train.labels.tolist(), *[-1] * 200]
-    assert more.train.inputs[:40].tolist() == plain.train.inputs.tolist()
-    assert set(more.train.inputs[40:]) == {f"unlabelled {i} {('dull', 'fine')[i % 2]}" for i in range(200)}
-    for name in ("reward", "validation", "test"):
-        assert getattr(more, name).inputs.tolist() == getattr(plain, name).inputs.tolist()
-        assert getattr(more, name).labels.min() == 0
-    assert more.notes == ("200 unlabelled training examples from unlabelled.tsv, in train with label -1",)
-    assert more.name == f"folder:{folder}(unlabelled=True)"
-    assert tasks.load(more.name).fingerprint == tasks.load(f"folder:{folder}(unlabelled=true)").fingerprint
-    check_task(lambda: tasks.load(more.name))
-
-
-def test_what_is_carved_is_carved_from_the_labelled_texts_before(tmp_path):
-    write(tmp_path, "train", 300)
-    write(tmp_path, "unlabeled", 50, label=False)
-    plain, more = text_files.load(str(tmp_path)), text_files.load(str(tmp_path), unlabelled=True)
-    for name in ("reward", "validation", "test"):
-        assert getattr(more, name).inputs.tolist() == getattr(plain, name).inputs.tolist()
-    assert len(more.train) == len(plain.train) + 50
-
-
-def test_texts_of_the_measured_splits_are_left_out(folder):
-    with (folder / "unlabelled.tsv").open("a") as file:
-        file.write("TEST  3 fine\nvalidation 4 dull\nreward 5 fine\n")
-    task = text_files.load(str(folder), unlabelled=True)
-    assert len(task.train) == 240
-    assert task.notes[1] == "3 of 203 unlabelled examples left out: they are also in test or validation or reward"
-    write(folder, "unlabelled", 20, label=False)
-    (folder / "unlabelled.tsv").write_text((folder / "test.tsv").read_text())
-    with pytest.raises(InputError, match=r"every example of unlabelled\.tsv is also in reward, validation or test"):
-        text_files.load(str(folder), unlabelled=True)
-
-
-def test_groups_are_known_or_unknown(grouped):
-    write(grouped, "unlabelled", 30, "b", label=False)
-    known = text_files.load(str(grouped), unlabelled=True)
-    assert known.train.groups[40:].tolist() == [1] * 30
-    write(grouped, "unlabelled", 30, label=False)
-    unknown = text_files.load(str(grouped), unlabelled=True)
-    assert unknown.train.groups[40:].tolist() == [-1] * 30
-    assert unknown.group_names == ("a", "b")
-    check_task(lambda: text_files.load(str(grouped), unlabelled=True))
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("sentence\nfine\n\n  \nx\n", "unlabelled.tsv, line 4: sentence is empty"),
-        ("sentence\nfine\ta\n", "unlabelled.tsv, line 2: 2 fields, expected 1 (sentence)"),
-        ("text\nfine\n", "unlabelled.tsv: columns text; expected sentence"),
-        ("sentence1\tsentence2\na\tb\n", "unlabelled.tsv: train.tsv holds single texts and unlabelled.tsv holds pairs"),
-        ("sentence\tgroup\nfine\ta\n", "train.tsv: no column group, which unlabelled.tsv has"),
-        ("sentence\n", "unlabelled.tsv: there is a header and no example below it"),
-        ("sentence\nfine\0\n", "unlabelled.tsv, line 2: a NUL character"),
-    ],
-    ids=["empty cell", "fields", "columns", "pairs", "group", "nothing", "NUL"],
-)
-def test_a_malformed_file_is_one_line(content, said, folder, capsys):
-    (folder / "unlabelled.tsv").write_text(content)
-    assert invoke(["bank", "--task", f"folder:{folder}(unlabelled=true)", "--quiet"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert said in err
-    assert str(folder) in err
-
-
-def test_a_group_that_train_has_not_names_the_line(grouped):
-    (grouped / "unlabelled.tsv").write_text("sentence\tgroup\none\ta\ntwo\tz\n")
-    with pytest.raises(InputError, match=r"unlabelled\.tsv, line 3: group 'z' is not among those of the training file \(a, b\)"):
-        text_files.load(str(grouped), unlabelled=True)
-
-
-def test_an_option_that_cannot_be_is_refused(folder):
-    with pytest.raises(InputError, match=r"\(unlabelled='yes'\): expected true or false"):
-        text_files.load(str(folder), unlabelled="yes")
-    write(folder, "unlabeled", 3, label=False)
-    with pytest.raises(InputError, match=r"both unlabelled\.tsv and unlabeled\.tsv; keep one"):
-        text_files.load(str(folder), unlabelled=True)
-    (folder / "unlabelled.tsv").unlink()
-    (folder / "unlabeled.tsv").unlink()
-    with pytest.raises(InputError, match=r"holds no unlabelled\.tsv, \.csv or \.jsonl; add it, or leave unlabelled out"):
-        text_files.load(str(folder), unlabelled=True)
-
-
-def test_a_column_label_is_said_not_to_be_read(folder):
-    write(folder, "unlabelled", 10)
-    task = text_files.load(str(folder), unlabelled=True)
-    assert task.train.labels[40:].tolist() == [-1] * 10
-    assert task.notes[1] == "column label of unlabelled.tsv is not read"
-
-
-def test_a_task_says_itself_that_it_has_some(folder):
-    task = text_files.load(str(folder), unlabelled=True)
-    with pytest.raises(InputError, match=r"split 'train': labels must lie in 0\.\.1$"):
-        dataclasses.replace(task, unlabelled=False)
-    with pytest.raises(InputError, match="split 'reward': labels must lie"):
-        dataclasses.replace(task, reward=task.train)
-    with pytest.raises(InputError, match="no example has a label"):
-        dataclasses.replace(task, train=task.train.take(np.arange(40, 240)))
 
 
 # the loss
@@ -274,21 +155,6 @@ def test_types_that_need_the_label_are_refused(name, folder):
 # teachers, policies, records
 
 
-def test_teachers_are_made_from_labelled_texts_alone(grouped):
-    write(grouped, "unlabelled", 200, "ab", label=False)
-    task = tasks.load(f"folder:{grouped}(unlabelled=true)")
-    labelled = set(np.flatnonzero(task.train.labels >= 0).tolist())
-    assert len(labelled) == 40
-    rng = np.random.default_rng(0)
-    assert set(np.concatenate(taught_rows(task, FinetuneConfig(STUDENT), rng)).tolist()) == labelled
-    assert set(fitted_rows(TeacherRecipe("t", STUDENT), task, rng).tolist()) == labelled
-    own = set(fitted_rows(TeacherRecipe("t", STUDENT, groups=("b",)), task, rng).tolist())
-    assert own == {row for row in labelled if task.train.groups[row] == 1}
-    write(grouped, "unlabelled", 200, label=False)
-    ungrouped = text_files.load(str(grouped), unlabelled=True)
-    assert [one.name for one in POOLS["text/experts"].fitted(ungrouped).teachers] == ["a", "b"]
-
-
 @pytest.fixture
 def quick_pool(monkeypatch):
     recipes = tuple(TeacherRecipe(name, STUDENT, epochs=1, seed=seed) for seed, name in enumerate(("one", "two")))
@@ -321,7 +187,7 @@ def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, q
 def test_the_oracle_needs_their_groups(grouped, quick_pool):
     for groups, known in (("ab", True), ("", False)):
         write(grouped, "unlabelled", 100, groups, label=False)
-        tasks._load.cache_clear()
+        loading._load.cache_clear()
         env = make_env(Trial(f"folder:{grouped}(unlabelled=true)", "oracle", 0, settings={"student": STUDENT, "updates": 2}))
         if known:
             observation, _ = env.reset(seed=0)
@@ -348,23 +214,3 @@ def test_credit_and_observations_stay_finite(credit, folder, quick_pool):
         assert all(np.isfinite(block).all() for block in observation.values())
         observation, reward, _, _, _ = env.step(np.ones((32, 2), dtype=np.int8))
         assert np.isfinite(reward).all()
-
-
-def test_fdu_mtl_has_them_too(tmp_path):
-    for domain in ("books", "dvd"):
-        (tmp_path / domain).mkdir()
-        for part, count in (("train", 150), ("dev", 20), ("test", 20)):
-            lines = [f"{domain} {part} {i}\t{i % 2}" for i in range(count)]
-            (tmp_path / domain / f"{part}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
-        lines = [f"{domain} more {i}" for i in range(60)]
-        (tmp_path / domain / "unlabeled.tsv").write_text("\n".join(["sentence", *lines, f"{domain} test 3", " "]) + "\n")
-    plain, more = fdu_mtl.load(str(tmp_path)), fdu_mtl.load(str(tmp_path), unlabelled=True)
-    assert len(more.train) == len(plain.train) + 120
-    added = slice(len(plain.train), None)
-    assert set(more.train.labels[added]) == {-1}
-    assert [more.group_names[g] for g in more.train.groups[added]] == [text.split()[0] for text in more.train.inputs[added]]
-    assert "2 unlabeled examples left out: they have no text" in more.notes
-    assert more.name == "fdu-mtl(unlabelled=True)"
-    (tmp_path / "dvd" / "unlabeled.tsv").write_text("text\nx\n")
-    with pytest.raises(InputError, match=r"dvd/unlabeled\.tsv: no column 'sentence', found text"):
-        fdu_mtl.load(str(tmp_path), unlabelled=True)

@@ -1,0 +1,109 @@
+"""Run a ``kd-env`` command line: exit status 0 when done, 2 on bad input with one line on stderr, 130 on Ctrl-C.
+
+Heavy libraries are imported by the commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, cast
+
+import typer
+
+from kd_env.cli.bank import bank
+from kd_env.cli.bench import bench
+from kd_env.cli.demo import demo
+from kd_env.cli.distill import distill
+from kd_env.cli.doctor import doctor
+from kd_env.cli.list import list_
+from kd_env.cli.options import examples
+from kd_env.cli.replay import replay
+from kd_env.cli.report import report
+from kd_env.cli.run import run
+from kd_env.cli.teach import teach
+from kd_env.errors import InputError
+
+app = typer.Typer(
+    name="kd-env",
+    help="Knowledge distillation from several teachers, where a policy selects which teachers teach each example.",
+    epilog=examples("kd-env demo", "kd-env list policies", "kd-env run --help"),
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+"""Click's base class of all usage errors: Click's own, or that of the copy which newer versions of Typer contain."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"kd-env {version('kd-env')}")
+        raise typer.Exit
+
+
+@app.callback()
+def kd_env(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
+app.command("list", epilog=examples("kd-env list", "kd-env list policies", "kd-env list tasks --json"))(list_)
+app.command(epilog=examples("kd-env demo", "kd-env demo --out results/mine --workers 1"))(demo)
+app.command(epilog=examples("kd-env bench demo --out results/suite --seeds 0", "kd-env bench systems --out results/systems"))(bench)
+app.command(
+    epilog=examples(
+        "kd-env teach --task domains --model tiny-bert --epochs 1 --out teachers/bert",
+        "kd-env teach --task digits --model 'tiny-vit(width=16)' --groups upright,inverted --out teachers/vit",
+    )
+)(teach)
+app.command(
+    epilog=examples("kd-env bank --task digits", "kd-env bank --task digits --teachers digits/mixed/good,digits/experts --out banks/five")
+)(bank)
+app.command(
+    epilog=examples(
+        "kd-env run --task digits --policy uniform --policy router --seeds 0-2 --out results/first",
+        "kd-env run --task digits --policy 'reinforce(window=4)' --set kd_weight=0.5 --updates 300 --out results/second",
+    )
+)(run)
+app.command(
+    epilog=examples(
+        "kd-env distill --task domains --policy uniform --out students/small",
+        "kd-env distill --task digits --policy router --student tiny-vit --seeds 0-2 --updates 300 --out students/vit",
+    )
+)(distill)
+app.command(epilog=examples("kd-env report results/demo"))(report)
+app.command(epilog=examples("kd-env replay results/demo digits-uniform-s0"))(replay)
+app.command(epilog=examples("kd-env doctor", "kd-env doctor --task digits"))(doctor)
+
+
+def main() -> None:
+    """Run the console script. Modules in the working directory can be imported, after everything that is installed."""
+    sys.path.append(os.getcwd())
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run a command line, given without the name of the program, and return its exit status. Errors are one line on stderr."""
+    try:
+        status = app(arguments or ["--help"], prog_name="kd-env", standalone_mode=False)
+    except InputError as error:
+        return _fail(str(error))
+    except UsageError as error:
+        return _fail(f"{error.format_message()} (try kd-env --help)")
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except OSError as error:
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    if status == 130:  # Typer may have turned Ctrl-C into this status
+        print("stopped; finished trials are kept, and the same command resumes", file=sys.stderr)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"kd-env: {' '.join(message.split())}", file=sys.stderr)
+    return 2

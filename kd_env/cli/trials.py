@@ -1,0 +1,41 @@
+"""Run trials and write the report: what ``kd-env demo``, ``bench`` and ``run`` have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd_env.cli.options import command_line
+
+
+def run_trials(trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1) -> Path:
+    """Run the trials that are not finished yet and return the path of the report.
+
+    Args:
+        trials: of :class:`~kd_env.benchmark.trial.Trial`.
+        workers: trials at the same time; 0 for as many as there are cores.
+        population: seeds of a policy that are run at once as one population.
+    """
+    from kd_env.benchmark.progress import Progress
+    from kd_env.benchmark.report import write_report
+    from kd_env.benchmark.run import run
+
+    with Progress(quiet) as progress:
+        run(trials, out, progress, workers or _num_cores(), population)
+    return write_report(out)
+
+
+def run_suite(name: str, seeds: Sequence[int], out: Path, workers: int, quiet: bool) -> None:
+    """Run a suite part by part and print the path of the report."""
+    from kd_env.benchmark.suites import SUITES
+
+    for part in SUITES[name].parts:
+        page = run_trials(part.trials(name, seeds, command_line()), out, workers, quiet, part.population)
+    print(page)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

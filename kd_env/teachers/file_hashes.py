@@ -1,0 +1,40 @@
+"""Hashes of the files of checkpoints and pools, so that a change of their content is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from kd_env.models.checkpoint_files import FILES
+
+
+def checkpoint_hash(folder: Path) -> str:
+    """Return the hash of the contents of a checkpoint's files."""
+    paths = sorted({path for pattern in FILES for path in folder.glob(pattern)})
+    digest = hashlib.sha256()
+    for path in paths:
+        stat = path.stat()
+        digest.update(f"{path.name}:{_file_hash(path, stat.st_size, stat.st_mtime_ns)}|".encode())
+    return digest.hexdigest()
+
+
+def content_hash(text: str) -> str:
+    """Return the hash of the files that ``text`` names: a checkpoint, a folder of several, or a pool file.
+
+    It is empty where ``text`` names no file or folder of this machine.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if not text or not path.is_dir():
+        return ""
+    folders = sorted(inner for inner in [path, *path.rglob("*")] if inner.is_dir() and not inner.name.startswith("."))
+    return hashlib.sha256(":".join(checkpoint_hash(inner) for inner in folders).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _file_hash(path: Path, _size: int, _changed: int) -> str:
+    """Size and time of change are part of the key of the cache."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,193 @@
+"""The training loop of fine-tuning: epoch by epoch, with early stopping and a state on disk to resume from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from kd_env.errors import InputError
+from kd_env.models import from_checkpoint
+from kd_env.models.device import pick_device
+from kd_env.models.encode import Reader, TrimmedInputs, take
+from kd_env.models.encoder import Encoder
+from kd_env.models.networks import begins_as_checkpoint, build
+from kd_env.models.pretrained import open_checkpoint
+from kd_env.models.saving import reader_to_save
+from kd_env.randomness import seeded
+from kd_env.serialization import from_bytes, part, to_bytes
+from kd_env.student.optimizer import OptimizerOptions
+from kd_env.student.student import Student
+from kd_env.tasks import Split, Task
+from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
+from kd_env.types import Inputs
+
+HELD_OUT, LEAST, MOST = 0.1, 16, 1000
+"""The slice of train that decides when to stop: its share, and the smallest and largest number of examples."""
+
+PATIENCE = 2
+"""Training stops after this many epochs without a lower held-out loss."""
+
+FEW_UPDATES = 100
+"""With fewer updates a new head has hardly learned, and the user is told."""
+
+ProgressCallback = Callable[[int, int, str], None]
+"""Called with the updates done, all updates, and a message, which is empty within an epoch."""
+
+
+class FinetuneLoop:
+    """The network and its optimizer, epoch by epoch.
+
+    Attributes:
+        network: the network being trained; after :meth:`run` it has the weights of the best epoch.
+        reader: how it reads raw inputs.
+    """
+
+    def __init__(self, task: Task, config: FinetuneConfig, state_file: Path, identity: dict[str, Any]) -> None:
+        """Build the network, or load it from ``state_file`` if that exists.
+
+        Args:
+            config: with its defaults filled in.
+            state_file: holds the state after the last finished epoch.
+            identity: says which call the state belongs to.
+
+        Raises:
+            InputError: there are too few examples, or the state belongs to another call.
+        """
+        assert config.epochs is not None and config.lr is not None  # noqa: PT018
+        self._config, self._epochs, self._identity, self._state_file = config, config.epochs, identity, state_file
+        rng = np.random.default_rng([config.seed, 7, 1])
+        train_rows, held_out_rows = training_rows(task, config, rng)
+        network = build(config.model, task, config.seed)
+        assert isinstance(network, Encoder)
+        self.network = network
+        self.reader = _reader(task, config)
+        self._inputs, self._labels = self._encode(task.train.take(train_rows))
+        noisy = rng.random(len(train_rows)) < config.label_noise
+        self._labels = torch.where(
+            torch.from_numpy(noisy), torch.from_numpy(rng.integers(task.num_classes, size=len(train_rows))), self._labels
+        )
+        self._held_out = self._encode(task.train.take(held_out_rows))
+        options = OptimizerOptions("adamw", config.lr, 0.01, 0.1, "linear")
+        self._student = Student(network, options, pick_device("auto"), metric=task.metric)
+        self._metric, self._history = task.metric, list[dict[str, float]]()
+        self._best_weights: dict[str, torch.Tensor] = {}
+        if self._state_file.exists():
+            self._resume()
+
+    def run(self, progress: ProgressCallback) -> list[dict[str, float]]:
+        """Train for the remaining epochs and return the losses of every epoch.
+
+        Raises:
+            InputError: the loss is no longer finite.
+        """
+        total = self._epochs * self._num_batches
+        while len(self._history) < self._epochs and not self._stalled:
+            message = self._run_epoch(len(self._history), progress)
+            progress(len(self._history) * self._num_batches, total, message)
+        if total < FEW_UPDATES:
+            progress(total, total, f"only {total} updates in all: with so few examples give more --epochs and a higher --lr")
+        self.network.load_state_dict(self._best_weights)
+        self.network.to("cpu").eval()
+        return self._history
+
+    def _run_epoch(self, epoch: int, progress: ProgressCallback) -> str:
+        """Train for one epoch, evaluate it, save the state, and return a line about it."""
+        loss = self._train(epoch, progress)
+        held_out_loss, held_out_metric = (float(values[0]) for values in self._student.evaluate(*self._held_out))
+        if not np.isfinite([loss, held_out_loss]).all():
+            raise InputError(f"teacher of {self._config.model!r}: the loss is no longer finite in epoch {epoch + 1}; give a lower lr")
+        if held_out_loss < min((entry["held_out_loss"] for entry in self._history), default=float("inf")):
+            self._best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        self._history.append({"epoch": epoch + 1, "train_loss": loss, "held_out_loss": held_out_loss, "held_out_metric": held_out_metric})
+        self._save()
+        line = (
+            f"epoch {epoch + 1}/{self._epochs}: train loss {loss:.3f}, held-out loss {held_out_loss:.3f}, "
+            f"{self._metric} {held_out_metric:.3f}"
+        )
+        if self._stalled or epoch + 1 == self._epochs:
+            line += f"; epoch {self._best_epoch + 1} is kept" + (", no better since" if self._stalled else "")
+        return line
+
+    def _train(self, epoch: int, progress: ProgressCallback) -> float:
+        """Train for one epoch and return its mean loss."""
+        student, config = self._student, self._config
+        order = np.random.default_rng([config.seed, 11, epoch, 1]).permutation(len(self._labels))
+        batches = np.array_split(order, self._num_batches)
+        total, losses = self._epochs * len(batches), []
+        with seeded(config.seed * 1009 + epoch):  # dropout draws from the global generator
+            for number, rows in enumerate(batches):
+                done = epoch * len(batches) + number
+                output = student.forward(take(self._inputs, rows, student.device))
+                loss = cross_entropy(output.logits, self._labels[rows].to(student.device))
+                student.step(loss, (done + 1) / (total + 1))
+                losses.append(loss.detach())
+                if number + 1 < len(batches):
+                    progress(done + 1, total, "")
+        return float(torch.stack(losses).mean())
+
+    @property
+    def _num_batches(self) -> int:
+        return max(len(self._labels) // self._config.batch_size, 1)
+
+    @property
+    def _best_epoch(self) -> int:
+        return int(np.argmin([entry["held_out_loss"] for entry in self._history]))
+
+    @property
+    def _stalled(self) -> bool:
+        return bool(self._history) and len(self._history) - 1 - self._best_epoch >= PATIENCE
+
+    def _save(self) -> None:
+        tensors = {f"student.{name}": tensor for name, tensor in self._student.state().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
+        new_file = self._state_file.with_suffix(".new")
+        new_file.write_bytes(to_bytes(tensors, {"identity": self._identity, "history": self._history}))
+        new_file.replace(self._state_file)
+
+    def _resume(self) -> None:
+        try:
+            tensors, state = from_bytes(self._state_file.read_bytes(), self._identity)
+        except InputError as error:
+            folder = self._state_file.parent
+            raise InputError(f"{folder}: begun by another command ({error}); delete it, or name another --out") from None
+        self._student.load_state(part(tensors, "student"))
+        self._best_weights, self._history = part(tensors, "best"), state["history"]
+
+    def _encode(self, split: Split) -> tuple[Inputs, torch.Tensor]:
+        inputs = self.reader(split.inputs)
+        return TrimmedInputs(inputs) if "attention_mask" in inputs else inputs, torch.from_numpy(split.labels)
+
+
+def training_rows(task: Task, config: FinetuneConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of train to learn from, and the rows held out from them.
+
+    Raises:
+        InputError: there are too few.
+    """
+    rows = task.train.labelled
+    if config.groups:
+        assert task.train.groups is not None
+        rows = rows[np.isin(task.train.groups[rows], [task.group_names.index(name) for name in config.groups])]
+    if config.fold >= 0:
+        rows = rows[[fold_of(task.train.inputs[row], config.folds) != config.fold for row in rows]]
+    if config.fraction < 1.0:
+        rows = np.sort(rng.permutation(rows)[: round(config.fraction * len(rows))])
+    num_held_out = min(max(round(HELD_OUT * len(rows)), LEAST), MOST)
+    if len(rows) < 2 * num_held_out:
+        raise InputError(
+            f"teacher of {config.model!r}: {len(rows)} examples to learn from are too few; "
+            "give it more groups, a larger fraction, or fewer folds"
+        )
+    shuffled = rng.permutation(rows)
+    return np.sort(shuffled[num_held_out:]), np.sort(shuffled[:num_held_out])
+
+
+def _reader(task: Task, config: FinetuneConfig) -> Reader:
+    if not begins_as_checkpoint(config.model):
+        return reader_to_save(task, config.max_length)
+    return open_checkpoint(from_checkpoint.parse(config.model).name, task).reader(config.max_length)

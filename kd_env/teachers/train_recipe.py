@@ -1,0 +1,86 @@
+"""Train a built-in network on the train split of a task, or on some of its groups, as a recipe says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from kd_env.models.encode import encode, take
+from kd_env.models.networks import build
+from kd_env.randomness import one_thread, seeded
+from kd_env.tasks import Task
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """How to train one teacher of a named pool. Its ``repr`` is part of the names of cached files.
+
+    Attributes:
+        name: of the teacher.
+        network: architecture, as ``mlp(width=128)``.
+        groups: names of the groups it is trained on; empty for all.
+        fraction: part of those examples that it is trained on, drawn by ``seed``.
+        label_noise: part of the labels that is replaced by random ones.
+        next_class: probability that its training targets give to the class after the true one: right at the top, misleading below it.
+        logit_scale: multiplies its logits when it teaches; above 1 it is overconfident.
+        epochs: passes over the examples.
+        seed: draws the weights, the examples, their order and the label noise.
+    """
+
+    name: str
+    network: str
+    groups: tuple[str, ...] = ()
+    fraction: float = 1.0
+    label_noise: float = 0.0
+    next_class: float = 0.0
+    logit_scale: float = 1.0
+    epochs: int = 40
+    seed: int = 0
+
+
+def train_network(recipe: TeacherRecipe, task: Task, learning_rate: float = 2e-3, batch_size: int = 64) -> nn.Module:
+    """Train the recipe's network with Adam on soft targets and return it; deterministic in ``recipe.seed``.
+
+    It runs on one thread, since several threads change the last bits of sums.
+    """
+    with one_thread():
+        return _train(recipe, task, learning_rate, batch_size)
+
+
+def training_rows(recipe: TeacherRecipe, task: Task, rng: np.random.Generator) -> np.ndarray:
+    """Return the rows of train that the recipe's teacher is trained on."""
+    rows = task.train.labelled
+    if recipe.groups:
+        assert task.train.groups is not None, f"task {task.name!r} has no groups"
+        rows = rows[np.isin(task.train.groups[rows], [task.group_names.index(name) for name in recipe.groups])]
+    return np.sort(rng.permutation(rows)[: max(int(recipe.fraction * len(rows)), 1)])
+
+
+def training_targets(recipe: TeacherRecipe, task: Task, labels: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Return the soft targets ``[n, C]`` that the recipe makes of ``labels`` ``[n]``."""
+    classes = task.num_classes
+    noisy = np.where(rng.random(len(labels)) < recipe.label_noise, rng.integers(classes, size=len(labels)), labels)
+    hard = one_hot(torch.from_numpy(noisy), classes).float()  # [n, C]
+    return (1.0 - recipe.next_class) * hard + recipe.next_class * hard.roll(1, dims=1)
+
+
+def _train(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: int) -> nn.Module:
+    rng = np.random.default_rng([recipe.seed, 7])
+    rows = training_rows(recipe, task, rng)
+    split = task.train.take(rows)
+    inputs = encode(task, split.inputs)
+    targets = training_targets(recipe, task, split.labels, rng)
+    network = build(recipe.network, task, recipe.seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    cpu = torch.device("cpu")
+    with seeded(recipe.seed):  # dropout draws from the global generator
+        for _ in range(recipe.epochs):
+            for batch in np.array_split(rng.permutation(len(rows)), max(len(rows) // batch_size, 1)):
+                optimizer.zero_grad()
+                cross_entropy(network(**take(inputs, batch, cpu)).logits, targets[batch]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+    return network.eval()

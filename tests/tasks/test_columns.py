@@ -1,0 +1,105 @@
+"""Columns of a file of texts: which there must be, and cells that cannot be used."""
+
+import pytest
+from text_data import GOOD, GROUPED, PAIRS, TEST, check_defect, csv, jsonl, lines, objects, tsv, with_line_5
+
+from kd_env.tasks.columns import short_repr, text_columns, unused_columns
+from kd_env.tasks.tables import Table
+
+HALF_PAIR = '{"sentence": "half \\ud800 pair", "label": 1}'
+
+DEFECTS = {
+    "no header": ({"train.tsv": tsv(*lines()[1:], header=lines()[0])}, "train.tsv: columns amber amber number 0, 0; expected sentence"),
+    "no sentence": (
+        {"train.tsv": tsv(*lines(), header="text\tlabel")},
+        "train.tsv: columns text, label; expected sentence, or sentence1 and",
+    ),
+    "commas in a tsv": ({"train.tsv": csv()}, "train.tsv: columns sentence,label; expected sentence"),
+    "semicolons in a csv": ({"train.csv": csv().replace(",", ";")}, "train.csv: columns sentence;label; expected sentence"),
+    "no label": ({"train.tsv": tsv(*lines(), header="sentence\tclass")}, "train.tsv: no column label, add it"),
+    "a misspelt label": ({"train.tsv": tsv(*lines(), header="sentence\tlable")}, "train.tsv: no column label; rename 'lable'"),
+    "a test without labels": ({"train.tsv": GOOD, "test.tsv": tsv("amber", header="sentence")}, "test.tsv: no column label, add it"),
+    "a misspelt group": ({"train.tsv": GROUPED.replace("group", "groups")}, "train.tsv: unknown column 'groups'; did you mean 'group'?"),
+    "both group and domain": (
+        {"train.tsv": tsv(*(f"{row}\ta\tb" for row in lines()), header="sentence\tlabel\tgroup\tdomain")},
+        "train.tsv: both group and domain; they mean the same, keep one",
+    ),
+    "sentence and sentence1": (
+        {"train.tsv": PAIRS.replace("sentence2", "sentence", 1)},
+        "train.tsv: columns sentence1, sentence, label; expected sentence, or sentence1 and sentence2",
+    ),
+    "sentence1 alone": ({"train.tsv": GOOD.replace("sentence", "sentence1")}, "train.tsv: column sentence1 alone; a pair is sentence1 and"),
+    "sentence2 alone": ({"train.tsv": GOOD.replace("sentence", "sentence2")}, "train.tsv: column sentence2 alone"),
+    "pairs in train, single texts in test": (
+        {"train.tsv": PAIRS, "test.tsv": TEST},
+        "test.tsv: train.tsv holds pairs and test.tsv holds single texts; give all files of a task the same columns",
+    ),
+    "a group in train alone": (
+        {"train.tsv": GROUPED, "test.tsv": TEST},
+        "test.tsv: no column group, which train.tsv has; give it to both or to neither",
+    ),
+    "a group in test alone": ({"train.tsv": GOOD, "test.tsv": GROUPED}, "train.tsv: no column group, which test.tsv has"),
+    "an empty text": ({"train.tsv": with_line_5("\t1")}, "train.tsv, line 5: sentence is empty; fill it in or delete that line"),
+    "a text of blanks": ({"train.tsv": with_line_5("  \t1")}, "train.tsv, line 5: sentence is empty"),
+    "an empty second text": ({"train.tsv": PAIRS.replace("other", "", 1)}, "train.tsv, line 2: sentence2 is empty"),
+    "an empty label": ({"train.tsv": with_line_5("amber\t")}, "train.tsv, line 5: label is empty; fill it in or delete that line"),
+    "an empty group": ({"train.tsv": GROUPED.replace("\tg1\n", "\t\n", 1)}, "train.tsv, line 3: group is empty"),
+    "an empty label in test": ({"train.tsv": GOOD, "test.tsv": TEST + "amber\t\n"}, "test.tsv, line 66: label is empty"),
+    "a NUL character in JSON": (
+        {"train.jsonl": jsonl('{"sentence": "a\\u0000b", "label": 0}')},
+        "train.jsonl, line 1: sentence holds a NUL",
+    ),
+    "half a character in JSON": (
+        {"train.jsonl": jsonl(*objects(2), HALF_PAIR)},
+        "train.jsonl, line 3: sentence holds a NUL character or half",
+    ),
+    "a label that is null": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": null}')},
+        "line 1: label is None, expected a text or a whole number",
+    ),
+    "a label that is true": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": true}')},
+        "line 1: label is True, expected a text or a whole number",
+    ),
+    "a label that is 0.5": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": 0.5}')},
+        "line 1: label is 0.5, expected a text or a whole number",
+    ),
+    "a sentence that is a number": ({"train.jsonl": jsonl('{"sentence": 5, "label": 1}')}, "line 1: sentence is 5, expected a text"),
+    "a sentence that is a list": ({"train.jsonl": jsonl('{"sentence": ["x"], "label": 1}')}, "line 1: sentence is ['x'], expected a text"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_one_line_that_names_the_place(defect, tmp_path):
+    check_defect(tmp_path / "own", *DEFECTS[defect])
+
+
+def table(**columns):
+    return Table("file", columns, list(range(2, 2 + len(next(iter(columns.values()))))))
+
+
+def test_single_texts_labels_and_groups():
+    columns = text_columns(table(sentence=["a b", "c"], label=[1, "2"], domain=["x", "y"], id=["7", "8"]))
+    assert columns.inputs.tolist() == ["a b", "c"]
+    assert (columns.labels, columns.groups) == (["1", "2"], ["x", "y"])
+
+
+def test_pairs_without_groups():
+    columns = text_columns(table(sentence2=["b", "d"], sentence1=["a", "c"], label=["0", "1"]))
+    assert columns.inputs.tolist() == [["a", "b"], ["c", "d"]]
+    assert columns.groups is None
+
+
+def test_labels_are_not_read_where_they_are_not_wanted():
+    assert text_columns(table(sentence=["a"], label=[""]), labelled=False).labels == []
+
+
+def test_columns_that_are_not_read_are_noted_once():
+    assert unused_columns([table(sentence=["a"], id=["1"]), table(sentence=["b"], id=["2"], note=["x"])]) == ["columns not used: id, note"]
+    assert unused_columns([table(sentence=["a"], label=["1"])]) == []
+
+
+def test_a_value_in_a_message_is_short():
+    assert len(short_repr("a" * 10_000)) == 60
+    assert short_repr("two\nlines") == "'two\\nlines'"

@@ -1,0 +1,97 @@
+"""Loading a task by its name: options, data_dir, and names that cannot be loaded."""
+
+import re
+
+import numpy as np
+import pytest
+from text_data import GOOD, refusal, tsv, write_folder
+
+from kd_env import tasks
+from kd_env.errors import InputError
+from kd_env.tasks import digits, with_data_dir
+
+ROWS = [(f"number {i} {'fine' if i % 2 else 'dull'}", i % 2) for i in range(300)]
+
+
+def own_folder(path):
+    return write_folder(path, {"train.tsv": tsv(*(f"{text}\t{label}" for text, label in ROWS))})
+
+
+@pytest.mark.parametrize(
+    ("text", "data_dir", "full_name"),
+    [
+        ("glue/sst2", None, "glue/sst2"),
+        ("glue/sst2", "some/where", "glue/sst2(data_dir=some/where)"),
+        ("glue/sst2(metric=f1)", "/a b", "glue/sst2(data_dir=/a b,metric=f1)"),
+        ("glue/sst2", "./7", "glue/sst2(data_dir=./7)"),
+        ("glue/sst2", "/a(b)", "glue/sst2(data_dir=/a(b))"),
+    ],
+)
+def test_a_data_dir_goes_into_the_name(text, data_dir, full_name):
+    assert with_data_dir(text, data_dir) == full_name
+
+
+@pytest.mark.parametrize("data_dir", ["a,b", "7", " a", "true", "a,b=c"])
+def test_a_data_dir_that_would_be_read_as_something_else_is_refused(data_dir):
+    message = (
+        f"data_dir {data_dir!r} cannot be written in the name of a task; use a path without commas and brackets, and write a number as"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        with_data_dir("glue/sst2", data_dir)
+
+
+def test_a_data_dir_is_given_once():
+    with pytest.raises(
+        InputError, match=r"task 'glue/sst2\(data_dir=a\)' has the option data_dir, and data_dir='b' is given too; give one"
+    ):
+        with_data_dir("glue/sst2(data_dir=a)", "b")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("metric=rouge", "'rouge'; known: accuracy, f1, mcc"),
+        ("metrics=f1", "got an unexpected keyword argument 'metrics'; options: metric"),
+        ("data_dir=x", "got an unexpected keyword argument 'data_dir'"),
+        ("f1", "'f1': expected key=value"),
+    ],
+    ids=["an unknown metric", "an unknown option", "a data_dir", "an option without a value"],
+)
+def test_options_that_a_folder_does_not_take_are_refused(options, message, tmp_path):
+    folder = write_folder(tmp_path / "own", {"train.tsv": GOOD})
+    assert message in refusal(f"folder:{folder}({options})")
+
+
+@pytest.mark.parametrize(
+    ("task", "data_dir", "message"),
+    [
+        ("glue/stsb", "F", "task 'glue/stsb' is regression; supported classification tasks: clinc150, "),
+        ("glue/ax", None, "task 'glue/ax' has no training data"),
+        ("glue/sst", "F", "unknown task 'glue/sst'; did you mean 'glue/sst2'?"),
+        ("folder:F", "F", "got an unexpected keyword argument 'data_dir'; options: metric"),
+        ("digits", "F", "got an unexpected keyword argument 'data_dir'; options: none"),
+    ],
+)
+def test_a_task_that_cannot_be_loaded_is_refused(task, data_dir, message, tmp_path):
+    task, data_dir = (None if text is None else text.replace("F", str(tmp_path)) for text in (task, data_dir))
+    assert message in refusal(task, data_dir)
+
+
+def test_the_name_of_a_folder_may_hold_brackets(tmp_path):
+    folder = own_folder(tmp_path / "mine (old), 2=two")
+    assert tasks.load(f"folder:{folder}").name == f"folder:{folder}"
+    assert tasks.load(f"folder:{folder}(metric=mcc)").metric == "mcc"
+
+
+def test_training_rows_are_shuffled_so_that_row_numbers_say_nothing(tmp_path):
+    rows = sorted(ROWS, key=lambda row: row[1])
+    task = tasks.load(f"folder:{write_folder(tmp_path / 'own', {'train.tsv': tsv(*(f'{text}	{label}' for text, label in rows))})}")
+    assert np.abs(np.corrcoef(np.arange(len(task.train)), task.train.labels)[0, 1]) < 0.3
+
+
+def test_the_shuffle_is_fixed_and_moves_nothing_but_train():
+    plain, loaded = digits.load(), tasks.load("digits")
+    order = np.random.default_rng(0).permutation(len(plain.train))
+    assert (loaded.train.inputs == plain.train.inputs[order]).all()
+    assert (loaded.train.groups == plain.train.groups[order]).all()
+    assert (loaded.test.inputs == plain.test.inputs).all()
