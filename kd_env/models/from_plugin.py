@@ -40,7 +40,8 @@ def build(text: str, task: Task) -> PluginNetwork:
         InputError: it cannot be imported, built, run or trained, or it returns something else than logits and features.
     """
     name, options = spec.parse(text)
-    module = spec.call_plugin(f"student {text!r}", resolve(name, "student network"), options, task.development())
+    with errors_of(text, "building it fails"):
+        module = spec.call(f"student {text!r}", resolve(name, "student network"), options, task.development())
     if not isinstance(module, nn.Module):
         raise InputError(f"student {text!r}: a {type(module).__name__} is not a torch.nn.Module; subclass it")
     network = PluginNetwork(module, text)

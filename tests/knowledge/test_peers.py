@@ -11,33 +11,33 @@ from kd_env.distillation import Distillation
 from kd_env.envs import credit
 from kd_env.envs.settings import settings
 from kd_env.errors import InputError
+from kd_env.knowledge import LossContext
+from kd_env.knowledge.check import check_knowledge
 from kd_env.knowledge.peers import Peer, PeerEnsemble
-from kd_env.knowledge.terms import losses
-from kd_env.testing import check_knowledge
 from kd_env.types import Batch, Decision, ModelOutput
 
 KINDS = pytest.mark.parametrize("kind", [Peer(), PeerEnsemble()], ids=["peer", "peer_ensemble"])
 
 
-def every(kind, logits, students, ids=None, temperature=1.0, observed=None):
-    """Losses ``[rows]`` of students who say ``logits [rows, C]``, by default all of the same examples."""
+def losses_of(kind, logits, students, ids=None, temperature=1.0, observed=None):
+    """Losses ``[rows]`` of students with ``logits [rows, C]``, by default all of the same examples."""
     logits = torch.as_tensor(logits, dtype=torch.float64)
     rows = len(logits)
     ids = np.tile(np.arange(rows // students), students) if ids is None else np.array(ids)
-    said = ModelOutput(logits, logits, temperature=temperature)
-    features = Batch(
+    output = ModelOutput(logits, logits)
+    batch = Batch(
         update=np.zeros(students),
         progress=np.zeros(students),
         example_ids=ids,
         labels=torch.zeros(rows, dtype=torch.int64),
         teacher_logits=torch.full((rows, 3, logits.shape[1]), float("nan")),  # no teacher is asked
         teacher_features=(),
-        student=said._replace(logits=logits.detach() if observed is None else observed),
+        student=output._replace(logits=logits.detach() if observed is None else observed),
     )
-    found = losses(kind, said, features, students)
-    assert found.shape == (rows, 3)
-    torch.testing.assert_close(found, found[:, :1].expand(-1, 3), rtol=0, atol=0, equal_nan=True, msg="the same for all teachers")
-    return found[:, 0]
+    losses = kind.losses(output, batch, LossContext(temperature))
+    assert losses.shape == (rows, 3)
+    torch.testing.assert_close(losses, losses[:, :1].expand(-1, 3), rtol=0, atol=0, equal_nan=True, msg="the same for all teachers")
+    return losses[:, 0]
 
 
 HALF, SURE, OTHER = [math.log(0.5)] * 2, [math.log(0.8), math.log(0.2)], [math.log(0.2), math.log(0.8)]
@@ -46,41 +46,41 @@ HALF, SURE, OTHER = [math.log(0.5)] * 2, [math.log(0.8), math.log(0.2)], [math.l
 def test_three_students_by_hand():
     # KL(.8,.2 || .5,.5) = .8 ln 1.6 + .2 ln .4; KL(.5,.5 || .8,.2) = .5 ln(.5/.8) + .5 ln(.5/.2); KL(.2,.8 || .8,.2) = .6 ln 4
     to_half, from_half, across = 0.192745, 0.223144, 0.831777
-    assert every(Peer(), [HALF, SURE, OTHER], 3).tolist() == pytest.approx(
+    assert losses_of(Peer(), [HALF, SURE, OTHER], 3).tolist() == pytest.approx(
         [to_half, (from_half + across) / 2, (from_half + across) / 2], abs=1e-6
     )
     # the mean of (.8,.2) and (.2,.8) is (.5,.5); of (.5,.5) and (.2,.8) it is (.35,.65)
     to_sure = 0.35 * math.log(0.35 / 0.8) + 0.65 * math.log(0.65 / 0.2)
-    assert every(PeerEnsemble(), [HALF, SURE, OTHER], 3).tolist() == pytest.approx([0.0, to_sure, to_sure], abs=1e-12)
+    assert losses_of(PeerEnsemble(), [HALF, SURE, OTHER], 3).tolist() == pytest.approx([0.0, to_sure, to_sure], abs=1e-12)
 
 
 @KINDS
 def test_two_students_by_hand_and_at_a_temperature(kind):
-    assert every(kind, [HALF, SURE], 2).tolist() == pytest.approx([0.192745, 0.223144], abs=1e-6)
-    hotter = [[4 * value for value in one] for one in (HALF, SURE)]
-    assert every(kind, hotter, 2, temperature=4.0).tolist() == pytest.approx([16 * 0.192745, 16 * 0.223144], abs=1e-5)
-    by_row = every(kind, [HALF, SURE], 2, temperature=torch.tensor([[1.0], [0.5]], dtype=torch.float64))
-    alone = every(kind, [HALF, SURE], 2, temperature=0.5)
+    assert losses_of(kind, [HALF, SURE], 2).tolist() == pytest.approx([0.192745, 0.223144], abs=1e-6)
+    hotter = [[4 * value for value in logits] for logits in (HALF, SURE)]
+    assert losses_of(kind, hotter, 2, temperature=4.0).tolist() == pytest.approx([16 * 0.192745, 16 * 0.223144], abs=1e-5)
+    by_row = losses_of(kind, [HALF, SURE], 2, temperature=torch.tensor([[1.0], [0.5]], dtype=torch.float64))
+    alone = losses_of(kind, [HALF, SURE], 2, temperature=0.5)
     assert by_row.tolist() == pytest.approx([0.192745, alone[1].item()], abs=1e-6)
 
 
 @KINDS
 def test_rows_are_compared_with_those_of_the_same_place(kind):
     drawn = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # [S, B, C]
-    together = every(kind, drawn.flatten(0, 1), 4).view(4, 3)
+    together = losses_of(kind, drawn.flatten(0, 1), 4).view(4, 3)
     for row in range(3):
-        torch.testing.assert_close(every(kind, drawn[:, row], 4), together[:, row])
+        torch.testing.assert_close(losses_of(kind, drawn[:, row], 4), together[:, row])
     order = torch.tensor([2, 0, 3, 1])
-    torch.testing.assert_close(every(kind, drawn[order].flatten(0, 1), 4).view(4, 3), together[order])
-    torch.testing.assert_close(every(kind, drawn[:1].expand(4, -1, -1).flatten(0, 1), 4), torch.zeros(12, dtype=torch.float64))
+    torch.testing.assert_close(losses_of(kind, drawn[order].flatten(0, 1), 4).view(4, 3), together[order])
+    torch.testing.assert_close(losses_of(kind, drawn[:1].expand(4, -1, -1).flatten(0, 1), 4), torch.zeros(12, dtype=torch.float64))
 
 
 @KINDS
 def test_who_sees_another_example_or_is_broken_teaches_nobody(kind):
-    pair, other = every(kind, [HALF, SURE], 2), [7.0, float("nan")]
-    assert every(kind, [HALF, SURE, OTHER], 3, ids=[5, 5, 6]).tolist() == pytest.approx([*pair.tolist(), 0.0])
-    assert every(kind, [HALF, SURE, other], 3)[:2].tolist() == pytest.approx(pair.tolist())
-    assert every(kind, [HALF, SURE], 2, ids=[1, 2]).tolist() == [0.0, 0.0]
+    pair, broken = losses_of(kind, [HALF, SURE], 2), [7.0, float("nan")]
+    assert losses_of(kind, [HALF, SURE, OTHER], 3, ids=[5, 5, 6]).tolist() == pytest.approx([*pair.tolist(), 0.0])
+    assert losses_of(kind, [HALF, SURE, broken], 3)[:2].tolist() == pytest.approx(pair.tolist())
+    assert losses_of(kind, [HALF, SURE], 2, ids=[1, 2]).tolist() == [0.0, 0.0]
 
 
 @KINDS
@@ -91,9 +91,9 @@ def test_loss_and_gradient_are_finite(kind, case):
     if case == "broken peers":
         logits[1:] = float("nan")
     logits.requires_grad_()
-    found = every(kind, logits, 3, ids=[1, 2, 3] if case == "alone" else None)[0]
-    assert found.isfinite()
-    (gradient,) = torch.autograd.grad(found, logits, materialize_grads=True)
+    loss = losses_of(kind, logits, 3, ids=[1, 2, 3] if case == "alone" else None)[0]
+    assert loss.isfinite()
+    (gradient,) = torch.autograd.grad(loss, logits, materialize_grads=True)
     assert gradient[0].isfinite().all()
     assert not gradient[1:].nan_to_num(0.0).any(), "what the others say is not differentiated"
 

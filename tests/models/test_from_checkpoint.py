@@ -1,4 +1,4 @@
-"""A student that begins as a checkpoint: its own body and tokenizer, a new head, some of the layers."""
+"""A student that starts from a checkpoint: its own body and tokenizer, a new head, some of the layers."""
 
 import numpy as np
 import pytest
@@ -9,19 +9,13 @@ from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
 from kd_env.envs.settings import settings
 from kd_env.errors import InputError
-from kd_env.models.encode import TrimmedInputs, in_batches, take, text_lengths
+from kd_env.models.encode import take, text_lengths
 from kd_env.models.networks import build, reader
 from kd_env.teachers import Pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.types import Decision
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def folders(make_checkpoint, tmp_path_factory):
-    place = tmp_path_factory.mktemp("started")
-    return {name: str(make_checkpoint(place / name, name)) for name in ("bert", "distilbert", "roberta")}
 
 
 @pytest.fixture(scope="module")
@@ -57,22 +51,22 @@ def test_its_body_is_the_checkpoint_s_and_its_head_is_drawn(name, folders, own_t
     assert all("classifier" in key for key in head)
     text = own_task.train.inputs[0]
     inputs = take(reader(folders[name], own_task)(own_task.train.inputs[:1]), slice(None), CPU)
-    said = network(extra_outputs=frozenset({"layers"}), **inputs)
+    output = network(extra_outputs=frozenset({"layers"}), **inputs)
     tokens = AutoTokenizer.from_pretrained(folders[name])(text, return_tensors="pt")
     with torch.no_grad():
         expected = AutoModel.from_pretrained(folders[name])(**tokens).last_hidden_state[:, 0]
-    torch.testing.assert_close(said.layers[:, -1], expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(network.classifier(said.features), said.logits)
+    torch.testing.assert_close(output.layers[:, -1], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(network.classifier(output.features), output.logits)
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "roberta"])
 def test_it_is_cut_to_the_layers_named_in_their_order(name, folders, own_task):
     whole, cut = build(folders[name], own_task, 0), build(f"{folders[name]}(layers=2;0)", own_task, 0)
     assert cut.model.config.num_hidden_layers == 2
-    ours = [value for key, value in cut.state_dict().items() if ".layer.0." in key]
-    theirs = [value for key, value in whole.state_dict().items() if ".layer.2." in key]
-    assert len(ours) > 5
-    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    of_cut = [value for key, value in cut.state_dict().items() if ".layer.0." in key]
+    of_whole = [value for key, value in whole.state_dict().items() if ".layer.2." in key]
+    assert len(of_cut) > 5
+    assert all(torch.equal(new, old) for new, old in zip(of_cut, of_whole, strict=True))
     inputs = take(reader(folders[name], own_task)(own_task.train.inputs[:3]), slice(None), CPU)
     assert cut(extra_outputs=frozenset({"layers"}), **inputs).layers.shape == (3, 3, 16)
     assert build(f"{folders[name]}(layers=1;)", own_task, 0).model.config.num_hidden_layers == 1
@@ -82,11 +76,11 @@ def test_an_image_checkpoint_is_cut_too(make_checkpoint, digits_data, tmp_path):
     task = digits_data.task
     folder = make_checkpoint(tmp_path / "vit", "vit", image_size=8, patch_size=4, num_channels=1)
     network = build(f"{folder}(layers=1;)", task, 0)
-    said = network(extra_outputs=frozenset({"layers"}), **reader(str(folder), task)(task.train.inputs[:2]))
-    assert said.layers.shape == (2, 2, 16)
+    output = network(extra_outputs=frozenset({"layers"}), **reader(str(folder), task)(task.train.inputs[:2]))
+    assert output.layers.shape == (2, 2, 16)
 
 
-def test_it_reads_with_its_own_tokenizer_no_more_tokens_than_said(folders, own_task):
+def test_it_reads_with_its_own_tokenizer_no_more_tokens_than_max_length(folders, own_task):
     read = reader(folders["bert"], own_task)(own_task.train.inputs[:20])
     expected = AutoTokenizer.from_pretrained(folders["bert"])(own_task.train.inputs[:20].tolist(), padding=True, return_tensors="pt")
     assert read.keys() == expected.keys()
@@ -94,40 +88,12 @@ def test_it_reads_with_its_own_tokenizer_no_more_tokens_than_said(folders, own_t
     assert reader(f"{folders['bert']}(max_length=5)", own_task)(own_task.train.inputs)["input_ids"].shape[1] == 5
 
 
-def test_what_is_taken_is_cut_to_its_longest_row(folders, own_task):
-    read = reader(folders["bert"], own_task)(own_task.train.inputs)
-    assert isinstance(read, TrimmedInputs)
-    rows = np.argsort([len(text.split()) for text in own_task.train.inputs], kind="stable")[:4]
-    taken = take(read, rows, CPU)
-    longest = max(len(own_task.train.inputs[row].split()) for row in rows) + 2
-    assert {tensor.shape for tensor in taken.values()} == {(4, longest)}
-    network = build(folders["bert"], own_task, 0).eval()
-    torch.testing.assert_close(network(**taken).logits, network(**{name: tensor[rows] for name, tensor in read.items()}).logits)
-
-
-def test_texts_are_evaluated_with_others_of_their_length_and_answered_in_order(folders, own_task):
-    read = reader(folders["bert"], own_task)(np.tile(own_task.train.inputs, 3))
-    size, shapes = len(read["input_ids"]), []
-
-    def run(rows):
-        taken = take(read, rows[0], CPU)
-        shapes.append(taken["input_ids"].shape)
-        return taken["input_ids"].sum(1).view(1, -1, 1)
-
-    assert torch.equal(in_batches(run, read)[0, :, 0], read["input_ids"].sum(1))
-    assert len(shapes) == 16
-    assert sum(count for count, _ in shapes) == size
-    assert shapes[0][1] < shapes[-1][1] == read["input_ids"].shape[1]
-
-
 def test_a_population_evaluates_as_each_would_alone(data, folders):
     together = teach(make(data, folders, num_students=2, precision="float64"), 2)
     inputs, labels = data.inputs["train"], data.labels["train"]
     per_student = type(inputs)({name: torch.cat([tensor, tensor.flip(0)]) for name, tensor in inputs.items()})
-    shared, own = (
-        together.student.predict(inputs, shared=True).unflatten(0, (2, -1)),
-        together.student.predict(per_student).unflatten(0, (2, -1)),
-    )
+    shared = together.student.predict(inputs, shared=True).unflatten(0, (2, -1))
+    own = together.student.predict(per_student).unflatten(0, (2, -1))
     for s in range(2):
         expected = together.member(s).student.predict(inputs)
         assert len(expected) == len(labels)
@@ -138,13 +104,13 @@ def test_a_population_evaluates_as_each_would_alone(data, folders):
 def test_a_mini_batch_holds_texts_of_like_length(data, folders):
     run = make(data, folders)
     lengths = text_lengths(data.inputs["train"])
-    spread, anyhow = [], []
+    sorted_gaps, random_gaps = [], []
     for _ in range(20):
         rows = run.observe().example_ids
-        spread.append(np.ptp(lengths[rows]))
-        anyhow.append(np.ptp(np.random.default_rng(len(spread)).choice(lengths, len(rows), replace=False)))
+        sorted_gaps.append(np.ptp(lengths[rows]))
+        random_gaps.append(np.ptp(np.random.default_rng(len(sorted_gaps)).choice(lengths, len(rows), replace=False)))
         run.skip()
-    assert np.mean(spread) < 0.7 * np.mean(anyhow)
+    assert np.mean(sorted_gaps) < 0.7 * np.mean(random_gaps)
 
 
 @pytest.mark.parametrize("knowledge", ["response", "layer,attention"])
@@ -154,8 +120,8 @@ def test_a_snapshot_is_bit_exact_dropout_included(knowledge, data, folders):
     expected = teach(run, 3).student.state()
     fresh = make(data, folders, knowledge=knowledge, dropout=0.2)
     fresh.restore(state)
-    found = teach(fresh, 3).student.state()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    state = teach(fresh, 3).student.state()
+    assert all(torch.equal(expected[name], state[name]) for name in expected)
 
 
 def test_a_population_of_them_learns_as_each_would_alone(data, folders):
@@ -171,7 +137,7 @@ def test_a_population_of_them_learns_as_each_would_alone(data, folders):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "says"),
     [
         ("layers=0;3", "layer 3 is not there; the checkpoint has layers 0 to 2"),
         ("layers=2", "list the layers that stay, as 0;2, one alone as 2;"),
@@ -182,7 +148,7 @@ def test_a_population_of_them_learns_as_each_would_alone(data, folders):
         ("width=3", "unknown option of student .* 'width'; known: dropout, layers, max_length"),
     ],
 )
-def test_options_it_has_not_are_refused(options, said, folders, own_task):
+def test_options_it_has_not_are_refused(options, says, folders, own_task):
     text = f"{folders['bert']}({options})"
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=says):
         reader(text, own_task), build(text, own_task, 0)

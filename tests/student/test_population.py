@@ -12,7 +12,7 @@ from kd_env.errors import InputError
 from kd_env.models.encode import EVALUATION_BATCH, take
 from kd_env.models.networks import MLP, build
 from kd_env.student.optimizer import OptimizerOptions
-from kd_env.student.population import Population, refuse_what_does_not_batch
+from kd_env.student.population import Population, refuse_unbatched_layers
 from kd_env.student.student import Student
 from kd_env.types import ModelOutput
 
@@ -315,7 +315,7 @@ def test_attention_that_does_not_batch_is_refused_by_name():
     says = r"num_students: ViTFor\w+ computes attention by 'sdpa'; load it with attn_implementation=\"eager\""
     with pytest.raises(InputError, match=says):
         Population([vit("sdpa") for _ in range(2)], OptimizerOptions(), CPU)
-    refuse_what_does_not_batch(vit("eager"))
+    refuse_unbatched_layers(vit("eager"))
 
 
 def test_two_outputs_are_enough():

@@ -1,4 +1,4 @@
-"""How students begin, and what is refused before anything is taught."""
+"""How students are built, and what is refused before anything is taught."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import parse_terms
 from kd_env.models.networks import build
+from kd_env.student.build import StudentConfig, build_network
 from kd_env.student.population import Population
-from kd_env.student.start import StudentConfig, network
 from kd_env.student.student import Student
 
 BERT = "tiny-bert(width=8,layers=1,dropout=0)"
@@ -42,7 +42,7 @@ def test_types_around_the_teacher_s_class_need_no_labels(digits_data, students):
 @pytest.mark.parametrize(("knowledge", "named"), [("attention", "attention"), ("response,layer,attention(values=false)", "attention")])
 @pytest.mark.parametrize("students", [1, 2])
 def test_attention_is_refused_with_a_student_that_has_none(digits_data, knowledge, named, students):
-    with pytest.raises(InputError, match=rf"student 'mlp\(width=8\)' shows no attention, which {named} compares"):
+    with pytest.raises(InputError, match=rf"student 'mlp\(width=8\)' has no attention, which {named} compares; leave {named} out"):
         start(digits_data, knowledge=knowledge, student="mlp(width=8)", num_students=students)
 
 
@@ -60,9 +60,9 @@ def test_a_network_has_maps_where_a_type_projects_and_nowhere_else(layered_data)
     def names(knowledge):
         config = StudentConfig(BERT, "adam", parse_terms(knowledge), layered_data.bank.shapes)
         example = {name: tensor[:1] for name, tensor in layered_data.inputs["train"].items()}
-        made = network(layered_data.task, config, example, 0)
-        assert made.training
-        return {name for name, _ in made.named_parameters() if "." not in name}
+        network = build_network(layered_data.task, config, example, 0)
+        assert network.training
+        return {name for name, _ in network.named_parameters() if "." not in name}
 
     assert names("response") == names("response,relation,attention") == set()
     assert names("layer") == names("response,layer,attention") == {"map0", "map1", "map2"}

@@ -1,26 +1,27 @@
-"""Maps from a student's layers to its teachers' widths: shapes, learning, and that they travel with the student."""
+"""Layers: values worked out by hand, groups, and the projector: shapes, learning, and that maps travel with the student."""
 
 import numpy as np
 import pytest
 import torch
+from comparing import loss_of, random_output
 from torch import nn
 
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.envs.settings import settings
-from kd_env.knowledge.projectors import LayerProjector
+from kd_env.distillation.settings import settings
+from kd_env.knowledge.layer import Layer, LayerProjector, last_of_group
 from kd_env.models.networks import build
 from kd_env.student.student import Student
 from kd_env.teachers import NetworkTeacher, Pool
-from kd_env.types import Decision, ModelOutput
+from kd_env.types import Decision, ModelOutput, TeacherShapes
 
 LAYERS = frozenset({"layers"})
 BERT = "tiny-bert(width=6,layers=1,heads=2,dropout=0)"  # shows two layers: what goes in and what comes out
 
 
 class Echo(nn.Module):
-    """Shows what it is given as its layers."""
+    """Returns its input as layers."""
 
     def __init__(self):
         super().__init__()
@@ -28,6 +29,12 @@ class Echo(nn.Module):
 
     def forward(self, layers, extra_outputs=frozenset()):
         return ModelOutput(self.classifier(layers[:, -1]), layers[:, -1], layers if "layers" in extra_outputs else None)
+
+
+def projector(teachers):
+    """A projector of three layers of width 2 to ``(L_k, D_k)``."""
+    network, shapes = Echo(), TeacherShapes(tuple(width for _, width in teachers), tuple(teachers))
+    return LayerProjector(network, network(torch.zeros(1, 3, 2), LAYERS), shapes)
 
 
 def start(data, seed=0, **keywords):
@@ -46,27 +53,68 @@ def maps(run):
     return {name: parameter for name, parameter in run.student.network.named_parameters() if name.startswith("map")}
 
 
+def test_layer_by_hand():
+    student, teacher = [[[1.0, 2.0], [3.0, 4.0]]], [[[0.0, 0.0], [1.0, 1.0]]]
+    assert loss_of(Layer(), student, teacher).tolist() == pytest.approx([4.5])  # (1 + 4 + 4 + 9) / 4
+
+
+def test_normalized_layer_by_hand():
+    student, teacher = [[[3.0, 4.0], [0.0, 2.0]]], [[[1.0, 0.0], [0.0, 5.0]]]
+    # (3/5, 4/5) - (1, 0): 4/25 + 16/25 = .8; the second layers have one direction
+    assert loss_of(Layer(normalized=True), student, teacher).tolist() == pytest.approx([0.4])
+
+
+def test_normalized_layers_are_compared_by_direction():
+    student, teacher, kind = random_output().layers, random_output(seed=10).layers, Layer(normalized=True)
+    lengths = torch.rand(5, 3, 1, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(loss_of(kind, student * lengths, teacher), loss_of(kind, student, teacher))
+
+
+def test_the_last_layers_of_groups():
+    # of 4 layers in 3 groups: 1 and 2 (up to 4/3 and 8/3, rounded up), then the last
+    ends = [[last_of_group(k, 3, depth) for k in range(3)] for depth in (1, 2, 3, 4, 7)]
+    assert ends == [
+        [0, 0, 0],
+        [0, 1, 1],
+        [0, 1, 2],
+        [1, 2, 3],
+        [2, 4, 6],
+    ]
+    assert [last_of_group(0, 1, depth) for depth in (1, 5)] == [0, 4]
+
+
+@pytest.mark.parametrize("students", [1, 2])
+def test_grouped_layers_face_the_last_layer_of_each_teacher(layered_data, students):
+    student = "tiny-bert(width=8,layers=3,heads=2,dropout=0)"  # shows four layers; the teachers show 2, 4 and 3
+    run = start(layered_data, student=student, knowledge="layer(grouped=true)", num_students=students)
+    batch, output = run.observe(), run.student_output()
+    losses = run.per_teacher_loss("layer", 1.0)
+    for k, layer in enumerate((0, 2, 2)):  # of 2, 4 and 3 mapped layers the first group's, the second's and the third's
+        expected = (output.projections["layers"][k][:, layer] - batch.teacher_layers[k][:, -1]).square().mean(1)
+        torch.testing.assert_close(losses[:, k], expected)
+
+
 def test_layers_are_mapped_by_hand():
-    made = LayerProjector(Echo(), 3, 2, [(3, 1), (2, 4), (5, 2)])
-    assert [tuple(made.get_parameter(f"map{k}").shape) for k in range(3)] == [(3, 2, 1), (2, 2, 4), (3, 2, 2)]
+    network = projector([(3, 1), (2, 4), (5, 2)])
+    assert [tuple(network.get_parameter(f"map{k}").shape) for k in range(3)] == [(3, 2, 1), (2, 2, 4), (3, 2, 2)]
     with torch.no_grad():
-        made.map0.copy_(torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]], [[2.0], [-1.0]]]))
-        made.map1.copy_(torch.stack([torch.ones(2, 4), torch.full((2, 4), 10.0)]))
+        network.map0.copy_(torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]], [[2.0], [-1.0]]]))
+        network.map1.copy_(torch.stack([torch.ones(2, 4), torch.full((2, 4), 10.0)]))
     layers = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
-    output = made(layers=layers, extra_outputs=LAYERS)
-    assert [tuple(one.shape) for one in output.projected] == [(1, 3, 1), (1, 2, 4), (1, 3, 2)]
-    assert output.projected[0].flatten().tolist() == [1.0, 4.0, 2 * 5.0 - 6.0]
-    assert output.projected[1].tolist() == [[[3.0] * 4, [110.0] * 4]], "the first layer and the last"
+    output = network(layers=layers, extra_outputs=LAYERS)
+    assert [tuple(one.shape) for one in output.projections["layers"]] == [(1, 3, 1), (1, 2, 4), (1, 3, 2)]
+    assert output.projections["layers"][0].flatten().tolist() == [1.0, 4.0, 2 * 5.0 - 6.0]
+    assert output.projections["layers"][1].tolist() == [[[3.0] * 4, [110.0] * 4]], "the first layer and the last"
     assert torch.equal(output.layers, layers)
-    assert made.classifier is made.network.classifier
+    assert network.classifier is network.network.classifier
 
 
 def test_without_layers_nothing_is_mapped():
-    made = LayerProjector(Echo(), 3, 2, [(3, 1)])
+    network = projector([(3, 1)])
     layers = torch.ones(4, 3, 2)
-    assert made(layers=layers).projected == ()
-    assert torch.equal(made(layers=layers).logits, made(layers=layers, extra_outputs=LAYERS).logits)
-    assert made(layers=layers).layers is None
+    assert network(layers=layers).projections == {}
+    assert torch.equal(network(layers=layers).logits, network(layers=layers, extra_outputs=LAYERS).logits)
+    assert network(layers=layers).layers is None
 
 
 def test_a_student_has_a_map_for_each_layer_and_teacher(layered_data):
@@ -80,13 +128,13 @@ def test_a_student_has_a_map_for_each_layer_and_teacher(layered_data):
     deep = start(layered_data, student="tiny-bert(width=6,layers=4,heads=2,dropout=0)")  # shows five
     assert [parameter.shape[0] for parameter in maps(deep).values()] == [2, 4, 3]
     output = run.student_output()
-    assert [tuple(one.shape) for one in output.projected] == [(4, 2, 16), (4, 2, 8), (4, 2, 12)]
-    said = run.observe()
-    every = run.per_teacher_loss("layer", 1.0).detach()
-    theirs = [said.teacher_layers[0], said.teacher_layers[1][:, [0, 3]], said.teacher_layers[2][:, [0, 2]]]
+    assert [tuple(one.shape) for one in output.projections["layers"]] == [(4, 2, 16), (4, 2, 8), (4, 2, 12)]
+    batch = run.observe()
+    losses = run.per_teacher_loss("layer", 1.0).detach()
+    teachers = [batch.teacher_layers[0], batch.teacher_layers[1][:, [0, 3]], batch.teacher_layers[2][:, [0, 2]]]
     for k in range(3):
         mapped = torch.einsum("bld,lde->ble", output.layers, maps(run)[f"map{k}"]).detach()
-        torch.testing.assert_close(every[:, k], (mapped - theirs[k]).square().mean((1, 2)), rtol=1e-10, atol=0)
+        torch.testing.assert_close(losses[:, k], (mapped - teachers[k]).square().mean((1, 2)), rtol=1e-10, atol=0)
 
 
 def test_maps_follow_from_the_seed_and_leave_the_network_as_it_is(layered_data):
