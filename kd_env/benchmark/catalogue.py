@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kd_env.benchmark.suites import SUITES
+from kd_env.envs.actions import ACTIONS
+from kd_env.envs.credit import CREDITS
 from kd_env.envs.observations import LABEL, OBSERVATIONS
 from kd_env.envs.rewards import REWARDS
 from kd_env.envs.settings import GROUPS
@@ -67,6 +69,15 @@ def _rewards() -> Rows:
     return [{"name": name, "about": _about(function)} for name, function in REWARDS.items()]
 
 
+def _actions() -> Rows:
+    return [{"name": name, "about": _about(kind)} for name, kind in ACTIONS.items()]
+
+
+def _credits() -> Rows:
+    shared: Rows = [{"name": "shared", "about": "The reward is not divided: every instance is paid the same."}]
+    return shared + [{"name": name, "about": _about(function)} for name, function in CREDITS.items()]
+
+
 def _observations() -> Rows:
     return [
         {
@@ -121,6 +132,8 @@ CATALOGUE: dict[str, Callable[[], Rows]] = {
     "policies": _policies,
     "knowledge": _knowledge,
     "rewards": _rewards,
+    "credits": _credits,
+    "actions": _actions,
     "observations": _observations,
     "suites": _suites,
     "settings": _settings,

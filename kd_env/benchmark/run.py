@@ -51,6 +51,9 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     total = sum(trial.resolved.settings.distillation.updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
     units = _together(todo, population)
+    if population > 1:
+        for policy in dict.fromkeys(trial.policy for trial in todo if _runs_alone(trial)):
+            progress.say(f"policy {policy} teaches one student at a time: its seeds are run one by one")
     if workers <= 1 or len(units) <= 1:
         for unit in units:
             _finish(run_trials(unit, directory, progress.reporter), directory, progress)
@@ -105,11 +108,14 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
         alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
     units = []
     for group in alike.values():
-        policy = group[0].resolved.policy
-        lone = policy.owns_loop or not policy.supports_population or group[0].resolved.settings.distillation.num_students > 1
-        size = 1 if lone else most
+        size = 1 if _runs_alone(group[0]) else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))
+
+
+def _runs_alone(trial: Trial) -> bool:
+    policy = trial.resolved.policy
+    return policy.owns_loop or not policy.supports_population or trial.resolved.settings.distillation.num_students > 1
 
 
 def _finish(made: Sequence[records.Record], directory: Path, progress: Progress) -> None:

@@ -14,7 +14,8 @@ def list_(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="One of tasks, pools, policies, knowledge, rewards, observations, suites and settings. Default: the names of these lists.",
+            help="One of tasks, pools, policies, knowledge, rewards, credits, actions, observations, suites and settings. "
+            "Default: the names of these lists.",
         ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

@@ -36,7 +36,7 @@ Credit = Callable[[Distillation, RewardMeter, Sequence[str], Temperature], Credi
 
 
 def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """Return first-order credit over all parameters: one forward-mode pass with the dropout mask of the observed pass, autocast off."""
+    """First-order credit over all parameters: one forward-mode pass with the dropout mask of the observed pass, autocast off."""
     _load_forward_mode()
     student, direction = run.student, _direction(run, meter, head_only=False)
     run.observe()
@@ -47,7 +47,7 @@ def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], tem
 
 
 def head(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """Return first-order credit over the classifier's parameters alone, without an extra pass; 0 for types that compare layers below it."""
+    """First-order credit over the classifier's parameters alone, without an extra pass; 0 for types that compare layers below it."""
     _load_forward_mode()
     output = run.observe().student
     direction = _direction(run, meter, head_only=True)
@@ -57,7 +57,7 @@ def head(run: Distillation, meter: RewardMeter, names: Sequence[str], temperatur
 
 
 def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """Return exact credit: for each candidate an optimizer step on it alone from the same state, measured on the same held-out examples.
+    """Exact credit: for each candidate an optimizer step on it alone from the same state, measured on the same held-out examples.
 
     The effect of the optimizer's momentum alone is subtracted. It costs B x K steps and measurements per type, and checks the others.
     """
