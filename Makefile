@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check speed notebooks clean
+.PHONY: help demo test test-slow check docs speed notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,13 @@ check: $(INSTALLED)  ## lint, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy kd_env agents baselines speed
 
+docs: export HF_HUB_OFFLINE := 1
+
+docs: $(INSTALLED)  ## build the site into docs/_build/html, offline; warnings are errors
+	@rm -rf docs/api/generated
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 speed: $(INSTALLED)  ## print the side-by-side speed table
 	$(BIN)/python -m speed
 
@@ -42,12 +49,12 @@ else
 endif
 
 clean:  ## remove caches and build outputs (keeps .venv and results)
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/_build docs/api/generated
 	find . \( -path ./.venv -o -path ./.git -o -path ./results \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing kd-env and its tools into .venv (minutes the first time)"
-	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 $(BIN)/python:
