@@ -31,7 +31,6 @@ check: $(INSTALLED)  ## lint, formatting and types
 docs: export HF_HUB_OFFLINE := 1
 
 docs: $(INSTALLED)  ## build the site into docs/_build/html, offline; warnings are errors
-	@rm -rf docs/api/generated
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
 	@echo docs/_build/html/index.html
 

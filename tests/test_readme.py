@@ -1,4 +1,4 @@
-"""The README's examples run, and its commands are commands."""
+"""The code blocks of the README and of the guides run, and the commands of all pages are commands."""
 
 import os
 import re
@@ -12,44 +12,52 @@ import pytest
 from kd_env.cli import invoke
 
 ROOT = Path(__file__).parent.parent
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [*GUIDES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "systems").glob("*.md"))]
 FENCE = re.compile(r"(?P<before>(?:^<!--.*?-->\s*\n)?)^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
+SHELL = ("sh", "bash", "console", "shell")
+MOST_CHARACTERS = 160
 
 
-def blocks(*languages):
-    """The README's code blocks in these languages, without those under ``<!-- not run -->``."""
-    found = FENCE.finditer((ROOT / "README.md").read_text())
-    return [one["code"] for one in found if one["language"] in languages and "not run" not in one["before"]]
+def name_of(page):
+    return str(page.relative_to(ROOT))
 
 
-def commands():
-    """Every ``kd-env`` command of the shell blocks, continued lines joined."""
-    text = "\n".join(blocks("sh", "bash", "console", "shell")).replace("\\\n", " ")
+def blocks(page, *languages):
+    """The page's code blocks in these languages, without those under ``<!-- not run -->``."""
+    matches = FENCE.finditer(page.read_text())
+    return [match["code"] for match in matches if match["language"] in languages and "not run" not in match["before"]]
+
+
+def commands(page):
+    """Every ``kd-env`` command of the page's shell blocks, continued lines joined."""
+    text = "\n".join(blocks(page, *SHELL)).replace("\\\n", " ")
     lines = (line.strip().removeprefix("$ ") for line in text.splitlines())
     return [line for line in lines if line.startswith("kd-env ")]
 
 
-def numbered(of):
-    """RecordedDecision to parametrise over; one where there is no README, so that the test fails rather than vanishes."""
-    return range(len(of()) if (ROOT / "README.md").exists() else 1)
+PYTHON = [pytest.param(code, id=f"{name_of(page)}-{number}") for page in GUIDES for number, code in enumerate(blocks(page, "python"))]
+COMMANDS = {command: None for page in PAGES for command in commands(page)}
 
 
 def test_there_is_something_to_check():
-    assert blocks("python")
-    assert commands()
+    assert blocks(ROOT / "README.md", "python")
+    assert commands(ROOT / "README.md")
 
 
-@pytest.mark.parametrize("number", numbered(lambda: blocks("python")))
-def test_a_python_block_runs(number, tmp_path):
-    code = blocks("python")[number]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # several are far slower on a busy machine
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{code}\n{done.stderr}"
+@pytest.mark.parametrize("code", PYTHON)
+def test_a_python_block_runs(code, tmp_path):
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}  # several threads are far slower on a busy machine
+    (tmp_path / "block.py").write_text(code)
+    command = [sys.executable, "-W", "error", "block.py"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{code}\n{result.stderr}"
 
 
-@pytest.mark.parametrize("number", numbered(commands))
-def test_a_command_parses(number, capsys):
-    words = shlex.split(commands()[number], comments=True)[1:]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_parses(command, capsys):
+    words = shlex.split(command, comments=True)[1:]
     status = invoke([*words, "--help"])
     assert (status, capsys.readouterr().err) == (0, ""), words
     known = subcommand_options(words[0], capsys)
@@ -61,7 +69,24 @@ def subcommand_options(name, capsys):
     return set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
 
 
-def test_make_targets_named_in_it_exist():
+def test_make_targets_named_in_the_pages_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    text = "\n".join(blocks("sh", "bash", "console", "shell"))
-    assert set(re.findall(r"^(?:\$ )?make ([a-z-]+)", text, re.M)) <= targets
+    text = "\n".join(code for page in PAGES for code in blocks(page, *SHELL))
+    lines = re.findall(r"^(?:\$ )?make ([a-z -]+?)(?: *#.*)?$", text, re.M)
+    assert lines
+    assert {target for line in lines for target in line.split()} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_line_of_text_is_a_wall(page):
+    text = re.sub(FENCE, "", page.read_text())
+    long = [line for line in text.splitlines() if len(line) > MOST_CHARACTERS and not line.startswith("|")]
+    assert not long, f"{name_of(page)}: break this line: {long[0]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_to_files_are_there(page):
+    text = re.sub(FENCE, "", page.read_text())
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+    missing = [link for link in links if not (page.parent / link).exists() and "generated/" not in link]
+    assert not missing, f"{name_of(page)}: no such file: {missing}"
