@@ -18,7 +18,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "api_pages",
-    "markdown_docstrings",
+    "docstrings",
 ]
 exclude_patterns = ["_build", "records", "pools"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -27,7 +27,7 @@ suppress_warnings = ["ref.python"]  # two classes of one name: a link then goes 
 
 myst_heading_anchors = 3
 
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True
@@ -36,5 +36,7 @@ toc_object_entries = False  # modules alone: with their members the navigation o
 
 html_theme = "furo"
 html_title = f"kd-env {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_show_copyright = False
