@@ -36,7 +36,13 @@ def commands(page):
     return [line for line in lines if line.startswith("kd-env ")]
 
 
-PYTHON = [pytest.param(code, id=f"{name_of(page)}-{number}") for page in GUIDES for number, code in enumerate(blocks(page, "python"))]
+PARTS = ROOT / "docs" / "how-to" / "own-parts.md"
+PYTHON = [
+    pytest.param(code, id=f"{name_of(page)}-{number}")
+    for page in GUIDES
+    if page != PARTS  # its blocks run together
+    for number, code in enumerate(blocks(page, "python"))
+]
 COMMANDS = {command: None for page in PAGES for command in commands(page)}
 
 
@@ -47,12 +53,40 @@ def test_there_is_something_to_check():
 
 @pytest.mark.parametrize("code", PYTHON)
 def test_a_python_block_runs(code, tmp_path):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}  # several threads are far slower on a busy machine
-    (tmp_path / "block.py").write_text(code)
-    command = [sys.executable, "-W", "error", "block.py"]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    result = run(code, tmp_path)
     assert result.returncode == 0, f"{code}\n{result.stderr}"
+
+
+def run(code, folder):
+    """Run ``code`` as a script in a folder; several threads would be far slower on a busy machine."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    (folder / "block.py").write_text(code)
+    command = [sys.executable, "-W", "error", "block.py"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+TOGETHER = """
+import gymnasium as gym
+import kd_env
+
+parts = {"task": "stripes", "student": "Wide", "teachers": "pool", "reward": "Agreement", "observation": "Predictions", "action": "Share"}
+parts = {name: f"parts:{value}" for name, value in parts.items()}
+make = {"num_envs": 8, "batch_size": 8, "vectorization_mode": "vector_entry_point", "updates": 2}
+env = gym.make_vec("kd_env/TeacherSelection-v0", **make, knowledge="response,parts:LogitDistance", **parts)
+observation, _ = env.reset(seed=0)
+assert observation["teachers"].shape == (8, 1)
+for _ in range(2):
+    *_, terminated, _, _ = env.step(env.action_space.sample())
+assert terminated.all()
+"""
+"""All parts of the guide in one environment."""
+
+
+def test_the_parts_of_the_guide_work_together(tmp_path):
+    (tmp_path / "parts.py").write_text("\n".join(blocks(PARTS, "python")))
+    result = run(TOGETHER, tmp_path)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,6 +6,7 @@ In: the source tree. Out: ``docs/api/generated/PACKAGE.rst``, rewritten only whe
 from __future__ import annotations
 
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +49,7 @@ def table() -> str:
 def first_line(package: ModuleType) -> str:
     """Return the first sentence of a package's docstring, as Markdown."""
     paragraph = (package.__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ").removesuffix("::")
-    return paragraph.replace("``", "`").replace("|", r"\|")
+    return re.sub(r":\w+:`[~]?([^`]+)`", r"`\1`", paragraph).replace("``", "`").replace("|", r"\|")
 
 
 def write_pages(app: Any) -> None:

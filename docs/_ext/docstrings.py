@@ -1,7 +1,7 @@
 """How docstrings become pages.
 
-Docstrings of environments are Markdown, as Gymnasium's are. ``<!-- docstring of module:Class -->`` in a page becomes that docstring, and the
-API names that page instead of repeating it.
+Docstrings of environments are Markdown, as Gymnasium's are. ``<!-- docstring of module:Class -->`` in a page becomes that docstring, and
+the API names that page instead of repeating it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def prepare(app: Any, what: str, name: str, obj: object, options: Any, lines: li
     if heading is not None:
         lines[heading:] = ["Its page among the environments describes spaces, rewards and ``info``.", ""]
     if what in ("data", "attribute", "property") and lines:
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]  # an empty comment: napoleon takes what stands before a colon in the first line for a type
 
 
 def skip(app: Any, what: str, name: str, obj: object, skipped: bool, options: Any) -> bool | None:
