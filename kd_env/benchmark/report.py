@@ -1,4 +1,4 @@
-"""The report of a results folder. In: its records and traces. Out: report.md, report.html and figures/*.png in the same folder.
+"""The report of a results folder. In: its records and traces. Out: report.md, report.html and figures/ in the same folder.
 
 The HTML page contains its figures and needs no other file. Files are replaced as a whole, so a reader never sees a partial report.
 """
