@@ -31,7 +31,7 @@ check: $(INSTALLED)  ## lint, formatting and types
 docs: export HF_HUB_OFFLINE := 1
 
 docs: $(INSTALLED)  ## build the site into docs/_build/html, offline; warnings are errors
-	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	$(BIN)/python -m sphinx -b html -j auto -W --keep-going -q docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 speed: $(INSTALLED)  ## print the side-by-side speed table

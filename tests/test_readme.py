@@ -1,6 +1,7 @@
 """The code blocks of the README and of the guides run, and the commands of all pages are commands."""
 
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -124,3 +125,19 @@ def test_links_to_files_are_there(page):
     links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
     missing = [link for link in links if not (page.parent / link).exists() and "generated/" not in link]
     assert not missing, f"{name_of(page)}: no such file: {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_and_names_in_code_font_exist(page):
+    text = re.sub(FENCE, "", page.read_text())
+    files = re.findall(r"`((?:kd_env|agents|baselines|speed|tests|docs)/[\w./-]+)`", text)
+    missing = [file for file in files if not (ROOT / file).exists() and not re.fullmatch(r"kd_env/\w+-v\d+", file)]
+    assert not missing, f"{name_of(page)}: no such file: {missing}"
+    for name in re.findall(r"`((?:kd_env|agents|baselines)\.[\w.]+)", text):
+        pkgutil.resolve_name(name)
+
+
+def test_start_here_names_every_package():
+    text = (ROOT / "docs" / "start.md").read_text()
+    packages = [path.parent.name for path in (ROOT / "kd_env").glob("*/__init__.py")]
+    assert not [name for name in packages if f"`kd_env/{name}/`" not in text]
