@@ -36,8 +36,8 @@ def page(package: ModuleType) -> str:
 
 
 def section(module: str, rule: str) -> str:
-    """Return the section of one module."""
-    return f"{module}\n{rule * len(module)}\n\n.. automodule:: {module}\n"
+    """Return the section of one module: what it defines, not what it imports for others."""
+    return f"{module}\n{rule * len(module)}\n\n.. automodule:: {module}\n   :ignore-module-all:\n"
 
 
 def table() -> str:
