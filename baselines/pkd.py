@@ -5,7 +5,7 @@ between teachers and label; where labels are no part of the setting, without the
 
 Deviations: the paper has one teacher, here all teach alike. It searches the strengths of the three parts and the temperature: here they
 are the setting's, and that of the layers is 1 (``--set knowledge="response,layer(normalized=true,strength=10)"``).
-``kd_env.knowledge.feature`` says how layers are paired and mapped.
+``kd_env.knowledge.layer`` says how layers are paired and mapped.
 """
 
 from __future__ import annotations

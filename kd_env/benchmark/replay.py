@@ -133,13 +133,13 @@ def _decision(run: Distillation, said: dict[str, np.ndarray], slot: np.ndarray, 
     by_slot = np.zeros((len(said["strengths"]), len(names), run.num_teachers), dtype=np.float32)
     asked = teacher >= 0
     by_slot[slot[asked], :, teacher[asked]] = weights[asked]
-    return from_numbers(RecordedDecision(by_slot, said["strengths"], said["temperature"][:, 0]), names, run.reads_labels, like)
+    return from_numbers(RecordedDecision(by_slot, said["strengths"], said["temperature"][:, 0]), names, run.settings.reads_labels, like)
 
 
 def _otherwise(run: Distillation, decision: Decision, kept: Decision, tolerance: float) -> str:
     """What of a decision made again is not what the trace keeps, if anything."""
     one, other = (
-        to_numbers(each, list(run.terms), run.reads_labels, run.settings.batch_size, run.num_teachers) for each in (decision, kept)
+        to_numbers(each, list(run.terms), run.settings.reads_labels, run.settings.batch_size, run.num_teachers) for each in (decision, kept)
     )
     for name, mine, its in zip(RecordedDecision._fields, one, other, strict=True):
         if not np.allclose(mine, its, max(tolerance, 1e-6), max(tolerance, 1e-6), equal_nan=True):
@@ -151,7 +151,7 @@ def _widths(selection: Selection, whole: bool) -> dict[str, int]:
     """Columns beyond weights that actions, or whole decisions, fill, and how many numbers a decision has in each."""
     if whole:
         types = len(selection.distillation.terms)
-        return {"by_knowledge": types, "strengths": types + selection.distillation.reads_labels, "temperature": 1}
+        return {"by_knowledge": types, "strengths": types + selection.distillation.settings.reads_labels, "temperature": 1}
     return selection.action_kind.trace_columns
 
 

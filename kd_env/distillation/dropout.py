@@ -25,6 +25,10 @@ class DropoutGenerator:
         self.states: list[Tensor] = randomness.fresh_states(seed, device)
         self.before_batch = self.states
 
+    def before(self, batch_is_observed: bool) -> list[Tensor]:
+        """Return the states from which the next forward pass, or the observed one, can be made again."""
+        return self.before_batch if batch_is_observed else self.states
+
     @contextmanager
     def draw(self) -> Iterator[None]:
         """Draw from this generator within."""

@@ -12,14 +12,20 @@ from kd_env.randomness import stream
 WINDOW = 50
 """Mini-batches that are sorted by length together, at most; never more than a quarter of an epoch."""
 
-Order = Callable[[int, int], np.ndarray]
-"""Maps a student's seed and an epoch to training rows."""
+NextRows = Callable[[int, int], np.ndarray]
+"""Maps a student's seed and its updates so far to the rows of its next mini-batch ``[B]``."""
 
 
-def make_order(size: int, batch_size: int, lengths: np.ndarray | None, num_students: int) -> Order:
+def make_order(size: int, batch_size: int, lengths: np.ndarray | None, num_students: int) -> NextRows:
     """Return the order of ``size`` training rows, by length where ``lengths`` are known; recent epochs are cached."""
     order = partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=batch_size, lengths=lengths)
-    return lru_cache(maxsize=2 * num_students)(order)  # this epoch and the next of each student
+    cached = lru_cache(maxsize=2 * num_students)(order)  # this epoch and the next of each student
+
+    def next_rows(seed: int, update: int) -> np.ndarray:
+        epoch, position = divmod(update, size // batch_size)
+        return cached(seed, epoch)[position * batch_size : (position + 1) * batch_size].copy()
+
+    return next_rows
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:

@@ -6,7 +6,9 @@ In: an encoded task, settings, seeds, decisions. Out: students. ``observe()`` fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,11 +57,11 @@ class Distillation:
         size = len(data.labels["train"])
         if size < settings.batch_size:
             raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {data.task.name!r}")
-        self._order = make_order(size, settings.batch_size, text_lengths(data.inputs["train"]), num_students)
+        self._next_rows = make_order(size, settings.batch_size, text_lengths(data.inputs["train"]), num_students)
         self.loss = Loss(settings, data.task)
         self.reward_split = reward_split or RewardSplit(data, 0, [0] * num_students)
         self._config = student_config(settings, self.loss.terms, data.bank.shapes)
-        self.student = build_students(data.task, self._config, self._example(), seeds)
+        self.student = build_students(data.task, self._config, data.example(), seeds)
         self.state = RunState.start(num_students)
         self.state.seed[:] = seeds
         self.batch: Batch | None = None  # the observed mini-batches, until they are taught
@@ -102,37 +104,18 @@ class Distillation:
         """The knowledge types of the setting, by name."""
         return self.loss.terms
 
-    @property
-    def reads_labels(self) -> bool:
-        """Whether training labels are part of the setting."""
-        return self.loss.reads_labels
-
     def observe(self) -> Batch:
         """Forward the next mini-batches (cached until :meth:`apply`) and return them with the outputs of teachers and students."""
         if self.batch is None:
-            rows = np.concatenate([self._next_rows(student) for student in range(self.num_students)])
-            device, dtype = self.student.device, self.student.dtype
-            self._inputs = take(self.data.inputs["train"], rows, device)
+            seeds = np.full_like(self.seeds, self.seeds[0]) if self.loss.asks_peers else self.seeds  # peers see the same examples
+            rows = np.concatenate([self._next_rows(int(seed), int(update)) for seed, update in zip(seeds, self.update, strict=True)])
+            self._inputs = take(self.data.inputs["train"], rows, self.student.device)
             self.dropout.before_batch = self.dropout.states
             with self.dropout.draw():
                 self._output = self.student.forward(self._inputs, self.loss.extra_outputs)
+            update, progress = self.state.update.copy(), self.state.update / self.settings.updates
+            self.batch = self.data.batch("train", rows, self._output, update, progress, self.loss.extra_outputs)
             self.state.forward_examples += self.settings.batch_size
-            teachers = self.data.bank.gather("train", rows, self.loss.extra_outputs)
-
-            def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
-                return tuple(torch.from_numpy(array).to(device, dtype) for array in arrays)
-
-            self.batch = Batch(
-                update=self.state.update.copy(),
-                progress=self.state.update / self.settings.updates,
-                example_ids=rows,
-                labels=self.data.labels["train"][rows].to(device),
-                teacher_logits=torch.from_numpy(teachers.logits).to(device, dtype),
-                teacher_features=tensors(teachers.features),
-                teacher_layers=tensors(teachers.layers),
-                teacher_attention=tensors(teachers.attention),
-                student=ModelOutput(self._output.logits.detach(), self._output.features.detach()),
-            )
         return self.batch
 
     def student_output(self) -> ModelOutput:
@@ -195,7 +178,7 @@ class Distillation:
 
     def reset_student(self, student: int, seed: int) -> None:
         """Begin again with one student of a population; the other students are not affected."""
-        self.student.reset_student(student, build_network(self.data.task, self._config, self._example(), seed))
+        self.student.reset_student(student, build_network(self.data.task, self._config, self.data.example(), seed))
         self.state.reset(student)
         self.state.seed[student] = seed
         if self.batch is not None:  # it will be forwarded again
@@ -205,36 +188,59 @@ class Distillation:
 
     def snapshot(self) -> bytes:
         """Return the whole state of the run as self-contained bytes without pickle; bit-exact on CPU, in another process too."""
-        return to_bytes(snapshot.tensors_of(self), {"identity": snapshot.identity(self), **snapshot.info_of(self)})
+        return to_bytes(self.tensors(), {"identity": self.identity(), **self.info()})
 
-    def restore(self, state: bytes) -> None:
+    def restore(self, snapshot: bytes) -> None:
         """Continue from a snapshot of a run of the same task, pool and settings.
 
         Raises:
             InputError: not a snapshot, or one of another task, pool or settings.
         """
-        snapshot.load(self, *from_bytes(state, snapshot.identity(self)))
+        self.load(*from_bytes(snapshot, self.identity()))
+
+    def identity(self) -> dict[str, object]:
+        """Return what a run and its snapshots have in common: task, teachers and settings."""
+        return {"task": self.data.task.fingerprint, "bank": self.data.bank.fingerprint, **asdict(self.settings)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state as tensors, by name; the observed mini-batch is left out, since it follows from the rest."""
+        return snapshot.tensors_of(self.student, self._state_before_batch(self.state), self.dropout.before(self.batch is not None))
+
+    def info(self) -> dict[str, Any]:
+        """Return the rest of the state, as JSON can hold it."""
+        return {"observed": self.batch is not None}
+
+    def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+        """Load what :meth:`tensors` and :meth:`info` returned."""
+        self.state, self.dropout.states = snapshot.load(self.student, tensors)
+        self.forget_batch()
+        if info["observed"]:
+            self.observe()
 
     def fork(self) -> Distillation:
-        """Return an independent run that continues from here; task and bank are shared."""
-        return snapshot.fork(self)
+        """Return an independent run in the same state; task and bank are shared."""
+        twin = Distillation(self.data, self.settings, self.seeds.tolist(), self.reward_split)
+        twin.load(self.tensors(), self.info())
+        return twin
 
     def member(self, student: int) -> Distillation:
         """Return one student of a population as a run of its own, in the same state; of a lone student, the run itself."""
-        return snapshot.member(self, student)
+        if self.num_students == 1:
+            return self
+        settings, split = replace(self.settings, num_students=1), self.reward_split.of_student(student)
+        alone = Distillation(self.data, settings, [int(self.seeds[student])], split)
+        alone.student.load_state(self.student.state_of(student))
+        alone.state = self._state_before_batch(self.state.of_student(student))
+        alone.dropout.states = self.dropout.before(self.batch is not None)
+        return alone
 
     def forget_batch(self) -> None:
         """Forget the observed mini-batches, as if not forwarded yet."""
         self.batch, self._output = None, None
 
-    def _example(self) -> Inputs:
-        return take(self.data.inputs["train"], slice(0, 1), torch.device("cpu"))
-
-    def _next_rows(self, student: int) -> np.ndarray:
-        size, batch_size = len(self.data.labels["train"]), self.settings.batch_size
-        epoch, position = divmod(int(self.state.update[student]), size // batch_size)
-        seed = self.state.seed[0 if self.loss.asks_peers else student]  # students that teach each other see the same examples
-        return self._order(int(seed), epoch)[position * batch_size : (position + 1) * batch_size].copy()
+    def _state_before_batch(self, state: RunState) -> RunState:
+        observed = 0 if self.batch is None else self.settings.batch_size  # it will be forwarded again
+        return replace(state, forward_examples=state.forward_examples - observed)
 
     def _reward_ce(self) -> Tensor:
         count = min(self.settings.batch_size, self.reward_split.num_labels)

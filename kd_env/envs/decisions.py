@@ -41,7 +41,7 @@ def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> De
     if not kind.replaces_kd_weight:
         kd_weight = settings.kd_weight if decoded.kd_weight is None else tensor(decoded.kd_weight)
     strengths: dict[str, float | Tensor] = {name: term.strength * kd_weight for name, term in run.terms.items()}
-    if run.reads_labels:
+    if run.settings.reads_labels:
         strengths["label"] = 1.0 if kind.replaces_kd_weight else 1.0 - kd_weight
     if decoded.gates is not None:
         strengths = {name: tensor(decoded.gates[:, m]) * strengths[name] for m, name in enumerate(kind.layout.knowledge)}
@@ -67,7 +67,7 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
         weighed = ", ".join(weights) or "other types"
         raise InputError(f"knowledge={settings.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
     strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.terms.items()}
-    if run.reads_labels:
+    if run.settings.reads_labels:
         strengths["label"] = 1.0 - settings.kd_weight
     for name, factor in (factors or {}).items():
         strengths[name] = strengths[name] * factor
@@ -82,7 +82,7 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
             pays credit or teaches phases, which need actions.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
-    known = {*run.terms, *(["label"] if run.reads_labels else [])}
+    known = {*run.terms, *(["label"] if run.settings.reads_labels else [])}
     for name in (*decision.weights, *decision.strengths):
         if name not in known:
             raise InputError(f"decision: {name!r} is no knowledge type of this setting, which has {', '.join(sorted(known))}")

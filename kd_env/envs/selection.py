@@ -105,7 +105,7 @@ class Selection:
 
     def snapshot(self) -> bytes:
         """Return the whole state as self-contained bytes without pickle; bit-exact on CPU, in another process too."""
-        return selection_snapshot.save(self)
+        return selection_snapshot.save(self.distillation, self.meter, self.exploration, self.settings)
 
     def restore(self, state: bytes) -> None:
         """Continue from a snapshot of an environment of the same task, pool and settings.
@@ -113,7 +113,7 @@ class Selection:
         Raises:
             InputError: not a snapshot, or one of another task, pool or settings.
         """
-        selection_snapshot.load(self, state)
+        selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
 
     def observation(self) -> Observation:
         """Return blocks ``[rows, F]`` of the mini-batches that the students see next."""

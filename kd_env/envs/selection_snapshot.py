@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from kd_env.distillation import snapshot
+from kd_env.distillation import Distillation
+from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
+from kd_env.envs.exploration import ExplorationBonus
+from kd_env.envs.settings import Settings
 from kd_env.serialization import from_bytes, part, to_bytes
 
-if TYPE_CHECKING:
-    from kd_env.envs.selection import Selection
 
-
-def save(selection: Selection) -> bytes:
-    """Return the whole state of ``selection``."""
-    run, meter = selection.distillation, selection.meter
-    tensors = {f"run.{name}": tensor for name, tensor in snapshot.tensors_of(run).items()}
+def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings) -> bytes:
+    """Return the whole state."""
+    tensors = {f"run.{name}": tensor for name, tensor in run.tensors().items()}
     tensors |= {f"meter.{name}": tensor for name, tensor in meter.tensors().items()}
     info = {
-        "identity": _identity(selection),
-        "run": snapshot.info_of(run),
+        "identity": _identity(run, settings),
+        "run": run.info(),
         "meter": meter.info(),
-        "exploration": selection.exploration.memory,
+        "exploration": exploration.memory,
         "label_seeds": run.reward_split.label_seeds,
     }
     return to_bytes(tensors, info)
 
 
-def load(selection: Selection, state: bytes) -> None:
-    """Put ``selection`` into a saved state.
+def load(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings, state: bytes) -> None:
+    """Put run, meter and exploration into a saved state.
 
     Raises:
         InputError: not a snapshot, or one of another task, pool or settings.
     """
-    tensors, info = from_bytes(state, _identity(selection))
-    run, meter = selection.distillation, selection.meter
-    run.reward_split = meter.split = RewardSplit(selection.data, selection.settings.reward.reward_labels, info["label_seeds"])
-    snapshot.load(run, part(tensors, "run"), info["run"])
+    tensors, info = from_bytes(state, _identity(run, settings))
+    run.reward_split = meter.split = RewardSplit(run.data, settings.reward.reward_labels, info["label_seeds"])
+    run.load(part(tensors, "run"), info["run"])
     meter.load(part(tensors, "meter"), info["meter"], run.student.device)
-    selection.exploration.memory = info["exploration"]
+    exploration.memory = info["exploration"]
 
 
-def _identity(selection: Selection) -> dict[str, object]:
-    return {**snapshot.identity(selection.distillation), **selection.settings.flat()}
+def _identity(run: Distillation, settings: Settings) -> Mapping[str, object]:
+    return {**run.identity(), **settings.flat()}

@@ -79,16 +79,9 @@ class StudentView:
         """Return rows of a split whose labels the access includes: as the student reads them, and with the teachers' outputs."""
         self._require(REWARD_LABELS if split == "reward" else LABELS, f"student.examples({split!r})")
         run, data = self._selection.distillation, self._selection.data
-        device, dtype = run.student.device, run.student.dtype
-        teachers = data.bank.gather(split, rows)
-        batch = replace(
-            run.observe(),
-            example_ids=rows,
-            labels=data.labels[split][rows].to(device),
-            teacher_logits=torch.from_numpy(teachers.logits).to(device, dtype),
-            teacher_features=tuple(torch.from_numpy(features).to(device, dtype) for features in teachers.features),
-        )
-        return take(data.inputs[split], rows, device), batch
+        observed = run.observe()
+        batch = data.batch(split, rows, observed.student, observed.update, observed.progress)
+        return take(data.inputs[split], rows, run.student.device), replace(batch, student=observed.student)
 
     def observed(self) -> Batch:
         """Return the mini-batch about to be taught, with its labels."""

@@ -214,7 +214,7 @@ def test_entropy_dkd_weighs_both_parts_alike_under_pure_distillation():
     expected = entropy_dkd.weights(policy.features.teacher_logits)
     assert all(torch.equal(one, expected) for one in decision.weights.values())
     assert decision.strengths == {"tckd": 1.0, "nckd": 1.0}
-    assert not env.distillation.reads_labels
+    assert not env.distillation.settings.reads_labels
 
 
 # mt_bert
