@@ -1,7 +1,7 @@
 """A module that learns beside a student: the parameters of a policy that the student's own gradient trains.
 
 In: a network, and a module named ``module:Class``. Out: a network whose ``ModelOutput.auxiliary_module`` is the output for the
-mini-batch, differentiable. Its parameters join the student's optimizer, snapshot and population, and are left out when the student is saved.
+mini-batch, differentiable. Its parameters join the optimizer, snapshot and population, and are left out when the student is saved.
 """
 
 from __future__ import annotations
