@@ -70,7 +70,7 @@ def test_the_shared_reward_by_hand():
 def test_the_state_is_what_it_says():
     env, _ = make("mtkd_rl", temperature=3.0)
     run = env.selection.distillation
-    features, hints, state = run.observe(), run.student_output().hints, state_of(run)
+    features, hints, state = run.observe(), run.student_output().projections["linear"], state_of(run)
     widths = [one.shape[1] for one in features.teacher_features]
     assert state.columns.shape == (32, sum(widths) + 4 * 13)
     start = sum(widths[:2]) + 2 * 13
@@ -215,7 +215,7 @@ def test_each_teacher_is_paid_for_the_student_after_the_update():
     assert int(run.state.forward_examples[0]) == count + 32
     after = run.student.forward(inputs)
     kl = per_teacher(after.logits, features.teacher_logits, run.settings.temperature)
-    far = [(one - theirs).square().mean(1) for one, theirs in zip(after.hints, features.teacher_features, strict=True)]
+    far = [(one - theirs).square().mean(1) for one, theirs in zip(after.projections["linear"], features.teacher_features, strict=True)]
     paid = -(0.5 * kl + 0.5 * 3 * torch.stack(far, 1)).detach()
     expected = (paid - paid.mean(1, keepdim=True)) / paid.std(1, correction=0, keepdim=True)
     assert torch.allclose(reward, expected, atol=1e-5)

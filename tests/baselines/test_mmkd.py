@@ -143,7 +143,9 @@ def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
         loss = cross_entropy(said.logits, features.labels)
         if name == "distillation":
             responses = per_teacher(said.logits, features.teacher_logits, 2.0)
-            far = [(one - theirs).square().mean(1) for one, theirs in zip(said.hints, features.teacher_features, strict=True)]
+            far = [
+                (one - theirs).square().mean(1) for one, theirs in zip(said.projections["linear"], features.teacher_features, strict=True)
+            ]
             weighed = policy.nets.response(features.teacher_logits, said.logits).detach() * responses
             weighed = weighed + 3 * policy.nets.hint(features.teacher_features, said.features).detach() * torch.stack(far, 1)
             loss = 0.6 * weighed.sum(1).mean()

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_distillation import decide, digest, drive, start, weights_for
+from test_run import decide, digest, drive, start, weights_for
 
 from kd_env.distillation import Distillation
 from kd_env.envs import credit
@@ -346,7 +346,7 @@ ELSEWHERE = """
 import sys
 sys.path.insert(0, {tests!r})
 import torch
-from test_distillation_population import digest, drive, out_of_phase
+from test_population_run import digest, drive, out_of_phase
 from kd_env import tasks
 from kd_env.distillation import EncodedTask
 from kd_env.bank.bank import open_bank

@@ -319,7 +319,7 @@ ELSEWHERE = """
 import sys
 sys.path.insert(0, {tests!r})
 import torch
-from test_distillation import CASES, digest, drive, start
+from test_run import CASES, digest, drive, start
 from kd_env import tasks
 from kd_env.distillation import EncodedTask
 from kd_env.bank.bank import open_bank

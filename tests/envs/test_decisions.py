@@ -186,7 +186,7 @@ def test_a_companion_learns_by_what_it_weighs_and_by_nothing_else(detached, stud
     ).unwrapped
     env.reset(seed=0)
     run = env.distillation
-    weights = run.student_output().auxiliary_module
+    weights = run.student_output().auxiliary
     assert weights.tolist() == [[0.25] * 4] * 3 * students
     every = run.per_teacher_loss("response", 2.0).detach().view(students, 3, 4).mean(1)  # [S, K]
     env.step(Decision({"response": weights.detach() if detached else weights}, {"response": 1.0}, 2.0))

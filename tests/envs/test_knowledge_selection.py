@@ -37,7 +37,7 @@ def by_hand(run):
         p, log_q = softmax(features.teacher_logits[:, k] / tau, 1), log_softmax(said.logits / tau, 1)
         found["response"] += 0.5 * tau**2 * (p * (p.log() - log_q)).sum(1).mean()
         theirs = features.teacher_layers[k]  # [B, 2, D_k]
-        found["layer"] += 0.5 * (said.projected[k] - theirs).square().mean()
+        found["layer"] += 0.5 * (said.projections["layers"][k] - theirs).square().mean()
         ours, other = (cosine_similarity(layers[:, 0], layers[:, 1]) for layers in (said.layers, theirs))
         found["relation"] += 0.5 * 2 * (ours - other).square().mean() / 4  # two of the four entries of a Gram matrix
     return found

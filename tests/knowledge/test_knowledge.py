@@ -121,15 +121,15 @@ def test_each_student_is_compared_with_each_teacher_on_its_own_rows(text, studen
             mapped = {"features": student.features[rows], "layers": student.layers[rows][:, of_student]}
             if kind.projector is not None:
                 mapped[kind.compares] = student.projections[PROJECTORS[kind.projector]][k][rows]
-            own = ModelOutput(student.logits[rows], mapped["features"], mapped["layers"], student.attention[rows])
+            alone = ModelOutput(student.logits[rows], mapped["features"], mapped["layers"], student.attention[rows])
             teacher = ModelOutput(
                 batch.teacher_logits[rows, k],
                 batch.teacher_features[k][rows],
                 batch.teacher_layers[k][rows][:, of_teacher],
                 batch.teacher_attention[k][rows],
             )
-            alone = kind.loss_in_context(own, kind.target(teacher), LossContext(2.0, context.labels[rows]))
-            torch.testing.assert_close(losses[rows, k], alone, rtol=1e-12, atol=1e-14)
+            loss = kind.loss_in_context(alone, kind.target(teacher), LossContext(2.0, context.labels[rows]))
+            torch.testing.assert_close(losses[rows, k], loss, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("text", TEXTS)

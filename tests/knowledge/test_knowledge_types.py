@@ -57,11 +57,11 @@ def losses_at(kind, teacher):
 @every_type
 def test_gradient_is_that_of_finite_differences(kind):
     real = [4, 4, 3, 4, 2]
-    own, teacher = random_output(real=real), random_output(seed=10, real=real, width=4 if kind.projector else 6)
-    losses, part = losses_at(kind, teacher), getattr(own, kind.compares).clone().requires_grad_()
+    student, teacher = random_output(real=real), random_output(seed=10, real=real, width=4 if kind.projector else 6)
+    losses, values = losses_at(kind, teacher), getattr(student, kind.compares).clone().requires_grad_()
     weights = torch.linspace(0.5, 2.0, 5, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad((weights * losses(part)).sum(), part)
-    flat, step = part.detach().flatten(), 1e-6
+    (gradient,) = torch.autograd.grad((weights * losses(values)).sum(), values)
+    flat, step = values.detach().flatten(), 1e-6
     for i in range(len(flat)):
         if kind.compares == "attention" and flat[i] == 0.0:
             continue  # padding: not at liberty to change
@@ -69,19 +69,19 @@ def test_gradient_is_that_of_finite_differences(kind):
         for sign in (1, -1):
             moved = flat.clone()
             moved[i] += sign * step
-            ends.append(float((weights * losses(moved.view_as(part))).sum()))
+            ends.append(float((weights * losses(moved.view_as(values))).sum()))
         assert float(gradient.flatten()[i]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-8)
 
 
 @every_type
 def test_forward_mode_gives_the_same_derivative(kind):
-    own, teacher, direction = random_output(), random_output(seed=10), random_output(seed=20)
-    losses, part = losses_at(kind, teacher), getattr(own, kind.compares)
-    _, expected = torch.autograd.functional.jvp(losses, part, getattr(direction, kind.compares))
+    student, teacher, direction = random_output(), random_output(seed=10), random_output(seed=20)
+    losses, values = losses_at(kind, teacher), getattr(student, kind.compares)
+    _, expected = torch.autograd.functional.jvp(losses, values, getattr(direction, kind.compares))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, on first use
         with forward_ad.dual_level():
-            along = losses(forward_ad.make_dual(part, getattr(direction, kind.compares)))
+            along = losses(forward_ad.make_dual(values, getattr(direction, kind.compares)))
             torch.testing.assert_close(forward_ad.unpack_dual(along).tangent, expected)
 
 
@@ -92,8 +92,8 @@ def test_many_students_at_once_equal_a_loop(kind, shared):
     targets = [kind.target(random_output(seed=10 if shared else 10 + seed, width=4 if kind.projector else 6)) for seed in range(3)]
     output, labels = random_output(), random_context().labels
 
-    def loss(part, target, labels):
-        return kind.loss_in_context(with_compared(kind, part, output), target, LossContext(1.5, labels))
+    def loss(values, target, labels):
+        return kind.loss_in_context(with_compared(kind, values, output), target, LossContext(1.5, labels))
 
     every = (torch.stack(students), targets[0] if shared else torch.stack(targets), torch.stack([labels] * 3))
     dims = (0, None if shared else 0, 0)
@@ -108,12 +108,12 @@ def test_many_students_at_once_equal_a_loop(kind, shared):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_student_like_the_teacher_has_no_loss_and_no_pull(kind, dtype):
     teacher = random_output(seed=10, dtype=dtype, real=[4, 4, 4, 4, 2])
-    part = getattr(teacher, kind.compares).clone().requires_grad_()
-    losses = losses_at(kind, teacher)(part)
+    values = getattr(teacher, kind.compares).clone().requires_grad_()
+    losses = losses_at(kind, teacher)(values)
     assert losses.dtype == dtype
     assert losses.shape == (5,)
     torch.testing.assert_close(losses, torch.zeros(5, dtype=dtype), rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-13)
-    (gradient,) = torch.autograd.grad(losses.sum(), part)
+    (gradient,) = torch.autograd.grad(losses.sum(), values)
     if kind.compares != "attention":  # there the rows cannot leave the simplex: the gradient is the same for all keys
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)
     assert gradient.isfinite().all()
@@ -121,10 +121,10 @@ def test_a_student_like_the_teacher_has_no_loss_and_no_pull(kind, dtype):
 
 @every_type
 def test_losses_are_not_negative_and_follow_the_order_of_the_batch(kind):
-    own, teacher = random_output(batch=9), random_output(seed=10, batch=9)
+    student, teacher = random_output(batch=9), random_output(seed=10, batch=9)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
-    shuffled, context = with_compared(kind, getattr(own, kind.compares)[order], own), random_context(9)
-    losses = kind.loss_in_context(own, kind.target(teacher), context)
+    shuffled, context = with_compared(kind, getattr(student, kind.compares)[order], student), random_context(9)
+    losses = kind.loss_in_context(student, kind.target(teacher), context)
     assert losses.min() > 0
     other = kind.loss_in_context(shuffled, kind.target(teacher)[order], LossContext(1.5, context.labels[order]))
     torch.testing.assert_close(other, losses[order])
@@ -132,10 +132,10 @@ def test_losses_are_not_negative_and_follow_the_order_of_the_batch(kind):
 
 @every_type
 def test_an_example_alone_has_its_own_loss_or_none(kind):
-    own, teacher = random_output(batch=1), random_output(seed=10, batch=1)
-    part = getattr(own, kind.compares).clone().requires_grad_()
-    losses = losses_at(kind, teacher)(part)
-    (gradient,) = torch.autograd.grad(losses.sum(), part)
+    student, teacher = random_output(batch=1), random_output(seed=10, batch=1)
+    values = getattr(student, kind.compares).clone().requires_grad_()
+    losses = losses_at(kind, teacher)(values)
+    (gradient,) = torch.autograd.grad(losses.sum(), values)
     assert gradient.isfinite().all()
     if isinstance(kind, Similarity | Contrast):
         assert losses.tolist() == [0.0]
@@ -149,14 +149,14 @@ def test_an_example_alone_has_its_own_loss_or_none(kind):
     "kind", [kind for kind in TYPES.values() if not isinstance(kind, Similarity | Contrast | ConsistentSurrogate | PriorSurrogate)]
 )
 def test_other_examples_do_not_matter(kind):
-    own, other, teacher = random_output(), random_output(seed=50), random_output(seed=10)
-    changed = torch.cat([getattr(own, kind.compares)[:2], getattr(other, kind.compares)[2:]])
+    student, other, teacher = random_output(), random_output(seed=50), random_output(seed=10)
+    changed = torch.cat([getattr(student, kind.compares)[:2], getattr(other, kind.compares)[2:]])
     losses = losses_at(kind, teacher)
-    assert losses(changed)[:2].equal(losses(getattr(own, kind.compares))[:2])
+    assert losses(changed)[:2].equal(losses(getattr(student, kind.compares))[:2])
 
 
-def far(kind, part, scale):
-    return (part == part.amax(-1, keepdim=True)).to(part.dtype) if kind.compares == "attention" else scale * part.sign()
+def far(kind, values, scale):
+    return (values == values.amax(-1, keepdim=True)).to(values.dtype) if kind.compares == "attention" else scale * values.sign()
 
 
 @every_type
@@ -164,10 +164,10 @@ def far(kind, part, scale):
 @pytest.mark.parametrize("student_far", [False, True])
 @pytest.mark.parametrize("teacher_far", [False, True])
 def test_sharp_outputs_give_finite_losses_and_gradients(kind, dtype, student_far, teacher_far):
-    own, teacher = (getattr(random_output(seed=seed, dtype=dtype), kind.compares) for seed in (0, 10))
-    part = (far(kind, own, 1e4) if student_far else own.clone()).requires_grad_()
-    losses = losses_at(kind, with_compared(kind, far(kind, teacher, -1e4) if teacher_far else teacher, random_output()))(part)
-    (gradient,) = torch.autograd.grad(losses.sum(), part)
+    student, teacher = (getattr(random_output(seed=seed, dtype=dtype), kind.compares) for seed in (0, 10))
+    values = (far(kind, student, 1e4) if student_far else student.clone()).requires_grad_()
+    losses = losses_at(kind, with_compared(kind, far(kind, teacher, -1e4) if teacher_far else teacher, random_output()))(values)
+    (gradient,) = torch.autograd.grad(losses.sum(), values)
     assert losses.isfinite().all()
     assert (losses >= 0).all()
     assert gradient.isfinite().all()
@@ -179,30 +179,30 @@ def test_sharp_outputs_give_finite_losses_and_gradients(kind, dtype, student_far
 def test_zero_vectors_give_finite_losses_and_derivatives(kind, batch, teacher_zero):
     teacher = getattr(random_output(seed=10, batch=batch), kind.compares)
     losses = losses_at(kind, with_compared(kind, 0 * teacher if teacher_zero else teacher, random_output(batch=batch)))
-    part = torch.zeros_like(teacher).requires_grad_()
-    (gradient,) = torch.autograd.grad(losses(part).sum(), part)
-    assert losses(part).isfinite().all()
-    assert (losses(part) >= 0).all()
+    values = torch.zeros_like(teacher).requires_grad_()
+    (gradient,) = torch.autograd.grad(losses(values).sum(), values)
+    assert losses(values).isfinite().all()
+    assert (losses(values) >= 0).all()
     assert gradient.abs().max() < (1e4 if kind.compares != "attention" else 1e-9), "no direction, no jump"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():
-            along = losses(forward_ad.make_dual(part.detach(), torch.ones_like(part)))
+            along = losses(forward_ad.make_dual(values.detach(), torch.ones_like(values)))
             assert forward_ad.unpack_dual(along).tangent.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", [Relation(), Similarity(), Similarity("angle"), Similarity("preserving")])
 def test_scale_and_rotation_do_not_matter(kind):
-    own, teacher = random_output(), random_output(seed=10, width=7)
+    student, teacher = random_output(), random_output(seed=10, width=7)
     rotation, _ = torch.linalg.qr(draw(4, 4, seed=3))
     losses = losses_at(kind, teacher)
-    torch.testing.assert_close(losses(-3.0 * getattr(own, kind.compares) @ rotation), losses(getattr(own, kind.compares)))
+    torch.testing.assert_close(losses(-3.0 * getattr(student, kind.compares) @ rotation), losses(getattr(student, kind.compares)))
 
 
 @pytest.mark.parametrize("kind", [Similarity(), Similarity("angle"), Contrast()])
 def test_what_all_examples_share_does_not_matter(kind):
-    own, losses = getattr(random_output(), kind.compares), losses_at(kind, random_output(seed=10))
-    torch.testing.assert_close(losses(own + draw(1, 4, seed=5)), losses(own))
+    student, losses = getattr(random_output(), kind.compares), losses_at(kind, random_output(seed=10))
+    torch.testing.assert_close(losses(student + draw(1, 4, seed=5)), losses(student))
 
 
 # In a run

@@ -45,9 +45,9 @@ def test_teacher_ce_by_hand(case, num_teachers):
     rows = [p, q, p][:num_teachers]
     logits = torch.stack([logits_of(row) for row in rows]).expand(len(p), -1, -1)  # [C, K, C], one instance per label
     expected = [[-math.log(row[y]) for row in rows] for y in range(len(p))]
-    found = label.teacher_ce(logits, torch.arange(len(p)))
-    assert found.shape == (len(p), num_teachers)
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+    losses = label.teacher_ce(logits, torch.arange(len(p)))
+    assert losses.shape == (len(p), num_teachers)
+    torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

@@ -102,7 +102,7 @@ def test_layers_are_mapped_by_hand():
         network.map1.copy_(torch.stack([torch.ones(2, 4), torch.full((2, 4), 10.0)]))
     layers = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
     output = network(layers=layers, extra_outputs=LAYERS)
-    assert [tuple(one.shape) for one in output.projections["layers"]] == [(1, 3, 1), (1, 2, 4), (1, 3, 2)]
+    assert [tuple(mapped.shape) for mapped in output.projections["layers"]] == [(1, 3, 1), (1, 2, 4), (1, 3, 2)]
     assert output.projections["layers"][0].flatten().tolist() == [1.0, 4.0, 2 * 5.0 - 6.0]
     assert output.projections["layers"][1].tolist() == [[[3.0] * 4, [110.0] * 4]], "the first layer and the last"
     assert torch.equal(output.layers, layers)
@@ -128,7 +128,7 @@ def test_a_student_has_a_map_for_each_layer_and_teacher(layered_data):
     deep = start(layered_data, student="tiny-bert(width=6,layers=4,heads=2,dropout=0)")  # shows five
     assert [parameter.shape[0] for parameter in maps(deep).values()] == [2, 4, 3]
     output = run.student_output()
-    assert [tuple(one.shape) for one in output.projections["layers"]] == [(4, 2, 16), (4, 2, 8), (4, 2, 12)]
+    assert [tuple(mapped.shape) for mapped in output.projections["layers"]] == [(4, 2, 16), (4, 2, 8), (4, 2, 12)]
     batch = run.observe()
     losses = run.per_teacher_loss("layer", 1.0).detach()
     teachers = [batch.teacher_layers[0], batch.teacher_layers[1][:, [0, 3]], batch.teacher_layers[2][:, [0, 2]]]
@@ -170,7 +170,7 @@ def test_maps_learn_for_the_teachers_that_teach(layered_data):
     assert float(run.per_teacher_loss("layer", 1.0)[:, 1].detach().mean()) < 0.8 * first
     held = [parameter.detach().clone() for parameter in maps(run).values()]
     run.apply(taught_by(start(layered_data), 0, 1, 2, name="response"))
-    moved = [float((parameter.detach() - one).abs().max()) for parameter, one in zip(maps(run).values(), held, strict=True)]
+    moved = [float((parameter.detach() - before).abs().max()) for parameter, before in zip(maps(run).values(), held, strict=True)]
     assert moved[1] > 0, "momentum goes on"
     assert moved[0] == moved[2] == 0.0, "the response has no use for maps"
 
@@ -183,12 +183,12 @@ def test_maps_are_part_of_a_snapshot(layered_data, students):
     state = run.snapshot()
     other = start(layered_data, 8, num_students=students)
     other.restore(state)
-    for one in (run, other):
+    for continued in (run, other):
         for _ in range(3):
-            one.apply(taught_by(one, 0, 1, 2))
-    mine, theirs = run.student.state(), other.student.state()
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    names = mine if students == 1 else run.student.state_of(0)
+            continued.apply(taught_by(continued, 0, 1, 2))
+    state, restored = run.student.state(), other.student.state()
+    assert all(torch.equal(state[name], restored[name]) for name in state)
+    names = state if students == 1 else run.student.state_of(0)
     assert {"network.map0", "network.map1", "network.map2"} <= set(names)
     assert sum(name.startswith("optimizer.") for name in names) == 3 * len(list(run.student.network.parameters())), "Adam's, of each"
 
@@ -199,10 +199,10 @@ def test_students_of_a_population_have_maps_of_their_own(layered_data):
     drawn = run.student.state_of(0)["network.map2"]
     for _ in range(15):
         run.apply(taught_by(run, 0, 2))
-        for one in apart:
-            one.apply(taught_by(one, 0, 2))
-    for s, one in enumerate(apart):
-        for name, parameter in maps(one).items():
+        for alone in apart:
+            alone.apply(taught_by(alone, 0, 2))
+    for s, alone in enumerate(apart):
+        for name, parameter in maps(alone).items():
             torch.testing.assert_close(run.student.state_of(s)[f"network.{name}"], parameter.detach(), rtol=1e-7, atol=1e-10)
     assert (run.student.state_of(0)["network.map2"] - drawn).abs().max() > 0.01
     assert not torch.equal(run.student.state_of(0)["network.map2"], run.student.state_of(1)["network.map2"])

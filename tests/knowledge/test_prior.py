@@ -9,22 +9,22 @@ from kd_env.knowledge.prior import GOLDEN_RATIO, PriorSurrogate, cka, entry_shar
 
 
 def test_cka_by_hand():
-    one = tensor([[1.0], [-1.0], [0.0]])
-    assert float(cka(one, -3.0 * one + 5.0)) == pytest.approx(1.0)
+    first = tensor([[1.0], [-1.0], [0.0]])
+    assert float(cka(first, -3.0 * first + 5.0)) == pytest.approx(1.0)
     # Gram matrices of (1, -1, 0) and (1, 1, -2), which are orthogonal: (1^T 2)^2 = 0
-    assert float(cka(one, tensor([[1.0], [1.0], [-2.0]]))) == pytest.approx(0.0, abs=1e-15)
+    assert float(cka(first, tensor([[1.0], [1.0], [-2.0]]))) == pytest.approx(0.0, abs=1e-15)
     # (1, -1, 0) and (0, 1, -1): (-1)^2 over 2 * 2
-    assert float(cka(one, tensor([[0.0], [1.0], [-1.0]]))) == pytest.approx(0.25)
-    assert float(cka(one, tensor([[2.0], [2.0], [2.0]]))) == 1.0, "nothing to compare"
+    assert float(cka(first, tensor([[0.0], [1.0], [-1.0]]))) == pytest.approx(0.25)
+    assert float(cka(first, tensor([[2.0], [2.0], [2.0]]))) == 1.0, "nothing to compare"
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
 def test_cka_is_that_of_the_features_and_of_any_size(scale):
-    one, other = draw(8, 3), draw(8, 5, seed=1)
-    ours, theirs = one - one.mean(0), other - other.mean(0)
-    expected = (ours.T @ theirs).norm() ** 2 / ((ours.T @ ours).norm() * (theirs.T @ theirs).norm())
-    torch.testing.assert_close(cka(scale * one, other), expected)
-    torch.testing.assert_close(cka((scale * one).float(), other.float()), expected.float(), rtol=1e-4, atol=1e-6)
+    first, other = draw(8, 3), draw(8, 5, seed=1)
+    centred, of_other = first - first.mean(0), other - other.mean(0)
+    expected = (centred.T @ of_other).norm() ** 2 / ((centred.T @ centred).norm() * (of_other.T @ of_other).norm())
+    torch.testing.assert_close(cka(scale * first, other), expected)
+    torch.testing.assert_close(cka((scale * first).float(), other.float()), expected.float(), rtol=1e-4, atol=1e-6)
 
 
 def test_prior_by_hand():

@@ -72,9 +72,9 @@ def test_every_built_in_type_can_be_named_alone(name):
 
 def test_a_plug_in_is_named_by_module_and_class():
     name = f"{__name__}:Gap"
-    response, own = parse_terms(f"response,{name}(scale=2.5,strength=3)")
-    assert (own.name, own.strength) == (name, 3.0)
-    assert own.kind == Gap(2.5)
+    response, plug_in = parse_terms(f"response,{name}(scale=2.5,strength=3)")
+    assert (plug_in.name, plug_in.strength) == (name, 3.0)
+    assert plug_in.kind == Gap(2.5)
     assert response.name == "response"
 
 

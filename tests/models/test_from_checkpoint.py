@@ -93,12 +93,12 @@ def test_a_population_evaluates_as_each_would_alone(data, folders):
     inputs, labels = data.inputs["train"], data.labels["train"]
     per_student = type(inputs)({name: torch.cat([tensor, tensor.flip(0)]) for name, tensor in inputs.items()})
     shared = together.student.predict(inputs, shared=True).unflatten(0, (2, -1))
-    own = together.student.predict(per_student).unflatten(0, (2, -1))
+    apart = together.student.predict(per_student).unflatten(0, (2, -1))
     for s in range(2):
         expected = together.member(s).student.predict(inputs)
         assert len(expected) == len(labels)
         torch.testing.assert_close(shared[s], expected, rtol=1e-6, atol=1e-8)
-        torch.testing.assert_close(own[s], expected.flip(0) if s else expected, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(apart[s], expected.flip(0) if s else expected, rtol=1e-6, atol=1e-8)
 
 
 def test_a_mini_batch_holds_texts_of_like_length(data, folders):
@@ -128,9 +128,9 @@ def test_a_population_of_them_learns_as_each_would_alone(data, folders):
     together = teach(make(data, folders, num_students=2), 4)
     alone = [teach(make(data, folders, seed=seed), 4) for seed in range(2)]
     for s, run in enumerate(alone):
-        ours, theirs = together.student.state_of(s), run.student.state()
+        state, alone_state = together.student.state_of(s), run.student.state()
         # another padding and other sums: equal up to rounding, which Adam's first steps magnify where a gradient is near 0
-        gaps = [float((ours[name] - theirs[name]).abs().max()) for name in theirs if name.startswith("network.")]
+        gaps = [float((state[name] - alone_state[name]).abs().max()) for name in alone_state if name.startswith("network.")]
         assert max(gaps) < 2e-3
     loss, _ = together.validate()
     np.testing.assert_allclose(loss, [float(run.validate()[0][0]) for run in alone], atol=2e-3)

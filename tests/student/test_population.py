@@ -42,28 +42,28 @@ def teach(data, population, apart, updates, start=0, of=UPDATES, batch=8):
     students, size = population.num_students, len(data.labels["train"])
     for update in range(start, start + updates):
         rows = np.random.default_rng([3, update]).integers(size, size=(students, batch))
-        said = torch.from_numpy(data.bank.gather("train", rows.ravel()).logits[:, 0]).to(population.dtype).log_softmax(1)
+        log_p = torch.from_numpy(data.bank.gather("train", rows.ravel()).logits[:, 0]).to(population.dtype).log_softmax(1)
         progress = np.maximum(update - np.arange(students), 0) / of
 
         def divergence(output, log_p):
             return (log_p.exp() * (log_p - output.logits.log_softmax(1))).sum(1)
 
         output = population.forward(take(data.inputs["train"], rows.ravel(), CPU))
-        population.step(divergence(output, said).view(students, -1).mean(1).sum(), progress)
-        for s, one in enumerate(apart):
-            alone = one.forward(take(data.inputs["train"], rows[s], CPU))
-            one.step(divergence(alone, said[s * batch : (s + 1) * batch]).mean(), progress[s])
+        population.step(divergence(output, log_p).view(students, -1).mean(1).sum(), progress)
+        for s, student in enumerate(apart):
+            output = student.forward(take(data.inputs["train"], rows[s], CPU))
+            student.step(divergence(output, log_p[s * batch : (s + 1) * batch]).mean(), progress[s])
 
 
 def states(population):
     return [population.state_of(s) for s in range(population.num_students)]
 
 
-def largest_difference(one, other):
+def largest_difference(state, other):
     """In weights, relative where they are above .001."""
-    assert one.keys() == other.keys()
-    weights = [name for name in one if name.startswith("network.")]
-    return max(float(((one[name] - other[name]).abs() / other[name].abs().clamp_min(1e-3)).max()) for name in weights)
+    assert state.keys() == other.keys()
+    weights = [name for name in state if name.startswith("network.")]
+    return max(float(((state[name] - other[name]).abs() / other[name].abs().clamp_min(1e-3)).max()) for name in weights)
 
 
 @pytest.mark.parametrize(("text", "optimizer", "updates"), CASES)
@@ -77,11 +77,11 @@ def test_it_learns_what_its_students_learn_alone(request, monkeypatch, text, opt
     teach(data, population, apart, updates, of=updates)
     after = population.predict(inputs, shared=True)
     assert (after - before).abs().max() > (1.0 if updates == UPDATES else 0.2), "something was learned"
-    torch.testing.assert_close(after, torch.cat([one.predict(inputs) for one in apart]), rtol=1e-7, atol=1e-8)
-    for mine, one in zip(states(population), apart, strict=True):
-        assert largest_difference(mine, one.state()) < 1e-5
+    torch.testing.assert_close(after, torch.cat([student.predict(inputs) for student in apart]), rtol=1e-7, atol=1e-8)
+    for state, student in zip(states(population), apart, strict=True):
+        assert largest_difference(state, student.state()) < 1e-5
     evaluated = np.stack(population.evaluate(inputs, data.labels["validation"], shared=True), 1)
-    expected = np.concatenate([np.stack(one.evaluate(inputs, data.labels["validation"]), 1) for one in apart])
+    expected = np.concatenate([np.stack(student.evaluate(inputs, data.labels["validation"]), 1) for student in apart])
     np.testing.assert_allclose(evaluated, expected, rtol=1e-7)
 
 
@@ -92,9 +92,9 @@ def test_in_single_precision_it_says_what_its_students_say(request, text, optimi
     population, apart = both(data, text, optimizer, "float32")
     teach(data, population, apart, updates, of=updates)
     inputs = data.inputs["validation"]
-    mine, own = population.predict(inputs, shared=True), torch.cat([one.predict(inputs) for one in apart])
-    assert mine.dtype == torch.float32
-    assert (mine - own).abs().max() < (1e-5 if text == MLP_ else 2e-4)
+    together, alone = population.predict(inputs, shared=True), torch.cat([student.predict(inputs) for student in apart])
+    assert together.dtype == torch.float32
+    assert (together - alone).abs().max() < (1e-5 if text == MLP_ else 2e-4)
 
 
 @pytest.mark.parametrize("optimizer", [ADAM, ADAMW, SGD])
@@ -102,15 +102,15 @@ def test_moments_and_preconditioners_are_the_students_own(digits_data, optimizer
     population, apart = both(digits_data, MLP_, optimizer)
     for updates in (0, 5):
         teach(digits_data, population, apart, updates)
-        for mine, one in zip(states(population), apart, strict=True):
-            own = one.state()
-            assert mine.keys() == own.keys()
-            for name, value in own.items():
-                torch.testing.assert_close(mine[name], value, rtol=1e-10, atol=1e-12)
+        for state, student in zip(states(population), apart, strict=True):
+            alone = student.state()
+            assert state.keys() == alone.keys()
+            for name, value in alone.items():
+                torch.testing.assert_close(state[name], value, rtol=1e-10, atol=1e-12)
         (scale,) = population.preconditioner()
-        parts = [zip(one.preconditioner(), one.parameters, strict=True) for one in apart]
+        parts = [zip(student.preconditioner(), student.parameters, strict=True) for student in apart]
         scales = torch.stack(
-            [torch.cat([torch.as_tensor(part).expand(parameter.shape).flatten() for part, parameter in own]) for own in parts]
+            [torch.cat([torch.as_tensor(part).expand(parameter.shape).flatten() for part, parameter in pairs]) for pairs in parts]
         )
         torch.testing.assert_close(torch.as_tensor(scale).expand(population.theta.shape).double(), scales.double(), rtol=1e-6, atol=0)
 
@@ -173,8 +173,8 @@ def test_a_new_student_begins_with_a_schedule_and_moments_of_its_own(digits_data
     apart[1] = Student(build(MLP_, digits_data.task, 40), apart[0].options, CPU, "float64")
     assert population.state_of(1).keys() == apart[1].state().keys(), "no step has been taken"
     teach(digits_data, population, apart, 20, start=7)
-    for s, one in enumerate(apart):
-        for name, value in one.state().items():
+    for s, student in enumerate(apart):
+        for name, value in student.state().items():
             torch.testing.assert_close(population.state_of(s)[name], value, rtol=1e-8, atol=1e-11)
 
 
@@ -183,20 +183,20 @@ def test_a_lone_student_takes_over_where_it_stood(digits_data, optimizer):
     population, _ = both(digits_data, MLP_, optimizer)
     teach(digits_data, population, [], 9)
     apart = [Student(build(MLP_, digits_data.task, 80), OptimizerOptions.of(optimizer), CPU, "float64") for _ in range(2)]
-    for s, one in enumerate(apart):
-        one.load_state(population.state_of(s))
+    for s, student in enumerate(apart):
+        student.load_state(population.state_of(s))
     teach(digits_data, population, apart, 40, start=9)
-    for mine, one in zip(states(population), apart, strict=True):
-        for name, value in one.state().items():
-            torch.testing.assert_close(mine[name], value, rtol=1e-10, atol=1e-10)
+    for state, student in zip(states(population), apart, strict=True):
+        for name, value in student.state().items():
+            torch.testing.assert_close(state[name], value, rtol=1e-10, atol=1e-10)
 
 
 def test_its_state_comes_back_to_the_last_bit(digits_data):
     population, other = (both(digits_data, MLP_, ADAMW, first=first)[0] for first in (0, 9))
     teach(digits_data, population, [], 5)
     other.load_state({name: tensor.clone() for name, tensor in population.state().items()})
-    for one in (population, other):
-        teach(digits_data, one, [], 5, start=5)
+    for students in (population, other):
+        teach(digits_data, students, [], 5, start=5)
     for name, value in population.state().items():
         assert torch.equal(other.state()[name], value), name
 
@@ -206,24 +206,26 @@ def test_many_examples_are_predicted_in_order_shared_or_not(digits_data, count):
     population, apart = both(digits_data, MLP_, students=3)
     shared = take(digits_data.inputs["train"], slice(0, count), CPU)
     labels = digits_data.labels["train"][:count]
-    expected = torch.stack([one.predict(shared) for one in apart])
+    expected = torch.stack([student.predict(shared) for student in apart])
     logits = population.predict(shared, shared=True)
     assert logits.shape == (3 * count, 10)
     torch.testing.assert_close(logits.view(3, count, 10), expected, rtol=0, atol=1e-12)
     repeated = {name: tensor.repeat(3, 1, 1, 1) for name, tensor in shared.items()}
     torch.testing.assert_close(population.predict(repeated), logits, rtol=0, atol=1e-12)
     for evaluated in (population.evaluate(shared, labels, shared=True), population.evaluate(repeated, labels.repeat(3))):
-        np.testing.assert_allclose(np.stack(evaluated), np.hstack([np.stack(one.evaluate(shared, labels)) for one in apart]), rtol=1e-10)
+        np.testing.assert_allclose(
+            np.stack(evaluated), np.hstack([np.stack(student.evaluate(shared, labels)) for student in apart]), rtol=1e-10
+        )
 
 
 def test_each_is_measured_on_rows_of_its_own(digits_data):
     population, apart = both(digits_data, MLP_, students=3)
     rows = np.random.default_rng(0).permutation(600)
-    own = take(digits_data.inputs["train"], rows, CPU)
-    loss, accuracy = population.evaluate(own, digits_data.labels["train"][rows])
-    for s, one in enumerate(apart):
+    inputs = take(digits_data.inputs["train"], rows, CPU)
+    loss, accuracy = population.evaluate(inputs, digits_data.labels["train"][rows])
+    for s, student in enumerate(apart):
         part = rows[200 * s : 200 * s + 200]
-        expected = one.evaluate(take(digits_data.inputs["train"], part, CPU), digits_data.labels["train"][part])
+        expected = student.evaluate(take(digits_data.inputs["train"], part, CPU), digits_data.labels["train"][part])
         assert (loss[s], accuracy[s]) == pytest.approx((expected[0][0], expected[1][0]), rel=1e-10)
     assert len(set(loss.tolist())) == 3
 
@@ -235,9 +237,9 @@ def test_what_it_shows_is_what_its_students_show(request, text):
     extra_outputs = frozenset({"layers"} | ({"attention"} if text == BERT else set()))
     inputs = take(data.inputs["train"], slice(0, 12), CPU)
     output = population.forward(inputs, extra_outputs)
-    expected = [one.forward(take(inputs, slice(6 * s, 6 * s + 6), CPU), extra_outputs) for s, one in enumerate(apart)]
+    expected = [student.forward(take(inputs, slice(6 * s, 6 * s + 6), CPU), extra_outputs) for s, student in enumerate(apart)]
     for part in ("logits", "features", *extra_outputs):
-        torch.testing.assert_close(getattr(output, part), torch.cat([getattr(one, part) for one in expected]), rtol=0, atol=1e-7)
+        torch.testing.assert_close(getattr(output, part), torch.cat([getattr(alone, part) for alone in expected]), rtol=0, atol=1e-7)
     at = population.forward_at([2 * population.theta], inputs)
     assert not torch.allclose(at.logits, output.logits)
     features = output.features.detach()
@@ -258,8 +260,8 @@ def test_dropout_draws_a_mask_for_each_row_and_stops_in_evaluation(digits_data):
     assert not torch.equal(population.forward(image).features, first)
     masks = {row.tobytes() for row in (first == 0).numpy()}
     assert len(masks) == 12, "one image, twelve masks"
-    said = population.predict(image)
-    assert (said == said[0]).all()
+    logits = population.predict(image)
+    assert (logits == logits[0]).all()
     assert population.network.training
 
 
@@ -268,8 +270,8 @@ def test_its_parameters_are_one_matrix_in_the_networks_order(digits_data):
     (theta,) = population.parameters
     assert theta is population.theta
     assert theta.requires_grad
-    for s, one in enumerate(apart):
-        assert torch.equal(theta[s], torch.cat([parameter.flatten() for parameter in one.parameters]))
+    for s, student in enumerate(apart):
+        assert torch.equal(theta[s], torch.cat([parameter.flatten() for parameter in student.parameters]))
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("float64", torch.float64), ("auto", torch.float32)])
@@ -301,8 +303,8 @@ def test_layers_that_do_not_mix_examples_learn_like_the_others(digits_data, laye
     population = Population(copy.deepcopy(networks), OptimizerOptions.of(ADAM), CPU, "float64")
     apart = [Student(network, OptimizerOptions.of(ADAM), CPU, "float64") for network in networks]
     teach(digits_data, population, apart, 10)
-    for mine, one in zip(states(population), apart, strict=True):
-        assert largest_difference(mine, one.state()) < 1e-7
+    for state, student in zip(states(population), apart, strict=True):
+        assert largest_difference(state, student.state()) < 1e-7
 
 
 def test_attention_that_does_not_batch_is_refused_by_name():

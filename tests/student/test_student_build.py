@@ -47,13 +47,13 @@ def test_attention_is_refused_with_a_student_that_has_none(digits_data, knowledg
 
 
 def test_several_seeds_make_a_population_and_one_a_student(digits_data):
-    one, many = start(digits_data), start(digits_data, num_students=3)
-    assert isinstance(one.student, Student)
-    assert isinstance(many.student, Population)
-    assert many.seeds.tolist() == [6, 7, 8]
+    alone, population = start(digits_data), start(digits_data, num_students=3)
+    assert isinstance(alone.student, Student)
+    assert isinstance(population.student, Population)
+    assert population.seeds.tolist() == [6, 7, 8]
     for s in range(3):
-        expected = torch.cat([parameter.flatten() for parameter in build(one.settings.student, digits_data.task, 6 + s).parameters()])
-        assert torch.equal(many.student.theta[s], expected)
+        expected = torch.cat([parameter.flatten() for parameter in build(alone.settings.student, digits_data.task, 6 + s).parameters()])
+        assert torch.equal(population.student.theta[s], expected)
 
 
 def test_a_network_has_maps_where_a_type_projects_and_nowhere_else(layered_data):
