@@ -7,6 +7,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from kd_env.distillation.data import EncodedTask
+from kd_env.distillation.settings import DistillationSettings
+from kd_env.errors import InputError
+from kd_env.models.encode import text_lengths
 from kd_env.randomness import stream
 
 WINDOW = 50
@@ -16,8 +20,16 @@ NextRows = Callable[[int, int], np.ndarray]
 """Maps a student's seed and its updates so far to the rows of its next mini-batch ``[B]``."""
 
 
-def make_order(size: int, batch_size: int, lengths: np.ndarray | None, num_students: int) -> NextRows:
-    """Return the order of ``size`` training rows, by length where ``lengths`` are known; recent epochs are cached."""
+def make_order(data: EncodedTask, settings: DistillationSettings) -> NextRows:
+    """Return the order of the training rows, by length where padding is cut; recent epochs are cached.
+
+    Raises:
+        InputError: fewer training examples than one mini-batch.
+    """
+    size, batch_size, num_students = len(data.labels["train"]), settings.batch_size, settings.num_students
+    if size < batch_size:
+        raise InputError(f"batch_size={batch_size} is more than the {size} training examples of task {data.task.name!r}")
+    lengths = text_lengths(data.inputs["train"])
     order = partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=batch_size, lengths=lengths)
     cached = lru_cache(maxsize=2 * num_students)(order)  # this epoch and the next of each student
 

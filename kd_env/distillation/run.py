@@ -23,10 +23,9 @@ from kd_env.distillation.order import make_order
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.settings import DistillationSettings, student_config
 from kd_env.distillation.state import RunState
-from kd_env.errors import InputError
 from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
-from kd_env.models.encode import take, text_lengths
+from kd_env.models.encode import take
 from kd_env.serialization import from_bytes, to_bytes
 from kd_env.student.build import build_network, build_students
 from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
@@ -54,10 +53,7 @@ class Distillation:
         num_students = settings.num_students
         seeds = [int(seed) + s for s in range(num_students)] if isinstance(seed, int | np.integer) else [int(value) for value in seed]
         self.data, self.settings = data, settings
-        size = len(data.labels["train"])
-        if size < settings.batch_size:
-            raise InputError(f"batch_size={settings.batch_size} is more than the {size} training examples of task {data.task.name!r}")
-        self._next_rows = make_order(size, settings.batch_size, text_lengths(data.inputs["train"]), num_students)
+        self._next_rows = make_order(data, settings)
         self.loss = Loss(settings, data.task)
         self.reward_split = reward_split or RewardSplit(data, 0, [0] * num_students)
         self._config = student_config(settings, self.loss.terms, data.bank.shapes)
