@@ -32,6 +32,7 @@ from agents.mtkd_state import State, averaged, state_of
 from kd_env.envs.credit import normalize
 from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Transition
+from kd_env.policies.student_view import StudentView
 from kd_env.randomness import seeded
 from kd_env.types import Batch, Decision, Inputs, Observation
 
@@ -73,6 +74,7 @@ def shared_reward(loss: Tensor) -> Tensor:
 class Taken(NamedTuple):
     """A decision and what the agent needs to learn from it."""
 
+    student: StudentView  # the student that was taught
     state: State
     sampled: dict[str, Tensor]  # by knowledge type, the teachers drawn [B]; empty where nothing is sampled
     decision: Decision
@@ -144,10 +146,10 @@ class MTKDRL:
                 sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
                 head = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
             weights[name] = averaged(head, state.rule, state.gaps[name])
-        student, decision = self.context.student, self.context.decision(weights)
+        student, decision = self.context.student.of_this_run(), self.context.decision(weights)
         batch = student.observed()
         loss = student.per_example_loss(decision, student.output(), batch) if self.released else None
-        return Taken(state, sampled, decision, student.batch_inputs(), batch, loss)
+        return Taken(student, state, sampled, decision, student.batch_inputs(), batch, loss)
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
         """Return the mean entropy of the heads over ln K, ``[num_envs]``."""
@@ -164,7 +166,7 @@ class MTKDRL:
         taken = self._taken
         if taken is None or ("diverged" in transition.info and bool(np.asarray(transition.info["diverged"]).any())):
             return
-        reward = teacher_reward(self.context, taken) if taken.loss is None else shared_reward(taken.loss)
+        reward = teacher_reward(taken) if taken.loss is None else shared_reward(taken.loss)
         self.follow(taken, reward)
 
     def follow(self, taken: Taken, reward: Tensor) -> None:
@@ -201,14 +203,14 @@ class MTKDRLReleased(MTKDRL):
 
 
 @torch.no_grad()
-def teacher_reward(context: PolicyContext, taken: Taken) -> Tensor:
+def teacher_reward(taken: Taken) -> Tensor:
     """Return ``-L_k`` of a mini-batch that was just taught, ``[B, K]``, centred and scaled over K; it costs one more forward pass.
 
     ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is the same for all teachers: centring takes it out.
     """
-    output = context.student.forward(taken.inputs)
+    output = taken.student.forward(taken.inputs)
     total = torch.zeros_like(taken.batch.teacher_logits[:, :, 0])
     for name, strength in taken.decision.strengths.items():
         if name != "label":
-            total = total + strength * context.student.per_teacher_loss(name, output, taken.batch)
+            total = total + strength * taken.student.per_teacher_loss(name, output, taken.batch)
     return normalize(-total)

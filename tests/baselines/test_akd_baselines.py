@@ -24,20 +24,18 @@ def taught(name, **settings):
     """The decisions of one student's mini-batches, as strengths by type."""
     env, policy = env_and_policy(name, **settings)
     observation, _ = env.reset(seed=0)
-    found, selection = [], env.selection
-    decide = selection.decision
+    strengths, selection, apply = [], env.selection, env.selection.distillation.apply
 
-    def noting(choice):
-        decision = decide(choice)
-        found.append({kind: float(torch.as_tensor(value).max()) for kind, value in decision.strengths.items()})
+    def noting(decision, active):
+        strengths.append({kind: float(torch.as_tensor(value).max()) for kind, value in decision.strengths.items()})
         assert all((weights == 1.0 / selection.num_teachers).all() for weights in decision.weights.values()), "all teach alike"
-        return decision
+        return apply(decision, active)
 
-    selection.decision = noting
+    selection.distillation.apply = noting
     over = np.zeros(1, dtype=bool)
     while not over.any():
         observation, _, over, _, _ = env.step(policy.act(observation))
-    return found
+    return strengths
 
 
 @pytest.mark.parametrize("name", NAMES)
