@@ -170,8 +170,8 @@ def test_the_oracle_follows_the_groups():
 
 
 @pytest.mark.parametrize("teachers", ["digits/capacity", "digits/experts/upright,digits/experts/inverted"])
-def test_the_oracle_is_refused_where_nobody_knows(teachers):
-    with pytest.raises(InputError, match=r"nobody knows the best teachers of pool .*; leave the oracle out"):
+def test_the_oracle_is_refused_where_the_best_teachers_are_not_known(teachers):
+    with pytest.raises(InputError, match=r"policy 'oracle': the best teachers of pool .* are not known; leave this policy out"):
         env_and_policy("oracle", teachers)
 
 
