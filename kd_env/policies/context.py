@@ -248,6 +248,8 @@ def _best_teachers(selection: Selection, policy: str) -> np.ndarray:
     if pool.best_for_group is None or groups is None:
         raise InputError(f"policy {policy!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
     if task.unlabelled and groups.min() < 0:
-        raise InputError(f"policy {policy!r}: unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out")
+        raise InputError(
+            f"policy {policy!r}: unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out"
+        )
     best: np.ndarray = np.array(pool.best_for_group)[groups]
     return best

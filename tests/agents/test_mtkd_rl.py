@@ -184,7 +184,9 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     assert (before - 1 / teachers).abs().max() > 0.05
     for _ in range(400):  # .1 more for all: who is below the mean in every round would be paid 0 for ever, and not be moved
         weights = averaged(head_of(released, state), state.rule, state.gaps["response"])
-        released.follow(Taken(None, state, {}, None, {}, None, None), shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1)
+        released.follow(
+            Taken(None, state, {}, None, {}, None, None), shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1
+        )
     after = averaged(head_of(released, state), state.rule, state.gaps["response"])
     assert (after - 1 / teachers).abs().max() < 0.01
 

@@ -293,7 +293,9 @@ def test_camkd_whole_by_hand(detach):
     loss = run.per_example_loss(decision)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-7)
     parameters = [run.student.network.network.body[0].weight, *maps]
-    for gradient, by_hand in zip(*(torch.autograd.grad(value.mean(), parameters, retain_graph=True) for value in (loss, expected)), strict=True):
+    for gradient, by_hand in zip(
+        *(torch.autograd.grad(value.mean(), parameters, retain_graph=True) for value in (loss, expected)), strict=True
+    ):
         torch.testing.assert_close(gradient, by_hand, rtol=1e-4, atol=1e-7)
 
 
