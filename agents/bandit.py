@@ -34,7 +34,7 @@ class Bandit(ABC):
         if context.num_envs != 1 or not isinstance(context.single_action_space, spaces.Discrete):
             raise InputError(
                 f"policy {type(self).__name__}: {context.num_envs} slots of {context.single_action_space}; a bandit teaches one student "
-                "with one teacher per mini-batch, give granularity=batch, action=one, num_students=1"
+                "with one teacher per mini-batch; give granularity=batch, action=one, num_students=1"
             )
         spec.numbers(type(self).__name__, least=2, whole=True, memory=options["memory"])
         self.seed, self.options = seed, {"seed": seed, **options}

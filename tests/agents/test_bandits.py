@@ -194,10 +194,10 @@ def test_what_was_learned_is_saved(kind, tmp_path):
     assert again.options == agent.options
     assert list(again.range.recent) == list(agent.range.recent)
     assert len(again.range.recent) == 40
-    for name, value in agent.state().items():
-        assert np.array_equal(again.state()[name], value), name
-    fresh = kind(env, 1).state()
-    assert not any(np.array_equal(fresh[name], value) for name, value in again.state().items()), "it had learned something"
+    for name, value in agent.learned().items():
+        assert np.array_equal(again.learned()[name], value), name
+    fresh = kind(env, 1).learned()
+    assert not any(np.array_equal(fresh[name], value) for name, value in again.learned().items()), "it had learned something"
 
 
 @pytest.mark.parametrize("kind", BANDITS)

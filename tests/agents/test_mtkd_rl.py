@@ -76,7 +76,7 @@ def test_the_shared_reward_by_hand():
 def test_the_state_is_what_it_says():
     env, agent = make("mtkd_rl", temperature=3.0)
     run = env.selection.distillation
-    batch, hints, state = run.observe(), run.student_output().hints, current_state(agent)
+    batch, hints, state = run.observe(), run.student_output().projections["linear"], current_state(agent)
     widths = [values.shape[1] for values in batch.teacher_features]
     assert state.columns.shape == (32, sum(widths) + 4 * 13)
     start = sum(widths[:2]) + 2 * 13
@@ -217,12 +217,12 @@ def test_each_teacher_is_paid_for_the_student_after_the_update():
     run = env.selection.distillation
     batch, inputs = run.observe(), run.batch_inputs()
     env.step(agent.act({}))
-    count = int(run.student_forward_examples[0])
+    count = int(run.state.forward_examples[0])
     reward = teacher_reward(agent._taken)
-    assert int(run.student_forward_examples[0]) == count + 32
+    assert int(run.state.forward_examples[0]) == count + 32
     after = run.student.forward(inputs)
     kl = per_teacher(after.logits, batch.teacher_logits, run.settings.temperature)
-    far = [(hint - features).square().mean(1) for hint, features in zip(after.hints, batch.teacher_features, strict=True)]
+    far = [(hint - features).square().mean(1) for hint, features in zip(after.projections["linear"], batch.teacher_features, strict=True)]
     paid = -(0.5 * kl + 0.5 * 3 * torch.stack(far, 1)).detach()
     expected = (paid - paid.mean(1, keepdim=True)) / paid.std(1, correction=0, keepdim=True)
     assert torch.allclose(reward, expected, atol=1e-5)

@@ -128,7 +128,7 @@ def after(selection, step):
 def test_the_pass_after_the_update_is_counted(reward, passes):
     env, agent = make(updates=5, reward=reward)
     counted = []
-    env.selection.listeners.append(lambda step: counted.append(int(env.selection.distillation.student_forward_examples[0])))
+    env.selection.listeners.append(lambda step: counted.append(int(env.selection.distillation.state.forward_examples[0])))
     run_episode(env, agent, 0)
     assert counted == [32 * passes * update for update in range(1, 6)]
 

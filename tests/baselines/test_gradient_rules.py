@@ -90,7 +90,7 @@ def test_disagreement_by_hand():
 def test_amtml_is_taught_by_one_target_and_by_group_hints(name, integrated):
     env, policy = env_and_policy(name, precision="float64", temperature=2.0)
     run = env.distillation
-    gate, output, batch = run.student_output().auxiliary_module, run.student_output(), run.observe()
+    gate, output, batch = run.student_output().auxiliary, run.student_output(), run.observe()
     loss = run.per_example_loss(policy.act(None))
     p = (batch.teacher_logits / 2.0).softmax(2)
     log_q = (output.logits / 2.0).log_softmax(1)
@@ -100,7 +100,7 @@ def test_amtml_is_taught_by_one_target_and_by_group_hints(name, integrated):
     else:
         response = 4.0 * (gate[..., None] * p * (p.log() - log_q[:, None])).sum((1, 2))
     # one hidden layer is the last of every group, and the teachers' last layer is what their classifier reads
-    hints = torch.stack([(output.projected[k][:, -1] - batch.teacher_features[k]).square().mean(1) for k in range(4)], 1)
+    hints = torch.stack([(output.projections["layers"][k][:, -1] - batch.teacher_features[k]).square().mean(1) for k in range(4)], 1)
     torch.testing.assert_close(loss, response + hints.mean(1))
     assert response.min() > 0.0
     network = run.student.network
