@@ -60,6 +60,7 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
                 following, reward, terminated, _, info = (rows_of(part, parts[student]) for part in step)
                 policy.update(Transition(seen[student], actions[student], reward, following, terminated, info))
         over |= (step[2] | step[3]).reshape(len(policies), slots)[:, 0]
+        actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # their graphs are spent
 
 
 def begin_episode(policy: Any, learning: bool) -> None:
