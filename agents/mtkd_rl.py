@@ -163,8 +163,8 @@ class MTKDRL:
 
     def update(self, transition: Transition) -> None:
         """Learn from each teacher's loss after the update (released: from the loss before it)."""
-        taken = self._taken
-        if taken is None or ("diverged" in transition.info and bool(np.asarray(transition.info["diverged"]).any())):
+        taken, info = self._taken, transition.info.get("final_info", transition.info)
+        if taken is None or bool(np.any(info["diverged"])):
             return
         reward = teacher_reward(taken) if taken.loss is None else shared_reward(taken.loss)
         self.follow(taken, reward)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
+from kd_env.errors import InputError
 from kd_env.models.encode import take
 from kd_env.policies.access import ALLOWED, GRADIENT, LABELS, REWARD_LABELS, refuse
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
@@ -21,13 +22,14 @@ from kd_env.types import Batch, Decision, Inputs, ModelOutput
 class StudentView:
     """A lone student and its loss."""
 
-    def __init__(self, selection: Selection, access: str, policy: str, run: Distillation | None = None) -> None:
+    def __init__(self, selection: Selection, access: str, policy: str, reward_rows: np.ndarray, run: Distillation | None = None) -> None:
         """Show the student of ``run``; by default the one that ``selection`` is teaching at the time of each call."""
         self._selection, self._access, self._policy, self._fixed_run = selection, access, policy, run
+        self._reward_rows = reward_rows  # whose labels there are
 
     def of_this_run(self) -> StudentView:
         """Return a view that keeps showing the student that is being taught now, also after the next student begins."""
-        return StudentView(self._selection, self._access, self._policy, self._run)
+        return StudentView(self._selection, self._access, self._policy, self._reward_rows, self._run)
 
     @property
     def _run(self) -> Distillation:
@@ -87,6 +89,8 @@ class StudentView:
     def examples(self, split: Literal["train", "reward"], rows: np.ndarray) -> tuple[Inputs, Batch]:
         """Return rows of a split whose labels the access includes: as the student reads them, and with the teachers' outputs."""
         self._require(REWARD_LABELS if split == "reward" else LABELS, f"student.examples({split!r})")
+        if split == "reward" and not np.isin(rows, self._reward_rows).all():
+            raise InputError(f"policy {self._policy!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
         run, data = self._run, self._selection.data
         observed = run.observe()
         batch = data.batch(split, rows, observed.student, observed.update, observed.progress)
