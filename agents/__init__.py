@@ -1,4 +1,4 @@
-"""Agents: policies learned from what the environment pays, one file each; ``kd-env list policies`` says what each is.
+"""Agents: policies that learn from rewards, one file each; ``kd-env list policies`` says what each of them is.
 
-What several share: ``bandit`` (over teachers), ``saving`` (to a file).
+What several of them share: ``bandit`` (over teachers), ``moments`` (running means), ``entropy`` (of selections), ``saving`` (files).
 """

@@ -1,4 +1,4 @@
-"""The entropy of selection probabilities, which reports show beside that of the weights."""
+"""The entropy of selection probabilities, which records hold beside that of the weights."""
 
 from __future__ import annotations
 

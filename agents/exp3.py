@@ -2,10 +2,11 @@
 
     p_k = (1 - gamma) w_k / sum w + gamma / K;    draw k from p;    w_k <- w_k exp(gamma x_k / (p_k K))
 
-x_k in [0, 1] is what the drawn teacher paid: dividing by p_k makes its expectation what it would be if every teacher were asked. Nothing is
-assumed about how rewards come about, so none of it is wrong when the student changes, but what was learned is never forgotten either.
+x_k in [0, 1] is what the drawn teacher paid; divided by p_k, its expectation is what it would be if every teacher were asked. Nothing is
+assumed about how rewards arise, so the method stays valid when the student changes, but it never forgets what it learned.
 
-Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); gamma is an option rather than set from the horizon.
+Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); gamma is an option instead of being set from the
+horizon.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from kd_env.types import Observation
 
 
 class EXP3(Bandit):
-    """Learns while it teaches; it ignores what it observes."""
+    """Learns while it teaches and ignores what it observes."""
 
     paper = "Auer et al. 2002"
 
     def __init__(self, context: PolicyContext, seed: int = 0, gamma: float = 0.1, memory: int = 100) -> None:
-        """Start with every teacher alike.
+        """Start with equal weights.
 
         Args:
             gamma: share of uniform exploration, in (0, 1], and the learning rate.
-            memory: rewards that set the scale.
+            memory: number of recent rewards that set the scale.
         """
         spec.numbers("exp3", above=0, most=1, gamma=gamma)
         super().__init__(context, seed, {"gamma": gamma, "memory": memory})
@@ -38,26 +39,26 @@ class EXP3(Bandit):
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Of pulling each arm, ``[K]``."""
+        """Probability of pulling each arm, ``[K]``."""
         weights = np.exp(self.log_weights - self.log_weights.max())
-        found: np.ndarray = (1.0 - self.gamma) * weights / weights.sum() + self.gamma / self.num_arms
-        return found
+        probabilities: np.ndarray = (1.0 - self.gamma) * weights / weights.sum() + self.gamma / self.num_arms
+        return probabilities
 
     def choose(self, observation: Observation) -> int:
         """Draw an arm."""
         return int(self.rng.choice(self.num_arms, p=self.probabilities))
 
     def credit(self, arm: int, reward: float, observation: Observation) -> None:
-        """Raise the weight of ``arm``, the more the less likely it was."""
+        """Raise the weight of ``arm``, more for an arm that was less likely."""
         self.log_weights[arm] += self.gamma * reward / (self.probabilities[arm] * self.num_arms)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The logarithms of the weights."""
+    def learned(self) -> dict[str, np.ndarray]:
+        """Return the logarithms of the weights."""
         return {"log_weights": self.log_weights}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take over what :meth:`state` gave."""
-        self.log_weights = state["log_weights"]
+    def load_learned(self, learned: dict[str, np.ndarray]) -> None:
+        """Continue from what :meth:`learned` returned."""
+        self.log_weights = learned["log_weights"]
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy of the arms' probabilities over ln K, ``[1]``."""

@@ -1,21 +1,22 @@
 """``gradient_credit``: policy gradient on first-order credit, for every teacher of every instance at once.
 
-The environment says in ``info["credit"]`` what each teacher of each instance is worth, so the expected reward ``sum_k pi_k(x) r_k(x)`` can
-be differentiated exactly: no sampling, no baseline. That makes it a full-information learner, and it reads the reward labels' gradient.
-Ours; the closest prior work is Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), which weighs data rather than teachers.
+The environment returns the credit of every teacher of every instance in ``info["credit"]``, so the expected reward
+``sum_k pi_k(x) r_k(x)`` can be differentiated exactly, without sampling and without a baseline. So it is a full-information learner, and it
+reads the gradient of the loss on the reward labels. Ours; the closest prior work is Differentiable Data Selection (Wang et al. 2020, arXiv
+1911.10088), which weighs data instead of teachers.
 
     J = mean_b [ sum_k pi_bk r_bk - prior_strength * KL(pi_b || prior_b) ]
 
 The prior is uniform (then the KL is an entropy bonus) or, with ``router_start``, a gate fitted by supervision, which is also where the
-policy starts. Against collapse (the student follows the policy and the policy the student): credit normalised within the instance, the
-prior, a floor under every teacher's weight. Since credit comes for all teachers, whatever they taught, nothing has to be explored, and
-the student is taught with a sharper policy than the one that learns.
+policy starts. Three things prevent collapse (the student follows the policy and the policy the student): credit is normalised within the
+instance, the prior, and a floor under every teacher's weight. Since credit comes for all teachers, whatever they taught, no exploration is
+needed, and the student is taught with a sharper policy than the one that learns.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,10 +36,10 @@ from kd_env.types import Observation
 
 
 class SelectionPolicy(nn.Module):
-    """Teacher logits from what the teachers say (a gate) plus what the student is like (linear, from zero)."""
+    """Selection logits: a gate on the teachers' outputs, plus a linear function of the student's state that starts at zero."""
 
     def __init__(self, num_teachers: int, num_classes: int, num_context: int) -> None:
-        """Make a gate on ``K * C`` log-probabilities and a linear map from the context."""
+        """Make a gate on ``K * C`` log-probabilities, and a linear map of ``num_context`` other columns."""
         super().__init__()
         self.num_teachers, self.num_classes = num_teachers, num_classes
         self.gate = Gate(num_teachers * num_classes, num_teachers)
@@ -46,11 +47,11 @@ class SelectionPolicy(nn.Module):
         nn.init.zeros_(self.context.weight)
 
     def forward(self, observation: Observation) -> Tensor:
-        """Blocks ``[B, F]`` of the ``full`` features -> logits ``[B, K]``."""
+        """Return logits, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
         teachers = torch.from_numpy(split_teachers(observation, self.num_teachers))  # [B, K, C (+ 1 with labels)]
-        said = teachers[:, :, : self.num_classes].clamp_min(np.exp(LOG_FLOOR)).log().flatten(1)
+        log_probabilities = teachers[:, :, : self.num_classes].clamp_min(np.exp(LOG_FLOOR)).log().flatten(1)
         blocks = [torch.from_numpy(observation[name]) for name in ("instance", "student", "progress")]
-        logits: Tensor = self.gate(said) + self.context(torch.cat([*blocks, teachers[:, :, self.num_classes :].flatten(1)], 1))
+        logits: Tensor = self.gate(log_probabilities) + self.context(torch.cat([*blocks, teachers[:, :, self.num_classes :].flatten(1)], 1))
         return logits
 
 
@@ -84,8 +85,8 @@ class GradientCredit:
             learning_rate: of Adam.
             prior_strength: weight of the KL to the prior, in units of normalised credit.
             sharpness: the student is taught with ``softmax(sharpness * logits)``.
-            floor: weight shared by all teachers whatever the policy says.
-            router_start: start from, and keep near, a gate fitted by supervision on the reward labels.
+            floor: weight that all teachers share equally, whatever the policy says.
+            router_start: whether to start from, and stay near, a gate fitted by supervision on the reward labels.
         """
         spec.numbers("gradient_credit", least=0, prior_strength=prior_strength, sharpness=sharpness)
         spec.numbers("gradient_credit", least=0, most=1, floor=floor)
@@ -112,7 +113,7 @@ class GradientCredit:
 
     @staticmethod
     def access_for(router_start: bool = False, **_options: object) -> str:
-        """Return what it reads: with ``router_start`` the labels of the reward split, too."""
+        """Return what it reads: with ``router_start`` also the labels of the reward split."""
         return "reward labels" if router_start else "reward gradient"
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -131,12 +132,12 @@ class GradientCredit:
         return normalized_entropy(self.probabilities(observation))
 
     def update(self, transition: Transition) -> None:
-        """Follow the credit of the step."""
+        """Make one policy update with the credit of the step."""
         if "credit" in transition.info:  # a step that resets has none
             self.follow(transition.observation, torch.from_numpy(transition.info["credit"]).float())
 
     def follow(self, observation: Observation, credit: Tensor) -> None:
-        """One policy update; ``credit [B, K]``."""
+        """Make one policy update with ``credit [B, K]``."""
         log_policy = self.policy(observation).log_softmax(1)  # [B, K]
         policy = log_policy.exp()
         with torch.no_grad():
@@ -147,19 +148,26 @@ class GradientCredit:
         nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
         self.optimizer.step()
 
-    def save(self, path: str) -> None:
-        """Write the policy's weights and options (safetensors)."""
-        tensors = {f"policy.{name}": tensor for name, tensor in self.policy.state_dict().items()}
+    def state(self) -> dict[str, Any]:
+        """Return policy, prior and optimizer."""
+        return {
+            "policy": self.policy.state_dict(),
+            "prior": None if self.prior is None else self.prior.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.policy.load_state_dict(state["policy"])
         if self.prior is not None:
-            tensors |= {f"prior.{name}": tensor for name, tensor in self.prior.state_dict().items()}
-        saving.write(path, tensors, self.options)
+            self.prior.load_state_dict(state["prior"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def save(self, path: str) -> None:
+        """Write the agent to a file."""
+        saving.save(path, self)
 
     @classmethod
-    def load(cls, path: str, context: PolicyContext) -> GradientCredit:
-        """Read a policy."""
-        tensors, options = saving.read(path)
-        agent = cls(context, **options)
-        for part, network in (("policy.", agent.policy), ("prior.", agent.prior)):
-            if network is not None:
-                network.load_state_dict({name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)})
-        return agent
+    def load(cls, path: str, context: PolicyContext) -> Self:
+        """Read an agent."""
+        return saving.load(path, cls, context)

@@ -1,24 +1,24 @@
 """``akd`` and ``akd_hard``: knowledge selection by actor-critic, AKD (Wang et al. 2022, Findings of EMNLP, arXiv 2302.00444).
 
-State: ``[N_S(h_S); N_T(h_T)]``, two-layer MLPs of the student's and the teachers' last layers, means over the mini-batch. Actor mu(s) and
-critic Q(s, a), three-layer MLPs. The critic follows ``r + gamma Q'(s', mu'(s'))``, the actor the gradient of Q(s, mu(s)) (deterministic
-policy gradient), both through slowly moving targets. One action teaches a phase of mini-batches (multi-phase training); r is the decrease
-of the held-out loss over the phase plus the paper's bonus for exploring. ``soft`` actions are the strengths of the knowledge types,
-``hard`` ones are on above a half.
+State: ``[N_S(h_S); N_T(h_T)]``, two-layer MLPs of the student's and the teachers' last layers, averaged over the mini-batch. The actor
+mu(s) and the critic Q(s, a) are three-layer MLPs. The critic follows ``r + gamma Q'(s', mu'(s'))``, the actor the gradient of Q(s, mu(s))
+(deterministic policy gradient), both with slowly moving target networks. One action teaches a phase of mini-batches (multi-phase
+training); r is the decrease of the held-out loss over the phase plus the paper's exploration bonus. ``soft`` actions are the strengths of
+the knowledge types; of ``hard`` ones a type is on if its strength is above 1/2.
 
-Schedule: ``training_episodes`` students are taught while the agent learns; then one more, by the actor alone, is the product. What the
-others cost counts.
+Schedule: ``training_episodes`` students are taught while the agent learns; then the actor alone teaches one more student, which is the
+product. The cost of all students is counted.
 
-Deviations: what the paper leaves open is ours: widths, rates, replay memory, Gaussian noise on the actor's output, rewards divided by their
-running deviation. The state nets learn with the critic alone. The critic of hard actions is asked about thresholded strengths, and the
-actor's gradient passes straight through the threshold.
+Deviations: what the paper leaves open is ours: widths, rates, replay memory, Gaussian noise on the actor's output, rewards divided by
+their standard deviation in memory. The state nets learn with the critic alone. For hard actions the critic receives thresholded
+strengths, and the actor's gradient passes straight through the threshold.
 """
 
 from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from kd_env.types import Observation
 
 
 class ActorCritic(nn.Module):
-    """State nets, actor and critic; observations ``[rows, F]`` of the ``cls`` features."""
+    """State nets, actor and critic; reads the ``cls`` observation, blocks ``[rows, F]``."""
 
     def __init__(self, student_width: int, teachers_width: int, num_types: int, hidden: int) -> None:
         """Make the nets for M knowledge types."""
@@ -42,21 +42,21 @@ class ActorCritic(nn.Module):
         self.critic = _mlp(2 * hidden + num_types, hidden, hidden, 1)
 
     def state(self, student: Tensor, teachers: Tensor) -> Tensor:
-        """[rows, D], [rows, D_1 + ... + D_K] -> [rows, 2 * hidden]."""
+        """Return the state, ``[rows, D]``, ``[rows, D_1 + ... + D_K]`` -> ``[rows, 2 * hidden]``."""
         return torch.cat([self.of_student(student), self.of_teachers(teachers)], 1)
 
     def act(self, state: Tensor) -> Tensor:
-        """Strengths in [0, 1], ``[rows, M]``."""
+        """Return strengths in [0, 1], ``[rows, M]``."""
         return torch.sigmoid(self.actor(state))
 
     def value(self, state: Tensor, action: Tensor) -> Tensor:
-        """Q, ``[rows]``."""
-        found: Tensor = self.critic(torch.cat([state, action], 1)).squeeze(1)
-        return found
+        """Return Q, ``[rows]``."""
+        value: Tensor = self.critic(torch.cat([state, action], 1)).squeeze(1)
+        return value
 
 
 class KnowledgeActorCritic:
-    """Learns while it teaches some students, then teaches the one that counts."""
+    """Learns while it teaches some students, then teaches the student that counts."""
 
     access = "reward scalar"
     learns_from = "the reward, over several students"
@@ -82,14 +82,14 @@ class KnowledgeActorCritic:
         hidden: int = 64,
         batch_size: int = 64,
     ) -> None:
-        """Make actor, critic and their targets.
+        """Make actor, critic and their target networks.
 
         Args:
-            training_episodes: students taught before the one that counts.
-            discount: gamma, a phase.
-            noise: deviation of the Gaussian noise on the actor's strengths while it learns.
-            target_rate: share of the nets that their targets take over a phase.
-            batch_size: remembered phases in one update.
+            training_episodes: number of students taught before the one that counts.
+            discount: gamma, per phase.
+            noise: standard deviation of the Gaussian noise on the actor's strengths while it learns.
+            target_rate: how far the target networks move towards the networks after each phase, in [0, 1].
+            batch_size: number of remembered phases in one update.
         """
         spec.numbers("akd", least=0, whole=True, training_episodes=training_episodes)
         spec.numbers("akd", least=1, whole=True, hidden=hidden, batch_size=batch_size)
@@ -120,7 +120,7 @@ class KnowledgeActorCritic:
         self._taken_strengths = np.zeros((0, num_types))
 
     def begin_episode(self, learning: bool) -> None:
-        """Explore while it learns, not after."""
+        """Explore while ``learning``, and not after."""
         self.learning = learning
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -132,23 +132,42 @@ class KnowledgeActorCritic:
         return self._action(strengths)
 
     def update(self, transition: Transition) -> None:
-        """Remember the phase, and take one step of actor and critic."""
+        """Remember the phase, and make one update of actor and critic."""
         strengths = self._taken_strengths
         taken = (strengths > 0.5).astype(np.float64) if self.hard else strengths
         self._remember(transition, taken)
         self._learn()
 
+    def state(self) -> dict[str, Any]:
+        """Return networks, targets, optimizers, replay memory, random state, and the strengths that were last acted on."""
+        return {
+            "nets": self.nets.state_dict(),
+            "targets": self.targets.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "memory": [np.stack(column) for column in zip(*self.memory, strict=True)],
+            "rng": self.rng.bit_generator.state,
+            "learning": self.learning,
+            "taken_strengths": self._taken_strengths,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.nets.load_state_dict(state["nets"])
+        self.targets.load_state_dict(state["targets"])
+        for optimizer, content in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(content)
+        self.memory = list(zip(*state["memory"], strict=True))
+        self.rng.bit_generator.state = state["rng"]
+        self.learning, self._taken_strengths = state["learning"], state["taken_strengths"]
+
     def save(self, path: str) -> None:
-        """Write the nets' weights and options (safetensors)."""
-        saving.write(path, self.nets.state_dict(), self.options)
+        """Write the agent to a file."""
+        saving.save(path, self)
 
     @classmethod
-    def load(cls, path: str, context: PolicyContext) -> KnowledgeActorCritic:
+    def load(cls, path: str, context: PolicyContext) -> Self:
         """Read an agent."""
-        tensors, options = saving.read(path)
-        agent = cls(context, **options)
-        agent.nets.load_state_dict(tensors)
-        return agent
+        return saving.load(path, cls, context)
 
     @torch.no_grad()
     def _strengths(self, observation: Observation) -> np.ndarray:
@@ -173,7 +192,7 @@ class KnowledgeActorCritic:
         self.memory += zip(*rows, strict=True)
 
     def _learn(self) -> None:
-        """Take one step of critic and actor on remembered phases, and the targets after them."""
+        """Make one update of critic and actor on remembered phases, and move their targets."""
         chosen = [self.memory[i] for i in self.rng.integers(len(self.memory), size=self.batch_size)]
         columns = [torch.from_numpy(np.stack(column)).float() for column in zip(*chosen, strict=True)]
         student, teachers, action, reward, next_student, next_teachers, over = columns
@@ -181,16 +200,16 @@ class KnowledgeActorCritic:
         with torch.no_grad():
             following = self.targets.state(next_student, next_teachers)
             later = self.targets.value(following, self._taken(self.targets.act(following)))
-            wanted = (reward / spread if spread > 0.0 else reward) + self.discount * (1.0 - over) * later
+            target_value = (reward / spread if spread > 0.0 else reward) + self.discount * (1.0 - over) * later
         state = self.nets.state(student, teachers)
-        self._step(1, (self.nets.value(state, action) - wanted).square().mean())
+        self._step(1, (self.nets.value(state, action) - target_value).square().mean())
         state = self.nets.state(student, teachers).detach()
         self._step(0, -self.nets.value(state, self._taken(self.nets.act(state))).mean())
         for target, value in zip(self.targets.parameters(), self.nets.parameters(), strict=True):
             target.lerp_(value.detach(), self.target_rate)
 
     def _taken(self, strengths: Tensor) -> Tensor:
-        """What the critic knows of ``strengths [rows, M]``: of hard actions, on or off, with the gradient of the strengths themselves."""
+        """Return ``strengths [rows, M]`` as the critic receives them: of hard actions 0 or 1, with the gradient of the strengths."""
         return (strengths > 0.5).to(strengths) + strengths - strengths.detach() if self.hard else strengths
 
     def _step(self, which: int, loss: Tensor) -> None:

@@ -3,10 +3,10 @@
     theta_k = A_k^-1 b_k;    score_k = theta_k . x_k + alpha sqrt(x_k . A_k^-1 x_k);    pull the largest
     A_k <- A_k + x_k x_k^T;    b_k <- b_k + r x_k                                       (of the pulled k alone)
 
-x_k, a context a teacher, is what the environment shows of the mini-batch, means over it: the teacher's own columns (six with
+x_k, the context of teacher k, is the mean over the mini-batch of what the environment shows: the teacher's own columns (six with
 ``observation="summary"``), those of the instances, the student and the progress, and 1.
 
-Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); the strength of the ridge, 1 in the paper, is an
+Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); the ridge, 1 in the paper, is an
 option; equal scores go to the first teacher.
 """
 
@@ -22,17 +22,17 @@ from kd_env.types import Observation
 
 
 class LinUCB(Bandit):
-    """Learns while it teaches; one ridge regression a teacher."""
+    """Learns while it teaches: one ridge regression per teacher."""
 
     paper = "Li et al. 2010, arXiv 1003.0146"
 
     def __init__(self, context: PolicyContext, seed: int = 0, alpha: float = 1.5, ridge: float = 1.0, memory: int = 100) -> None:
-        """Start with every teacher worth 0.
+        """Start with an expected reward of 0 for every teacher.
 
         Args:
-            alpha: width of the confidence bound, in deviations; the paper's ``1 + sqrt(ln(2 / delta) / 2)`` is above 1.
-            ridge: strength of the regularisation, above 0.
-            memory: rewards that set the scale.
+            alpha: width of the confidence bound, in standard deviations; the paper's ``1 + sqrt(ln(2 / delta) / 2)`` is above 1.
+            ridge: L2 regularisation, above 0.
+            memory: number of recent rewards that set the scale.
         """
         spec.numbers("linucb", least=0, alpha=alpha)
         spec.numbers("linucb", above=0, ridge=ridge)
@@ -44,7 +44,7 @@ class LinUCB(Bandit):
         self.paid = np.zeros((self.num_arms, size))  # b, [K, d]
 
     def contexts(self, observation: Observation) -> np.ndarray:
-        """x, ``[K, d]``, of blocks ``[1, F]``."""
+        """Return x, ``[K, d]``, from blocks ``[1, F]``."""
         shared = [block[0] for name, block in observation.items() if name != "teachers"]
         common = np.tile(np.concatenate([*shared, np.ones(1)]), (self.num_arms, 1))
         if "teachers" not in observation:
@@ -52,26 +52,26 @@ class LinUCB(Bandit):
         return np.concatenate([split_teachers(observation, self.num_arms)[0], common], 1, dtype=np.float64)
 
     def scores(self, observation: Observation) -> np.ndarray:
-        """Upper bounds ``[K]``."""
+        """Return the upper bounds ``[K]``."""
         contexts = self.contexts(observation)
         solved = np.linalg.solve(self.gram, np.stack([self.paid, contexts], 2))  # [K, d, 2]
         expected, spread = (np.einsum("kd,kd->k", contexts, solved[:, :, part]) for part in (0, 1))
         return np.asarray(expected + self.alpha * np.sqrt(spread))
 
     def choose(self, observation: Observation) -> int:
-        """The arm with the largest upper bound."""
+        """Return the arm with the largest upper bound."""
         return int(self.scores(observation).argmax())
 
     def credit(self, arm: int, reward: float, observation: Observation) -> None:
-        """Take one more example into the regression of ``arm``."""
+        """Add an example to the regression of ``arm``."""
         context = self.contexts(observation)[arm]
         self.gram[arm] += np.outer(context, context)
         self.paid[arm] += reward * context
 
-    def state(self) -> dict[str, np.ndarray]:
-        """A and b."""
+    def learned(self) -> dict[str, np.ndarray]:
+        """Return A and b."""
         return {"gram": self.gram, "paid": self.paid}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take over what :meth:`state` gave."""
-        self.gram, self.paid = state["gram"], state["paid"]
+    def load_learned(self, learned: dict[str, np.ndarray]) -> None:
+        """Continue from what :meth:`learned` returned."""
+        self.gram, self.paid = learned["gram"], learned["paid"]

@@ -1,4 +1,4 @@
-"""Running moments. In: what a mini-batch shows or pays. Out: the same, standardised by what came before."""
+"""Running moments. In: states or rewards of a mini-batch. Out: the same, standardised by those of the mini-batches before it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 
 class Standardised(nn.Module):
-    """States less their running mean over their running deviation, a column each: what a student shows changes as it learns."""
+    """Subtracts the running mean of each column and divides by its running deviation, since states change as the student learns."""
 
     seen: Tensor
     mean: Tensor
     variance: Tensor
 
     def __init__(self, num_columns: int) -> None:
-        """Begin with mean 0 and deviation 1."""
+        """Start with mean 0 and deviation 1."""
         super().__init__()
-        self.register_buffer("seen", torch.zeros(()))  # mini-batches
+        self.register_buffer("seen", torch.zeros(()))  # number of mini-batches
         self.register_buffer("mean", torch.zeros(num_columns))
         self.register_buffer("variance", torch.ones(num_columns))
 
     def forward(self, states: Tensor) -> Tensor:
-        """``[..., F]`` -> ``[..., F]``."""
+        """Return the standardised states, ``[..., F]`` -> ``[..., F]``."""
         return (states - self.mean) / (self.variance.sqrt() + 1e-3)
 
     @torch.no_grad()
     def adapt(self, states: Tensor) -> None:
-        """Take a mini-batch ``[..., F]`` into the moments: the mean over the first hundred, then an exponential one."""
+        """Add a mini-batch ``[..., F]`` to the moments: plain means over the first hundred, then exponential ones."""
         self.seen += 1
         share, rows = max(1.0 / float(self.seen), 0.01), tuple(range(states.ndim - 1))
         self.variance.lerp_(states.var(rows, correction=0), share)
@@ -34,14 +34,14 @@ class Standardised(nn.Module):
 
 
 class RunningMoments:
-    """Exponential mean and deviation of what a mini-batch paid."""
+    """Exponential mean and deviation of the rewards of mini-batches."""
 
     def __init__(self, decay: float = 0.95) -> None:
         """Start without any."""
         self.decay, self.mean, self.square, self.weight = decay, 0.0, 0.0, 0.0
 
     def standardise(self, values: Tensor) -> Tensor:
-        """``(values - mean) / deviation`` by the moments before these values, which then join them."""
+        """Return ``(values - mean) / deviation`` by the moments before these values, and add the values to the moments."""
         mean = self.mean / self.weight if self.weight else float(values.mean())
         centred = values - mean
         spread = (self.square / self.weight) ** 0.5 if self.weight else 0.0
@@ -49,3 +49,11 @@ class RunningMoments:
         self.mean = self.decay * self.mean + (1.0 - self.decay) * float(values.mean())
         self.square = self.decay * self.square + (1.0 - self.decay) * float(centred.square().mean())
         return centred / spread if spread > 1e-6 * abs(mean) else torch.zeros_like(values)  # below that it is rounding
+
+    def state(self) -> dict[str, float]:
+        """Return the moments."""
+        return {"mean": self.mean, "square": self.square, "weight": self.weight}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.mean, self.square, self.weight = state["mean"], state["square"], state["weight"]

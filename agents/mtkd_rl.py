@@ -1,25 +1,25 @@
-"""``mtkd_rl`` and ``mtkd_rl_released``: MTKD-RL (Yang et al. 2025, AAAI, arXiv 2502.18510), as the paper says it and as its code does it.
+"""``mtkd_rl`` and ``mtkd_rl_released``: MTKD-RL (Yang et al. 2025, AAAI, arXiv 2502.18510), as in the paper and as in its code.
 
-Both: a linear layer of 128 ReLU units over the states of all teachers (:mod:`agents.mtkd_state`), and a softmax head for each of responses
-and hints. The weights that teach are the mean of the head, CA-MKD's rule and a softmax of the gap.
+Both have a linear layer of 128 ReLU units over the states of all teachers (:mod:`agents.mtkd_state`), and a softmax head for each of
+responses and hints. The weights that teach are the mean of the head, CA-MKD's rule and a softmax of the gap.
 
-``mtkd_rl``: in place of the head, one teacher is sampled from it, an instance and a head. After the update the student runs on the
-mini-batch once more (counted), and teacher k's reward is ``-L_k``, the loss of the instance were k its only teacher, centred and scaled
-over the teachers of the instance. REINFORCE on the sampled teachers' rewards.
+``mtkd_rl``: for each instance and head, one teacher is sampled from the head and takes its place in the mean. After the update the
+mini-batch passes through the student once more (counted), and teacher k's reward is ``-L_k``, the loss of the instance if k were its only
+teacher, centred and scaled over the teachers of the instance. The agent is trained by REINFORCE on the sampled teachers' rewards.
 
-``mtkd_rl_released``: nothing is sampled. The reward is shared by all teachers: minus the loss of the instance before the update under the
-weights that taught it, standardised over the mini-batch, cut to [0, 1]. It weighs a binary cross-entropy of the averaged weights to ones.
-Nothing in it tells one teacher from another, and since the weights sum to 1 the optimum of ``-sum_k log w_k`` is 1/K: it learns to be
-uniform.
+``mtkd_rl_released``: nothing is sampled. All teachers share one reward: minus the loss of the instance before the update under the weights
+that taught it, standardised over the mini-batch, clipped to [0, 1]. It is the weight of a binary cross-entropy of the averaged weights to
+ones. This reward does not distinguish teachers, and since the weights sum to 1 the optimum of ``-sum_k log w_k`` is 1/K: the agent learns
+to be uniform.
 
 Deviations: the state is standardised by running moments, since the features of different teachers have different scales; the agent learns
-after every mini-batch rather than after some hundred; there is no first epoch at uniform weights; the averages' shares are fixed, not
-learned. Losses are weighed as the setting has them.
+after every mini-batch instead of after some hundred; there is no first epoch at uniform weights; the shares of the mean are fixed, not
+learned. The strengths of the losses are those of the setting.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -32,57 +32,59 @@ from agents.mtkd_state import State, averaged, state_of
 from kd_env.envs.credit import normalize
 from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Transition
+from kd_env.policies.student_view import StudentView
 from kd_env.randomness import seeded
 from kd_env.types import Batch, Decision, Inputs, Observation
 
 
 class Agent(nn.Module):
-    """A head for each knowledge type on shared units."""
+    """A network with a head for each knowledge type on shared units."""
 
     def __init__(self, num_columns: int, num_teachers: int, names: tuple[str, ...], hidden: int = 128) -> None:
-        """Make the layers; draws from torch's global generator."""
+        """Make the layers, drawing from torch's global generator."""
         super().__init__()
         self.body = nn.Sequential(nn.Linear(num_columns, hidden), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(hidden, num_teachers) for name in names})
         self.standardise = Standardised(num_columns)
 
     def forward(self, columns: Tensor) -> dict[str, Tensor]:
-        """``[B, F]`` -> by knowledge type the logarithms of the head's weights, ``[B, K]``."""
+        """Return the logarithms of each head's weights by knowledge type, ``[B, F]`` -> ``[B, K]``."""
         shared = self.body(self.standardise(columns))
         return {name: head(shared).log_softmax(1) for name, head in self.heads.items()}
 
 
 def reinforce_loss(log_policy: Tensor, sampled: Tensor, reward: Tensor) -> Tensor:
-    """``-mean_b r_b(a_b) log pi_b(a_b)``; ``[B, K]``, the teachers drawn ``[B]``, what each teacher would be paid ``[B, K]``."""
+    """Return ``-mean_b r_b(a_b) log pi_b(a_b)``, from ``[B, K]``, the sampled teachers ``[B]``, and each teacher's reward ``[B, K]``."""
     of_sampled = sampled[:, None]
     return -(reward.gather(1, of_sampled) * log_policy.gather(1, of_sampled)).mean()
 
 
 def released_loss(weights: Tensor, reward: Tensor) -> Tensor:
-    """``mean_bk -r_b log w_bk``: binary cross-entropy of ``[B, K]`` to ones, weighed by ``[B]``."""
+    """Return ``mean_bk -r_b log w_bk``: the binary cross-entropy of ``[B, K]`` to ones, weighed by ``[B]``."""
     return -(reward[:, None] * weights.clamp_min(1e-12).log()).mean()
 
 
 def shared_reward(loss: Tensor) -> Tensor:
-    """The released reward: ``-loss [B]`` standardised over the mini-batch, cut to [0, 1]; all zero where all are alike."""
+    """Return the released reward: ``-loss [B]`` standardised over the mini-batch and clipped to [0, 1]; zero if all losses are equal."""
     centred = loss.mean() - loss
     spread = centred.square().mean().sqrt()
     return torch.where(spread > 1e-6 * loss.abs().max(), centred / spread.clamp_min(1e-30), 0.0).clamp(0.0, 1.0)
 
 
 class Taken(NamedTuple):
-    """A decision and what the agent needs to learn from it."""
+    """A decision, and what the agent needs to learn from it."""
 
+    student: StudentView  # the student that was taught
     state: State
-    sampled: dict[str, Tensor]  # by knowledge type, the teachers drawn [B]; empty where nothing is sampled
+    sampled: dict[str, Tensor]  # sampled teachers [B] by knowledge type; empty where nothing is sampled
     decision: Decision
     inputs: Inputs  # of the mini-batch
     batch: Batch
-    loss: Tensor | None  # of the release, the loss [B] of the decision before the update
+    loss: Tensor | None  # released: the loss [B] under the decision before the update
 
 
 class MTKDRL:
-    """Learns while it teaches: the student of the run is the product."""
+    """Learns while it teaches; the student of the run is the product."""
 
     access = "train labels"
     supports_population = False
@@ -97,7 +99,7 @@ class MTKDRL:
             learning_rate: of Adam.
 
         Raises:
-            InputError: there is one teacher alone, the setting has no responses, or the student has peers.
+            InputError: the pool has one teacher, the setting has no responses, or the student has peers.
         """
         name = "mtkd_rl_released" if self.released else "mtkd_rl"
         if context.num_teachers < 2:
@@ -117,17 +119,17 @@ class MTKDRL:
         self.begin_episode(learning=True)
 
     def begin_episode(self, learning: bool) -> None:
-        """Forget the last mini-batch of another student."""
+        """Forget the last mini-batch of the previous student."""
         self._learning = learning
         self._taken: Taken | None = None
 
     def act(self, observation: Observation) -> Decision:
-        """Decide about the mini-batch about to be taught."""
+        """Return the decision about the mini-batch about to be taught."""
         state = state_of(self.context, self.context.batch())
         self._taken = None
-        if not state.columns.isfinite().all():  # the student has diverged, which the next step will find
-            alike = torch.full_like(state.rule, 1.0 / state.rule.shape[1])
-            return self.context.decision(dict.fromkeys(state.gaps, alike))
+        if not state.columns.isfinite().all():  # the student has diverged, and the next step ends its run
+            uniform = torch.full_like(state.rule, 1.0 / state.rule.shape[1])
+            return self.context.decision(dict.fromkeys(state.gaps, uniform))
         if self._learning:
             self.agent.standardise.adapt(state.columns)
         self._taken = self.take(state)
@@ -135,7 +137,7 @@ class MTKDRL:
 
     @torch.no_grad()
     def take(self, state: State) -> Taken:
-        """Decide about a mini-batch, and keep what the update needs."""
+        """Return the decision about a mini-batch, and what the update needs."""
         sampled: dict[str, Tensor] = {}
         weights: dict[str, Tensor] = {}
         for name, log_policy in self.agent(state.columns).items():
@@ -144,10 +146,10 @@ class MTKDRL:
                 sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
                 head = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
             weights[name] = averaged(head, state.rule, state.gaps[name])
-        student, decision = self.context.student, self.context.decision(weights)
+        student, decision = self.context.student.of_this_run(), self.context.decision(weights)
         batch = student.observed()
         loss = student.per_example_loss(decision, student.output(), batch) if self.released else None
-        return Taken(state, sampled, decision, student.batch_inputs(), batch, loss)
+        return Taken(student, state, sampled, decision, student.batch_inputs(), batch, loss)
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
         """Return the mean entropy of the heads over ln K, ``[num_envs]``."""
@@ -160,15 +162,15 @@ class MTKDRL:
         return mean
 
     def update(self, transition: Transition) -> None:
-        """Learn from the loss of each teacher after the update (released: from the loss before it)."""
-        taken = self._taken
-        if taken is None or ("diverged" in transition.info and bool(np.asarray(transition.info["diverged"]).any())):
+        """Learn from each teacher's loss after the update (released: from the loss before it)."""
+        taken, info = self._taken, transition.info.get("final_info", transition.info)
+        if taken is None or bool(np.any(info["diverged"])):
             return
-        reward = teacher_reward(self.context, taken) if taken.loss is None else shared_reward(taken.loss)
+        reward = teacher_reward(taken) if taken.loss is None else shared_reward(taken.loss)
         self.follow(taken, reward)
 
     def follow(self, taken: Taken, reward: Tensor) -> None:
-        """Take one step of the agent; ``reward`` is ``[B, K]``, of the release ``[B]``. One that is not finite teaches nothing."""
+        """Make one update of the agent; ``reward`` has shape ``[B, K]``, released ``[B]``. A reward that is not finite is ignored."""
         if not reward.isfinite().all():
             return
         state, loss = taken.state, torch.zeros_like(reward).sum()
@@ -181,17 +183,30 @@ class MTKDRL:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
+    def state(self) -> dict[str, Any]:
+        """Return network, optimizer and random state."""
+        return {
+            "agent": self.agent.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "learning": self._learning,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.agent.load_state_dict(state["agent"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self._learning = state["learning"]
+
     def save(self, path: str) -> None:
-        """Write the agent's weights and options (safetensors)."""
-        saving.write(path, self.agent.state_dict(), self.options)
+        """Write the agent to a file."""
+        saving.save(path, self)
 
     @classmethod
-    def load(cls, path: str, context: PolicyContext) -> MTKDRL:
+    def load(cls, path: str, context: PolicyContext) -> Self:
         """Read an agent."""
-        tensors, options = saving.read(path)
-        made = cls(context, **options)
-        made.agent.load_state_dict(tensors)
-        return made
+        return saving.load(path, cls, context)
 
 
 class MTKDRLReleased(MTKDRL):
@@ -201,14 +216,14 @@ class MTKDRLReleased(MTKDRL):
 
 
 @torch.no_grad()
-def teacher_reward(context: PolicyContext, taken: Taken) -> Tensor:
-    """Return ``-L_k`` of a mini-batch that was just taught, ``[B, K]``, centred and scaled over K; it costs one more forward pass.
+def teacher_reward(taken: Taken) -> Tensor:
+    """Return ``-L_k`` of the mini-batch that was just taught, ``[B, K]``, centred and scaled over K; costs one more forward pass.
 
-    ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is the same for all teachers: centring takes it out.
+    ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is the same for all teachers, so centring removes it.
     """
-    output = context.student.forward(taken.inputs)
+    output = taken.student.forward(taken.inputs)
     total = torch.zeros_like(taken.batch.teacher_logits[:, :, 0])
     for name, strength in taken.decision.strengths.items():
         if name != "label":
-            total = total + strength * context.student.per_teacher_loss(name, output, taken.batch)
+            total = total + strength * taken.student.per_teacher_loss(name, output, taken.batch)
     return normalize(-total)

@@ -1,6 +1,6 @@
-"""What MTKD-RL's agent sees of a mini-batch (Yang et al. 2025, AAAI, arXiv 2502.18510), and how its weights are averaged with two rules.
+"""The state of a mini-batch for MTKD-RL's agent (Yang et al. 2025, AAAI, arXiv 2502.18510), and the mean of its weights and two rules.
 
-In: a mini-batch about to be taught. Out: a :class:`State`, and from an agent's head the weights that teach.
+In: a mini-batch about to be taught. Out: a :class:`State`, and the weights that teach, from a head of the agent.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from kd_env.policies import PolicyBatch, PolicyContext
 
 
 class State(NamedTuple):
-    """Of B instances and K teachers; nothing carries a gradient."""
+    """The state of B instances and K teachers, without gradient."""
 
-    columns: Tensor  # [B, F]: of each teacher its features, logits, c_k, similarity and gap, side by side
+    columns: Tensor  # [B, F]: each teacher's features, logits, c_k, similarity and gap, side by side
     rule: Tensor  # [B, K], CA-MKD's weights
-    gaps: dict[str, Tensor]  # by knowledge type [B, K]: of response KL_k, of hint the similarity
+    gaps: dict[str, Tensor]  # [B, K] by knowledge type: for response KL_k, for hint the similarity
 
 
 @torch.no_grad()
 def state_of(context: PolicyContext, batch: PolicyBatch) -> State:
     """Return the state of a mini-batch: teacher k's columns are ``[F_k; z_k; c_k; cos(r_k(F_S), F_k); KL_k]``, F = sum of D_k + C + 3.
 
-    Widths differ, so the cosine is of the student's features mapped to teacher k's width, as ``hint`` compares them; without ``hint`` it is
+    Widths differ, so the cosine takes the student's features mapped to teacher k's width, as ``hint`` compares them; without ``hint`` it is
     0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the setting's temperature.
     """
     output = context.student.output()
@@ -46,5 +46,5 @@ def state_of(context: PolicyContext, batch: PolicyBatch) -> State:
 
 
 def averaged(head: Tensor, rule: Tensor, gap: Tensor) -> Tensor:
-    """``(head + rule + softmax_k(gap)) / 3``, ``[B, K]`` each: as the release has it, the further and the more similar weigh more."""
+    """Return ``(head + rule + softmax_k(gap)) / 3``, ``[B, K]``; as released, a larger gap or similarity means more weight."""
     return (head + rule + gap.softmax(1)) / 3.0

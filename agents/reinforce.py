@@ -1,22 +1,22 @@
 """``reinforce``: RL-KD, Reinforced Multi-Teacher Selection (Yuan et al. 2021, arXiv 2012.06048).
 
-State of instance i and teacher k: ``F_ik = [R(x_i); p_k(x_i); c_k]``, c_k only with ``observe_labels``. One logistic policy a teacher:
+State of instance i and teacher k: ``F_ik = [R(x_i); p_k(x_i); c_k]``, c_k only with ``observe_labels``. One logistic policy per teacher:
 ``pi_k(a=1|F) = sigmoid(A_k F + b_k)``. Update ``theta += beta sum r grad log pi(a|s)``.
 
 Schedule: warm the student up on all teachers, warm the selector up with the student fixed, then alternate: teach ``window``
-mini-batches, then one policy update on what they paid, then forget them.
+mini-batches, make one policy update with their rewards, and forget them.
 
 Deviations that are options: the reward is the env's ``reward``, by default held-out improvement, which needs no training labels
-(``reward=student_loss`` and so on are the paper's), and c_k is seen with ``observe_labels`` only; a reward baseline (``baseline=False`` is
-the paper); the warm-ups are of length 0 by default. Deviations that are not: Adam for the policy; the state is standardised by running
-moments, without which the growing R(x) drives the policy; the gradient is a mean over a mini-batch's instances; a stored mini-batch is paid
-right after its own update, the paper's when the episode is over (the same at ``window=1``); the selector's warm-up updates after every
-mini-batch; a window that the budget cuts short is dropped.
+(``reward=student_loss`` and so on are the paper's); c_k is observed with ``observe_labels`` only; rewards have a baseline
+(``baseline=False`` is the paper); the warm-ups have length 0 by default. Other deviations: the policy is trained with Adam; the state is
+standardised by running moments, without which the growing R(x) dominates the policy; the gradient is a mean over a mini-batch's instances;
+a stored mini-batch is paid right after its own update, in the paper at the end of the episode (the same at ``window=1``); the selector's
+warm-up updates the policy after every mini-batch; a window that the budget cuts short is dropped.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Transition
 from kd_env.types import Observation
 
-Taken = tuple[Observation, np.ndarray, np.ndarray]
+StoredStep = tuple[Observation, np.ndarray, np.ndarray]
 """A mini-batch that was decided about: observation, action and reward."""
 
 
@@ -39,19 +39,19 @@ class LogisticPolicies(nn.Module):
     """K independent logistic policies."""
 
     def __init__(self, num_teachers: int, num_columns: int) -> None:
-        """Start undecided: every teacher is selected with probability 1/2."""
+        """Start with probability 1/2 for every teacher."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(num_teachers, num_columns))  # A
         self.bias = nn.Parameter(torch.zeros(num_teachers))
         self.standardise = Standardised(num_columns)
 
     def forward(self, observation: Observation) -> Tensor:
-        """Blocks ``[B, F]`` of the ``full`` features -> log-odds of selection ``[B, K]``."""
+        """Return the log-odds of selection, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
         odds: Tensor = (self.standardise(self._state(observation)) * self.weight).sum(2) + self.bias
         return odds
 
     def adapt(self, observation: Observation) -> None:
-        """Take a mini-batch into the moments that standardise the state: R(x) changes as the student learns."""
+        """Add a mini-batch to the moments that standardise the state; R(x) changes as the student learns."""
         self.standardise.adapt(self._state(observation))
 
     def _state(self, observation: Observation) -> Tensor:
@@ -83,11 +83,11 @@ class Reinforce:
 
         Args:
             learning_rate: beta, of Adam.
-            window: mini-batches taught between two policy updates (the paper's episode).
-            baseline: subtract the running mean of the reward and divide by its running deviation.
-            student_warmup: first updates, taught by all teachers alike.
-            selector_warmup: mini-batches the selector then learns from with the student fixed; needs a reward that can be had
-                without an update (the paper's ``student_and_distillation_loss`` or ``mixed``).
+            window: number of mini-batches taught between two policy updates (the paper's episode).
+            baseline: whether to subtract the running mean of the reward and divide by its running deviation.
+            student_warmup: number of first updates that all teachers teach with equal weights.
+            selector_warmup: number of mini-batches that the selector then learns from while the student is fixed; needs a reward that does
+                not depend on an update (the paper's ``student_and_distillation_loss`` or ``mixed``).
         """
         spec.numbers("reinforce", least=1, whole=True, window=window)
         spec.numbers("reinforce", least=0, whole=True, student_warmup=student_warmup, selector_warmup=selector_warmup)
@@ -99,8 +99,8 @@ class Reinforce:
             )
         if selector_warmup > budget - student_warmup:
             raise InputError(
-                f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the "
-                f"{budget} updates of the budget"
+                f"reinforce(student_warmup={student_warmup},selector_warmup={selector_warmup}): more than the {budget} updates of the "
+                "budget; give shorter ones"
             )
         self.context = context
         self.seed, self.window, self.student_warmup, self.selector_warmup = seed, window, student_warmup, selector_warmup
@@ -120,12 +120,12 @@ class Reinforce:
         self.begin_episode(learning=True)
 
     def begin_episode(self, learning: bool) -> None:
-        """Begin the schedule again, with another student."""
+        """Begin the schedule again with a new student."""
         self._learning, self._updates, self._rehearsed = learning, 0, False
-        self._stored: list[Taken] = []
+        self._stored: list[StoredStep] = []
 
     def act(self, observation: Observation) -> np.ndarray:
-        """Sample a subset for every slot; all teachers while the student is warmed up."""
+        """Return a sampled subset for every slot; all teachers while the student is warmed up."""
         if not self._learning:
             return self.sample(observation)
         if self._updates == self.student_warmup and self.selector_warmup and not self._rehearsed:
@@ -138,7 +138,7 @@ class Reinforce:
 
     @torch.no_grad()
     def sample(self, observation: Observation) -> np.ndarray:
-        """Sample a subset for every slot."""
+        """Return a sampled subset for every slot."""
         selected: np.ndarray = torch.bernoulli(self.policy(observation).sigmoid(), generator=self.generator).numpy().astype(np.int8)
         return selected
 
@@ -148,7 +148,7 @@ class Reinforce:
         return bernoulli_entropy(self.policy(observation).sigmoid().numpy())
 
     def update(self, transition: Transition) -> None:
-        """Store the step, and update the policies after ``window`` of them."""
+        """Store the step, and update the policies after ``window`` steps."""
         assert isinstance(transition.action, np.ndarray)
         if self._updates >= self.student_warmup:
             self._stored.append((transition.observation, transition.action, transition.reward))
@@ -157,22 +157,22 @@ class Reinforce:
             self.reinforce(self._stored)
             self._stored.clear()
 
-    def reinforce(self, stored: list[Taken]) -> None:
-        """One policy update on stored (state, action, reward) of whole mini-batches."""
+    def reinforce(self, stored: list[StoredStep]) -> None:
+        """Make one policy update with stored (state, action, reward) of whole mini-batches."""
         terms = []
         for observation, action, reward in stored:
-            gained = torch.from_numpy(reward).float()  # [B]
+            returns = torch.from_numpy(reward).float()  # [B]
             if self.baseline is not None:
-                gained = self.baseline.standardise(gained)
+                returns = self.baseline.standardise(returns)
             odds = self.policy(observation)
             log_policy = -nn.functional.binary_cross_entropy_with_logits(odds, torch.from_numpy(action).float(), reduction="none")
-            terms.append((gained[:, None] * log_policy).sum(1).mean())
+            terms.append((returns[:, None] * log_policy).sum(1).mean())
         self.optimizer.zero_grad()
         (-torch.stack(terms).sum()).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
     def _warm_selector(self) -> None:
-        """Update the policies on ``selector_warmup`` mini-batches that the student does not learn from."""
+        """Update the policies with ``selector_warmup`` mini-batches that the student does not learn from."""
         rehearsal = self.context.rehearsal()
         for _ in range(self.selector_warmup):
             observation = rehearsal.observation()
@@ -180,14 +180,32 @@ class Reinforce:
             action = self.sample(observation)
             self.reinforce([(observation, action, rehearsal.pay(action))])
 
+    def state(self) -> dict[str, Any]:
+        """Return policies, moments, random state, and where in the schedule the agent is."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "baseline": None if self.baseline is None else self.baseline.state(),
+            "schedule": (self._learning, self._updates, self._rehearsed),
+            "stored": self._stored,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        if self.baseline is not None:
+            self.baseline.load_state(state["baseline"])
+        self._learning, self._updates, self._rehearsed = state["schedule"]
+        self._stored = state["stored"]
+
     def save(self, path: str) -> None:
-        """Write the policies' weights and options (safetensors)."""
-        saving.write(path, self.policy.state_dict(), self.options)
+        """Write the agent to a file."""
+        saving.save(path, self)
 
     @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Reinforce:
-        """Read policies."""
-        tensors, options = saving.read(path)
-        agent = cls(context, **options)
-        agent.policy.load_state_dict(tensors)
-        return agent
+    def load(cls, path: str, context: PolicyContext) -> Self:
+        """Read an agent."""
+        return saving.load(path, cls, context)

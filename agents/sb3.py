@@ -1,8 +1,8 @@
 """``sb3:PPO(...)``: Stable-Baselines3's algorithms on the instance slots, unchanged.
 
-Each slot is one of B agents that share a policy network, so ``total_timesteps`` counts slot decisions. Defaults differ from SB3's where
-SB3's would leave the agent hardly any update within one student: short rollouts, and no discount, since a slot's next instance has
-nothing to do with its last one.
+Each slot is one of B agents that share a policy network, so ``total_timesteps`` counts slot decisions. Some defaults differ from SB3's,
+which would leave the agent hardly any updates within one student: rollouts are short, and there is no discount, since the next instance of
+a slot does not depend on the last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kd_env.types import Observation
 
 
 class StableBaselines3:
-    """An SB3 algorithm as a policy. Learns while it teaches: the student of the run is the product."""
+    """An SB3 algorithm as a policy. Learns while it teaches; the student of the run is the product."""
 
     access = "reward gradient"
     learns_from = "the reward"
@@ -31,7 +31,7 @@ class StableBaselines3:
     env_options: dict[str, Any] = {"granularity": "instance", "observation": "full", "reward": "dev_improvement", "credit": "first_order"}
     defaults: dict[str, Any] = {}
 
-    def __init__(self, env: Any, seed: int = 0, **hyperparameters: Any) -> None:  # SB3's own, checked against its signature
+    def __init__(self, env: Any, seed: int = 0, **hyperparameters: Any) -> None:  # SB3's, checked against its signature
         """Make the algorithm of this class's name with SB3's ``hyperparameters``."""
         algorithm = getattr(stable_baselines3, type(self).__name__)
         known = set(inspect.signature(algorithm).parameters) - {"policy", "env", "seed", "device"}
@@ -39,18 +39,18 @@ class StableBaselines3:
             if name not in known:
                 raise InputError(f"sb3:{algorithm.__name__}: no hyperparameter {name!r}; known: {', '.join(sorted(known))}")
         slots = SB3VecEnv(env)
-        chosen = {**self.defaults, **hyperparameters}
+        arguments = {**self.defaults, **hyperparameters}
         try:
-            self.model: BaseAlgorithm = algorithm("MultiInputPolicy", slots, seed=seed, device="cpu", **chosen)
+            self.model: BaseAlgorithm = algorithm("MultiInputPolicy", slots, seed=seed, device="cpu", **arguments)
         except (TypeError, ValueError, AssertionError) as error:
             raise InputError(f"sb3:{algorithm.__name__}: {error}") from None
 
     def act(self, observation: Observation) -> np.ndarray:
-        """Deterministic actions."""
+        """Return deterministic actions."""
         return self.model.predict(observation, deterministic=True)[0]
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
-        """Return the entropy of the policy's distribution, normalised to [0, 1], ``[num_envs]``; ``None`` of a deterministic policy."""
+        """Return the entropy of the policy's distribution, in [0, 1], ``[num_envs]``; ``None`` if it is deterministic or continuous."""
         policy = self.model.policy
         if not isinstance(policy, ActorCriticPolicy):
             return None
@@ -61,59 +61,59 @@ class StableBaselines3:
         return normalized_entropy(distribution.probs.cpu().numpy()) if isinstance(distribution, torch.distributions.Categorical) else None
 
     def learn(self, env: Any, num_updates: int) -> StableBaselines3:
-        """Teach ``num_updates`` mini-batches; ``env`` is the one the algorithm was made with."""
+        """Teach ``num_updates`` mini-batches; ``env`` is the environment that the algorithm was made with."""
         self.model.learn(num_updates * env.num_envs)
         return self
 
     def save(self, path: str) -> None:
-        """Write in SB3's own format."""
+        """Write the algorithm in SB3's format."""
         self.model.save(path)
 
     @classmethod
     def load(cls, path: str, env: Any) -> StableBaselines3:
-        """Read a policy for ``env``; SB3's format holds pickles, so load only files of your own."""
+        """Read a policy for ``env``; SB3's format contains pickles, so load only files that you trust."""
         agent = cls(env)
         agent.model = type(agent.model).load(path, env=SB3VecEnv(env))
         return agent
 
 
 class PPO(StableBaselines3):
-    """On-policy, any subset."""
+    """On-policy; any subset of the teachers."""
 
     env_options = {**StableBaselines3.env_options, "action": "subset"}
     defaults = {"n_steps": 16, "batch_size": 256, "gamma": 0.0}
 
 
 class A2C(StableBaselines3):
-    """On-policy, any subset."""
+    """On-policy; any subset of the teachers."""
 
     env_options = {**StableBaselines3.env_options, "action": "subset"}
     defaults = {"n_steps": 4, "gamma": 0.0}
 
 
 class DQN(StableBaselines3):
-    """Off-policy, one teacher."""
+    """Off-policy; one teacher."""
 
     env_options = {**StableBaselines3.env_options, "action": "one"}
     defaults = {"buffer_size": 20_000, "learning_starts": 1_000, "gamma": 0.0}
 
 
 class SAC(StableBaselines3):
-    """Off-policy, weights."""
+    """Off-policy; weights of the teachers."""
 
     env_options = {**StableBaselines3.env_options, "action": "weights"}
     defaults = {"buffer_size": 20_000, "learning_starts": 1_000, "gamma": 0.0}
 
 
 class TD3(StableBaselines3):
-    """Off-policy, weights."""
+    """Off-policy; weights of the teachers."""
 
     env_options = {**StableBaselines3.env_options, "action": "weights"}
     defaults = {"buffer_size": 20_000, "learning_starts": 1_000, "gamma": 0.0}
 
 
 class DDPG(StableBaselines3):
-    """Off-policy, weights."""
+    """Off-policy; weights of the teachers."""
 
     env_options = {**StableBaselines3.env_options, "action": "weights"}
     defaults = {"buffer_size": 20_000, "learning_starts": 1_000, "gamma": 0.0}

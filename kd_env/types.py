@@ -116,6 +116,15 @@ class Decision:
         """Return the usual decision: response at strength ``kd_weight``, the hard label at ``1 - kd_weight``."""
         return cls({"response": weights}, {"response": kd_weight, "label": 1.0 - kd_weight}, temperature)
 
+    def detach(self) -> Decision:
+        """Return the same decision without gradient."""
+
+        def detached(value: Any) -> Any:
+            return value.detach() if isinstance(value, Tensor) else value
+
+        weights, strengths = ({name: detached(value) for name, value in part.items()} for part in (self.weights, self.strengths))
+        return Decision(weights, strengths, detached(self.temperature), detached(self.penalty))
+
     @property
     def differentiable(self) -> bool:
         """Whether it carries a gradient; its numbers alone then do not determine how the student was taught."""

@@ -57,6 +57,7 @@ class Recorder:
         self._selection = selection
         self._policy_entropy = entropy
         self.finished: Distillation | None = None  # the run that was recorded; a learner may start more of them
+        self._ended_in: Distillation | None = None  # where the student ended; what a population begins in its place does not count
         self.reward_forward_examples = 0  # of all students of the trial
         self.reward_split = selection.distillation.reward_split  # of the student of the finished run
         self._begin()
@@ -73,7 +74,7 @@ class Recorder:
 
     def __call__(self, step: Step) -> None:
         """Take one update."""
-        if self.finished is not None or not step.active[self._student]:
+        if self.finished is not None or not step.active[self._student] or self._selection.distillation is self._ended_in:
             return
         update, own = int(step.batch.update[self._student]), self._instances
         if update == 0:
@@ -101,6 +102,7 @@ class Recorder:
             self._report(self._unreported, validation)
             self._unreported = 0
         if ended is not None:
+            self._ended_in = self._selection.distillation
             self.reward_forward_examples += int(self._selection.meter.state.forward_examples[self._student])
             self.reward_split = self._selection.distillation.reward_split.of_student(self._student)
         if ended is not None and len(self.before) < self._skip:

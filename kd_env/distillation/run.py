@@ -216,7 +216,8 @@ class Distillation:
     def fork(self) -> Distillation:
         """Return an independent run in the same state; task and bank are shared."""
         twin = Distillation(self.data, self.settings, self.seeds.tolist(), self.reward_split)
-        twin.load(self.tensors(), self.info())
+        copies = {name: tensor.clone() for name, tensor in self.tensors().items()}  # optimizers change their state in place
+        twin.load(copies, self.info())
         return twin
 
     def member(self, student: int) -> Distillation:

@@ -18,6 +18,8 @@ ACCESS = (
     "privileged",
 )
 """Access classes, from least to most; reports group policies by them."""
+DEFAULT_ACCESS = "reward gradient"
+"""The access of a class that declares none: what a step shows and pays, whatever the settings; no labels."""
 
 TEACHERS, STUDENT, LABELS, GRADIENT, REWARD, REWARD_LABELS, GROUPS = (
     "the teachers' outputs",
@@ -45,7 +47,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 
 def refuse(policy: str, access: str, name: str, resource: str) -> InputError:
     """Return the error of a policy that reads ``name``, which its access does not include."""
-    including = next(wider for wider in ACCESS if resource in ALLOWED[wider])
+    including = next(wider for wider in ACCESS if {*ALLOWED[access], resource} <= ALLOWED[wider])
     return InputError(
         f"policy {policy!r} reads {name}, and its access {access!r} does not include {resource}; "
         f"declare access = {including!r} in its class"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -21,9 +22,10 @@ from kd_env.errors import InputError
 from kd_env.knowledge.terms import Term
 from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, refuse
 from kd_env.policies.batch import PolicyBatch
+from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
 from kd_env.teachers.teacher import classifiers
-from kd_env.types import Batch, Decision, ModelOutput, Observation
+from kd_env.types import Batch, Decision, ModelOutput
 
 
 class Examples(NamedTuple):
@@ -40,23 +42,6 @@ class Examples(NamedTuple):
         """Return the labels, which are there."""
         assert self.labels is not None
         return self.labels
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """A copy of the environment whose student does not learn; what an action would be paid is computed from the student as it is."""
-
-    selection: Selection
-    original: Selection
-
-    def observation(self) -> Observation:
-        """Return the observation of the next mini-batch."""
-        return self.selection.observation()
-
-    def pay(self, action: np.ndarray) -> np.ndarray:
-        """Return the reward ``[rows]`` of ``action`` and go on to the next mini-batch."""
-        self.original.distillation.state.forward_examples += self.selection.settings.distillation.batch_size
-        return self.selection.rehearse(action)
 
 
 RESOURCES = {
@@ -194,8 +179,8 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
     reward_rows = labelled_rows(data.labels["reward"].numpy(), settings.reward.reward_labels, label_seed)
     values: dict[str, Any] = {
         "num_envs": env.num_envs if student is None else env.num_envs // selection.num_students,
-        "single_observation_space": env.single_observation_space,
-        "single_action_space": env.single_action_space,
+        "single_observation_space": copy.deepcopy(env.single_observation_space),  # libraries seed spaces and draw from them
+        "single_action_space": copy.deepcopy(env.single_action_space),
         "num_teachers": selection.num_teachers,
         "num_classes": data.task.num_classes,
         "num_students": students,
@@ -215,12 +200,12 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
         "train_examples": lambda which: examples("train", which, labels=True),
         "reward_rows": reward_rows,
         "reward_examples": lambda: examples("reward", reward_rows, labels=True),
-        "best_teachers": lambda: _best_teachers(selection),
+        "best_teachers": lambda: _best_teachers(selection, name),
     }
     if student is None:
         values |= {
-            "student": StudentView(selection, access, name),
-            "rehearsal": lambda: Rehearsal(selection.fork(), selection),
+            "student": StudentView(selection, access, name, reward_rows),
+            "rehearsal": lambda: Rehearsal(selection),
             "credit": lambda names: first_order(selection.distillation, selection.meter, names),
         }
     return PolicyContext(name, access, values)
@@ -242,12 +227,14 @@ def _of_student(batch: Batch, student: int, rows: slice) -> Batch:
     )
 
 
-def _best_teachers(selection: Selection) -> np.ndarray:
+def _best_teachers(selection: Selection, policy: str) -> np.ndarray:
     pool, task = selection.pool, selection.data.task
     groups = task.train.groups
     if pool.best_for_group is None or groups is None:
-        raise InputError(f"the best teachers of pool {pool.name!r} are not known; leave this policy out")
+        raise InputError(f"policy {policy!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
     if task.unlabelled and groups.min() < 0:
-        raise InputError(f"unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out")
+        raise InputError(
+            f"policy {policy!r}: unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out"
+        )
     best: np.ndarray = np.array(pool.best_for_group)[groups]
     return best

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kd_env.envs.decisions import concatenate
-from kd_env.policies.protocol import Learner, Transition
+from kd_env.policies.episode_view import EpisodeView
+from kd_env.policies.protocol import Learner
 from kd_env.types import Decision
 
 
@@ -21,13 +22,14 @@ def run_episode(env: Any, policy: Any, seed: int, learning: bool = True) -> None
         learning: whether ``update`` is called.
     """
     begin_episode(policy, learning)
+    view = EpisodeView(policy)
     observation, _ = env.reset(seed=seed)
     over = False
     while not over:
-        action = policy.act(observation)
+        action = policy.act(view.observation(observation))
         next_observation, reward, terminated, truncated, info = env.step(action)
         if learning and isinstance(policy, Learner):
-            policy.update(Transition(observation, action, reward, next_observation, terminated, info))
+            policy.update(view.transition(observation, action, reward, next_observation, terminated, info))
         observation, over = next_observation, bool(terminated[0] | truncated[0])  # slots after the first student's are its peers'
 
 
@@ -43,13 +45,14 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
     parts = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
     for policy in policies:
         begin_episode(policy, learning)
+    views = [EpisodeView(policy) for policy in policies]
     observation, _ = env.reset(seed=np.repeat(list(seeds), slots).tolist())
     over = np.zeros(len(policies), dtype=np.bool_)
     actions: list[Any] = [None] * len(policies)
     while not over.all():
         seen = [rows_of(observation, part) for part in parts]
         for student in np.flatnonzero(~over).tolist():  # the last action of the others is repeated
-            actions[student] = policies[student].act(seen[student])
+            actions[student] = policies[student].act(views[student].observation(seen[student]))
         if isinstance(actions[0], Decision):
             step = env.step(concatenate(actions, slots))
         else:
@@ -58,8 +61,9 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
         for student in np.flatnonzero(~over).tolist() if learning else ():
             if isinstance(policy := policies[student], Learner):
                 following, reward, terminated, _, info = (rows_of(part, parts[student]) for part in step)
-                policy.update(Transition(seen[student], actions[student], reward, following, terminated, info))
+                policy.update(views[student].transition(seen[student], actions[student], reward, following, terminated, info))
         over |= (step[2] | step[3]).reshape(len(policies), slots)[:, 0]
+        actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # their graphs are spent
 
 
 def begin_episode(policy: Any, learning: bool) -> None:

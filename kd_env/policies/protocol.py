@@ -23,15 +23,15 @@ from kd_env.types import Decision, Observation
 
 @dataclass(frozen=True)
 class Transition:
-    """One step of an environment, as a learner is told of it; the first axis of arrays is the slots.
+    """One step of an environment, as far as a learner's access includes it; the first axis of arrays is the slots.
 
     Attributes:
         observation: what the policy acted on.
         action: what it returned, actions or a whole decision.
         reward: ``[num_envs]``.
-        next_observation: what it acts on next; after the last step of an episode it means nothing.
+        next_observation: what it acts on next; meaningless after the last step of an episode.
         terminated: ``[num_envs]``, whether the student's budget is spent or the student has diverged.
-        info: see the environment's docstring; ``info["credit"]`` where credit is paid.
+        info: see the environment's docstring; ``info["credit"]`` where credit is paid. It never holds validation.
     """
 
     observation: Observation

@@ -13,7 +13,7 @@ from kd_env import spec
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
-from kd_env.policies.access import ACCESS
+from kd_env.policies.access import ACCESS, DEFAULT_ACCESS
 from kd_env.policies.context import make_context
 from kd_env.policies.protocol import Rule
 from kd_env.policies.rules import RulePolicy
@@ -148,7 +148,7 @@ def find(text: str) -> PolicyClass:
 
 def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
     """Read what a policy class declares; a plug-in that does not say what it reads is taken to read what ``step`` can pay it with."""
-    access = getattr(make, "access", "reward gradient")
+    access = getattr(make, "access", DEFAULT_ACCESS)
     if callable(access_for := getattr(make, "access_for", None)):
         access = spec.call_plugin(f"policy {name!r}", access_for, options)
     if access not in ACCESS:

@@ -16,7 +16,7 @@ class RulePolicy:
     def __init__(self, rule: Rule, context: PolicyContext) -> None:
         """Take the rule and the context that it was built with."""
         self.rule, self.context = rule, context
-        self.access: str = getattr(rule, "access", context.access)
+        self.access = context.access
 
     def act(self, observation: Observation) -> np.ndarray | Decision:
         """Return what the rule decides; the observation, which is clipped, is not read."""

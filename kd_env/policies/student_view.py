@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
+from kd_env.errors import InputError
 from kd_env.models.encode import take
 from kd_env.policies.access import ALLOWED, GRADIENT, LABELS, REWARD_LABELS, refuse
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
@@ -20,65 +22,76 @@ from kd_env.types import Batch, Decision, Inputs, ModelOutput
 class StudentView:
     """A lone student and its loss."""
 
-    def __init__(self, selection: Selection, access: str, policy: str) -> None:
-        """Look at the student of ``selection`` that is being taught, whichever that is at the time."""
-        self._selection, self._access, self._policy = selection, access, policy
+    def __init__(self, selection: Selection, access: str, policy: str, reward_rows: np.ndarray, run: Distillation | None = None) -> None:
+        """Show the student of ``run``; by default the one that ``selection`` is teaching at the time of each call."""
+        self._selection, self._access, self._policy, self._fixed_run = selection, access, policy, run
+        self._reward_rows = reward_rows  # whose labels there are
+
+    def of_this_run(self) -> StudentView:
+        """Return a view that keeps showing the student that is being taught now, also after the next student begins."""
+        return StudentView(self._selection, self._access, self._policy, self._reward_rows, self._run)
+
+    @property
+    def _run(self) -> Distillation:
+        return self._fixed_run or self._selection.distillation
 
     @property
     def parameters(self) -> list[Tensor]:
         """The student's parameters."""
         self._require(GRADIENT, "student.parameters")
-        return self._selection.distillation.student.parameters
+        return self._run.student.parameters
 
     def rate(self, progress: float) -> float:
         """Return the student's learning rate at ``progress`` in [0, 1)."""
-        return self._selection.distillation.student.options.rate(progress)
+        return self._run.student.options.rate(progress)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """Put the student into evaluation mode within."""
-        return self._selection.distillation.student.evaluating()
+        return self._run.student.evaluating()
 
     def predict(self, inputs: Inputs) -> Tensor:
         """Return logits ``[n, C]`` in evaluation mode."""
         self._count(inputs)
-        return self._selection.distillation.student.predict(inputs)
+        return self._run.student.predict(inputs)
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs) -> ModelOutput:
         """Return the outputs that the student would have with other ``parameters``, differentiable in them."""
         self._require(GRADIENT, "student.forward_at")
         self._count(inputs)
-        return self._selection.distillation.student.forward_at(parameters, inputs)
+        return self._run.student.forward_at(parameters, inputs)
 
     def batch_inputs(self) -> Inputs:
         """Return the student's inputs of the mini-batch about to be taught."""
-        return self._selection.distillation.batch_inputs()
+        return self._run.batch_inputs()
 
     @torch.no_grad()
     def output(self) -> ModelOutput:
         """Return all outputs of the student for the mini-batch about to be taught, without gradient."""
-        return self._selection.distillation.student_output().map(Tensor.detach)
+        return self._run.student_output().map(Tensor.detach)
 
     @torch.no_grad()
     def forward(self, inputs: Inputs) -> ModelOutput:
         """Return all outputs of the student for ``inputs`` in evaluation mode, without gradient."""
-        run = self._selection.distillation
         self._count(inputs)
+        run = self._run
         with run.student.evaluating():
             return run.student.forward(inputs, run.loss.extra_outputs)
 
     def per_teacher_loss(self, name: str, output: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss ``[n, K]`` of knowledge type ``name`` at the setting's temperature."""
-        run = self._selection.distillation
+        run = self._run
         return run.loss.per_teacher(name, run.settings.temperature, output, batch)
 
     def per_example_loss(self, decision: Decision, output: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss ``[n]`` that ``decision`` means for some outputs."""
-        return self._selection.distillation.loss.per_example(decision, output, batch)
+        return self._run.loss.per_example(decision, output, batch)
 
     def examples(self, split: Literal["train", "reward"], rows: np.ndarray) -> tuple[Inputs, Batch]:
         """Return rows of a split whose labels the access includes: as the student reads them, and with the teachers' outputs."""
         self._require(REWARD_LABELS if split == "reward" else LABELS, f"student.examples({split!r})")
-        run, data = self._selection.distillation, self._selection.data
+        if split == "reward" and not np.isin(rows, self._reward_rows).all():
+            raise InputError(f"policy {self._policy!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
+        run, data = self._run, self._selection.data
         observed = run.observe()
         batch = data.batch(split, rows, observed.student, observed.update, observed.progress)
         return take(data.inputs[split], rows, run.student.device), replace(batch, student=observed.student)
@@ -86,10 +99,10 @@ class StudentView:
     def observed(self) -> Batch:
         """Return the mini-batch about to be taught, with its labels."""
         self._require(LABELS, "student.observed")
-        return self._selection.distillation.observe()
+        return self._run.observe()
 
     def _count(self, inputs: Inputs) -> None:
-        self._selection.distillation.state.forward_examples += len(next(iter(inputs.values())))
+        self._run.state.forward_examples += len(next(iter(inputs.values())))
 
     def _require(self, resource: str, name: str) -> None:
         if resource not in ALLOWED[self._access]:

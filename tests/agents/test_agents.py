@@ -9,11 +9,11 @@ from agents.moments import RunningMoments
 from agents.reinforce import LogisticPolicies, Reinforce
 from baselines.router import Router
 from kd_env import tasks
-from kd_env.benchmark.run_trial import make_env
+from kd_env.benchmark.run_trial import make_env, teach
 from kd_env.benchmark.trial import Trial
-from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
-from kd_env.policies import registry
+from kd_env.policies import make_policy, registry, run_episode
+from kd_env.policies.context import make_context
 
 LEARNERS = ["gradient_credit", "reinforce", "sb3:PPO(n_steps=4,batch_size=32)", "sb3:A2C", "sb3:DQN(learning_starts=32,buffer_size=200)"]
 
@@ -85,7 +85,7 @@ def test_every_teacher_keeps_its_share_of_the_floor():
     observation, _ = env.reset(seed=0)
     with torch.no_grad():
         agent.policy.gate.body[2].bias[:] = torch.tensor([50.0, 0.0, 0.0, 0.0])
-    weights = to_weights("weights", agent.act(observation), 4, 32)
+    weights = env.selection.action_kind.decode(agent.act(observation), 32).weights
     assert weights == pytest.approx(np.tile([0.85, 0.05, 0.05, 0.05], (32, 1)), abs=1e-3)
     assert mass(agent, observation)[:, 0].min() > 0.999
 
@@ -99,7 +99,7 @@ def test_a_run_finds_the_right_experts():
         return np.mean([mass(agent, seen)[np.arange(32), expert].mean() for seen, expert in zip(held_out, best, strict=True)])
 
     before = share()
-    agent.learn(env, 200)
+    run_episode(env, agent, 0)
     assert before == pytest.approx(0.25, abs=0.05)
     assert share() > before + 0.15
     assert env.finished.update.tolist() == [200]
@@ -107,11 +107,12 @@ def test_a_run_finds_the_right_experts():
 
 def test_a_router_start_starts_with_the_router_s_choices():
     env, agent = make("gradient_credit(router_start=True)", reward_labels=256)
-    router = Router(env, 0, teacher_features=False)
-    assert all(torch.equal(a, b) for a, b in zip(agent.policy.gate.state_dict().values(), router.gate.state_dict().values(), strict=True))
+    router = make_policy(Router, env, 0, teacher_features=False)
+    gates = agent.policy.gate.state_dict(), router.rule.gate.state_dict()
+    assert all(torch.equal(a, b) for a, b in zip(*(gate.values() for gate in gates), strict=True))
     for seed in range(5):
         observation, _ = env.reset(seed=seed)
-        assert (agent.act(observation).argmax(1) == router.choose(router.features)).mean() > 0.96
+        assert (agent.act(observation).argmax(1) == router.rule.decide(router.context.batch()).argmax(1).numpy()).mean() > 0.96
     plain = make("gradient_credit")[1]
     assert not torch.equal(plain.policy.gate.body[0].weight, agent.policy.gate.body[0].weight)
 
@@ -119,7 +120,7 @@ def test_a_router_start_starts_with_the_router_s_choices():
 def test_it_learns_with_label_columns_and_with_head_credit():
     env, agent = make("gradient_credit", updates=3, observe_labels=True, credit="head")
     before = [parameter.clone() for parameter in agent.policy.parameters()]
-    agent.learn(env, 3)
+    run_episode(env, agent, 0)
     assert not all(torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
 
 
@@ -147,7 +148,7 @@ def test_its_gradient_is_the_one_worked_out_by_hand():
         observation, _ = env.reset(seed=seed)
         agent.policy.adapt(observation)
         reward = np.linspace(-1, 2, 32)
-        store.append((observation, agent.act(observation), reward))
+        store.append((observation, agent.sample(observation), reward))
     a, b = agent.policy.weight.detach().clone(), agent.policy.bias.detach().clone()
     for observation, action, reward in store:
         instance = torch.from_numpy(observation["instance"])[:, None].expand(32, 4, -1)
@@ -168,7 +169,7 @@ def test_it_learns_a_known_subset():
     observation, _ = env.reset(seed=0)
     best = np.array([1, 0, 1, 0])
     for _ in range(200):
-        action = agent.act(observation)
+        action = agent.sample(observation)
         agent.reinforce([(observation, action, -np.abs(action - best).sum(1).astype(float))])
     with torch.no_grad():
         chance = agent.policy(observation).sigmoid().mean(0)
@@ -189,18 +190,18 @@ def test_a_constant_reward_teaches_nothing_with_the_baseline():
     env, agent = make("reinforce")
     observation, _ = env.reset(seed=0)
     for _ in range(5):
-        agent.reinforce([(observation, agent.act(observation), np.full(32, 0.7))])
+        agent.reinforce([(observation, agent.sample(observation), np.full(32, 0.7))])
     assert agent.policy.weight.abs().max() < 1e-6
 
 
 def test_the_state_is_standardised_by_running_moments():
-    policies_ = LogisticPolicies(2, 3)
+    policies = LogisticPolicies(2, 3)
     rng = np.random.default_rng(0)
     for _ in range(400):
         instance = rng.normal(5.0, 2.0, (16, 1)).astype(np.float32)
-        policies_.adapt({"instance": instance, "teachers": rng.normal(-1.0, 0.5, (16, 4)).astype(np.float32)})
-    assert policies_.standardise.mean.tolist() == pytest.approx([5.0, -1.0, -1.0], abs=0.3)
-    assert policies_.standardise.variance.tolist() == pytest.approx([4.0, 0.25, 0.25], rel=0.25)
+        policies.adapt({"instance": instance, "teachers": rng.normal(-1.0, 0.5, (16, 4)).astype(np.float32)})
+    assert policies.standardise.mean.tolist() == pytest.approx([5.0, -1.0, -1.0], abs=0.3)
+    assert policies.standardise.variance.tolist() == pytest.approx([4.0, 0.25, 0.25], rel=0.25)
 
 
 def test_the_student_warm_up_teaches_with_everyone_and_learns_nothing():
@@ -208,7 +209,7 @@ def test_the_student_warm_up_teaches_with_everyone_and_learns_nothing():
     taught, moved = [], []
     env.selection.listeners.append(lambda step: taught.append(step.weights.copy()))
     env.selection.listeners.append(lambda step: moved.append(float(agent.policy.weight.detach().abs().max())))
-    agent.learn(env, 14)
+    run_episode(env, agent, 0)
     assert all((weights == 0.25).all() for weights in taught[:10])
     assert not (taught[10] == 0.25).all()
     assert moved[10] == 0.0
@@ -220,7 +221,7 @@ def test_a_window_makes_one_policy_update_for_several_mini_batches():
     calls = []
     update = agent.reinforce
     agent.reinforce = lambda store: (calls.append(len(store)), update(store))
-    agent.learn(env, 20)
+    run_episode(env, agent, 0)
     assert calls == [5, 5, 5, 5]
 
 
@@ -249,8 +250,8 @@ def test_the_selector_warm_up_leaves_the_run_itself_as_it_was():
     scores = []
     for warmup in (0, 4):
         env, agent = make(f"reinforce(selector_warmup={warmup},student_warmup=5)", updates=10, reward="student_and_distillation_loss")
-        agent.act = lambda observation: np.ones((len(observation["progress"]), 4), dtype=np.int8)
-        agent.learn(env, 10)
+        agent.sample = lambda observation: np.ones((len(observation["progress"]), 4), dtype=np.int8)
+        run_episode(env, agent, 0)
         scores.append([value.tolist() for value in env.finished.validate()])
     assert scores[0] == scores[1]
 
@@ -263,7 +264,7 @@ def test_a_run_spends_its_budget_and_is_the_same_for_a_seed(policy):
     seen = []
     for seed in (1, 1, 2):
         env, agent = make(policy, seed=seed, updates=8)
-        agent.learn(env, 8)
+        teach(env, [agent], [seed])
         assert env.finished.update.tolist() == [8]
         assert env.finished.seeds.tolist() == [seed]
         seen.append([value.tolist() for value in env.finished.validate()])
@@ -273,15 +274,12 @@ def test_a_run_spends_its_budget_and_is_the_same_for_a_seed(policy):
 @pytest.mark.parametrize("policy", ["gradient_credit", "reinforce", "sb3:PPO(n_steps=4,batch_size=32)"])
 def test_what_was_learned_comes_back_from_a_file(policy, tmp_path):
     env, agent = make(policy, updates=8)
-    agent.learn(env, 8)
+    teach(env, [agent], [0])
     path = str(tmp_path / "agent.zip")
     agent.save(path)
     env, fresh = make(policy, updates=8)
-    loaded = type(agent).load(path, env)
+    loaded = type(agent).load(path, env if policy.startswith("sb3") else make_context(env, policy, agent.access))
     observation, _ = env.reset(seed=4)
-    for one in (agent, loaded):
-        if isinstance(one, Reinforce):
-            one.generator.manual_seed(0)
     assert np.array_equal(agent.act(observation), loaded.act(observation))
     if isinstance(agent, (Reinforce, GradientCredit)):
         with torch.no_grad():
@@ -290,7 +288,7 @@ def test_what_was_learned_comes_back_from_a_file(policy, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("policy", "message"),
     [
         ("gradient_credit(learning_rat=1)", "policy 'gradient_credit(learning_rat=1)': got an unexpected keyword argument 'learning_rat'"),
         (
@@ -314,21 +312,21 @@ def test_what_was_learned_comes_back_from_a_file(policy, tmp_path):
         ("reinforce(student_warmup=-1)", "student_warmup"),
     ],
 )
-def test_a_hyperparameter_that_cannot_be_is_one_line(policy, said):
+def test_a_hyperparameter_that_cannot_be_is_one_line(policy, message):
     with pytest.raises(InputError) as refused:
         make(policy)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_saved_policy_keeps_its_options_and_its_prior(tmp_path):
     env, agent = make("gradient_credit(sharpness=1.0,floor=0.3,router_start=True)", updates=4)
-    agent.learn(env, 4)
+    run_episode(env, agent, 0)
     agent.save(str(tmp_path / "policy"))
-    again = GradientCredit.load(str(tmp_path / "policy"), env)
+    again = GradientCredit.load(str(tmp_path / "policy"), make_context(env, "gradient_credit", "reward labels"))
     observation, _ = env.reset(seed=1)
     assert np.array_equal(again.act(observation), agent.act(observation))
     credit = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
-    for one in (agent, again):
-        one.optimizer = torch.optim.SGD(one.policy.parameters(), lr=0.1)
-        one.follow(observation, credit)
+    for copy in (agent, again):
+        copy.optimizer = torch.optim.SGD(copy.policy.parameters(), lr=0.1)
+        copy.follow(observation, credit)
     assert np.array_equal(again.act(observation), agent.act(observation)), "the prior is the same one"

@@ -14,6 +14,7 @@ from agents.sliding_ucb import SlidingUCB
 from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
+from kd_env.policies import make_policy, run_episode
 from kd_env.testing import check_policy
 
 BANDITS = [EXP3, LinUCB, SlidingUCB]
@@ -22,17 +23,18 @@ NOTHING = {"progress": np.zeros((1, 1), dtype=np.float32)}
 
 
 class Arms:
-    """Three arms that pay small noisy rewards; with ``seen`` their means are drawn anew at each pull and the context says them."""
+    """Three arms that pay small noisy rewards: environment and policy context in one.
+
+    With ``seen`` their means are drawn anew at each pull and the observation shows them.
+    """
 
     num_envs = 1
     single_action_space = spaces.Discrete(3)
 
-    def __init__(self, seed, seen=False):
+    def __init__(self, seed, seen=False, pulls=600):
         self.rng, self.seen, self.pulled, self.lost = np.random.default_rng(100 + seed), seen, [], 0.0
-        blocks = {"teachers": 3} if seen else {}
-        self.single_observation_space = spaces.Dict(
-            {name: spaces.Box(-10, 10, (size,), np.float32) for name, size in {**blocks, "progress": 1}.items()}
-        )
+        self.pulls = pulls
+        self.columns = {"teachers": 3, "progress": 1} if seen else {"progress": 1}
 
     def observation(self):
         self.means = np.array(MEANS)
@@ -49,13 +51,13 @@ class Arms:
         paid = self.means[arm] + 0.01 * self.rng.standard_normal()
         self.pulled.append(int(arm))
         self.lost += self.means.max() - self.means[arm]
-        return self.observation(), np.array([paid]), np.array([False]), np.array([False]), {}
+        return self.observation(), np.array([paid]), np.array([len(self.pulled) == self.pulls]), np.array([False]), {}
 
 
 def play(kind, pulls=600, seed=0, seen=False, **options):
-    env = Arms(seed, seen)
+    env = Arms(seed, seen, pulls)
     agent = kind(env, seed, **options)
-    agent.learn(env, pulls)
+    run_episode(env, agent, seed)
     return env, agent
 
 
@@ -157,10 +159,10 @@ def test_sliding_ucb_by_hand():
 def test_rewards_of_any_scale_come_into_the_unit_interval():
     for scale in (1e-6, 1.0, 1e6):
         recent = RecentRange(11)
-        found = [recent.scaled(scale * value) for value in range(11)]
+        scaled = [recent.scaled(scale * value) for value in range(11)]
         # percentiles of 0..10: 1 and 9; the last, 10, is clipped
-        assert found[0] == 0.5
-        assert found[-1] == 1.0
+        assert scaled[0] == 0.5
+        assert scaled[-1] == 1.0
         assert recent.scaled(scale * 4.2) == pytest.approx((4.2 - 2) / (9 - 2))  # of 1..10 and 4.2
     recent = RecentRange(100)
     for value in range(50):
@@ -179,9 +181,9 @@ def test_what_was_paid_is_credited_to_the_arm_that_was_pulled():
 
 @pytest.mark.parametrize("kind", BANDITS)
 def test_the_seed_decides(kind):
-    one, same, other = (play(kind, 200, seed)[0].pulled for seed in (3, 3, 4))
-    assert one == same
-    assert one != other
+    first, same, other = (play(kind, 200, seed)[0].pulled for seed in (3, 3, 4))
+    assert first == same
+    assert first != other
 
 
 @pytest.mark.parametrize("kind", BANDITS)
@@ -192,10 +194,10 @@ def test_what_was_learned_is_saved(kind, tmp_path):
     assert again.options == agent.options
     assert list(again.range.recent) == list(agent.range.recent)
     assert len(again.range.recent) == 40
-    for name, value in agent.state().items():
-        assert np.array_equal(again.state()[name], value), name
-    fresh = kind(env, 1).state()
-    assert not any(np.array_equal(fresh[name], value) for name, value in again.state().items()), "it had learned something"
+    for name, value in agent.learned().items():
+        assert np.array_equal(again.learned()[name], value), name
+    fresh = kind(env, 1).learned()
+    assert not any(np.array_equal(fresh[name], value) for name, value in again.learned().items()), "it had learned something"
 
 
 @pytest.mark.parametrize("kind", BANDITS)
@@ -212,29 +214,33 @@ def test_it_teaches_text(name, tmp_path):
     record = run_trial(Trial(task, name, 0, "domains/experts", settings=settings), tmp_path)
     assert record["access"] == "reward scalar"
     assert sum(record["selection_rate"]) == pytest.approx(1.0)
-    assert record["weight_entropy"] == 0.0, "one teacher a mini-batch"
+    assert record["weight_entropy"] == 0.0, "one teacher per mini-batch"
+    if name == "exp3":
+        assert 0.9 < record["selection_entropy"] <= 1.0, "after six pulls it is nearly undecided"
+    else:
+        assert record["selection_entropy"] is None, "it chooses the largest upper bound, with certainty"
 
 
 @pytest.mark.parametrize("name", ["exp3", "linucb", "sliding_ucb"])
 def test_students_of_a_population_are_taught_as_alone(name, tmp_path):
     trials = [Trial("digits", name, seed, settings={"updates": 25, "precision": "float64"}) for seed in (0, 4)]
     together = run_trials(trials, tmp_path / "together", lambda _: None)
-    for trial, one in zip(trials, together, strict=True):
+    for trial, record in zip(trials, together, strict=True):
         alone = run_trial(trial, tmp_path / "alone")
-        assert one["selection_rate"] == alone["selection_rate"]
-        assert one["reward_sum"] == pytest.approx(alone["reward_sum"], rel=1e-6)
+        assert record["selection_rate"] == alone["selection_rate"]
+        assert record["reward_sum"] == pytest.approx(alone["reward_sum"], rel=1e-6)
 
 
 def test_a_phase_is_one_decision(tmp_path):
     env = make_env(Trial("digits", "sliding_ucb", 0, settings={"updates": 20, "updates_per_phase": 5}))
-    agent = SlidingUCB(env, 0)
-    agent.learn(env, 20)
+    agent = make_policy(SlidingUCB, env, 0)
+    run_episode(env, agent, 0)
     assert len(agent.pulls) == 4
     assert env.finished.update.tolist() == [20]
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("build", "message"),
     [
         (lambda env: EXP3(env, gamma=0.0), r"exp3\(gamma=0.0\): expected a number above 0, at most 1"),
         (lambda env: EXP3(env, gamma=1.5), r"exp3\(gamma=1.5\)"),
@@ -247,6 +253,6 @@ def test_a_phase_is_one_decision(tmp_path):
         (lambda env: EXP3(SimpleNamespace(num_envs=1, single_action_space=spaces.MultiBinary(3))), "action=one"),
     ],
 )
-def test_what_cannot_be_used_is_named(make, says):
-    with pytest.raises(InputError, match=says):
-        make(Arms(0))
+def test_what_cannot_be_used_is_named(build, message):
+    with pytest.raises(InputError, match=message):
+        build(Arms(0))

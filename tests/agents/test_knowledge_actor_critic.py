@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -10,7 +9,7 @@ import torch
 from agents.knowledge_actor_critic import HardKnowledgeActorCritic, KnowledgeActorCritic
 from kd_env.benchmark.records import append
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.run_trial import run_trial
+from kd_env.benchmark.run_trial import run_trial, run_trials, teach
 from kd_env.benchmark.trial import Trial
 from kd_env.testing import check_policy
 
@@ -18,21 +17,22 @@ GOAL = np.array([0.9, 0.1, 0.6])
 
 
 class Target:
-    """One student, three knowledge types: what pays is to be near GOAL, whatever is seen; an episode has 20 phases."""
+    """One student, three knowledge types: what pays is to be near GOAL, whatever is seen; an episode has 20 phases.
+
+    Environment and policy context in one.
+    """
 
     num_envs = 1
+    columns = {"student": 2, "teachers": 3}
+    action = SimpleNamespace(size=3)
 
     def __init__(self, hard):
-        self.hard, self.resets, self.rewards, self.unwrapped = hard, [], [], self
-        settings = SimpleNamespace(action="hard" if hard else "soft", updates_per_phase=1)
-        self.selection = SimpleNamespace(settings=settings, layout=SimpleNamespace(knowledge=("a", "b", "c")))
-        self.single_observation_space = {"student": gym.spaces.Box(-1, 1, (2,)), "teachers": gym.spaces.Box(-1, 1, (3,))}
+        self.hard, self.resets, self.rewards = hard, [], []
+        self.settings = SimpleNamespace(interface=SimpleNamespace(action="hard" if hard else "soft"))
         self.rng = np.random.default_rng(0)
 
     def seen(self):
-        return {
-            name: self.rng.uniform(-1, 1, (1, space.shape[0])).astype(np.float32) for name, space in self.single_observation_space.items()
-        }
+        return {name: self.rng.uniform(-1, 1, (1, size)).astype(np.float32) for name, size in self.columns.items()}
 
     def reset(self, seed):
         self.resets.append(seed)
@@ -54,7 +54,8 @@ class Target:
 def test_it_finds_the_best_action(hard, seed):
     env = Target(hard)
     kind = HardKnowledgeActorCritic if hard else KnowledgeActorCritic
-    agent = kind(env, seed, training_episodes=60, discount=0.0, hidden=32).learn(env, 20)
+    agent = kind(env, seed, training_episodes=60, discount=0.0, hidden=32)
+    teach(env, [agent], [seed])
     start, end = np.mean(env.rewards[:100]), np.mean(env.rewards[-20:])
     assert end > -0.05, (start, end)
     assert start < -0.3, "there is something to learn"
@@ -67,7 +68,7 @@ def test_it_finds_the_best_action(hard, seed):
 
 def test_the_student_that_counts_is_the_last_and_starts_from_the_seed():
     env = Target(hard=False)
-    KnowledgeActorCritic(env, seed=7, training_episodes=3).learn(env, 20)
+    teach(env, [KnowledgeActorCritic(env, seed=7, training_episodes=3)], [7])
     assert len(env.resets) == 4
     assert env.resets[-1] == 7
     assert len(set(env.resets)) == 4
@@ -76,12 +77,13 @@ def test_the_student_that_counts_is_the_last_and_starts_from_the_seed():
 
 def test_the_discount_looks_ahead():
     env = Target(hard=False)
-    agent = KnowledgeActorCritic(env, discount=0.5, training_episodes=60, hidden=32).learn(env, 20)
+    agent = KnowledgeActorCritic(env, discount=0.5, training_episodes=60, hidden=32)
+    teach(env, [agent], [0])
     columns = [np.stack(column) for column in zip(*agent.memory[-400:], strict=True)]
     state = agent.nets.state(*(torch.from_numpy(columns[place]) for place in (0, 1)))
     value = agent.nets.value(state, torch.from_numpy(columns[2]).float()).detach().numpy()
     last = columns[6].astype(bool)
-    spread = np.std([one[3] for one in agent.memory])
+    spread = np.std([phase[3] for phase in agent.memory])
     now = columns[3] / spread
     assert abs((value - now)[last].mean()) < abs((value - now)[~last].mean()), "at the end there is nothing to come"
 

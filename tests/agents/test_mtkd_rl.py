@@ -15,7 +15,8 @@ from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.knowledge.response import per_teacher
-from kd_env.policies import registry
+from kd_env.policies import registry, run_episode
+from kd_env.policies.context import make_context
 from kd_env.testing import check_policy
 
 BOTH = ["mtkd_rl", "mtkd_rl_released"]
@@ -24,9 +25,14 @@ TEXT = "domains(train=160,reward=48,validation=32,test=16)"
 
 def make(policy, seed=0, task="digits", teachers=None, **settings):
     env = make_env(Trial(task, policy, seed, teachers, settings={"updates": 20, **settings}))
-    found = registry.find(policy).build(env, seed)
+    agent = registry.find(policy).build(env, seed)
     env.reset(seed=seed)
-    return env, found
+    return env, agent
+
+
+def current_state(agent):
+    """What the agent sees of the mini-batch about to be taught."""
+    return state_of(agent.context, agent.context.batch())
 
 
 # formulas
@@ -68,33 +74,33 @@ def test_the_shared_reward_by_hand():
 
 
 def test_the_state_is_what_it_says():
-    env, _ = make("mtkd_rl", temperature=3.0)
+    env, agent = make("mtkd_rl", temperature=3.0)
     run = env.selection.distillation
-    features, hints, state = run.observe(), run.student_output().projections["linear"], state_of(run)
-    widths = [one.shape[1] for one in features.teacher_features]
+    batch, hints, state = run.observe(), run.student_output().projections["linear"], current_state(agent)
+    widths = [values.shape[1] for values in batch.teacher_features]
     assert state.columns.shape == (32, sum(widths) + 4 * 13)
     start = sum(widths[:2]) + 2 * 13
     third = state.columns[:, start : start + widths[2] + 13]
-    assert torch.equal(third[:, : widths[2]], features.teacher_features[2])
-    assert torch.equal(third[:, widths[2] : widths[2] + 10], features.teacher_logits[:, 2])
-    assert torch.allclose(third[:, -3], cross_entropy(features.teacher_logits[:, 2], features.labels, reduction="none"))
-    assert torch.allclose(third[:, -2], cosine_similarity(hints[2].detach(), features.teacher_features[2]))
-    assert torch.allclose(third[:, -1], per_teacher(features.student.logits, features.teacher_logits, 3.0)[:, 2])
-    assert torch.equal(state.rule, camkd.weights(features.teacher_logits, features.labels))
+    assert torch.equal(third[:, : widths[2]], batch.teacher_features[2])
+    assert torch.equal(third[:, widths[2] : widths[2] + 10], batch.teacher_logits[:, 2])
+    assert torch.allclose(third[:, -3], cross_entropy(batch.teacher_logits[:, 2], batch.labels, reduction="none"))
+    assert torch.allclose(third[:, -2], cosine_similarity(hints[2].detach(), batch.teacher_features[2]))
+    assert torch.allclose(third[:, -1], per_teacher(batch.student.logits, batch.teacher_logits, 3.0)[:, 2])
+    assert torch.equal(state.rule, camkd.weights(batch.teacher_logits, batch.labels))
     assert torch.equal(state.gaps["hint"][:, 2], third[:, -2])
     assert not state.columns.requires_grad
 
 
 def test_without_hints_there_is_one_head_and_no_similarity():
-    env, agent = make("mtkd_rl", knowledge="response")
-    state = state_of(env.selection.distillation)
+    _, agent = make("mtkd_rl", knowledge="response")
+    state = current_state(agent)
     assert set(state.gaps) == {"response"}
     assert set(agent.act({}).weights) == {"response"}
 
 
 def test_decisions_are_the_averages():
     env, agent = make("mtkd_rl_released")
-    state = state_of(env.selection.distillation)
+    state = current_state(agent)
     taken = agent.take(state)
     with torch.no_grad():
         heads = {name: head.exp() for name, head in agent.agent(state.columns).items()}
@@ -112,7 +118,7 @@ def test_decisions_are_the_averages():
 
 def test_teachers_are_drawn_as_the_head_has_them():
     env, agent = make("mtkd_rl")
-    state = state_of(env.selection.distillation)
+    state = current_state(agent)
     with torch.no_grad():
         head = agent.agent(state.columns)["response"].exp()
     drawn = torch.stack([torch.eye(4)[agent.take(state).sampled["response"]] for _ in range(2000)]).mean(0)
@@ -122,7 +128,7 @@ def test_teachers_are_drawn_as_the_head_has_them():
 @pytest.mark.parametrize("size", [0.0, 1e4])
 def test_extreme_teachers_give_finite_weights(size):
     env, agent = make("mtkd_rl_released")
-    state = state_of(env.selection.distillation)
+    state = current_state(agent)
     logits = size * torch.randn(32, 4, 10, generator=torch.Generator().manual_seed(0))
     student = env.selection.distillation.observe().student.logits
     gaps = {"response": per_teacher(student, logits, 1.0), "hint": torch.ones(32, 4)}
@@ -178,7 +184,9 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     assert (before - 1 / teachers).abs().max() > 0.05
     for _ in range(400):  # .1 more for all: who is below the mean in every round would be paid 0 for ever, and not be moved
         weights = averaged(head_of(released, state), state.rule, state.gaps["response"])
-        released.follow(Taken(state, {}, None), shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1)
+        released.follow(
+            Taken(None, state, {}, None, {}, None, None), shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1
+        )
     after = averaged(head_of(released, state), state.rule, state.gaps["response"])
     assert (after - 1 / teachers).abs().max() < 0.01
 
@@ -187,13 +195,13 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     reward = (losses.mean(1, keepdim=True) - losses) / losses.std(1, correction=0, keepdim=True)
     for _ in range(400):
         sampled = torch.multinomial(head_of(papers, state), 1, generator=papers.generator)[:, 0]
-        papers.follow(Taken(state, {"response": sampled}, None), reward)
+        papers.follow(Taken(None, state, {"response": sampled}, None, {}, None, None), reward)
     assert head_of(papers, state)[:, 1].min() > 0.9
 
 
 def test_a_reward_that_is_not_finite_teaches_nothing():
     env, agent = make("mtkd_rl")
-    taken = agent.take(state_of(env.selection.distillation))
+    taken = agent.take(current_state(agent))
     before = [parameter.detach().clone() for parameter in agent.agent.parameters()]
     agent.follow(taken, torch.full((32, 4), torch.nan))
     assert all(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))
@@ -207,15 +215,14 @@ def test_a_reward_that_is_not_finite_teaches_nothing():
 def test_each_teacher_is_paid_for_the_student_after_the_update():
     env, agent = make("mtkd_rl", knowledge="response,hint(strength=3)", kd_weight=0.5)
     run = env.selection.distillation
-    features, inputs = run.observe(), run.batch_inputs()
-    decision = agent.act({})
-    env.step(decision)
+    batch, inputs = run.observe(), run.batch_inputs()
+    env.step(agent.act({}))
     count = int(run.state.forward_examples[0])
-    reward = teacher_reward(run, decision.strengths, inputs, features)
+    reward = teacher_reward(agent._taken)
     assert int(run.state.forward_examples[0]) == count + 32
     after = run.student.forward(inputs)
-    kl = per_teacher(after.logits, features.teacher_logits, run.settings.temperature)
-    far = [(one - theirs).square().mean(1) for one, theirs in zip(after.projections["linear"], features.teacher_features, strict=True)]
+    kl = per_teacher(after.logits, batch.teacher_logits, run.settings.temperature)
+    far = [(hint - features).square().mean(1) for hint, features in zip(after.projections["linear"], batch.teacher_features, strict=True)]
     paid = -(0.5 * kl + 0.5 * 3 * torch.stack(far, 1)).detach()
     expected = (paid - paid.mean(1, keepdim=True)) / paid.std(1, correction=0, keepdim=True)
     assert torch.allclose(reward, expected, atol=1e-5)
@@ -234,14 +241,14 @@ def test_passes_are_counted(policy, passes, tmp_path):
 def test_it_learns_in_a_run_and_is_saved(policy, tmp_path):
     env, agent = make(policy)
     before = [parameter.detach().clone() for parameter in agent.agent.parameters()]
-    agent.learn(env, 20)
+    run_episode(env, agent, 0)
     assert env.finished is not None
     assert int(agent.agent.standardise.seen) == 20
     assert not any(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))
     assert all(parameter.isfinite().all() for parameter in agent.agent.parameters())
     agent.save(str(tmp_path / "agent"))
-    again = type(agent).load(str(tmp_path / "agent"), env)
-    state = state_of(env.selection.distillation)
+    again = type(agent).load(str(tmp_path / "agent"), make_context(env, policy, agent.access))
+    state = current_state(agent)
     for name in ("response", "hint"):
         assert torch.equal(again.agent(state.columns)[name], agent.agent(state.columns)[name])
     assert again.options == agent.options
@@ -270,5 +277,5 @@ def test_what_it_cannot_work_with_is_refused(policy, tmp_path):
         make(policy, teachers="digits/experts/upright")
     with pytest.raises(InputError, match=rf"policy {policy} weighs responses"):
         make(policy, knowledge="hint")
-    with pytest.raises(InputError, match="run it alone"):
+    with pytest.raises(InputError, match=f"policy '{policy}' teaches one student at a time; run it without --population"):
         run_trials([Trial("digits", policy, seed, settings={"updates": 4}) for seed in (0, 1)], tmp_path, lambda _: None)

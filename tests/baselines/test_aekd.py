@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from weighing import SMALL_TEXT, env_and_policy, extreme
+from weighing import SMALL_TEXT, acted_weights, decided, env_and_policy, extreme
 
 from baselines import aekd
 from baselines.box_simplex import shortest_mixture
 from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
-from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.knowledge.response import per_teacher
+from kd_env.policies import make_policy, registry
 from kd_env.testing import check_policy
 
 BOUNDS = [0.15, 0.3, 0.6, 1.0, 5.0]
@@ -56,8 +56,8 @@ def test_the_bound_is_six_tenths_by_default():
     ],
 )
 def test_three_teachers_at_right_angles_by_hand(bound, expected):
-    found = aekd.weights(of([1.0, 0.0, 0.0], [0.0, 2**0.5, 0.0], [0.0, 0.0, 2.0]), bound)
-    assert found.tolist() == pytest.approx(expected, abs=1e-7)
+    weights = aekd.weights(of([1.0, 0.0, 0.0], [0.0, 2**0.5, 0.0], [0.0, 0.0, 2.0]), bound)
+    assert weights.tolist() == pytest.approx(expected, abs=1e-7)
 
 
 def test_a_teacher_behind_a_shorter_one_has_nothing():
@@ -97,8 +97,8 @@ def test_duplicated_teachers_share_what_the_one_would_have():
 @pytest.mark.parametrize("seed", range(5))
 def test_a_duplicate_of_any_teacher_has_equal_weight(seed, bound):
     vectors = drawn(4, 6, seed)[[0, 1, 2, 3, 1, 3]]
-    found = aekd.weights(as_gradients(vectors), bound)
-    assert found[[1, 3]].tolist() == pytest.approx(found[[4, 5]].tolist(), abs=1e-5)
+    weights = aekd.weights(as_gradients(vectors), bound)
+    assert weights[[1, 3]].tolist() == pytest.approx(weights[[4, 5]].tolist(), abs=1e-5)
 
 
 # optimality
@@ -112,23 +112,23 @@ def test_the_conditions_of_optimality_hold(teachers, classes, bound):
     for seed in range(8):
         vectors = drawn(teachers, classes, seed)
         vectors[-1] = vectors[0] if seed % 2 else vectors[-1]
-        found = aekd.weights(as_gradients(vectors), bound).numpy()
-        assert found.sum() == pytest.approx(1.0, abs=1e-12)
-        assert found.min() >= 0.0
-        assert found.max() <= allowed + 1e-12
-        slope = vectors @ (vectors.T @ found) / (vectors**2).sum(1).mean()
-        between = (found > 1e-9) & (found < allowed - 1e-9)
+        weights = aekd.weights(as_gradients(vectors), bound).numpy()
+        assert weights.sum() == pytest.approx(1.0, abs=1e-12)
+        assert weights.min() >= 0.0
+        assert weights.max() <= allowed + 1e-12
+        slope = vectors @ (vectors.T @ weights) / (vectors**2).sum(1).mean()
+        between = (weights > 1e-9) & (weights < allowed - 1e-9)
         assert not between.any() or slope[between] == pytest.approx(slope[between].mean(), abs=1e-7)
-        level = slope[between].mean() if between.any() else slope[found > 1e-9].max()
-        assert (slope[found <= 1e-9] >= level - 1e-7).all()
-        assert (slope[found >= allowed - 1e-9] <= level + 1e-7).all()
+        level = slope[between].mean() if between.any() else slope[weights > 1e-9].max()
+        assert (slope[weights <= 1e-9] >= level - 1e-7).all()
+        assert (slope[weights >= allowed - 1e-9] <= level + 1e-7).all()
 
 
 @pytest.mark.parametrize("bound", [0.3, 0.6, 1.0])
 def test_a_general_solver_finds_nothing_shorter(bound):
     for seed in range(10):
         gram = (vectors := drawn(5, 4, seed)) @ vectors.T
-        found = shortest_mixture(gram, bound)
+        weights = shortest_mixture(gram, bound)
         general = minimize(
             lambda a, gram=gram: a @ gram @ a,
             np.full(5, 0.2),
@@ -138,15 +138,15 @@ def test_a_general_solver_finds_nothing_shorter(bound):
             constraints={"type": "eq", "fun": lambda a: a.sum() - 1, "jac": lambda a: np.ones(5)},
             options={"ftol": 1e-14, "maxiter": 500},
         )
-        assert found @ gram @ found <= general.fun + 1e-7 * gram.trace()
+        assert weights @ gram @ weights <= general.fun + 1e-7 * gram.trace()
 
 
 @pytest.mark.parametrize("teachers", [2, 3, 7])
 def test_weights_follow_a_permutation(teachers):
     vectors = drawn(teachers, 5, teachers)
     order = np.random.default_rng(0).permutation(teachers)
-    found = aekd.weights(as_gradients(vectors), 0.6)
-    assert aekd.weights(as_gradients(vectors[order]), 0.6).tolist() == pytest.approx(found[order].tolist(), abs=1e-7)
+    weights = aekd.weights(as_gradients(vectors), 0.6)
+    assert aekd.weights(as_gradients(vectors[order]), 0.6).tolist() == pytest.approx(weights[order].tolist(), abs=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])
@@ -161,52 +161,53 @@ def test_the_size_of_the_gradients_does_not_matter(scale):
 
 def test_the_gradients_are_those_of_the_response_loss():
     generator = torch.Generator().manual_seed(0)
-    said = torch.randn(5, 3, 4, generator=generator, dtype=torch.float64)
+    teacher_logits = torch.randn(5, 3, 4, generator=generator, dtype=torch.float64)
     student = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
-    losses = per_teacher(student, said, 3.0)  # [B, K]
+    losses = per_teacher(student, teacher_logits, 3.0)  # [B, K]
     expected = torch.stack([torch.autograd.grad(losses[:, k].sum(), student, retain_graph=True)[0] for k in range(3)])
-    assert torch.allclose(aekd.gradients(said, student.detach(), 3.0), expected)
+    assert torch.allclose(aekd.gradients(teacher_logits, student.detach(), 3.0), expected)
 
 
 def test_gradients_by_hand():
     # at temperature 2: student (.5, .5), teacher (.75, .25), so 2 (-.25, .25)
-    said = 2 * torch.tensor([[[0.75, 0.25]]], dtype=torch.float64).log()
-    assert aekd.gradients(said, torch.zeros(1, 2, dtype=torch.float64), 2.0)[0, 0].tolist() == pytest.approx([-0.5, 0.5])
+    teacher_logits = 2 * torch.tensor([[[0.75, 0.25]]], dtype=torch.float64).log()
+    assert aekd.gradients(teacher_logits, torch.zeros(1, 2, dtype=torch.float64), 2.0)[0, 0].tolist() == pytest.approx([-0.5, 0.5])
 
 
 @pytest.mark.parametrize("teachers", [1, 2, 3, 5])
 def test_extreme_teachers_give_finite_weights(teachers):
-    said, student, _ = extreme(teachers)
-    found = aekd.weights(aekd.gradients(said, student, 1.0))
-    assert found.dtype == torch.float32
-    assert (found >= 0).all()
-    assert float(found.sum()) == pytest.approx(1.0)
+    teacher_logits, student, _ = extreme(teachers)
+    weights = aekd.weights(aekd.gradients(teacher_logits, student, 1.0))
+    assert weights.dtype == torch.float32
+    assert (weights >= 0).all()
+    assert float(weights.sum()) == pytest.approx(1.0)
 
 
 def test_every_instance_of_a_mini_batch_has_the_same_weights():
     env, policy = env_and_policy("aekd", temperature=3.0)
-    features = policy.features
-    expected = aekd.weights(aekd.gradients(features.teacher_logits, features.student.logits, 3.0)).numpy()
-    weights = to_weights("weights", policy.act(env.selection.observation()), 4, 32)
+    batch = env.selection.distillation.observe()
+    expected = aekd.weights(aekd.gradients(batch.teacher_logits, batch.student.logits, 3.0)).numpy()
+    weights = acted_weights(env, policy)
     assert weights == pytest.approx(np.tile(expected, (32, 1)), abs=1e-6)
     assert weights.max() <= 0.6 + 1e-6
 
 
 def test_a_bound_of_the_policy_is_kept():
     env, policy = env_and_policy("aekd(bound=0.3)")
-    assert to_weights("weights", policy.act(env.selection.observation()), 4, 32).max() == pytest.approx(0.3, abs=1e-6)
+    assert acted_weights(env, policy).max() == pytest.approx(0.3, abs=1e-6)
 
 
 def test_students_of_a_population_have_weights_of_their_own():
     env = make_env(Trial("digits", "aekd", 0, settings={"updates": 4}), 2)
     env.reset(seed=0)
-    policy = aekd.AEKD(env, 0, bound=1.0)
-    features = policy.features
-    given = aekd.gradients(features.teacher_logits, features.student.logits, env.selection.settings.distillation.temperature)
-    found = policy.weigh(features)
-    assert found[0].tolist() == pytest.approx(aekd.weights(given[:, :32], 1.0).tolist())
-    assert found[-1].tolist() == pytest.approx(aekd.weights(given[:, 32:], 1.0).tolist())
-    assert found[0].tolist() != found[-1].tolist()
+    batch = env.selection.distillation.observe()
+    gradients = aekd.gradients(batch.teacher_logits, batch.student.logits, env.selection.settings.distillation.temperature)
+    expected = [aekd.weights(part, 1.0).tolist() for part in (gradients[:, :32], gradients[:, 32:])]
+    assert expected[0] != expected[1]
+    weights = decided(make_policy(aekd.AEKD, env, 0, bound=1.0))  # a policy of both students
+    assert weights[[0, -1]].tolist() == [pytest.approx(row) for row in expected]
+    each = [registry.find("aekd(bound=1.0)").build(env, 0, student) for student in (0, 1)]  # a policy for each student
+    assert [decided(policy)[0].tolist() for policy in each] == [pytest.approx(row) for row in expected]
 
 
 @pytest.mark.parametrize("bound", ["0", "-1", "half", "true"])

@@ -24,27 +24,25 @@ def taught(name, **settings):
     """The decisions of one student's mini-batches, as strengths by type."""
     env, policy = env_and_policy(name, **settings)
     observation, _ = env.reset(seed=0)
-    found, selection = [], env.selection
-    decide = selection.decision
+    strengths, selection, apply = [], env.selection, env.selection.distillation.apply
 
-    def noting(choice):
-        decision = decide(choice)
-        found.append({kind: float(torch.as_tensor(value).max()) for kind, value in decision.strengths.items()})
+    def noting(decision, active):
+        strengths.append({kind: float(torch.as_tensor(value).max()) for kind, value in decision.strengths.items()})
         assert all((weights == 1.0 / selection.num_teachers).all() for weights in decision.weights.values()), "all teach alike"
-        return decision
+        return apply(decision, active)
 
-    selection.decision = noting
+    selection.distillation.apply = noting
     over = np.zeros(1, dtype=bool)
     while not over.any():
         observation, _, over, _, _ = env.step(policy.act(observation))
-    return found
+    return strengths
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_keeps_to_the_protocol(name):
-    found = registry.find(name)
-    assert (found.access, found.make.paper != "") == ("nothing", True)
-    check_policy(found.make)
+    policy = registry.find(name)
+    assert (policy.access, policy.make.paper != "") == ("nothing", True)
+    check_policy(policy.make)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +54,9 @@ def test_it_keeps_to_the_protocol(name):
     ],
 )
 def test_strengths_by_hand(name, strengths):
-    found = taught(name, kd_weight=0.75)
-    assert len(found) == 24
-    assert found == [pytest.approx(strengths)] * 24
+    decisions = taught(name, kd_weight=0.75)
+    assert len(decisions) == 24
+    assert decisions == [pytest.approx(strengths)] * 24
     without = taught(name, kd_weight=1.0)[0]
     assert set(without) == set(strengths) - {"label"}, "where labels are no part of the setting"
 
@@ -72,14 +70,14 @@ def test_directions_are_compared(name):
 
 @pytest.mark.parametrize("name", ["random_hard", "random_soft"])
 def test_a_phase_has_one_draw_and_ten_mini_batches(name):
-    found = taught(name, kd_weight=0.75)
-    assert len(found) == 24
-    phases = [found[:10], found[10:20], found[20:]]
+    decisions = taught(name, kd_weight=0.75)
+    assert len(decisions) == 24
+    phases = [decisions[:10], decisions[10:20], decisions[20:]]
     for phase in phases:
         assert phase == [phase[0]] * len(phase)
-    assert set(found[0]) == {"response", "layer", "relation", "label"}
+    assert set(decisions[0]) == {"response", "layer", "relation", "label"}
     assert phases[0][0] != phases[1][0] or phases[1][0] != phases[2][0]
-    assert found == taught(name, kd_weight=0.75), "by the seed alone"
+    assert decisions == taught(name, kd_weight=0.75), "by the seed alone"
 
 
 @pytest.mark.parametrize("name", ["random_hard", "random_soft"])

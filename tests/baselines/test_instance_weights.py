@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from weighing import SMALL_TEXT, drawn, env_and_policy, extreme, logits_of
+from weighing import SMALL_TEXT, acted_weights, drawn, env_and_policy, extreme, logits_of
 
 from baselines import correlation, ebkd, majority_sign, mt_bert
 from baselines.correlation import Correlation
@@ -13,17 +13,15 @@ from baselines.majority_sign import MajoritySign
 from baselines.mt_bert import MTBert
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
-from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
 from kd_env.policies import registry
 from kd_env.testing import check_policy
-from kd_env.types import Decision
 
 FORMULAS = {
-    "ebkd": lambda said, student, labels: ebkd.weights(said),
-    "mt_bert": lambda said, student, labels: mt_bert.weights(said, labels),
-    "majority_sign": lambda said, student, labels: majority_sign.weights(said, student),
-    "correlation": lambda said, student, labels: correlation.weights(said, student),
+    "ebkd": lambda logits, student, labels: ebkd.weights(logits),
+    "mt_bert": lambda logits, student, labels: mt_bert.weights(logits, labels),
+    "majority_sign": lambda logits, student, labels: majority_sign.weights(logits, student),
+    "correlation": lambda logits, student, labels: correlation.weights(logits, student),
 }
 
 
@@ -33,22 +31,22 @@ FORMULAS = {
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("teachers", [2, 3, 6])
 def test_rows_are_on_the_simplex_and_follow_a_permutation(name, teachers):
-    said, student, labels = drawn(teachers, seed=teachers)
-    weights = FORMULAS[name](said, student, labels)
+    logits, student, labels = drawn(teachers, seed=teachers)
+    weights = FORMULAS[name](logits, student, labels)
     assert weights.shape == (40, teachers)
-    assert weights.dtype == said.dtype
+    assert weights.dtype == logits.dtype
     assert (weights >= 0).all()
     assert weights.sum(1).tolist() == pytest.approx([1.0] * 40)
     uniform = torch.allclose(weights, torch.full_like(weights, 1 / teachers), atol=0.01)
     assert uniform == (name == "majority_sign" and teachers == 2), "it tells teachers apart; of two, a majority is both"
     order = torch.randperm(teachers, generator=torch.Generator().manual_seed(1))
-    assert torch.allclose(FORMULAS[name](said[:, order], student, labels), weights[:, order])
+    assert torch.allclose(FORMULAS[name](logits[:, order], student, labels), weights[:, order])
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_duplicated_teacher_has_its_double_s_weight(name):
-    said, student, labels = drawn(3)
-    weights = FORMULAS[name](said[:, [0, 1, 2, 1]], student, labels)
+    logits, student, labels = drawn(3)
+    weights = FORMULAS[name](logits[:, [0, 1, 2, 1]], student, labels)
     assert torch.equal(weights[:, 1], weights[:, 3])
 
 
@@ -70,13 +68,11 @@ def test_one_teacher_has_all_the_weight(name):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_policy_acts_on_its_formula_at_the_temperature_of_the_loss(name):
     env, policy = env_and_policy(name, temperature=3.0)
-    features = policy.features
+    batch = env.selection.distillation.observe()
     at = 3.0 if name in ("majority_sign", "correlation") else 1.0
-    expected = FORMULAS[name](features.teacher_logits / at, features.student.logits / at, features.labels)
-    action = policy.act(env.selection.observation())
-    weights = action.weights["response"].numpy() if isinstance(action, Decision) else to_weights("weights", action, 4, 32)
+    expected = FORMULAS[name](batch.teacher_logits / at, batch.student.logits / at, batch.labels)
     # the action cannot say less than exp(-20) of the largest weight
-    assert weights == pytest.approx(expected.numpy(), abs=1e-6)
+    assert acted_weights(env, policy) == pytest.approx(expected.numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -92,7 +88,7 @@ def test_it_keeps_to_the_protocol(policy):
 
 
 def test_every_policy_names_its_paper():
-    for name in [*registry.POLICIES, *(f"sb3:{one}" for one in registry.STABLE_BASELINES3)]:
+    for name in [*registry.POLICIES, *(f"sb3:{algorithm}" for algorithm in registry.STABLE_BASELINES3)]:
         assert isinstance(registry.find(name).make.paper, str), name
     assert registry.find("camkd").make.paper == "Zhang et al. 2022, arXiv 2201.00007"
     assert registry.find("akd_hard").make.paper == "Wang et al. 2022, arXiv 2302.00444"
@@ -133,22 +129,22 @@ def test_ebkd_needs_two_teachers():
 
 
 def test_mt_bert_of_two_teachers_by_hand():
-    one, three = math.exp(-1), math.exp(-3)
+    e1, e3 = math.exp(-1), math.exp(-3)
     # cross-entropies 1 and 3, so 1/2 and 1/4
-    assert mt_bert.weights(logits_of([one, 1 - one], [three, 1 - three]), torch.tensor([0]))[0].tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert mt_bert.weights(logits_of([e1, 1 - e1], [e3, 1 - e3]), torch.tensor([0]))[0].tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_mt_bert_of_three_teachers_by_hand():
-    one, three = math.exp(-1), math.exp(-3)
-    said = logits_of([1 - one, one], [1e-300, 1.0], [1 - three, three])
+    e1, e3 = math.exp(-1), math.exp(-3)
+    logits = logits_of([1 - e1, e1], [1e-300, 1.0], [1 - e3, e3])
     # cross-entropies (1, 0, 3), so (1/2, 1, 1/4) over 7/4
-    assert mt_bert.weights(said, torch.tensor([1]))[0].tolist() == pytest.approx([2 / 7, 4 / 7, 1 / 7])
+    assert mt_bert.weights(logits, torch.tensor([1]))[0].tolist() == pytest.approx([2 / 7, 4 / 7, 1 / 7])
 
 
 def test_mt_bert_hardly_hears_who_is_utterly_wrong():
     # cross-entropies 0 and 9,999: 1 and 1/10,000
-    said = torch.tensor([[[9_999.0, 0.0], [0.0, 9_999.0]]], dtype=torch.float64)
-    assert mt_bert.weights(said, torch.tensor([0]))[0].tolist() == pytest.approx([10_000 / 10_001, 1 / 10_001])
+    logits = torch.tensor([[[9_999.0, 0.0], [0.0, 9_999.0]]], dtype=torch.float64)
+    assert mt_bert.weights(logits, torch.tensor([0]))[0].tolist() == pytest.approx([10_000 / 10_001, 1 / 10_001])
 
 
 # majority_sign
@@ -192,8 +188,8 @@ def test_a_teacher_that_equals_the_student_votes_for_nothing_and_agrees():
 def test_rounding_does_not_vote():
     """Three copies of the student whose probabilities differ in the last bits do not outvote the teacher who pulls."""
     _, student, _ = drawn(1)
-    said = torch.stack([student + 0.1, student + 0.3, student + 0.7, student.flip(1)], 1)
-    assert (majority_sign.weights(said, student) == 0.25).all()
+    logits = torch.stack([student + 0.1, student + 0.3, student + 0.7, student.flip(1)], 1)
+    assert (majority_sign.weights(logits, student) == 0.25).all()
 
 
 def test_where_nobody_agrees_all_teach():
@@ -212,23 +208,23 @@ def test_where_nobody_agrees_all_teach():
 
 def test_correlation_of_two_teachers_by_hand():
     student = [0.5, 0.3, 0.2]
-    opposite = [2 / 3 - one for one in student]  # on the other side of the mean: correlation -1
-    found = correlation.weights(logits_of(student, opposite), torch.tensor([student]).double().log(), t=0.5)
-    assert found[0].tolist() == pytest.approx([math.exp(4) / (math.exp(4) + 1), 1 / (math.exp(4) + 1)])
+    opposite = [2 / 3 - p for p in student]  # on the other side of the mean: correlation -1
+    shares = correlation.weights(logits_of(student, opposite), torch.tensor([student]).double().log(), t=0.5)
+    assert shares[0].tolist() == pytest.approx([math.exp(4) / (math.exp(4) + 1), 1 / (math.exp(4) + 1)])
 
 
 def test_correlation_of_three_teachers_by_hand():
     # centred (2, -1, -1)/12, (-1, 2, -1)/12 and 0: products (6, -3, 0)/144, over 6/144
-    said = logits_of([0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [1 / 3] * 3)
-    found = correlation.weights(said, torch.tensor([[0.5, 0.25, 0.25]]).double().log(), t=1.0)[0]
-    assert found.tolist() == pytest.approx((torch.tensor([1.0, -0.5, 0.0]).double().softmax(0)).tolist())
+    logits = logits_of([0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [1 / 3] * 3)
+    shares = correlation.weights(logits, torch.tensor([[0.5, 0.25, 0.25]]).double().log(), t=1.0)[0]
+    assert shares.tolist() == pytest.approx((torch.tensor([1.0, -0.5, 0.0]).double().softmax(0)).tolist())
 
 
 def test_a_constant_student_correlates_with_nobody():
     for classes in range(2, 60):  # of some, the mean of equal probabilities is off by a bit
-        said, _, _ = drawn(3, classes=classes)
-        said[:, 0] = -0.3  # as constant as the student
-        assert correlation.weights(said, torch.full((40, classes), 0.7)).sub(1 / 3).abs().max() < 1e-15, classes
+        logits, _, _ = drawn(3, classes=classes)
+        logits[:, 0] = -0.3  # as constant as the student
+        assert correlation.weights(logits, torch.full((40, classes), 0.7)).sub(1 / 3).abs().max() < 1e-15, classes
 
 
 @pytest.mark.parametrize("t", [0.0, -1.0, math.inf, math.nan])

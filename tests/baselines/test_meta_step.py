@@ -72,7 +72,7 @@ def tiny(seed=0):
 def test_the_gradient_is_that_of_central_differences(descent):
     steps, end, parameters, meta = tiny()
     _, (gradient,) = meta_gradient(steps, end, parameters, [meta], descent)
-    found, size = torch.empty_like(gradient), 1e-5
+    by_differences, size = torch.empty_like(gradient), 1e-5
     for index in range(meta.numel()):
         values = []
         for sign in (1.0, -1.0):
@@ -81,9 +81,9 @@ def test_the_gradient_is_that_of_central_differences(descent):
             values.append(end(descend(steps, parameters, descent)).item())
             with torch.no_grad():
                 meta.view(-1)[index] -= sign * size
-        found.view(-1)[index] = (values[0] - values[1]) / (2 * size)
+        by_differences.view(-1)[index] = (values[0] - values[1]) / (2 * size)
     assert gradient.norm() > 1e-3
-    assert (gradient - found).norm() / found.norm() < 1e-5
+    assert (gradient - by_differences).norm() / by_differences.norm() < 1e-5
 
 
 def test_steps_are_those_of_torch():

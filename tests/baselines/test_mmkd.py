@@ -23,23 +23,26 @@ TEXT = "domains(train=160,reward=48,validation=32,test=16)"
 
 def make(policy="mmkd", seed=0, task="digits", **settings):
     env = make_env(Trial(task, policy, seed, settings={"updates": 20, **settings}))
-    found = registry.find(policy).build(env, seed)
-    observation, _ = env.reset(seed=seed)
-    return env, found, observation
+    policy = registry.find(policy).build(env, seed)
+    env.reset(seed=seed)
+    return env, policy.rule
 
 
-def play(env, policy, observation, updates):
+def decide(rule):
+    return rule.decide(rule.context.batch())
+
+
+def play(env, rule, updates):
     for _ in range(updates):
-        observation, *_ = env.step(policy.act(observation))
-    return observation
+        env.step(decide(rule))
 
 
-def parameters(policy):
-    return [parameter.detach().clone() for parameter in policy.nets.parameters()]
+def parameters(rule):
+    return [parameter.detach().clone() for parameter in rule.nets.parameters()]
 
 
-def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 # buffer
@@ -91,14 +94,14 @@ def test_weights_are_on_the_simplex_and_do_not_reach_the_student(teachers, size)
     torch.manual_seed(teachers)
     nets = MetaWeights(teachers, 5, batch_size=6)
     logits, features = size * torch.randn(6, teachers, 5), [size * torch.randn(6, 3 + k) for k in range(teachers)]
-    student, own = torch.randn(6, 5, requires_grad=True), torch.randn(6, 4, requires_grad=True)
-    for weights in (nets.response(logits, student), nets.hint(features, own)):
+    student, student_features = torch.randn(6, 5, requires_grad=True), torch.randn(6, 4, requires_grad=True)
+    for weights in (nets.response(logits, student), nets.hint(features, student_features)):
         assert weights.shape == (6, teachers)
         assert weights.isfinite().all()
         assert weights.sum(1).tolist() == pytest.approx([1.0] * 6)
         weights[:, 0].sum().backward()
     assert student.grad is None
-    assert own.grad is None
+    assert student_features.grad is None
 
 
 # the meta step
@@ -108,139 +111,137 @@ def test_weights_are_on_the_simplex_and_do_not_reach_the_student(teachers, size)
 def test_the_meta_gradient_is_that_of_central_differences(task, student):
     """With one step of distillation the nets read the student before any step, which no weight has moved."""
     settings = {"precision": "float64", "kd_weight": 0.6, "student": student}
-    env, policy, observation = make("mmkd(distillation_steps=1,inner_lr=0.02)", task=task, **settings)
-    play(env, policy, observation, 8)
-    batch = policy.hard_examples()
-    _, gradient = policy.meta_gradient(*batch)
-    size = sum(float(one.square().sum()) for one in gradient) ** 0.5
+    env, rule = make("mmkd(distillation_steps=1,inner_lr=0.02)", task=task, **settings)
+    play(env, rule, 8)
+    examples = rule.hard_examples()
+    _, gradient = rule.meta_gradient(*examples)
+    size = sum(float(values.square().sum()) for values in gradient) ** 0.5
     assert size > 0
     generator = torch.Generator().manual_seed(0)
-    noise = [torch.randn(one.shape, generator=generator, dtype=torch.float64) for one in gradient]
-    length = sum(float(one.square().sum()) for one in noise) ** 0.5
-    direction = [0.5 * one / length + 0.5 * g / size for one, g in zip(noise, gradient, strict=True)]
-    values = []
+    noise = [torch.randn(values.shape, generator=generator, dtype=torch.float64) for values in gradient]
+    length = sum(float(values.square().sum()) for values in noise) ** 0.5
+    direction = [0.5 * n / length + 0.5 * g / size for n, g in zip(noise, gradient, strict=True)]
+    losses = []
     for step in (1e-5, -2e-5):
         with torch.no_grad():
-            for parameter, one in zip(policy.nets.parameters(), direction, strict=True):
-                parameter += step * one
-        values.append(float(policy.meta_gradient(*batch)[0]))
-    slope = (values[0] - values[1]) / 2e-5
-    along = sum(float((g * one).sum()) for g, one in zip(gradient, direction, strict=True))
+            for parameter, values in zip(rule.nets.parameters(), direction, strict=True):
+                parameter += step * values
+        losses.append(float(rule.meta_gradient(*examples)[0]))
+    slope = (losses[0] - losses[1]) / 2e-5
+    along = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
     assert along == pytest.approx(slope, rel=1e-5)
 
 
 def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
     """Taken by torch's own SGD on a copy of the student; the hard label is no part of the distillation steps."""
     settings = {"precision": "float64", "kd_weight": 0.6, "temperature": 2.0, "knowledge": "response,hint(strength=3)"}
-    env, policy, observation = make("mmkd(inner_lr=0.05,momentum=0.8,inner_weight_decay=0.01)", **settings)
-    play(env, policy, observation, 3)
-    inputs, features = policy.hard_examples()
+    env, rule = make("mmkd(inner_lr=0.05,momentum=0.8,inner_weight_decay=0.01)", **settings)
+    play(env, rule, 3)
+    inputs, batch = rule.hard_examples()
     twin = copy.deepcopy(env.selection.distillation.student.network)
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.8, weight_decay=0.01)
     pixels = inputs["pixel_values"].double()
     for name in ("distillation", "distillation", "ce"):
-        said = twin(pixel_values=pixels)
-        loss = cross_entropy(said.logits, features.labels)
+        output = twin(pixel_values=pixels)
+        loss = cross_entropy(output.logits, batch.labels)
         if name == "distillation":
-            responses = per_teacher(said.logits, features.teacher_logits, 2.0)
-            far = [
-                (one - theirs).square().mean(1) for one, theirs in zip(said.projections["linear"], features.teacher_features, strict=True)
-            ]
-            weighed = policy.nets.response(features.teacher_logits, said.logits).detach() * responses
-            weighed = weighed + 3 * policy.nets.hint(features.teacher_features, said.features).detach() * torch.stack(far, 1)
+            responses = per_teacher(output.logits, batch.teacher_logits, 2.0)
+            far = [(hint - features).square().mean(1) for hint, features in zip(output.projections["linear"], batch.teacher_features, strict=True)]
+            weighed = rule.nets.response(batch.teacher_logits, output.logits).detach() * responses
+            weighed = weighed + 3 * rule.nets.hint(batch.teacher_features, output.features).detach() * torch.stack(far, 1)
             loss = 0.6 * weighed.sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    expected = cross_entropy(twin(pixel_values=pixels).logits, features.labels).item()
-    assert policy.meta_gradient(inputs, features)[0].item() == pytest.approx(expected, rel=1e-10)
+    expected = cross_entropy(twin(pixel_values=pixels).logits, batch.labels).item()
+    assert rule.meta_gradient(inputs, batch)[0].item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_by_default_the_tracked_steps_have_the_rate_of_the_student():
-    env, policy, observation = make(precision="float64", optimizer="adam(lr=0.02,decay=linear)")
-    play(env, policy, observation, 10)
-    batch = policy.hard_examples()
-    by_default = policy.meta_gradient(*batch)[0].item()
-    policy.inner_lr = 0.01  # half of the budget is left
-    assert policy.meta_gradient(*batch)[0].item() == pytest.approx(by_default, rel=1e-12)
-    policy.inner_lr = 0.02
-    assert policy.meta_gradient(*batch)[0].item() != pytest.approx(by_default, rel=1e-6)
+    env, rule = make(precision="float64", optimizer="adam(lr=0.02,decay=linear)")
+    play(env, rule, 10)
+    examples = rule.hard_examples()
+    by_default = rule.meta_gradient(*examples)[0].item()
+    rule.inner_lr = 0.01  # half of the budget is left
+    assert rule.meta_gradient(*examples)[0].item() == pytest.approx(by_default, rel=1e-12)
+    rule.inner_lr = 0.02
+    assert rule.meta_gradient(*examples)[0].item() != pytest.approx(by_default, rel=1e-6)
 
 
 def test_meta_steps_lower_the_loss_that_counts():
-    env, policy, observation = make("mmkd(learning_rate=0.01,inner_lr=0.02)")
-    play(env, policy, observation, 8)
-    batch = policy.hard_examples()
-    before = float(policy.meta_gradient(*batch)[0])
+    env, rule = make("mmkd(learning_rate=0.01,inner_lr=0.02)")
+    play(env, rule, 8)
+    examples = rule.hard_examples()
+    before = float(rule.meta_gradient(*examples)[0])
     for _ in range(20):
-        policy.learn_from(*batch)
-    assert float(policy.meta_gradient(*batch)[0]) < before - 0.01
+        rule.learn_from(*examples)
+    assert float(rule.meta_gradient(*examples)[0]) < before - 0.01
 
 
 @pytest.mark.parametrize("split", ["train", "reward"])
 def test_a_meta_step_leaves_the_student_as_it_is_and_is_counted(split):
-    env, policy, observation = make(f"mmkd(meta_split={split})", student="mlp(width=8,dropout=0.5)")
-    observation = play(env, policy, observation, 7)
+    env, rule = make(f"mmkd(meta_split={split})", student="mlp(width=8,dropout=0.5)")
+    play(env, rule, 7)
     run = env.selection.distillation
     # 8 mini-batches seen; meta steps after updates 1 and 6: two of distillation, CE, and CE at the end, of reward one look more
     passes = 8 + 2 * (4 + (split == "reward"))
     assert run.state.forward_examples.tolist() == [32 * passes]
     network, shown = [parameter.detach().clone() for parameter in run.student.parameters], run.observe().student.logits
-    nets, draws = parameters(policy), torch.get_rng_state()
-    policy.learn_from(*policy.hard_examples())
+    nets, draws = parameters(rule), torch.get_rng_state()
+    rule.learn_from(*rule.hard_examples())
     assert same(network, run.student.parameters)
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in run.student.parameters)
     assert torch.equal(torch.get_rng_state(), draws)
     assert run.student.network.training
     assert run.observe().student.logits is shown
-    assert not same(nets, parameters(policy))
+    assert not same(nets, parameters(rule))
 
 
 def test_the_nets_learn_by_meta_steps_alone_and_decisions_carry_no_gradient():
-    env, policy, observation = make()
-    start = parameters(policy)
-    observation = play(env, policy, observation, 1)
-    assert same(start, parameters(policy)), "nothing before the first update is done"
-    decision = policy.act(observation)
-    learned = parameters(policy)
+    env, rule = make()
+    start = parameters(rule)
+    play(env, rule, 1)
+    assert same(start, parameters(rule)), "nothing before the first update is done"
+    decision = decide(rule)
+    learned = parameters(rule)
     assert not same(start, learned)
     assert not decision.differentiable
-    again = policy.act(observation)
-    assert same(learned, parameters(policy)), "asked twice, it learns once"
+    again = decide(rule)
+    assert same(learned, parameters(rule)), "asked twice, it learns once"
     assert torch.equal(again.weights["hint"], decision.weights["hint"])
-    observation = play(env, policy, observation, 5)
-    assert same(learned, parameters(policy)), "the next is due after update 6"
-    policy.act(observation)
-    assert not same(learned, parameters(policy))
+    play(env, rule, 5)
+    assert same(learned, parameters(rule)), "the next is due after update 6"
+    decide(rule)
+    assert not same(learned, parameters(rule))
 
 
 def test_a_gradient_that_is_not_finite_is_left_out(monkeypatch):
-    env, policy, observation = make()
-    play(env, policy, observation, 3)
-    nets = parameters(policy)
-    broken = [torch.full_like(one, torch.nan) for one in nets]
-    monkeypatch.setattr(policy, "meta_gradient", lambda inputs, features: (torch.tensor(torch.nan), broken))
-    policy.learn_from(*policy.hard_examples())
-    assert same(nets, parameters(policy))
+    env, rule = make()
+    play(env, rule, 3)
+    nets = parameters(rule)
+    broken = [torch.full_like(values, torch.nan) for values in nets]
+    monkeypatch.setattr(rule, "meta_gradient", lambda inputs, batch: (torch.tensor(torch.nan), broken))
+    rule.learn_from(*rule.hard_examples())
+    assert same(nets, parameters(rule))
 
 
 # what it reads
 
 
 def learned_with(split, poison=None):
-    env, policy, _ = make(f"mmkd(meta_split={split})", reward_labels=64, seed=1)
+    env, rule = make(f"mmkd(meta_split={split})", reward_labels=64, seed=1)
     labels, original = env.selection.data.labels, dict(env.selection.data.labels)
-    assert env.selection.distillation.meter.rows[0].tolist() == policy.labelled.tolist() or split == "train"
+    assert env.selection.distillation.reward_split.rows[0].tolist() == rule.labelled.tolist() or split == "train"
     if poison is not None:
         name, rows = poison(env)
         labels[name] = labels[name].clone()
         labels[name][rows] = (labels[name][rows] + 1) % 10
     try:
         env.selection.begin(1)
-        play(env, policy, env.selection.observation(), 12)
+        play(env, rule, 12)
     finally:
         labels.update(original)
-    return parameters(policy)
+    return parameters(rule)
 
 
 def test_it_reads_the_labels_it_says():
@@ -248,23 +249,24 @@ def test_it_reads_the_labels_it_says():
         return "train", slice(None)
 
     def hidden(env):
-        return "reward", np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), env.selection.distillation.meter.rows[0])
+        return "reward", np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), env.selection.distillation.reward_split.rows[0])
 
-    def given(env):
-        return "reward", env.selection.distillation.meter.rows[0]
+    def labelled(env):
+        return "reward", env.selection.distillation.reward_split.rows[0]
 
     by_train, by_reward = learned_with("train"), learned_with("reward")
     assert not same(by_train, learned_with("train", train)), "in pure distillation, too"
-    assert same(by_train, learned_with("train", given))
+    assert same(by_train, learned_with("train", labelled))
     assert same(by_reward, learned_with("reward", train))
-    assert not same(by_reward, learned_with("reward", given))
+    assert not same(by_reward, learned_with("reward", labelled))
     assert same(by_reward, learned_with("reward", hidden))
     assert not same(by_train, by_reward)
 
 
 def test_it_declares_what_it_reads():
-    assert make()[1].access == "gradient"
-    assert make("mmkd(meta_split=reward)")[1].access == "reward labels"
+    for policy, access in (("mmkd", "gradient"), ("mmkd(meta_split=reward)", "reward labels")):
+        assert make(policy)[1].context.access == registry.find(policy).access == access
+        assert registry.find(policy).build(make(policy)[0], 0).access == access
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_options_out_of_range_are_refused(options, message):
 
 def test_it_works_alone(tmp_path):
     trials = [Trial("digits", "mmkd", seed, settings={"updates": 4}) for seed in (0, 1)]
-    with pytest.raises(InputError, match="run it alone"):
+    with pytest.raises(InputError, match="policy 'mmkd' teaches one student at a time; run it without --population"):
         run_trials(trials, tmp_path, lambda _: None)
 
 
@@ -293,14 +295,14 @@ def test_it_works_alone(tmp_path):
 
 def test_scale_by_hand():
     for scale, expected in (("matched", (0.25, 25.0, 0.75)), ("released", (1.0, 100.0, 1.0))):
-        _, policy, observation = make(f"mmkd(scale={scale})", kd_weight=0.25)
-        assert tuple(policy.act(observation).strengths[name] for name in ("response", "hint", "label")) == pytest.approx(expected)
+        _, rule = make(f"mmkd(scale={scale})", kd_weight=0.25)
+        assert tuple(decide(rule).strengths[name] for name in ("response", "hint", "label")) == pytest.approx(expected)
 
 
 def test_without_hints_it_weighs_responses_alone():
-    env, policy, observation = make(knowledge="response")
-    play(env, policy, observation, 3)
-    assert set(policy.act(env.selection.observation()).weights) == {"response"}
+    env, rule = make(knowledge="response")
+    play(env, rule, 3)
+    assert set(decide(rule).weights) == {"response"}
 
 
 def test_it_keeps_to_the_protocol():

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from baselines.reward_split import teacher_logits_and_labels
-from weighing import SMALL_TEXT, env_and_policy
+from weighing import SMALL_TEXT, acted_weights, env_and_policy
 
 from baselines import dev_weighted, lr_ensemble
 from baselines.dev_weighted import DevWeighted
@@ -14,8 +13,9 @@ from baselines.lr_dev import LRDev
 from baselines.lr_ensemble import LREnsemble, coefficients
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
-from kd_env.envs.actions import to_weights
 from kd_env.errors import InputError
+from kd_env.policies import make_policy
+from kd_env.policies.context import make_context
 from kd_env.testing import check_policy
 
 POLICIES = {"dev_weighted": DevWeighted, "lr_ensemble": LREnsemble, "lr_dev": LRDev}
@@ -40,9 +40,9 @@ def skilled(*skills, rows=300, classes=4, seed=0):
 
 def test_dev_weights_by_hand():
     # right 4, 2 and 0 times of 4
-    said = answering([[0, 0, 1], [1, 1, 2], [2, 1, 0], [0, 2, 2]])
-    assert dev_weighted.weights(said, torch.tensor([0, 1, 2, 0])).tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
-    assert dev_weighted.weights(said[:, :2], torch.tensor([0, 1, 2, 0])).tolist() == pytest.approx([2 / 3, 1 / 3])
+    logits = answering([[0, 0, 1], [1, 1, 2], [2, 1, 0], [0, 2, 2]])
+    assert dev_weighted.weights(logits, torch.tensor([0, 1, 2, 0])).tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
+    assert dev_weighted.weights(logits[:, :2], torch.tensor([0, 1, 2, 0])).tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_dev_weights_are_uniform_where_nobody_is_right():
@@ -57,28 +57,28 @@ def test_a_regression_by_hand():
 
     Its slope ``r a - .8 / (1 + exp(.8 a))`` is zero at a = 1 for r = .8 / (1 + exp(.8)); the intercepts stay zero by symmetry.
     """
-    said = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]]).log()
-    found, intercepts = coefficients(said, torch.tensor([0, 1]), ridge=0.8 / (1 + math.exp(0.8)))
-    assert found.tolist() == pytest.approx([1.0], abs=1e-6)
+    logits = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]]).log()
+    a, intercepts = coefficients(logits, torch.tensor([0, 1]), ridge=0.8 / (1 + math.exp(0.8)))
+    assert a.tolist() == pytest.approx([1.0], abs=1e-6)
     assert intercepts.tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
 def test_intercepts_by_hand():
     """Teachers who say nothing: a is 0, and the intercepts have ``softmax(b) = share - r b``."""
-    found, intercepts = coefficients(torch.zeros(4, 2, 3), torch.tensor([0, 0, 0, 1]), ridge=0.01)
+    a, intercepts = coefficients(torch.zeros(4, 2, 3), torch.tensor([0, 0, 0, 1]), ridge=0.01)
     shares = np.array([0.75, 0.25, 0.0])
-    assert found.abs().max() < 1e-9, "all classes' scores rise alike with a, so the ridge alone decides"
+    assert a.abs().max() < 1e-9, "all classes' scores rise alike with a, so the ridge alone decides"
     assert intercepts.softmax(0).tolist() == pytest.approx((shares - 0.01 * intercepts.numpy()).tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("skills", [(0.9, 0.5), (0.8, 0.6, 0.3), (0.7, 0.1, 0.7, 0.25)])
 def test_the_slope_is_zero_at_the_coefficients(skills):
-    said, labels = skilled(*skills)
-    found, intercepts = coefficients(said, labels, ridge=0.01)
-    p = said.softmax(2).numpy()
-    scores = (p * found.numpy()[:, None]).sum(1) + intercepts.numpy()
+    logits, labels = skilled(*skills)
+    a, intercepts = coefficients(logits, labels, ridge=0.01)
+    p = logits.softmax(2).numpy()
+    scores = (p * a.numpy()[:, None]).sum(1) + intercepts.numpy()
     error = np.exp(scores) / np.exp(scores).sum(1, keepdims=True) - np.eye(4)[labels]  # [n, C]
-    assert (p * error[:, None]).sum(2).mean(0) + 0.01 * found.numpy() == pytest.approx(np.zeros(len(skills)), abs=1e-6)
+    assert (p * error[:, None]).sum(2).mean(0) + 0.01 * a.numpy() == pytest.approx(np.zeros(len(skills)), abs=1e-6)
     assert error.mean(0) + 0.01 * intercepts.numpy() == pytest.approx(np.zeros(4), abs=1e-6)
 
 
@@ -90,30 +90,35 @@ def test_the_better_teacher_has_more_and_one_worse_than_chance_nothing():
 
 
 def test_the_weights_are_uniform_where_no_coefficient_is_positive():
-    said, labels = skilled(0.1, 0.05)
-    assert (coefficients(said, labels)[0] < 0.0).all()
-    assert lr_ensemble.weights(said, labels).tolist() == [0.5, 0.5]
+    logits, labels = skilled(0.1, 0.05)
+    assert (coefficients(logits, labels)[0] < 0.0).all()
+    assert lr_ensemble.weights(logits, labels).tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("weigh", [dev_weighted.weights, lr_ensemble.weights])
 def test_weights_follow_a_permutation_and_duplicates_are_equal(weigh):
-    said, labels = skilled(0.9, 0.6, 0.4)
-    weights = weigh(said[:, [0, 1, 2, 1]], labels)
+    logits, labels = skilled(0.9, 0.6, 0.4)
+    weights = weigh(logits[:, [0, 1, 2, 1]], labels)
     assert weights[1].item() == pytest.approx(weights[3].item(), abs=1e-6)
-    assert weigh(said[:, [2, 1, 0, 1]], labels).tolist() == pytest.approx(weights[[2, 1, 0, 3]].tolist(), abs=1e-5)
+    assert weigh(logits[:, [2, 1, 0, 1]], labels).tolist() == pytest.approx(weights[[2, 1, 0, 3]].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("weigh", [dev_weighted.weights, lr_ensemble.weights])
 def test_extreme_teachers_and_a_class_without_examples_are_finite(weigh):
-    said = torch.tensor([[[1e4, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1e4, 0.0]]] * 3)
-    weights = weigh(said, torch.tensor([0, 0, 0]))
+    logits = torch.tensor([[[1e4, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1e4, 0.0]]] * 3)
+    weights = weigh(logits, torch.tensor([0, 0, 0]))
     assert weights.dtype == torch.float32
     assert weights.isfinite().all()
     assert weights.argmax() == 0
-    assert weigh(said[:, :1], torch.tensor([0, 1, 0])).tolist() == [1.0]
+    assert weigh(logits[:, :1], torch.tensor([0, 1, 0])).tolist() == [1.0]
 
 
 # which labels they read
+
+
+def fitted(rule, env, seed=0):
+    """The weights that ``rule`` fits."""
+    return make_policy(rule, env, seed).rule.teacher_weights
 
 
 def poisoned(env, split, keep):
@@ -125,49 +130,49 @@ def poisoned(env, split, keep):
 
 
 @pytest.mark.parametrize("name", ["dev_weighted", "lr_dev"])
-def test_no_reward_label_is_read_that_was_not_given(name, monkeypatch):
+def test_no_reward_label_is_read_that_the_run_does_not_have(name, monkeypatch):
     env, honest = env_and_policy(name, reward_labels=64)
-    given = env.selection.distillation.meter.rows[0]
-    assert len(given) == 64
-    monkeypatch.setattr(
-        "baselines.reward_split.labelled_rows", lambda labels, count, seed: given
-    )  # drawn by class, so poison would move it
+    labelled = env.selection.distillation.reward_split.rows[0]
+    assert len(labelled) == 64
+    # drawn by class, so poison would move it
+    monkeypatch.setattr("kd_env.policies.context.labelled_rows", lambda labels, count, seed: labelled)
     poisoned(env, "train", keep=[])
-    poisoned(env, "reward", keep=given)
-    assert torch.equal(POLICIES[name](env, 0).teacher_weights, honest.teacher_weights)
-    poisoned(env, "reward", keep=given[32:])
-    assert not torch.equal(POLICIES[name](env, 0).teacher_weights, honest.teacher_weights)
+    poisoned(env, "reward", keep=labelled)
+    assert torch.equal(fitted(POLICIES[name], env), honest.rule.teacher_weights)
+    poisoned(env, "reward", keep=labelled[32:])
+    assert not torch.equal(fitted(POLICIES[name], env), honest.rule.teacher_weights)
 
 
 def test_the_reward_labels_are_those_of_the_run():
     env, _ = env_and_policy("uniform", reward_labels=64, seed=3)
-    said, labels = teacher_logits_and_labels(env.selection)
-    rows = env.selection.distillation.meter.rows[0]
-    assert torch.equal(labels, env.selection.data.labels["reward"][rows])
-    assert np.array_equal(said.numpy(), env.selection.data.bank.gather("reward", rows).logits)
+    context = make_context(env, "a policy", "reward labels")
+    examples, rows = context.reward_examples(), env.selection.distillation.reward_split.rows[0]
+    assert np.array_equal(context.reward_rows, rows)
+    assert torch.equal(examples.labels, env.selection.data.labels["reward"][rows])
+    assert np.array_equal(examples.teacher_logits.numpy(), env.selection.data.bank.gather("reward", rows).logits)
 
 
 def test_lr_ensemble_reads_the_training_labels_alone():
     env, honest = env_and_policy("lr_ensemble")
     poisoned(env, "reward", keep=[])
-    assert torch.equal(LREnsemble(env, 0).teacher_weights, honest.teacher_weights)
+    assert torch.equal(fitted(LREnsemble, env), honest.rule.teacher_weights)
     poisoned(env, "train", keep=np.arange(600))
-    assert not torch.equal(LREnsemble(env, 0).teacher_weights, honest.teacher_weights)
+    assert not torch.equal(fitted(LREnsemble, env), honest.rule.teacher_weights)
 
 
 def test_lr_ensemble_draws_a_part_of_a_huge_train_split_by_its_seed(monkeypatch):
     env, whole = env_and_policy("lr_ensemble")
-    assert torch.equal(LREnsemble(env, 1).teacher_weights, whole.teacher_weights), "all of a small one, whatever the seed"
+    assert torch.equal(fitted(LREnsemble, env, seed=1), whole.rule.teacher_weights), "all of a small one, whatever the seed"
     monkeypatch.setattr("baselines.lr_ensemble.MOST_ROWS", 200)
     seen = []
-    monkeypatch.setattr("baselines.lr_ensemble.weights", lambda said, labels, ridge: seen.append((said, labels)) or labels)
+    monkeypatch.setattr("baselines.lr_ensemble.weights", lambda logits, labels, ridge: seen.append((logits, labels)) or labels)
     for seed in (0, 0, 1):
-        LREnsemble(env, seed)
-    assert [tuple(said.shape) for said, _ in seen] == [(200, 4, 10)] * 3
+        fitted(LREnsemble, env, seed)
+    assert [tuple(logits.shape) for logits, _ in seen] == [(200, 4, 10)] * 3
     assert torch.equal(seen[0][0], seen[1][0])
     assert not torch.equal(seen[0][0], seen[2][0])
     logits = env.selection.data.bank.gather("train", slice(None)).logits
-    rows = [int(np.flatnonzero((logits == one.numpy()).all((1, 2)))[0]) for one in seen[0][0][:5]]
+    rows = [int(np.flatnonzero((logits == example.numpy()).all((1, 2)))[0]) for example in seen[0][0][:5]]
     assert env.selection.data.labels["train"][rows].tolist() == seen[0][1][:5].tolist(), "labels of the same rows"
 
 
@@ -177,8 +182,8 @@ def test_lr_ensemble_draws_a_part_of_a_huge_train_split_by_its_seed(monkeypatch)
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_weights_are_the_same_for_every_instance(name):
     env, policy = env_and_policy(name)
-    weights = to_weights("weights", policy.act(env.selection.observation()), 4, 32)
-    assert weights == pytest.approx(np.tile(policy.teacher_weights.numpy(), (32, 1)), abs=1e-6)
+    weights = acted_weights(env, policy)
+    assert weights == pytest.approx(np.tile(policy.rule.teacher_weights.numpy(), (32, 1)), abs=1e-6)
     assert weights[0].std() > 0.01, "not uniform"
 
 

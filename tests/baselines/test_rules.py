@@ -5,19 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from weighing import acted_weights, decided
 
 from baselines import camkd
 from baselines.gate import LOG_FLOOR, Gate, fit, gate_inputs
 from baselines.most_confident import choose
 from baselines.router import Router
-from baselines.rule import Rule
 from kd_env import tasks
 from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
-from kd_env.distillation.reward_meter import labelled_rows
-from kd_env.envs.actions import to_weights
+from kd_env.distillation.reward_split import labelled_rows
 from kd_env.errors import InputError
-from kd_env.policies import registry
+from kd_env.policies import make_policy, registry
+from kd_env.policies.rules import RulePolicy
 from kd_env.teachers import Pool, load_pool
 from kd_env.types import Decision, ModelOutput
 
@@ -33,10 +33,9 @@ def env_and_policy(name, teachers=None, seed=0, task="digits", **settings):
 
 
 def weights_of(env, policy, seed=0):
-    """Teacher weights ``[B, K]`` of the first mini-batch of ``seed``, and that mini-batch's features."""
-    observation, _ = env.reset(seed=seed)
-    selection = env.selection
-    return to_weights(selection.settings.interface.action, policy.act(observation), selection.num_teachers, selection.rows), policy.features
+    """Teacher weights ``[B, K]`` for the first mini-batch of ``seed``, and that mini-batch."""
+    env.reset(seed=seed)
+    return acted_weights(env, policy), env.selection.distillation.observe()
 
 
 def with_probability(p, classes=4):
@@ -86,8 +85,8 @@ def test_camkd_needs_two_teachers():
 
 def test_camkd_acts_on_its_formula():
     env, policy = env_and_policy("camkd_logits")
-    weights, features = weights_of(env, policy)
-    expected = camkd.weights(features.teacher_logits, features.labels)
+    weights, batch = weights_of(env, policy)
+    expected = camkd.weights(batch.teacher_logits, batch.labels)
     # the action cannot say less than exp(-20) of the largest weight
     assert weights == pytest.approx(expected.numpy(), abs=1e-6)
 
@@ -116,13 +115,13 @@ def test_uniform_is_one_over_k_exactly():
 
 def test_most_confident_and_best_single_choose_by_their_rule():
     env, policy = env_and_policy("most_confident")
-    weights, features = weights_of(env, policy)
-    top = features.teacher_logits.softmax(2).amax(2)
+    weights, batch = weights_of(env, policy)
+    top = batch.teacher_logits.softmax(2).amax(2)
     assert (weights.max(1) == 1.0).all()
     assert (top.gather(1, torch.from_numpy(weights.argmax(1))[:, None])[:, 0] >= top.amax(1) - 1e-6).all()
     env, policy = env_and_policy("best_single")
-    weights, features = weights_of(env, policy)
-    right = features.teacher_logits.softmax(2)[torch.arange(32), :, features.labels]  # [B, K]
+    weights, batch = weights_of(env, policy)
+    right = batch.teacher_logits.softmax(2)[torch.arange(32), :, batch.labels]  # [B, K]
     assert (weights.argmax(1) == right.argmax(1).numpy()).all()
 
 
@@ -150,8 +149,8 @@ def test_a_random_teacher_for_each_mini_batch_follows_the_seed_alone():
         env, policy = env_and_policy("random_single", seed=seed)
         observation, _ = env.reset(seed=5)
         chosen = [policy.act(observation) for _ in range(200)]
-        assert all(len(set(batch.tolist())) == 1 for batch in chosen), "one teacher a mini-batch"
-        firsts = [int(batch[0]) for batch in chosen]
+        assert all(len(set(teachers.tolist())) == 1 for teachers in chosen), "one teacher per mini-batch"
+        firsts = [int(teachers[0]) for teachers in chosen]
         assert drawn.setdefault(seed, firsts) == firsts
     assert drawn[0] != drawn[1]
     assert min(np.bincount(drawn[0], minlength=4)) > 25, "evenly"
@@ -159,27 +158,27 @@ def test_a_random_teacher_for_each_mini_batch_follows_the_seed_alone():
 
 def test_the_oracle_follows_the_groups():
     env, policy = env_and_policy("oracle")
-    weights, features = weights_of(env, policy)
-    groups = tasks.load("digits").train.groups[features.example_ids]
+    weights, batch = weights_of(env, policy)
+    groups = tasks.load("digits").train.groups[batch.example_ids]
     assert set(groups) == {0, 1, 2, 3}
     assert (weights.argmax(1) == groups).all()
     reordered = "digits/experts/transposed,digits/experts/upright,digits/experts/mirrored,digits/experts/inverted"
     env, policy = env_and_policy("oracle", reordered)
-    weights, features = weights_of(env, policy)
-    groups = tasks.load("digits").train.groups[features.example_ids]
+    weights, batch = weights_of(env, policy)
+    groups = tasks.load("digits").train.groups[batch.example_ids]
     assert (weights.argmax(1) == np.array([1, 3, 2, 0])[groups]).all()
 
 
 @pytest.mark.parametrize("teachers", ["digits/capacity", "digits/experts/upright,digits/experts/inverted"])
-def test_the_oracle_is_refused_where_nobody_knows(teachers):
-    with pytest.raises(InputError, match=r"nobody knows the best teachers of pool .*; leave the oracle out"):
+def test_the_oracle_is_refused_where_the_best_teachers_are_not_known(teachers):
+    with pytest.raises(InputError, match=r"policy 'oracle': the best teachers of pool .* are not known; leave this policy out"):
         env_and_policy("oracle", teachers)
 
 
 def test_no_teacher_needs_labels_in_the_setting():
     with pytest.raises(InputError, match=r"'no_teacher' learns from hard labels, which are not part of this setting \(kd_weight=1\)"):
         _ = Trial("digits", "no_teacher", 0).resolved
-    assert Trial("digits", "no_teacher", 0, settings={"kd_weight": 0.5}).resolved.settings.kd_weight == 0.0
+    assert Trial("digits", "no_teacher", 0, settings={"kd_weight": 0.5}).resolved.settings.distillation.kd_weight == 0.0
     env, policy = env_and_policy("no_teacher")
     weights, _ = weights_of(env, policy)
     assert (weights == 0).all()
@@ -195,27 +194,27 @@ def test_a_rule_that_needs_two_teachers_says_so(name):
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_gives_legal_actions_and_one_student_a_seed(name, tmp_path):
     env, policy = env_and_policy(name, reward_labels=64)
-    assert isinstance(policy, Rule)
+    assert isinstance(policy, RulePolicy)
     observation, _ = env.reset(seed=0)
     for _ in range(3):
         action = policy.act(observation)
         if isinstance(action, Decision):  # ``step`` checks those; weights are to be on the simplex
-            for one in action.weights.values():
-                assert (one >= 0.0).all(), name
-                assert one.sum(1).tolist() == pytest.approx([1.0] * 32, abs=1e-5), name
+            for weights in action.weights.values():
+                assert (weights >= 0.0).all(), name
+                assert weights.sum(1).tolist() == pytest.approx([1.0] * 32, abs=1e-5), name
         else:
             assert env.action_space.contains(action.astype(env.action_space.dtype)), name
         observation, *_ = env.step(action)
     settings = {"updates": 5, "reward_labels": 64} | ({"kd_weight": 0.5} if name == "no_teacher" else {})
-    one, two = (run_trial(Trial("digits", name, 3, settings=settings), tmp_path)["reward_sum"] for _ in range(2))
-    assert one == two
+    first, second = (run_trial(Trial("digits", name, 3, settings=settings), tmp_path)["reward_sum"] for _ in range(2))
+    assert first == second
 
 
 # the reward labels
 
 
 class Silent:
-    """A teacher that knows nothing, or, with ``seed``, talks nonsense."""
+    """A teacher with uniform outputs, or, with ``seed``, with random ones."""
 
     def __init__(self, name, seed=None):
         self.name, self.seed = name, seed
@@ -245,26 +244,26 @@ def students(name, tmp_path, **settings):
 
 
 def test_reward_supervised_ignores_teachers(tmp_path):
-    one, other = students("reward_supervised", tmp_path)
-    assert one["test"] == other["test"]
-    assert one["curve"] == other["curve"]
-    assert one["selection_rate"] == [0.0, 0.0]
-    assert one["test"] > 0.15, "it learns something from the reward labels"
+    record, other = students("reward_supervised", tmp_path)
+    assert record["test"] == other["test"]
+    assert record["curve"] == other["curve"]
+    assert record["selection_rate"] == [0.0, 0.0]
+    assert record["test"] > 0.15, "it learns something from the reward labels"
     more, fewer = (students("reward_supervised", tmp_path, reward_labels=labels)[0] for labels in (0, 64))
     assert more["curve"] != fewer["curve"]
 
 
 def test_uniform_reward_ce_hears_both_teachers_and_reward_labels(tmp_path):
-    one, other = students("uniform_reward_ce", tmp_path)
-    assert one["curve"] != other["curve"]
+    record, other = students("uniform_reward_ce", tmp_path)
+    assert record["curve"] != other["curve"]
     plain, _ = students("uniform", tmp_path)
-    assert plain["curve"] != one["curve"]
-    assert other["test"] > students("uniform", tmp_path)[1]["test"], "teachers who say nothing leave the labels"
+    assert plain["curve"] != record["curve"]
+    assert other["test"] > students("uniform", tmp_path)[1]["test"], "with uninformative teachers the labels are what is left"
 
 
 def router_of(reward_labels=256, seed=0):
     env, _ = env_and_policy("uniform", reward_labels=reward_labels, seed=seed)
-    return env, Router(env, seed)
+    return env, make_policy(Router, env, seed)
 
 
 def poison(env, keep):
@@ -275,8 +274,9 @@ def poison(env, keep):
     labels["reward"][wrong] = (labels["reward"][wrong] + 1) % 10
 
 
-def equal(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+def equal(*policies):
+    gates = (policy.rule.gate.state_dict().values() for policy in policies)
+    return all(torch.equal(a, b) for a, b in zip(*gates, strict=True))
 
 
 def test_the_router_is_mostly_right_with_256_labels():
@@ -285,26 +285,26 @@ def test_the_router_is_mostly_right_with_256_labels():
     right = by_group = 0
     for update in range(20):
         env.reset(seed=update)
-        features = router.features
-        chosen = router.choose(features)
-        answers = features.teacher_logits.argmax(2)[torch.arange(32), torch.from_numpy(chosen)]
-        right += float((answers == features.labels).float().mean()) / 20
-        by_group += float((chosen == np.array(experts.best_for_group)[task.train.groups[features.example_ids]]).mean()) / 20
+        batch = env.selection.distillation.observe()
+        chosen = decided(router).argmax(1)
+        answers = batch.teacher_logits.argmax(2)[torch.arange(32), chosen]
+        right += float((answers == batch.labels).float().mean()) / 20
+        by_group += float((chosen.numpy() == np.array(experts.best_for_group)[task.train.groups[batch.example_ids]]).mean()) / 20
     assert right > 0.8
     assert by_group > 0.7
 
 
-def test_the_router_reads_no_label_it_was_not_given(monkeypatch):
+def test_the_router_reads_no_label_that_its_run_does_not_have(monkeypatch):
     env, honest = router_of()
     env.reset(seed=0)
-    given = env.selection.distillation.meter.rows[0]
-    assert len(given) == 256
+    labelled = env.selection.distillation.reward_split.rows[0]
+    assert len(labelled) == 256
     # drawn by class, so poison would move it
-    monkeypatch.setattr("baselines.reward_split.labelled_rows", lambda labels, count, seed: given)
-    poison(env, keep=given)
-    assert equal(Router(env, 0).gate, honest.gate)
-    poison(env, keep=given[1:])
-    assert not equal(Router(env, 0).gate, honest.gate)
+    monkeypatch.setattr("kd_env.policies.context.labelled_rows", lambda labels, count, seed: labelled)
+    poison(env, keep=labelled)
+    assert equal(make_policy(Router, env, 0), honest)
+    poison(env, keep=labelled[1:])
+    assert not equal(make_policy(Router, env, 0), honest)
 
 
 def test_the_router_has_the_labels_that_its_run_has():
@@ -312,18 +312,19 @@ def test_the_router_has_the_labels_that_its_run_has():
         env, _ = env_and_policy("uniform", reward_labels=64, seed=seed)
         env.reset(seed=seed)
         drawn = labelled_rows(env.selection.data.labels["reward"].numpy(), 64, seed)
-        assert (env.selection.distillation.meter.rows == drawn).all()
+        assert (env.selection.distillation.reward_split.rows == drawn).all()
+        assert (make_policy(Router, env, seed).context.reward_rows == drawn).all()
 
 
 def test_the_router_is_the_same_for_a_seed():
-    assert equal(router_of(reward_labels=64)[1].gate, router_of(reward_labels=64)[1].gate)
-    assert not equal(router_of(reward_labels=64)[1].gate, router_of(reward_labels=64, seed=1)[1].gate)
+    assert equal(router_of(reward_labels=64)[1], router_of(reward_labels=64)[1])
+    assert not equal(router_of(reward_labels=64)[1], router_of(reward_labels=64, seed=1)[1])
 
 
 def test_router_without_features_reads_the_outputs_alone():
     env, _ = env_and_policy("uniform", reward_labels=64)
-    assert Router(env, 0, teacher_features=False).gate.mean.shape == (40,)
-    assert Router(env, 0).gate.mean.shape == (40 + sum(env.selection.data.bank.widths),)
+    assert make_policy(Router, env, 0, teacher_features=False).rule.gate.mean.shape == (40,)
+    assert make_policy(Router, env, 0).rule.gate.mean.shape == (40 + sum(env.selection.data.bank.widths),)
 
 
 def test_a_gate_learns_who_is_right():

@@ -60,10 +60,10 @@ def test_peers_have_the_reward_labels_of_the_student_and_no_others(tmp_path):
     trial = Trial("digits", "mutual_learning", 5, settings=SETTINGS | {"reward_labels": 64})
     (record,) = run_trials([trial], tmp_path, lambda _: None, lambda _, run: kept.append(run))
     assert record["reward_labels"] == 64
-    assert kept[0].label_seeds == [5]
+    assert kept[0].reward_split.label_seeds == [5]
     env = make_env(trial)
     env.reset(seed=5)
-    assert len(np.unique(env.distillation.meter.rows)) == 64
+    assert len(np.unique(env.distillation.reward_split.rows)) == 64
 
 
 def test_whoever_touched_a_peer_is_found_out(tmp_path):

@@ -192,7 +192,6 @@ def test_a_poisoned_test_split_changes_the_test_score_alone(policy, tmp_path):
 
 OPAQUE = (
     types.ModuleType,
-    types.FunctionType,
     types.BuiltinFunctionType,
     type,
     types.FrameType,
@@ -202,14 +201,15 @@ OPAQUE = (
 
 
 def reachable(root):
-    """Every object that attributes, items and closures of bound methods lead to; functions and modules are not followed."""
+    """Every object that attributes, items and closures lead to; the globals of functions, and modules, are not followed."""
     seen, queue = {}, [root]
     while queue:
         thing = queue.pop()
         if id(thing) in seen or isinstance(thing, OPAQUE):
             continue
         seen[id(thing)] = thing
-        queue += gc.get_referents(thing)
+        function = isinstance(thing, types.FunctionType)
+        queue += [cell.cell_contents for cell in thing.__closure__ or ()] if function else gc.get_referents(thing)
     return list(seen.values())
 
 

@@ -1,0 +1,93 @@
+"""What a policy is shown of an episode. In: a policy, observations, steps. Out: the same without what its access does not include."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from kd_env.policies.access import ALLOWED, DEFAULT_ACCESS, REWARD, STUDENT, TEACHERS, refuse
+from kd_env.policies.protocol import Transition
+from kd_env.types import Decision, Observation
+
+BLOCKS = {"progress": None, "teachers": TEACHERS}
+"""What each block of an observation shows; all other blocks may show the student."""
+PAID = ("credit", "knowledge_credit", "reward_terms")
+"""Entries of ``info`` that belong to the reward."""
+VALIDATION = ("validation", "_validation")
+"""Entries of ``info`` that no policy sees: validation chooses settings and students."""
+
+
+class EpisodeView:
+    """Shows an episode to one policy."""
+
+    def __init__(self, policy: Any) -> None:
+        """Read the access that the policy declares."""
+        self._policy, self._access = type(policy).__name__, getattr(policy, "access", DEFAULT_ACCESS)
+
+    def observation(self, observation: Observation) -> Observation:
+        """Return the blocks that the access includes."""
+        needs = {name: resource for name in observation if (resource := BLOCKS.get(name, STUDENT)) is not None}
+        return self._without(observation, "observation", needs)
+
+    def transition(
+        self,
+        observation: Observation,
+        action: np.ndarray | Decision,
+        reward: np.ndarray,
+        next_observation: Observation,
+        terminated: np.ndarray,
+        info: Mapping[str, Any],
+    ) -> Transition:
+        """Return the step without its reward where the access includes no rewards, and always without validation."""
+        shown = self.observation(observation), action, reward, self.observation(next_observation), terminated, self._info(info)
+        return Transition(*shown) if REWARD in ALLOWED[self._access] else UnpaidTransition(self._policy, self._access, *shown)
+
+    def _info(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: self._info(value) if name == "final_info" else value for name, value in info.items() if name not in VALIDATION}
+        return self._without(kept, "transition.info", dict.fromkeys(PAID, REWARD))
+
+    def _without(self, values: dict[str, Any], place: str, needs: Mapping[str, str]) -> dict[str, Any]:
+        refused = {name: resource for name, resource in needs.items() if resource not in ALLOWED[self._access]}
+        return Shown(values, self._policy, self._access, place, refused) if refused else values
+
+
+class Shown(dict[str, Any]):
+    """A dict without some entries; reading one of those raises an error that names it."""
+
+    def __init__(self, values: Mapping[str, Any], policy: str, access: str, place: str, refused: Mapping[str, str]) -> None:
+        """Take ``values`` without the entries in ``refused``, which maps their names to what they need."""
+        super().__init__({name: value for name, value in values.items() if name.removeprefix("_") not in refused})
+        self._policy, self._access, self._place, self._refused = policy, access, place, refused
+
+    def __missing__(self, name: str) -> NoReturn:
+        """Refuse an entry that the access does not include."""
+        if name in self._refused:
+            raise refuse(self._policy, self._access, f"{self._place}[{name!r}]", self._refused[name])
+        raise KeyError(name)
+
+
+class UnpaidTransition(Transition):
+    """A step without its reward; reading that raises an error."""
+
+    def __init__(
+        self,
+        policy: str,
+        access: str,
+        observation: Observation,
+        action: np.ndarray | Decision,
+        reward: np.ndarray,
+        next_observation: Observation,
+        terminated: np.ndarray,
+        info: dict[str, Any],
+    ) -> None:
+        """Keep all but the reward."""
+        self.__dict__.update(observation=observation, action=action, next_observation=next_observation, terminated=terminated, info=info)
+        self.__dict__.update(_policy=policy, _access=access)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse the reward."""
+        if name == "reward":
+            raise refuse(self._policy, self._access, "transition.reward", REWARD)
+        raise AttributeError(f"Transition has no {name!r}")
