@@ -18,7 +18,7 @@ from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.envs.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.errors import InputError
 from kd_env.knowledge.label import teacher_ce
 from kd_env.models.networks import build
@@ -67,7 +67,7 @@ def data(folder, num_teachers=2):
 
 def test_pure_distillation_reads_them_all(folder):
     made = data(folder)
-    run = Distillation(made, settings(made.task, kd_weight=1.0, updates=15, batch_size=16), seed=0)
+    run = Distillation(made, distillation_settings(made.task, kd_weight=1.0, updates=15, batch_size=16), seed=0)
     seen, weights = [], torch.full((16, 2), 0.5)
     while not run.done.all():
         features = run.observe()
@@ -80,7 +80,7 @@ def test_pure_distillation_reads_them_all(folder):
 
 def test_the_label_leaves_them_alone(folder):
     made = data(folder)
-    run = Distillation(made, settings(made.task, kd_weight=0.5, updates=3, batch_size=32), seed=0)
+    run = Distillation(made, distillation_settings(made.task, kd_weight=0.5, updates=3, batch_size=32), seed=0)
     features = run.observe()
     known = features.labels >= 0
     assert 0 < int(known.sum()) < 32
@@ -102,7 +102,7 @@ def test_the_label_leaves_them_alone(folder):
 
 def test_labels_alone_teach_nothing_where_there_are_none(folder):
     made = data(folder)
-    run = Distillation(made, settings(made.task, kd_weight=0.0, updates=3, batch_size=32), seed=0)
+    run = Distillation(made, distillation_settings(made.task, kd_weight=0.0, updates=3, batch_size=32), seed=0)
     unknown = run.observe().labels < 0
     output = run.student_output()
     (gradient,) = torch.autograd.grad(run.per_teacher_loss("label", 1.0).sum(), output.logits, retain_graph=True)
@@ -115,8 +115,8 @@ def test_several_students_at_once_learn_what_each_would_alone(folder):
     options = {"kd_weight": 0.5, "updates": 4, "batch_size": 16, "precision": "float64"}
     decision = Decision.response(torch.full((16, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
     both = Decision.response(torch.full((32, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
-    together = Distillation(made, settings(made.task, num_students=2, **options), seed=[3, 8])
-    alone = [Distillation(made, settings(made.task, **options), seed=seed) for seed in (3, 8)]
+    together = Distillation(made, distillation_settings(made.task, num_students=2, **options), seed=[3, 8])
+    alone = [Distillation(made, distillation_settings(made.task, **options), seed=seed) for seed in (3, 8)]
     for _ in range(4):
         losses = [float(one.apply(decision).loss[0]) for one in alone]
         assert together.apply(both).loss.tolist() == pytest.approx(losses, rel=1e-9)
@@ -149,7 +149,7 @@ def test_best_single_takes_any_teacher_where_it_cannot_know():
 def test_types_that_need_the_label_are_refused(name, folder):
     made = data(folder)
     with pytest.raises(InputError, match=f"{name} reads the training labels, and task .* has examples without; leave it out"):
-        Distillation(made, settings(made.task, kd_weight=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
+        Distillation(made, distillation_settings(made.task, kd_weight=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
 
 
 # teachers, policies, records
