@@ -215,7 +215,7 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
         "train_examples": lambda which: examples("train", which, labels=True),
         "reward_rows": reward_rows,
         "reward_examples": lambda: examples("reward", reward_rows, labels=True),
-        "best_teachers": lambda: _best_teachers(selection),
+        "best_teachers": lambda: _best_teachers(selection, name),
     }
     if student is None:
         values |= {
@@ -242,12 +242,14 @@ def _of_student(batch: Batch, student: int, rows: slice) -> Batch:
     )
 
 
-def _best_teachers(selection: Selection) -> np.ndarray:
+def _best_teachers(selection: Selection, policy: str) -> np.ndarray:
     pool, task = selection.pool, selection.data.task
     groups = task.train.groups
     if pool.best_for_group is None or groups is None:
-        raise InputError(f"the best teachers of pool {pool.name!r} are not known; leave this policy out")
+        raise InputError(f"policy {policy!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
     if task.unlabelled and groups.min() < 0:
-        raise InputError(f"unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out")
+        raise InputError(
+            f"policy {policy!r}: unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out"
+        )
     best: np.ndarray = np.array(pool.best_for_group)[groups]
     return best
