@@ -27,7 +27,9 @@ def data(folders, own_task, tmp_path_factory):
 
 def make(data, folders, num_students=1, seed=0, knowledge="response", **options):
     student = f"{folders['bert']}(layers=0;2,dropout={options.pop('dropout', 0)})"
-    chosen = distillation_settings(data.task, student=student, updates=6, batch_size=8, num_students=num_students, knowledge=knowledge, **options)
+    chosen = distillation_settings(
+        data.task, student=student, updates=6, batch_size=8, num_students=num_students, knowledge=knowledge, **options
+    )
     return Distillation(data, chosen, seed)
 
 
