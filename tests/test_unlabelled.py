@@ -1,6 +1,5 @@
 """Unlabelled examples on the whole way, from the loss to a record: teachers teach them, and what reads labels learns nothing there."""
 
-import json
 import math
 
 import gymnasium as gym
@@ -11,17 +10,18 @@ import torch
 
 from baselines import camkd
 from baselines.best_single import BestSingle
-from baselines.oracle import Oracle
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
+from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run_trial import make_env, run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.envs.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.errors import InputError
 from kd_env.knowledge.label import teacher_ce
 from kd_env.models.networks import build
+from kd_env.policies import PolicyBatch, make_policy
 from kd_env.tasks import loading
 from kd_env.teachers import POOLS, NetworkTeacher, Pool
 from kd_env.teachers.train_recipe import TeacherRecipe
@@ -66,43 +66,42 @@ def data(folder, num_teachers=2):
 
 
 def test_pure_distillation_reads_them_all(folder):
-    made = data(folder)
-    run = Distillation(made, settings(made.task, kd_weight=1.0, updates=15, batch_size=16), seed=0)
+    encoded = data(folder)
+    run = Distillation(encoded, distillation_settings(encoded.task, kd_weight=1.0, updates=15, batch_size=16), seed=0)
     seen, weights = [], torch.full((16, 2), 0.5)
     while not run.done.all():
-        features = run.observe()
-        seen += features.example_ids.tolist()
-        every = run.per_teacher_loss("response", 2.0)
-        assert bool((every > 0).all()), "teachers teach labelled and unlabelled texts alike"
+        batch = run.observe()
+        seen += batch.example_ids.tolist()
+        assert bool((run.per_teacher_loss("response", 2.0) > 0).all()), "teachers teach labelled and unlabelled texts alike"
         run.apply(Decision.response(weights, 1.0, 2.0))
     assert sorted(seen) == list(range(240))
 
 
 def test_the_label_leaves_them_alone(folder):
-    made = data(folder)
-    run = Distillation(made, settings(made.task, kd_weight=0.5, updates=3, batch_size=32), seed=0)
-    features = run.observe()
-    known = features.labels >= 0
+    encoded = data(folder)
+    run = Distillation(encoded, distillation_settings(encoded.task, kd_weight=0.5, updates=3, batch_size=32), seed=0)
+    batch = run.observe()
+    known = batch.labels >= 0
     assert 0 < int(known.sum()) < 32
     weights = torch.full((32, 2), 0.5)
-    got = run.per_example_loss(Decision.response(weights, 0.5, 2.0))
-    student, teachers = features.student.logits.double(), features.teacher_logits.double()
+    losses = run.per_example_loss(Decision.response(weights, 0.5, 2.0))
+    student, teachers = batch.student.logits.double(), batch.teacher_logits.double()
     for row in range(32):
         q = (student[row] / 2).softmax(0)
         kl = [4 * float((p * (p / q).log()).sum()) for p in (teachers[row] / 2).softmax(1)]
         expected = 0.5 * (kl[0] + kl[1]) / 2  # half of it the teachers', each half of that
         if known[row]:
-            expected += 0.5 * -float(student[row].softmax(0)[features.labels[row]].log())
-        assert float(got[row].detach()) == pytest.approx(expected, rel=1e-4)
+            expected += 0.5 * -float(student[row].softmax(0)[batch.labels[row]].log())
+        assert float(losses[row].detach()) == pytest.approx(expected, rel=1e-4)
     outcome = run.apply(Decision.response(weights, 0.5, 2.0))
-    assert outcome.loss[0] == pytest.approx(float(got.detach().mean()), rel=1e-5)
+    assert outcome.loss[0] == pytest.approx(float(losses.detach().mean()), rel=1e-5)
     assert bool((outcome.student_ce[~known] == 0).all())
     assert bool((outcome.student_ce[known] > 0).all())
 
 
 def test_labels_alone_teach_nothing_where_there_are_none(folder):
-    made = data(folder)
-    run = Distillation(made, settings(made.task, kd_weight=0.0, updates=3, batch_size=32), seed=0)
+    encoded = data(folder)
+    run = Distillation(encoded, distillation_settings(encoded.task, kd_weight=0.0, updates=3, batch_size=32), seed=0)
     unknown = run.observe().labels < 0
     output = run.student_output()
     (gradient,) = torch.autograd.grad(run.per_teacher_loss("label", 1.0).sum(), output.logits, retain_graph=True)
@@ -111,14 +110,14 @@ def test_labels_alone_teach_nothing_where_there_are_none(folder):
 
 
 def test_several_students_at_once_learn_what_each_would_alone(folder):
-    made = data(folder)
+    encoded = data(folder)
     options = {"kd_weight": 0.5, "updates": 4, "batch_size": 16, "precision": "float64"}
     decision = Decision.response(torch.full((16, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
     both = Decision.response(torch.full((32, 2), 0.5, dtype=torch.float64), 0.5, 2.0)
-    together = Distillation(made, settings(made.task, num_students=2, **options), seed=[3, 8])
-    alone = [Distillation(made, settings(made.task, **options), seed=seed) for seed in (3, 8)]
+    together = Distillation(encoded, distillation_settings(encoded.task, num_students=2, **options), seed=[3, 8])
+    alone = [Distillation(encoded, distillation_settings(encoded.task, **options), seed=seed) for seed in (3, 8)]
     for _ in range(4):
-        losses = [float(one.apply(decision).loss[0]) for one in alone]
+        losses = [float(run.apply(decision).loss[0]) for run in alone]
         assert together.apply(both).loss.tolist() == pytest.approx(losses, rel=1e-9)
 
 
@@ -139,17 +138,20 @@ def test_best_single_takes_any_teacher_where_it_cannot_know():
     logits = torch.tensor([[0.0, 3.0], [2.0, 0.0], [1.0, 0.0]]).expand(rows, 3, 2)
     labels = torch.arange(rows) % 2 - 1  # unknown and class 0 by turns: of class 0, teacher 1 is best
     student = ModelOutput(logits[:, 0], logits[:, 0])
-    features = Batch(np.zeros(1), np.zeros(1), np.arange(rows), labels, logits, (), student)
-    chosen = policy.choose(features)
+    batch = Batch(np.zeros(1), np.zeros(1), np.arange(rows), labels, logits, (), student)
+    weights = policy.decide(PolicyBatch(batch, None, BestSingle.access, "best_single"))
+    assert weights.shape == (rows, 3)
+    assert torch.equal(weights.sum(1), torch.ones(rows))
+    chosen = weights.argmax(1).numpy()
     assert set(chosen[1::2].tolist()) == {1}
     assert np.bincount(chosen[::2], minlength=3) / 1500 == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
 @pytest.mark.parametrize("name", ["tckd", "nckd"])
 def test_types_that_need_the_label_are_refused(name, folder):
-    made = data(folder)
+    encoded = data(folder)
     with pytest.raises(InputError, match=f"{name} reads the training labels, and task .* has examples without; leave it out"):
-        Distillation(made, settings(made.task, kd_weight=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
+        Distillation(encoded, distillation_settings(encoded.task, kd_weight=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
 
 
 # teachers, policies, records
@@ -170,7 +172,7 @@ def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, q
     options = {"student": STUDENT, "updates": 6, "kd_weight": 0.5}
     record = run_trial(Trial(name, policy, 0, settings=options), tmp_path / "out")
     numbers = [record[key] for key in ("test", "validation", "reward_split", "reward_sum", "weight_entropy")]
-    assert np.isfinite([*numbers, *(one["train_loss"] for one in record["curve"])]).all()
+    assert np.isfinite([*numbers, *(point["train_loss"] for point in record["curve"])]).all()
     assert not record["diverged"]
     (file,) = (tmp_path / "out" / "traces").glob("*.parquet")
     trace = pd.read_parquet(file)
@@ -179,9 +181,8 @@ def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, q
     assert 0 < unknown.sum() < len(trace)
     assert (trace["student_ce"].isna().to_numpy() == unknown).all()
     assert ((trace["group"].to_numpy() == -1) == unknown).all()
-    (tmp_path / "out" / "results.jsonl").write_text(json.dumps(record) + "\n")
-    if policy == "uniform":
-        assert replay(tmp_path / "out", record["trial"]) == []
+    records.append(tmp_path / "out", record)
+    assert replay(tmp_path / "out", record["trial"]) == []
 
 
 def test_the_oracle_needs_their_groups(grouped, quick_pool):
@@ -192,10 +193,10 @@ def test_the_oracle_needs_their_groups(grouped, quick_pool):
         if known:
             observation, _ = env.reset(seed=0)
             rows = env.selection.distillation.observe().example_ids
-            assert Oracle(env).act(observation).tolist() == env.selection.data.task.train.groups[rows].tolist()
+            assert make_policy("oracle", env).act(observation).tolist() == env.selection.data.task.train.groups[rows].tolist()
         else:
-            with pytest.raises(InputError, match=r"policy oracle: unlabelled examples of task .* have no group; give them one"):
-                Oracle(env)
+            with pytest.raises(InputError, match=r"policy 'oracle': unlabelled examples of task .* have no group; give them one"):
+                make_policy("oracle", env)
 
 
 @pytest.mark.parametrize("credit", ["head", "first_order"])

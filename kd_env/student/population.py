@@ -138,9 +138,10 @@ class Population:
         return {**dict(self._matrices()), "steps": self.steps}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state` returned."""
-        self.theta = tensors["theta"].to(self.device).requires_grad_()
-        self.first, self.second, self.steps = tensors["first"].to(self.device), tensors["second"].to(self.device), tensors["steps"]
+        """Load a copy of what :meth:`state` returned."""
+        self.theta, self.first, self.second = (tensors[name].to(self.device, copy=True) for name in ("theta", "first", "second"))
+        self.theta.requires_grad_()
+        self.steps = tensors["steps"].clone()
 
     @torch.no_grad()
     def state_of(self, student: int) -> dict[str, Tensor]:

@@ -127,7 +127,7 @@ class Students(Protocol):
         ...
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state` returned."""
+        """Load a copy of what :meth:`state` returned."""
         ...
 
     def state_of(self, student: int) -> dict[str, Tensor]:

@@ -148,14 +148,14 @@ class Student:
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state` returned."""
+        """Load a copy of what :meth:`state` returned."""
         network = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
         self.network.load_state_dict(network)
         optimizer: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".", 2)
-                optimizer.setdefault(int(index), {})[key] = tensor
+                optimizer.setdefault(int(index), {})[key] = tensor.clone()  # torch would keep the tensor itself and step it in place
         self.optimizer.load_state_dict({"state": optimizer, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self._new_statistics = {}
 

@@ -9,7 +9,7 @@ import torch
 from agents.knowledge_actor_critic import HardKnowledgeActorCritic, KnowledgeActorCritic
 from kd_env.benchmark.records import append
 from kd_env.benchmark.replay import replay
-from kd_env.benchmark.run_trial import run_trial, run_trials, teach
+from kd_env.benchmark.run_trial import run_trial, teach
 from kd_env.benchmark.trial import Trial
 from kd_env.testing import check_policy
 

@@ -146,7 +146,10 @@ def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
         loss = cross_entropy(output.logits, batch.labels)
         if name == "distillation":
             responses = per_teacher(output.logits, batch.teacher_logits, 2.0)
-            far = [(hint - features).square().mean(1) for hint, features in zip(output.projections["linear"], batch.teacher_features, strict=True)]
+            far = [
+                (hint - features).square().mean(1)
+                for hint, features in zip(output.projections["linear"], batch.teacher_features, strict=True)
+            ]
             weighed = rule.nets.response(batch.teacher_logits, output.logits).detach() * responses
             weighed = weighed + 3 * rule.nets.hint(batch.teacher_features, output.features).detach() * torch.stack(far, 1)
             loss = 0.6 * weighed.sum(1).mean()

@@ -17,7 +17,7 @@ def test_suites_name_existing_policies_and_pools(name):
     for part in suites.SUITES[name].parts:
         assert len(set(part.policies)) == len(part.policies)
         for trial in part.trials(name, [0], ""):
-            assert part.updates in (None, trial.resolved.settings.updates)
+            assert part.updates in (None, trial.resolved.settings.distillation.updates)
 
 
 def test_a_suite_runs_its_parts_into_one_folder_and_resumes(monkeypatch, tmp_path, capsys):
@@ -46,5 +46,6 @@ def test_every_system_trains_two_seeds_as_a_population_or_declares_that_it_runs_
     trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1}) for seed in (0, 1)]
     run(trials, tmp_path, Progress(quiet=True), population=2)
     assert [record["seed"] for record in read(tmp_path)] == [0, 1]
-    alone = registry.find(policy).alone or trials[0].resolved.settings.num_students > 1
+    found, students = registry.find(policy), trials[0].resolved.settings.distillation.num_students
+    alone = found.owns_loop or not found.supports_population or students > 1
     assert all(("population" in record["config"]) != alone for record in read(tmp_path))

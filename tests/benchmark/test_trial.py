@@ -41,7 +41,8 @@ def test_a_trial_is_resolved_once(monkeypatch):
     monkeypatch.setattr(registry, "find", lambda name: (looked_up.append(name), find(name))[1])
     resolved = trial.resolved
     assert resolved.task is tasks.load("digits")
-    assert (resolved.policy.name, resolved.settings.distillation.updates, resolved.settings.distillation.kd_weight) == ("no_teacher", 20, 0.0)
+    settings = resolved.settings.distillation
+    assert (resolved.policy.name, settings.updates, settings.kd_weight) == ("no_teacher", 20, 0.0)
     assert list(resolved.env_keywords)[:4] == ["task", "teachers", "bank", "label_seed"]
     assert resolved.env_keywords["label_seed"] == 3
     make_env(trial)

@@ -9,7 +9,7 @@ import torch
 from comparing import draw
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge, LossContext
 from kd_env.knowledge.feature_ensemble import MLPProjector
@@ -172,7 +172,7 @@ def test_a_plug_in_is_given_its_own_rows_of_the_context(students):
 
 def run_of(data, **keywords):
     keywords = {"student": "mlp(width=8)", "batch_size": 4, "updates": 5, "precision": "float64", "optimizer": "sgd(lr=0.1)", **keywords}
-    return Distillation(data, settings(data.task, **keywords), 0)
+    return Distillation(data, distillation_settings(data.task, **keywords), 0)
 
 
 @pytest.mark.parametrize("students", [1, 3])

@@ -9,7 +9,7 @@ from comparing import draw, random_context, random_output, with_compared
 from torch.autograd import forward_ad
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.knowledge import LossContext
 from kd_env.knowledge.attention import Attention
 from kd_env.knowledge.consistent import ConsistentSurrogate
@@ -213,7 +213,7 @@ VARIANTS = ("feature_ensemble", "consistent_surrogate", "prior_surrogate")
 
 def start(data, **keywords):
     keywords = {"student": "mlp(width=8)", "batch_size": 16, "updates": 40, "optimizer": "adam(lr=0.01)", **keywords}
-    return Distillation(data, settings(data.task, **keywords), 0)
+    return Distillation(data, distillation_settings(data.task, **keywords), 0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

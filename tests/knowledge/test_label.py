@@ -7,7 +7,7 @@ import torch
 from comparing import draw, output_of, tensor
 
 from kd_env.distillation import Distillation
-from kd_env.distillation.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.knowledge import label
 
 HAND = {  # p, q
@@ -52,7 +52,7 @@ def test_teacher_ce_by_hand(case, num_teachers):
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_the_temperature_of_a_decision_does_not_matter(digits_data, temperature):
-    run = Distillation(digits_data, settings(digits_data.task, student="mlp(width=8)", batch_size=4, updates=3), 0)
+    run = Distillation(digits_data, distillation_settings(digits_data.task, student="mlp(width=8)", batch_size=4, updates=3), 0)
     batch = run.observe()
     expected = torch.nn.functional.cross_entropy(batch.student.logits, batch.labels, reduction="none")
     torch.testing.assert_close(run.per_teacher_loss("label", temperature)[:, 0].detach(), expected)

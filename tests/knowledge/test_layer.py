@@ -9,7 +9,7 @@ from torch import nn
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.distillation.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.knowledge.layer import Layer, LayerProjector, last_of_group
 from kd_env.models.networks import build
 from kd_env.student.student import Student
@@ -39,7 +39,7 @@ def projector(teachers):
 
 def start(data, seed=0, **keywords):
     keywords = {"student": BERT, "knowledge": "response,layer", "batch_size": 4, "updates": 20, "precision": "float64"} | keywords
-    return Distillation(data, settings(data.task, **keywords), seed)
+    return Distillation(data, distillation_settings(data.task, **keywords), seed)
 
 
 def taught_by(run, *teachers, name="layer"):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
+from kd_env.distillation.reward_meter import RewardMeter
+from kd_env.distillation.settings import distillation_settings
 from kd_env.envs import credit
-from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 from kd_env.knowledge import LossContext
 from kd_env.knowledge.check import check_knowledge
@@ -105,7 +106,7 @@ def test_each_is_a_sound_type(kind):
 
 def run_of(data, knowledge="response,peer", **keywords):
     keywords = {"student": "mlp(width=8)", "num_students": 3, "batch_size": 6, "updates": 5, "precision": "float64", **keywords}
-    return Distillation(data, settings(data.task, knowledge=knowledge, **keywords), 0)
+    return Distillation(data, distillation_settings(data.task, knowledge=knowledge, **keywords), 0)
 
 
 def decision(run, weights=0.25):
@@ -117,11 +118,11 @@ def decision(run, weights=0.25):
 def test_those_who_teach_each_other_see_the_same_examples(digits_data):
     run, apart, lone = (run_of(digits_data, text, num_students=n) for text, n in (("response,peer", 3), ("response", 3), ("response", 1)))
     for _ in range(3):
-        ids, own = (one.observe().example_ids.reshape(-1, 6) for one in (run, apart))
+        ids, ids_apart = (each.observe().example_ids.reshape(-1, 6) for each in (run, apart))
         assert (ids == lone.observe().example_ids).all(), "the order of the first student"
-        assert not (own[0] == own[1]).all()
-        for one in (run, apart, lone):
-            one.apply(decision(one))
+        assert not (ids_apart[0] == ids_apart[1]).all()
+        for each in (run, apart, lone):
+            each.apply(decision(each))
 
 
 @pytest.mark.parametrize("knowledge", ["response,peer", "response,peer_ensemble"])
@@ -150,8 +151,8 @@ def test_students_come_closer(digits_data):
         for _ in range(59):
             run.apply(decision(run))
         inputs, labels = run.data.inputs["validation"], run.data.labels["validation"]
-        said = run.student.predict(inputs, shared=True).view(3, len(labels), -1).softmax(2)
-        return float(said.std(0).mean())
+        probabilities = run.student.predict(inputs, shared=True).view(3, len(labels), -1).softmax(2)
+        return float(probabilities.std(0).mean())
 
     alone, taught, ensemble = spread("response"), spread("response,peer"), spread("response,peer_ensemble")
     assert taught < 0.7 * alone
@@ -160,23 +161,24 @@ def test_students_come_closer(digits_data):
 
 @pytest.mark.parametrize("name", ["peer", "peer_ensemble"])
 def test_first_order_credit_of_others_is_as_it_was_and_that_of_peers_is_the_derivative(name, digits_data):
-    run = run_of(digits_data, f"response,{name}", optimizer="sgd(lr=0.00001)", reward_examples=20)
+    run = run_of(digits_data, f"response,{name}", optimizer="sgd(lr=0.00001)")
+    meter = RewardMeter(run.reward_split, run.seeds.tolist(), examples=20, measure="loss")
     for _ in range(2):
         run.apply(decision(run))
-    given = credit.first_order(run, ("response", name))
-    assert torch.allclose(given["response"], credit.first_order(run, ("response",))["response"], rtol=1e-9, atol=0)
-    exact = credit.counterfactual(run, (name,))[name]
+    both, response = (credit.first_order(run, meter, names) for names in (("response", name), ("response",)))
+    assert torch.allclose(both["response"], response["response"], rtol=1e-9, atol=0)
+    exact = credit.counterfactual(run, meter, (name,))[name]
     assert exact.abs().max() > 0
-    assert torch.allclose(given[name], given[name][:, :1].expand(-1, 4))
-    torch.testing.assert_close(given[name], exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
+    assert torch.allclose(both[name], both[name][:, :1].expand(-1, 4))
+    torch.testing.assert_close(both[name], exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
 
 
 def test_a_snapshot_carries_on_to_the_bit(digits_data):
     run = run_of(digits_data)
     run.apply(decision(run))
     twin = run.fork()
-    for one in (run, twin):
-        one.apply(decision(one))
+    for each in (run, twin):
+        each.apply(decision(each))
     assert run.student.theta.equal(twin.student.theta)
 
 
@@ -210,17 +212,17 @@ def test_a_peer_that_breaks_down_does_not_take_the_others_along():
         if update == 3:
             with torch.no_grad():
                 env.unwrapped.distillation.student.theta[1] = float("nan")
-            env.unwrapped.distillation.features = None
+            env.unwrapped.distillation.forget_batch()
         *_, terminated, _, _ = env.step(np.zeros((12, 4), dtype=np.float32))
         ended.append(terminated[::4].tolist())
     assert ended[3] == [False, True, False]
     assert ended[7] == [True, False, True]
     first, broken, third = env.unwrapped.finished
     assert broken.diverged.all()
-    for one in (first, third):
-        assert not one.diverged.any()
-        assert one.update.tolist() == [8]
-        assert np.isfinite(one.validate()[0]).all()
+    for run in (first, third):
+        assert not run.diverged.any()
+        assert run.update.tolist() == [8]
+        assert np.isfinite(run.validate()[0]).all()
 
 
 def test_knowledge_selection_has_a_gate_for_peers():

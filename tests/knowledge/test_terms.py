@@ -104,7 +104,7 @@ def test_a_plug_in_is_named_by_module_and_class():
         ("nowhere:Type", "knowledge type 'nowhere:Type' cannot be imported"),
         (f"{__name__}:Nothing", "cannot be imported"),
         (f"{__name__}:Unfit", "a Unfit is not a kd_env.knowledge.Knowledge; subclass it"),
-        (f"{__name__}:Refusing", r"ValueError: the moon is full \(.*test_terms\.py, line \d+\); mend it there"),
+        (f"{__name__}:Refusing", r"ValueError: the moon is full \(.*test_terms\.py, line \d+\); fix it there"),
         (f"{__name__}:Gap(size=1)", "size.*options: scale"),
     ],
 )

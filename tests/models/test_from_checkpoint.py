@@ -7,7 +7,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.envs.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.errors import InputError
 from kd_env.models.encode import take, text_lengths
 from kd_env.models.networks import build, reader
@@ -27,7 +27,9 @@ def data(folders, own_task, tmp_path_factory):
 
 def make(data, folders, num_students=1, seed=0, knowledge="response", **options):
     student = f"{folders['bert']}(layers=0;2,dropout={options.pop('dropout', 0)})"
-    chosen = settings(data.task, student=student, updates=6, batch_size=8, num_students=num_students, knowledge=knowledge, **options)
+    chosen = distillation_settings(
+        data.task, student=student, updates=6, batch_size=8, num_students=num_students, knowledge=knowledge, **options
+    )
     return Distillation(data, chosen, seed)
 
 

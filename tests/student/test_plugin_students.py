@@ -8,7 +8,8 @@ from torch import nn
 
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
-from kd_env.distillation.settings import settings
+from kd_env.distillation.reward_meter import RewardMeter
+from kd_env.distillation.settings import distillation_settings
 from kd_env.envs import credit
 from kd_env.errors import InputError
 from kd_env.teachers import load_pool
@@ -132,7 +133,13 @@ def data(digits_data):
 
 def start(data, student, seed=0, **keywords):
     keywords = {"batch_size": 8, "updates": 20, "knowledge": "response,hint", "optimizer": "adam(lr=0.01)", **keywords}
-    return Distillation(data, settings(data.task, student=student if student.startswith("mlp") else f"{HERE}{student}", **keywords), seed)
+    return Distillation(
+        data, distillation_settings(data.task, student=student if student.startswith("mlp") else f"{HERE}{student}", **keywords), seed
+    )
+
+
+def meter_of(run, examples=256):
+    return RewardMeter(run.reward_split, run.seeds.tolist(), examples, measure="loss")
 
 
 def teach(run, updates=5):
@@ -166,7 +173,7 @@ def test_credit_is_that_of_a_built_in_network(data, students, name):
     values = []
     for run in runs:
         teach(run, 2)
-        values.append(credit.CREDITS[name](run, ["response", "hint", "label"], None))
+        values.append(credit.CREDITS[name](run, meter_of(run), ["response", "hint", "label"]))
     assert all(torch.equal(values[0][key], values[1][key]) for key in values[1])
     assert values[0]["response"].any()
 
@@ -198,7 +205,7 @@ def test_running_statistics_follow_the_steps_and_no_pass_else(data):
     run = start(data, "Normed")
     norm = run.student.network.network.module.norm
     batch = data.inputs["train"]["pixel_values"][run.observe().example_ids].flatten(1)
-    credit.first_order(run, ["response"])
+    credit.first_order(run, meter_of(run), ["response"])
     run.validate()
     assert norm.num_batches_tracked == 0
     assert not norm.running_mean.any()
@@ -217,12 +224,11 @@ def test_running_statistics_follow_the_steps_and_no_pass_else(data):
 
 
 def test_first_order_credit_through_batch_norm_is_the_derivative(data):
-    run = start(data, "Normed", optimizer="sgd(lr=0.0001)", precision="float64", knowledge="response", reward_examples=20)
+    run = start(data, "Normed", optimizer="sgd(lr=0.0001)", precision="float64", knowledge="response")
     teach(run, 2)
-    expected = credit.counterfactual(run, ["response"], None)["response"]
-    torch.testing.assert_close(
-        credit.first_order(run, ["response"], None)["response"], expected, rtol=0.02, atol=0.02 * float(expected.abs().max())
-    )
+    meter = meter_of(run, examples=20)
+    first_order, exact = (credit.CREDITS[name](run, meter, ["response"])["response"] for name in ("first_order", "counterfactual"))
+    torch.testing.assert_close(first_order, exact, rtol=0.02, atol=0.02 * float(exact.abs().max()))
 
 
 @pytest.mark.parametrize("students", [1, 2])
@@ -231,23 +237,23 @@ def test_head_credit_takes_a_classifier_without_bias(data, students):
     teach(run, 1)
     features = run.observe().student.features
     torch.testing.assert_close(run.student.classify(features, run.student.parameters), run.observe().student.logits)
-    assert credit.head(run, ["response"], None)["response"].any()
+    assert credit.head(run, meter_of(run), ["response"])["response"].any()
 
 
 def test_head_credit_without_a_classifier_is_refused(data):
     for students in (1, 2):
         run = start(data, "Headless", num_students=students)
         teach(run, 1)
-        assert credit.first_order(run, ["response"], None)["response"].any(), "it needs no classifier"
+        assert credit.first_order(run, meter_of(run), ["response"])["response"].any(), "it needs no classifier"
         with pytest.raises(InputError, match="student 'test_plugin_students:Headless' has no attribute classifier; credit=head needs"):
-            credit.head(run, ["response"], None)
+            credit.head(run, meter_of(run), ["response"])
 
 
 def test_an_operation_without_a_forward_mode_derivative_is_named(data):
     run = start(data, "BackwardOnly")
     teach(run, 1)
     with pytest.raises(InputError, match=r"student 'test_plugin_students:BackwardOnly': .*use another operation there, or another credit"):
-        credit.first_order(run, ["response"], None)
+        credit.first_order(run, meter_of(run), ["response"])
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 MEMBERS = [name for name in vars(Students) if not name.startswith("_")]
 
 
-def students_of(data, count, first=0):
+def students_of(data, count, first=0, optimizer="adam(lr=0.01)"):
     networks = [build("mlp(width=6)", data.task, first + s) for s in range(count)]
-    options = OptimizerOptions.of("adam(lr=0.01)")
+    options = OptimizerOptions.of(optimizer)
     return Student(networks[0], options, CPU, "float64") if count == 1 else Population(networks, options, CPU, "float64")
 
 
@@ -66,6 +66,23 @@ def test_the_state_of_one_student_is_a_copy_that_a_lone_student_can_load(digits_
     after = students.state_of(last)
     for name, tensor in other.state().items():
         torch.testing.assert_close(tensor, after[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adam(lr=0.01)", "sgd(lr=0.01)"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_loading_a_state_copies_it(digits_data, count, optimizer):
+    first, second, third = (students_of(digits_data, count, first=seed, optimizer=optimizer) for seed in (0, 50, 90))
+    teach(first, digits_data)
+    second.load_state(first.state())
+    third.load_state(first.state())
+    before = {name: tensor.clone() for name, tensor in second.state().items()}
+    teach(first, digits_data)
+    first.reset_student(0, build("mlp(width=6)", digits_data.task, 7))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in second.state().items()), "the students share nothing"
+    teach(second, digits_data)
+    teach(third, digits_data)
+    assert all(torch.equal(tensor, third.state()[name]) for name, tensor in second.state().items())
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in second.state().items())
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kd_env.distillation import Distillation
-from kd_env.envs.settings import settings
+from kd_env.distillation.settings import distillation_settings
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import parse_terms
 from kd_env.models.networks import build
@@ -16,7 +16,7 @@ BERT = "tiny-bert(width=8,layers=1,dropout=0)"
 
 
 def start(data, **keywords):
-    return Distillation(data, settings(data.task, **{"batch_size": 4, "updates": 3} | keywords), 6)
+    return Distillation(data, distillation_settings(data.task, **{"batch_size": 4, "updates": 3} | keywords), 6)
 
 
 @pytest.mark.parametrize("knowledge", ["tckd", "response,nckd", "tckd,nckd"])

@@ -11,6 +11,8 @@ from kd_env.errors import InputError
 from kd_env.models.encode import encode
 from kd_env.tasks import text_files
 from kd_env.tasks.task import SPLITS
+from kd_env.teachers.pool_recipes import POOLS, PoolRecipe
+from kd_env.teachers.train_recipe import TeacherRecipe
 from kd_env.testing import check_task
 
 ROWS = [(f"number {i} {'fine' if i % 2 else 'dull'}", i % 2) for i in range(300)]
@@ -220,15 +222,11 @@ def test_the_metric_is_part_of_the_name(folder):
 
 
 def test_from_a_folder_to_a_bank_and_a_report(folder, capsys, monkeypatch):
-    from kd_env.teachers.train import TeacherRecipe
-
-    from kd_env.teachers import pools
-
     recipes = (
         TeacherRecipe("one", "tiny-bert(width=8,layers=1)", epochs=1),
         TeacherRecipe("two", "tiny-bert(width=8,layers=1)", epochs=1, seed=1),
     )
-    monkeypatch.setitem(pools.POOLS, "text/sizes", pools.PoolRecipe("small", recipes))
+    monkeypatch.setitem(POOLS, "text/sizes", PoolRecipe("small", recipes))
     (folder / "own").mkdir()
     write(folder / "own", "train.tsv")
     task = f"folder:{folder}/own"

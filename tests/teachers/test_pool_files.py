@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baselines.oracle import Oracle
 from kd_env.errors import InputError
+from kd_env.policies import make_policy
 from kd_env.teachers import load_pool, pool_files
 from kd_env.teachers.finetune import finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
@@ -115,7 +115,7 @@ def test_the_teacher_of_each_group_is_known_and_the_oracle_chooses_it(own_task, 
             "kd_env/TeacherSelection-v0", num_envs=32, vectorization_mode="vector_entry_point", **options, **selection
         ).unwrapped
         observation, _ = env.reset(seed=0)
-        chosen = Oracle(env).act(observation)
+        chosen = make_policy("oracle", env).act(observation)
         groups = own_task.train.groups[env.selection.distillation.observe().example_ids]
         assert chosen.tolist() == [(1, 0)[group] for group in groups]
         assert len(set(chosen.tolist())) == 2

@@ -1,0 +1,48 @@
+"""``kd-env bank``: where the bank is, and folders that are refused."""
+
+import re
+
+import pytest
+from commands import TEACHER, error_line, run
+
+from kd_env.bank.bank import KnowledgeBank
+from kd_env.benchmark import records
+from kd_env.cli import invoke
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def test_it_prints_the_folder_the_teachers_and_their_scores(out, capsys):
+    assert invoke(["bank", "--task", "digits", "--teachers", "digits/experts/upright", "--out", str(out), "--quiet"]) == 0
+    output = capsys.readouterr().out
+    assert re.fullmatch(
+        rf"bank {re.escape(str(out))}: upright; fingerprint [0-9a-f]{{16}}\n  upright: validation accuracy 0\.\d{{3}}\n", output
+    )
+    assert invoke(run("--out", out.parent / "results", "--bank", out, "--teachers", "digits/experts/upright")) == 0
+    assert records.read(out.parent / "results")[0]["env"]["bank"] == str(out)
+
+
+def test_it_keeps_what_is_asked_for(out, capsys):
+    words = ["bank", "--task", "digits", "--teachers", TEACHER, "--out", str(out), "--quiet"]
+    assert invoke([*words, "--layers", "--half"]) == 0
+    assert KnowledgeBank(out).keeps == {"layers"}
+    assert KnowledgeBank(out).half
+    capsys.readouterr()
+    assert "holds no attention; name another folder or delete it" in error_line(capsys, invoke([*words, "--attention"]))
+
+
+def test_an_unknown_pool_is_refused(out, capsys):
+    line = error_line(capsys, invoke(["bank", "--task", "digits", "--teachers", "x", "--out", str(out), "--quiet"]))
+    assert "unknown pool 'x'" in line
+    assert not out.exists()
+
+
+def test_a_folder_with_something_else_in_it_is_refused(out, capsys):
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    line = error_line(capsys, invoke(["bank", "--task", "digits", "--out", str(out), "--quiet"]))
+    assert "holds something that is not a bank" in line
+    assert (out / "thesis.txt").read_text() == "years of work"

@@ -1,0 +1,47 @@
+"""``kd-env replay``: a trial is named by its id or by the beginning of its id."""
+
+import json
+
+import pytest
+from commands import error_line, run
+
+from kd_env.benchmark import records
+from kd_env.cli import invoke
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    out = tmp_path_factory.mktemp("replay") / "out"
+    assert invoke([*run("--out", out, "--seeds", "0-1"), "--policy", "most_confident"]) == 0
+    return out
+
+
+def test_the_beginning_of_an_id_is_enough(results, capsys):
+    record = next(record for record in records.read(results) if (record["policy"], record["seed"]) == ("uniform", 1))
+    for name in (record["trial"], "digits-uniform-s1"):
+        capsys.readouterr()
+        assert invoke(["replay", str(results), name]) == 0
+        assert capsys.readouterr().out == f"{record['trial']}: equal\n"
+
+
+def test_a_beginning_of_several_ids_and_one_of_none_are_refused(results, capsys):
+    line = error_line(capsys, invoke(["replay", str(results), "digits-uniform"]))
+    assert "trial 'digits-uniform' could be digits-uniform-s0-" in line
+    assert "; give more of the id" in line
+    assert "unknown trial in" in error_line(capsys, invoke(["replay", str(results), "digits-uniform-s7"]))
+
+
+def test_a_difference_is_status_1(results, capsys, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "traces").symlink_to(results / "traces")
+    changed = [{**record, "validation": 0.5} for record in records.read(results)]
+    (copy / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in changed))
+    capsys.readouterr()
+    assert invoke(["replay", str(copy), "digits-uniform-s0"]) == 1
+    assert "validation" in capsys.readouterr().out
+
+
+def test_a_folder_without_records_and_a_missing_trial_are_refused(tmp_path, capsys):
+    assert "no records" in error_line(capsys, invoke(["replay", str(tmp_path), "x"]))
+    assert "Missing argument 'TRIAL'" in error_line(capsys, invoke(["replay", str(tmp_path)]))
