@@ -96,7 +96,7 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
             axes.axvline(score, color="#777777", linewidth=1, linestyle=style, zorder=0)
             axes.text(score, 1.01, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=FONT)
     for place, row in rows.iterrows():
-        colour = ACCESS_COLOURS.get(row["access"], "#8A8A8A")
+        colour = ACCESS_COLOURS.get(row["access"].split(" + ")[-1], "#8A8A8A")
         axes.plot([row["test_low"], row["test_high"]], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
         axes.plot(row["test"], place, "o", color=colour, markersize=6)
     if len(rows) and rows["test"].min() >= 0 and rows["test"].max() <= 1:  # an interval over two seeds may exceed the range of the metric
@@ -106,7 +106,11 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel(f"test {metric} (mean and 95 % interval over seeds)")
     axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
-    keys = [_key(access, colour, marker="o", linestyle="-") for access, colour in ACCESS_COLOURS.items() if access in set(rows["access"])]
+    keys = [
+        _key(access, colour, marker="o", linestyle="-")
+        for access, colour in ACCESS_COLOURS.items()
+        if access in {name.split(" + ")[-1] for name in rows["access"]}
+    ]
     figure.legend(handles=keys, loc="outside right upper", title="access", **LEGEND)
     return figure
 

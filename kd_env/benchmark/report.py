@@ -25,7 +25,7 @@ from kd_env.analysis.traces import read_trace
 from kd_env.benchmark.overview import overview
 from kd_env.benchmark.records import Record, read
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
-from kd_env.benchmark.summary import USES_REWARD_LABELS, Setting, base_name, by_setting, summarise
+from kd_env.benchmark.summary import Setting, base_name, by_setting, summarise, uses_reward_labels
 
 
 def write_report(directory: Path | str) -> Path:
@@ -116,7 +116,7 @@ def _figures(directory: Path, table: pd.DataFrame, records: Sequence[Record]) ->
     if any(record["curve"] for record in records):
         yield "curves", "Learning curves on the validation split, mean and 95 % t interval over seeds.", learning_curves(records)
     for row in table.itertuples():
-        if row.access in USES_REWARD_LABELS or base_name(row.policy) == "oracle":
+        if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
             runs = sorted((r for r in records if r["policy"] == row.policy), key=lambda record: int(record["seed"]))
             traces = ((run, directory / "traces" / f"{run['trial']}.parquet") for run in runs)
             for run, path in [(run, path) for run, path in traces if path.is_file()][:1]:

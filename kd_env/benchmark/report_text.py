@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kd_env.benchmark.records import Record
-from kd_env.benchmark.summary import RIVALS, SEEDS_FOR_A_CLAIM, USES_REWARD_LABELS, base_name
+from kd_env.benchmark.summary import RIVALS, SEEDS_FOR_A_CLAIM, base_name, uses_reward_labels
 
 NO_VALUE = "–"
 
@@ -56,7 +56,7 @@ def _best_policy(table: pd.DataFrame, records: Sequence[Record]) -> Iterator[str
 
 def _differences_to_the_rival(table: pd.DataFrame) -> Iterator[str]:
     if not table["rival"].any():
-        if table["access"].isin(USES_REWARD_LABELS).any():
+        if table["access"].map(uses_reward_labels).any():
             yield (
                 f"No rival with the same labels was run ({', '.join(RIVALS)}), so these results do not show that learning to select helps."
             )

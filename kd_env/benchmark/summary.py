@@ -17,9 +17,9 @@ import pandas as pd
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import gap_recovered, holm, mean_interval, paired_difference
-from kd_env.policies.access import ACCESS
+from kd_env.policies.access import ACCESS, SEPARATOR
 
-USES_REWARD_LABELS = ("reward scalar", "reward gradient", "reward labels")
+USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labels"})
 RIVALS = ("router", "lr_dev", "reward_supervised", "uniform_reward_ce")
 SEEDS_FOR_A_CLAIM = 5
 
@@ -92,8 +92,13 @@ def base_name(policy: str) -> str:
 
 
 def access_rank(access: str) -> int:
-    """Return the place of an access class, from least to most; an unknown class is last."""
-    return ACCESS.index(access) if access in ACCESS else len(ACCESS)
+    """Return the place of an access class, or of the widest of several, in ``ACCESS``; an unknown class comes last."""
+    return max(ACCESS.index(name) if name in ACCESS else len(ACCESS) for name in access.split(SEPARATOR))
+
+
+def uses_reward_labels(access: str) -> bool:
+    """Return whether a policy of this access spends the labels of the reward split."""
+    return not USES_REWARD_LABELS.isdisjoint(access.split(SEPARATOR))
 
 
 def _varied_options(records: Sequence[Record]) -> list[str]:
@@ -131,7 +136,7 @@ def _row(policy: str, runs: dict[str, pd.DataFrame], rival: str | None) -> dict[
         "overfit": (runs_of_policy["reward_split"] - runs_of_policy["validation"]).mean(),
         "rival": policy == rival,
     }
-    row |= _against(test, runs[rival]["test"]) if rival and policy != rival and row["access"] in USES_REWARD_LABELS else NO_DIFFERENCE
+    row |= _against(test, runs[rival]["test"]) if rival and policy != rival and uses_reward_labels(row["access"]) else NO_DIFFERENCE
     return row | dict(runs_of_policy[["wall_s", "peak_rss_mb", *FORWARDS]].median())
 
 

@@ -17,7 +17,7 @@ from kd_env.distillation import Distillation, EncodedTask
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs import decisions, selection_snapshot
-from kd_env.envs.actions import ActionLayout, make_action, parse_factors
+from kd_env.envs.actions import ActionLayout, Hard, make_action, parse_factors
 from kd_env.envs.credit import make_credit
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
 from kd_env.envs.exploration import ExplorationBonus
@@ -85,9 +85,7 @@ class Selection:
         split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds)
         self.distillation = Distillation(self.data, self.settings.distillation, seed, split)
         self.meter = self._meter(self.distillation)
-        self.exploration = ExplorationBonus(
-            self.settings.reward.exploration_bonus, self.num_students, self.settings.interface.action == "hard"
-        )
+        self.exploration = ExplorationBonus(self.settings.reward.exploration_bonus, self.num_students, isinstance(self.action_kind, Hard))
 
     def reset_student(self, student: int, seed: int) -> None:
         """Begin again with one student of a population; the other students are not affected."""
@@ -146,7 +144,10 @@ class Selection:
         return step
 
     def rehearse(self, action: np.ndarray) -> np.ndarray:
-        """Return what ``action`` would be paid ``[rows]`` if the students did not learn from it, and go on to the next mini-batches."""
+        """Return the reward ``[rows]`` of ``action`` with the students as they are, and go on to the next mini-batches.
+
+        The students do not learn. Teacher costs and exploration are not part of this reward, and held-out values are the last ones measured.
+        """
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
         step = self._taught_batch(batch, decision, None, taught=False)

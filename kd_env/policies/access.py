@@ -18,6 +18,8 @@ ACCESS = (
     "privileged",
 )
 """Access classes, from least to most; reports group policies by them."""
+SEPARATOR = " + "
+"""Between the access classes of a policy that reads what no single class includes."""
 DEFAULT_ACCESS = "reward gradient"
 """The access of a class that declares none: what a step shows and pays, whatever the settings; no labels."""
 
@@ -55,12 +57,17 @@ def refuse(policy: str, access: str, name: str, resource: str) -> InputError:
 
 
 def effective_access(access: str, settings: Settings) -> str:
-    """Return what a policy reads under ``settings``: what it declares, or more where the settings show or pay more."""
+    """Return what a policy reads under ``settings``: what it declares, and more where the settings show or pay more.
+
+    Returns:
+        One access class, or several joined by ``" + "``, least first, where none of them includes the others.
+    """
+    if settings.reward.credit != "shared" and access == "reward scalar":
+        access = "reward gradient"
     reads = {access}
     if settings.interface.observe_labels or make_reward(settings.reward.reward).reads_labels:
         reads.add("train labels")
-    if settings.reward.credit != "shared" and access == "reward scalar":
-        reads.add("reward gradient")
     if settings.distillation.reward_ce > 0.0:
         reads.add("reward labels")
-    return max(reads, key=ACCESS.index)
+    widest = [name for name in ACCESS if name in reads and not any(ALLOWED[name] < ALLOWED[other] for other in reads)]
+    return SEPARATOR.join(widest)

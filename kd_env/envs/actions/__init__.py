@@ -13,6 +13,7 @@ __all__ = [
     "ACTIONS",
     "ActionKind",
     "ActionLayout",
+    "Hard",
     "JointAction",
     "KnowledgeAction",
     "TeacherAction",
