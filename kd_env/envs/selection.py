@@ -146,7 +146,7 @@ class Selection:
     def rehearse(self, action: np.ndarray) -> np.ndarray:
         """Return the reward ``[rows]`` of ``action`` with the students as they are, and go on to the next mini-batches.
 
-        The students do not learn. Teacher costs and exploration are not part of this reward, and held-out values are the last ones measured.
+        The students do not learn. Teacher costs and exploration are not part of this reward; held-out values are those last measured.
         """
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
