@@ -1,4 +1,4 @@
-"""Cases for parametrised tests that cover all pairs of values, instead of all combinations of them."""
+"""Cases for parametrised tests: all pairs of values, or a choice, instead of all combinations."""
 
 import itertools
 import os
@@ -21,6 +21,13 @@ def pairwise(*axes, legal=lambda *values: True):
     if not os.environ.get(FULL_PRODUCTS):
         places = _covering(places)
     return [_values(axes, case) for case in places]
+
+
+def chosen(cases, choice):
+    """Return ``choice``, some of ``cases``; all of them where full products are asked for."""
+    cases, choice = list(cases), list(choice)
+    assert all(case in cases for case in choice), "a choice is made of the cases"
+    return cases if os.environ.get(FULL_PRODUCTS) else choice
 
 
 def _values(axes, places):

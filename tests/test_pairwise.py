@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from pairwise import FULL_PRODUCTS, pairwise
+from pairwise import FULL_PRODUCTS, chosen, pairwise
 
 
 def pairs_of(cases):
@@ -44,3 +44,10 @@ def test_values_need_not_be_hashable():
 def test_the_full_product_is_there_on_demand(monkeypatch):
     monkeypatch.setenv(FULL_PRODUCTS, "1")
     assert pairwise("abc", "de", "fg") == list(itertools.product("abc", "de", "fg"))
+    assert chosen(range(5), [1, 3]) == [0, 1, 2, 3, 4]
+
+
+def test_a_choice_is_made_of_the_cases():
+    assert chosen(range(5), [1, 3]) == [1, 3]
+    with pytest.raises(AssertionError, match="made of the cases"):
+        chosen(range(5), [1, 7])

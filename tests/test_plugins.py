@@ -1,6 +1,7 @@
 """Plug-ins by name: built-in or ``module:Class``, with options; every error says which plug-in, and where."""
 
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,21 @@ from kd_env.errors import InputError
 from kd_env.plugins import build, resolve
 
 
-class Animal:
-    pass
+class Animal(ABC):
+    @abstractmethod
+    def speak(self):
+        """Return what it says."""
 
 
 class Cat(Animal):
     def __init__(self, home, lives=9):
         self.home, self.lives = home, lives
 
+    def speak(self):
+        return "meow"
 
-class Unicorn(Animal):
+
+class Unicorn(Cat):
     def __init__(self, home):
         raise ZeroDivisionError("there are none")
 
@@ -44,6 +50,7 @@ def test_a_built_in_and_a_class_of_one_s_own_take_arguments_and_options():
         (f"{__name__}:Dog", f"pet '{__name__}:Dog' cannot be imported (AttributeError: .*); give module:name, importable from here"),
         ("no_such_module:Dog", "pet 'no_such_module:Dog' cannot be imported (ModuleNotFoundError: .*); give module:name"),
         ("builtins:dict", f"pet 'builtins:dict': builtins:dict is not a subclass of {__name__}.Animal; derive it from that"),
+        (f"{__name__}:Animal", f"pet '{__name__}:Animal': {__name__}:Animal does not define speak; define it"),
         (f"{__name__}:not_a_class", "not_a_class is not a subclass of"),
         ("cat(colour=1)", "pet 'cat(colour=1)': got an unexpected keyword argument 'colour'; options: lives"),
         (f"{__name__}:Cat(colour=1)", f"pet '{__name__}:Cat(colour=1)': got an unexpected keyword argument 'colour'; options: lives"),

@@ -1,9 +1,6 @@
 """Many students at once: each is the student it would be alone, whatever becomes of the others."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -273,39 +270,6 @@ def test_a_restored_population_continues_to_the_last_bit(request, case, observed
     run.restore(state)  # back in time, too
     assert repr(drive(run, 6)) == repr(outcomes)
     assert digest(run) == digest(other)
-
-
-ELSEWHERE = """
-import sys
-sys.path[:0] = {folders!r}
-import torch
-from small_runs import digest, drive
-from test_population_run import out_of_phase
-from kd_env import tasks
-from kd_env.distillation import EncodedTask
-from kd_env.bank.bank import open_bank
-from kd_env.teachers import load_pool
-
-task = tasks.load("digits")
-data = EncodedTask.of(task, open_bank(task, load_pool("digits/experts", task)))
-torch.manual_seed(123)
-run = out_of_phase(data, {case!r}, 40)
-run.restore(open({path!r}, "rb").read())
-drive(run, 6)
-print(digest(run)[0])
-"""
-
-
-def test_another_process_continues_to_the_last_bit(digits_data, tmp_path):
-    case = "extra reward loss, dropout"
-    run = out_of_phase(digits_data, case, 3)
-    run.observe()
-    (tmp_path / "state").write_bytes(run.snapshot())
-    drive(run, 6)
-    folder = os.path.dirname(__file__)
-    program = ELSEWHERE.format(folders=[folder, os.path.dirname(folder)], case=case, path=str(tmp_path / "state"))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-    assert done.stdout.split() == [digest(run)[0]], done.stderr
 
 
 def test_a_snapshot_of_another_number_of_students_is_refused(request):
