@@ -146,7 +146,10 @@ class Selection:
         return step
 
     def rehearse(self, action: np.ndarray) -> np.ndarray:
-        """Return what ``action`` would be paid ``[rows]`` if the students did not learn from it, and go on to the next mini-batches."""
+        """Return the reward ``[rows]`` of ``action`` if the students did not learn from it, and go on to the next mini-batches.
+
+        The ``reward`` setting alone: without credit, costs and exploration bonus.
+        """
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
         step = self._taught_batch(batch, decision, None, taught=False)

@@ -196,7 +196,7 @@ def test_students_that_are_left_out_stay_as_they_are(request):
         run.apply(decide(run), np.array([False, True, False]))
         apart[1].apply(decide(apart[1]))
     for s, lone in enumerate(apart):
-        lone.student_forward_examples[:] = run.student_forward_examples[s]  # a forward pass is one of all
+        lone.state.forward_examples[:] = run.state.forward_examples[s]  # a forward pass is one of all
         assert_equal(run, s, lone)
 
 

@@ -93,7 +93,7 @@ def test_reward_ce_is_the_plain_cross_entropy_of_reward_examples(digits_data):
     (loss + 0.3 * torch.nn.functional.cross_entropy(network(images).logits, labels)).backward()
     for parameter, expected in zip(run.student.network.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected - expected.grad, rtol=0, atol=1e-10)
-    assert run.student_forward_examples.tolist() == [8 + 6]
+    assert run.state.forward_examples.tolist() == [8 + 6]
 
 
 def test_reward_ce_trains_on_all_reward_labels_by_default(digits_data):
@@ -141,7 +141,7 @@ def test_observing_again_costs_nothing_and_changes_nothing(digits_data, student)
         for update in range(3):
             batches = [run.observe() for _ in range(times)]
             assert all(batch is batches[0] for batch in batches)
-            assert run.student_forward_examples.tolist() == [8 * (update + 1)]
+            assert run.state.forward_examples.tolist() == [8 * (update + 1)]
             drive(run, 1)
     assert digest(once) == digest(often)
 
@@ -169,7 +169,7 @@ def test_logits_after_the_update_are_of_the_same_mini_batch(digits_data):
     after = run.logits_after_update()
     torch.testing.assert_close(after, run.student.predict({"pixel_values": digits_data.inputs["train"]["pixel_values"][rows]}))
     assert not torch.equal(after, before)
-    assert run.student_forward_examples.tolist() == [16]
+    assert run.state.forward_examples.tolist() == [16]
 
 
 def test_skipping_goes_on_without_learning(digits_data):

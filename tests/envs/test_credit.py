@@ -250,7 +250,7 @@ def test_head_then_first_order_on_the_same_run(digits_data):
 def test_the_cost_of_credit_is_counted(digits_data, kind, student_examples, meter_examples):
     selection = taught(start(digits_data, student="mlp(width=8)"), 0)
     response(credit.CREDITS[kind], selection)
-    assert selection.distillation.student_forward_examples.tolist() == [student_examples]
+    assert selection.distillation.state.forward_examples.tolist() == [student_examples]
     assert selection.meter.state.forward_examples.tolist() == [meter_examples]
 
 

@@ -227,7 +227,7 @@ def test_students_that_are_left_out_stay_as_they_are(request):
         selection.advance(actions_for(selection), np.array([False, True, False]))
         apart[1].advance(actions_for(apart[1]))
     for s, lone in enumerate(apart):
-        lone.distillation.student_forward_examples[:] = selection.distillation.student_forward_examples[s]  # a forward pass is one of all
+        lone.distillation.state.forward_examples[:] = selection.distillation.state.forward_examples[s]  # a forward pass is one of all
         assert_equal(selection, s, lone)
 
 
