@@ -211,6 +211,22 @@ def test_the_last_student_is_kept_over_resets():
     assert torch.equal(torch.cat([p.detach().flatten() for p in finished.student.network.parameters()]), weights)
 
 
+def test_the_last_student_is_kept_when_the_environment_goes_back():
+    env = batch()
+    env.reset(seed=0)
+    state = env.unwrapped.snapshot()
+    actions = [env.action_space.sample() for _ in range(4)]
+    steps = [env.step(action) for action in actions]
+    finished, weights = env.unwrapped.finished, weights_of(env)
+    env.unwrapped.restore(state)
+    assert env.unwrapped.finished is finished
+    assert finished.update.tolist() == [4]
+    assert torch.equal(torch.cat([p.detach().flatten() for p in finished.student.parameters]), weights)
+    assert same(env.step(actions[0]), steps[0])
+    assert env.unwrapped.distillation.update.tolist() == [1]
+    assert finished.update.tolist() == [4]
+
+
 def test_after_the_end_a_reset_is_asked_for():
     env = batch().unwrapped
     rollout(env, seed=0)
