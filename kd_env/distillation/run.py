@@ -216,7 +216,7 @@ class Distillation:
     def fork(self) -> Distillation:
         """Return an independent run in the same state; task and bank are shared."""
         twin = Distillation(self.data, self.settings, self.seeds.tolist(), self.reward_split)
-        twin.load(self.tensors(), self.info())
+        twin.load({name: tensor.clone() for name, tensor in self.tensors().items()}, self.info())  # students keep what they load
         return twin
 
     def member(self, student: int) -> Distillation:

@@ -98,7 +98,9 @@ def make_credit(text: str) -> Credit | None:
         raise unknown("credit", text, ["shared", *CREDITS], ", and no module:function")
     credit: Credit = CREDITS[text] if text in CREDITS else resolve(text, "credit")
     if not callable(credit):
-        raise InputError(f"credit {text!r}: a {type(credit).__name__} is not a function; name one that takes (run, meter, names, temperature)")
+        raise InputError(
+            f"credit {text!r}: a {type(credit).__name__} is not a function; name one that takes (run, meter, names, temperature)"
+        )
     return credit
 
 

@@ -85,9 +85,8 @@ class Selection:
         split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds)
         self.distillation = Distillation(self.data, self.settings.distillation, seed, split)
         self.meter = self._meter(self.distillation)
-        self.exploration = ExplorationBonus(
-            self.settings.reward.exploration_bonus, self.num_students, self.settings.interface.action == "hard"
-        )
+        weight, hard = self.settings.reward.exploration_bonus, self.settings.interface.action == "hard"
+        self.exploration = ExplorationBonus(weight, self.num_students, hard)
 
     def reset_student(self, student: int, seed: int) -> None:
         """Begin again with one student of a population; the other students are not affected."""
@@ -113,6 +112,8 @@ class Selection:
         Raises:
             InputError: not a snapshot, or one of another task, pool or settings.
         """
+        run = self.distillation
+        self.distillation = run.fork() if run in self.finished else run  # a student that has finished stays as it is
         selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
 
     def observation(self) -> Observation:
@@ -146,10 +147,7 @@ class Selection:
         return step
 
     def rehearse(self, action: np.ndarray) -> np.ndarray:
-        """Return the reward ``[rows]`` of ``action`` if the students did not learn from it, and go on to the next mini-batches.
-
-        The ``reward`` setting alone: without credit, costs and exploration bonus.
-        """
+        """Return the ``reward`` ``[rows]`` of ``action`` without an update, credit, costs or bonus, and go on to the next mini-batches."""
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
         step = self._taught_batch(batch, decision, None, taught=False)

@@ -55,7 +55,7 @@ class TeacherSelectionEnv(BatchEnv):
 
     ## Arguments
     ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``), and the fields
-    of :class:`kd_env.distillation.settings.Settings` (``kd-env list settings``).
+    of :class:`kd_env.envs.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.

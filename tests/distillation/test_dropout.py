@@ -67,10 +67,15 @@ def test_a_replay_repeats_the_masks_and_does_not_advance(digits_data):
 def test_an_error_within_leaves_the_global_generator_as_it_was(digits_data):
     run = start(digits_data, student="mlp(width=12,dropout=0.5)")
     before = torch.get_rng_state()
-    for within in (run.dropout.draw, run.dropout.replay):
-        with pytest.raises(ZeroDivisionError), within():
+
+    def fail_within(generator):
+        with generator():
             torch.rand(3)
             raise ZeroDivisionError
+
+    for generator in (run.dropout.draw, run.dropout.replay):
+        with pytest.raises(ZeroDivisionError):
+            fail_within(generator)
         assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -236,8 +236,9 @@ def test_a_stale_gradient_is_replaced_for_the_student_that_began_again_alone(dig
     second = meter.held_out_gradient(run.student, run.update)[0]
     assert torch.equal(second[[0, 2]], first[[0, 2]])
     assert not torch.equal(second[1], first[1])
-    fresh, own_meter = start(digits_data, 40, reward_labels=0, student="mlp(width=8)", precision="float64"), meter_of(
-        digits_data, 20, seed=40
+    fresh, own_meter = (
+        start(digits_data, 40, reward_labels=0, student="mlp(width=8)", precision="float64"),
+        meter_of(digits_data, 20, seed=40),
     )
     expected = torch.cat([part.flatten() for part in own_meter.held_out_gradient(fresh.student, fresh.update)])
     torch.testing.assert_close(second[1], expected, rtol=1e-7, atol=1e-10)

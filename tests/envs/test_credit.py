@@ -435,9 +435,7 @@ def test_a_temperature_of_each_row_gives_the_credit_at_that_temperature(digits_d
 # Formulas
 
 
-@pytest.mark.parametrize(
-    ("dtype", "num_teachers", "scale"), pairwise([torch.float32, torch.float64], [2, 3, 5, 8], [1e-9, 1.0, 1e6])
-)
+@pytest.mark.parametrize(("dtype", "num_teachers", "scale"), pairwise([torch.float32, torch.float64], [2, 3, 5, 8], [1e-9, 1.0, 1e6]))
 def test_normalized_rows_have_mean_zero_and_deviation_one(dtype, num_teachers, scale):
     raw = scale * torch.randn(50, num_teachers, dtype=dtype, generator=torch.Generator().manual_seed(0))
     normalized = credit.normalize(raw)
@@ -472,7 +470,7 @@ def test_credit_by_name():
     assert make_credit("shared") is None
     assert make_credit("head") is credit.head
     assert make_credit(f"{__name__}:response") is response
-    with pytest.raises(InputError, match="unknown credit 'first_ordr'; did you mean 'first_order'.*, and no module:function"):
+    with pytest.raises(InputError, match=r"unknown credit 'first_ordr'; did you mean 'first_order'.*, and no module:function"):
         make_credit("first_ordr")
     with pytest.raises(InputError, match=r"credit 'no_such_module:f' cannot be imported \(ModuleNotFoundError: .*\); give module:name"):
         make_credit("no_such_module:f")

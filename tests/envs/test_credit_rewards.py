@@ -195,9 +195,7 @@ def constant(run, meter, names, temperature):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_credit_of_one_s_own_pays_in_every_environment(name):
     options = {"normalize_credit": False, "precision": "float64", "kd_weight": 0.5}
-    own, built_in = (
-        batch(name, credit=kind, **options) for kind in (f"{__name__}:half_of_first_order", "first_order")
-    )
+    own, built_in = (batch(name, credit=kind, **options) for kind in (f"{__name__}:half_of_first_order", "first_order"))
     for env in (own, built_in):
         env.reset(seed=0)
     for _ in range(3):

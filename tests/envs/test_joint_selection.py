@@ -136,9 +136,7 @@ def test_temperature_is_decided_for_each_instance(make):
 
 @pytest.mark.parametrize(
     ("kind", "normalize"),
-    chosen(
-        itertools.product(["first_order", "head"], [False, True]), [("first_order", False), ("first_order", True), ("head", False)]
-    ),
+    chosen(itertools.product(["first_order", "head"], [False, True]), [("first_order", False), ("first_order", True), ("head", False)]),
 )
 def test_credit_is_the_derivative_of_the_loss_along_the_held_out_gradient(make, kind, normalize):
     """By finite differences, for each instance; normalised, in units of the spread over teachers and types."""

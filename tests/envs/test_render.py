@@ -248,7 +248,9 @@ def test_each_student_of_a_population_is_shown_and_begins_alone():
     for _ in range(2):
         env.step(np.eye(3, dtype=np.int8))
     shown = env.render()
-    assert [rates_of(text_of_student) for text_of_student in shown] == [dict(zip(rates_of(shown[0]), row, strict=True)) for row in np.eye(3)]
+    assert [rates_of(text_of_student) for text_of_student in shown] == [
+        dict(zip(rates_of(shown[0]), row, strict=True)) for row in np.eye(3)
+    ]
     env.reset(options={"reset_mask": np.array([False, True, False])})
     assert [shown.split()[1] for shown in env.render()] == ["2/4", "0/4", "2/4"]
     env.step(np.eye(3, dtype=np.int8))

@@ -13,9 +13,12 @@ from kd_env.envs.rewards import REWARDS, Reward, TaughtBatch, make_reward
 from kd_env.envs.settings import settings
 from kd_env.errors import InputError
 
-TAUGHT = dict(
-    improvement=np.array([0.25]), held_out_metric=np.array([0.8]), student_ce=torch.tensor([1.0, 2.0, 0.5]), distillation_loss=torch.tensor([0.5, 0.0, 4.0])
-)
+TAUGHT = {
+    "improvement": np.array([0.25]),
+    "held_out_metric": np.array([0.8]),
+    "student_ce": torch.tensor([1.0, 2.0, 0.5]),
+    "distillation_loss": torch.tensor([0.5, 0.0, 4.0]),
+}
 
 
 def taught(mix=0.75, **changes):

@@ -121,7 +121,9 @@ SUBSETS = np.array([[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
 
 
 def rehearsing(data, reward, **keywords):
-    return select(data, 3, **{"batch_size": 3, "student": "mlp(width=8)", "temperature": 3.0, "reward": reward, "reward_mix": 0.25} | keywords)
+    return select(
+        data, 3, **{"batch_size": 3, "student": "mlp(width=8)", "temperature": 3.0, "reward": reward, "reward_mix": 0.25} | keywords
+    )
 
 
 @pytest.mark.parametrize("reward", ["student_loss", "student_and_distillation_loss", "mixed", "dev_improvement"])

@@ -64,7 +64,11 @@ POPULATIONS = {
     "bonus": ("digits_data", {"action": "soft", "granularity": "batch", "exploration_bonus": 0.5, "knowledge": "response,hint"}),
     "text, all types": (
         "layered_data",
-        {"knowledge": "response,similarity,attention,tckd,nckd,contrast", "kd_weight": 0.5, "student": "tiny-bert(width=8,layers=2,heads=2)"},
+        {
+            "knowledge": "response,similarity,attention,tckd,nckd,contrast",
+            "kd_weight": 0.5,
+            "student": "tiny-bert(width=8,layers=2,heads=2)",
+        },
     ),
 }
 
@@ -190,7 +194,7 @@ def other_values(values):
 
 
 def changed_selection(data, observed):
-    """Three students; every field of the run's and the meter's state, the gradient, the memory and the labels are none of the first ones."""
+    """Three students whose run, meter, gradient, memory and reward labels all differ from those at the start."""
     keywords = {"action": "soft", "granularity": "batch", "exploration_bonus": 0.5, "knowledge": "response,hint", "credit": "head"}
     selection = select(data, [11, 12, 13], [4, 5, 6], num_students=3, **keywords)
     advance(selection, 1)
@@ -210,9 +214,12 @@ def test_snapshot_and_fork_keep_every_field(digits_data, monkeypatch, observed):
     selection = changed_selection(digits_data, observed)
     assert "lucky_number" in {field.name for field in fields(selection.meter.state)}
     assert selection.meter.gradient_of_head
-    other = select(digits_data, 70, num_students=3, **{
-        name: value for name, value in selection.settings.flat().items() if name not in ("num_students",)
-    })
+    other = select(
+        digits_data,
+        70,
+        num_students=3,
+        **{name: value for name, value in selection.settings.flat().items() if name not in ("num_students",)},
+    )
     other.restore(selection.snapshot())
     assert state_of(other) == state_of(selection.fork()) == state_of(selection)
     for student in range(3):

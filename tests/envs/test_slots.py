@@ -336,7 +336,10 @@ def test_all_masks_are_arrays_of_one_flag_per_slot():
 
 @pytest.mark.parametrize(
     ("num_envs", "kind"),
-    chosen(itertools.product([1, 2, 64], OF_INSTANCES), [(1, OF_INSTANCES[1]), (2, OF_INSTANCES[0]), (64, OF_INSTANCES[2]), (64, OF_INSTANCES[3])]),
+    chosen(
+        itertools.product([1, 2, 64], OF_INSTANCES),
+        [(1, OF_INSTANCES[1]), (2, OF_INSTANCES[0]), (64, OF_INSTANCES[2]), (64, OF_INSTANCES[3])],
+    ),
 )
 def test_any_number_of_slots(num_envs, kind):
     name, action = kind

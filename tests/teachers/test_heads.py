@@ -245,9 +245,7 @@ def test_the_teacher_in_the_brackets(text, teacher):
 
 
 def test_a_teacher_that_can_have_no_heads_is_refused(digits, own_task, tmp_path):
-    with pytest.raises(
-        InputError, match=r"heads\(\.\.\.\) takes one teacher, and here are 4 \(good, weak, label-noise, overconfident\)"
-    ):
+    with pytest.raises(InputError, match=r"heads\(\.\.\.\) takes one teacher, and here are 4 \(good, weak, label-noise, overconfident\)"):
         load_pool("heads(digits/mixed)", digits)
     with pytest.raises(InputError, match="unknown pool 'digits/mixd'"):
         load_pool("heads(digits/mixd)", digits)
