@@ -39,7 +39,7 @@ def build(text: str, kind: str, known: Mapping[str, type[Plugin]], base: type, *
         arguments: passed to the constructor before the options.
 
     Raises:
-        InputError: no such name, a class that is no ``base``, or options that it does not take.
+        InputError: no such name, a class that is no ``base`` or lacks a method of it, or options that it does not take.
     """
     name, options = spec.parse(text)
     if name not in known and ":" not in name:
@@ -47,5 +47,7 @@ def build(text: str, kind: str, known: Mapping[str, type[Plugin]], base: type, *
     plugin = known[name] if name in known else resolve(name, kind)
     if not (isinstance(plugin, type) and issubclass(plugin, base)):
         raise InputError(f"{kind} {text!r}: {name} is not a subclass of {base.__module__}.{base.__name__}; derive it from that")
+    if missing := sorted(getattr(plugin, "__abstractmethods__", ())):
+        raise InputError(f"{kind} {text!r}: {name} does not define {', '.join(missing)}; define {'them' if missing[1:] else 'it'}")
     result: Plugin = spec.call_plugin(f"{kind} {text!r}", plugin, options, *arguments)
     return result

@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, one thread, and material to distil with."""
+"""Fixtures of all tests: a cache of their own, one thread, and data to distil with."""
 
 import os
 import random
@@ -60,7 +60,7 @@ WORDS = {
 
 @pytest.fixture(scope="session")
 def own_data(tmp_path_factory):
-    """A folder of one's own data: 420 texts of known words, classes neg and pos, groups a and b."""
+    """A folder with a user's own data: 420 texts of known words, classes neg and pos, groups a and b."""
     rng, rows = random.Random(0), {}
     while len(rows) < 420:
         label = rng.choice(("neg", "pos"))
@@ -95,7 +95,7 @@ def write_checkpoint(folder, architecture="bert", labels=None, seed=0, layers=3,
     vocabulary = {word: number for number, word in enumerate([*special.values(), *" ".join(WORDS.values()).split()])}
     shape = {"hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24, "initializer_range": 0.3}
     text = {"vocab_size": len(vocabulary), "pad_token_id": 0, "max_position_embeddings": 40}
-    config, kind = {
+    config_class, model_class = {
         "bert": (transformers.BertConfig, transformers.BertForSequenceClassification),
         "distilbert": (transformers.DistilBertConfig, transformers.DistilBertForSequenceClassification),
         "roberta": (transformers.RobertaConfig, transformers.RobertaForSequenceClassification),
@@ -106,11 +106,11 @@ def write_checkpoint(folder, architecture="bert", labels=None, seed=0, layers=3,
         shape = {"dim": 16, "n_layers": layers, "n_heads": 2, "hidden_dim": 24, "initializer_range": 0.3}
     if architecture == "roberta":
         text["pad_token_id"], vocabulary = 1, {**vocabulary, "[CLS]": 0, "[PAD]": 1, "[SEP]": 2, "[UNK]": 3}
-    made = config(**shape, **({} if architecture == "vit" else text), **options)
+    config = config_class(**shape, **({} if architecture == "vit" else text), **options)
     if labels is not None:
-        made.id2label, made.label2id = dict(enumerate(labels)), {name: number for number, name in enumerate(labels)}
+        config.id2label, config.label2id = dict(enumerate(labels)), {name: number for number, name in enumerate(labels)}
     with seeded(seed):
-        kind(made).save_pretrained(folder)
+        model_class(config).save_pretrained(folder)
     if architecture != "vit":
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

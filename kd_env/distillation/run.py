@@ -216,8 +216,7 @@ class Distillation:
     def fork(self) -> Distillation:
         """Return an independent run in the same state; task and bank are shared."""
         twin = Distillation(self.data, self.settings, self.seeds.tolist(), self.reward_split)
-        copies = {name: tensor.clone() for name, tensor in self.tensors().items()}  # optimizers change their state in place
-        twin.load(copies, self.info())
+        twin.load(self.tensors(), self.info())  # students copy what they load
         return twin
 
     def member(self, student: int) -> Distillation:

@@ -23,6 +23,7 @@ from torch.autograd import forward_ad
 
 from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import RewardMeter
+from kd_env.errors import InputError
 from kd_env.plugins import resolve
 from kd_env.spec import unknown
 from kd_env.types import ModelOutput
@@ -89,13 +90,17 @@ def make_credit(text: str) -> Credit | None:
     """Return the credit that ``text`` names, built-in or ``module:function``; ``None`` for ``shared``, which divides nothing.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is none of that name, or it is no function.
     """
     if text == "shared":
         return None
     if text not in CREDITS and ":" not in text:
         raise unknown("credit", text, ["shared", *CREDITS], ", and no module:function")
     credit: Credit = CREDITS[text] if text in CREDITS else resolve(text, "credit")
+    if not callable(credit):
+        raise InputError(
+            f"credit {text!r}: a {type(credit).__name__} is not a function; name one that takes (run, meter, names, temperature)"
+        )
     return credit
 
 

@@ -111,6 +111,8 @@ class Selection:
         Raises:
             InputError: not a snapshot, or one of another task, pool or settings.
         """
+        run = self.distillation
+        self.distillation = run.fork() if run in self.finished else run  # a student that has finished stays as it is
         selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
 
     def observation(self) -> Observation:

@@ -1,3 +1,5 @@
+"""The order of the training examples: every row once per epoch, texts of similar length together, batches shuffled."""
+
 from itertools import pairwise
 
 import numpy as np
@@ -13,19 +15,19 @@ def batches(seed=0, epoch=0, batch=32, lengths=LENGTHS):
 
 
 def padding(rows):
-    """Tokens that a mini-batch runs over, for each that is read."""
+    """Tokens that the network processes, per token of text."""
     lengths = LENGTHS[rows]
     return (lengths.max(1) * rows.shape[1]).sum() / lengths.sum()
 
 
 @pytest.mark.parametrize("size", [32, 33, 63, 64, 500, 8000])
-def test_every_row_is_shown_at_most_once_and_all_that_fill_a_mini_batch(size):
+def test_every_row_is_there_at_most_once_and_only_whole_mini_batches(size):
     rows = length_order(0, 0, 32, LENGTHS[:size])
     assert len(rows) == len(set(rows.tolist())) == size // 32 * 32
     assert set(rows.tolist()) <= set(range(size))
 
 
-def test_mini_batches_hold_texts_of_like_length():
+def test_mini_batches_hold_texts_of_similar_length():
     shuffled = epoch_order(0, 0, 8000).reshape(-1, 32)
     assert padding(shuffled) > 2.5
     assert padding(batches()) < 1.3
@@ -38,7 +40,7 @@ def test_mini_batches_come_in_no_order_of_length():
     assert max(windows) < 2 * min(windows)
 
 
-def test_seed_and_epoch_change_who_sits_with_whom():
+def test_seed_and_epoch_change_which_texts_share_a_mini_batch():
     first = {tuple(sorted(row)) for row in batches()}
     assert first == {tuple(sorted(row)) for row in batches()}
     for other in (batches(seed=1), batches(epoch=1)):

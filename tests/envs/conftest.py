@@ -1,4 +1,4 @@
-"""Pools of untrained teachers, for what only the number of teachers or their layers matters to."""
+"""Pools of untrained teachers, for tests in which only the number of teachers or their layers matters."""
 
 import pytest
 
@@ -10,12 +10,12 @@ NETWORKS = {"image": "mlp(width={width},depth=2)", "text": "tiny-bert(width={wid
 
 
 @pytest.fixture(scope="session")
-def of_kind():
-    """``of_kind(kind, K)`` -> the keywords ``task`` and ``teachers``: an image or a text task, and K untrained teachers of all widths."""
-    made = {"image": tasks.load("digits"), "text": tasks.load("domains(train=288,reward=48,validation=32,test=16)")}
+def untrained():
+    """``untrained(kind, K)`` -> the keywords ``task`` and ``teachers``: an image or text task, and K untrained teachers of all widths."""
+    loaded = {"image": tasks.load("digits"), "text": tasks.load("domains(train=288,reward=48,validation=32,test=16)")}
 
     def keywords(kind, num_teachers):
-        task = made[kind]
+        task = loaded[kind]
         networks = [build(NETWORKS[kind].format(width=8 + 2 * (seed % 3)), task, seed) for seed in range(num_teachers)]
         teachers = tuple(NetworkTeacher(f"teacher{seed}", network, task, 4.0) for seed, network in enumerate(networks))
         return {"task": task, "teachers": Pool(f"untrained-{kind}-{num_teachers}", teachers)}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_credit import at_rate, ranks, start, taught
+from test_credit import at_rate, rank_correlations, start, taught
 
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
@@ -17,7 +17,7 @@ RATE = 1e-7
 
 
 @pytest.fixture(scope="module")
-def domains_material():
+def domains_data():
     """The generated text with its four trained experts."""
     task = tasks.load("domains")
     return EncodedTask.of(task, open_bank(task, load_pool("domains/experts", task)))
@@ -25,22 +25,20 @@ def domains_material():
 
 @pytest.mark.parametrize("num_students", [1, 2])
 @pytest.mark.parametrize("optimizer", ["adam(lr=0.003)", "sgd(lr=0.05)"])
-@pytest.mark.parametrize(("data", "student", "seeds"), [("digits_data", "mlp", 3), ("domains_material", "tiny-bert", 1)])
+@pytest.mark.parametrize(("data", "student", "seeds"), [("digits_data", "mlp", 3), ("domains_data", "tiny-bert", 1)])
 def test_first_order_ranks_pairs_as_real_steps_do(request, capsys, data, student, seeds, optimizer, num_students):
     """The counterfactual is the candidate alone, in float64 and on the same reward examples, under the same dropout mask."""
-    given = request.getfixturevalue(data)
+    encoded = request.getfixturevalue(data)
     keywords = {"student": student, "optimizer": optimizer, "num_students": num_students, "batch_size": 32 // num_students, "updates": 400}
-    found = []
+    correlations = []
     for seed in range(seeds):
-        run = taught(start(given, seed=10 * seed, reward_labels=64, reward_examples=64, **keywords), WARM_UP, seed)
-        said = at_rate(run, RATE)
-        found.append([ranks(said["counterfactual"], said[name]) for name in ("first_order", "head")])
-    table = np.array(found)  # [seeds, 2, 2]
+        selection = start(encoded, seed=10 * seed, reward_labels=64, reward_examples=64, **keywords)
+        values = at_rate(taught(selection, WARM_UP, seed), RATE)
+        correlations.append([rank_correlations(values["counterfactual"], values[name]) for name in ("first_order", "head")])
+    table = np.array(correlations)  # [seeds, 2, 2]
     with capsys.disabled():
         for name, worst in zip(("first_order", "head"), table.min(0), strict=True):
-            print(
-                f"\n{given.task.name} {student} {optimizer} S={num_students} {name}: all pairs {worst[0]:.4f}, within {worst[1]:.4f}",
-                end="",
-            )
+            title = f"{encoded.task.name} {student} {optimizer} S={num_students} {name}"
+            print(f"\n{title}: all pairs {worst[0]:.4f}, within {worst[1]:.4f}", end="")
     assert table[:, 0].min() > 0.95
-    assert np.isfinite(table).all(), "head is a rougher guess: how rough is printed"
+    assert np.isfinite(table).all(), "head is a rougher estimate: how rough is printed"

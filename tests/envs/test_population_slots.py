@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from playing import CLASSES, JOINT, KINDS, KNOWLEDGE, MODES, TEACHERS, batch, granularities, same, slots
-from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecMonitor
+from pairwise import chosen, pairwise
+from playing import ACTIONS_OF, CLASSES, EVERY, JOINT, KINDS, KNOWLEDGE, MODES, TEACHERS, batch, same, slots
 
-from kd_env.envs import SB3VecEnv
 from kd_env.errors import InputError
 
 STUDENTS, SIZE = 3, 2
-EVERY = [(name, action, granularity) for name, action in KINDS for granularity in granularities(action)]
 FLOAT64 = {"precision": "float64", "reward_labels": 40, "kd_weight": 0.6}
 
 
@@ -29,12 +26,12 @@ def alone(name, granularity="instance", **keywords):
     return slots(SIZE if granularity == "instance" else 1, name, batch_size=SIZE, granularity=granularity, **keywords)
 
 
-def close(one, two, tolerance=1e-6):
+def close(value, other, tolerance=1e-6):
     """Equal keys; equal numbers but for rounding, and for axes of one."""
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(close(one[name], two[name], tolerance) for name in one)
-    one, two = (np.asarray(value, dtype=np.float64).ravel() for value in (one, two))
-    return one.size == two.size and np.allclose(one, two, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if isinstance(value, dict):
+        return value.keys() == other.keys() and all(close(value[name], other[name], tolerance) for name in value)
+    value, other = (np.asarray(each, dtype=np.float64).ravel() for each in (value, other))
+    return value.size == other.size and np.allclose(value, other, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def of_student(value, student):
@@ -45,134 +42,145 @@ def of_student(value, student):
 
 
 def broken(run, student):
-    """Put infinity in place of a student's parameters; what it says is NaN from now on."""
+    """Put infinity in place of a student's parameters; its outputs are NaN from now on."""
     with torch.no_grad():
         for parameter in run.student.parameters:
             (parameter[student] if run.num_students > 1 else parameter).fill_(torch.inf)
-    run.features = run._student_output = None
+    run.forget_batch()
 
 
-@pytest.mark.parametrize(("name", "action", "granularity"), EVERY)
-@pytest.mark.parametrize("given", ["shared", "first_order"])
-def test_three_students_are_three_environments(name, action, granularity, given):
-    options = {"action": action, "credit": given, "observe_labels": True, "updates": 5, **FLOAT64}
+@pytest.mark.parametrize(
+    ("decided", "credit"),
+    chosen(
+        itertools.product(EVERY, ["shared", "first_order"]),
+        [
+            *((decided, ["first_order", "shared"][number % 2]) for number, decided in enumerate(EVERY)),
+            *((decided, "first_order") for decided in EVERY[7::2]),
+        ],
+    ),
+)
+def test_three_students_are_three_environments(decided, credit):
+    name, action, granularity = decided
+    options = {"action": action, "credit": credit, "observe_labels": True, "updates": 5, **FLOAT64}
     options |= {"exploration_bonus": 0.5, "updates_per_phase": 2} if name == KNOWLEDGE else {"teacher_cost": 0.01}
     env = population(name, granularity, **options)
-    each = [alone(name, granularity, **options) for _ in range(STUDENTS)]
-    seen, info = env.reset(seed=7)
-    firsts = [one.reset(seed=7 + student) for student, one in enumerate(each)]
+    apart = [alone(name, granularity, **options) for _ in range(STUDENTS)]
+    blocks, info = env.reset(seed=7)
     env.action_space.seed(0)
-    done, steps, paid = np.zeros(env.num_envs, dtype=np.bool_), 0, np.zeros(env.num_envs)
-    for student, (seen_one, info_one) in enumerate(firsts):
-        assert close(of_student(seen, student), seen_one)
-        assert close(of_student(info, student), info_one)
+    done, steps, returns = np.zeros(env.num_envs, dtype=np.bool_), 0, np.zeros(env.num_envs)
+    for student, lone in enumerate(apart):
+        lone_blocks, lone_info = lone.reset(seed=7 + student)
+        assert close(of_student(blocks, student), lone_blocks)
+        assert close(of_student(info, student), lone_info)
     while not done.all():
-        chosen = env.action_space.sample()
-        step, steps = env.step(chosen), steps + 1
+        actions = env.action_space.sample()
+        step, steps = env.step(actions), steps + 1
         done = step[2]
-        paid += step[1]
-        for student, one in enumerate(each):
-            expected = one.step(chosen.reshape(STUDENTS, -1, *chosen.shape[1:])[student])
-            for part, part_one in zip(step, expected, strict=True):
-                assert close(of_student(part, student), part_one)
+        returns += step[1]
+        for student, lone in enumerate(apart):
+            expected = lone.step(actions.reshape(STUDENTS, -1, *actions.shape[1:])[student])
+            for part, lone_part in zip(step, expected, strict=True):
+                assert close(of_student(part, student), lone_part)
     assert steps == (3 if name == KNOWLEDGE else 5)
-    assert len(set(paid)) >= STUDENTS, "they are three different students"
-    for finished, one in zip(env.unwrapped.finished, each, strict=True):
-        run = one.unwrapped.finished
+    assert len(set(returns)) >= STUDENTS, "they are three different students"
+    for finished, lone in zip(env.unwrapped.finished, apart, strict=True):
+        run = lone.unwrapped.finished
         assert close(finished.validate()[0], run.validate()[0], 1e-9)
         assert (finished.seeds, finished.update) == (run.seeds, run.update)
         assert finished.state.forward_examples == run.state.forward_examples - SIZE, "less what the lone one has looked at since"
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("limit", [None, 3])
-@pytest.mark.parametrize(("name", "given"), [*itertools.product(CLASSES, ["shared"]), (JOINT, "head")])
-def test_students_end_and_begin_alone_as_in_gymnasium_s_own_vector_environment(mode, limit, name, given):
+ENDING = [*((name, "shared") for name in CLASSES), (JOINT, "head")]
+
+
+@pytest.mark.parametrize(("mode", "limit", "case"), pairwise(MODES, [None, 3], ENDING))
+def test_students_end_and_begin_alone_as_in_gymnasium_s_own_vector_environment(mode, limit, case):
     """Student 1 diverges in its second update; flags, masks and keys are those of three environments, numbers too until a new student."""
-    options = {"granularity": "batch", "max_episode_steps": limit, "credit": given, "observe_labels": True, **FLOAT64}
+    name, credit = case
+    options = {"granularity": "batch", "max_episode_steps": limit, "credit": credit, "observe_labels": True, **FLOAT64}
     options |= {"action": "subset"} if name == TEACHERS else {}
     ours = population(name, autoreset_mode=mode, **options)
-    made = [lambda: batch(name, batch_size=SIZE, **options)] * STUDENTS
-    theirs = SyncVectorEnv(made, autoreset_mode=AutoresetMode[mode.upper()])
-    pairs = [(ours.reset(seed=3), theirs.reset(seed=3))]
+    theirs = SyncVectorEnv([lambda: batch(name, batch_size=SIZE, **options)] * STUDENTS, autoreset_mode=AutoresetMode[mode.upper()])
+    ours.reset(seed=3)
+    theirs.reset(seed=3)
     ours.action_space.seed(0)
-    fresh, paid, ends = np.ones(STUDENTS, dtype=np.bool_), [], 0
+    first_students, rewards, ends = np.ones(STUDENTS, dtype=np.bool_), [], 0
     for number in range(9):
         if number == 1:
             broken(ours.unwrapped.distillation, 1)
             broken(theirs.envs[1].unwrapped.distillation, 0)
-        chosen = ours.action_space.sample()
-        step, reference = ours.step(chosen), theirs.step(chosen)
+        actions = ours.action_space.sample()
+        step, reference = ours.step(actions), theirs.step(actions)
         done = step[2] | step[3]
         assert np.array_equal(step[2], reference[2])
         assert np.array_equal(step[3], reference[3])
-        paid.append(step[1])
-        assert_alike(step, reference, fresh, fresh & ~done if mode == "same_step" else fresh)
-        fresh &= ~done
+        rewards.append(step[1])
+        assert_alike(step, reference, first_students, first_students & ~done if mode == "same_step" else first_students)
+        first_students &= ~done
         ends += done.sum()
         if mode == "disabled" and done.any():
             with pytest.raises(InputError, match=r"call reset\(\) first"):
-                ours.step(chosen)
-            pairs = [(env.reset(options={"reset_mask": done.copy()})) for env in (ours, theirs)]
-            assert pairs[0][1].keys() == pairs[1][1].keys()
-            assert np.array_equal(pairs[0][1]["_example_ids"], done)
-            assert np.array_equal(pairs[1][1]["_example_ids"], done)
+                ours.step(actions)
+            infos = [env.reset(options={"reset_mask": done.copy()})[1] for env in (ours, theirs)]
+            assert infos[0].keys() == infos[1].keys()
+            assert np.array_equal(infos[0]["_example_ids"], done)
+            assert np.array_equal(infos[1]["_example_ids"], done)
     assert ends >= 6
-    assert [row[1] for row in paid].count(-10.0) == 1
-    assert not (np.delete(np.array(paid), 1, axis=1) == -10.0).any()
+    assert [row[1] for row in rewards].count(-10.0) == 1
+    assert not (np.delete(np.array(rewards), 1, axis=1) == -10.0).any()
 
 
 def assert_alike(step, reference, before, after):
-    """What one vector environment says and what another does, by their masks.
+    """Two vector environments return the same, by their masks.
 
-    RecordedDecision are compared of the students who are still the first ones ``before`` a reset within the step, and ``after`` it.
+    Numbers are compared of the students that are still the first ones ``before`` a reset within the step, and ``after`` it.
     """
-    (seen, rewards, *_, info), (seen_one, rewards_one, *_, info_one) = step, reference
-    assert all(close(block[after], seen_one[name][after]) for name, block in seen.items())
-    assert close(rewards[before], rewards_one[before])
-    assert ((rewards == 0) == (rewards_one == 0)).all(), "the reset step of NEXT_STEP pays nothing"
-    assert_infos_alike(info, info_one, before, after)
+    (blocks, rewards, *_, info), (other_blocks, other_rewards, *_, other_info) = step, reference
+    assert all(close(block[after], other_blocks[name][after]) for name, block in blocks.items())
+    assert close(rewards[before], other_rewards[before])
+    assert ((rewards == 0) == (other_rewards == 0)).all(), "the reset step of NEXT_STEP pays nothing"
+    assert_infos_alike(info, other_info, before, after)
 
 
-def assert_infos_alike(info, info_one, before, after):
-    assert info.keys() == info_one.keys()
+def assert_infos_alike(info, other, before, after):
+    assert info.keys() == other.keys()
     for name in (name for name in info if not name.startswith("_")):
         mask = info[f"_{name}"]
-        assert np.array_equal(mask, info_one[f"_{name}"]), name
+        assert np.array_equal(mask, other[f"_{name}"]), name
         if isinstance(info[name], dict):
-            assert_infos_alike(info[name], info_one[name], before, before if name == "final_info" else after)
+            assert_infos_alike(info[name], other[name], before, before if name == "final_info" else after)
         elif name == "final_obs":
-            assert [one is None for one in info[name]] == [one is None for one in info_one[name]] == (~mask).tolist()
-            assert all(close(info[name][slot], info_one[name][slot]) for slot in np.flatnonzero(mask & before))
+            assert [row is None for row in info[name]] == [row is None for row in other[name]] == (~mask).tolist()
+            assert all(close(info[name][slot], other[name][slot]) for slot in np.flatnonzero(mask & before))
         else:
-            assert close(info[name][mask & after], info_one[name][mask & after]), name
+            assert close(info[name][mask & after], other[name][mask & after]), name
 
 
-def ended(seen, info):
-    """What was seen, the last of an episode where one has ended."""
+def with_final(blocks, info):
+    """The observation, the last of an episode where one has ended."""
     final = info["final_obs"]
-    return {name: np.stack([final[slot][name] if final[slot] else row for slot, row in enumerate(block)]) for name, block in seen.items()}
+    return {name: np.stack([final[slot][name] if final[slot] else row for slot, row in enumerate(block)]) for name, block in blocks.items()}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_student_begun_again_alone_is_a_student_begun_alone(mode):
     env = population(TEACHERS, autoreset_mode=mode, credit="first_order", action="weights", updates=6, **FLOAT64)
     undisturbed = population(TEACHERS, autoreset_mode=mode, credit="first_order", action="weights", updates=6, **FLOAT64)
-    for one in (env, undisturbed):
-        one.reset(seed=3)
-        one.action_space.seed(0)
+    for each in (env, undisturbed):
+        each.reset(seed=3)
+        each.action_space.seed(0)
     own = slice(SIZE, 2 * SIZE)
     others = np.delete(np.arange(STUDENTS * SIZE), own)
     single = None
     for number in range(6):
         if number == 2:
             broken(env.unwrapped.distillation, 1)
-        chosen = env.action_space.sample()
-        seen, rewards, terminated, _, info = env.step(chosen)
-        expected = undisturbed.step(chosen)
+        actions = env.action_space.sample()
+        blocks, rewards, terminated, _, info = env.step(actions)
+        expected = undisturbed.step(actions)
         if mode == "same_step" and number == 5:
-            seen, expected = ended(seen, info), (ended(expected[0], expected[4]), *expected[1:])
-        assert all(close(seen[name][others], expected[0][name][others]) for name in seen), "the others do not notice"
+            blocks, expected = with_final(blocks, info), (with_final(expected[0], expected[4]), *expected[1:])
+        assert all(close(blocks[name][others], expected[0][name][others]) for name in blocks), "the others do not notice"
         assert close(rewards[others], expected[1][others], 1e-9)
         assert terminated[others].all() == (number == 5)
         if number == 2:
@@ -182,18 +190,18 @@ def test_a_student_begun_again_alone_is_a_student_begun_alone(mode):
             assert (run.diverged.tolist(), run.update.tolist()) == ([True], [3])
             assert env.unwrapped.finished[0] is env.unwrapped.finished[2] is None
             if mode == "disabled":
-                seen, info = env.reset(options={"reset_mask": np.repeat([False, True, False], SIZE)})
+                blocks, info = env.reset(options={"reset_mask": np.repeat([False, True, False], SIZE)})
                 assert info["_example_ids"].tolist() == np.repeat([False, True, False], SIZE).tolist()
         elif single is not None:
-            reference = single.step(chosen[own])
-            assert close({name: block[own] for name, block in seen.items()}, reference[0])
+            reference = single.step(actions[own])
+            assert close({name: block[own] for name, block in blocks.items()}, reference[0])
             assert close(rewards[own], reference[1], 1e-9)
             assert close(info["credit"][own], reference[4]["credit"], 1e-9)
             assert np.array_equal(info["example_ids"][own], reference[4]["example_ids"])
         if single is None and number >= 2 and (mode != "next_step" or number == 3):
             single = alone(TEACHERS, credit="first_order", action="weights", updates=6, **FLOAT64)
             first, _ = single.reset(seed=int(env.unwrapped.distillation.seeds[1]))
-            assert close({name: block[own] for name, block in seen.items()}, first)
+            assert close({name: block[own] for name, block in blocks.items()}, first)
             assert (env.unwrapped.distillation.update[1], env.unwrapped.distillation.seeds[1] == 4) == (0, False)
             assert not rewards[own].any() or mode != "next_step"
 
@@ -209,55 +217,55 @@ def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone()
         "teacher_cost": 0.1,
     }
     env, reference = (population(KNOWLEDGE, "batch", **options) for _ in range(2))
-    for one in (env, reference):
-        one.reset(seed=0)
+    for each in (env, reference):
+        each.reset(seed=0)
     gates = np.array([[0.2, 0.1, 0.3, 0.4]] * STUDENTS, dtype=np.float32)
     update, calls = env.unwrapped.distillation.apply, []
 
-    def breaks_between(*given):
-        outcome = update(*given)
-        calls.append(given)
+    def breaks_between(*arguments):
+        outcome = update(*arguments)
+        calls.append(arguments)
         if len(calls) == 1:
             broken(env.unwrapped.distillation, 1)
         return outcome
 
     env.unwrapped.distillation.apply = breaks_between
-    seen, rewards, terminated, _, info = env.step(gates)
+    blocks, rewards, terminated, _, info = env.step(gates)
     _, expected, *_ = reference.step(gates)
     assert len(calls) == 3
     assert terminated.tolist() == [False, True, False]
     assert np.array_equal(rewards[[0, 2]], expected[[0, 2]])
-    assert -10.0 < rewards[1] + 10.0 < 9.0, "what the first update of the phase was paid, the bonus, and -10 once"
+    assert -10.0 < rewards[1] + 10.0 < 9.0, "the reward of the first update of the phase, the bonus, and -10 once"
     assert env.unwrapped.distillation.update.tolist() == [3, 2, 3]
     assert env.unwrapped.finished[1].update.tolist() == [2]
     assert np.isfinite(info["credit"]).all()
     assert not info["credit"][1].any()
     assert info["reward_terms"]["teacher_calls"].tolist() == [12, 8, 12], "four teachers in each mini-batch it was taught"
-    assert env.observation_space.contains(seen)
+    assert env.observation_space.contains(blocks)
 
 
 def test_masks_of_resets_cover_whole_students():
     env, reference = (population(TEACHERS, autoreset_mode="disabled", **FLOAT64) for _ in range(2))
-    chosen = np.eye(STUDENTS * SIZE, 4, dtype=np.int8)
-    for one in (env, reference):
-        one.reset(seed=3)
-        one.step(chosen)
+    actions = np.eye(STUDENTS * SIZE, 4, dtype=np.int8)
+    for each in (env, reference):
+        each.reset(seed=3)
+        each.step(actions)
     for mask in ([True, True, True, False, False, False], [False, True, False, False, False, False], [True, False, True]):
-        with pytest.raises(InputError, match="expected 6 booleans, alike for the slots of one student, which begin together"):
+        with pytest.raises(InputError, match="expected 6 booleans, equal for the slots of one student, which reset together"):
             env.reset(options={"reset_mask": np.array(mask)})
     mask = np.repeat([True, False, True], SIZE)
-    seen, info = env.reset(seed=9, options={"reset_mask": mask})
+    blocks, info = env.reset(seed=9, options={"reset_mask": mask})
     assert (info["_example_ids"] == mask).all()
     assert env.unwrapped.distillation.seeds.tolist() == [9, 4, 11]
     assert env.unwrapped.distillation.update.tolist() == [0, 1, 0]
     first = alone(TEACHERS, **FLOAT64).reset(seed=11)[0]
-    assert close({name: block[4:] for name, block in seen.items()}, first)
-    step, expected = env.step(chosen), reference.step(chosen)
+    assert close({name: block[4:] for name, block in blocks.items()}, first)
+    step, expected = env.step(actions), reference.step(actions)
     assert close(of_student(step[0], 1), of_student(expected[0], 1))
     assert close(step[1][2:4], expected[1][2:4], 1e-9)
-    nobody = env.unwrapped.snapshot()
+    before = env.unwrapped.snapshot()
     env.reset(options={"reset_mask": np.zeros(6, dtype=np.bool_)})
-    assert env.unwrapped.snapshot() == nobody
+    assert env.unwrapped.snapshot() == before
 
 
 def test_seeds_are_numbered_on_or_listed():
@@ -271,22 +279,22 @@ def test_seeds_are_numbered_on_or_listed():
     drawn = env.unwrapped.distillation.seeds.tolist()
     assert drawn[::2] == [10, 30]
     env.reset(seed=[10, None, None, 3, 30, None])
-    assert env.unwrapped.distillation.seeds.tolist() == drawn, "what was left out follows from the first"
+    assert env.unwrapped.distillation.seeds.tolist() == drawn, "a seed that is left out follows from the first"
     with pytest.raises(InputError, match="seed: 3 seeds for 6 slots"):
         env.reset(seed=[1, 2, 3])
 
 
 @pytest.mark.parametrize(
-    ("keywords", "says"),
+    ("keywords", "message"),
     [
         ({"num_envs": 5}, "num_envs=5 slots are not num_students=3 whole mini-batches; give a multiple of it"),
         ({"num_envs": 6, "batch_size": 6}, "mini-batches of 2, but batch_size=6"),
-        ({"num_envs": 6, "granularity": "batch"}, "num_envs=6: .* a slot a student; give num_envs=num_students"),
-        ({"num_envs": 6, "name": KNOWLEDGE}, "num_envs=6: .* a slot a student; give num_envs=num_students"),
+        ({"num_envs": 6, "granularity": "batch"}, "num_envs=6: .* one slot per student; give num_envs=num_students"),
+        ({"num_envs": 6, "name": KNOWLEDGE}, "num_envs=6: .* one slot per student; give num_envs=num_students"),
     ],
 )
-def test_slots_that_do_not_divide_are_refused(keywords, says):
-    with pytest.raises(InputError, match=says):
+def test_slots_that_do_not_divide_are_refused(keywords, message):
+    with pytest.raises(InputError, match=message):
         slots(num_students=3, **keywords)
 
 
@@ -294,9 +302,9 @@ def test_students_that_are_cut_off_are_kept_each_at_its_own_time():
     env = population(TEACHERS, max_episode_steps=2, updates=6)
     env.reset(seed=0)
     broken(env.unwrapped.distillation, 2)
-    chosen, ends = np.ones((STUDENTS * SIZE, 4), dtype=np.int8), []
+    actions, ends = np.ones((STUDENTS * SIZE, 4), dtype=np.int8), []
     for _ in range(6):
-        *_, terminated, truncated, _ = env.step(chosen)
+        *_, terminated, truncated, _ = env.step(actions)
         ends.append((terminated | truncated).reshape(STUDENTS, SIZE)[:, 0].tolist())
         assert not terminated[: 2 * SIZE].any()
     assert ends == [
@@ -311,83 +319,53 @@ def test_students_that_are_cut_off_are_kept_each_at_its_own_time():
     assert [run.diverged.tolist() for run in env.unwrapped.finished] == [[False], [False], [False]]
 
 
-@pytest.mark.parametrize(("name", "action"), KINDS)
-@pytest.mark.parametrize("mode", MODES)
-def test_snapshots_and_forks_go_on_alike(name, action, mode):
+EVERY_MODE = [((name, ACTIONS_OF[name][number % len(ACTIONS_OF[name])]), mode) for name in CLASSES for number, mode in enumerate(MODES)]
+"""Every environment in every mode; the kinds of action take turns."""
+
+
+@pytest.mark.parametrize(("kind", "mode"), chosen(itertools.product(KINDS, MODES), EVERY_MODE))
+def test_snapshots_and_forks_continue_alike(kind, mode):
     """After a student has begun again, so that all are at different updates of their own."""
+    name, action = kind
     granularity = "batch" if name == KNOWLEDGE else "instance"
     options = {"autoreset_mode": mode, "action": action, "credit": "head", "updates": 8, "student": "mlp(width=8,dropout=0.2)"}
     options |= {"exploration_bonus": 0.5} if name == KNOWLEDGE else {}
     env, other = population(name, granularity, **options), population(name, granularity, **options)
     env.reset(seed=0)
     env.action_space.seed(1)
-    chosen = [env.action_space.sample() for _ in range(6)]
-    env.step(chosen[0])
+    actions = [env.action_space.sample() for _ in range(6)]
+    env.step(actions[0])
     broken(env.unwrapped.distillation, 1)
-    env.step(chosen[1])
+    env.step(actions[1])
     if mode == "disabled":
         env.reset(options={"reset_mask": np.repeat([False, True, False], env.num_envs // STUDENTS)})
-    env.step(chosen[2])
+    env.step(actions[2])
     state, twin = env.unwrapped.snapshot(), env.unwrapped.fork()
     assert len(set(env.unwrapped.distillation.update.tolist())) == 2
-    shown = other.unwrapped.restore(state)
-    seen = [env.step(action) for action in chosen[3:]]
-    assert same(seen, [twin.step(action) for action in chosen[3:]])
-    assert same(seen, [other.step(action) for action in chosen[3:]])
-    assert same(shown, env.unwrapped.restore(state))
-    assert same(seen, [env.step(action) for action in chosen[3:]])
-    assert np.isfinite(np.stack([step[1] for step in seen])).all()
+    blocks = other.unwrapped.restore(state)
+    steps = [env.step(action) for action in actions[3:]]
+    assert same(steps, [twin.step(action) for action in actions[3:]])
+    assert same(steps, [other.step(action) for action in actions[3:]])
+    assert same(blocks, env.unwrapped.restore(state))
+    assert same(steps, [env.step(action) for action in actions[3:]])
+    assert np.isfinite(np.stack([step[1] for step in steps])).all()
 
 
 def test_a_fork_keeps_who_has_ended():
     env = population(TEACHERS)
     env.reset(seed=0)
     broken(env.unwrapped.distillation, 0)
-    chosen = np.ones((STUDENTS * SIZE, 4), dtype=np.int8)
-    env.step(chosen)
+    actions = np.ones((STUDENTS * SIZE, 4), dtype=np.int8)
+    env.step(actions)
     twin, other = env.unwrapped.fork(), population(TEACHERS)
     other.unwrapped.restore(env.unwrapped.snapshot())
-    step = env.step(chosen)
-    assert same(step, twin.step(chosen)), "the same seed is drawn"
+    step = env.step(actions)
+    assert same(step, twin.step(actions)), "the same seed is drawn"
     assert env.unwrapped.distillation.update.tolist() == [0, 2, 2]
-    rewards = other.step(chosen)[1]
+    rewards = other.step(actions)[1]
     assert other.unwrapped.distillation.update.tolist() == [0, 2, 2]
     assert np.array_equal(rewards, step[1])
     assert twin.finished[0].diverged.tolist() == [True]
-
-
-def test_stable_baselines_sees_each_student_end():
-    env = SB3VecEnv(population(TEACHERS, autoreset_mode="same_step", credit="head", updates=3))
-    env.seed(5)
-    env.reset()
-    assert env.env.unwrapped.distillation.seeds.tolist() == [5, 6, 7]
-    broken(env.env.unwrapped.distillation, 1)
-    chosen = np.ones((STUDENTS * SIZE, 4), dtype=np.int8)
-    pattern = []
-    for _ in range(4):
-        seen, rewards, done, infos = env.step(chosen)
-        pattern.append(done[::SIZE].tolist())
-        assert np.array_equal(np.repeat(done[::SIZE], SIZE), done)
-        ids = env.env.unwrapped.distillation.observe().example_ids
-        for slot, info in enumerate(infos):
-            assert ("terminal_observation" in info) == ("TimeLimit.truncated" in info) == done[slot]
-            assert info.keys() >= {"example_ids", "diverged", "credit", "reward_terms"}, "of the step that was taken"
-            assert info["example_ids"] != ids[slot], "not of the mini-batch that comes next"
-            if done[slot]:
-                assert env.observation_space.contains(info["terminal_observation"])
-                assert not same(info["terminal_observation"], {name: block[slot] for name, block in seen.items()})
-                assert env.reset_infos[slot] == {"example_ids": ids[slot]}
-    assert pattern == [[False, True, False], [False] * 3, [True, False, True], [False, True, False]]
-    assert rewards.dtype == np.float32
-
-
-def test_stable_baselines_learns_from_a_population():
-    env = VecMonitor(SB3VecEnv(population(TEACHERS, autoreset_mode="same_step", credit="head", updates=3)))
-    model = PPO("MultiInputPolicy", env, n_steps=6, batch_size=12, gamma=0.0, seed=0, device="cpu", policy_kwargs={"net_arch": [8]})
-    before = [parameter.clone() for parameter in model.policy.parameters()]
-    model.learn(6 * STUDENTS * SIZE)
-    assert any(not torch.equal(one, two) for one, two in zip(before, model.policy.parameters(), strict=True))
-    assert [episode["l"] for episode in model.ep_info_buffer] == [3] * 2 * STUDENTS * SIZE
 
 
 def test_gymnasium_s_defaults_make_one_student_for_a_whole_batch():

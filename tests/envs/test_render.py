@@ -1,12 +1,14 @@
-"""What is drawn follows from what was added, in bounded memory, whatever the numbers."""
+"""Pictures and texts follow from what was added, in bounded memory, whatever the numbers."""
 
 import copy
+import itertools
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from playing import CLASSES, KINDS, KNOWLEDGE, TEACHERS, batch, heard, slots
+from pairwise import chosen
+from playing import CLASSES, KINDS, KNOWLEDGE, TEACHERS, batch, recorded_steps, slots
 
 from kd_env.envs import render
 from kd_env.envs.render import History, frame, text
@@ -30,7 +32,7 @@ def with_one_more(history, **changes):
     return fork
 
 
-@pytest.mark.parametrize("labels", range(1, 17))
+@pytest.mark.parametrize("labels", chosen(range(1, 17), [1, 2, 8, 9, 16]))
 def test_a_frame_has_one_shape_for_any_number_of_labels(labels):
     picture = frame(played(labels)[0])
     assert picture.shape == (render.HEIGHT, render.WIDTH, 3)
@@ -42,14 +44,16 @@ def test_a_frame_has_one_shape_for_any_number_of_labels(labels):
 PANELS = {"rates": slice(20, 215), "reward": slice(250, 330), "validation": slice(365, 440)}  # pixel rows
 
 
-@pytest.mark.parametrize("labels", [2, 12])
-@pytest.mark.parametrize("what", PANELS)
-def test_each_panel_shows_its_own_number(labels, what):
+@pytest.mark.parametrize(
+    ("labels", "panel"),
+    chosen(itertools.product([2, 12], PANELS), [(2, "rates"), (12, "rates"), (2, "reward"), (12, "validation")]),
+)
+def test_each_panel_shows_its_own_number(labels, panel):
     """Two histories that differ in one number differ in its panel, and in no other."""
     history = played(labels)[0]
-    change = {what: {"rates": np.full(labels, 0.9), "reward": 4.0, "validation": 0.9}[what]}
+    change = {panel: {"rates": np.full(labels, 0.9), "reward": 4.0, "validation": 0.9}[panel]}
     differs = (frame(with_one_more(history)) != frame(with_one_more(history, **change))).any((1, 2))
-    assert [name for name, rows in PANELS.items() if differs[rows].any()] == [what]
+    assert [name for name, rows in PANELS.items() if differs[rows].any()] == [panel]
 
 
 def test_the_same_history_gives_the_same_frame_and_is_not_changed_by_drawing():
@@ -100,7 +104,7 @@ def test_the_mean_over_a_window_by_hand():
 
 
 @pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf, 1e300])
-def test_what_is_not_finite_is_left_out(missing):
+def test_numbers_that_are_not_finite_are_left_out(missing):
     history = played(2)[0]
     broken = with_one_more(history, rates=np.array([missing, 0.25]), reward=missing, validation=missing)
     assert broken.update == history.update + 1
@@ -122,7 +126,7 @@ def test_a_student_that_diverges_does_not_flatten_the_rewards_before():
     assert high - low < 1.5 * np.ptp(rewards)
 
 
-def test_text_says_the_numbers():
+def test_text_shows_the_numbers():
     history = History(("good", "bad"), 200)
     for update, validation in enumerate([None, 0.75, None, 0.625, np.nan], 1):
         history.add(update, np.array([0.75, 0.25]), 0.5, validation)
@@ -186,7 +190,7 @@ def test_matplotlib_comes_with_the_first_frame_and_pyplot_never():
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
 
 
-# As environments show it
+# In environments
 
 
 def labels_of(name):
@@ -200,17 +204,18 @@ def rates_of(shown):
 
 
 @pytest.mark.parametrize(("name", "action"), KINDS)
-def test_an_environment_says_what_was_selected_paid_and_measured(name, action):
+def test_an_environment_shows_what_was_selected_paid_and_measured(name, action):
     env = batch(name, action=action, render_mode="ansi", kd_weight=0.5, updates=50, validation_every=2)
     env.reset(seed=0)
     assert [*rates_of(env.render())] == labels_of(name)
-    steps = heard(env)
+    steps = recorded_steps(env)
     for update in range(1, 4):
         *_, reward, _, _, info = env.step(env.action_space.sample())
-        shown, choice = env.render(), steps[-1].choice
+        shown, decoded = env.render(), steps[-1].action
         assert shown.startswith(f"update {update}/50 ")
         assert f"reward {render._number(reward)} " in shown
-        selected = ([] if name == KNOWLEDGE else [*choice.weights.mean(0)]) + ([] if name == TEACHERS else [*choice.gates.mean(0)])
+        selected = [] if name == KNOWLEDGE else [*decoded.weights.mean(0)]
+        selected += [] if name == TEACHERS else [*decoded.gates.mean(0)]
         assert [*rates_of(shown).values()] == pytest.approx(selected, abs=1e-4)
         if "validation" in info:
             assert shown.endswith(f"validation {info['validation']:.4f} at update 2, best {info['validation']:.4f} at update 2")
@@ -219,18 +224,20 @@ def test_an_environment_says_what_was_selected_paid_and_measured(name, action):
     assert env.render().startswith("update 0/50 "), "a new episode is drawn anew"
 
 
-@pytest.mark.parametrize("name", CLASSES)
-@pytest.mark.parametrize("mode", ["rgb_array", "ansi"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    chosen(itertools.product(CLASSES, ["rgb_array", "ansi"]), [*((name, "ansi") for name in CLASSES), (KNOWLEDGE, "rgb_array")]),
+)
 def test_both_forms_show_both_modes_of_every_environment(name, mode):
     size = 1 if name == KNOWLEDGE else 3
-    one, many = batch(name, render_mode=mode), slots(size, name, render_mode=mode, **{"batch_size": 3} if size == 1 else {})
-    for env in (one, many):
+    whole, many = batch(name, render_mode=mode), slots(size, name, render_mode=mode, **{"batch_size": 3} if size == 1 else {})
+    for env in (whole, many):
         env.reset(seed=0)
     for _ in range(2):
-        chosen = one.action_space.sample()
-        one.step(chosen)
-        many.step(np.reshape(chosen, many.action_space.shape))
-    shown, (shown_of_slots,) = one.render(), many.render()
+        action = whole.action_space.sample()
+        whole.step(action)
+        many.step(np.reshape(action, many.action_space.shape))
+    shown, (shown_of_slots,) = whole.render(), many.render()
     assert np.array_equal(shown, shown_of_slots)
     assert shown.shape == (render.HEIGHT, render.WIDTH, 3) if mode == "rgb_array" else shown.startswith("update 2/4 ")
 
@@ -241,34 +248,38 @@ def test_each_student_of_a_population_is_shown_and_begins_alone():
     for _ in range(2):
         env.step(np.eye(3, dtype=np.int8))
     shown = env.render()
-    assert [rates_of(one) for one in shown] == [dict(zip(rates_of(shown[0]), row, strict=True)) for row in np.eye(3)]
+    assert [rates_of(text_of_student) for text_of_student in shown] == [
+        dict(zip(rates_of(shown[0]), row, strict=True)) for row in np.eye(3)
+    ]
     env.reset(options={"reset_mask": np.array([False, True, False])})
-    assert [one.split()[1] for one in env.render()] == ["2/4", "0/4", "2/4"]
+    assert [shown.split()[1] for shown in env.render()] == ["2/4", "0/4", "2/4"]
     env.step(np.eye(3, dtype=np.int8))
-    assert [one.split()[1] for one in env.render()] == ["3/4", "1/4", "3/4"]
+    assert [shown.split()[1] for shown in env.render()] == ["3/4", "1/4", "3/4"]
 
 
-@pytest.mark.parametrize("name", CLASSES)
-@pytest.mark.parametrize("students", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "students"),
+    chosen(itertools.product(CLASSES, [1, 2]), [(name, [2, 1, 2][number]) for number, name in enumerate(CLASSES)]),
+)
 def test_a_fork_shows_the_same_and_goes_its_own_way(name, students):
-    """What was drawn before stays; a restored environment begins to draw where it is."""
+    """The history before stays; a restored environment begins a history where it is."""
     options = {"num_students": students, "render_mode": "ansi"}
     env, other = (slots(2 if name != KNOWLEDGE else students, name, **options) for _ in range(2))
     env.reset(seed=0)
     env.action_space.seed(0)
-    chosen = [env.action_space.sample() for _ in range(3)]
-    env.step(chosen[0])
-    env.step(chosen[1])
+    actions = [env.action_space.sample() for _ in range(3)]
+    env.step(actions[0])
+    env.step(actions[1])
     state, twin, before = env.unwrapped.snapshot(), env.unwrapped.fork(), env.render()
     assert twin.render() == before
-    env.step(chosen[2])
+    env.step(actions[2])
     assert twin.render() == before
     assert env.render() != before
-    twin.step(chosen[2])
+    twin.step(actions[2])
     assert twin.render() == env.render()
     other.unwrapped.restore(state)
     assert [shown.split()[1] for shown in other.render()] == ["2/4"] * students
-    other.step(chosen[2])
+    other.step(actions[2])
     assert [shown.split()[1] for shown in other.render()] == ["3/4"] * students
 
 
@@ -282,7 +293,7 @@ def test_a_batch_s_fork_and_restore_show_too():
     assert twin.render().startswith("update 1/4 ")
     env.unwrapped.restore(state)
     assert env.render().startswith("update 1/4 ")
-    assert "–" in env.render(), "what was drawn before is not part of a snapshot"
+    assert "–" in env.render(), "the history is not part of a snapshot"
 
 
 @pytest.mark.parametrize("make", [batch, slots])

@@ -1,4 +1,4 @@
-"""A mini-batch as a vector environment: Gymnasium's conventions, the batch view's student, and Stable-Baselines3."""
+"""A mini-batch as a vector environment: Gymnasium's conventions, and the batch form's student."""
 
 import copy
 import itertools
@@ -10,18 +10,14 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from playing import CLASSES, JOINT, KINDS, KNOWLEDGE, MODES, SMALL, TEACHERS, batch, heard, same, slots, weights_of
-from stable_baselines3 import DQN, PPO, SAC
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecMonitor
+from pairwise import chosen
+from playing import CLASSES, JOINT, KINDS, KNOWLEDGE, MODES, SMALL, TEACHERS, batch, recorded_steps, same, slots, weights_of
 
-from kd_env.distillation import run as distillation_run
-from kd_env.envs import SB3VecEnv
+from kd_env.distillation import run as run_module
 from kd_env.errors import InputError
 
 OF_INSTANCES = [(name, action) for name, action in KINDS if name != KNOWLEDGE]
-"""What decides for each instance alone."""
+"""Kinds that decide for each instance alone."""
 
 
 def sync(mode, num_envs=3, **keywords):
@@ -38,65 +34,82 @@ def shape_of(value):
     return value.dtype.kind, value.shape
 
 
-@pytest.mark.parametrize(("name", "action"), OF_INSTANCES)
-@pytest.mark.parametrize("keywords", [{}, {"credit": "first_order", "student": "mlp(width=8,dropout=0.3)"}, {"reward": "student_loss"}])
-def test_slots_and_batch_give_the_same_student_bit_for_bit(name, action, keywords):
-    many, one = slots(5, name, action=action, **keywords), batch(name, batch_size=5, action=action, **keywords)
-    (seen, info), (seen_one, info_one) = many.reset(seed=3), one.reset(seed=3)
+TAUGHT = [{}, {"credit": "first_order", "student": "mlp(width=8,dropout=0.3)"}, {"reward": "student_loss"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keywords"),
+    chosen(
+        itertools.product(OF_INSTANCES, TAUGHT),
+        [*zip(OF_INSTANCES, [TAUGHT[0], TAUGHT[2], TAUGHT[1], TAUGHT[1]], strict=True), (OF_INSTANCES[3], TAUGHT[2])],
+    ),
+)
+def test_slots_and_batch_give_the_same_student_bit_for_bit(kind, keywords):
+    name, action = kind
+    many, whole = slots(5, name, action=action, **keywords), batch(name, batch_size=5, action=action, **keywords)
+    (blocks, info), (whole_blocks, whole_info) = many.reset(seed=3), whole.reset(seed=3)
     many.action_space.seed(0)
     for _ in range(SMALL["updates"]):
-        assert all(np.array_equal(seen[block].reshape(-1), seen_one[block]) for block in seen)
-        assert np.array_equal(info["example_ids"], info_one["example_ids"])
-        chosen = many.action_space.sample()
-        seen, rewards, terminated, _, info = many.step(chosen)
-        seen_one, reward, ended, _, info_one = one.step(chosen.reshape(-1))
+        assert all(np.array_equal(blocks[block].reshape(-1), whole_blocks[block]) for block in blocks)
+        assert np.array_equal(info["example_ids"], whole_info["example_ids"])
+        actions = many.action_space.sample()
+        blocks, rewards, terminated, _, info = many.step(actions)
+        whole_blocks, reward, ended, _, whole_info = whole.step(actions.reshape(-1))
         assert rewards.mean() == reward
         assert terminated.all() == terminated.any() == ended
-        for shown in {"credit", "knowledge_credit"} & info_one.keys():
-            assert np.array_equal(info[shown], info_one[shown])
+        for key in {"credit", "knowledge_credit"} & whole_info.keys():
+            assert np.array_equal(info[key], whole_info[key])
         assert ("credit" in info) == ("credit" in keywords)
     assert ended
-    assert torch.equal(weights_of(many), weights_of(one))
+    assert torch.equal(weights_of(many), weights_of(whole))
 
 
-@pytest.mark.parametrize(("name", "action"), KINDS)
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_one_slot_for_the_batch_is_the_batch_view(name, action, batch_size):
+@pytest.mark.parametrize(
+    ("kind", "batch_size"), chosen(itertools.product(KINDS, [1, 4]), [(kind, [4, 1][number % 2]) for number, kind in enumerate(KINDS)])
+)
+def test_one_slot_for_the_batch_is_the_batch_form(kind, batch_size):
+    name, action = kind
     options = {"granularity": "batch", "batch_size": batch_size, "action": action, "observe_labels": True}
-    many, one = slots(1, name, **options), batch(name, **options)
+    many, whole = slots(1, name, **options), batch(name, **options)
     many.reset(seed=3)
-    one.reset(seed=3)
+    whole.reset(seed=3)
     for _ in range(SMALL["updates"]):
-        chosen = many.action_space.sample()
-        seen, rewards, _, _, info = many.step(chosen)
-        seen_one, reward, _, _, info_one = one.step(chosen[0])
+        actions = many.action_space.sample()
+        blocks, rewards, _, _, info = many.step(actions)
+        whole_blocks, reward, _, _, whole_info = whole.step(actions[0])
         assert rewards.tolist() == [reward]
-        assert all(np.array_equal(seen[block][0], seen_one[block]) for block in seen)
-        assert info["example_ids"].tolist() == [info_one["example_ids"].tolist()]
+        assert all(np.array_equal(blocks[block][0], whole_blocks[block]) for block in blocks)
+        assert info["example_ids"].tolist() == [whole_info["example_ids"].tolist()]
         assert info["reward_terms"]["student_ce"].shape == (1, batch_size)
-    assert torch.equal(weights_of(many), weights_of(one))
+    assert torch.equal(weights_of(many), weights_of(whole))
 
 
-@pytest.mark.parametrize(("name", "action"), KINDS)
-@pytest.mark.parametrize("keywords", [{}, {"credit": "head", "student": "mlp(dropout=0.3)"}])
-def test_equal_seeds_give_equal_rollouts_over_several_episodes(name, action, keywords):
+SEEDED = [{}, {"credit": "head", "student": "mlp(dropout=0.3)"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keywords"),
+    chosen(itertools.product(KINDS, SEEDED), [(kind, SEEDED[number % 2]) for number, kind in enumerate(KINDS)]),
+)
+def test_equal_seeds_give_equal_rollouts_over_several_episodes(kind, keywords):
+    name, action = kind
+
     def rollout(seed):
         env = slots(1 if name == KNOWLEDGE else 3, name, action=action, autoreset_mode="same_step", **keywords)
         env.action_space.seed(0)
         return [env.reset(seed=seed), *(env.step(env.action_space.sample()) for _ in range(10))]
 
-    one, two, other = rollout(4), rollout(4), rollout(5)
-    assert same(one, two)
-    assert not same(one, other)
-    assert not same(one[0], one[4]), "the second student is another one"
+    first, second, other = rollout(4), rollout(4), rollout(5)
+    assert same(first, second)
+    assert not same(first, other)
+    assert not same(first[0], first[4]), "the second student is another one"
 
 
-def test_a_slot_answers_for_its_own_instance():
+def test_a_slot_decides_for_its_own_instance():
     env = slots(4, kd_weight=0.5, reward="student_loss", optimizer="sgd(lr=0.5)", precision="float64")
     env.reset(seed=0)
-    steps = heard(env)
-    chosen = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
-    _, rewards, *_ = env.step(chosen)
+    steps = recorded_steps(env)
+    _, rewards, *_ = env.step(np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]]))
     assert steps[0].weights.tolist() == [[1, 0, 0, 0], [0, 0.5, 0, 0.5], [0, 0, 0, 0], [0.25] * 4]
     assert len(set(rewards)) == 4
 
@@ -113,17 +126,17 @@ def test_episodes_end_and_begin_as_in_gymnasium_s_own_vector_environment(mode, l
     theirs.reset(seed=0)
     length, ended = limit or SMALL["updates"], 0
     for _ in range(2 * length + 2):
-        chosen = np.zeros((3, 4), dtype=np.int8)
-        (seen, rewards, terminated, truncated, info), reference = ours.step(chosen), theirs.step(chosen)
-        assert shape_of(seen) == shape_of(reference[0])
-        assert ours.observation_space.contains(seen)
+        actions = np.zeros((3, 4), dtype=np.int8)
+        (blocks, rewards, terminated, truncated, info), reference = ours.step(actions), theirs.step(actions)
+        assert shape_of(blocks) == shape_of(reference[0])
+        assert ours.observation_space.contains(blocks)
         assert shape_of(rewards) == shape_of(reference[1])
         assert np.array_equal(terminated, reference[2])
         assert np.array_equal(truncated, reference[3])
         assert (rewards == 0).all() == (reference[1] == 0).all(), "the reset step of NEXT_STEP pays nothing"
-        hollow = {name: value for name, value in reference[4].items() if name != "example_ids"}  # of one instance each: [3, 1]
+        of_other_shape = {name: value for name, value in reference[4].items() if name != "example_ids"}  # of one instance each: [3, 1]
         assert info.keys() == reference[4].keys()
-        for name, value in hollow.items():
+        for name, value in of_other_shape.items():
             if name == "reward_terms":
                 assert info[name].keys() == value.keys()
             elif name != "final_info":
@@ -135,7 +148,7 @@ def test_episodes_end_and_begin_as_in_gymnasium_s_own_vector_environment(mode, l
             assert truncated.all() == (limit is not None)
             if mode == "disabled":
                 with pytest.raises(InputError, match=r"call reset\(\) first"):
-                    ours.step(chosen)
+                    ours.step(actions)
                 everyone = {"reset_mask": np.ones(3, dtype=np.bool_)}
                 ours.reset(options=dict(everyone))
                 theirs.reset(options=dict(everyone))
@@ -146,35 +159,35 @@ def test_next_step_shows_the_last_observation_and_then_resets():
     env, by_hand = slots(), slots(autoreset_mode="disabled")
     env.reset(seed=0)
     by_hand.reset(seed=0)
-    chosen = np.ones((3, 4), dtype=np.int8)
+    actions = np.ones((3, 4), dtype=np.int8)
     for _ in range(4):
-        step = env.step(chosen)
-        assert same(step, by_hand.step(chosen))
+        step = env.step(actions)
+        assert same(step, by_hand.step(actions))
     assert step[2].all()
     finished = env.unwrapped.finished
-    seen, rewards, terminated, truncated, info = env.step(chosen)
+    blocks, rewards, terminated, truncated, info = env.step(actions)
     assert rewards.tolist() == [0, 0, 0]
     assert not (terminated | truncated).any()
-    assert (seen["progress"] == 0).all()
+    assert (blocks["progress"] == 0).all()
     assert same(info["example_ids"], env.unwrapped.distillation.observe().example_ids)
     assert env.unwrapped.distillation is not finished is env.unwrapped.finished
     assert (env.unwrapped.distillation.update.tolist(), finished.update.tolist()) == ([0], [4])
     again, info = by_hand.reset()
-    assert same(again, seen), "the next seed follows from the first"
+    assert same(again, blocks), "the next seed follows from the first"
 
 
 def test_same_step_gives_the_last_observation_and_info_beside_the_first_of_the_next():
     env, by_hand = slots(autoreset_mode="same_step", credit="head"), slots(autoreset_mode="disabled", credit="head")
     env.reset(seed=0)
     by_hand.reset(seed=0)
-    chosen = np.ones((3, 4), dtype=np.int8)
+    actions = np.ones((3, 4), dtype=np.int8)
     for _ in range(4):
-        step, reference = env.step(chosen), by_hand.step(chosen)
-    seen, rewards, terminated, _, info = step
+        step, reference = env.step(actions), by_hand.step(actions)
+    blocks, rewards, terminated, _, info = step
     assert terminated.all()
     assert np.array_equal(rewards, reference[1])
-    assert not np.array_equal(seen["student"], reference[0]["student"])
-    assert same(seen, by_hand.reset()[0])
+    assert not np.array_equal(blocks["student"], reference[0]["student"])
+    assert same(blocks, by_hand.reset()[0])
     assert info["_final_obs"].tolist() == info["_final_info"].tolist() == [True] * 3
     for slot in range(3):
         assert same(info["final_obs"][slot], {name: block[slot] for name, block in reference[0].items()})
@@ -196,21 +209,21 @@ def test_a_truncated_student_is_kept_too(mode):
 def test_a_reset_touches_neither_what_was_returned_nor_what_is_kept():
     env = slots(autoreset_mode="same_step")
     returned = [env.reset(seed=0)[0]]
-    kept = copy.deepcopy(returned)
+    copies = copy.deepcopy(returned)
     for _ in range(6):
         returned.append(env.step(np.ones((3, 4), dtype=np.int8))[0])
-        kept.append(copy.deepcopy(returned[-1]))
-    assert same(returned, kept)
+        copies.append(copy.deepcopy(returned[-1]))
+    assert same(returned, copies)
 
 
-def test_resets_take_all_slots_or_none():
+def test_resets_take_all_slots_of_a_student_or_none():
     env = slots(autoreset_mode="disabled")
-    one, two = env.reset(seed=3)[0], env.reset(seed=[3, 8, 9])[0]
-    assert same(one, two), "of a list of seeds the first: the slots share one student"
+    first, second = env.reset(seed=3)[0], env.reset(seed=[3, 8, 9])[0]
+    assert same(first, second), "of a list of seeds the first: the slots share one student"
     for mask in ([True, False, True], [True, True], [[True, True, True]]):
-        with pytest.raises(InputError, match="expected 3 booleans, alike for the slots of one student, which begin together"):
+        with pytest.raises(InputError, match="expected 3 booleans, equal for the slots of one student, which reset together"):
             env.reset(options={"reset_mask": np.array(mask)})
-    with pytest.raises(InputError, match="seed: 2 seeds for 3 slots; give one number, or one a slot"):
+    with pytest.raises(InputError, match="seed: 2 seeds for 3 slots; give one number, or one per slot"):
         env.reset(seed=[1, 2])
     with pytest.raises(InputError, match=r"call reset\(\) first"):
         slots().step(np.ones((3, 4), dtype=np.int8))
@@ -220,9 +233,9 @@ def test_divergence_ends_all_slots_and_the_next_student_starts_afresh():
     env = slots(optimizer="sgd(lr=1e30)", updates=20, autoreset_mode="same_step")
     env.reset(seed=0)
     for _ in range(5):
-        seen, rewards, terminated, _, info = env.step(np.ones((3, 4), dtype=np.int8))
+        blocks, rewards, terminated, _, info = env.step(np.ones((3, 4), dtype=np.int8))
         assert np.isfinite(rewards).all()
-        assert env.observation_space.contains(seen)
+        assert env.observation_space.contains(blocks)
         if terminated.all():
             break
     assert rewards.tolist() == [-10.0] * 3
@@ -232,11 +245,11 @@ def test_divergence_ends_all_slots_and_the_next_student_starts_afresh():
 
 
 @pytest.mark.parametrize(
-    ("keywords", "says"),
+    ("keywords", "message"),
     [
         ({"batch_size": 4}, "num_envs=3 slots are one mini-batch, but batch_size=4"),
-        ({"granularity": "batch"}, "num_envs=3: with granularity='batch' there is a slot a student; give num_envs=num_students"),
-        ({"name": KNOWLEDGE}, "num_envs=3: with granularity='batch' there is a slot a student; give num_envs=num_students"),
+        ({"granularity": "batch"}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
+        ({"name": KNOWLEDGE}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
         ({"num_students": 2}, "num_envs=3 slots are not num_students=2 whole mini-batches"),
         ({"num_students": 0}, "num_students=0: must be at least 1"),
         ({"num_students": "3"}, "num_students=3 whole mini-batches"),
@@ -245,10 +258,11 @@ def test_divergence_ends_all_slots_and_the_next_student_starts_afresh():
         ({"autoreset_mode": "never"}, "expected next_step, same_step, disabled"),
         ({"credit": "head", "reward": "mixed"}, "goes with credit=shared"),
         ({"updats": 3}, "did you mean 'updates'"),
+        ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
     ],
 )
-def test_what_cannot_be_made_is_said(keywords, says):
-    with pytest.raises(InputError, match=says):
+def test_what_cannot_be_made_is_named(keywords, message):
+    with pytest.raises(InputError, match=message):
         slots(**keywords)
 
 
@@ -273,128 +287,42 @@ def test_the_spec_survives_json(name):
     assert (again.num_envs, again.metadata["autoreset_mode"]) == (SETTINGS[name]["num_envs"], AutoresetMode.SAME_STEP)
     assert again.unwrapped.selection.settings == env.unwrapped.selection.settings
     env.action_space.seed(0)
-    chosen = [env.action_space.sample() for _ in range(5)]
+    actions = [env.action_space.sample() for _ in range(5)]
     assert same(env.reset(seed=1), again.reset(seed=1))
-    seen = [env.step(action) for action in chosen]
-    assert same(seen, [again.step(action) for action in chosen])
-    assert [step[3].all() for step in seen] == [False, True, False, True, False]
+    steps = [env.step(action) for action in actions]
+    assert same(steps, [again.step(action) for action in actions])
+    assert [step[3].all() for step in steps] == [False, True, False, True, False]
 
 
-@pytest.mark.parametrize(("name", "action"), KINDS)
-@pytest.mark.parametrize("limit", [None, 2])
-def test_snapshots_and_forks_of_slots(name, action, limit):
+@pytest.mark.parametrize(
+    ("kind", "limit"), chosen(itertools.product(KINDS, [None, 2]), [(kind, [2, None][number % 2]) for number, kind in enumerate(KINDS)])
+)
+def test_snapshots_and_forks_of_slots(kind, limit):
+    name, action = kind
     options = {"student": "mlp(width=8,dropout=0.3)", "max_episode_steps": limit, "action": action}
     size = 1 if name == KNOWLEDGE else 3
     options |= {"updates": 7, "updates_per_phase": 2, "exploration_bonus": 0.2} if name == KNOWLEDGE else {}
     env, other = slots(size, name, **options), slots(size, name, **options)
     env.reset(seed=0)
     env.action_space.seed(0)
-    chosen = [env.action_space.sample() for _ in range(4)]
-    env.step(chosen[0])
+    actions = [env.action_space.sample() for _ in range(4)]
+    env.step(actions[0])
     state, twin = env.unwrapped.snapshot(), env.unwrapped.fork()
     until = 2 if limit else 4
-    seen = [env.step(action) for action in chosen[1:until]]
-    assert (seen[-1][3] if limit else seen[-1][2]).all()
+    steps = [env.step(action) for action in actions[1:until]]
+    assert (steps[-1][3] if limit else steps[-1][2]).all()
     assert same(other.unwrapped.restore(state), twin.selection.observation())
-    assert same(seen, [other.step(action) for action in chosen[1:until]])
-    assert same(seen, [twin.step(action) for action in chosen[1:until]])
+    assert same(steps, [other.step(action) for action in actions[1:until]])
+    assert same(steps, [twin.step(action) for action in actions[1:until]])
     assert torch.equal(weights_of(other), weights_of(env))
     ended = env.unwrapped.snapshot()
     other.unwrapped.restore(ended)
-    *_, info = other.step(chosen[0])
+    *_, info = other.step(actions[0])
     assert (other.unwrapped.distillation.update == 0).all(), "the step after the end begins anew, here too"
     assert same(info["example_ids"], other.unwrapped.distillation.observe().example_ids.reshape(info["example_ids"].shape))
 
 
-# Stable-Baselines3
-
-
-def sb3(num_envs=8, **keywords):
-    return SB3VecEnv(slots(num_envs, autoreset_mode="same_step", **keywords))
-
-
-ALGORITHMS = {
-    "PPO": (PPO, "subset", {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "gamma": 0.0}),
-    "DQN": (DQN, "one", {"buffer_size": 200, "learning_starts": 8, "train_freq": 2, "batch_size": 16, "gamma": 0.0}),
-    "SAC": (SAC, "weights", {"buffer_size": 200, "learning_starts": 8, "train_freq": 2, "batch_size": 16, "gamma": 0.0}),
-}
-
-
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_stable_baselines_learns_from_the_slots(name):
-    kind, action, options = ALGORITHMS[name]
-    env = sb3(action=action, credit="head")
-    steps = heard(env.env)
-    model = kind("MultiInputPolicy", VecMonitor(env), seed=0, device="cpu", policy_kwargs={"net_arch": [16]}, **options)
-    before = copy.deepcopy(model.policy.state_dict())
-    model.learn(8 * 8 * 3)
-    assert model.num_timesteps == 8 * len(steps) == 8 * 24, "a slot's decision is a time step, eight of them an update of the student"
-    assert any(not torch.equal(before[key], value) for key, value in model.policy.state_dict().items())
-    assert all(torch.isfinite(value).all() for value in model.policy.state_dict().values())
-    episodes = model.ep_info_buffer
-    assert len(episodes) == 6 * 8
-    assert {episode["l"] for episode in episodes} == {4}
-    paid = np.stack([step.rewards for step in steps]).reshape(6, 4, 8).sum(1).ravel()
-    np.testing.assert_allclose([episode["r"] for episode in episodes], paid, atol=1e-5)
-    mean, _ = evaluate_policy(model, VecMonitor(sb3(action=action, credit="head")), n_eval_episodes=8)
-    assert np.isfinite(mean)
-
-
-@pytest.mark.parametrize(("name", "action"), OF_INSTANCES)
-def test_sb3_sees_what_the_slots_show(name, action):
-    env = sb3(3, name=name, action=action, credit="head")
-    reference = slots(3, name, action=action, credit="head", autoreset_mode="disabled")
-    env.seed(6)
-    assert same(env.reset(), reference.reset(seed=6)[0])
-    assert env.action_space == reference.single_action_space
-    assert env.observation_space == reference.single_observation_space
-    for _ in range(4):
-        chosen = reference.action_space.sample()
-        seen, rewards, done, infos = env.step(chosen)
-        last, paid, terminated, _, info = reference.step(chosen)
-        assert rewards.dtype == np.float32
-        np.testing.assert_array_equal(rewards, paid.astype(np.float32))
-        assert np.array_equal(done, terminated)
-        for slot in range(3):
-            assert infos[slot]["example_ids"] == info["example_ids"][slot]
-            assert np.array_equal(infos[slot]["credit"], info["credit"][slot])
-            assert infos[slot]["reward_terms"].keys() == {term for term in info["reward_terms"] if not term.startswith("_")}
-            assert infos[slot]["validation"] == info["validation"][slot]
-            assert not any(key.startswith("_") for key in infos[slot])
-    assert done.all()
-    for slot in range(3):
-        assert same(infos[slot]["terminal_observation"], {block: rows[slot] for block, rows in last.items()})
-        assert infos[slot]["TimeLimit.truncated"] is False
-        assert not infos[slot]["diverged"]
-        assert env.reset_infos[slot].keys() == {"example_ids"}
-    assert same(seen, reference.reset()[0])
-
-
-def test_sb3_is_told_of_truncation():
-    env = sb3(3, max_episode_steps=2)
-    env.reset()
-    for _ in range(2):
-        *_, done, infos = env.step(np.ones((3, 4), dtype=np.int8))
-    assert done.all()
-    assert [info["TimeLimit.truncated"] for info in infos] == [True] * 3
-
-
-@pytest.mark.parametrize("mode", ["next_step", "disabled"])
-def test_sb3_needs_slots_that_reset_within_the_step(mode):
-    with pytest.raises(InputError, match='autoreset_mode="same_step"'):
-        SB3VecEnv(slots(autoreset_mode=mode))
-
-
-def test_sb3_reaches_attributes_and_methods_of_the_one_environment():
-    env = sb3(3)
-    env.reset()
-    assert env.get_attr("num_envs") == [3] * 3
-    assert len(env.env_method("snapshot", indices=[0, 2])) == 2
-    env.set_attr("render_mode", None)
-    assert env.env_is_wrapped(RecordEpisodeStatistics) == [False] * 3
-
-
-def test_all_masks_are_arrays_of_one_flag_a_slot():
+def test_all_masks_are_arrays_of_one_flag_per_slot():
     env = slots(credit="head", updates=2)
     _, info = env.reset(seed=0)
     infos = [info, *(env.step(np.ones((3, 4), dtype=np.int8))[4] for _ in range(2))]
@@ -406,38 +334,45 @@ def test_all_masks_are_arrays_of_one_flag_a_slot():
         assert all(len(info[name]) == 3 for name in values if not isinstance(info[name], dict))
 
 
-@pytest.mark.parametrize(("num_envs", "kind"), list(itertools.product([1, 2, 64], OF_INSTANCES)))
+@pytest.mark.parametrize(
+    ("num_envs", "kind"),
+    chosen(
+        itertools.product([1, 2, 64], OF_INSTANCES),
+        [(1, OF_INSTANCES[1]), (2, OF_INSTANCES[0]), (64, OF_INSTANCES[2]), (64, OF_INSTANCES[3])],
+    ),
+)
 def test_any_number_of_slots(num_envs, kind):
-    env = slots(num_envs, kind[0], action=kind[1], updates=2)
+    name, action = kind
+    env = slots(num_envs, name, action=action, updates=2)
     env.reset(seed=0)
     for _ in range(2):
-        seen, rewards, terminated, _, info = env.step(env.action_space.sample())
-        assert env.observation_space.contains(seen)
+        blocks, rewards, terminated, _, info = env.step(env.action_space.sample())
+        assert env.observation_space.contains(blocks)
         assert rewards.shape == terminated.shape == info["example_ids"].shape == (num_envs,)
     assert terminated.all()
 
 
 def test_forked_slots_go_their_own_way():
-    env = gym.make_vec("kd_env/TeacherSelection-v0", num_envs=8, vectorization_mode="vector_entry_point", task="digits", updates=6)
+    env = gym.make_vec(TEACHERS, num_envs=8, vectorization_mode="vector_entry_point", task="digits", updates=6)
     env.reset(seed=0)
-    everyone, nobody = np.ones((8, 4), dtype=np.int8), np.zeros((8, 4), dtype=np.int8)
-    env.step(everyone)
+    all_teachers, no_teacher = np.ones((8, 4), dtype=np.int8), np.zeros((8, 4), dtype=np.int8)
+    env.step(all_teachers)
     twin = env.unwrapped.fork()
     assert twin.snapshot() == env.unwrapped.snapshot()
     for _ in range(5):
-        env.step(everyone)
-        twin.step(nobody)
+        env.step(all_teachers)
+        twin.step(no_teacher)
     assert env.unwrapped.finished.update.tolist() == twin.finished.update.tolist() == [6]
     assert env.unwrapped.finished.validate()[0] != twin.finished.validate()[0]
 
 
 def test_making_and_forking_an_environment_begins_one_student_each(monkeypatch):
-    begun, start = [], distillation_run.start
-    monkeypatch.setattr(distillation_run, "start", lambda *arguments: begun.append(1) or start(*arguments))
-    env = gym.make("kd_env/TeacherSelection-v0", task="digits", updates=3, batch_size=4).unwrapped
-    assert len(begun) == 1
+    built, build_students = [], run_module.build_students
+    monkeypatch.setattr(run_module, "build_students", lambda *arguments: built.append(1) or build_students(*arguments))
+    env = gym.make(TEACHERS, task="digits", updates=3, batch_size=4).unwrapped
+    assert len(built) == 1
     env.reset(seed=0)
     env.fork()
-    assert len(begun) == 3
+    assert len(built) == 3
     env.restore(env.snapshot())
-    assert len(begun) == 4
+    assert len(built) == 3, "a snapshot is loaded into the student that is there"

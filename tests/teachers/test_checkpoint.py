@@ -13,6 +13,7 @@ from kd_env.errors import InputError
 from kd_env.models.pretrained import Checkpoint
 from kd_env.teachers import Pool, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.teacher import classifiers
 
 PAIRS = np.array([["the film was good", "it was"], ["a plot", "awful actor and the scene that saw a film"]] * 3, dtype=object)
 
@@ -131,3 +132,12 @@ def test_other_classes_are_refused(make_checkpoint, own_task, tmp_path):
     folder = make_checkpoint(tmp_path / "labels", labels=("good", "bad"))
     with pytest.raises(InputError, match=r"has the classes 2: good, bad, task '.*' has 2: neg, pos; give a teacher of the same classes"):
         CheckpointTeacher(str(folder), own_task)
+
+
+@pytest.mark.parametrize("labels", [("neg", "pos"), ("pos", "neg")])
+def test_the_head_maps_features_to_logits_in_the_task_s_order_of_classes(labels, make_checkpoint, own_task, tmp_path):
+    teacher = CheckpointTeacher(str(make_checkpoint(tmp_path / "one", labels=labels)), own_task)
+    ((weight, bias),) = classifiers(Pool("one", (teacher,)))
+    output = teacher(own_task.train.inputs[:20])
+    torch.testing.assert_close(output.features @ weight.T + bias, output.logits, atol=1e-5, rtol=1e-4)
+    assert (output.logits[:, 0] - output.logits[:, 1]).abs().min() > 1e-3, "the order of the classes matters"

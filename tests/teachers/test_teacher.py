@@ -41,10 +41,11 @@ def test_logit_scale_multiplies_the_logits_alone(digits):
 
 
 def test_the_head_maps_features_to_logits(digits):
-    teacher = NetworkTeacher("t", train_network(SMALL, digits), digits, logit_scale=3.0)
-    output = teacher(digits.reward.inputs[:8])
-    ((weight, bias),) = classifiers(Pool("p", (teacher,)))
-    torch.testing.assert_close(output.features @ weight.T + bias, output.logits)
+    teachers = tuple(NetworkTeacher(f"t{scale}", train_network(SMALL, digits), digits, scale) for scale in (1.0, 3.0))
+    for teacher, (weight, bias) in zip(teachers, classifiers(Pool("p", teachers)), strict=True):
+        output = teacher(digits.reward.inputs[:8])
+        torch.testing.assert_close(output.features @ weight.T + bias, output.logits)
+        assert not weight.requires_grad
 
 
 class Headless:

@@ -1,0 +1,341 @@
+"""One step is one mini-batch: what Gymnasium asks of an environment, for all settings that go together."""
+
+import dataclasses
+import itertools
+import json
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env, data_equivalence
+from pairwise import chosen, pairwise
+from playing import (
+    ACTIONS_OF,
+    CLASSES,
+    CREDITS,
+    EVERY,
+    GRANULARITIES,
+    JOINT,
+    KINDS,
+    KNOWLEDGE,
+    REWARDS,
+    TEACHERS,
+    batch,
+    can_pay,
+    granularities,
+    recorded_steps,
+    rollout,
+    same,
+    slots,
+    weights_of,
+)
+from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
+
+from kd_env.envs.observations import OBSERVATIONS
+from kd_env.envs.selection import DIVERGED_REWARD
+from kd_env.errors import InputError
+from kd_env.teachers import Pool, load_pool
+
+TWO = "digits/experts/upright,digits/experts/inverted"
+
+
+def settings_that_go_together():
+    """Environment, granularity, reward and credit in pairs; the kinds of action take turns, and each has each granularity."""
+    cases = pairwise(
+        CLASSES,
+        GRANULARITIES,
+        REWARDS,
+        CREDITS,
+        legal=lambda name, granularity, reward, credit: granularity in granularities(ACTIONS_OF[name][0]) and can_pay(reward, credit),
+    )
+    turns = {(name, granularity): itertools.cycle(actions) for name, actions in ACTIONS_OF.items() for granularity in GRANULARITIES}
+    cases = [(name, next(turns[name, granularity]), granularity, reward, credit) for name, granularity, reward, credit in cases]
+    left_out = [decided for decided in EVERY if decided not in {case[:3] for case in cases}]
+    return [*cases, *((*decided, "dev_improvement", "first_order") for decided in left_out)]
+
+
+EVERYTHING = [
+    (*decided, reward, credit) for decided in EVERY for reward, credit in itertools.product(REWARDS, CREDITS) if can_pay(reward, credit)
+]
+TOGETHER = chosen(EVERYTHING, settings_that_go_together())
+
+
+def test_the_chosen_settings_hold_every_kind_of_action_and_every_pair():
+    assert {(name, action, granularity) for name, action, granularity, _, _ in TOGETHER} == set(EVERY)
+    for place in ((0, 3), (0, 4), (2, 3), (2, 4), (3, 4)):
+        assert {tuple(case[i] for i in place) for case in TOGETHER} == {tuple(case[i] for i in place) for case in EVERYTHING}
+
+
+@pytest.mark.parametrize(("name", "action", "granularity", "reward", "credit"), TOGETHER)
+def test_both_checkers_pass_without_a_warning(name, action, granularity, reward, credit):
+    exact = {"reward_examples": 8, "student": "mlp(width=4)"} if credit == "counterfactual" else {}
+    keywords = {"action": action, "granularity": granularity, "reward": reward, "credit": credit, "updates": 3, **exact}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = batch(name, teachers=TWO, **keywords)
+        check_env(env.unwrapped, skip_render_check=(reward, credit) != ("dev_improvement", "shared"))
+        check_env_for_sb3(env.unwrapped)
+
+
+@pytest.mark.parametrize(("name", "observation", "labels"), pairwise(CLASSES, OBSERVATIONS, [False, True]))
+def test_both_checkers_pass_for_every_observation(name, observation, labels):
+    env = batch(name, observation=observation, observe_labels=labels)
+    check_env(env.unwrapped, skip_render_check=True)
+    check_env_for_sb3(env.unwrapped)
+
+
+EXTRA = [{"teacher_cost": 0.1}, {"updates_per_phase": 2}, {"exploration_bonus": 0.5}, {"kd_weight": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("action", "extra"),
+    chosen(
+        itertools.product(ACTIONS_OF[KNOWLEDGE], EXTRA),
+        [("soft", EXTRA[0]), ("hard", EXTRA[1]), ("soft", EXTRA[2]), ("hard", EXTRA[2]), ("hard", EXTRA[3])],
+    ),
+)
+def test_both_checkers_pass_with_the_settings_of_knowledge_selection(action, extra):
+    env = batch(KNOWLEDGE, action=action, **extra)
+    check_env(env.unwrapped, skip_render_check=True)
+    check_env_for_sb3(env.unwrapped)
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_teachers", "size"),
+    [("image", 1, 1), ("image", 3, 256), ("image", 16, 5), ("text", 1, 256), ("text", 16, 1), ("text", 5, 5)],
+)
+def test_every_observation_is_in_its_space(untrained, kind, num_teachers, size):
+    """Of tasks of both kinds, any number of teachers and instances, in all sets, labels shown and not, in both forms."""
+    student = {"image": "mlp(width=4)", "text": "tiny-bert(width=4,layers=1)"}[kind]
+    options = {**untrained(kind, num_teachers), "student": student, "updates": 2}
+    for observation, labels, granularity in pairwise(OBSERVATIONS, [False, True], GRANULARITIES):
+        shown = {**options, "observation": observation, "observe_labels": labels, "granularity": granularity}
+        one, many = batch(batch_size=size, **shown), slots(size if granularity == "instance" else 1, batch_size=size, **shown)
+        for env in (one, many):
+            first, last = env.reset(seed=0)[0], env.step(np.zeros(env.action_space.shape, dtype=np.int8))[0]
+            for blocks in (first, last):
+                assert set(blocks) == set(OBSERVATIONS[observation].columns) == set(env.observation_space)
+                assert env.observation_space.contains(blocks)
+                for name, block in blocks.items():
+                    assert block.dtype == np.float32 == env.observation_space[name].dtype
+                    assert np.isfinite(block).all()
+                    assert block.ndim == (1 if env is one else 2)
+        for name, box in many.single_observation_space.items():
+            assert (box.low == -10.0).all()
+            assert (box.high == 10.0).all()
+            assert one.observation_space[name].shape == (many.num_envs * box.shape[0],)
+
+
+SEEDED = [{}, {"credit": "first_order", "student": "mlp(dropout=0.3)"}, {"reward": "mixed"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keywords"),
+    chosen(itertools.product(KINDS, SEEDED), [*((kind, SEEDED[number % 3]) for number, kind in enumerate(KINDS)), (KINDS[5], SEEDED[1])]),
+)
+def test_equal_seeds_give_equal_rollouts_and_others_do_not(kind, keywords):
+    name, action = kind
+    env, twin = batch(name, action=action, **keywords), batch(name, action=action, **keywords)
+    first = rollout(env, seed=7)
+    rollout(twin, seed=1)  # what went before does not matter
+    assert same(first, rollout(twin, seed=7))
+    assert torch.equal(weights_of(env), weights_of(twin))
+    assert not same(first, rollout(twin, seed=8))
+    assert not same(first, rollout(twin, seed=7, action_seed=1))
+
+
+def test_resets_without_a_seed_follow_from_the_last_one():
+    env, twin = batch(), batch()
+    for each in (env, twin):
+        each.reset(seed=3)
+    first, second = env.reset(), env.reset()
+    assert same(first, twin.reset())
+    assert same(second, twin.reset())
+    assert not same(first, second)
+
+
+@pytest.mark.parametrize(("name", "action", "granularity"), EVERY)
+def test_the_student_is_taught_as_the_action_decodes(name, action, granularity):
+    env = batch(name, action=action, granularity=granularity)
+    env.reset(seed=0)
+    sample, steps = env.action_space.sample(), recorded_steps(env)
+    env.step(sample)
+    expected = env.unwrapped.selection.action_kind.decode(sample, 3 if granularity == "instance" else 1)
+    assert np.array_equal(steps[0].weights, np.broadcast_to(expected.weights, (3, 4)))
+    assert same(steps[0].action, expected)
+    assert (steps[0].action.gates is None) == (name == TEACHERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "reward", "credit"), pairwise(CLASSES, REWARDS, CREDITS, legal=lambda name, reward, credit: can_pay(reward, credit))
+)
+def test_divergence_terminates_with_a_finite_penalty_and_a_clipped_observation(name, reward, credit):
+    env = batch(name, teachers=TWO, optimizer="sgd(lr=1e30)", updates=20, reward=reward, credit=credit)
+    env.reset(seed=0)
+    all_teachers = np.ones(env.action_space.shape, dtype=env.action_space.dtype)
+    if name == JOINT:
+        all_teachers.reshape(3, -1)[:, -1] = -1.0  # no instance abstains
+    rewards, terminated = [], False
+    while not terminated:
+        observation, paid, terminated, truncated, info = env.step(all_teachers)
+        rewards.append(paid)
+        assert np.isfinite(paid)
+        assert not truncated
+        assert env.observation_space.contains(observation)
+        for key in ("credit", "knowledge_credit"):
+            assert np.isfinite(info.get(key, 0.0)).all()
+        assert np.isfinite(info["reward_terms"].get("improvement", 0.0))
+    assert DIVERGED_REWARD == -10.0
+    assert rewards[-1] == -10.0
+    assert len(rewards) < 5
+    assert info["diverged"] is True
+    assert "validation" not in info
+    assert env.unwrapped.finished.diverged.tolist() == [True]
+    env.reset(seed=1)
+    assert not env.unwrapped.distillation.done, "the next student begins afresh"
+    assert weights_of(env).isfinite().all()
+
+
+def test_the_last_student_is_kept_over_resets():
+    env = batch()
+    assert env.unwrapped.finished is None
+    rollout(env, seed=0)
+    finished, weights = env.unwrapped.finished, weights_of(env)
+    assert finished is env.unwrapped.distillation
+    env.reset(seed=1)
+    env.step(env.action_space.sample())
+    assert env.unwrapped.finished is finished
+    assert torch.equal(torch.cat([p.detach().flatten() for p in finished.student.network.parameters()]), weights)
+
+
+def test_the_last_student_is_kept_when_the_environment_goes_back():
+    env = batch()
+    env.reset(seed=0)
+    state = env.unwrapped.snapshot()
+    actions = [env.action_space.sample() for _ in range(4)]
+    steps = [env.step(action) for action in actions]
+    finished, weights = env.unwrapped.finished, weights_of(env)
+    env.unwrapped.restore(state)
+    assert env.unwrapped.finished is finished
+    assert finished.update.tolist() == [4]
+    assert torch.equal(torch.cat([p.detach().flatten() for p in finished.student.parameters]), weights)
+    assert same(env.step(actions[0]), steps[0])
+    assert env.unwrapped.distillation.update.tolist() == [1]
+    assert finished.update.tolist() == [4]
+
+
+def test_after_the_end_a_reset_is_asked_for():
+    env = batch().unwrapped
+    rollout(env, seed=0)
+    with pytest.raises(InputError, match=r"call reset\(\) first"):
+        env.step(env.action_space.sample())
+
+
+def test_info_is_about_the_mini_batch_that_was_taught():
+    env = batch(updates=40, credit="head", reward_every=2)
+    env.reset(seed=0)
+    train, validated = env.unwrapped.distillation.data.labels["train"], []
+    for update in range(1, 41):
+        due = env.unwrapped.distillation.observe().example_ids
+        *_, info = env.step(env.action_space.sample())
+        assert np.array_equal(info["example_ids"], due)
+        assert len(train) > info["example_ids"].max()
+        assert info["credit"].shape == (3, 4)
+        assert info["diverged"] is False
+        if "validation" in info:
+            validated.append(update)
+    assert validated == list(range(2, 41, 2)), "a twentieth of the budget"
+    assert info["validation"] == env.unwrapped.distillation.validate()[1][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "credit"),
+    chosen(itertools.product(KINDS, ["shared", "head"]), [(kind, ["shared", "head"][number % 2]) for number, kind in enumerate(KINDS)]),
+)
+def test_snapshot_and_fork_of_an_environment(kind, credit):
+    name, action = kind
+    options = {"student": "mlp(dropout=0.3)", "action": action, "credit": credit, "updates": 6}
+    options |= {"exploration_bonus": 0.5, "updates_per_phase": 2} if name == KNOWLEDGE else {}
+    env = batch(name, **options)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    state, twin = env.unwrapped.snapshot(), env.unwrapped.fork()
+    actions = [env.action_space.sample() for _ in range(2)]
+    steps = [env.step(action) for action in actions]
+    assert same(steps, [twin.step(action) for action in actions])
+    other = batch(name, **options)
+    other.reset(seed=5)
+    assert same(other.unwrapped.restore(state), env.unwrapped.restore(state))
+    assert same(steps, [other.step(action) for action in actions])
+    assert torch.equal(weights_of(other), weights_of(twin))
+    assert same(steps, [env.step(action) for action in actions]), "the environment itself went back"
+
+
+def test_a_fork_draws_its_own_seeds_and_actions():
+    env, alone = batch().unwrapped, batch().unwrapped
+    for each in (env, alone):
+        each.reset(seed=0)
+        each.action_space.seed(0)
+    twin = env.fork()
+    twin.reset()
+    twin.action_space.sample()
+    assert np.array_equal(env.action_space.sample(), alone.action_space.sample())
+    assert same(env.reset(), alone.reset())
+    assert twin.distillation is not env.distillation
+
+
+SETTINGS = {
+    TEACHERS: {"action": "one", "credit": "head", "observe_labels": True},
+    KNOWLEDGE: {"action": "hard", "exploration_bonus": 0.3, "updates_per_phase": 2, "updates": 7},
+    JOINT: {"factors": "teachers,abstain,kd_weight", "credit": "first_order", "teacher_cost": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_spec_survives_json(name):
+    env = batch(name, max_episode_steps=3, **SETTINGS[name])
+    text = env.spec.to_json()
+    again = gym.make(EnvSpec.from_json(text))
+    assert json.loads(again.spec.to_json()) == json.loads(text)
+    assert again.observation_space == env.observation_space
+    assert again.action_space == env.action_space
+    assert again.unwrapped.selection.settings == env.unwrapped.selection.settings
+    returned = rollout(env, seed=2)
+    assert same(returned, rollout(again, seed=2))
+    assert len(returned) == 1 + 3
+
+
+def test_the_test_split_is_out_of_reach():
+    run = batch().unwrapped.distillation
+    assert run.data.task.test is None
+    assert set(run.data.inputs) == set(run.data.labels) == {"train", "reward", "validation"}
+
+
+def test_observations_and_rewards_do_not_depend_on_training_labels_or_groups(digits_data):
+    task = digits_data.task
+    rng = np.random.default_rng(0)
+    blind = dataclasses.replace(task.train, labels=rng.permutation(task.train.labels), groups=rng.permutation(task.train.groups))
+    returned = []
+    for each in (task, dataclasses.replace(task, train=blind)):
+        teachers = load_pool("digits/experts", task).teachers  # the same teachers, whatever the labels
+        env = gym.make(TEACHERS, task=each, teachers=Pool("same", teachers), updates=4, batch_size=8, credit="first_order")
+        env.action_space.seed(0)
+        steps = [env.reset(seed=0), *(env.step(env.action_space.sample()) for _ in range(4))]
+        returned.append([(step[0], step[1] if len(step) == 5 else 0.0, _without(step[-1], "validation")) for step in steps])
+    assert data_equivalence(*returned)
+
+
+def test_row_numbers_tell_neither_label_nor_group(digits_data):
+    train = digits_data.task.train
+    rows = np.arange(len(train))
+    for hidden, classes in ((train.labels, 10), (train.groups, 4)):
+        for modulus in (4, 10, 40):
+            guess = np.array([np.bincount(hidden[rows % modulus == rest], minlength=classes).argmax() for rest in range(modulus)])
+            assert (guess[rows % modulus] == hidden).mean() < 1 / classes + 0.1
+
+
+def _without(info, name):
+    return {key: value for key, value in info.items() if key != name}

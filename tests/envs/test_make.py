@@ -1,0 +1,112 @@
+"""From keywords to an environment: what cannot be made is refused with one line."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from playing import (
+    CLASSES,
+    CREDITS,
+    GRANULARITIES,
+    JOINT,
+    KINDS,
+    KNOWLEDGE,
+    REWARDS,
+    TEACHERS,
+    batch,
+    can_decide,
+    can_pay,
+    slots,
+)
+
+from kd_env.envs.actions import ACTIONS
+from kd_env.envs.rewards import REWARDS as REWARD_CLASSES
+from kd_env.errors import InputError
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_other_combination_is_refused(name, digits_data):
+    """Of actions, granularities, rewards and credits; counted, so that none is forgotten. A full product: each case takes a millisecond."""
+    task, message, legal = digits_data.task, "this environment has|leave granularity out|goes with credit=shared", 0
+    for action, granularity, reward, credit in itertools.product(ACTIONS, GRANULARITIES, REWARDS, CREDITS):
+        if can_decide(name, action, granularity) and can_pay(reward, credit):
+            legal += 1
+            continue
+        options = {"task": task, "action": action, "granularity": granularity, "reward": reward, "credit": credit}
+        with pytest.raises(InputError, match=message):
+            batch(name, **options)
+        with pytest.raises(InputError, match=message):
+            slots(1, name, **options)
+    assert legal == 7 * {TEACHERS: 6, KNOWLEDGE: 2, JOINT: 2}[name]
+
+
+def test_credit_without_dev_improvement_is_refused():
+    for reward, credit in itertools.product(REWARDS, CREDITS):
+        if not can_pay(reward, credit):
+            with pytest.raises(InputError, match="goes with credit=shared"):
+                batch(reward=reward, credit=credit)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "message"),
+    [
+        (TEACHERS, {"action": "soft"}, "this environment has subset and one and weights"),
+        (JOINT, {"action": "subset"}, "action='subset': this environment has joint"),
+        (KNOWLEDGE, {"granularity": "instance"}, "knowledge is selected for a batch or a phase; leave granularity out"),
+        (JOINT, {"updates_per_phase": 2}, "a phase is taught with one decision; give granularity=batch"),
+        (JOINT, {"factors": "teachers,temperature_scale"}, "unknown factor 'temperature_scale'"),
+        (JOINT, {"factors": "strength"}, "factors='strength': 'strength' is now called 'kd_weight'; use that name"),
+        (JOINT, {"num_students": 2}, "num_students=2: gymnasium.make steps one student; make_vec steps a population"),
+        (KNOWLEDGE, {"knowledge": "response,attention"}, "teacher 'upright' has no attention"),
+        (KNOWLEDGE, {"knowledge": "response,label"}, "the hard label needs no naming"),
+        (KNOWLEDGE, {"knowledge": "response,feature"}, "knowledge='response,feature': 'feature' is now called 'layer'; use that name"),
+        (TEACHERS, {"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
+    ],
+)
+def test_what_no_environment_has_is_refused(name, keywords, message):
+    with pytest.raises(InputError, match=message):
+        CLASSES[name](**keywords)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"task": "digit"}, "did you mean 'digits'"),
+        ({"task": 3}, "task=3"),
+        ({"teachers": "digits/expert"}, "did you mean 'digits/experts'"),
+        ({"teachers": "digits/experts/uprigt"}, "did you mean 'upright'"),
+        ({"teachers": "domains/experts"}, "is for another task"),
+        ({"teachers": ()}, "has no teachers"),
+        ({"studnet": "mlp"}, "did you mean 'student'"),
+        ({"student": "tiny-bert"}, "reads text"),
+        ({"optimizer": "adam(lr=0)"}, "expected a number above 0"),
+        ({"batch_size": 10**6}, "more than the 3588"),
+        ({"device": "tpu"}, "device='tpu'"),
+        ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
+        ({"features": "cls"}, "setting 'features' is now called 'observation'; use that name"),
+        ({"companion": "module:Class"}, "setting 'companion' is now called 'auxiliary_module'; use that name"),
+    ],
+)
+def test_what_cannot_be_made_is_named(keywords, message):
+    with pytest.raises(InputError, match=message):
+        batch(**keywords)
+
+
+def test_a_folder_of_data_goes_with_the_name_of_a_task(digits_data):
+    with pytest.raises(InputError, match="data_dir='somewhere': it goes with the name of a task, and task is the task itself"):
+        batch(task=digits_data.task, data_dir="somewhere")
+
+
+@pytest.mark.parametrize("reward", [reward for reward, kind in REWARD_CLASSES.items() if kind.reads_labels])
+def test_rewards_that_read_labels_need_a_label_of_every_training_example(digits_data, reward):
+    train = digits_data.task.train
+    labels = np.where(np.arange(len(train)) < 5, -1, train.labels)
+    task = replace(digits_data.task, train=replace(train, labels=labels), unlabelled=True)
+    with pytest.raises(InputError, match=f"reward='{reward}' reads every training label, and task 'digits' has texts without one"):
+        batch(task=task, reward=reward)
+
+
+def test_none_means_the_default_of_the_environment():
+    for name, _ in KINDS:
+        assert batch(name, action=None, observation=None).unwrapped.selection.settings == batch(name).unwrapped.selection.settings

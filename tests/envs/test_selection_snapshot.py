@@ -1,0 +1,242 @@
+"""The whole state of an environment can be taken away and brought back: run, meter, exploration, reward labels."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pytest
+import torch
+from pairwise import pairwise
+from selections import advance, select, state_of
+
+from kd_env.distillation import reward_meter
+from kd_env.distillation.reward_meter import MeterState
+from kd_env.distillation.state import per_student
+from kd_env.errors import InputError
+
+DROPOUT = {"student": "mlp(width=12,dropout=0.3)"}
+CASES = {
+    "redrawn measurements": {"reward_examples": 20, "measure": "metric"},
+    "now and then": {"optimizer": "adamw(lr=0.01,weight_decay=0.1,warmup=0.5)", "kd_weight": 0.5, "reward_every": 3},
+    "stale credit, dropout": {**DROPOUT, "credit": "first_order", "credit_refresh": 3, "reward_examples": 20},
+    "stale head credit": {"credit": "head", "credit_refresh": 4},
+    "reward labels, dropout": {**DROPOUT, "reward_ce": 0.5},
+    "mixed reward": {"reward": "mixed", "reward_every": 2},
+    "float64": {"precision": "float64", "credit": "first_order"},
+    "phases, bonus": {
+        "action": "hard",
+        "granularity": "batch",
+        "exploration_bonus": 0.5,
+        "updates_per_phase": 2,
+        "knowledge": "response,hint",
+    },
+}
+
+
+@pytest.mark.parametrize(("case", "observed", "at"), pairwise(CASES, [False, True], [0, 8]))
+def test_a_restored_selection_continues_to_the_last_bit(digits_data, case, observed, at):
+    selection, undisturbed = (select(digits_data, 2, **CASES[case]) for _ in range(2))
+    advance(selection, at)
+    advance(undisturbed, at)
+    if observed:
+        selection.distillation.observe()
+    state = selection.snapshot()
+    steps = advance(selection, 7)
+    assert repr(advance(undisturbed, 7)) == repr(steps), "taking a snapshot changes nothing"
+    other = select(digits_data, 9, **CASES[case])
+    advance(other, 3)
+    other.restore(state)
+    assert other.snapshot() == state
+    assert other.distillation.seeds.tolist() == [2]
+    assert repr(advance(other, 7)) == repr(steps)
+    assert state_of(other) == state_of(selection) == state_of(undisturbed)
+    selection.restore(state)  # back in time, too
+    assert repr(advance(selection, 7)) == repr(steps)
+    assert state_of(selection) == state_of(other)
+
+
+POPULATIONS = {
+    "metric, mixed": ("digits_data", {"optimizer": "sgd(lr=0.05,decay=linear)", "measure": "metric", "reward": "mixed"}),
+    "stale first-order credit": ("digits_data", {"credit": "first_order", "credit_refresh": 7, "optimizer": "sgd(lr=0.05)"}),
+    "first-order credit, dropout": ("digits_data", {**DROPOUT, "credit": "first_order", "credit_refresh": 3, "reward_examples": 20}),
+    "bonus": ("digits_data", {"action": "soft", "granularity": "batch", "exploration_bonus": 0.5, "knowledge": "response,hint"}),
+    "text, all types": (
+        "layered_data",
+        {
+            "knowledge": "response,similarity,attention,tckd,nckd,contrast",
+            "kd_weight": 0.5,
+            "student": "tiny-bert(width=8,layers=2,heads=2)",
+        },
+    ),
+}
+
+
+def out_of_phase(data, case, seed):
+    """Three students at different updates, one of them measured and one not; each has reward labels of its own."""
+    selection = select(data, seed, label_seeds=[seed, seed + 1, seed + 2], num_students=3, **POPULATIONS[case][1])
+    advance(selection, 4)
+    selection.reset_student(1, 60)
+    advance(selection, 2)
+    selection.reset_student(0, 61)
+    return selection
+
+
+@pytest.mark.parametrize(("case", "observed"), pairwise(POPULATIONS, [False, True]))
+def test_a_restored_population_continues_to_the_last_bit(request, case, observed):
+    data = request.getfixturevalue(POPULATIONS[case][0])
+    selection, undisturbed = (out_of_phase(data, case, 2) for _ in range(2))
+    if observed:
+        selection.distillation.observe()
+    state = selection.snapshot()
+    steps = advance(selection, 6)
+    assert repr(advance(undisturbed, 6)) == repr(steps), "taking a snapshot changes nothing"
+    other = out_of_phase(data, case, 30)
+    other.restore(state)
+    assert other.snapshot() == state
+    assert other.distillation.seeds.tolist()[:2] == [61, 60]
+    assert other.distillation.update.tolist()[:2] == [0, 2]
+    assert other.distillation.reward_split.label_seeds == [2, 3, 4]
+    fork = other.fork()
+    assert repr(advance(other, 6)) == repr(steps)
+    assert state_of(other) == state_of(selection) == state_of(undisturbed)
+    fork.reset_student(0, 5)
+    advance(fork, 2)
+    assert state_of(other) == state_of(selection), "forks are independent"
+    selection.restore(state)  # back in time, too
+    assert repr(advance(selection, 6)) == repr(steps)
+    assert state_of(selection) == state_of(other)
+
+
+ELSEWHERE = """
+import sys
+sys.path[:0] = {folders!r}
+import torch
+from selections import advance
+from test_selection_snapshot import out_of_phase
+from kd_env import tasks
+from kd_env.distillation import EncodedTask
+from kd_env.bank.bank import open_bank
+from kd_env.teachers import load_pool
+
+task = tasks.load("digits")
+data = EncodedTask.of(task, open_bank(task, load_pool("digits/experts", task)))
+torch.manual_seed(123)
+selection = out_of_phase(data, {case!r}, 40)
+selection.restore(open({path!r}, "rb").read())
+print(advance(selection, 6))
+"""
+
+
+def test_another_process_continues_to_the_last_bit(digits_data, tmp_path):
+    case = "first-order credit, dropout"
+    selection = out_of_phase(digits_data, case, 3)
+    selection.distillation.observe()
+    (tmp_path / "state").write_bytes(selection.snapshot())
+    steps = advance(selection, 6)
+    folder = os.path.dirname(__file__)
+    program = ELSEWHERE.format(folders=[folder, os.path.dirname(folder)], case=case, path=str(tmp_path / "state"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.strip() == repr(steps), done.stderr
+
+
+@pytest.mark.parametrize("case", ["stale credit, dropout", "reward labels, dropout", "redrawn measurements", "phases, bonus"])
+def test_forks_are_independent(digits_data, case):
+    selection = select(digits_data, **CASES[case])
+    advance(selection, 3)
+    selection.distillation.observe()
+    selection.listeners.append(pytest.fail)
+    before = state_of(selection)
+    fork, other_fork = selection.fork(), selection.fork()
+    steps = advance(fork, 4)
+    assert state_of(selection) == before
+    assert state_of(other_fork) == before
+    other_fork.advance(np.zeros((other_fork.rows, other_fork.action_kind.size)))
+    selection.listeners.clear()
+    assert repr(advance(selection, 4)) == repr(steps)
+    assert state_of(selection) == state_of(fork)
+    assert state_of(other_fork) != state_of(selection)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "differs"),
+    [
+        ({"temperature": 3.0, "kd_weight": 0.5}, "kd_weight, temperature"),
+        ({"reward": "mixed"}, "reward"),
+        ({"action": "one", "observation": "cls"}, "action, observation"),
+    ],
+)
+def test_a_snapshot_of_other_settings_is_refused_by_name(digits_data, keywords, differs):
+    state, other = select(digits_data).snapshot(), select(digits_data, **keywords)
+    before = state_of(other)
+    with pytest.raises(InputError, match=f"of another run; these differ: {differs}$"):
+        other.restore(state)
+    with pytest.raises(InputError, match=r"not a snapshot; give what snapshot\(\) returned"):
+        other.restore(state[:-1])
+    assert state_of(other) == before
+
+
+# The state is complete
+
+
+@dataclass
+class WithOneMore(MeterState):
+    """A meter's state with a field that nothing else in the package knows."""
+
+    lucky_number: np.ndarray = per_student(np.float64, 7.0)
+
+
+def other_values(values):
+    if values.dtype == np.bool_:
+        return np.arange(len(values)) % 2 == 1
+    return (np.arange(len(values)) + 3).astype(values.dtype)
+
+
+def changed_selection(data, observed):
+    """Three students whose run, meter, gradient, memory and reward labels all differ from those at the start."""
+    keywords = {"action": "soft", "granularity": "batch", "exploration_bonus": 0.5, "knowledge": "response,hint", "credit": "head"}
+    selection = select(data, [11, 12, 13], [4, 5, 6], num_students=3, **keywords)
+    advance(selection, 1)
+    for state in (selection.distillation.state, selection.meter.state):
+        for field in fields(state):
+            setattr(state, field.name, other_values(getattr(state, field.name)))
+    selection.meter.gradient = [torch.full_like(tensor, 0.5) for tensor in selection.meter.gradient]
+    selection.exploration.memory = [{"gates": [0.25, 0.5]}, {}, {"gates": [1.0, 0.0], "more": 3}]
+    if observed:
+        selection.distillation.observe()
+    return selection
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_snapshot_and_fork_keep_every_field(digits_data, monkeypatch, observed):
+    monkeypatch.setattr(reward_meter, "MeterState", WithOneMore)
+    selection = changed_selection(digits_data, observed)
+    assert "lucky_number" in {field.name for field in fields(selection.meter.state)}
+    assert selection.meter.gradient_of_head
+    other = select(
+        digits_data,
+        70,
+        num_students=3,
+        **{name: value for name, value in selection.settings.flat().items() if name not in ("num_students",)},
+    )
+    other.restore(selection.snapshot())
+    assert state_of(other) == state_of(selection.fork()) == state_of(selection)
+    for student in range(3):
+        meter = selection.meter.of_student(student, selection.distillation.reward_split.of_student(student))
+        for name, values in selection.meter.state.of_student(student).tensors().items():
+            kept = [-1] if name == "gradient_update" else values.tolist()  # the gradient is computed again for a student alone
+            assert meter.state.tensors()[name].tolist() == kept, name
+
+
+def test_a_student_that_begins_again_has_every_field_as_declared(digits_data, monkeypatch):
+    monkeypatch.setattr(reward_meter, "MeterState", WithOneMore)
+    selection = changed_selection(digits_data, observed=False)
+    selection.reset_student(1, 99)
+    fresh = WithOneMore.start(1)
+    fresh.seed[:] = 99
+    for field in fields(fresh):
+        np.testing.assert_array_equal(getattr(selection.meter.state, field.name)[1:2], getattr(fresh, field.name), field.name)
+    assert selection.meter.state.lucky_number.tolist() == [3.0, 7.0, 5.0]
+    assert selection.exploration.memory[1] == {}
+    assert selection.exploration.memory[2] == {"gates": [1.0, 0.0], "more": 3}
