@@ -14,8 +14,10 @@ from baselines.lr_ensemble import LREnsemble, coefficients
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
+from kd_env.models.networks import build
 from kd_env.policies import make_policy
 from kd_env.policies.context import make_context
+from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.testing import check_policy
 
 POLICIES = {"dev_weighted": DevWeighted, "lr_ensemble": LREnsemble, "lr_dev": LRDev}
@@ -174,6 +176,50 @@ def test_lr_ensemble_draws_a_part_of_a_huge_train_split_by_its_seed(monkeypatch)
     logits = env.selection.data.bank.gather("train", slice(None)).logits
     rows = [int(np.flatnonzero((logits == example.numpy()).all((1, 2)))[0]) for example in seen[0][0][:5]]
     assert env.selection.data.labels["train"][rows].tolist() == seen[0][1][:5].tolist(), "labels of the same rows"
+
+
+def test_lr_ensemble_fits_on_every_labelled_example_the_first_one_too(monkeypatch):
+    fits = []
+    monkeypatch.setattr("baselines.lr_ensemble.weights", lambda logits, labels, ridge: fits.append((logits, labels)) or torch.ones(4) / 4)
+    env, _ = env_and_policy("lr_ensemble")
+    (logits, labels), data = fits[0], env.selection.data
+    assert torch.equal(labels, data.labels["train"])
+    assert np.array_equal(logits.numpy(), data.bank.gather("train", slice(None)).logits), "all rows, in order, row 0 first"
+
+
+def test_row_0_has_a_part_in_the_weights_of_lr_ensemble():
+    env, honest = env_and_policy("lr_ensemble")
+    poisoned(env, "train", keep=np.arange(1, len(env.selection.data.labels["train"])))
+    assert not torch.equal(fitted(LREnsemble, env), honest.rule.teacher_weights)
+
+
+def random_teachers(task):
+    student = "tiny-bert(width=8,layers=1,dropout=0)"
+    return Pool("random", tuple(NetworkTeacher(f"teacher{k}", build(student, task, k), task, logit_scale=4.0) for k in range(3)))
+
+
+def write_texts(folder, name, count, label=True):
+    lines = [f"{name} {i} {('dull', 'fine')[i % 2]}" + (f"\t{('dull', 'fine')[i % 2]}" if label else "") for i in range(count)]
+    (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel" if label else "sentence", *lines]) + "\n")
+
+
+def test_lr_ensemble_fits_on_the_labelled_part_of_an_unlabelled_task(tmp_path, monkeypatch):
+    for name in ("train", "reward", "validation", "test"):
+        write_texts(tmp_path, name, 40)
+    write_texts(tmp_path, "unlabelled", 100, label=False)
+    fits, weights = [], lr_ensemble.weights
+    monkeypatch.setattr("baselines.lr_ensemble.weights", lambda *parts: (fits.append(parts), weights(*parts))[1])
+    name, settings = f"folder:{tmp_path}(unlabelled=true)", {"updates": 3, "student": "tiny-bert(width=8,layers=1)"}
+    trial = Trial(name, "lr_ensemble", 0, f"{__name__}:random_teachers", settings=settings)
+    record = run_trial(trial, tmp_path / "out")
+    task = trial.resolved.task
+    known = np.flatnonzero(task.train.labels >= 0)
+    assert (len(known), len(task.train)) == (40, 140)
+    logits, labels, _ = fits[0]
+    assert labels.tolist() == task.train.labels[known].tolist()
+    assert logits.shape == (40, 3, 2)
+    assert not record["diverged"]
+    assert record["selection_rate"] == pytest.approx(weights(logits, labels).tolist(), abs=1e-6)
 
 
 # the policies

@@ -1,0 +1,302 @@
+"""A policy is handed what its access includes: reaching for more is an error that names the policy, the thing and the access to declare."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kd_env.benchmark.run_trial import make_env
+from kd_env.benchmark.trial import Trial
+from kd_env.cli import invoke
+from kd_env.errors import InputError
+from kd_env.policies import batch as batch_module
+from kd_env.policies import context as context_module
+from kd_env.policies import make_policy, run_episode
+from kd_env.policies.access import ACCESS, ALLOWED, DEFAULT_ACCESS, GRADIENT, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, refuse
+from kd_env.policies.registry import declared
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8, "reward_labels": 40, "knowledge": "response,layer"}
+CREDIT = {"credit": "first_order"}
+
+BATCH = {f"batch.{name}": resource for name, resource in batch_module.RESOURCES.items()}
+CONTEXT = {f"context.{name}": resource for name, resource in context_module.RESOURCES.items()}
+STUDENTS = {
+    "student.parameters": GRADIENT,
+    "student.forward_at": GRADIENT,
+    "student.examples('train')": LABELS,
+    "student.examples('reward')": REWARD_LABELS,
+    "student.observed": LABELS,
+}
+TOLD = {
+    "observation['teachers']": TEACHERS,
+    "observation['student']": STUDENT,
+    "observation['instance']": STUDENT,
+    "transition.reward": REWARD,
+    "transition.info['credit']": REWARD,
+    "transition.info['reward_terms']": REWARD,
+}
+
+
+def beyond(access, *kinds):
+    """What of ``kinds`` the access does not include; of the student's parts only where there is a student at all."""
+    resources = {name: resource for kind in kinds for name, resource in kind.items() if resource not in ALLOWED[access]}
+    has_student = STUDENT in ALLOWED[access]
+    return [name for name in resources if has_student or not name.startswith("student.")]
+
+
+RULES = [(access, name) for access in ACCESS for name in beyond(access, BATCH, CONTEXT, STUDENTS)]
+LEARNERS = [(access, name) for access in ACCESS for name in beyond(access, BATCH, CONTEXT, STUDENTS, TOLD)]
+
+
+def read(name, context, batch, observation=None, transition=None):
+    """Read ``name`` as a policy's code would; nothing, if it is empty."""
+    if not name:
+        return None
+    if name.startswith("student."):
+        student, rows = context.student, vars(context).get("reward_rows", np.arange(4))[:4]
+        calls = {
+            "student.parameters": lambda: student.parameters,
+            "student.forward_at": lambda: student.forward_at([], {}),
+            "student.examples('train')": lambda: student.examples("train", rows),
+            "student.examples('reward')": lambda: student.examples("reward", rows),
+            "student.observed": student.observed,
+        }
+        return calls[name]()
+    root, _, rest = name.partition(".")
+    if "[" in name:
+        place, key = re.fullmatch(r"(.*)\['(.*)'\]", name).groups()
+        return {"observation": observation, "transition.info": transition and transition.info}[place][key]
+    return getattr({"batch": batch, "context": context, "transition": transition}[root], rest)
+
+
+class ReachingRule:
+    """A rule that reads ``name``, whatever its access."""
+
+    env_options = {"action": "weights", "reward_every": 0}
+
+    def __init__(self, context, seed=0, access="nothing", name=""):
+        self.context, self.name = context, name
+
+    @staticmethod
+    def access_for(access="nothing", **_):
+        return access
+
+    def decide(self, batch):
+        read(self.name, self.context, batch)
+        return torch.full((batch.rows, batch.num_teachers), 1.0 / batch.num_teachers)
+
+
+class ReachingLearner(ReachingRule):
+    """A learner that does so, in ``act`` or, of what a step says, in ``update``."""
+
+    env_options = {"action": "weights", "credit": "first_order"}
+    decide = None
+
+    def __init__(self, context, seed=0, access="nothing", name=""):
+        super().__init__(context, seed, access, name)
+        self.access, self.updates = access, 0
+
+    def act(self, observation):
+        if not self.name.startswith("transition"):
+            read(self.name, self.context, self.context.batch(), observation)
+        return np.zeros((len(observation["progress"]), self.context.num_teachers), dtype=np.float32)
+
+    def update(self, transition):
+        self.updates += 1
+        if self.name.startswith("transition") and self.updates == 1:  # the last step's info is that of a reset
+            read(self.name, self.context, None, transition=transition)
+
+
+@pytest.fixture(scope="module")
+def env():
+    return make_env(Trial("digits", f"{__name__}:ReachingLearner", 0, settings=SETTINGS | CREDIT))
+
+
+def resource_of(name):
+    return {**BATCH, **CONTEXT, **STUDENTS, **TOLD}[name]
+
+
+def assert_refused(error, kind, access, name):
+    message = str(error.value)
+    policy = re.match(rf"policy '({kind.__name__}[^']*)' reads ", message)
+    assert policy, message
+    assert f" reads {name}, and its access {access!r} does not include {resource_of(name)}; " in message
+    advised = re.search(r"declare access = '([a-z ]+)' in its class$", message)[1]
+    assert resource_of(name) in ALLOWED[advised]
+    assert ALLOWED[access] < ALLOWED[advised], "it still has what it had"
+    return advised
+
+
+@pytest.mark.parametrize(("access", "name"), RULES)
+def test_a_rule_that_reaches_for_more_is_refused_and_told_what_to_declare(access, name, env):
+    policy = make_policy(ReachingRule, env, access=access, name=name)
+    observation, _ = env.reset(seed=0)
+    with pytest.raises(InputError) as error:
+        policy.act(observation)
+    advised = assert_refused(error, ReachingRule, access, name)
+    if name != "student.forward_at":  # called with nothing here
+        make_policy(ReachingRule, env, access=advised, name=name).act(observation)
+
+
+@pytest.mark.parametrize(("access", "name"), LEARNERS)
+def test_a_learner_that_reaches_for_more_is_refused_and_told_what_to_declare(access, name, env):
+    with pytest.raises(InputError) as error:
+        run_episode(env, make_policy(ReachingLearner, env, access=access, name=name), 0)
+    advised = assert_refused(error, ReachingLearner, access, name)
+    if name != "student.forward_at":
+        policy = make_policy(ReachingLearner, env, access=advised, name=name)
+        run_episode(env, policy, 0)
+        assert policy.updates == 3
+
+
+def test_every_class_but_the_last_is_planted_and_every_resource():
+    assert {access for access, _ in RULES} == {access for access, _ in LEARNERS} == set(ACCESS) - {"privileged"}
+    assert {name for _, name in LEARNERS} == {*BATCH, *CONTEXT, *STUDENTS, *TOLD}
+    assert set(BATCH.values()) | set(CONTEXT.values()) == set().union(*ALLOWED.values())
+    fields = set(batch_module.PolicyBatch.__annotations__) - {"rows", "num_teachers", "update", "progress", "example_ids"}
+    assert fields == set(batch_module.RESOURCES), "a new field of the batch says what it needs"
+
+
+@pytest.mark.parametrize("kind", [ReachingRule, ReachingLearner])
+@pytest.mark.parametrize("access", ACCESS[:-1])
+def test_the_command_says_so_in_one_line(kind, access, tmp_path, capsys):
+    name = beyond(access, CONTEXT)[-1]
+    policy = f'{__name__}:{kind.__name__}(access="{access}",name={name})'
+    settings = [word for key, value in SETTINGS.items() if key != "updates" for word in ("--set", f"{key}={value}")]
+    command = ["run", "--task", "digits", "--policy", policy, "--seeds", "0", "--updates", "3", "--quiet", "--out", str(tmp_path)]
+    assert invoke([*command, *settings]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1, message
+    assert f"{kind.__name__}(" in message
+    assert f"reads {name}, and its access {access!r} does not include {resource_of(name)}; declare access = " in message
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+# what each class is handed
+
+
+@pytest.mark.parametrize("access", ACCESS)
+def test_a_batch_holds_the_fields_of_its_class_and_their_values(access, env):
+    env.reset(seed=0)
+    policy = make_policy(ReachingRule, env, access=access)
+    batch, observed = policy.context.batch(), env.selection.distillation.observe()
+    held = {name for name in batch_module.RESOURCES if name in vars(batch)}
+    assert held == {name for name, resource in batch_module.RESOURCES.items() if resource in ALLOWED[access]}
+    assert (batch.rows, batch.num_teachers) == (8, 4)
+    assert batch.example_ids.tolist() == observed.example_ids.tolist()
+    for name in held - {"student_output"}:
+        assert getattr(batch, name) is getattr(observed, name), name
+    if "student" in held:
+        assert not batch.student.logits.requires_grad
+        assert batch.student.layers is batch.student.attention is None
+    if "student_output" in held:
+        assert batch.student_output is env.selection.distillation.student_output()
+        assert batch.student_output.logits.requires_grad
+    with pytest.raises(AttributeError, match="PolicyBatch has no 'tacher_logits'"):
+        _ = batch.tacher_logits
+
+
+@pytest.mark.parametrize("access", ACCESS)
+def test_a_context_holds_the_resources_of_its_class(access, env):
+    context = make_policy(ReachingRule, env, access=access).context
+    held = {name for name in context_module.RESOURCES if name in vars(context)}
+    assert held == {name for name, resource in context_module.RESOURCES.items() if resource in ALLOWED[access]}
+    with pytest.raises(AttributeError, match="a policy's context has no 'studnet'"):
+        _ = context.studnet
+
+
+def test_reward_outputs_come_without_labels_and_reward_examples_with_those_of_the_run(env):
+    outputs = make_policy(ReachingRule, env, access="teacher outputs").context.reward_outputs()
+    assert outputs.labels is None
+    assert len(outputs.teacher_logits) == len(env.selection.data.labels["reward"])
+    context = make_policy(ReachingRule, env, access="reward labels").context
+    rows = env.selection.distillation.reward_split.rows[0]
+    assert np.array_equal(context.reward_rows, rows)
+    assert len(rows) == 40
+    assert torch.equal(context.reward_examples().labels, env.selection.data.labels["reward"][rows])
+
+
+def test_labels_of_the_reward_split_that_the_run_does_not_have_are_refused(env):
+    env.reset(seed=0)
+    context = make_policy(ReachingRule, env, access="reward labels").context
+    _, batch = context.student.examples("reward", context.reward_rows[:5])
+    assert torch.equal(batch.labels, env.selection.data.labels["reward"][context.reward_rows[:5]])
+    others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_rows)
+    with pytest.raises(InputError, match=r"ReachingRule.*: student\.examples\('reward'\) has the labels of context\.reward_rows alone"):
+        context.student.examples("reward", np.array([context.reward_rows[0], others[0]]))
+
+
+def test_a_class_that_declares_nothing_has_rewards_and_outputs_and_no_labels():
+    class Silent:
+        def act(self, observation):
+            return None
+
+    assert declared("Silent", Silent, {}).access == DEFAULT_ACCESS
+    assert {TEACHERS, STUDENT, REWARD} == ALLOWED[DEFAULT_ACCESS]
+
+
+def test_a_transition_of_a_rewarded_learner_is_whole_but_for_validation(env):
+    seen = []
+
+    class Keeps(ReachingLearner):
+        def update(self, transition):
+            seen.append(transition)
+
+    run_episode(env, make_policy(Keeps, env, access="reward scalar"), 0)
+    assert [transition.reward.shape for transition in seen] == [(8,)] * 3
+    assert seen[0].info["credit"].shape == (8, 4)
+    assert seen[2].terminated.all()
+    assert set(seen[0].observation) == {"instance", "teachers", "student", "progress"}
+    assert not any("validation" in {*transition.info, *transition.info.get("final_info", {})} for transition in seen)
+    env.reset(seed=0)
+    steps = [env.step(np.zeros((8, 4), dtype=np.float32)) for _ in range(3)]
+    assert any("validation" in {**step[4], **step[4].get("final_info", {})} for step in steps), "the environment says it"
+
+
+@pytest.mark.parametrize(("access", "blocks"), [("nothing", {"progress"}), ("teacher outputs", {"progress", "teachers"})])
+def test_observations_hold_what_the_access_includes(access, blocks, env):
+    seen = []
+
+    class Looks(ReachingLearner):
+        def act(self, observation):
+            seen.append(set(observation))
+            return super().act(observation)
+
+        def update(self, transition):
+            assert set(transition.observation) == set(transition.next_observation) == blocks
+
+    run_episode(env, make_policy(Looks, env, access=access), 0)
+    assert seen == [blocks] * 3
+
+
+def test_refusals_advise_the_smallest_wider_class():
+    advised = {
+        ("nothing", TEACHERS): "teacher outputs",
+        ("nothing", REWARD): "reward scalar",
+        ("teacher outputs", STUDENT): "student outputs",
+        ("student outputs", LABELS): "train labels",
+        ("train labels", GRADIENT): "gradient",
+        ("reward scalar", REWARD_LABELS): "reward labels",
+        ("train labels", REWARD): "privileged",
+    }
+    for (access, resource), wider in advised.items():
+        assert f"declare access = {wider!r}" in str(refuse("p", access, "x", resource))
+
+
+# nobody in this repository reaches around it
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("agents/*.py"), *ROOT.glob("baselines/*.py")]), ids=lambda path: path.stem)
+def test_no_policy_of_this_repository_reaches_through_the_environment(path):
+    text = path.read_text()
+    assert ".unwrapped" not in text
+    assert "._selection" not in text
+    imported = {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+    imported |= {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names}
+    assert "kd_env.envs.selection" not in imported
+    if path.stem != "sb3":  # it wraps the environment that it is built with
+        assert not {name for name in imported if name and name.startswith(("kd_env.distillation", "kd_env.benchmark", "kd_env.envs.slots"))}
