@@ -18,6 +18,8 @@ PAGES = [*GUIDES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")
 FENCE = re.compile(r"(?P<before>(?:^<!--.*?-->\s*\n)?)^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
 SHELL = ("sh", "bash", "console", "shell")
 MOST_CHARACTERS = 160
+BUILT = "docs/_build/"
+"""What `make docs` writes; git ignores it."""
 
 
 def name_of(page):
@@ -131,7 +133,8 @@ def test_links_to_files_are_there(page):
 def test_files_and_names_in_code_font_exist(page):
     text = re.sub(FENCE, "", page.read_text())
     files = re.findall(r"`((?:kd_env|agents|baselines|speed|tests|docs)/[\w./-]+)`", text)
-    missing = [file for file in files if not (ROOT / file).exists() and not re.fullmatch(r"kd_env/\w+-v\d+", file)]
+    files = [file for file in files if not file.startswith(BUILT) and not re.fullmatch(r"kd_env/\w+-v\d+", file)]
+    missing = [file for file in files if not (ROOT / file).exists()]
     assert not missing, f"{name_of(page)}: no such file: {missing}"
     for name in re.findall(r"`((?:kd_env|agents|baselines)\.[\w.]+)", text):
         pkgutil.resolve_name(name)

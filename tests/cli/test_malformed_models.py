@@ -53,8 +53,8 @@ POOLS = {
         ("no_model.json", "pool file no_model.json, teacher 1: model=None, expected a text"),
         ("typo.json", "teacher 1: unknown key 'epoch'; did you mean 'epochs'?"),
         ("text.json", "teacher 1: epochs='3', expected int"),
-        ("name.json", "teacher 1: name '../a' cannot be a folder's"),
-        ("twice.json", "teacher 2: the name 'a' is taken by another"),
+        ("name.json", "teacher 1: name '../a' cannot be the name of a folder"),
+        ("twice.json", "teacher 2: another teacher is called 'a' too"),
         ("group.json", "pool file group.json, teacher 'b': unknown group of task"),
         ("absent.json", "pool file absent.json: No such file or directory; check the path"),
     ],
@@ -78,7 +78,7 @@ def test_pool_files(name, says, place, own_data, capsys):
         (["--model", "good", "--batch-size", "0"], "batch_size=0 must be at least 1"),
         (["--model", "good", "--folds", "1"], "folds=1: must be at least 2"),
         (["--model", "good", "--folds", "0"], "folds=0: must be at least 2"),
-        (["--model", "mlp(width=8)"], "is no Transformers model; use tiny-bert, tiny-vit, a folder or a hub id"),
+        (["--model", "mlp(width=8)"], "is not a Transformers model; use tiny-bert, tiny-vit, a folder or a hub id"),
         (["--model", "tiny-brt"], "unknown network 'tiny-brt'; did you mean 'tiny-bert'? (there is no folder of that name either)"),
         (["--model", "tiny-vit"], "reads images, task"),
         (["--model", "tiny-bert", "--max-length", "500"], "max_length=500 must be in [3, 128]"),
@@ -102,10 +102,10 @@ def test_teach(words, says, place, own_data, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--teachers", "good,./other/good"], "teacher names must be unique, got good, good; rename one, a folder say"),
+        (["--teachers", "good,./other/good"], "teacher names must be unique, got good, good; rename one, for example its folder"),
         (["--teachers", "good,no/such-model"], "checkpoint 'no/such-model': no such folder here"),
         (["--teachers", "god"], "unknown pool 'god'"),
-        (["--teachers", "other/none"], "other/none: no config.json in it, nor in folders of it"),
+        (["--teachers", "other/none"], "other/none: no config.json in it or in its folders"),
         (["--student", "good(layers=0;9)"], "layer 9 is not there"),
         (["--student", "mlp"], "reads images"),
         (["--out", "good"], "good holds something that this command did not write"),
@@ -121,7 +121,7 @@ def test_distill(words, says, place, own_data, capsys):
 
 def test_a_student_that_is_no_transformer_is_not_distilled_to_a_checkpoint(place, capsys):
     words = ["distill", "--task", "digits", "--policy", "uniform", "--updates", "1", "--out", "student", "--quiet"]
-    refused(words, "student 'mlp(width=24)' is no Transformers model and cannot be saved as one; use --student tiny-vit", capsys)
+    refused(words, "student 'mlp(width=24)' is not a Transformers model and cannot be saved as one; use --student tiny-vit", capsys)
     assert not [path for path in place.iterdir() if "student" in path.name]
 
 

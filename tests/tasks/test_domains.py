@@ -9,7 +9,7 @@ from kd_env import tasks
 from kd_env.errors import InputError
 from kd_env.tasks import domains
 from kd_env.tasks.task import SPLITS
-from kd_env.teachers.pools import POOLS
+from kd_env.teachers.pool_recipes import POOLS
 
 SMALL = {"train": 320, "reward": 32, "validation": 64, "test": 64}
 
