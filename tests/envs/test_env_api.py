@@ -103,7 +103,7 @@ def test_credit_without_dev_improvement_is_refused(reward, given):
         (JOINT, {"factors": "teachers,temperature_scale"}, "unknown factor 'temperature_scale'"),
         (JOINT, {"num_students": 2}, "num_students=2: gymnasium.make steps one student; make_vec steps a population"),
         (KNOWLEDGE, {"knowledge": "response,attention"}, "teacher 'upright' has no attention"),
-        (KNOWLEDGE, {"knowledge": "response,label"}, "the hard label needs no naming"),
+        (KNOWLEDGE, {"knowledge": "response,label"}, "leave out label; the hard label is always part of the loss"),
         (TEACHERS, {"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
     ],
 )
