@@ -1,6 +1,6 @@
 """Reinforcement learning for knowledge distillation, as Gymnasium environments.
 
-One way through, a package for each stage; imports point from later to earlier stages only::
+Each stage of an experiment is a package. A package imports only the stages before it::
 
     tasks -> models, knowledge -> student -> teachers -> bank -> distillation -> envs -> policies, agents, baselines -> benchmark -> cli
 
@@ -13,7 +13,7 @@ from kd_env.envs.registration import register_envs
 
 try:
     __version__ = version("kd-env")
-except PackageNotFoundError:  # a source tree on the path, not installed
+except PackageNotFoundError:  # the source tree is on the path, but the package is not installed
     __version__ = "0+source"
 
 register_envs()

@@ -1,6 +1,7 @@
-"""Shape letters, and the values that pass from one stage to the next.
+"""Define the shape letters and the values that pass from one stage to the next.
 
-N examples, B mini-batch, K teachers, M knowledge types, C classes, D feature width, L layers, T tokens, F observation columns, S students.
+N: examples of a split. B: instances of a mini-batch. K: teachers. M: knowledge types. C: classes. D: width of the features. L: layers.
+T: tokens. F: observation columns. S: students. ``rows``: S * B, the instances of all students, student 0 first.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ import torch
 from torch import Tensor
 
 Inputs = dict[str, Tensor]
-"""What a network reads, by the Transformers names (``pixel_values`` or ``input_ids``, ``attention_mask``); first axis N or B."""
+"""Inputs of a network by their Transformers names (``pixel_values`` or ``input_ids``, ``attention_mask``). The first axis is N or B."""
 
 Observation = dict[str, np.ndarray]
-"""Named blocks, each ``[rows, F]``, float32."""
+"""Observation blocks by name, each of shape ``[rows, F]`` and type float32."""
 
 
 class ModelOutput(NamedTuple):
-    """What a network, of a student or of a teacher, computes for a batch; what is beside a student's network adds the last two."""
+    """Outputs of a student's or a teacher's network for a batch. The last two fields come from modules that learn with a student."""
 
     logits: Tensor  # [B, C]
     features: Tensor  # [B, D], the classifier's input
-    layers: Tensor | None = None  # [B, L, D], each layer's [CLS] (of an MLP, each hidden layer), where they were asked for
-    attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation, rows sum to 1, or to 0 for padding
-    projections: Mapping[str, tuple[Tensor, ...]] = {}  # by projector K x [B, ..., D_k]: an output mapped to each teacher's width
-    auxiliary: Tensor | None = None  # [B, ...], output of the module that learns beside a student (``auxiliary_module`` setting)
+    layers: Tensor | None = None  # [B, L, D], the [CLS] vector of each layer (MLP: each hidden layer), if requested
+    attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation; rows sum to 1, or to 0 for padding
+    projections: Mapping[str, tuple[Tensor, ...]] = {}  # by projector, K x [B, ..., D_k]: an output mapped to each teacher's width
+    auxiliary: Tensor | None = None  # [B, ...], output of the auxiliary module (setting ``auxiliary_module``)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
         """Return the output with ``change`` applied to every tensor."""
@@ -39,7 +40,7 @@ class ModelOutput(NamedTuple):
         return self.map(lambda tensor: tensor.to(dtype))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the outputs that are there, by name, as dicts and tuples of tensors: what ``torch.func.vmap`` can return."""
+        """Return the outputs that are not ``None`` by name, as dicts and tuples of tensors, which ``torch.func.vmap`` can return."""
         named = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self._asdict().items()}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -54,11 +55,11 @@ def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass(frozen=True)
 class TeacherShapes:
-    """Shapes of the K teachers' outputs, per example.
+    """Shapes of the K teachers' outputs for one example.
 
     Attributes:
-        widths: D_k, the width of each teacher's features.
-        layers: ``(L_k, D_k)`` of each teacher's layers; empty where layers are not kept.
+        widths: width D_k of each teacher's features.
+        layers: shape ``(L_k, D_k)`` of each teacher's layers; empty if the bank does not keep layers.
     """
 
     widths: tuple[int, ...]
@@ -67,10 +68,10 @@ class TeacherShapes:
 
 @dataclass(frozen=True)
 class Batch:
-    """The mini-batches that the students are about to learn from, with the outputs of teachers and students.
+    """The mini-batches that the students learn from next, with the outputs of teachers and students.
 
-    Rows are those of student 0's mini-batch, then of student 1's and so on; with one student there are B. Tensors are detached and on the
-    student's device.
+    The rows hold student 0's mini-batch, then student 1's, and so on. One student has B rows. Tensors are detached and on the student's
+    device.
     """
 
     update: np.ndarray  # [S]
@@ -80,14 +81,14 @@ class Batch:
     teacher_logits: Tensor  # [rows, K, C]
     teacher_features: tuple[Tensor, ...]  # K x [rows, D_k]
     student: ModelOutput
-    teacher_layers: tuple[Tensor, ...] = ()  # K x [rows, L_k, D_k], where a knowledge type needs them
-    teacher_attention: tuple[Tensor, ...] = ()  # K x [rows, 2, T, T]
+    teacher_layers: tuple[Tensor, ...] = ()  # K x [rows, L_k, D_k], if a knowledge type needs them
+    teacher_attention: tuple[Tensor, ...] = ()  # K x [rows, 2, T, T], if a knowledge type needs them
 
 
 class DecodedAction(NamedTuple):
-    """What rows of an action mean; ``None`` means that the setting decides."""
+    """The meaning of an action, one row per decision. A field that is ``None`` is decided by the setting."""
 
-    weights: np.ndarray  # [rows, K], each row on the simplex, or all zero where nobody teaches
+    weights: np.ndarray  # [rows, K], each row on the simplex, or all zero if no teacher teaches the row
     gates: np.ndarray | None = None  # [rows, M], in [0, 1], a factor of each knowledge type
     kd_weight: np.ndarray | None = None  # [rows], in [0, 1]
     temperature_scale: np.ndarray | None = None  # [rows], a factor of the setting's temperature
@@ -97,13 +98,13 @@ class DecodedAction(NamedTuple):
 class Decision:
     """How mini-batches are taught: the loss is ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
 
-    Attributes:
-        weights: by knowledge type, ``[rows, K]``; rows are on the simplex, or all zero where no teacher is asked.
-        strengths: by knowledge type, a number or ``[rows]``; ``label`` needs a strength and no weights.
-        temperature: temperature of the types that compare logits, a number or ``[rows]``.
-        penalty: ``[rows]``, added to the loss: a policy's own term, for parameters that learn with the student.
+    Weights and strengths may carry a gradient. The module that computed them then learns from the student's loss.
 
-    Weights and strengths may carry a gradient; the module that computed them then learns from the student's loss.
+    Attributes:
+        weights: weights of the teachers by knowledge type, ``[rows, K]``; each row is on the simplex, or all zero if no teacher teaches it.
+        strengths: strengths by knowledge type, a number or ``[rows]``; ``label`` needs a strength and no weights.
+        temperature: temperature of the types that compare logits, a number or ``[rows]``.
+        penalty: term that the policy adds to the loss, ``[rows]``, for parameters that learn with the student.
     """
 
     weights: Mapping[str, Tensor]
@@ -113,7 +114,7 @@ class Decision:
 
     @classmethod
     def response(cls, weights: Tensor, kd_weight: float, temperature: float) -> Decision:
-        """Return the usual decision: response at strength ``kd_weight``, the hard label at ``1 - kd_weight``."""
+        """Return the usual decision: strength ``kd_weight`` for the response and ``1 - kd_weight`` for the hard label."""
         return cls({"response": weights}, {"response": kd_weight, "label": 1.0 - kd_weight}, temperature)
 
     def detach(self) -> Decision:
@@ -127,19 +128,19 @@ class Decision:
 
     @property
     def differentiable(self) -> bool:
-        """Whether it carries a gradient; its numbers alone then do not determine how the student was taught."""
+        """Whether the decision carries a gradient. Its numbers alone then do not determine how the student is taught."""
         parts = [*self.weights.values(), *self.strengths.values(), self.penalty]
         return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one update did.
+    """The result of one update.
 
     Attributes:
-        loss: the loss of each student ``[S]``.
-        student_ce: cross-entropy of the students on the labels before the update ``[rows]``; 0 where the label is unknown.
-        diverged: whether the loss is no longer finite ``[S]``.
+        loss: loss of each student, ``[S]``.
+        student_ce: cross-entropy of the students on the labels before the update, ``[rows]``; 0 where the label is unknown.
+        diverged: students whose loss is no longer finite, ``[S]``.
     """
 
     loss: np.ndarray

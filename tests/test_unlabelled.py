@@ -150,7 +150,7 @@ def test_best_single_takes_any_teacher_where_it_cannot_know():
 @pytest.mark.parametrize("name", ["tckd", "nckd"])
 def test_types_that_need_the_label_are_refused(name, folder):
     encoded = data(folder)
-    with pytest.raises(InputError, match=f"{name} reads the training labels, and task .* has examples without; leave it out"):
+    with pytest.raises(InputError, match=f"{name} reads the training labels, and task .* has examples without a label; leave it out"):
         Distillation(encoded, distillation_settings(encoded.task, kd_weight=0.5, updates=3, knowledge=f"response,{name}"), seed=0)
 
 

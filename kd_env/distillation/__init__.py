@@ -1,8 +1,14 @@
-"""Distillation: students that learn from teachers, one decision per update.
+"""Train students with the outputs of teachers, one decision per update.
 
-``run`` is the training run, ``data`` what it reads, ``loss`` what a decision means, ``order`` the order of the examples, ``settings`` its
-keywords, ``state`` what is kept per student. ``reward_split`` holds the held-out labelled examples, ``reward_meter`` measures students on
-them; the run knows of neither rewards nor credit.
+- ``run``: the training run.
+- ``data``: the encoded task and the bank that it reads.
+- ``settings``: its keywords.
+- ``loss``: the loss of a decision.
+- ``order``: the order of the training examples; ``dropout``: the random numbers of dropout.
+- ``state``: values that are kept per student; ``snapshot``: the state of a run as tensors.
+- ``reward_split``: the held-out labelled examples; ``reward_meter`` measures students on them.
+
+This package does not know rewards or credit.
 """
 
 from kd_env.distillation.data import EncodedTask

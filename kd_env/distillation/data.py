@@ -1,4 +1,4 @@
-"""What every run on one task and pool shares. In: a task and a bank. Out: encoded splits, without test."""
+"""Encode a task once for all runs on it. In: a task and a bank. Out: encoded splits, without test."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from kd_env.types import Batch, Inputs, ModelOutput
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """A task as tensors, and the bank of its teachers' outputs. It never changes, and holds nothing of test.
+    """A task as tensors, and the bank of its teachers' outputs. It never changes and does not contain the test split.
 
     Attributes:
-        task: the task without its test split.
+        task: task without its test split.
+        bank: outputs of the teachers for every example.
         inputs: encoded inputs of ``train``, ``reward`` and ``validation``.
-        labels: their labels, shape ``[N]``.
-        read: how the student reads raw inputs; ``inputs`` are read with it.
+        labels: labels of the same splits, each ``[N]``.
+        read: function that encodes raw inputs for the student; ``inputs`` are encoded with it.
     """
 
     task: Task
@@ -35,7 +36,7 @@ class EncodedTask:
 
     @classmethod
     def of(cls, task: Task, bank: KnowledgeBank, student: str | None = None) -> EncodedTask:
-        """Encode the development splits of ``task`` for ``student``, by default the task's; test is left out."""
+        """Encode the splits of ``task`` except test for ``student``, by default the task's default student."""
         task = task.development()
         read = reader(task.defaults.student if student is None else student, task)
         splits: dict[str, Split] = {"train": task.train, "reward": task.reward, "validation": task.validation}
@@ -55,7 +56,16 @@ class EncodedTask:
         progress: np.ndarray,
         extra_outputs: frozenset[str] = frozenset(),
     ) -> Batch:
-        """Return rows of a split as a mini-batch, with the teachers' outputs in the type and on the device of the student's ``output``."""
+        """Return rows of a split as a mini-batch. The teachers' outputs have the type and device of the student's ``output``.
+
+        Args:
+            split: name of the split.
+            rows: rows of the split, ``[rows]``.
+            output: outputs of the students for these rows; they are detached.
+            update: updates so far, ``[S]``.
+            progress: part of the budget that is spent, ``[S]``.
+            extra_outputs: outputs of the teachers beyond logits and features, such as ``layers``.
+        """
 
         def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(array).to(output.logits) for array in arrays)

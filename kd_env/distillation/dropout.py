@@ -1,4 +1,4 @@
-"""The random numbers of a run's dropout: torch's global generators, swapped in around a forward pass and out after it."""
+"""Give a run its own random numbers for dropout: swap the state of torch's global generators around each forward pass."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from kd_env import randomness
 
 
 class DropoutGenerator:
-    """A generator of a run's own, so that nothing else that draws from torch's global one changes the run.
+    """A generator that belongs to one run, so that other code that draws from torch's global generator does not change the run.
 
     Attributes:
-        states: the generators' states, for the next forward pass.
-        before_batch: their states before the forward pass of the observed mini-batch, which :meth:`replay` repeats.
+        states: states of the generators for the next forward pass.
+        before_batch: states before the forward pass of the observed mini-batch, which :meth:`replay` repeats.
     """
 
     def __init__(self, seed: int, device: torch.device, needed: bool) -> None:
-        """Seed it; without dropout (``needed`` is false) it does nothing."""
+        """Seed the generator. Without dropout (``needed`` is false) it does nothing."""
         self._device, self._needed = device, needed
         self.states: list[Tensor] = randomness.fresh_states(seed, device)
         self.before_batch = self.states
 
     def before(self, batch_is_observed: bool) -> list[Tensor]:
-        """Return the states from which the next forward pass, or the observed one, can be made again."""
+        """Return the states before the forward pass of the observed mini-batch, or before the next one if no mini-batch is observed."""
         return self.before_batch if batch_is_observed else self.states
 
     @contextmanager
     def draw(self) -> Iterator[None]:
-        """Draw from this generator within."""
+        """Draw from this generator inside the context."""
         with self._swapped(self.states):
             yield
             if self._needed:
@@ -39,7 +39,7 @@ class DropoutGenerator:
 
     @contextmanager
     def replay(self) -> Iterator[None]:
-        """Repeat the dropout masks of the observed mini-batch within; this generator does not advance."""
+        """Repeat the dropout masks of the observed mini-batch inside the context; the generator does not advance."""
         with self._swapped(self.before_batch):
             yield
 

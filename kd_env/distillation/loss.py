@@ -1,9 +1,9 @@
-"""The loss: what a decision means. In: a decision, student outputs, a batch. Out: the loss of each example.
+"""Compute the loss of a decision. In: a decision, student outputs, a batch. Out: the loss of each example.
 
     L_b = sum_m s_bm sum_k w_bmk L_m(b, k)
 
-``label``, the hard label, is one of the types m and asks no teacher. It is there only where labels are part of the setting. Types that ask
-the other students of a population ask no teacher either: no weights w apply to them.
+The hard label is the knowledge type ``label``. It has a strength but no weights, and it exists only if labels are part of the setting.
+Types that compare a student with the other students of a population have no weights either.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from kd_env.types import Batch, Decision, ModelOutput
 
 
 class Loss:
-    """The knowledge types of a setting as one loss."""
+    """The loss of a setting: the weighted sum of its knowledge types."""
 
     def __init__(self, settings: DistillationSettings, task: Task) -> None:
-        """Read the types.
+        """Parse the knowledge types of the setting.
 
         Raises:
-            InputError: a type cannot be read, or reads training labels that are not part of the setting or unknown.
+            InputError: a type cannot be parsed, or it reads training labels that are unknown or not part of the setting.
         """
         self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
-        self.extra_outputs = extra_outputs(list(self.terms.values()))  # what students compute beyond logits and features
+        self.extra_outputs = extra_outputs(list(self.terms.values()))  # outputs that students compute beyond logits and features
         self.reads_labels = settings.reads_labels
         for term in self.terms.values():
             if not term.kind.reads_labels:
@@ -38,25 +38,26 @@ class Loss:
             if not self.reads_labels:
                 raise InputError(
                     f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, which are not part of this setting "
-                    "(kd_weight=1); leave it out, or give a lower kd_weight"
+                    "(kd_weight=1); leave it out, or use a lower kd_weight"
                 )
             if task.unlabelled:
                 raise InputError(
                     f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, and task {task.name!r} has examples "
-                    "without; leave it out, or the unlabelled examples"
+                    "without a label; leave it out, or remove the unlabelled examples"
                 )
         self.asks_peers = any(term.kind.asks_peers for term in self.terms.values())
 
     def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, batch: Batch) -> Tensor:
-        """Return the loss of every example against every teacher, ``[rows, K]``, of ``label`` ``[rows, 1]``.
+        """Return the loss of each example against each teacher, ``[rows, K]`` (``label``: ``[rows, 1]``).
 
         Args:
-            name: a knowledge type of the setting, or ``label``.
-            temperature: a number, or one per row ``[rows]``.
-            student: the students' outputs for the examples of ``batch``.
+            name: knowledge type of the setting, or ``label``.
+            temperature: temperature, a number or ``[rows]``.
+            student: outputs of the students for the examples of ``batch``.
+            batch: mini-batches with the outputs of the teachers.
 
         Raises:
-            InputError: no such type in this setting.
+            InputError: the setting has no such type.
         """
         if name == "label":
             return label.loss(student, batch.labels)[:, None]
@@ -67,7 +68,7 @@ class Loss:
         return self.terms[name].kind.losses(student, batch, context)
 
     def per_example(self, decision: Decision, student: ModelOutput, batch: Batch) -> Tensor:
-        """Return the loss of each example ``[rows]``, differentiable."""
+        """Return the loss of each example, ``[rows]``, differentiable."""
         total: Tensor | None = None  # [rows]
         for name, strength in decision.strengths.items():
             if not isinstance(strength, Tensor) and strength == 0.0:

@@ -1,4 +1,4 @@
-"""The order in which a student sees the training examples. In: a seed and an epoch. Out: rows; each mini-batch takes the next ones."""
+"""Order the training examples of a student. In: a seed and an epoch. Out: rows of the train split; each mini-batch takes the next B."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from kd_env.models.encode import text_lengths
 from kd_env.randomness import stream
 
 WINDOW = 50
-"""Mini-batches that are sorted by length together, at most; never more than a quarter of an epoch."""
+"""Largest number of mini-batches that are sorted by length together. A window is also at most a quarter of an epoch."""
 
 NextRows = Callable[[int, int], np.ndarray]
-"""Maps a student's seed and its updates so far to the rows of its next mini-batch ``[B]``."""
+"""Function of a student's seed and its updates so far that returns the rows of its next mini-batch, ``[B]``."""
 
 
 def make_order(data: EncodedTask, settings: DistillationSettings) -> NextRows:
-    """Return the order of the training rows, by length where padding is cut; recent epochs are cached.
+    """Return the order of the training rows: by length if padding can be cut, else shuffled. Recent epochs are cached.
 
     Raises:
-        InputError: fewer training examples than one mini-batch.
+        InputError: the task has fewer training examples than one mini-batch.
     """
     size, batch_size, num_students = len(data.labels["train"]), settings.batch_size, settings.num_students
     if size < batch_size:
         raise InputError(f"batch_size={batch_size} is more than the {size} training examples of task {data.task.name!r}")
     lengths = text_lengths(data.inputs["train"])
     order = partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=batch_size, lengths=lengths)
-    cached = lru_cache(maxsize=2 * num_students)(order)  # this epoch and the next of each student
+    cached = lru_cache(maxsize=2 * num_students)(order)  # two epochs per student
 
     def next_rows(seed: int, update: int) -> np.ndarray:
         epoch, position = divmod(update, size // batch_size)
@@ -41,18 +41,21 @@ def make_order(data: EncodedTask, settings: DistillationSettings) -> NextRows:
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """Return the order of the training rows in one epoch of the student with ``seed``, ``[size]``."""
+    """Return a random order of the training rows, ``[size]``, which depends on ``seed`` and ``epoch``."""
     return stream(seed, "order", epoch).permutation(size)
 
 
 def length_order(seed: int, epoch: int, batch_size: int, lengths: np.ndarray) -> np.ndarray:
-    """Return the order with texts of similar length in one mini-batch, so that little of it is padding.
+    """Return an order that puts texts of similar length into the same mini-batch, to reduce padding.
 
-    The shuffled epoch is cut into windows, each window is sorted by length and cut into mini-batches, and those are shuffled. Rows that do
-    not fill a mini-batch are left out.
+    The shuffled epoch is cut into windows. Each window is sorted by length and cut into mini-batches. The mini-batches are then shuffled.
+    Rows that do not fill a mini-batch are left out.
 
     Args:
-        lengths: tokens of each training example ``[N]``.
+        seed: seed of the student.
+        epoch: number of the epoch, from 0.
+        batch_size: examples in one mini-batch, B.
+        lengths: number of tokens of each training example, ``[N]``.
     """
     order = epoch_order(seed, epoch, len(lengths))
     batches = len(order) // batch_size

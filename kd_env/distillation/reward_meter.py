@@ -1,7 +1,7 @@
-"""The reward meter: how good students are on held-out reward examples, before and after an update, on the *same* examples.
+"""Measure students on held-out reward examples, before and after an update, on the *same* examples.
 
 In: students and a reward split. Out: their improvement since the last measurement, and the gradient of the held-out loss. The paired
-measurement makes the effect of a single update visible: on different examples the difference is smaller than their spread.
+measurement makes the effect of a single update visible. On different examples, the effect is smaller than the sampling noise.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from kd_env.student.protocol import Students
 from kd_env.types import Inputs
 
 REDRAW = 10
-"""Measurements on one draw of examples. A new draw costs one more pass; a fixed draw would leave the other labels unused."""
+"""Number of measurements on one draw of examples. A new draw costs one extra pass. A fixed draw would leave the other labels unused."""
 
 
 @dataclass
 class MeterState(PerStudent):
-    """What a meter remembers of each student.
+    """State of a meter, one value per student.
 
     Attributes:
-        seed: the student's seed, which its draws follow from.
-        measurements: how often improvement was measured.
+        seed: seed of the student; it determines the draws.
+        measurements: number of measured improvements.
         loss_before: held-out loss at the last measurement, on the current draw; NaN before the first.
-        metric_before: metric at the last measurement.
-        gradient_update: the update at which the held-out gradient was computed, -1 before the first.
-        forward_examples: examples that passed through the student for measurements.
+        metric_before: metric at the last measurement, on the current draw; NaN before the first.
+        gradient_update: update at which the held-out gradient was computed; -1 before the first.
+        forward_examples: number of examples that passed through the student for measurements.
     """
 
     seed: np.ndarray = per_student(np.int64)
@@ -47,18 +47,19 @@ class MeterState(PerStudent):
 
 
 class RewardMeter:
-    """Measures S students on labelled reward examples; the draws of a student follow from its seed alone."""
+    """Measures S students on labelled reward examples. The draws for a student depend on its seed alone."""
 
     def __init__(
         self, split: RewardSplit, seeds: Sequence[int], examples: int, measure: Literal["loss", "metric"], gradient_refresh: int = 1
     ) -> None:
-        """Begin without measurements.
+        """Create a meter without measurements.
 
         Args:
-            seeds: the students' seeds, one per student.
-            examples: examples in one measurement, at most as many as have labels.
-            measure: improvement is the decrease of the ``loss`` or the increase of the ``metric``.
-            gradient_refresh: updates after which the held-out gradient is computed again.
+            split: labelled reward examples of each student.
+            seeds: seeds of the students, one per student.
+            examples: number of examples in one measurement; it is limited to the number of labels.
+            measure: measure of improvement: the decrease of the ``loss``, or the increase of the ``metric``.
+            gradient_refresh: number of updates after which the held-out gradient is computed again.
         """
         self.split, self.measure, self.gradient_refresh = split, measure, gradient_refresh
         self.examples = min(examples, split.num_labels)
@@ -66,35 +67,36 @@ class RewardMeter:
         self.state.seed[:] = seeds
         self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor per parameter
         self.gradient_of_head = False  # whether the gradient is zero below the classifier
-        self._drawn: tuple[tuple[tuple[int, int], ...], Inputs, Tensor] | None = None  # identity of the current draws, inputs, labels
+        self._drawn: tuple[tuple[tuple[int, int], ...], Inputs, Tensor] | None = None  # the current draws: identity, inputs, labels
 
     @property
     def metric(self) -> np.ndarray:
-        """Metric at the last measurement ``[S]``, 0 before the first."""
+        """Metric at the last measurement, ``[S]``; 0 before the first."""
         return np.asarray(np.nan_to_num(self.state.metric_before, nan=0.0))
 
     @property
     def unmeasured(self) -> np.ndarray:
-        """Students without a measurement, ``[S]``."""
+        """Students that have not been measured yet, ``[S]``."""
         return np.asarray(np.isnan(self.state.loss_before))
 
     def reset_student(self, student: int, seed: int) -> None:
-        """Begin again for one student."""
+        """Forget the measurements of one student and give it a new seed."""
         self.state.reset(student)
         self.state.seed[student] = seed
 
     def start(self, students: Students, which: np.ndarray) -> None:
-        """Measure the students in ``which`` ``[S]`` on their current draw: before the first update, or when a new draw begins."""
+        """Measure the students in ``which`` (``[S]``) before their first update, or on the first use of a new draw."""
         loss, metric = self._evaluate(students, which)
         self.state.loss_before = np.where(which, loss, self.state.loss_before)
         self.state.metric_before = np.where(which, metric, self.state.metric_before)
 
     def improvement(self, students: Students, due: np.ndarray) -> np.ndarray:
-        """Measure the students that are ``due`` ``[S]`` and return their improvement since the last measurement, on the same examples.
+        """Measure the students that are ``due`` (``[S]``) and return their improvement since the last measurement, on the same examples.
+
+        Call :meth:`start` first; it makes the first measurement.
 
         Returns:
-            Improvements ``[S]``; NaN for students that are not due, and for those whose loss was NaN. :meth:`start` is the first
-            measurement.
+            Improvements, ``[S]``. The value is NaN for a student that is not due, and for a student with a NaN loss.
         """
         loss_before, metric_before = self.state.loss_before, self.state.metric_before
         loss, metric = self._evaluate(students, due)
@@ -108,11 +110,12 @@ class RewardMeter:
         return np.where(due, improvement, np.nan)
 
     def held_out_gradient(self, students: Students, update: np.ndarray, head_only: bool = False) -> list[Tensor]:
-        """Return the gradient of the held-out loss, one tensor per parameter, less than ``gradient_refresh`` updates old.
+        """Return the gradient of the held-out loss, one tensor per parameter. It is computed again after ``gradient_refresh`` updates.
 
         Args:
-            update: the students' updates so far ``[S]``.
-            head_only: of the classifier alone, zero below it.
+            students: students to differentiate.
+            update: updates so far, ``[S]``.
+            head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
         """
         age = update - self.state.gradient_update
         stale = (self.state.gradient_update < 0) | (age >= self.gradient_refresh) | (self.gradient_of_head and not head_only)
@@ -122,9 +125,9 @@ class RewardMeter:
             with students.evaluating(), torch.set_grad_enabled(not head_only):
                 output = students.forward(inputs)
             logits = students.classify(output.features.detach(), parameters) if head_only else output.logits
-            loss = students.num_students * cross_entropy(logits, labels)  # the sum of the students' means
+            loss = students.num_students * cross_entropy(logits, labels)  # sum over students of their mean losses
             gradient = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-            if self.gradient is not None and not stale.all() and students.num_students > 1:  # a student that began again
+            if self.gradient is not None and not stale.all() and students.num_students > 1:  # some students were reset
                 replaced = torch.from_numpy(stale).to(students.device)[:, None]
                 gradient = [torch.where(replaced, new, old) for new, old in zip(gradient, self.gradient, strict=True)]
             self.gradient = gradient
@@ -134,37 +137,37 @@ class RewardMeter:
 
     @torch.no_grad()
     def held_out_loss(self, students: Students, parameters: list[Tensor], update: np.ndarray) -> Tensor:
-        """Return the loss ``[S]`` at other ``parameters``, on the examples that the held-out gradient of ``update`` is computed on."""
+        """Return the loss at other ``parameters``, ``[S]``, on the examples of the held-out gradient at ``update``."""
         inputs, labels = self._gradient_examples(update, students, np.ones_like(update))
         with students.evaluating():
             logits = students.forward_at(parameters, inputs).logits
         return cross_entropy(logits, labels, reduction="none").view(students.num_students, -1).mean(1)
 
     def of_student(self, student: int, split: RewardSplit) -> RewardMeter:
-        """Return the meter of one student; its held-out gradient is computed again when it is next needed."""
+        """Return a meter for one student. It computes the held-out gradient again when it is next needed."""
         meter = RewardMeter(split, [int(self.state.seed[student])], self.examples, self.measure, self.gradient_refresh)
         meter.state = self.state.of_student(student)
         meter.state.gradient_update[:] = -1
         return meter
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the whole state as tensors, by name."""
+        """Return the state as tensors by name, except for :meth:`info`."""
         gradient = {f"gradient.{index}": tensor for index, tensor in enumerate(self.gradient or ())}
         return {**{f"state.{name}": tensor for name, tensor in self.state.tensors().items()}, **gradient}
 
     def info(self) -> dict[str, Any]:
-        """Return the rest of the state, as JSON can hold it."""
+        """Return the part of the state that is not tensors, as values for JSON."""
         return {"gradient_of_head": self.gradient_of_head}
 
     def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], device: torch.device) -> None:
-        """Load what :meth:`tensors` and :meth:`info` returned."""
+        """Load the state that :meth:`tensors` and :meth:`info` returned."""
         self.state = MeterState.from_tensors(part(tensors, "state"))
         gradient = part(tensors, "gradient")
         self.gradient = [gradient[str(index)].to(device) for index in range(len(gradient))] or None
         self.gradient_of_head, self._drawn = bool(info["gradient_of_head"]), None
 
     def _evaluate(self, students: Students, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return held-out loss and metric ``[S]`` on the current draw; only the students in ``which`` are counted."""
+        """Return held-out loss and metric, each ``[S]``, on the current draw. Count the pass only for the students in ``which``."""
         number = self.state.measurements // REDRAW
         identity = tuple(zip(self.state.seed.tolist(), number.tolist(), strict=True))
         if self._drawn is None or self._drawn[0] != identity:

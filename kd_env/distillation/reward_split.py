@@ -1,6 +1,6 @@
-"""The reward split: the held-out labelled examples that rewards and credit are measured on.
+"""Hold the reward split: the held-out labelled examples on which rewards and credit are measured.
 
-In: an encoded task, and how many labels there are. Out: rows that each student may use, and random draws from them.
+In: an encoded task and the number of labels. Out: the rows that each student may use, and random draws from them.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from kd_env.randomness import stream
 from kd_env.types import Inputs
 
 Purpose = Literal["measurement", "gradient", "reward_ce"]
-"""What examples are drawn for; each purpose has random numbers of its own."""
+"""Purpose of a draw. Each purpose has its own random numbers."""
 
 
 class RewardSplit:
-    """The reward examples whose labels are available to each of S students.
+    """The labelled reward examples of each of S students.
 
     Attributes:
-        rows: rows of the reward split with a label, shape ``[S, n]``.
-        label_seeds: the seeds that chose those rows, one per student.
+        rows: rows of the reward split that a student may use, ``[S, n]``.
+        label_seeds: seeds that chose these rows, one per student.
     """
 
     def __init__(self, data: EncodedTask, num_labels: int, label_seeds: Sequence[int]) -> None:
-        """Choose ``num_labels`` examples (0: all of them) for each student.
+        """Choose ``num_labels`` examples for each student; 0 means all of them.
 
         Raises:
-            InputError: more labels are asked for than the split has.
+            InputError: ``num_labels`` is larger than the split.
         """
         self._inputs, self._labels = data.inputs["reward"], data.labels["reward"]
         self.label_seeds = [int(seed) for seed in label_seeds]
@@ -44,24 +44,26 @@ class RewardSplit:
 
     @property
     def num_labels(self) -> int:
-        """Number of labels that each student has, n."""
+        """Number of labels of each student, n."""
         return int(self.rows.shape[1])
 
     def of_student(self, student: int) -> RewardSplit:
-        """Return the split as one student has it."""
+        """Return the reward split of one student."""
         split = copy.copy(self)
         split.rows, split.label_seeds = self.rows[student : student + 1], self.label_seeds[student : student + 1]
         return split
 
     def draw(self, seeds: np.ndarray, purpose: Purpose, number: np.ndarray, count: int) -> np.ndarray:
-        """Draw ``count`` rows for each student without replacement.
+        """Draw ``count`` rows for each student without replacement. Equal seeds, purposes and numbers give equal rows.
 
         Args:
-            seeds: the students' seeds ``[S]``.
-            number: which draw it is, per student ``[S]``; equal seeds and numbers draw equal rows.
+            seeds: seeds of the students, ``[S]``.
+            purpose: purpose of the draw.
+            number: number of the draw, ``[S]``.
+            count: number of rows per student.
 
         Returns:
-            Rows of the reward split, ``[S * count]``, those of student 0 first.
+            Rows of the reward split, ``[S * count]``, student 0 first.
         """
         size = self.num_labels
         if purpose != "reward_ce" and count == size:
@@ -70,16 +72,16 @@ class RewardSplit:
         return np.concatenate([rows[pick] for rows, pick in zip(self.rows, picks, strict=True)])
 
     def at(self, rows: np.ndarray, device: torch.device | None = None) -> tuple[Inputs, Tensor]:
-        """Return inputs and labels of some rows of the reward split, by default on the device where they are stored."""
+        """Return the inputs and labels of ``rows`` of the reward split, by default on the device that stores them."""
         device = device or self._labels.device
         return take(self._inputs, rows, device), self._labels[rows].to(device)
 
 
 def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return rows of ``count`` examples (0: all) in proportion to the classes; a smaller count gives a prefix of the same order.
+    """Return the rows of ``count`` examples in proportion to the classes; 0 means all. A smaller count gives a prefix of a larger one.
 
     Raises:
-        InputError: more are asked for than there are.
+        InputError: ``count`` is larger than the number of examples.
     """
     if count > len(labels):
         raise InputError(f"reward_labels={count}: the reward split has {len(labels)} examples; 0 means all of them")

@@ -1,7 +1,7 @@
-"""A distillation run: students that learn from one :class:`~kd_env.types.Decision` per update. It knows nothing of rewards.
+"""Run a distillation: students learn from one :class:`~kd_env.types.Decision` per update. A run does not know rewards.
 
-In: an encoded task, settings, seeds, decisions. Out: students. ``observe()`` forwards the next mini-batch with gradients, and
-``apply(decision)`` backpropagates the loss through that same forward pass, so that looking at the student costs nothing extra.
+In: an encoded task, settings, seeds, decisions. Out: students. ``observe()`` forwards the next mini-batch with gradients.
+``apply(decision)`` backpropagates the loss through that same forward pass, so an observation costs no extra pass.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
 
 
 class Distillation:
-    """S students that are being taught (S is 1 by default), each as it would be alone.
+    """A training run of S students (1 by default). The students do not affect each other, unless a knowledge type compares them.
 
-    Rows of a batch are those of student 0's mini-batch, then of student 1's and so on; values per student have shape ``[S]``. On CPU a run
-    is deterministic in its seeds, whatever else draws from torch's global generator.
+    The rows of a batch hold student 0's mini-batch, then student 1's, and so on. Values per student have shape ``[S]``. On CPU a run is
+    deterministic given its seeds, even if other code draws from torch's global generator.
     """
 
     def __init__(
         self, data: EncodedTask, settings: DistillationSettings, seed: int | Sequence[int], reward_split: RewardSplit | None = None
     ) -> None:
-        """Initialise students and data orders.
+        """Initialise the students and their data orders.
 
         Args:
-            seed: student s begins from ``seed + s``, or from ``seed[s]``.
-            reward_split: the labelled reward examples, which ``reward_ce`` trains on; by default all of them.
+            seed: seed of student 0 (student s uses ``seed + s``), or one seed per student.
+            reward_split: labelled reward examples, on which ``reward_ce`` trains. Default: all of them.
 
         Raises:
             InputError: fewer training examples than one mini-batch, or a knowledge type that does not fit the setting or the student.
@@ -60,8 +60,8 @@ class Distillation:
         self.student = build_students(data.task, self._config, data.example(), seeds)
         self.state = RunState.start(num_students)
         self.state.seed[:] = seeds
-        self.batch: Batch | None = None  # the observed mini-batches, until they are taught
-        self._output: ModelOutput | None = None  # of the forward pass that apply() differentiates
+        self.batch: Batch | None = None  # the observed mini-batches, until apply() or skip()
+        self._output: ModelOutput | None = None  # output of the forward pass that apply() differentiates
         self._inputs: Inputs = {}
         self.dropout = DropoutGenerator(seeds[0], self.student.device, self.student.has_dropout)
 
@@ -77,17 +77,17 @@ class Distillation:
 
     @property
     def update(self) -> np.ndarray:
-        """Updates so far ``[S]``."""
+        """Number of updates so far, ``[S]``."""
         return self.state.update
 
     @property
     def seeds(self) -> np.ndarray:
-        """Seeds of the students ``[S]``."""
+        """Seeds of the students, ``[S]``."""
         return self.state.seed
 
     @property
     def diverged(self) -> np.ndarray:
-        """Students whose loss is no longer finite ``[S]``; whoever finds one on other examples sets it too."""
+        """Students whose loss is no longer finite, ``[S]``. A caller that finds one on other examples sets its entry too."""
         return self.state.diverged
 
     @property
@@ -97,13 +97,13 @@ class Distillation:
 
     @property
     def terms(self) -> dict[str, Term]:
-        """The knowledge types of the setting, by name."""
+        """Knowledge types of the setting by name."""
         return self.loss.terms
 
     def observe(self) -> Batch:
         """Forward the next mini-batches (cached until :meth:`apply`) and return them with the outputs of teachers and students."""
         if self.batch is None:
-            seeds = np.full_like(self.seeds, self.seeds[0]) if self.loss.asks_peers else self.seeds  # peers see the same examples
+            seeds = np.full_like(self.seeds, self.seeds[0]) if self.loss.asks_peers else self.seeds  # peers learn from the same examples
             rows = np.concatenate([self._next_rows(int(seed), int(update)) for seed, update in zip(seeds, self.update, strict=True)])
             self._inputs = take(self.data.inputs["train"], rows, self.student.device)
             self.dropout.before_batch = self.dropout.states
@@ -121,26 +121,26 @@ class Distillation:
         return self._output
 
     def batch_inputs(self) -> Inputs:
-        """Return the students' inputs of the observed mini-batches."""
+        """Return the inputs of the observed mini-batches."""
         self.observe()
         return self._inputs
 
     def per_teacher_loss(self, name: str, temperature: float | Tensor, output: ModelOutput | None = None) -> Tensor:
-        """Return the loss of every observed example against every teacher, ``[rows, K]``, of ``label`` ``[rows, 1]``.
+        """Return the loss of each observed example against each teacher, ``[rows, K]`` (``label``: ``[rows, 1]``).
 
-        By default it is that of :meth:`student_output`, and differentiable.
+        It is computed from ``output``, by default :meth:`student_output`, and is then differentiable.
         """
         return self.loss.per_teacher(name, temperature, self.student_output() if output is None else output, self.observe())
 
     def per_example_loss(self, decision: Decision) -> Tensor:
-        """Return the loss of each observed example ``[rows]``, differentiable."""
+        """Return the loss of each observed example, ``[rows]``, differentiable."""
         return self.loss.per_example(decision, self.student_output(), self.observe())
 
     def apply(self, decision: Decision, active: np.ndarray | None = None) -> Outcome:
-        """Teach the observed mini-batches as ``decision`` says: one optimizer step.
+        """Take one optimizer step on the observed mini-batches with the loss of ``decision``.
 
         Args:
-            active: students to teach ``[S]``; by default, and at most, those that are not done.
+            active: students to teach, ``[S]``; students that are done are never taught. Default: all that are not done.
         """
         active = ~self.done if active is None else active & ~self.done
         assert active.any(), "the budget is spent"
@@ -153,8 +153,8 @@ class Distillation:
         self.state.diverged |= active & ~np.isfinite(value)
         learns = active & ~self.state.diverged
         if learns.any() and loss.requires_grad:
-            chosen = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
-            self.student.step(chosen.sum(), batch.progress, learns)
+            loss_of_learners = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
+            self.student.step(loss_of_learners.sum(), batch.progress, learns)
         self.skip(active)
         return Outcome(value, student_ce, self.state.diverged.copy())
 
@@ -164,16 +164,16 @@ class Distillation:
         self.forget_batch()
 
     def logits_after_update(self) -> Tensor:
-        """Return logits ``[rows, C]`` for the mini-batches last taught, after their update; one more pass, which is counted."""
+        """Return the logits for the last taught mini-batches after their update, ``[rows, C]``. This is an extra pass, which is counted."""
         self.state.forward_examples += self.settings.batch_size
         return self.student.predict(self._inputs)
 
     def validate(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return loss and metric ``[S]`` on the validation split."""
+        """Return loss and metric on the validation split, each ``[S]``."""
         return self.student.evaluate(self.data.inputs["validation"], self.data.labels["validation"], shared=True)
 
     def reset_student(self, student: int, seed: int) -> None:
-        """Begin again with one student of a population; the other students are not affected."""
+        """Replace one student by a new one that starts from ``seed``; the other students are not affected."""
         self.student.reset_student(student, build_network(self.data.task, self._config, self.data.example(), seed))
         self.state.reset(student)
         self.state.seed[student] = seed
@@ -183,31 +183,31 @@ class Distillation:
             self.state.forward_examples -= self.settings.batch_size * (np.arange(self.num_students) != student)
 
     def snapshot(self) -> bytes:
-        """Return the whole state of the run as self-contained bytes without pickle; bit-exact on CPU, in another process too."""
+        """Return the state of the run as self-contained bytes without pickle; on CPU, :meth:`restore` continues from it bit-exactly."""
         return to_bytes(self.tensors(), {"identity": self.identity(), **self.info()})
 
     def restore(self, snapshot: bytes) -> None:
-        """Continue from a snapshot of a run of the same task, pool and settings.
+        """Continue from a snapshot of a run with the same task, pool and settings.
 
         Raises:
-            InputError: not a snapshot, or one of another task, pool or settings.
+            InputError: ``snapshot`` is not a snapshot, or its task, pool or settings are different.
         """
         self.load(*from_bytes(snapshot, self.identity()))
 
     def identity(self) -> dict[str, object]:
-        """Return what a run and its snapshots have in common: task, teachers and settings."""
+        """Return the task, teachers and settings of the run, which must be equal to those of a snapshot that it restores."""
         return {"task": self.data.task.fingerprint, "bank": self.data.bank.fingerprint, **asdict(self.settings)}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state as tensors, by name; the observed mini-batch is left out, since it follows from the rest."""
+        """Return the state as tensors by name, without the observed mini-batch, which follows from the rest."""
         return snapshot.tensors_of(self.student, self._state_before_batch(self.state), self.dropout.before(self.batch is not None))
 
     def info(self) -> dict[str, Any]:
-        """Return the rest of the state, as JSON can hold it."""
+        """Return the part of the state that is not tensors, as values for JSON."""
         return {"observed": self.batch is not None}
 
     def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-        """Load what :meth:`tensors` and :meth:`info` returned."""
+        """Load the state that :meth:`tensors` and :meth:`info` returned."""
         self.state, self.dropout.states = snapshot.load(self.student, tensors)
         self.forget_batch()
         if info["observed"]:
@@ -220,18 +220,18 @@ class Distillation:
         return twin
 
     def member(self, student: int) -> Distillation:
-        """Return one student of a population as a run of its own, in the same state; of a lone student, the run itself."""
+        """Return one student of a population as a separate run in the same state; with one student, return this run."""
         if self.num_students == 1:
             return self
         settings, split = replace(self.settings, num_students=1), self.reward_split.of_student(student)
-        alone = Distillation(self.data, settings, [int(self.seeds[student])], split)
-        alone.student.load_state(self.student.state_of(student))
-        alone.state = self._state_before_batch(self.state.of_student(student))
-        alone.dropout.states = self.dropout.before(self.batch is not None)
-        return alone
+        run = Distillation(self.data, settings, [int(self.seeds[student])], split)
+        run.student.load_state(self.student.state_of(student))
+        run.state = self._state_before_batch(self.state.of_student(student))
+        run.dropout.states = self.dropout.before(self.batch is not None)
+        return run
 
     def forget_batch(self) -> None:
-        """Forget the observed mini-batches, as if not forwarded yet."""
+        """Drop the cached mini-batches, so that :meth:`observe` forwards them again."""
         self.batch, self._output = None, None
 
     def _state_before_batch(self, state: RunState) -> RunState:

@@ -1,7 +1,7 @@
-"""How students are distilled: every keyword of a distillation, its meaning, default and range.
+"""Define the keywords of a distillation: meaning, default and range.
 
-In: keywords. Out: checked, frozen :class:`DistillationSettings`. The keywords of rewards and of what a policy is shown are in
-:mod:`kd_env.envs.settings`.
+In: keywords. Out: checked, frozen :class:`DistillationSettings`. :mod:`kd_env.envs.settings` has the keywords of rewards, actions and
+observations.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from kd_env.tasks import Task
 from kd_env.types import TeacherShapes
 
 RENAMED = {"strength": "kd_weight", "features": "observation", "companion": "auxiliary_module"}
-"""Former names of settings: they are refused with an error that gives the new name."""
+"""New names of settings by their former names. A former name raises an error that gives the new one."""
 
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """How students are distilled.
+    """Settings of a distillation.
 
     Attributes:
-        student: architecture, as ``mlp(width=24)``, checkpoint, as ``PATH(layers=0;5)``, or ``module:Class``. Default: the task's.
-        updates: student updates in an episode, the budget. Default: the task's.
+        student: network of the student, such as ``mlp(width=24)``, ``PATH(layers=0;5)`` or ``module:Class``. Default: the task's.
+        updates: budget of an episode: the number of student updates. Default: the task's.
         kd_weight: weight of distillation against the hard label, in [0, 1]; 1 is pure distillation. Default: the task's.
         temperature: temperature of the knowledge types that compare logits. Default: the task's.
-        optimizer: the student's optimizer, as ``adamw(lr=0.001,warmup=0.1,decay=linear)``. Default: the task's.
-        batch_size: B, examples in one update.
-        knowledge: knowledge types that teachers are asked for, as ``response,layer(strength=50)``, see ``kd-env list knowledge``.
-        auxiliary_module: a module whose parameters learn with the student, ``module:Class(options)``.
-        num_students: S, students that learn at once, each as it would alone, unless the ``knowledge`` is their peers'.
-        reward_ce: weight of an extra cross-entropy on a mini-batch of reward examples (for baselines that train on reward labels).
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
+        optimizer: optimizer of the student, such as ``adamw(lr=0.001,warmup=0.1,decay=linear)``. Default: the task's.
+        batch_size: number of examples in one update, B.
+        knowledge: knowledge types of the loss, such as ``response,layer(strength=50)``; ``kd-env list knowledge`` lists them.
+        auxiliary_module: module with parameters that learn with the student, ``module:Class(options)``.
+        num_students: number of students that learn at once, S; they do not affect each other, except through peer knowledge types.
+        reward_ce: weight of an extra cross-entropy on a mini-batch of reward examples, for baselines that train on reward labels.
+        device: device of the students: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: number format of the students: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
     """
 
     student: str
@@ -69,16 +69,16 @@ class DistillationSettings:
 
 
 def distillation_settings(task: Task, /, **keywords: Any) -> DistillationSettings:
-    """Make :class:`DistillationSettings` from keywords; what is missing or ``None`` is the task's default, or the field's.
+    """Return :class:`DistillationSettings` from keywords. A missing keyword or ``None`` means the task's default, else the field's default.
 
     Raises:
-        InputError: an unknown keyword, a value of the wrong type or outside its range.
+        InputError: a keyword is unknown, or its value has the wrong type or is out of range.
     """
     return DistillationSettings(**{**task_defaults(task), **checked(keywords, DistillationSettings)})
 
 
 def student_config(settings: DistillationSettings, terms: Mapping[str, Term], teachers: TeacherShapes) -> StudentConfig:
-    """Return how the students of a run are built."""
+    """Return the configuration from which the students of a run are built."""
     return StudentConfig(
         settings.student,
         settings.optimizer,
@@ -91,15 +91,15 @@ def student_config(settings: DistillationSettings, terms: Mapping[str, Term], te
 
 
 def task_defaults(task: Task) -> dict[str, Any]:
-    """Return the settings that a task has defaults for."""
+    """Return the task's default for each setting that has one."""
     return {name: getattr(task.defaults, name) for name in ("student", "updates", "kd_weight", "temperature", "optimizer")}
 
 
 def checked(keywords: Mapping[str, Any], *groups: type) -> dict[str, Any]:
-    """Check names and types of keywords against the fields of some settings groups; ``None`` means the default and is left out.
+    """Return ``keywords`` after a check of their names and types against the fields of ``groups``. Keywords that are ``None`` are left out.
 
     Raises:
-        InputError: an unknown keyword, or a value of the wrong type.
+        InputError: a keyword is unknown, or its value has the wrong type.
     """
     types = {name: kind for group in groups for name, kind in typing.get_type_hints(group).items()}
     for name in keywords:
@@ -111,7 +111,11 @@ def checked(keywords: Mapping[str, Any], *groups: type) -> dict[str, Any]:
 
 
 def require_range(settings: Any, expected: str, fits: Any, *names: str) -> None:
-    """Refuse settings whose value does not fit; ``expected`` says what does."""
+    """Check that the settings ``names`` satisfy ``fits``; ``expected`` describes the range in the message.
+
+    Raises:
+        InputError: a value is out of range.
+    """
     for name in names:
         if not fits(getattr(settings, name)):
             raise InputError(f"{name}={getattr(settings, name)!r}: must be {expected}")

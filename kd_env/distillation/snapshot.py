@@ -1,4 +1,4 @@
-"""The state of a run as tensors: what a snapshot holds and a fork copies."""
+"""Convert the state of a run to tensors and back, for snapshots and forks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kd_env.student.protocol import Students
 
 
 def tensors_of(students: Students, state: RunState, dropout: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return weights and optimizers, the state per student, and the dropout generator's states, by name."""
+    """Return the students' weights and optimizers, the state per student and the states of the dropout generator, by name."""
     return {
         **{f"student.{name}": tensor for name, tensor in students.state().items()},
         **{f"state.{name}": tensor for name, tensor in state.tensors().items()},
@@ -21,7 +21,7 @@ def tensors_of(students: Students, state: RunState, dropout: Sequence[Tensor]) -
 
 
 def load(students: Students, tensors: Mapping[str, Tensor]) -> tuple[RunState, list[Tensor]]:
-    """Load the students' part of what :func:`tensors_of` returned, and return the rest."""
+    """Load the result of :func:`tensors_of` into ``students``; return the state per student and the states of the dropout generator."""
     students.load_state(part(tensors, "student"))
     dropout = part(tensors, "dropout")
     return RunState.from_tensors(part(tensors, "state")), [dropout[str(index)] for index in range(len(dropout))]

@@ -1,4 +1,4 @@
-"""State with one value per student: declared once, and from there reset, copied, saved and loaded.
+"""Hold state with one value per student. Each array is declared once; reset, copy, save and load use the declaration.
 
 A subclass declares its arrays with :func:`per_student`::
 
@@ -20,13 +20,13 @@ from torch import Tensor
 
 
 def per_student(dtype: DTypeLike, initial: Any = 0) -> Any:
-    """Declare an array of shape ``[S]`` whose values begin as ``initial``."""
+    """Declare an array of shape ``[S]`` with initial values ``initial``."""
     return field(metadata={"dtype": np.dtype(dtype), "initial": initial})
 
 
 @dataclass
 class PerStudent:
-    """Arrays of shape ``[S]``, one value per student."""
+    """Base class of states: arrays of shape ``[S]``, one value per student."""
 
     @classmethod
     def start(cls, num_students: int) -> Self:
@@ -39,28 +39,28 @@ class PerStudent:
             getattr(self, f.name)[student] = f.metadata["initial"]
 
     def of_student(self, student: int) -> Self:
-        """Return a copy of the state of one student, arrays of shape ``[1]``."""
+        """Return a copy of the state of one student, with arrays of shape ``[1]``."""
         return type(self)(**{f.name: getattr(self, f.name)[student : student + 1].copy() for f in fields(self)})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return a copy of all arrays as tensors, by name."""
+        """Return a copy of all arrays as tensors by name."""
         return {f.name: torch.from_numpy(getattr(self, f.name).copy()) for f in fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Return the state that :meth:`tensors` saved."""
+        """Return the state that :meth:`tensors` returned."""
         return cls(**{f.name: tensors[f.name].numpy().copy() for f in fields(cls)})
 
 
 @dataclass
 class RunState(PerStudent):
-    """What a run counts for each student.
+    """State of a run, one value per student.
 
     Attributes:
-        seed: the student's weights and its order of examples follow from it.
-        update: updates so far.
-        diverged: whether its loss is no longer finite.
-        forward_examples: examples that passed through it.
+        seed: seed of the student's initial weights and of its order of examples.
+        update: number of updates so far.
+        diverged: whether the loss is no longer finite.
+        forward_examples: number of examples that passed through the student.
     """
 
     seed: np.ndarray = per_student(np.int64)

@@ -1,8 +1,11 @@
-"""Knowledge types: the terms of the loss that a policy may select, one file each, with the projectors they need.
+"""Define the knowledge types: the terms of the loss that a policy may select, one file each, with the projectors that they need.
 
-``knowledge`` says what a type is, and ``context`` what its loss may depend on. ``rowwise``, ``layer_knowledge`` and ``peers`` hold bases
-for types that compare one example's logits, layers, or other students; ``projector`` is the base of maps to the teachers' widths. ``terms``
-parses the ``knowledge`` setting. ``label``, the hard label, is the one term that asks no teacher.
+- ``knowledge``: the base class; ``context``: the temperature and labels that a loss may use.
+- ``rowwise``, ``layer_knowledge``, ``peers``: base classes of types that compare logits of single examples, layers, or other students.
+- ``projector``: the base class of maps to the teachers' widths.
+- ``terms``: parses the setting ``knowledge``.
+- ``label``: the hard label, the only term without teachers.
+- ``check``: checks a knowledge type of your own.
 """
 
 from kd_env.knowledge.attention import Attention
@@ -38,4 +41,4 @@ KNOWLEDGE: dict[str, type[Knowledge]] = {
     "peer": Peer,
     "peer_ensemble": PeerEnsemble,
 }
-"""Knowledge types by their name in the ``knowledge`` setting; ``label`` is not named there: it is part of the loss where kd_weight < 1."""
+"""Knowledge types by their name in the setting ``knowledge``. ``label`` is not in it: the loss contains it whenever kd_weight < 1."""

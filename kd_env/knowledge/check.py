@@ -1,4 +1,4 @@
-"""Check that a knowledge type can be used everywhere. In: its class, or an instance. Out: nothing, or an error that says how to fix it."""
+"""Check a knowledge type of your own. In: its class, or an instance. Out: nothing, or an error that says how to fix it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ _EXAMPLES = 5
 
 
 def check_knowledge(knowledge: type[Knowledge] | Knowledge) -> None:
-    """Check that a knowledge type, or its class with default options, can teach one student, many at once, and under first-order credit.
+    """Check that a knowledge type works with one student, with many students at once, and with first-order credit.
+
+    Args:
+        knowledge: a knowledge type, or its class, which is then used with default options.
 
     Raises:
-        AssertionError: it is no ``Knowledge`` or not what it declares; its loss is not ``[B]``, finite, at least 0 and differentiable,
-            also where the student equals the teacher; or it does not pass ``torch.func.vmap`` or forward-mode AD.
+        AssertionError: the type is not a ``Knowledge`` or does not match its declarations; its loss is not ``[B]``, finite, at least 0 and
+            differentiable, also if the student equals the teacher; or it fails under ``torch.func.vmap`` or forward-mode AD.
     """
     kind_of = knowledge if isinstance(knowledge, type) else type(knowledge)
     name = kind_of.__name__
-    assert issubclass(kind_of, Knowledge), f"{name}: derive it from kd_env.knowledge.knowledge.Knowledge, which says what it must have"
+    assert issubclass(kind_of, Knowledge), f"{name}: derive it from kd_env.knowledge.knowledge.Knowledge, and define `target` and `loss`"
     with _explain(f"{name}() fails; define `target` and `loss`, and give every option a default"):
         kind = knowledge() if isinstance(knowledge, type) else knowledge
     assert kind.compares in get_args(Output), f"{name}.compares={kind.compares!r} must be one of {', '.join(get_args(Output))}"
@@ -51,12 +54,12 @@ def _check_declarations(name: str, kind: Knowledge) -> None:
         projects = kind.projector.projects
         assert projects == kind.compares, f"{name}.projector maps {projects}, and compares={kind.compares!r}; declare the same output"
     if isinstance(kind, RowwiseKnowledge | PeerKnowledge):
-        assert kind.compares == "logits", f"{name} compares={kind.compares!r}, and rowwise types compare logits; derive it from Knowledge"
+        assert kind.compares == "logits", f"{name} compares={kind.compares!r}, but rowwise types compare logits; derive it from Knowledge"
     assert kind.asks_peers == isinstance(kind, PeerKnowledge), f"{name}.asks_peers: derive a type that asks peers from PeerKnowledge"
 
 
 def _output(kind: Knowledge, width: int, seed: int, padding: int = 0) -> ModelOutput:
-    """Outputs in float64, those that ``kind`` may read and no others; the last example has two tokens of padding more."""
+    """Return random outputs in float64, only those that ``kind`` may read. The last example has two more tokens of padding."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
@@ -74,13 +77,13 @@ def _output(kind: Knowledge, width: int, seed: int, padding: int = 0) -> ModelOu
 
 
 def _context(kind: Knowledge, temperature: float | Tensor = 2.0, labels: Tensor | None = None) -> LossContext:
-    """A temperature, and labels (by default 0, 1, 2, 3, 0) where ``kind`` reads them."""
+    """Return a context, with labels (by default 0, 1, 2, 3, 0) only if ``kind`` reads them."""
     labels = torch.arange(_EXAMPLES) % 4 if labels is None else labels
     return LossContext(temperature, labels if kind.reads_labels else None)
 
 
 def _cases(kind: Knowledge, student: ModelOutput, teacher: ModelOutput) -> dict[str, Tensor]:
-    """What a student's compared output may be."""
+    """Return values of the student's compared output on which the loss must work, by description."""
     values = getattr(student, kind.compares)
     cases = {"any student": values, "a student that equals the teacher": getattr(teacher, kind.compares)}
     if kind.compares == "attention":
@@ -91,27 +94,27 @@ def _cases(kind: Knowledge, student: ModelOutput, teacher: ModelOutput) -> dict[
 
 
 def _with(kind: Knowledge, student: ModelOutput, values: Tensor) -> ModelOutput:
-    """The student with ``values`` as the output that ``kind`` compares."""
+    """Return the student with ``values`` as the output that ``kind`` compares."""
     changed: dict[str, Any] = {kind.compares: values}
     return student._replace(**changed)
 
 
 def _check_value_and_gradient(what: str, kind: Knowledge, student: ModelOutput, target: Tensor) -> None:
     values = getattr(student, kind.compares).clone().requires_grad_()
-    how = "`compares` names the output it is given, labels come with `reads_labels`, equal widths with a `projector`; padding differs"
+    how = "`compares` names the output it gets, labels come with `reads_labels`, equal widths with a `projector`; padding differs"
     with _explain(f"{what} fails; {how}"):
         losses = kind.loss_in_context(_with(kind, student, values), target, _context(kind))
     assert losses.shape == (_EXAMPLES,), f"{what} has shape {tuple(losses.shape)}; it must be one value per example, [B]"
-    assert losses.dtype == values.dtype, f"{what} is {losses.dtype} where the student is {values.dtype}; keep the student's"
+    assert losses.dtype == values.dtype, f"{what} is {losses.dtype}, but the student is {values.dtype}; keep the student's dtype"
     assert losses.isfinite().all(), f"{what} is not finite: {losses.tolist()}"
     assert (losses >= -1e-9 * losses.abs().max().clamp_min(1.0)).all(), f"{what} is below 0: {losses.tolist()}"
-    assert losses.requires_grad, f"{what} has no gradient; compute it from student.{kind.compares}, which `compares` names, undetached"
+    assert losses.requires_grad, f"{what} has no gradient; compute it from student.{kind.compares}, which `compares` names, without detach"
     (gradient,) = torch.autograd.grad(losses.sum(), values)
     assert gradient.isfinite().all(), f"{what} has a gradient that is not finite; guard roots, norms and logarithms at zero"
 
 
 def _check_modes(name: str, kind: Knowledge, students: list[ModelOutput], targets: list[Tensor]) -> None:
-    """Tensor temperatures, many students at once, and forward-mode derivatives."""
+    """Check tensor temperatures, many students at once, a mini-batch of one example, and forward-mode derivatives."""
     values = [getattr(student, kind.compares) for student in students]
     labels = torch.arange(_EXAMPLES) % 4
 
@@ -123,23 +126,23 @@ def _check_modes(name: str, kind: Knowledge, students: list[ModelOutput], target
     with _explain(f"{name}.loss fails at a temperature for each example; {how}"):
         tempered = loss(values[0], targets[0], temperature=torch.full((_EXAMPLES, 1), 2.0, dtype=torch.float64))
     assert tempered.shape == expected[0].shape, f"{name}.loss has shape {tuple(tempered.shape)} at a temperature for each example; {how}"
-    assert torch.allclose(tempered, expected[0]), f"{name}.loss differs where every example's temperature is the same tensor value; {how}"
+    assert torch.allclose(tempered, expected[0]), f"{name}.loss differs between a number and a tensor of equal temperatures; {how}"
     how = "avoid .item(), `if` on values, boolean indexing and in-place operations"
     with _explain(f"{name}.loss fails under torch.func.vmap; {how}"):
         together = torch.func.vmap(loss)(torch.stack(values), torch.stack(targets), torch.stack([labels, labels]))
     assert torch.allclose(together, expected), f"{name}.loss under torch.func.vmap differs from a loop; {how}"
     single = students[0].map(lambda tensor: tensor[:1])
     with _explain(f"{name}.loss fails for a mini-batch of one"):
-        alone = kind.loss_in_context(single, targets[0][:1], _context(kind, labels=labels[:1]))
-        assert alone.isfinite().all(), "it is not finite; divide by no less than 1"
+        losses = kind.loss_in_context(single, targets[0][:1], _context(kind, labels=labels[:1]))
+        assert losses.isfinite().all(), "it is not finite; divide by no less than 1"
     point = values[0].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(point, targets[0]).sum(), point)
-    assert gradient.any(), f"{name}.loss has a gradient of zero everywhere; nothing could be learned"
-    with _explain(f"{name}.loss fails in forward-mode AD; use operations that torch.autograd.forward_ad knows"), _dual_level():
-        along = loss(forward_ad.make_dual(values[0], values[1]), targets[0])  # type: ignore[no-untyped-call]
-        slope = forward_ad.unpack_dual(along).tangent  # type: ignore[no-untyped-call]
-        assert slope is not None, "no tangent comes out"
-        assert torch.allclose(slope.sum(), (gradient * values[1]).sum()), "its derivative differs from the backward one"
+    assert gradient.any(), f"{name}.loss has a gradient of zero everywhere; a student cannot learn from it"
+    with _explain(f"{name}.loss fails in forward-mode AD; use operations that torch.autograd.forward_ad supports"), _dual_level():
+        dual = loss(forward_ad.make_dual(values[0], values[1]), targets[0])  # type: ignore[no-untyped-call]
+        tangent = forward_ad.unpack_dual(dual).tangent  # type: ignore[no-untyped-call]
+        assert tangent is not None, "the loss has no tangent"
+        assert torch.allclose(tangent.sum(), (gradient * values[1]).sum()), "its derivative differs from the backward one"
 
 
 def _check_rowwise(name: str, kind: Knowledge, students: list[ModelOutput], targets: list[Tensor]) -> None:
@@ -157,7 +160,7 @@ def _check_rowwise(name: str, kind: Knowledge, students: list[ModelOutput], targ
 
 @contextmanager
 def _dual_level() -> Iterator[None]:
-    """Open a level of dual numbers; on first use torch compiles their rules through a function that it deprecates itself."""
+    """Open a level of dual numbers. On first use torch calls a function that it deprecates itself; that warning is hidden here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():
@@ -166,7 +169,7 @@ def _dual_level() -> Iterator[None]:
 
 @contextmanager
 def _explain(sentence: str) -> Iterator[None]:
-    """Turn whatever a plug-in raises into an assertion error that starts with ``sentence``."""
+    """Turn an exception of a plug-in into an assertion error that starts with ``sentence``."""
     try:
         yield
     except Exception as error:

@@ -1,13 +1,12 @@
 """``consistent_surrogate``: the hint loss after the teacher's channels are reordered; after KCD (Han et al. 2021, arXiv 2103.16844).
 
-``mean_d (s_d - t_{pi(d)})^2``, where ``s`` are the student's mapped features, ``t`` the teacher's, and ``pi`` the permutation of channels
-with the smallest loss over the mini-batch (optimal assignment). ``pi`` depends on the student and carries no gradient; where all examples
-have equal weights none is missing, since ``pi`` minimises that same loss.
+The loss is ``mean_d (s_d - t_{pi(d)})^2``. ``s`` are the student's mapped features, ``t`` the teacher's features, and ``pi`` is the
+permutation of channels with the smallest loss over the mini-batch (optimal assignment). ``pi`` depends on the student and carries no
+gradient. If all examples have equal weights, the gradient is still exact, since ``pi`` minimises that same loss.
 
-This is a surrogate of this project. Knowledge-consistent distillation transforms the teacher's features to agree with the student's
-channels before they are compared; only the abstract of the paper was available. Deviations: that the transformation is a one-to-one
-matching, that squared distance decides it, and that it is computed anew for each mini-batch are choices of this project. The cost is one
-assignment of D_k by D_k per teacher and update, on the CPU.
+This is a surrogate of this project, since only the abstract of the paper was available. Knowledge-consistent distillation transforms the
+teacher's features to agree with the student's channels before it compares them. Deviations: this project chose a one-to-one matching by
+squared distance, computed again for each mini-batch. It costs one assignment of D_k by D_k per teacher and update, on the CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from kd_env.types import ModelOutput
 
 @dataclass(frozen=True)
 class ConsistentSurrogate(Knowledge):
-    """What the teacher's classifier reads, in the student's order of channels (surrogate of KCD)."""
+    """Match the teacher's features in the student's order of channels (surrogate of KCD)."""
 
     compares: ClassVar[Output] = "features"
     projector: ClassVar[type[Projector]] = LinearProjector
@@ -38,14 +37,19 @@ class ConsistentSurrogate(Knowledge):
         return teacher.features
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return the mean squared distance from the matched channels of ``target [B, D_k]``, ``[B]``."""
+        """Return the mean squared difference to the matched channels of ``target [B, D_k]``, ``[B]``."""
         matched = target.gather(1, match(student.features, target).expand_as(target))
         return (student.features - matched).square().mean(1)
 
 
 def match(student: Tensor, teacher: Tensor) -> Tensor:
-    """Match each of D student channels to another teacher channel with the least total distance; ``[B, D]`` twice -> ``[D]``."""
-    cost = -student.detach().T @ teacher.detach()  # [D, D]: half the squared distances, less what no permutation changes
+    """Return the one-to-one matching of teacher channels to student channels with the least total squared distance, ``[D]``.
+
+    Args:
+        student: mapped features of the student, ``[B, D]``.
+        teacher: features of the teacher, ``[B, D]``.
+    """
+    cost = -student.detach().T @ teacher.detach()  # [D, D], half the squared distances, without the terms that no permutation changes
     channels: Tensor = _Assignment.apply(cost)  # type: ignore[no-untyped-call]
     return channels
 
@@ -55,7 +59,7 @@ class _Assignment(torch.autograd.Function):
 
     @staticmethod
     def forward(cost: Tensor) -> Tensor:
-        costs = np.nan_to_num(cost.double().cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)  # of a diverged student any matching will do
+        costs = np.nan_to_num(cost.double().cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)  # any matching serves a diverged student
         columns = np.stack([linear_sum_assignment(matrix)[1] for matrix in costs.reshape(-1, *costs.shape[-2:])])
         return torch.from_numpy(columns.reshape(costs.shape[:-1])).to(cost.device)
 

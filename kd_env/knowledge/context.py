@@ -1,4 +1,4 @@
-"""What a loss may depend on besides the outputs of student and teacher: the decision's temperature, and the labels."""
+"""Hold the values that a loss may use besides the outputs of student and teacher: the temperature and the labels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class LossContext:
     """Context of a knowledge type's loss.
 
     Attributes:
-        temperature: a number, or a tensor ``[B, 1]``, one for each example: it divides the logits.
-        labels: true labels ``[B]``, -1 where unknown; ``None`` where labels are not part of the setting.
+        temperature: temperature that divides the logits, a number or a tensor ``[B, 1]``.
+        labels: true labels, ``[B]``, -1 where unknown; ``None`` if labels are not part of the setting.
     """
 
     temperature: float | Tensor = 1.0
@@ -21,10 +21,10 @@ class LossContext:
 
     @property
     def temperature_squared(self) -> float | Tensor:
-        """Squared temperature, of a tensor without its last axis: it multiplies a loss ``[B]``."""
+        """Squared temperature, which multiplies a loss ``[B]``: a number, or a tensor ``[B]``."""
         return self.temperature.squeeze(-1) ** 2 if isinstance(self.temperature, Tensor) else self.temperature**2
 
     def for_all_teachers(self) -> LossContext:
-        """Return the context with an axis for teachers after B: it broadcasts against outputs ``[B, K, ...]``."""
+        """Return the context with an axis for teachers after B, so that it broadcasts against outputs ``[B, K, ...]``."""
         temperature = self.temperature[:, None] if isinstance(self.temperature, Tensor) else self.temperature
         return LossContext(temperature, None if self.labels is None else self.labels[:, None])

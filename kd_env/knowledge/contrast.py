@@ -1,11 +1,11 @@
 """``contrast``: differences between examples (Comparative Knowledge Distillation, Wilf et al. 2023, arXiv 2311.02253).
 
-``l_b = mean_{j != b} mean_c ((z_b - z_j) - (t_b - t_j))_c^2``, where ``z`` are the student's and ``t`` the teacher's logits. The loss does
-not change when the same vector is added to the student's logits of all examples.
+The loss is ``l_b = mean_{j != b} mean_c ((z_b - z_j) - (t_b - t_j))_c^2``, where ``z`` are the student's and ``t`` the teacher's logits. It
+does not change if the same vector is added to the student's logits of all examples.
 
-Deviations: only the paper's abstract was available. It says that the student learns how the teacher's interpretations of samples differ.
-That these are squared differences of logits, over all pairs of a mini-batch, is this project's reading. Groups of more than two examples,
-which the abstract names as an extension, are not implemented. A mini-batch of one example has a loss of zero. Memory grows as ``B^2 C``.
+Deviations: only the paper's abstract was available. In it, the student learns how the teacher's interpretations of samples differ. This
+project chose squared differences of logits over all pairs of a mini-batch. Groups of more than two examples, an extension in the abstract,
+are not implemented. A mini-batch of one example has a loss of zero. Memory grows as ``B^2 C``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kd_env.types import ModelOutput
 
 @dataclass(frozen=True)
 class Contrast(Knowledge):
-    """How the teacher tells examples apart."""
+    """Match the differences between examples in the teacher's logits."""
 
     compares: ClassVar[Output] = "logits"
 
@@ -30,6 +30,6 @@ class Contrast(Knowledge):
         return teacher.logits
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return the mean squared distance of the student's differences from those of the logits ``target [B, C]``, ``[B]``."""
+        """Return the mean squared error of the student's differences between examples, ``[B]``; ``target [B, C]`` are teacher logits."""
         error = student.logits - target
         return (error[:, None] - error).square().mean(2).sum(1) / max(len(error) - 1, 1)

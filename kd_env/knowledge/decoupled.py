@@ -1,15 +1,14 @@
 """``tckd`` and ``nckd``: the response in two parts, each with its own strength (decoupled KD, Zhao et al. 2022, arXiv 2203.08679).
 
-With ``t`` the true class, ``p`` the teacher's and ``q`` the student's probabilities at temperature ``tau``:
+``t`` is the true class, and ``p`` and ``q`` are the teacher's and the student's probabilities at temperature ``tau``:
 
-- ``tckd = tau^2 KL([p_t, 1 - p_t] || [q_t, 1 - q_t])``: how sure the teacher is of the true class;
-- ``nckd = tau^2 KL(p^ || q^)``, where ``p^`` and ``q^`` are the probabilities given that the class is not ``t``: how the teacher ranks the
-  other classes.
+- ``tckd = tau^2 KL([p_t, 1 - p_t] || [q_t, 1 - q_t])`` compares the certainty about the true class;
+- ``nckd = tau^2 KL(p^ || q^)`` compares the other classes; ``p^`` and ``q^`` are the probabilities given that the class is not ``t``.
 
-``tau^2 KL(p || q) = tckd + (1 - p_t) nckd``, so ``nckd`` alone does not fade where the teacher is sure. The paper's alpha and beta are the
-strengths. With ``class_of=teacher``, an addition of this project, ``t`` is each teacher's most probable class, and no label is read.
+``tau^2 KL(p || q) = tckd + (1 - p_t) nckd``, so ``nckd`` alone does not vanish if the teacher is certain. The paper's alpha and beta are
+the strengths. With ``class_of=teacher``, an addition of this project, ``t`` is each teacher's most probable class, and no label is read.
 
-Deviation: the logit of ``t`` is removed for ``nckd``, which is exact for any logits; the released code subtracts 1000 from it instead.
+Deviation: ``nckd`` removes the logit of ``t``, which is exact for any logits. The released code subtracts 1000 from it instead.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ class _Decoupled(RowwiseKnowledge):
     class_of: ClassOf = "label"
 
     def __post_init__(self) -> None:
-        """Refuse anything but ``label`` and ``teacher``."""
+        """Check ``class_of``."""
         if self.class_of not in get_args(ClassOf):
             raise InputError(f"class_of={self.class_of!r}: it must be one of {', '.join(get_args(ClassOf))}")
 
     @property
     def reads_labels(self) -> bool:
-        """Whether the label says which class is the target class."""
+        """Whether the label is the target class."""
         return self.class_of == "label"
 
     def target(self, teacher: ModelOutput) -> Tensor:
@@ -51,11 +50,11 @@ class _Decoupled(RowwiseKnowledge):
         return teacher.logits
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return the KL of this part at temperature 1, ``[...]``; without labels it is defined for ``class_of=teacher`` only."""
+        """Return the KL of this part at temperature 1, ``[...]``; it needs ``class_of=teacher``, since there are no labels here."""
         return self.loss_in_context(student, target, LossContext())
 
     def loss_in_context(self, student: ModelOutput, target: Tensor, context: LossContext) -> Tensor:
-        """Return the KL of this part of teacher and student, times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
+        """Return the KL of this part times ``tau^2``; ``target [..., C]`` -> ``[...]``; leading axes broadcast."""
         classes = target.argmax(-1) if self.class_of == "teacher" else context.labels  # [...], the first of equal maxima
         assert classes is not None, "class_of=label reads the labels"
         p, q = (self.part(logits / context.temperature, classes) for logits in (target, student.logits))
@@ -68,32 +67,32 @@ class _Decoupled(RowwiseKnowledge):
 
 @dataclass(frozen=True)
 class TargetClass(_Decoupled):
-    """``tckd``: the teacher's certainty of the true class, that class against all others.
+    """``tckd``: match the teacher's certainty about the true class against all other classes.
 
     Attributes:
-        class_of: who says which class that is, the ``label`` or the ``teacher``.
+        class_of: source of the true class, ``label`` or ``teacher``.
     """
 
     def part(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """Return logits of that class and of all others together ``[..., 2]``; never ``log(1 - p)``, which rounds to -inf."""
+        """Return the logits of the target class and of all other classes together, ``[..., 2]``. ``log(1 - p)`` would round to -inf."""
         others = _others(logits, classes).logsumexp(-1, keepdim=True)
         return torch.cat([torch.take_along_dim(logits, classes[..., None], -1), others], -1)
 
 
 @dataclass(frozen=True)
 class NonTargetClass(_Decoupled):
-    """``nckd``: the teacher's probabilities among the other classes; zero with two classes.
+    """``nckd``: match the teacher's probabilities among the other classes; zero with two classes.
 
     Attributes:
-        class_of: who says which class is left out, the ``label`` or the ``teacher``.
+        class_of: source of the class that is left out, ``label`` or ``teacher``.
     """
 
     def part(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """Return the logits of all classes but that one ``[..., C - 1]``."""
+        """Return the logits of all classes except the target class, ``[..., C - 1]``."""
         return _others(logits, classes)
 
 
 def _others(logits: Tensor, classes: Tensor) -> Tensor:
-    """Return the logits of all classes but one, ``[..., C]`` -> ``[..., C - 1]``."""
-    places = torch.arange(logits.shape[-1] - 1, device=logits.device)
-    return torch.take_along_dim(logits, places + (places >= classes[..., None]), -1)
+    """Return the logits of all classes except ``classes``, ``[..., C]`` -> ``[..., C - 1]``."""
+    index = torch.arange(logits.shape[-1] - 1, device=logits.device)
+    return torch.take_along_dim(logits, index + (index >= classes[..., None]), -1)

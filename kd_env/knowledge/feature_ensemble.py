@@ -1,11 +1,11 @@
 """``feature_ensemble``: features of several teachers, each matched through a nonlinear map (FEED; Park & Kwak 2019, arXiv 1909.10754).
 
-``sum_d |n_k(F_S)_d / |n_k(F_S)| - F_kd / |F_k||``, the L1 distance of directions, with a nonlinear map ``n_k`` per teacher that learns with
-the student. Parallel FEED, which other papers call FE-MKD, adds these over all teachers to the cross-entropy.
+The loss is ``sum_d |n_k(F_S)_d / |n_k(F_S)| - F_kd / |F_k||``, the L1 distance between directions. ``n_k`` is a nonlinear map per teacher
+that learns with the student. Parallel FEED, which other papers call FE-MKD, adds the sum over all teachers to the cross-entropy.
 
-Deviations: the paper's maps are three 3x3 convolutions over the last feature map, three of them for a larger receptive field; a vector has
-no neighbourhood, so ``n_k`` is two linear layers with a ReLU between them. Teachers are weighted (1/K each for equal weights), not added.
-The paper's equations could not be opened, only descriptions of them: distance and norms follow this project's methods notes.
+Deviations: the paper's map is three 3x3 convolutions over the last feature map, for a larger receptive field. A vector has no
+neighbourhood, so ``n_k`` is two linear layers with a ReLU between them. Teachers are weighted (equal weights are 1/K), not summed. Only
+descriptions of the paper's equations were available; distance and norms follow these descriptions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MLPProjector(Projector):
     projects: ClassVar[Literal["features"]] = "features"
 
     def __init__(self, network: nn.Module, example: ModelOutput, teachers: TeacherShapes) -> None:
-        """Build two linear layers per teacher; draws from torch's global generator."""
+        """Build two linear layers per teacher; their weights are drawn from torch's global generator."""
         super().__init__(network, example, teachers)
         width = example.features.shape[1]
         self.mlps = nn.ModuleList(
@@ -42,7 +42,7 @@ class MLPProjector(Projector):
 
 @dataclass(frozen=True)
 class FeatureEnsemble(Knowledge):
-    """The direction of what the teacher's classifier reads, matched through a nonlinear map (FEED)."""
+    """Match the direction of the teacher's features through a nonlinear map (FEED)."""
 
     compares: ClassVar[Output] = "features"
     projector: ClassVar[type[Projector]] = MLPProjector
@@ -52,5 +52,5 @@ class FeatureEnsemble(Knowledge):
         return teacher.features
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return the L1 distance of the directions of the mapped features and of ``target [B, D_k]``, ``[B]``, at most 2 sqrt(D_k)."""
+        """Return the L1 distance between the directions of the mapped features and ``target [B, D_k]``, ``[B]``, at most 2 sqrt(D_k)."""
         return (unit(student.features) - unit(target)).abs().sum(1)

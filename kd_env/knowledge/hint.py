@@ -1,10 +1,10 @@
 """``hint``: the features that the classifier reads (FitNets; Romero et al. 2015, arXiv 1412.6550).
 
-``mean_d (r_k(F_S)_d - F_kd)^2``, the feature loss of FitNet-MKD, CA-MKD (Zhang et al. 2022, arXiv 2201.00007) and MMKD (Zhang et al. 2023,
-arXiv 2306.06634). Deviation: their features are maps of a convolution and ``r_k`` is a 1x1 convolution; here both are vectors and ``r_k``
-is a matrix.
+The loss is ``mean_d (r_k(F_S)_d - F_kd)^2``, as in FitNet-MKD, CA-MKD (Zhang et al. 2022, arXiv 2201.00007) and MMKD (Zhang et al. 2023,
+arXiv 2306.06634). Deviation: their features are convolutional feature maps and ``r_k`` is a 1x1 convolution. Here the features are vectors
+and ``r_k`` is a matrix.
 
-``normalized`` compares directions, ``|r_k(F_S) / |r_k(F_S)| - F_k / |F_k||^2 = 2 - 2 cos``: twice DistilBERT's cosine loss (Sanh et al.
+``normalized`` compares directions: ``|r_k(F_S) / |r_k(F_S)| - F_k / |F_k||^2 = 2 - 2 cos``, twice DistilBERT's cosine loss (Sanh et al.
 2019, arXiv 1910.01108).
 """
 
@@ -23,7 +23,7 @@ from kd_env.types import ModelOutput, TeacherShapes
 
 
 class LinearProjector(Projector):
-    """Maps the features, the classifier's input, to each teacher's width by a matrix, without bias."""
+    """Maps the features (the classifier's input) to each teacher's width by a matrix, without bias."""
 
     name: ClassVar[str] = "linear"
     projects: ClassVar[Literal["features"]] = "features"
@@ -41,10 +41,10 @@ class LinearProjector(Projector):
 
 @dataclass(frozen=True)
 class Hint(Knowledge):
-    """What the teacher's classifier reads.
+    """Match the teacher's features, the input of its classifier.
 
     Attributes:
-        normalized: compare directions (DistilBERT's cosine) instead of values.
+        normalized: whether to compare directions (DistilBERT's cosine) instead of values.
     """
 
     compares: ClassVar[Output] = "features"
@@ -57,7 +57,7 @@ class Hint(Knowledge):
         return teacher.features
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return the squared distance of the student's features, mapped to D_k, from ``target [B, D_k]``, ``[B]``."""
+        """Return the squared distance between the student's features, mapped to D_k, and ``target [B, D_k]``, ``[B]``."""
         if self.normalized:
             return (unit(student.features) - unit(target)).square().sum(1)
         return (student.features - target).square().mean(1)

@@ -1,8 +1,9 @@
-"""What a knowledge type is: a target that a teacher sets, and the student's loss against it, one value per example.
+"""Define the base class of knowledge types: a target from a teacher, and the student's loss against it, one value per example.
 
-A type of your own subclasses :class:`Knowledge` and defines ``target`` and ``loss``. :class:`~kd_env.knowledge.rowwise.RowwiseKnowledge`,
-:class:`~kd_env.knowledge.layer_knowledge.LayerKnowledge` and :class:`~kd_env.knowledge.peers.PeerKnowledge` are bases for types that treat
-each example by itself, compare layers, or ask other students.
+A type of your own subclasses :class:`Knowledge` and defines ``target`` and ``loss``. Three subclasses are bases for special cases:
+:class:`~kd_env.knowledge.rowwise.RowwiseKnowledge` for types that compare logits example by example,
+:class:`~kd_env.knowledge.layer_knowledge.LayerKnowledge` for types that compare layers, and
+:class:`~kd_env.knowledge.peers.PeerKnowledge` for types that compare a student with other students.
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ from kd_env.knowledge.projector import Projector
 from kd_env.types import Batch, ModelOutput
 
 Output = Literal["logits", "features", "layers", "attention"]
-"""Outputs of a :class:`~kd_env.types.ModelOutput` that a type may compare."""
+"""Names of the outputs in a :class:`~kd_env.types.ModelOutput` that a type may compare."""
 EXTRA_OUTPUTS = {"layers": 3, "attention": 4}
-"""Outputs that a bank keeps and a student computes only where a knowledge type compares them, with their number of axes. Attention, which
-is large, is kept for the train split alone."""
+"""Outputs that a bank keeps and a student computes only if a knowledge type compares them, with their number of axes. A bank keeps
+attention, which is large, for the train split alone."""
 
 
 class Knowledge(ABC):
-    """A term of the loss that a policy may select.
+    """Base class of the terms of the loss that a policy may select.
 
     Attributes:
-        compares: the output of student and teacher that it compares.
-        projector: the maps to the teachers' widths that it needs, or ``None``. ``loss`` is then given the student's mapped output in place
-            of its own.
-        asks_peers: its targets are other students of a population, not teachers; decisions hold no weights for it.
+        compares: output of student and teacher that the type compares.
+        projector: class of the maps to the teachers' widths, or ``None``. With a projector, ``loss`` gets the student's mapped output.
+        asks_peers: whether the targets come from the other students of a population. Decisions then have no weights for this type.
     """
 
     compares: ClassVar[Output] = "logits"
@@ -41,35 +41,35 @@ class Knowledge(ABC):
 
     @property
     def reads_labels(self) -> bool:
-        """Whether it reads ``context.labels``; then it is refused where labels are not part of the setting."""
+        """Whether the loss reads ``context.labels``. Such a type is refused if labels are not part of the setting."""
         return False
 
     @abstractmethod
     def target(self, teacher: ModelOutput) -> Tensor:
-        """Return what the student is to match, ``[B, ...]``."""
+        """Return the values that the student is to match, ``[B, ...]``."""
 
     @abstractmethod
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
         """Return the loss of each example, ``[B]``, at least 0."""
 
     def loss_in_context(self, student: ModelOutput, target: Tensor, context: LossContext) -> Tensor:
-        """Return the loss of each example, ``[B]``; override it where the loss depends on the temperature or the labels."""
+        """Return the loss of each example, ``[B]``. Override it if the loss depends on the temperature or the labels."""
         return self.loss(student, target)
 
     def align(self, student: ModelOutput, teacher: ModelOutput, k: int, num_teachers: int) -> tuple[ModelOutput, ModelOutput]:
-        """Return student and teacher ``k`` as the loss compares them: by default as they are."""
+        """Return the outputs of the student and of teacher ``k`` that the loss compares; by default both unchanged."""
         return student, teacher
 
     def losses(self, student: ModelOutput, batch: Batch, context: LossContext) -> Tensor:
-        """Return the loss of every example against every teacher, ``[rows, K]``.
+        """Return the loss of each example against each teacher, ``[rows, K]``.
 
-        By default :meth:`target` and the loss are called once per teacher, for all students at once by ``torch.func.vmap``: they are given
-        the B examples of one student's mini-batch.
+        By default, :meth:`target` and the loss are called once per teacher. With several students they run under ``torch.func.vmap``, so
+        each call gets the B examples of one student's mini-batch.
 
         Args:
-            student: output of all students for ``batch``.
-            batch: the mini-batches of all students.
-            context: temperature and labels, ``[rows, 1]`` and ``[rows]`` where they are tensors.
+            student: outputs of all students for ``batch``.
+            batch: mini-batches of all students.
+            context: temperature and labels; tensors have shape ``[rows, 1]`` and ``[rows]``.
         """
         num_teachers = batch.teacher_logits.shape[1]
         columns = []
@@ -88,7 +88,7 @@ class Knowledge(ABC):
         )
 
     def _for_each_student(self, student: ModelOutput, teacher: ModelOutput, context: LossContext, num_students: int) -> Tensor:
-        """The loss ``[rows]``; the rows of one student do not enter that of another."""
+        """Return the loss ``[rows]``; the rows of one student do not affect the loss of another."""
         if num_students == 1:
             return self.loss_in_context(student, self.target(teacher), context)
         sides = (_tensors(student._asdict()), _tensors(teacher._asdict()), _tensors(vars(context)))

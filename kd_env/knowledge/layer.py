@@ -1,13 +1,16 @@
-"""``layer``: the layers themselves (AKD's FeaK, Wang et al. 2022, arXiv 2302.00444; hints, Romero et al. 2015, arXiv 1412.6550).
+"""``layer``: hidden states of the layers (AKD's FeaK, Wang et al. 2022, arXiv 2302.00444; hints, Romero et al. 2015, arXiv 1412.6550).
 
-``mean_l mean_d (s_ld - t_ld)^2``, where ``s`` are the mapped [CLS] of the student's layers and ``t`` those of the teacher's. ``normalized``
-is patient distillation (PKD, Sun et al. 2019, arXiv 1908.09355): ``mean_l |s_l / |s_l| - t_l / |t_l||^2``, summed over the width.
-``grouped`` is multi-group hints (Liu et al. 2020, arXiv 2103.04062): the student's layers are divided into K groups, and the last layer of
-teacher k is the hint for the last layer of group k alone.
+The loss is ``mean_l mean_d (s_ld - t_ld)^2``, where ``s`` are the mapped [CLS] vectors of the student's layers and ``t`` the [CLS] vectors
+of the teacher's layers. Two options change it:
 
-Deviations: a linear map, learned with the student, takes every student layer to the teacher's width (hints map one layer; PKD maps none and
-needs equal widths). Layers are paired evenly, the last with the last (PKD leaves the last out). PKD sums over layers; here it is the mean.
-The released code of multi-group hints leaves the last teacher out and normalises both sides before it maps; here neither is done.
+- ``normalized`` is patient distillation (PKD, Sun et al. 2019, arXiv 1908.09355): ``mean_l |s_l / |s_l| - t_l / |t_l||^2``, summed over the
+  width.
+- ``grouped`` is multi-group hints (Liu et al. 2020, arXiv 2103.04062): the student's layers are divided into K groups, and the last layer
+  of teacher k is the hint for the last layer of group k only.
+
+Deviations: a linear map that learns with the student takes each student layer to the teacher's width (hints map one layer; PKD maps none
+and needs equal widths). Layers are paired evenly, the last with the last (PKD leaves the last out). The loss is a mean over layers (PKD: a
+sum). The released code of multi-group hints leaves out the last teacher and normalises both sides before the map; here neither is done.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from kd_env.types import ModelOutput, TeacherShapes
 
 
 class LayerProjector(Projector):
-    """Maps each layer that teacher k is compared with to its width by a matrix of that layer's own, without bias."""
+    """Maps each student layer that is compared with teacher k to the teacher's width, by one matrix per layer, without bias."""
 
     name: ClassVar[str] = "layers"
     projects: ClassVar[Literal["layers"]] = "layers"
@@ -48,11 +51,12 @@ class LayerProjector(Projector):
 
 @dataclass(frozen=True)
 class Layer(LayerKnowledge):
-    """What the teacher's layers hold.
+    """Match the hidden states of the teacher's layers.
 
     Attributes:
-        normalized: compare directions (PKD) instead of values.
-        grouped: each teacher is the hint for a group of the student's layers (of those that are mapped to it, where it is shallower).
+        normalized: whether to compare directions (PKD) instead of values.
+        grouped: whether each teacher teaches one group of the student's layers. For a teacher with fewer layers than the student, the
+            groups are made from the layers that are mapped to this teacher.
     """
 
     projector: ClassVar[type[Projector]] = LayerProjector
@@ -66,14 +70,14 @@ class Layer(LayerKnowledge):
         return teacher.layers
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return the squared distance of the student's layers, mapped to D, from ``target [B, L, D]``, ``[B]``."""
+        """Return the squared distance between the student's layers, mapped to D, and ``target [B, L, D]``, ``[B]``."""
         assert student.layers is not None
         if self.normalized:
             return (unit(student.layers) - unit(target)).square().sum(-1).mean(-1)
         return (student.layers - target).square().mean((-2, -1))
 
     def align(self, student: ModelOutput, teacher: ModelOutput, k: int, num_teachers: int) -> tuple[ModelOutput, ModelOutput]:
-        """Pair layers evenly; if ``grouped``, the last layer of the student's group k with the teacher's last layer."""
+        """Pair layers evenly. With ``grouped``, pair the last layer of the student's group ``k`` with the teacher's last layer."""
         if not self.grouped:
             return super().align(student, teacher, k, num_teachers)
         assert student.layers is not None
@@ -83,5 +87,5 @@ class Layer(LayerKnowledge):
 
 
 def last_of_group(k: int, groups: int, depth: int) -> int:
-    """Return the number of the last layer of group ``k``, where ``depth`` layers are divided into ``groups``."""
+    """Return the index of the last layer of group ``k`` if ``depth`` layers are divided into ``groups`` groups."""
     return -(-(k + 1) * depth // groups) - 1

@@ -1,4 +1,4 @@
-"""Knowledge types that compare layers, of networks whose depths may differ."""
+"""Define the base class of knowledge types that compare layers. The networks may have different depths."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kd_env.types import ModelOutput
 
 
 class LayerKnowledge(Knowledge):
-    """A type that compares equally many layers of student and teacher: all of the shallower network's."""
+    """Base class of types that compare as many layers as the shallower network has."""
 
     compares: ClassVar[Output] = "layers"
 
     def align(self, student: ModelOutput, teacher: ModelOutput, k: int, num_teachers: int) -> tuple[ModelOutput, ModelOutput]:
-        """Take as many layers of the deeper network as the shallower has, evenly spaced, the last among them."""
+        """Return both outputs with the same number of layers. The layers of the deeper network are evenly spaced and include the last."""
         assert student.layers is not None
         assert teacher.layers is not None
         count = min(student.layers.shape[1], teacher.layers.shape[1])
@@ -28,9 +28,9 @@ class LayerKnowledge(Knowledge):
 
 
 def evenly_spaced(layers: Tensor, count: int) -> Tensor:
-    """Take ``count`` of the layers ``[B, L, D]``, evenly spaced: the first and the last among them; if ``count`` is 1, the last."""
+    """Return ``count`` evenly spaced layers of ``[B, L, D]``, including the first and the last. With ``count=1``, return the last."""
     depth = layers.shape[1]
     if count == depth:
         return layers
-    numbers = torch.linspace(0, depth - 1, count).round().long() if count > 1 else torch.tensor([depth - 1])
-    return layers[:, numbers.to(layers.device)]
+    indices = torch.linspace(0, depth - 1, count).round().long() if count > 1 else torch.tensor([depth - 1])
+    return layers[:, indices.to(layers.device)]

@@ -1,7 +1,8 @@
-"""What a projector is: maps to each teacher's width that learn with a student (FitNets' regressors; Romero et al. 2015, arXiv 1412.6550).
+"""Define the base class of projectors: maps to each teacher's width that learn with a student.
 
-In: a network and the teachers' shapes. Out: a network whose ``ModelOutput.projections`` holds the mapped outputs. Each projector stands
-beside the knowledge type that it was written for; types that name the same one share its maps.
+They are the regressors of FitNets (Romero et al. 2015, arXiv 1412.6550). In: a network and the teachers' shapes. Out: a network that adds
+the mapped outputs to ``ModelOutput.projections``. Each projector is in the file of the knowledge type that uses it. Types with the same
+projector share its maps.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from kd_env.types import ModelOutput, TeacherShapes
 
 
 class Projector(NetworkWrapper):
-    """A network with a map to each teacher's width, left behind when the network is deployed.
+    """A network with a map to each teacher's width. The maps are removed when the network is deployed.
 
     Attributes:
-        name: its key in ``ModelOutput.projections``.
-        projects: the output of the student that it maps.
+        name: key of the mapped output in ``ModelOutput.projections``.
+        projects: output of the student that is mapped.
     """
 
     name: ClassVar[str]
@@ -31,18 +32,18 @@ class Projector(NetworkWrapper):
         """Draw the maps from torch's global generator.
 
         Args:
-            network: the network to wrap.
-            example: its output for one example, which shows its width and depth.
-            teachers: the shapes to map to.
+            network: network to wrap.
+            example: output of the network for one example, which gives its width and depth.
+            teachers: shapes of the teachers' outputs.
         """
         super().__init__(network)
 
     @abstractmethod
     def project(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Map the student's output ``[B, ..., D]`` to each teacher's width, K x ``[B, ..., D_k]``."""
+        """Return the student's output ``[B, ..., D]`` mapped to each teacher's width, K x ``[B, ..., D_k]``."""
 
     def extend(self, output: ModelOutput) -> ModelOutput:
-        """Add the mapped outputs, where the student shows what is mapped."""
+        """Return the output with the mapped outputs added, if the student computed the output that is mapped."""
         values: Tensor | None = getattr(output, self.projects)
         if values is None:
             return output
@@ -50,6 +51,6 @@ class Projector(NetworkWrapper):
 
     @classmethod
     def facing(cls, output: ModelOutput, k: int) -> ModelOutput:
-        """Return the student's output with its mapped values for teacher ``k`` in place of the student's own."""
+        """Return the student's output with the values mapped for teacher ``k`` in place of the original values."""
         mapped: dict[str, Any] = {cls.projects: output.projections[cls.name][k]}
         return output._replace(**mapped)

@@ -1,11 +1,10 @@
 """``relation``: how the layers relate to each other (AKD's RelK, Wang et al. 2022, arXiv 2302.00444; FSP matrices, Yim et al. 2017, CVPR).
 
-``mean_lm (G^S_lm - G^T_lm)^2`` with ``G_lm`` the cosine of the [CLS] of layers ``l`` and ``m``, ``[L, L]``.
+The loss is ``mean_lm (G^S_lm - G^T_lm)^2``, where ``G_lm`` is the cosine between the [CLS] vectors of layers ``l`` and ``m``, ``[L, L]``.
 
 Deviations: an FSP matrix holds inner products of the channels of two layers over all positions, so both networks must have equal widths.
-Here each layer is one vector, and the Gram matrix between layers takes its place. Vectors are normalised, so that width and scale do not
-matter: no map is learned. The diagonal is 1 in both and counts as no difference, also where a vector is zero. With L = 1 there is no
-relation, and the loss is zero.
+Here each layer is one vector, and the Gram matrix between layers replaces the FSP matrix. Vectors are normalised, so width and scale do not
+matter and no map is learned. The diagonal counts as equal, even if a vector is zero. With L = 1 there is no relation, and the loss is zero.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from kd_env.types import ModelOutput
 
 @dataclass(frozen=True)
 class Relation(LayerKnowledge):
-    """The teacher's cosines between layers."""
+    """Match the teacher's cosines between layers."""
 
     def target(self, teacher: ModelOutput) -> Tensor:
         """Return the cosine Gram matrix of the teacher's layers, ``[B, L, L]``."""
@@ -30,7 +29,7 @@ class Relation(LayerKnowledge):
         return _gram(teacher.layers)
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return the mean squared difference from the Gram matrix ``target [B, L, L]`` of equally many layers, ``[B]``."""
+        """Return the mean squared difference to the Gram matrix ``target [B, L, L]`` of the same number of layers, ``[B]``."""
         assert student.layers is not None
         off_diagonal = 1 - torch.eye(target.shape[-1], dtype=target.dtype, device=target.device)
         return (off_diagonal * (_gram(student.layers) - target)).square().mean((-2, -1))

@@ -1,4 +1,4 @@
-"""Knowledge types that compare the logits of one example at a time: one call serves all teachers."""
+"""Define the base class of knowledge types that compare the logits of one example at a time. One call computes the loss of all teachers."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from kd_env.types import Batch, ModelOutput
 
 
 class RowwiseKnowledge(Knowledge):
-    """A type whose loss for an example depends on that example's logits alone.
+    """Base class of types with a loss for an example that depends on the logits of that example alone.
 
-    Its methods take any leading axes and broadcast: the student has logits ``[B, 1, C]``, the teachers ``[B, K, C]``, the loss ``[B, K]``.
+    The methods must accept any leading axes and broadcast: student logits ``[B, 1, C]`` and teacher logits ``[B, K, C]`` give a loss
+    ``[B, K]``.
     """
 
     compares: ClassVar[Output] = "logits"
 
     def losses(self, student: ModelOutput, batch: Batch, context: LossContext) -> Tensor:
-        """Return the loss of every example against every teacher, ``[rows, K]``, in one call."""
+        """Return the loss of each example against each teacher, ``[rows, K]``, in one call."""
         teachers = ModelOutput(batch.teacher_logits, batch.teacher_logits)
         return self.loss_in_context(for_all_teachers(student), self.target(teachers), context.for_all_teachers())
 
 
 def for_all_teachers(student: ModelOutput) -> ModelOutput:
-    """Return logits and features of a student with an axis for teachers, ``[B, 1, ...]``."""
+    """Return the logits and features of a student with an axis for teachers, ``[B, 1, ...]``."""
     return ModelOutput(student.logits[:, None], student.features[:, None])

@@ -1,15 +1,16 @@
-"""``similarity``: relations between the examples of a mini-batch; RKD and similarity-preserving distillation.
+"""``similarity``: relations between the examples of a mini-batch (RKD and similarity-preserving distillation).
 
-RKD (Park et al. 2019, arXiv 1904.05068), ``h`` the Huber loss with threshold 1, ``x`` features:
+``x`` are features and ``h`` is the Huber loss with threshold 1.
 
-- ``distance``: ``l_b = mean_{j != b} h(d^S_bj - d^T_bj)`` with ``d_ij = |x_i - x_j|`` over its mean over all pairs of the mini-batch;
-- ``angle``: ``l_b = mean_{i, k} h(cos^S_ibk - cos^T_ibk)``, the angle at ``b`` between ``i`` and ``k``, all three of them different.
+- ``distance`` (RKD, Park et al. 2019, arXiv 1904.05068): ``l_b = mean_{j != b} h(d^S_bj - d^T_bj)``, where ``d_ij`` is ``|x_i - x_j|``
+  divided by its mean over all pairs of the mini-batch.
+- ``angle`` (RKD): ``l_b = mean_{i, k} h(cos^S_ibk - cos^T_ibk)``, the angle at ``b`` between ``i`` and ``k``; the three are different.
+- ``preserving`` (Tung & Mori 2019, arXiv 1907.09682): ``l_b = mean_j (G^S_bj - G^T_bj)^2``, where ``G`` is ``x x^T`` with each row divided
+  by its norm.
 
-``preserving`` (Tung & Mori 2019, arXiv 1907.09682): ``l_b = mean_j (G^S_bj - G^T_bj)^2``, ``G = x x^T``, each row over its norm.
-
-Deviations: RKD sums over ordered pairs or triplets; ``mean_b l_b`` is that sum over ``B(B-1)`` or ``B(B-1)(B-2)``, so that the strength
-does not grow with B. ``mean_b l_b`` of ``preserving`` is the paper's loss exactly. Coincident points have distance 0 and no direction. A
-mini-batch too small for a pair (or a triplet) gives zeros. Memory grows as ``B^2 D`` (``angle``: also ``B^3``).
+Deviations: RKD sums over ordered pairs or triplets. Here ``mean_b l_b`` is that sum divided by ``B(B-1)`` or ``B(B-1)(B-2)``, so that the
+loss does not grow with B. ``mean_b l_b`` of ``preserving`` is exactly the paper's loss. Coincident points have distance 0 and no direction.
+A mini-batch too small for a pair (or a triplet) gives zeros. Memory grows as ``B^2 D`` (``angle``: also ``B^3``).
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ Kind = Literal["distance", "angle", "preserving"]
 
 @dataclass(frozen=True)
 class Similarity(Knowledge):
-    """The teacher's geometry of the mini-batch.
+    """Match the teacher's relations between the examples of the mini-batch.
 
     Attributes:
-        kind: ``distance``, ``angle`` or ``preserving``.
+        kind: relation that is compared: ``distance``, ``angle`` or ``preserving``.
     """
 
     compares: ClassVar[Output] = "features"
@@ -42,7 +43,7 @@ class Similarity(Knowledge):
     kind: Kind = "distance"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown kind."""
+        """Check ``kind``."""
         if self.kind not in get_args(Kind):
             raise InputError(f"similarity(kind={self.kind}): kind must be one of {', '.join(get_args(Kind))}")
 
@@ -51,7 +52,7 @@ class Similarity(Knowledge):
         return teacher.features
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
-        """Return how far each example's relations to the others are from those of ``target [B, D]``, of any width, ``[B]``."""
+        """Return the error of each example's relations to the other examples, ``[B]``; ``target [B, D]`` may have any width."""
         size = len(target)
         if self.kind == "preserving":
             return (_similarities(student.features) - _similarities(target)).square().mean(1) * (size > 1)

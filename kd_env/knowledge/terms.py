@@ -1,4 +1,4 @@
-"""Terms: the knowledge types of a setting, and what they ask of bank and student. In: ``"response,layer(strength=50)"``. Out: terms."""
+"""Parse the setting ``knowledge``. In: ``"response,layer(strength=50)"``. Out: terms, and the outputs and projectors that they need."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kd_env.knowledge.projector import Projector
 from kd_env.plugins import resolve
 
 RENAMED = {"feature": "layer"}
-"""Former names of knowledge types: they are refused with an error that gives the new name."""
+"""New names of knowledge types by their former names. A former name raises an error that gives the new one."""
 PROJECTOR_ORDER: tuple[type[Projector], ...] = (LayerProjector, LinearProjector, MLPProjector)
-"""Projectors are created in this order, whatever the order of the terms; their initial weights depend on it. Others come after these."""
+"""Order in which projectors are created, whatever the order of the terms. Their initial weights depend on it. Others come after these."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Term:
     """One knowledge type as a term of the loss.
 
     Attributes:
-        name: its name in decisions.
-        kind: the knowledge type.
-        strength: factor of its loss in the setting; a decision's strength multiplies it.
+        name: name of the type in decisions.
+        kind: knowledge type.
+        strength: factor of the loss in the setting.
     """
 
     name: str
@@ -37,10 +37,12 @@ class Term:
 
 
 def parse_terms(text: str) -> tuple[Term, ...]:
-    """Parse the ``knowledge`` setting; each type is a spec, built-in or ``module:Class``, and takes ``strength`` besides its own options.
+    """Return the terms of the setting ``knowledge``.
+
+    Each type is a spec, built-in or ``module:Class``, and accepts the option ``strength`` besides its own options.
 
     Raises:
-        InputError: an unknown type or option, a type named twice, or a strength that is no positive number.
+        InputError: a type or option is unknown, a type is named twice, or a strength is not a positive number.
     """
     terms: dict[str, Term] = {}
     for part in spec.split(text):
@@ -49,12 +51,12 @@ def parse_terms(text: str) -> tuple[Term, ...]:
             raise InputError(f"knowledge={text!r}: {term.name} is named twice; name it once")
         terms[term.name] = term
     if not terms:
-        raise InputError("knowledge='': name at least one type, as knowledge=response")
+        raise InputError("knowledge='': name at least one type, such as knowledge=response")
     return tuple(terms.values())
 
 
 def extra_outputs(terms: Sequence[Term]) -> frozenset[str]:
-    """Return the outputs that the bank must keep and the student compute for ``terms``, besides logits and features."""
+    """Return the outputs besides logits and features that the bank must keep and the student must compute for ``terms``."""
     return frozenset(term.kind.compares for term in terms if term.kind.compares in EXTRA_OUTPUTS)
 
 
@@ -62,7 +64,7 @@ def projectors(terms: Sequence[Term]) -> list[type[Projector]]:
     """Return the projectors that ``terms`` need, each once, in the order in which they are created.
 
     Raises:
-        InputError: two different projectors have one name.
+        InputError: two different projectors have the same name.
     """
     needed = {term.kind.projector: term.name for term in terms if term.kind.projector is not None}
     ordered = [projector for projector in (*PROJECTOR_ORDER, *needed) if projector in needed]
@@ -78,9 +80,9 @@ def _parse_term(part: str, setting: str) -> Term:
     name, options = spec.parse(part)
     strength = options.pop("strength", 1.0)
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0.0 < strength < float("inf"):
-        raise InputError(f"{setting}: strength={strength!r} of {name} must be a number above 0; leave out what shall be off")
+        raise InputError(f"{setting}: strength={strength!r} of {name} must be a number above 0; to turn a type off, leave it out")
     if name == "label":
-        raise InputError(f"{setting}: the hard label needs no naming, it is there with kd_weight below 1")
+        raise InputError(f"{setting}: leave out label; the hard label is always part of the loss with kd_weight below 1")
     if name in RENAMED:
         raise InputError(f"{setting}: {name!r} is now called {RENAMED[name]!r}; use that name")
     if name not in KNOWLEDGE and ":" not in name:

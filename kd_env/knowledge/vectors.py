@@ -1,4 +1,4 @@
-"""Norms and directions of vectors whose gradients are finite at zero. In: ``[..., D]``. Out: ``[..., 1]``, or ``[..., D]``."""
+"""Compute norms and directions of vectors with gradients that are finite at zero. In: ``[..., D]``. Out: ``[..., 1]`` or ``[..., D]``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 SMALLEST_SQUARE = 1e-24
-"""Vectors of a smaller squared norm have no direction; float32 still holds the derivative of the norm at this one."""
+"""Vectors with a smaller squared norm have no direction. At this value, float32 can still represent the derivative of the norm."""
 
 
 def norm(vectors: Tensor) -> Tensor:
-    """Compute the Euclidean norm over the last axis, kept, ``[..., D]`` -> ``[..., 1]``; at zero its gradient is zero and not NaN."""
+    """Return the Euclidean norm over the last axis, ``[..., D]`` -> ``[..., 1]``. At zero its gradient is zero, not NaN."""
     squares = vectors.square().sum(-1, keepdim=True)
     zero = squares < SMALLEST_SQUARE
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squares).sqrt())
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Divide vectors ``[..., D]`` by their norm; those of norm zero stay as they are, so that their gradient is small."""
+    """Return vectors ``[..., D]`` divided by their norm. Vectors of norm zero are not changed."""
     length = norm(vectors)
     return vectors / torch.where(length == 0.0, 1.0, length)

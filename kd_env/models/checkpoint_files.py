@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are. In: a folder or a hub id. Out: a folder with what is needed, or an input error."""
+"""Find and check the files of a checkpoint. In: a folder or a hub id. Out: a folder with the needed files, or an input error."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 from kd_env.errors import InputError
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""Files that are fetched from the hub: configuration, weights, vocabulary; no pickle, no code."""
+"""Files that are downloaded from the hub: configuration, weights, vocabulary; no pickle and no code."""
 
 
 def find_folder(text: str) -> Path:
-    """Return the folder that ``text`` names, fetched from the hub where there is no such folder here.
+    """Return the local folder ``text``, or download it from the hub if it does not exist locally.
 
     Raises:
-        InputError: it is neither here nor on the hub, or it is no checkpoint.
+        InputError: ``text`` is neither a local folder nor on the hub, or it is not a checkpoint.
     """
     path = Path(text).expanduser()
     if not path.is_dir():
         return _fetch(text)
     if not (path / "config.json").is_file():
         raise InputError(
-            f"{path}: no config.json, so this is no Transformers checkpoint; name a folder that save_pretrained or kd-env teach wrote"
+            f"{path}: no config.json, so this is not a Transformers checkpoint; name a folder that save_pretrained or kd-env teach wrote"
         )
     return path.resolve()
 
@@ -40,38 +40,49 @@ def _fetch(text: str) -> Path:
         return Path(snapshot_download(text, allow_patterns=FILES, ignore_patterns=["*/*"]))
     except (OSError, ValueError, HfHubHTTPError) as error:
         if is_offline_mode():
-            raise InputError(f"checkpoint {text!r}: no such folder here, nor in the hub's cache, and HF_HUB_OFFLINE is set") from None
+            raise InputError(
+                f"checkpoint {text!r}: no such local folder, it is not in the hub's cache, and HF_HUB_OFFLINE is set; check the name"
+            ) from None
         raise InputError(
-            f"checkpoint {text!r}: no such folder here, and the hub does not give it ({first_line(error)}); check the name and the network"
+            f"checkpoint {text!r}: no such local folder, and the download from the hub failed ({first_line(error)}); "
+            "check the name and the network"
         ) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; anything else is an input error."""
+    """Return the object in a JSON file.
+
+    Raises:
+        InputError: the file cannot be read, or it does not contain an object.
+    """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}); save or fetch it again") from None
+        raise InputError(f"{path} cannot be read ({first_line(error)}); save or download it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: a JSON {type(content).__name__}, expected an object; save or fetch it again")
+        raise InputError(f"{path}: a JSON {type(content).__name__}, expected an object; save or download it again")
     return content
 
 
 def require_weights(folder: Path) -> None:
-    """Refuse a folder without safetensors."""
+    """Check that a folder has weights as safetensors.
+
+    Raises:
+        InputError: it has none.
+    """
     if any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise InputError(
-            f"{folder}: weights as a pickle, which can run any code when it is opened; open it yourself where you trust it and "
-            "save_pretrained(), which writes model.safetensors"
+            f"{folder}: the weights are a pickle, which can run any code when it is opened; if you trust it, load it yourself and "
+            "call save_pretrained(), which writes model.safetensors"
         )
     raise InputError(f"{folder}: no model.safetensors; name a folder that save_pretrained or kd-env teach wrote")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the progress bars and reports of Transformers; the caller reports what is missing."""
+    """Silence the progress bars and reports of Transformers inside the context. The caller reports missing weights."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""The last layer of a network, for what differentiates it alone. In: a network. Out: its linear classifier, or an input error."""
+"""Find the last layer of a network, which head credit differentiates. In: a network. Out: its linear classifier, or an input error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def linear_classifier(network: nn.Module) -> nn.Linear:
     """Return the linear layer that computes the logits from ``ModelOutput.features``.
 
     Raises:
-        InputError: the network has no ``classifier``, or it is no ``torch.nn.Linear``.
+        InputError: the network has no ``classifier``, or it is not a ``torch.nn.Linear`` from features to logits.
     """
     network = unwrap(network)
     classifier = network.classifier
@@ -22,10 +22,10 @@ def linear_classifier(network: nn.Module) -> nn.Linear:
         return classifier
     if isinstance(classifier, nn.Linear) and network.classifies_features:
         return classifier
-    has = "has no attribute classifier" if classifier is None else f"has a {type(classifier).__name__} as its classifier"
+    problem = "has no attribute classifier" if classifier is None else f"has a {type(classifier).__name__} as its classifier"
     if isinstance(classifier, nn.Linear):
-        has = "has a classifier that does not compute its logits from its features"
+        problem = "has a classifier that does not compute its logits from its features"
     raise InputError(
-        f"student {network.text!r} {has}; credit=head needs a torch.nn.Linear of that name from features to logits: add it, or give "
+        f"student {network.text!r} {problem}; credit=head needs a torch.nn.Linear of that name from features to logits: add it, or use "
         "another credit"
     )

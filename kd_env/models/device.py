@@ -1,4 +1,4 @@
-"""Where a network runs. In: the ``device`` setting. Out: a torch device."""
+"""Choose the device that a network runs on. In: the setting ``device``. Out: a torch device."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from kd_env.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device that ``name`` names; ``auto`` is CUDA where it is available, else the CPU.
+    """Return the device ``name``; ``auto`` is CUDA if it is available, else the CPU.
 
     Raises:
-        InputError: torch does not know the device, or it is not available here.
+        InputError: torch does not know the device, or it is not available on this machine.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Splits as tensors. In: raw images or texts. Out: what a network reads, one row per example."""
+"""Encode inputs as tensors. In: raw images or texts. Out: inputs of a network, one row per example."""
 
 from __future__ import annotations
 
@@ -16,40 +16,41 @@ from kd_env.tasks import Task
 from kd_env.types import Inputs
 
 Reader = Callable[[np.ndarray], Inputs]
-"""How a network reads raw inputs of a task."""
+"""Function that encodes raw inputs of a task for a network."""
 
 EVALUATION_BATCH = 512
-"""Largest number of rows of one pass in evaluation."""
+"""Largest number of rows in one evaluation pass."""
 
 DEFAULT_MAX_TOKENS = 128
-"""Tokens that a student reads of a text unless ``max_length`` says otherwise; the rest is cut off."""
+"""Number of tokens to which a student's texts are cut, unless ``max_length`` is given."""
 
 
 class TrimmedInputs(Inputs):
-    """Padded texts; :func:`take` cuts the rows it takes to the longest of them.
+    """Padded texts. :func:`take` cuts the padding of the rows that it returns to the longest of them.
 
-    The built-in networks do not read these: other padding changes the last bits of their outputs, and with them every committed record.
+    The built-in networks do not use this class, because less padding changes the last bits of their outputs, and so the committed records.
     """
 
 
 def encode(task: Task, raw: np.ndarray) -> Inputs:
-    """Encode raw inputs for built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask``, ``[N, T]`` each.
+    """Return raw inputs encoded for built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask``, each ``[N, T]``.
 
-    Texts are cut to 128 tokens. Of a pair (``[N, 2]``) the longer text is cut; only a separator token stands between the two.
+    Texts are cut to 128 tokens. In a pair (``[N, 2]``), the longer text is cut, and a separator token stands between the two texts.
     """
     if task.kind == "image":
         return {"pixel_values": torch.from_numpy(raw)}
-    assert task.tokenizer is not None, f"task {task.name!r} has texts and no tokenizer"
+    assert task.tokenizer is not None, f"task {task.name!r} has texts but no tokenizer"
     return _tokens(task.tokenizer(), raw, DEFAULT_MAX_TOKENS, token_types=False)
 
 
 @dataclass(frozen=True)
 class TextReader:
-    """Reads texts as a checkpoint does.
+    """Encodes texts for a checkpoint.
 
     Attributes:
-        max_length: number of tokens that a text is cut to.
-        token_types: also give ``token_type_ids``, which tell the two texts of a pair apart.
+        tokenizer: tokenizer of the checkpoint.
+        max_length: number of tokens to which texts are cut.
+        token_types: whether to add ``token_type_ids``, which distinguish the two texts of a pair.
     """
 
     tokenizer: Any
@@ -57,13 +58,20 @@ class TextReader:
     token_types: bool
 
     def __call__(self, raw: np.ndarray) -> Inputs:
-        """Encode texts ``[N]`` or pairs ``[N, 2]`` as ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, ``[N, T]``."""
+        """Encode texts ``[N]`` or pairs ``[N, 2]`` as ``input_ids``, ``attention_mask`` and (optional) ``token_type_ids``, ``[N, T]``."""
         return TrimmedInputs(_tokens(self.tokenizer, raw, self.max_length, self.token_types))
 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Reads images as a checkpoint does: resized to ``side``, with its number of channels, normalised."""
+    """Encodes images for a checkpoint: resizes them to ``side``, adapts the number of channels, and normalises.
+
+    Attributes:
+        side: height and width in pixels.
+        channels: number of channels.
+        mean: mean of each channel, which is subtracted.
+        std: standard deviation of each channel, by which the difference is divided.
+    """
 
     side: int
     channels: int
@@ -91,18 +99,19 @@ def take(inputs: Inputs, rows: object, device: torch.device) -> Inputs:
 
 
 def text_lengths(inputs: Inputs) -> np.ndarray | None:
-    """Return the number of tokens of each row ``[N]`` where padding is cut, else ``None``."""
+    """Return the number of tokens of each row, ``[N]``, if padding can be cut, else ``None``."""
     return inputs["attention_mask"].sum(1).numpy() if isinstance(inputs, TrimmedInputs) else None
 
 
 def evaluate_in_batches(run: Callable[[np.ndarray], Tensor], inputs: Inputs, groups: int = 1) -> Tensor:
-    """Return the outputs of ``run`` for all rows, ``[S, N, C]``, computed a batch at a time.
+    """Return the outputs of ``run`` for all rows, ``[S, N, C]``, computed in batches.
 
-    Where padding is cut, a batch holds texts of similar length.
+    If padding can be cut, a batch holds texts of similar length.
 
     Args:
-        run: row numbers ``[groups, n]`` -> ``[S, n, C]``; S is ``groups``, or any number if ``groups`` is 1.
-        inputs: ``[groups * N, ...]``, those of group 0 first.
+        run: function that maps row indices ``[groups, n]`` to outputs ``[S, n, C]``; S is ``groups``, or any number if ``groups`` is 1.
+        inputs: encoded inputs, ``[groups * N, ...]``, group 0 first.
+        groups: number of groups of inputs.
     """
     size, lengths = len(next(iter(inputs.values()))) // groups, text_lengths(inputs)
     rows, batch_size = np.arange(groups * size).reshape(groups, size), EVALUATION_BATCH
@@ -111,12 +120,12 @@ def evaluate_in_batches(run: Callable[[np.ndarray], Tensor], inputs: Inputs, gro
     order = lengths.reshape(groups, size).argsort(1, kind="stable")
     rows, batch_size = np.take_along_axis(rows, order, 1), min(batch_size, max(32, -(-size // 16)))
     sorted_outputs = torch.cat([run(rows[:, start : start + batch_size]) for start in range(0, size, batch_size)], 1)
-    back = torch.from_numpy(order.argsort(1)).to(sorted_outputs.device)[..., None]  # [groups, N, 1]
-    return sorted_outputs.gather(1, back.expand_as(sorted_outputs))
+    inverse = torch.from_numpy(order.argsort(1)).to(sorted_outputs.device)[..., None]  # [groups, N, 1]
+    return sorted_outputs.gather(1, inverse.expand_as(sorted_outputs))
 
 
 def vocabulary_hash(tokenizer: Any) -> str:
-    """Return a hash of a tokenizer's tokens and their numbers."""
+    """Return a hash of a tokenizer's tokens and their ids."""
     return hashlib.sha256("\0".join(f"{number}:{token}" for token, number in sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
 
 
@@ -127,7 +136,7 @@ def _tokens(tokenizer: Any, raw: np.ndarray, max_length: int, token_types: bool)
     lengths = np.array([len(row) for row in ids])
     mask = np.arange(lengths.max()) < lengths[:, None]  # [N, T]
     padded = np.full(mask.shape, tokenizer.pad_token_id)
-    padded[mask] = np.concatenate(ids)  # padding here takes half the time of the tokenizer's own
+    padded[mask] = np.concatenate(ids)  # takes half the time of the tokenizer's own padding
     inputs = {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
     if token_types:
         types = np.zeros_like(padded)

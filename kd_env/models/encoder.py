@@ -1,4 +1,4 @@
-"""Transformers classifiers as networks. In: a model of one of :data:`ARCHITECTURES`. Out: a network that returns a ``ModelOutput``.
+"""Wrap Transformers classifiers. In: a model of one of :data:`ARCHITECTURES`. Out: a network that returns a ``ModelOutput``.
 
 The linear ``classifier`` reads ``ModelOutput.features``, as head credit expects.
 """
@@ -17,23 +17,26 @@ from kd_env.types import ModelOutput
 
 
 class Encoder(nn.Module):
-    """A Transformers classifier; its features, computed from the first token, are the input of its last linear layer."""
+    """A Transformers classifier. The features are computed from the first token and are the input of the last linear layer."""
 
     def __init__(self, model: Any) -> None:
-        """Wrap ``model``, which computes attention eagerly."""
+        """Wrap ``model``, which must use eager attention."""
         super().__init__()
         self.model: nn.Module = model
         self._pool = ARCHITECTURES[model.config.model_type].pool
 
     @property
     def classifier(self) -> nn.Linear:
-        """The linear layer from features to logits."""
+        """Linear layer from features to logits."""
         return [layer for layer in self.model.classifier.modules() if isinstance(layer, nn.Linear)][-1]  # type: ignore[union-attr]
 
     def forward(self, extra_outputs: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
-        """Compute logits [B, C] and features [B, D] of token ids or pixels, and what ``extra_outputs`` names.
+        """Return logits ``[B, C]``, features ``[B, D]`` and the outputs that ``extra_outputs`` names.
 
-        ``layers``: [CLS] of the embeddings and of each layer, ``[B, 1 + depth, D]``; ``attention``: ``[B, 2, T, T]``.
+        Args:
+            extra_outputs: names of further outputs: ``layers``, the [CLS] vector of the embeddings and of each layer,
+                ``[B, 1 + depth, D]``; ``attention``, ``[B, 2, T, T]``.
+            inputs: token ids and mask, or pixels.
         """
         mask = _additive(inputs["attention_mask"], self.classifier.weight.dtype) if "attention_mask" in inputs else None
         if mask is not None:  # 4-D and additive: a 2-D mask does not pass through torch.func.vmap
@@ -50,10 +53,15 @@ class Encoder(nn.Module):
 
 
 def attention_and_value_relation(projected: Sequence[Tensor], heads: int, mask: Tensor | None) -> Tensor:
-    """Compute MiniLM's two relations of a layer (Wang et al. 2020, arXiv 2002.10957), ``[B, 2, T, T]``: query-key and value-value.
+    """Return MiniLM's two relations of a layer (Wang et al. 2020, arXiv 2002.10957), ``[B, 2, T, T]``: query-key and value-value.
 
-    Each is ``softmax(a b^T / sqrt(D / heads))`` of the projections ``[B, T, D]``, without dropout. Deviation: the paper compares head by
-    head; here the mean over heads is taken, so that networks with different numbers of heads can be compared. Rows of padding are zero.
+    Each relation is ``softmax(a b^T / sqrt(D / heads))`` of two projections, without dropout. Rows of padding are zero. Deviation: the
+    paper compares the relations of each head. Here they are averaged over the heads, so that networks can have different numbers of heads.
+
+    Args:
+        projected: query, key and value, each ``[B, T, D]``.
+        heads: number of attention heads.
+        mask: additive mask, ``[B, 1, 1, T]``; ``None`` without padding.
     """
     query, key, value = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in projected)  # [B, heads, T, D / heads]
     relations = []
@@ -65,7 +73,7 @@ def attention_and_value_relation(projected: Sequence[Tensor], heads: int, mask: 
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min  # [B, 1, 1, T], 0 where attention may go
+    return (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min  # [B, 1, 1, T], 0 for tokens, the minimum for padding
 
 
 @contextmanager
@@ -82,7 +90,7 @@ def _last_projections(model: nn.Module | None) -> Iterator[list[Tensor]]:
 
 
 _PROJECTIONS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin")
-"""Transformers' names of these layers, in the order in which they run."""
+"""Names of these layers in Transformers, in the order in which they run."""
 
 
 def _bert(model: Any, output: Any) -> Tensor:
@@ -108,10 +116,11 @@ def _vit(model: Any, output: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What differs between the architectures.
+    """The differences between the supported architectures.
 
     Attributes:
-        pool: computes the classifier's input from the model and its body's output.
+        kind: kind of input.
+        pool: function of the model and the output of its body that returns the classifier's input.
         positions_before: number of position embeddings that no token uses.
     """
 
@@ -126,4 +135,4 @@ ARCHITECTURES = {
     "roberta": Architecture("text", _roberta, positions_before=2),
     "vit": Architecture("image", _vit),
 }
-"""Supported architectures by Transformers' ``model_type``; MiniLM is a BERT."""
+"""Supported architectures by their ``model_type`` in Transformers. MiniLM is a BERT."""

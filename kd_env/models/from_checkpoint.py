@@ -1,7 +1,10 @@
-"""Students that start from a checkpoint. In: ``PATH(layers=0;5,dropout=0,max_length=64)``. Out: its body, cut to some layers, a new head.
+"""Build a student from a checkpoint. In: ``PATH(layers=0;5,dropout=0,max_length=64)``. Out: the checkpoint's body with a new head.
 
-Options: ``layers``, the numbers of the layers that stay, in their new order; ``dropout``, the rate of all layers; ``max_length``, the
-number of tokens that a text is cut to.
+Options:
+
+- ``layers``: indices of the layers to keep, in their new order.
+- ``dropout``: rate of all dropout layers.
+- ``max_length``: number of tokens to which texts are cut.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ OPTIONS = ("layers", "dropout", "max_length")
 
 
 def build(text: str, task: Task) -> Encoder:
-    """Return the network; its head is drawn from torch's global generator.
+    """Return the network. Its head is drawn from torch's global generator.
 
     Raises:
         InputError: the checkpoint cannot be used, or an option is not one of :data:`OPTIONS` or out of range.
@@ -40,7 +43,7 @@ def build(text: str, task: Task) -> Encoder:
 
 
 def reader(text: str, task: Task) -> Reader:
-    """Return how the student reads: as its checkpoint, at most 128 tokens of a text unless ``max_length`` says otherwise."""
+    """Return the reader of the checkpoint. It cuts texts to 128 tokens unless ``max_length`` is given."""
     name, options = parse(text)
     length = options.get("max_length", DEFAULT_MAX_TOKENS)
     spec.numbers(f"student {name}", least=3, whole=True, max_length=length)
@@ -48,7 +51,11 @@ def reader(text: str, task: Task) -> Reader:
 
 
 def parse(text: str) -> spec.Spec:
-    """Split ``text`` into name and options; a folder may have brackets in its name."""
+    """Split ``text`` into name and options. A folder may have brackets in its name.
+
+    Raises:
+        InputError: an option is unknown.
+    """
     if Path(text).expanduser().is_dir():
         return spec.Spec(text, {})
     student = spec.parse(text)
@@ -62,10 +69,10 @@ def _cut(model: Any, text: str, layers: object) -> None:
     depth = model.config.num_hidden_layers
     numbers = [number.strip() for number in str(layers).split(";") if number.strip()]
     if isinstance(layers, int) or not numbers or not all(number.isdecimal() for number in numbers):
-        raise InputError(f"student {text!r}: layers={layers!r}; list the layers that stay, as 0;{depth - 1}, one alone as {depth - 1};")
+        raise InputError(f"student {text!r}: layers={layers!r}; list the layers to keep, such as 0;{depth - 1} or, for one, {depth - 1};")
     kept = [int(number) for number in numbers]
     if max(kept) >= depth:
-        raise InputError(f"student {text!r}: layer {max(kept)} is not there; the checkpoint has layers 0 to {depth - 1}")
+        raise InputError(f"student {text!r}: layer {max(kept)} does not exist; the checkpoint has layers 0 to {depth - 1}")
     body = model.base_model
     path = next(name for name, module in body.named_modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
     stack = body.get_submodule(path)

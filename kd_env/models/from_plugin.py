@@ -1,9 +1,8 @@
-"""Student networks of a user's own. In: ``module:Class(options)`` and a task. Out: a :class:`PluginNetwork`, tried on two examples.
+"""Build a student network of your own. In: ``module:Class(options)`` and a task. Out: a :class:`PluginNetwork`, tried on two examples.
 
-The class is built as ``Class(task, **options)``, where ``task`` is a :class:`kd_env.tasks.Task` without its test split:
-``task.num_classes`` and the shape of ``task.train.inputs`` (images) or ``task.tokenizer`` (texts) say how large the network is to be.
-Initial weights are drawn from torch's global generator, which is seeded. :mod:`kd_env.models.plugin_network` says what ``forward`` takes
-and returns.
+The class is called as ``Class(task, **options)``. ``task`` is a :class:`kd_env.tasks.Task` without its test split. ``task.num_classes`` and
+the shape of ``task.train.inputs`` (images) or ``task.tokenizer`` (texts) give the sizes of the network. Draw initial weights from torch's
+global generator, which is seeded. :mod:`kd_env.models.plugin_network` describes the arguments and outputs of ``forward``.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from kd_env.types import Inputs
 
 
 def is_plugin(text: str) -> bool:
-    """Whether ``text`` names a class as ``module:Class``, with or without options, and no folder."""
+    """Return whether ``text`` names a class (``module:Class``, with or without options) and not a folder."""
     name = text.partition("(")[0]
     return ":" in name and "/" not in name and not any(Path(path).expanduser().is_dir() for path in (text, name))
 
 
 def build(text: str, task: Task) -> PluginNetwork:
-    """Build the network that ``text`` names and run it on two examples; draws from torch's global generator.
+    """Build the network ``text`` and run it on two examples. Its weights are drawn from torch's global generator.
 
     Raises:
-        InputError: it cannot be imported, built, run or trained, or it returns something else than logits and features.
+        InputError: the network cannot be imported, built, run or trained, or it does not return logits and features.
     """
     name, options = spec.parse(text)
     with errors_of(text, "building it fails"):
@@ -62,7 +61,7 @@ def build(text: str, task: Task) -> PluginNetwork:
 
 @contextmanager
 def errors_of(text: str, what: str) -> Iterator[None]:
-    """Turn any error of a user's network into an input error that says where in the user's code it was raised."""
+    """Turn an error of a user's network into an input error that names the line of the user's code that raised it."""
     try:
         yield
     except InputError:
@@ -70,9 +69,9 @@ def errors_of(text: str, what: str) -> Iterator[None]:
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         torch_folder = str(Path(torch.__file__).parent)
-        place = [frame for frame in frames if not frame.filename.startswith(torch_folder)][-1]
+        frame = [frame for frame in frames if not frame.filename.startswith(torch_folder)][-1]
         raise InputError(
-            f"student {text!r}: {what} with {type(error).__name__}: {error} ({place.filename}, line {place.lineno}); correct it there"
+            f"student {text!r}: {what} with {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno}); correct it there"
         ) from error
 
 
@@ -91,7 +90,7 @@ def _require_outputs(network: PluginNetwork, inputs: Inputs, num_classes: int) -
 
 
 def _require_repeatable(network: PluginNetwork, inputs: Inputs) -> None:
-    """Refuse buffers that a pass changes: passes are repeated, by snapshots for example. Running statistics are known and set aside."""
+    """Check that a pass changes no buffers except running statistics, since passes are repeated, for example by snapshots."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     with torch.no_grad():
         network(**inputs)
@@ -100,4 +99,4 @@ def _require_repeatable(network: PluginNetwork, inputs: Inputs) -> None:
         network.get_buffer(name).copy_(before[name])
     if unknown := sorted(set(changed) - set(running_statistics(network))):
         buffer = unknown[0].removeprefix("module.")
-        raise InputError(f"student {network.text!r}: a pass changes its buffer {buffer}, and passes are repeated; keep buffers constant")
+        raise InputError(f"student {network.text!r}: a pass changes its buffer {buffer}, but passes are repeated; keep buffers constant")

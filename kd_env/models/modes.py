@@ -1,4 +1,4 @@
-"""Training and evaluation mode: what changes between them, and what a pass in training mode draws and keeps. In: a network."""
+"""Switch between training and evaluation mode, and tell how a network depends on its mode. In: a network."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 from kd_env.models.plugin_network import PluginNetwork
 
 SAME_IN_BOTH_MODES = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.ReLU, nn.GELU, nn.Tanh)
-"""Modules without children that compute the same in training and in evaluation mode."""
+"""Modules without children that return the same outputs in training and in evaluation mode."""
 
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put ``network`` in evaluation mode inside the block, and in training mode after it."""
+    """Put ``network`` into evaluation mode inside the context, and into training mode after it."""
     network.eval()
     try:
         yield
@@ -24,22 +24,22 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 def depends_on_mode(network: nn.Module) -> bool:
-    """Whether ``network`` may compute something else in evaluation mode than in training mode."""
+    """Return whether the outputs of ``network`` may differ between training and evaluation mode."""
     leaves = (module for module in network.modules() if not list(module.children()))
     return has_plugin(network) or any(not isinstance(module, SAME_IN_BOTH_MODES) for module in leaves)
 
 
 def draws_in_training(network: nn.Module) -> bool:
-    """Whether a pass in training mode may draw from torch's global generator, as dropout does."""
+    """Return whether a pass in training mode may draw from torch's global generator, as dropout does."""
     return has_plugin(network) or any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
 
 
 def running_statistics(network: nn.Module) -> list[str]:
-    """Return the names of the buffers that a pass in training mode updates: the running statistics of BatchNorm and its kind."""
+    """Return the names of the buffers that a pass in training mode updates: the running statistics of BatchNorm and similar layers."""
     norms = ((name, module) for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._NormBase))
     return [f"{name}.{buffer}" for name, module in norms for buffer, _ in module.named_buffers()]
 
 
 def has_plugin(network: nn.Module) -> bool:
-    """Whether ``network`` runs code of a user's, whose ``forward`` may read its mode and draw anything."""
+    """Return whether ``network`` contains a user's module, which may depend on its mode and draw random numbers."""
     return any(isinstance(module, PluginNetwork) for module in network.modules())

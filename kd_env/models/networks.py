@@ -1,6 +1,6 @@
-"""Networks by name. In: ``mlp(width=24)``, a checkpoint or ``module:Class``, and a task. Out: ``network(**inputs) -> ModelOutput``.
+"""Build networks by name. In: ``mlp(width=24)``, a checkpoint or ``module:Class``, and a task. Out: ``network(**inputs) -> ModelOutput``.
 
-Every built-in network has a linear ``classifier`` whose input is ``ModelOutput.features``; head credit relies on it. Transformers use eager
+Each built-in network has a linear ``classifier`` that reads ``ModelOutput.features``; head credit needs it. Transformers use eager
 attention, which has forward-mode derivatives, and LayerNorm, which does not mix the examples of a mini-batch.
 """
 
@@ -25,10 +25,10 @@ from kd_env.types import ModelOutput
 
 
 class MLP(nn.Module):
-    """A flattened image, ``depth`` hidden layers of ``width`` ReLU units, a classifier."""
+    """A multilayer perceptron for flattened images: ``depth`` hidden layers of ``width`` ReLU units, and a linear classifier."""
 
     def __init__(self, num_inputs: int, num_classes: int, width: int = 24, depth: int = 1, dropout: float = 0.0) -> None:
-        """Build the layers; ``width`` is D."""
+        """Build the layers. ``width`` is the feature width D."""
         super().__init__()
         layers: list[nn.Module] = []
         for size in [num_inputs] + [width] * (depth - 1):
@@ -39,7 +39,7 @@ class MLP(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, pixel_values: Tensor, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """Compute logits [B, C], features [B, D], and the hidden layers [B, depth, D] if ``extra_outputs`` has ``layers``."""
+        """Return logits ``[B, C]``, features ``[B, D]`` and, if ``extra_outputs`` has ``layers``, hidden layers ``[B, depth, D]``."""
         features, hidden = pixel_values.flatten(1), []
         for module in self.body:
             features = module(features)
@@ -74,9 +74,10 @@ def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dro
 
 
 def _common(task: Task, width: int) -> dict[str, Any]:
-    """Return settings of all Transformers networks.
+    """Return the settings that all Transformers networks share.
 
-    Initial weights of .02, meant for width 768, leave a narrow network on a long plateau: the range grows as the width falls.
+    The default scale of initial weights, .02, is meant for width 768. With it, a narrow network stays on a long plateau, so the scale here
+    grows as the width falls.
     """
     return {"num_labels": task.num_classes, "attn_implementation": "eager", "initializer_range": width**-0.5}
 
@@ -110,10 +111,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny
 
 
 def build(text: str, task: Task, seed: int) -> nn.Module:
-    """Build and initialise the network named by ``text``; equal seeds give equal weights, the global generator is left as it is.
+    """Build and initialise the network ``text``. Equal seeds give equal weights, and the global generator is not changed.
 
     Raises:
-        InputError: no such architecture, checkpoint or class, an option it does not have, or a task of another kind.
+        InputError: the architecture, checkpoint, class or option does not exist, or the network does not read the task's kind of input.
     """
     if from_plugin.is_plugin(text):
         with seeded(seed):
@@ -137,12 +138,12 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
 
 
 def reader(text: str, task: Task) -> Reader:
-    """Return how the network named by ``text`` reads the task's inputs."""
+    """Return the reader of the network ``text`` for the inputs of ``task``."""
     return from_checkpoint.reader(text, task) if begins_as_checkpoint(text) else partial(encode, task)
 
 
 def begins_as_checkpoint(text: str) -> bool:
-    """Whether ``text`` names a checkpoint, and not a built-in architecture or a class."""
+    """Return whether ``text`` names a checkpoint, not a built-in architecture or a class."""
     if text.partition("(")[0].strip() in NETWORKS or from_plugin.is_plugin(text):
         return False
     return any(map(is_checkpoint, (text, text.rpartition("(")[0])))

@@ -1,9 +1,11 @@
-"""A user's module as a student network. In: any ``torch.nn.Module``. Out: a network with the interface of the built-in ones.
+"""Wrap a module of your own as a student network. In: any ``torch.nn.Module``. Out: a network with the interface of the built-in ones.
 
-``forward`` of the module takes the encoded inputs by name (``pixel_values``, or ``input_ids`` and ``attention_mask``) and returns ``(logits
-[B, C], features [B, D])``, a mapping with these keys, or a :class:`~kd_env.types.ModelOutput`. Where it has a parameter ``extra_outputs``,
-it is told which of ``layers`` and ``attention`` to return as well; without it the knowledge types that compare them are refused. Head
-credit asks for an attribute ``classifier``, the ``torch.nn.Linear`` that computes the logits from the features.
+The module's ``forward`` takes the encoded inputs by name: ``pixel_values``, or ``input_ids`` and ``attention_mask``. It returns ``(logits
+[B, C], features [B, D])``, a mapping with these keys, or a :class:`~kd_env.types.ModelOutput`.
+
+Two parts are optional. If ``forward`` has a parameter ``extra_outputs``, it receives the names of further outputs to return, of ``layers``
+and ``attention``; without it, knowledge types that compare these outputs are refused. Head credit needs an attribute ``classifier``, the
+``torch.nn.Linear`` that computes the logits from the features.
 """
 
 from __future__ import annotations
@@ -21,30 +23,30 @@ class PluginNetwork(nn.Module):
     """A user's module with the interface of the built-in networks."""
 
     def __init__(self, module: nn.Module, text: str) -> None:
-        """Wrap ``module``, which the user named ``text``."""
+        """Wrap ``module``; ``text`` is its name in error messages."""
         super().__init__()
         self.module = module
         self.text = text
-        self.classifies_features = False  # whether ``classifier`` computes the logits from the features, as trying it has shown
+        self.classifies_features = False  # whether ``classifier`` computes the logits from the features; a trial run sets it
         self._takes_extra_outputs = "extra_outputs" in inspect.signature(module.forward).parameters
 
     @property
     def classifier(self) -> nn.Module | None:
-        """The module's ``classifier``, where it has one."""
+        """The module's ``classifier``, or ``None``."""
         return dict(self.module.named_children()).get("classifier")
 
     def forward(self, extra_outputs: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
-        """Run the module and name its outputs.
+        """Run the module and return its outputs by name.
 
         Raises:
-            InputError: the module returns something else, or an operation in it has no forward-mode derivative where credit needs one.
+            InputError: the module returns other outputs, or credit needs a forward-mode derivative that an operation does not have.
         """
-        chosen = {"extra_outputs": extra_outputs} if extra_outputs and self._takes_extra_outputs else {}
+        keywords = {"extra_outputs": extra_outputs} if extra_outputs and self._takes_extra_outputs else {}
         try:
-            return self._named(self.module(**inputs, **chosen))
+            return self._named(self.module(**inputs, **keywords))
         except NotImplementedError as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"student {self.text!r}: {reason}; use another operation there, or another credit than first_order") from error
+            raise InputError(f"student {self.text!r}: {reason}; use another operation, or a credit other than first_order") from error
 
     def _named(self, returned: object) -> ModelOutput:
         if isinstance(returned, ModelOutput):

@@ -1,6 +1,6 @@
 """Open Transformers checkpoints safely. In: a folder or a hub id. Out: its network and its reader, or an input error.
 
-Weights are read from safetensors alone, code of a checkpoint is never run, and ``HF_HUB_OFFLINE`` is honoured.
+Weights are read only from safetensors, code of a checkpoint is never run, and ``HF_HUB_OFFLINE`` is respected.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from kd_env.tasks import Task
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose configuration has been read; its weights have not.
+    """A checkpoint with its configuration. The weights are not loaded yet.
 
     Attributes:
-        text: the name that the user gave.
+        text: name that the user typed.
+        folder: local folder of the checkpoint.
+        config: configuration of the model.
     """
 
     text: str
@@ -37,13 +39,13 @@ class Checkpoint:
         return ARCHITECTURES[self.config.model_type].kind
 
     def reader(self, max_length: int | None = None) -> Reader:
-        """Return how it reads inputs.
+        """Return the function that encodes raw inputs for this checkpoint.
 
         Args:
-            max_length: number of tokens that a text is cut to; by default, and at most, as many as its tokenizer and positions allow.
+            max_length: number of tokens to which texts are cut. Default and limit: the number that tokenizer and position embeddings allow.
 
         Raises:
-            InputError: no tokenizer, or one that does not go with the weights.
+            InputError: the tokenizer is missing or does not fit the weights.
         """
         return self._image_reader() if self.kind == "image" else self._text_reader(max_length)
 
@@ -55,26 +57,26 @@ class Checkpoint:
         return TextReader(tokenizer, longest, types)
 
     def tokenizer(self) -> Any:
-        """Return its tokenizer.
+        """Return the tokenizer.
 
         Raises:
-            InputError: there is none, it cannot be read or cannot pad, or it has more tokens than the weights.
+            InputError: the tokenizer is missing, cannot be read or cannot pad, or it has more tokens than the weights.
         """
         from transformers import AutoTokenizer
 
         names = [path.name for path in self.folder.iterdir()]
         if not any(name.startswith(("tokenizer", "vocab", "spiece", "sentencepiece")) for name in names):
             raise InputError(
-                f"{self.folder}: no tokenizer beside the weights; save it there, tokenizer.save_pretrained({str(self.folder)!r})"
+                f"{self.folder}: no tokenizer in this folder; save it there with tokenizer.save_pretrained({str(self.folder)!r})"
             )
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-        except Exception as error:  # a damaged file raises what its parser raises
+        except Exception as error:  # parsers raise many types of error for a damaged file
             raise InputError(f"{self.folder}: the tokenizer cannot be read ({first_line(error)}); save it again") from None
         if tokenizer.pad_token_id is None or len(tokenizer) > self.config.vocab_size:
             raise InputError(
                 f"{self.folder}: the tokenizer has {len(tokenizer)} tokens and the weights {self.config.vocab_size}, or it cannot pad; "
-                "save the model's own tokenizer there"
+                "save the tokenizer of this model in the folder"
             )
         return tokenizer
 
@@ -85,14 +87,15 @@ class Checkpoint:
         normalise = settings.get("do_normalize", bool(settings))
         mean, std = (tuple(settings.get(key, (0.5,) * channels)) if normalise else (fill,) * channels for key, fill in _STATISTICS)
         if len(mean) != channels or len(std) != channels or not all(std):
-            raise InputError(f"{path}: image_mean and image_std must have {channels} numbers each, std above 0; correct that file")
+            raise InputError(f"{path}: image_mean and image_std must have {channels} numbers each, image_std above 0; correct the file")
         return ImageReader(self.config.image_size, channels, mean, std)
 
     def network(self, num_classes: int, new_head: bool) -> Encoder:
-        """Return its network for ``num_classes``, in evaluation mode and float32.
+        """Return the network for ``num_classes`` classes, in evaluation mode and float32.
 
         Args:
-            new_head: draw what is above the body from torch's global generator; else the checkpoint must hold it.
+            num_classes: number of classes of the head.
+            new_head: whether to draw a new head from torch's global generator. If false, the checkpoint must contain the head.
 
         Raises:
             InputError: weights are missing, do not fit, are not finite, or are not safetensors.
@@ -116,7 +119,7 @@ class Checkpoint:
                     trust_remote_code=False,
                 )
         except Exception as error:  # safetensors, JSON and shapes raise different errors
-            raise InputError(f"{self.folder}: the weights cannot be read ({first_line(error)}); save or fetch them again") from None
+            raise InputError(f"{self.folder}: the weights cannot be read ({first_line(error)}); save or download them again") from None
         self._require_whole(model, report, new_head)
         if new_head:
             _draw_head(model)
@@ -130,30 +133,31 @@ class Checkpoint:
         missing = [name for name in missing if of_body(name) or not new_head]
         if missing:
             body = any(map(of_body, missing))
-            what = "the file is not whole, or not of this architecture" if body else "its classifier is not trained"
+            what = "the file is incomplete, or has another architecture" if body else "its classifier is not trained"
             raise InputError(
-                f"{self.folder}: {len(missing)} tensors are missing or of another shape, {missing[0]} for example: {what}; "
-                "give a checkpoint of a classifier, or make one with kd-env teach"
+                f"{self.folder}: {len(missing)} tensors are missing or have another shape, for example {missing[0]}: {what}; "
+                "use a checkpoint of a classifier, or make one with kd-env teach"
             )
         unexpected = sorted(name for name in report["unexpected_keys"] if ".pooler." not in f".{name}")
         if unexpected and not new_head:
-            what = f"{len(unexpected)} tensors that a {type(model).__name__} does not have, {unexpected[0]} for example"
-            raise InputError(f"{self.folder}: {what}; give another checkpoint")
+            what = f"{len(unexpected)} tensors that a {type(model).__name__} does not have, for example {unexpected[0]}"
+            raise InputError(f"{self.folder}: {what}; use another checkpoint")
         bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
         bad = [name for name in bad if not new_head or name.startswith(f"{model.base_model_prefix}.")]
         if bad:
-            raise InputError(f"{self.folder}: tensor {bad[0]} holds NaN or infinite values; save or fetch that checkpoint again")
+            raise InputError(f"{self.folder}: tensor {bad[0]} has NaN or infinite values; save or download that checkpoint again")
 
 
 _STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))
-"""Keys of a preprocessor's file, and the values that leave images as they are."""
+"""Keys of a preprocessor's file, and the values that do not change an image."""
 
 
 def open_checkpoint(text: str, task: Task) -> Checkpoint:
     """Find the checkpoint ``text``, a folder or a hub id, and read its configuration.
 
     Raises:
-        InputError: it does not exist, is no checkpoint, has an architecture that is not supported, or is of another kind than ``task``.
+        InputError: ``text`` does not exist or is not a checkpoint, its architecture is not supported, or it does not read the task's kind
+            of input.
     """
     folder = find_folder(text)
     name = read_json(folder / "config.json").get("model_type")
@@ -161,18 +165,18 @@ def open_checkpoint(text: str, task: Task) -> Checkpoint:
         raise InputError(f"{folder}/config.json: architecture {name!r} is not supported; supported: {', '.join(sorted(ARCHITECTURES))}")
     kind = ARCHITECTURES[name].kind
     if kind != task.kind:
-        raise InputError(f"checkpoint {text!r} reads {kind}, task {task.name!r} is {task.kind}; give one of {task.kind}")
+        raise InputError(f"checkpoint {text!r} reads {kind}, task {task.name!r} is {task.kind}; use a checkpoint that reads {task.kind}")
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # each architecture checks its values in its own way
-        raise InputError(f"{folder}/config.json cannot be used ({first_line(error)}); save or fetch it again") from None
+        raise InputError(f"{folder}/config.json cannot be used ({first_line(error)}); save or download it again") from None
     return Checkpoint(text, folder, config)
 
 
 def is_checkpoint(text: str) -> bool:
-    """Whether ``text`` names a folder or a hub id such as ``organisation/name``."""
+    """Return whether ``text`` names a folder or a hub id such as ``organisation/name``."""
     return "/" in text or (bool(text) and Path(text).expanduser().is_dir())
 
 

@@ -16,7 +16,7 @@ from kd_env.tasks import Task
 
 
 def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
-    """Write weights, configuration with the task's class names, and tokenizer or image preprocessing."""
+    """Write the weights, the configuration with the task's class names, and the tokenizer or image preprocessing."""
     model = network.model
     if isinstance(reader, ImageReader) and reader.channels == 1:
         model, reader = _in_colour(model), ImageReader(reader.side, 3, reader.mean * 3, reader.std * 3)
@@ -26,7 +26,7 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
     with quiet():
         model.save_pretrained(folder)  # type: ignore[operator]
     for weights in folder.glob("*.safetensors"):
-        weights.chmod((folder / "config.json").stat().st_mode)  # safetensors are written readable for their owner alone
+        weights.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
     if isinstance(reader, TextReader):
         tokenizer = copy.deepcopy(reader.tokenizer)
         tokenizer.model_max_length = reader.max_length
@@ -49,7 +49,7 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
 
 
 def _in_colour(model: nn.Module) -> nn.Module:
-    """Return a copy of a ViT for grey images that reads them as three equal channels, since Transformers' pipelines give three."""
+    """Return a copy of a ViT for grey images that accepts three equal channels, because Transformers' pipelines produce three."""
     model = copy.deepcopy(model)
     patches: Any = model.base_model.embeddings.patch_embeddings  # type: ignore[union-attr]
     grey = patches.projection
@@ -61,7 +61,7 @@ def _in_colour(model: nn.Module) -> nn.Module:
 
 
 def reader_to_save(task: Task, max_length: int) -> Reader:
-    """Return the reader of a built-in transformer for ``task``, in the form in which a checkpoint holds it."""
+    """Return the reader of a built-in transformer for ``task`` as a reader that a checkpoint can store."""
     if task.kind == "text":
         assert task.tokenizer is not None
         return TextReader(task.tokenizer(), max_length, token_types=False)

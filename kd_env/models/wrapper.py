@@ -1,4 +1,4 @@
-"""A network with something that learns beside it: projectors and auxiliary modules. In: a network. Out: a network that computes more."""
+"""Wrap a network with modules that learn with it: projectors and auxiliary modules. In: a network. Out: a network with more outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kd_env.types import ModelOutput
 
 
 class NetworkWrapper(nn.Module, ABC):
-    """A network whose output a subclass extends with parameters of its own; they are left behind when the network is deployed."""
+    """Base class of networks that add outputs to another network. The added parameters are removed when the network is deployed."""
 
     def __init__(self, network: nn.Module) -> None:
         """Wrap ``network``."""
@@ -19,7 +19,7 @@ class NetworkWrapper(nn.Module, ABC):
 
     @property
     def classifier(self) -> nn.Module:
-        """The classifier of the wrapped network."""
+        """Classifier of the wrapped network."""
         classifier = self.network.classifier
         assert isinstance(classifier, nn.Module)
         return classifier
@@ -30,7 +30,7 @@ class NetworkWrapper(nn.Module, ABC):
 
     @abstractmethod
     def extend(self, output: ModelOutput) -> ModelOutput:
-        """Return ``output`` with what this wrapper computes from it."""
+        """Return ``output`` with the outputs that this wrapper computes from it."""
 
 
 def unwrap(network: nn.Module) -> nn.Module:

@@ -84,7 +84,7 @@ def test_pool_files(name, says, place, own_data, capsys):
         (["--model", "tiny-bert", "--max-length", "500"], "max_length=500 must be in [3, 128]"),
         (
             ["--model", "no/such-model-anywhere"],
-            "checkpoint 'no/such-model-anywhere': no such folder here, nor in the hub's cache, and HF_HUB_OFFLINE is set",
+            "checkpoint 'no/such-model-anywhere': no such local folder, it is not in the hub's cache, and HF_HUB_OFFLINE is set",
         ),
         ([], "give either --model M, or --pool FILE"),
         (["--model", "good", "--pool", "x.json"], "give either --model M, or --pool FILE"),
@@ -103,10 +103,10 @@ def test_teach(words, says, place, own_data, capsys):
     ("words", "says"),
     [
         (["--teachers", "good,./other/good"], "teacher names must be unique, got good, good; rename one, for example its folder"),
-        (["--teachers", "good,no/such-model"], "checkpoint 'no/such-model': no such folder here"),
+        (["--teachers", "good,no/such-model"], "checkpoint 'no/such-model': no such local folder"),
         (["--teachers", "god"], "unknown pool 'god'"),
         (["--teachers", "other/none"], "other/none: no config.json in it or in its folders"),
-        (["--student", "good(layers=0;9)"], "layer 9 is not there"),
+        (["--student", "good(layers=0;9)"], "layer 9 does not exist"),
         (["--student", "mlp"], "reads images"),
         (["--out", "good"], "good holds something that this command did not write"),
     ],

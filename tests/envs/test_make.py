@@ -59,7 +59,7 @@ def test_credit_without_dev_improvement_is_refused():
         (JOINT, {"factors": "strength"}, "factors='strength': 'strength' is now called 'kd_weight'; use that name"),
         (JOINT, {"num_students": 2}, "num_students=2: gymnasium.make steps one student; make_vec steps a population"),
         (KNOWLEDGE, {"knowledge": "response,attention"}, "teacher 'upright' has no attention"),
-        (KNOWLEDGE, {"knowledge": "response,label"}, "the hard label needs no naming"),
+        (KNOWLEDGE, {"knowledge": "response,label"}, "leave out label; the hard label is always part of the loss"),
         (KNOWLEDGE, {"knowledge": "response,feature"}, "knowledge='response,feature': 'feature' is now called 'layer'; use that name"),
         (TEACHERS, {"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
     ],

@@ -117,7 +117,7 @@ BROKEN = {
     "negative": (lambda s, t: -(s.logits - t).square().mean(1), {}, "is below 0"),
     "the gradient of a root": (roots, {}, "equals the teacher has a gradient that is not finite"),
     "a logarithm": (lambda s, t: s.logits.log().square().sum(1), {}, "any student is not finite"),
-    "single precision": (lambda s, t: (s.logits - t).square().mean(1).float(), {}, "keep the student's"),
+    "single precision": (lambda s, t: (s.logits - t).square().mean(1).float(), {}, "keep the student's dtype"),
     "detached": (lambda s, t: (s.logits - t).square().mean(1).detach(), {}, "has no gradient"),
     "another output": (
         lambda s, t: (s.logits - t).square().mean(1),
@@ -125,7 +125,7 @@ BROKEN = {
         r"compute it from student\.features, which `compares` names",
     ),
     "no such output": (lambda s, t: s.logits.mean(1), {"compares": "hidden"}, "compares='hidden' must be one of logits, features"),
-    "an output it was not promised": (lambda s, t: s.layers.square().mean((1, 2)), {}, "`compares` names the output it is given"),
+    "an output it was not promised": (lambda s, t: s.layers.square().mean((1, 2)), {}, "`compares` names the output it gets"),
     "labels it was not promised": (lambda s, t, c: s.logits.gather(1, c.labels[:, None])[:, 0] ** 2, {}, "labels come with `reads_labels`"),
     "maps of logits": (
         lambda s, t: s.logits.square().mean(1),

@@ -194,7 +194,7 @@ SELECTION = "kd_env/TeacherSelection-v0"
 
 @pytest.mark.parametrize("knowledge", ["response,peer", "peer_ensemble"])
 def test_a_lone_student_has_no_peers(knowledge, digits_data):
-    says = r"with num_students=1 there are no other students for peer(_ensemble)? to ask; give num_students=2 or more, or leave"
+    says = r"with num_students=1 there are no other students, which peer(_ensemble)? needs; use num_students=2 or more, or leave"
     with pytest.raises(InputError, match=says):
         gym.make_vec(SELECTION, num_envs=4, knowledge=knowledge, **MAKE)
     with pytest.raises(InputError, match=says):

@@ -141,10 +141,10 @@ def test_a_population_of_them_learns_as_each_would_alone(data, folders):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("layers=0;3", "layer 3 is not there; the checkpoint has layers 0 to 2"),
-        ("layers=2", "list the layers that stay, as 0;2, one alone as 2;"),
-        ("layers=first", "list the layers that stay"),
-        ("layers=;", "list the layers that stay"),
+        ("layers=0;3", "layer 3 does not exist; the checkpoint has layers 0 to 2"),
+        ("layers=2", "list the layers to keep, such as 0;2 or, for one, 2;"),
+        ("layers=first", "list the layers to keep"),
+        ("layers=;", "list the layers to keep"),
         ("dropout=1", r"dropout=1\): expected a number of at least 0, below 1"),
         ("max_length=2", r"max_length=2\): expected a whole number of at least 3"),
         ("width=3", "unknown option of student .* 'width'; known: dropout, layers, max_length"),

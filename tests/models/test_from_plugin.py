@@ -184,7 +184,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_as_it_is(
         (f"{HERE}OneRow", r"logits of 2 examples are of shape \[1, 10\], expected a tensor \[2, 10\]"),
         (f"{HERE}Frozen", "parameter body.weight does not require a gradient; register it as a buffer"),
         (f"{HERE}Constant", "it has no parameters to train"),
-        (f"{HERE}Counting", "a pass changes its buffer passes, and passes are repeated; keep buffers constant"),
+        (f"{HERE}Counting", "a pass changes its buffer passes, but passes are repeated; keep buffers constant"),
         (f"{HERE}Pixels(width=3", "expected name"),
     ],
 )

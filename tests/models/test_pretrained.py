@@ -125,12 +125,12 @@ def larger_tokenizer(place, make):
 CHECKPOINTS = [
     (other_labels, "has the classes 2: cat, dog, task"),
     (more_labels, "has the classes 3: LABEL_0, LABEL_1, LABEL_2, task"),
-    (missing_tensors, "1 tensors are missing or of another shape, bert.encoder.layer.1.output.dense.weight for example"),
-    (no_head, "its classifier is not trained; give a checkpoint of a classifier, or make one with kd-env teach"),
-    (strange_tensors, "1 tensors that a BertForSequenceClassification does not have, bert.adapter.weight for example"),
-    (wrong_shape, "tensors are missing or of another shape, bert.encoder.layer.0.intermediate.dense.bias for example"),
-    (nan_weights, "tensor bert.pooler.dense.bias holds NaN or infinite values"),
-    (pickle_only, "weights as a pickle, which can run any code"),
+    (missing_tensors, "1 tensors are missing or have another shape, for example bert.encoder.layer.1.output.dense.weight"),
+    (no_head, "its classifier is not trained; use a checkpoint of a classifier, or make one with kd-env teach"),
+    (strange_tensors, "1 tensors that a BertForSequenceClassification does not have, for example bert.adapter.weight"),
+    (wrong_shape, "tensors are missing or have another shape, for example bert.encoder.layer.0.intermediate.dense.bias"),
+    (nan_weights, "tensor bert.pooler.dense.bias has NaN or infinite values"),
+    (pickle_only, "the weights are a pickle, which can run any code"),
     (no_weights, "no model.safetensors"),
     (torn_weights, "the weights cannot be read"),
     (no_config, "no config.json in it"),
@@ -140,7 +140,7 @@ CHECKPOINTS = [
     (other_architecture, "architecture 'electra' is not supported; supported: bert, distilbert, roberta, vit"),
     (code_of_its_own, "architecture 'mine' is not supported"),
     (wrong_kind, "reads image, task"),
-    (no_tokenizer, "no tokenizer beside the weights"),
+    (no_tokenizer, "no tokenizer in this folder"),
     (broken_tokenizer, "the tokenizer cannot be read"),
     (larger_tokenizer, "tokens and the weights"),
 ]
@@ -170,7 +170,7 @@ FOR_ANOTHER_HEAD = {other_labels, more_labels, no_head, strange_tensors}
 @pytest.mark.parametrize(("spoil", "says"), [case for case in CHECKPOINTS if case[0] not in FOR_ANOTHER_HEAD])
 def test_as_what_a_teacher_or_a_student_begins_from(spoil, says, place, make_checkpoint, own_data, capsys):
     spoil(place, make_checkpoint)
-    says = "no config.json, so this is no Transformers checkpoint" if spoil is no_config else says
+    says = "no config.json, so this is not a Transformers checkpoint" if spoil is no_config else says
     refused(["teach", "--task", f"folder:{own_data}", "--model", "./bad", "--out", "taught", "--quiet"], says, capsys)
     assert not [path for path in place.iterdir() if "taught" in path.name]
     words = ["--task", f"folder:{own_data}", "--policy", "uniform", "--student", "./bad", "--teachers", "good", "--updates", "1", "--quiet"]

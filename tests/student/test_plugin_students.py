@@ -252,7 +252,7 @@ def test_head_credit_without_a_classifier_is_refused(data):
 def test_an_operation_without_a_forward_mode_derivative_is_named(data):
     run = start(data, "BackwardOnly")
     teach(run, 1)
-    with pytest.raises(InputError, match=r"student 'test_plugin_students:BackwardOnly': .*use another operation there, or another credit"):
+    with pytest.raises(InputError, match=r"student 'test_plugin_students:BackwardOnly': .*use another operation, or a credit other than"):
         credit.first_order(run, meter_of(run), ["response"])
 
 
