@@ -1,12 +1,12 @@
 """``aekd``: Adaptive Ensemble KD in gradient space (Du et al. 2020, "Agree to Disagree", NeurIPS): a direction that suits all teachers.
 
 For each mini-batch, ``min |sum_k a_k g_k|^2`` over ``sum a = 1``, ``0 <= a_k <= bound``, g_k the gradient of teacher k's loss on the
-student's logits, averaged over the mini-batch; every instance gets the weights a. A bound below 1 / K leaves no mixture: it is raised to
-1 / K, which is uniform (so does the release), and with one teacher the weight is 1.
+student's logits, averaged over the mini-batch; all instances get the weights a. A bound below 1 / K allows no mixture, so it is raised
+to 1 / K, which is uniform (as in the release); with one teacher the weight is 1.
 
-Deviations: the program is solved exactly, of equally good mixtures (duplicated teachers) the most even one; the release solves it
-approximately as a one-class support vector machine and can scale each g_k to length 1 first. Only the logits' gradient is used, for which
-no backward pass is needed: ``KL_k = tau^2 KL(p_k || q)`` has the gradient ``tau (q - p_k)``.
+Deviations: the program is solved exactly, and of equally good mixtures (duplicated teachers) the most even one is taken; the release
+solves it approximately as a one-class support vector machine and can scale each g_k to length 1 first. Only the logits' gradient is used,
+which needs no backward pass: ``KL_k = tau^2 KL(p_k || q)`` has the gradient ``tau (q - p_k)``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kd_env.policies import PolicyBatch, PolicyContext
 
 
 def weights(logit_gradients: Tensor, bound: float = 0.6) -> Tensor:
-    """Gradients of each teacher's loss on the student's logits ``[K, B, C]`` -> ``[K]``, on the simplex; ones at K = 1.
+    """Return weights ``[K]`` on the simplex from each teacher's gradient on the student's logits ``[K, B, C]``; 1 at K = 1.
 
     Raises:
         ValueError: ``bound`` is not above 0.
@@ -29,14 +29,14 @@ def weights(logit_gradients: Tensor, bound: float = 0.6) -> Tensor:
     if not bound > 0.0:
         raise ValueError(f"aekd needs a bound above 0, got {bound}")
     mean = logit_gradients.double().mean(1)  # [K, C]
-    if not mean.isfinite().all():  # the student has diverged; whoever sees that ends its run
+    if not mean.isfinite().all():  # the student has diverged, and the next step ends its run
         return torch.full_like(logit_gradients[:, 0, 0], 1.0 / len(mean))
     mixture = shortest_mixture((mean @ mean.T).cpu().numpy(), max(bound, 1.0 / len(mean)))
     return torch.from_numpy(mixture).to(logit_gradients)
 
 
 def gradients(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
-    """Of every teacher's response loss on the student's logits, ``[B, K, C]``, ``[B, C]`` -> ``[K, B, C]``."""
+    """Return the gradient of each teacher's response loss on the student's logits, ``[B, K, C]``, ``[B, C]`` -> ``[K, B, C]``."""
     student = (student_logits / temperature).softmax(1)[:, None]
     return temperature * (student - (teacher_logits / temperature).softmax(2)).transpose(0, 1)
 

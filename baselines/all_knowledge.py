@@ -1,6 +1,6 @@
-"""``all_knowledge``: every knowledge type at full strength, always; AKD's baseline without selection (Wang et al. 2022, arXiv 2302.00444).
+"""``all_knowledge``: all knowledge types at full strength, always; AKD's baseline without selection (Wang et al. 2022, arXiv 2302.00444).
 
-The types are AKD's four, label, response, layer and relation, the label where it is part of the setting. All teachers teach alike.
+The types are AKD's four: label (where it is part of the setting), response, layer and relation. All teachers have equal weights.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kd_env.policies import PolicyBatch
 
 KNOWLEDGE_SELECTION = "kd_env/KnowledgeSelection-v0"
 KNOWLEDGE_OPTIONS: dict[str, Any] = {"granularity": "batch", "reward_every": 0}
-"""Env keywords of every rule for knowledge selection: like other rules it does not look at the reward."""
+"""Env keywords of all rules for knowledge selection: like other rules they do not use the reward."""
 
 
 class AllKnowledge(Rule):
@@ -26,5 +26,5 @@ class AllKnowledge(Rule):
     env_options = {**KNOWLEDGE_OPTIONS, "action": "hard"}
 
     def decide(self, batch: PolicyBatch) -> Tensor:
-        """Return gates of one for every student."""
+        """Return gates ``[S, M]`` of 1."""
         return torch.ones(self.context.num_students, self.context.action.size)

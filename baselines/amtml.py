@@ -1,16 +1,16 @@
 """``amtml``: adaptive multi-teacher multi-level KD (AMTML-KD, Liu et al. 2020, arXiv 2103.04062): a gate, and multi-group hints.
 
 ``w = softmax_k(u . (theta_k * f_S(x)))``: the student's features against a latent vector of each teacher, learned by the student's own
-gradient. The student is taught by one integrated target, ``tau^2 KL(sum_k w_k p_k || q)``. As a loss of its own each teacher's KL
-exceeds that by ``sum_k w_k KL(p_k || sum_j w_j p_j)``, which does not depend on the student, but pulls on the gate; it is taken off as
-the decision's penalty. ``target="each"`` leaves it.
+gradient. The student is taught by one integrated target, ``tau^2 KL(sum_k w_k p_k || q)``. The weighted sum of each teacher's KL exceeds
+that by ``sum_k w_k KL(p_k || sum_j w_j p_j)``, which does not depend on the student but has a gradient on the gate; it is subtracted as the
+decision's penalty. ``target="each"`` keeps it.
 
-Multi-group hints: the student's layers are K groups, and each takes teacher k's last layer as its hint (``layer(grouped=true)``); groups
-are alike.
+Multi-group hints: the student's layers form K groups, and teacher k's last layer is the hint of group k (``layer(grouped=true)``); all
+groups have equal weights.
 
-Deviations: ``u`` is drawn with variance 1/D, where the release draws it with 1, with which a wide student's first softmax is a hard
-choice. The release teaches twice, first with the gate and then with the gate as it was left: here it learns throughout. Batch are the
-classifier's input, not a map that is pooled. The paper's angle loss, which the released hints leave out, is
+Deviations: ``u`` is drawn with variance 1/D; the release draws it with variance 1, with which the first softmax of a wide student is nearly
+one-hot. The release teaches twice, first while the gate learns and then with the gate fixed; here it learns throughout. Features are the
+classifier's input, not a pooled map. The paper's angle loss, which the released hints leave out, is
 ``knowledge=response,layer(grouped=true),similarity(kind=angle)``; it is weighed by the gate.
 """
 
@@ -29,21 +29,21 @@ from kd_env.types import Decision, ModelOutput
 
 
 class Gate(nn.Module):
-    """``softmax_k(u . (theta_k * f_S))``."""
+    """The gate ``softmax_k(u . (theta_k * f_S))``."""
 
     def __init__(self, width: int, widths: Sequence[int], num_terms: int) -> None:
-        """Take the student's ``width`` D and the K teachers' ``widths``; draws from torch's global generator."""
+        """Draw ``u`` and ``theta`` for the student's ``width`` D and the K teachers' ``widths`` from torch's global generator."""
         super().__init__()
         self.u = nn.Parameter(torch.randn(width) * width**-0.5)  # [D]
         self.theta = nn.Parameter(torch.randn(len(widths), width))  # [K, D]
 
     def forward(self, output: ModelOutput) -> Tensor:
-        """The weights of the teachers, ``[B, K]``."""
+        """Return the weights of the teachers, ``[B, K]``."""
         return (output.features @ (self.u * self.theta).T).softmax(-1)
 
 
 class AMTML(Rule):
-    """Reads the student's own gradient."""
+    """Reads the student's gradient, by which the gate learns."""
 
     access = "gradient"
     paper = "Liu et al. 2020, arXiv 2103.04062"
@@ -60,10 +60,10 @@ class AMTML(Rule):
         self.target = target
 
     def decide(self, batch: PolicyBatch) -> Decision:
-        """The gate for all that is no hint."""
+        """Return the decision: the gate weighs all knowledge types except hints."""
         gate, terms = auxiliary_output(batch, self), self.context.terms
-        alike = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = self.context.decision({name: alike if terms[name].kind.projector else gate for name in terms})
+        equal = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
+        decision = self.context.decision({name: equal if terms[name].kind.projector else gate for name in terms})
         if self.target == "each" or "response" not in terms:
             return decision
         temperature = self.context.settings.distillation.temperature
@@ -72,8 +72,8 @@ class AMTML(Rule):
 
 
 def disagreement(weights: Tensor, probabilities: Tensor) -> Tensor:
-    """``sum_k w_k KL(p_k || sum_j w_j p_j)``: ``[B, K]``, ``[B, K, C]`` -> ``[B]``; it and its gradient are finite at p = 0, too."""
+    """Return ``sum_k w_k KL(p_k || sum_j w_j p_j)``, ``[B, K]``, ``[B, K, C]`` -> ``[B]``; it and its gradient are finite also at p = 0."""
     tiny = torch.finfo(weights.dtype).tiny
     mixture = (weights[..., None] * probabilities).sum(1)  # [B, C]
-    own: Tensor = torch.special.entr(probabilities).sum(2)  # [B, K]
-    return -(mixture * mixture.clamp_min(tiny).log()).sum(1) - (weights * own).sum(1)
+    entropy: Tensor = torch.special.entr(probabilities).sum(2)  # [B, K]
+    return -(mixture * mixture.clamp_min(tiny).log()).sum(1) - (weights * entropy).sum(1)

@@ -17,7 +17,7 @@ class BestSingle(Rule):
     env_options = ONE
 
     def decide(self, batch: PolicyBatch) -> Tensor:
-        """Choose the first of equally good teachers; any teacher where the label is unknown."""
+        """Choose the best teacher, the first of equally good ones; a random teacher where the label is unknown."""
         best = teacher_ce(batch.teacher_logits, batch.labels).argmin(1).cpu().numpy()
         unknown = (batch.labels == UNKNOWN).cpu().numpy()
         if unknown.any():

@@ -1,7 +1,7 @@
 """The shortest vector among bounded mixtures: ``min |sum_k a_k g_k|^2`` over ``sum a = 1``, ``0 <= a <= bound``.
 
-In: the Gram matrix of K vectors. Out: the mixture, to rounding. A primal active-set method (Nocedal and Wright, Numerical Optimization,
-algorithm 16.3), with the lowest index first among equals, which keeps it from going in circles.
+In: the Gram matrix of K vectors. Out: the mixture, up to rounding. A primal active-set method (Nocedal and Wright, Numerical Optimization,
+algorithm 16.3) that takes the lowest index among equals, so that it does not cycle.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 RIDGE = 1e-9
-"""Added to the diagonal, as a share of its mean: of equally short mixtures (duplicated vectors) the most even one is meant."""
+"""Added to the diagonal, as a share of its mean, so that of equally short mixtures (duplicated vectors) the most even one is found."""
 SLACK = 1e-12
 
 
 def shortest_mixture(gram: np.ndarray, bound: float) -> np.ndarray:
-    """``gram [K, K]`` -> mixture ``[K]``; ``bound`` is at least 1 / K. Vectors of zeros are mixed evenly."""
+    """Return the mixture ``[K]`` for ``gram [K, K]``; ``bound`` is at least 1 / K. Zero vectors get equal weights."""
     count = len(gram)
     mixture = np.full(count, 1.0 / count)
     scale = np.trace(gram) / count
@@ -26,7 +26,7 @@ def shortest_mixture(gram: np.ndarray, bound: float) -> np.ndarray:
         step = _step(quadratic, mixture, held == 0)
         room = np.where(step > 0.0, bound - mixture, mixture)
         share = np.divide(room, np.abs(step), out=np.full(count, np.inf), where=np.abs(step) > SLACK)
-        if share.min() < 1.0:  # a free weight meets its limit first; it is held there
+        if share.min() < 1.0:  # a free weight reaches its limit first and is held there
             first = int(share.argmin())
             mixture = mixture + share[first] * step
             held[first] = 1 if step[first] > 0.0 else -1
@@ -34,7 +34,7 @@ def shortest_mixture(gram: np.ndarray, bound: float) -> np.ndarray:
             continue
         mixture = mixture + step
         slope = quadratic @ mixture
-        wrong = held * (slope - slope[held == 0].mean()) > SLACK  # moving off its limit would shorten the vector
+        wrong = held * (slope - slope[held == 0].mean()) > SLACK  # releasing it would shorten the vector
         if not wrong.any():
             break
         held[int(wrong.argmax())] = 0
@@ -44,7 +44,7 @@ def shortest_mixture(gram: np.ndarray, bound: float) -> np.ndarray:
 
 
 def _step(quadratic: np.ndarray, mixture: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """From ``mixture`` to the best one that differs in the ``free`` weights alone, limits forgotten; the sum is kept."""
+    """Return the step from ``mixture`` to the optimum in the ``free`` weights alone, without limits and with the same sum."""
     count = int(free.sum())
     system = np.ones((count + 1, count + 1))
     system[:count, :count], system[count, count] = quadratic[np.ix_(free, free)], 0.0

@@ -1,11 +1,11 @@
 """``camkd``: Confidence-Aware Multi-teacher KD (Zhang et al. 2022, ICASSP, arXiv 2201.00007), logit and feature weights.
 
-``w_k = (1 - softmax_k(c)) / (K - 1)``, c_k the teacher's cross-entropy on the label. For the features, the student's go through the map to
-teacher k's width and then through teacher k's own classifier: the cross-entropy c'_k of that gives ``v_k`` by the same formula, the weight
-of ``mean((r_k(F_S) - F_k)^2)``. As in the released code, v carries its gradient; ``detach`` cuts it.
+``w_k = (1 - softmax_k(c)) / (K - 1)``, c_k the teacher's cross-entropy on the label. The student's features, mapped to teacher k's width,
+pass through teacher k's classifier: the cross-entropy c'_k of the result gives ``v_k`` by the same formula, the weight of
+``mean((r_k(F_S) - F_k)^2)``. As in the released code, v carries its gradient; ``detach`` removes it.
 
-``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: label 1, response and hints once more
-over K, whatever the setting's kd_weight, so that uniform weights are K times weaker than a plain average.
+``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: the label has strength 1, responses and
+hints are divided by K once more, whatever the setting's kd_weight, so that uniform weights are K times weaker than a plain average.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """``[B, K, C]``, ``[B]`` -> ``[B, K]``, rows on the simplex.
+    """Return logit weights, ``[B, K, C]``, ``[B]`` -> ``[B, K]``, rows on the simplex.
 
     Raises:
         ValueError: K is 1.
@@ -38,13 +38,13 @@ def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def feature_weights(hints: Sequence[Tensor], classifiers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:
-    """:func:`weights` of what each teacher's classifier says of the student's features ``hints``, K x ``[B, D_k]`` -> ``[B, K]``."""
-    said = [linear(hint, *classifier) for hint, classifier in zip(hints, classifiers, strict=True)]
-    return weights(torch.stack(said, 1), labels)
+    """Return :func:`weights` of each teacher's classifier on the mapped student features ``hints``, K x ``[B, D_k]`` -> ``[B, K]``."""
+    logits = [linear(hint, *classifier) for hint, classifier in zip(hints, classifiers, strict=True)]
+    return weights(torch.stack(logits, 1), labels)
 
 
 class CAMKD(Rule):
-    """Reads the training labels, and unless ``detach`` is set, weighs features by a function of the student that carries its gradient."""
+    """Reads the training labels and, unless ``detach`` is set, weighs features by a function of the student that carries its gradient."""
 
     access = "gradient"
     paper = "Zhang et al. 2022, arXiv 2201.00007"
@@ -52,7 +52,7 @@ class CAMKD(Rule):
     min_teachers = 2
 
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
-        """Take the teachers' classifiers, if the setting has hints."""
+        """Read the teachers' classifiers, if the setting has hints."""
         super().__init__(context, seed)
         spec.one_of("camkd", *SCALES, scale=scale)
         self.scale, self.detach = scale, detach
@@ -60,7 +60,7 @@ class CAMKD(Rule):
         self.classifiers = context.classifiers() if self.hints else []
 
     def decide(self, batch: PolicyBatch) -> Decision:
-        """Return the weights of both kinds, and their strengths."""
+        """Return the weights of responses and hints, and the strengths."""
         by_type = {}
         if "response" in self.context.terms:
             by_type["response"] = weights(batch.teacher_logits, batch.labels)
@@ -79,5 +79,5 @@ class CAMKDLogits(Rule):
     min_teachers = 2
 
     def decide(self, batch: PolicyBatch) -> Tensor:
-        """:func:`weights` of the mini-batch."""
+        """Return :func:`weights` of the mini-batch."""
         return weights(batch.teacher_logits, batch.labels)

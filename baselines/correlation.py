@@ -1,7 +1,7 @@
-"""``correlation``: teachers whose probabilities go with the student's weigh more. A surrogate of ours, after CG-MTKD.
+"""``correlation``: teachers whose probabilities correlate with the student's weigh more. A surrogate of ours, after CG-MTKD.
 
-``w_k`` in proportion to ``exp(corr(p_k, q) / t)``, corr Pearson's over the C classes, 0 where either is constant. CG-MTKD's own formula
-could not be read; how sharp it is, ``t``, is ours.
+``w_k`` is proportional to ``exp(corr(p_k, q) / t)``, with Pearson's correlation over the C classes, 0 where either is constant. CG-MTKD's
+formula could not be read; the sharpness ``t`` is ours.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
 
 ROUNDING = 1e-12
-"""Probabilities that differ from their mean by less, in norm, are constant."""
+"""Probabilities whose distance from their mean has a smaller norm count as constant."""
 
 
 def weights(teacher_logits: Tensor, student_logits: Tensor, t: float = 0.5) -> Tensor:
-    """``[B, K, C]``, ``[B, C]``, both over the temperature where it is not 1 -> ``[B, K]``, rows on the simplex; ones at K = 1.
+    """Return weights, ``[B, K, C]``, ``[B, C]`` (both divided by the temperature) -> ``[B, K]``, rows on the simplex; 1 at K = 1.
 
     Raises:
         ValueError: ``t`` is not above 0.
@@ -32,7 +32,7 @@ def weights(teacher_logits: Tensor, student_logits: Tensor, t: float = 0.5) -> T
 
 
 def _centred(logits: Tensor) -> Tensor:
-    """Probabilities less their mean over the classes, of norm 1, or all zero where they are constant."""
+    """Return probabilities minus their mean over the classes, scaled to norm 1; zero where they are constant."""
     probabilities = logits.double().softmax(-1)
     centred = probabilities - probabilities.mean(-1, keepdim=True)
     norm = centred.norm(dim=-1, keepdim=True)
@@ -40,18 +40,18 @@ def _centred(logits: Tensor) -> Tensor:
 
 
 class Correlation(Rule):
-    """Reads what the teachers and the student say, at the temperature of the response loss."""
+    """Reads the outputs of teachers and student at the temperature of the response loss."""
 
     access = "student outputs"
     paper = ""
 
     def __init__(self, context: PolicyContext, seed: int = 0, t: float = 0.5) -> None:
-        """Take the sharpness ``t``: the smaller, the more the best-correlated teacher has."""
+        """Take the sharpness ``t``: the smaller it is, the more weight the best-correlated teacher has."""
         super().__init__(context, seed)
         spec.numbers("correlation", above=0, t=t)
         self.t = t
 
     def decide(self, batch: PolicyBatch) -> Tensor:
-        """:func:`weights` of the mini-batch."""
+        """Return :func:`weights` of the mini-batch."""
         temperature = self.context.settings.distillation.temperature
         return weights(batch.teacher_logits / temperature, batch.student.logits / temperature, self.t)

@@ -1,7 +1,7 @@
 """``dev_weighted``: fixed weights by dev score, RL-KD's W-Ensemble (Yuan et al. 2021, arXiv 2012.06048).
 
-``w_k`` in proportion to teacher k's accuracy on the labelled reward examples. What the paper's score and scale are is left open there:
-accuracy whatever the task's metric, divided by the sum, is our reading.
+``w_k`` is proportional to teacher k's accuracy on the labelled reward examples. The paper does not state its score and scale: accuracy,
+whatever the task's metric, divided by the sum is our reading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kd_env.policies import PolicyBatch, PolicyContext
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """``[n, K, C]``, ``[n]`` -> ``[K]``, on the simplex; uniform where nobody is ever right, ones at K = 1."""
+    """Return weights, ``[n, K, C]``, ``[n]`` -> ``[K]``, on the simplex; uniform if no teacher is ever right, 1 at K = 1."""
     accuracy = (teacher_logits.argmax(2) == labels[:, None]).double().mean(0)  # [K]
     accuracy = accuracy if bool(accuracy.any()) else torch.ones_like(accuracy)
     return (accuracy / accuracy.sum()).to(teacher_logits.dtype)

@@ -1,11 +1,11 @@
-"""``ebkd``: entropy-based KD (Kwon et al. 2020, "Adaptive knowledge distillation based on entropy", ICASSP), surer teachers weigh more.
+"""``ebkd``: entropy-based KD (Kwon et al. 2020, "Adaptive knowledge distillation based on entropy", ICASSP): confident teachers weigh more.
 
 ``w_k = (1 - h_k / sum_j h_j) / (K - 1)``, h_k the entropy of the teacher's probabilities at temperature 1.
 
 ``scale="matched"`` (ours): the weights sum to 1, with the strengths of the setting. ``scale="released"``: the term sums to (K - 1) / K and
-the label counts 1, whatever the setting's kd_weight.
+the label has strength 1, whatever the setting's kd_weight.
 
-Deviation: where all teachers are utterly confident the entropies are 0 and the release gives NaN, here the weights are uniform.
+Deviation: where all teachers are fully confident, the entropies are 0 and the release gives NaN; here the weights are uniform.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor) -> Tensor:
-    """``[B, K, C]`` -> ``[B, K]``, rows on the simplex.
+    """Return weights, ``[B, K, C]`` -> ``[B, K]``, rows on the simplex.
 
     Raises:
         ValueError: K is 1.
@@ -36,19 +36,19 @@ def weights(teacher_logits: Tensor) -> Tensor:
 
 
 class EBKD(Rule):
-    """Reads the teachers' outputs alone."""
+    """Reads only the teachers' outputs."""
 
     access = "teacher outputs"
     paper = "Kwon et al. 2020, ICASSP"
     min_teachers = 2
 
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched") -> None:
-        """Check ``scale``."""
+        """Take ``scale``, ``matched`` or ``released``."""
         super().__init__(context, seed)
         spec.one_of("ebkd", *SCALES, scale=scale)
         self.scale = scale
 
     def decide(self, batch: PolicyBatch) -> Decision:
-        """:func:`weights` of the mini-batch, for every knowledge type, and their strengths."""
-        found, count = weights(batch.teacher_logits), self.context.num_teachers
-        return scaled(self.context, dict.fromkeys(self.context.terms, found), self.scale, (count - 1) / count)
+        """Return :func:`weights` of the mini-batch for all knowledge types, and the strengths."""
+        entropy_weights, count = weights(batch.teacher_logits), self.context.num_teachers
+        return scaled(self.context, dict.fromkeys(self.context.terms, entropy_weights), self.scale, (count - 1) / count)

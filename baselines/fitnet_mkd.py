@@ -1,6 +1,6 @@
 """``fitnet_mkd``: FitNet-MKD, a plain average of all teachers' responses and hints (as compared by Zhang et al. 2022, arXiv 2201.00007).
 
-The hints are FitNets' (Romero et al. 2015, arXiv 1412.6550) at strength 100, one map a teacher, learned with the student.
+The hints are FitNets' (Romero et al. 2015, arXiv 1412.6550) at strength 100, with one map per teacher that learns with the student.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from baselines.uniform import Uniform
 
 
 class FitNetMKD(Uniform):
-    """1/K, of responses and of hints."""
+    """Weights of 1/K for responses and hints."""
 
     paper = "Romero et al. 2015, arXiv 1412.6550"
     env_options = {**WEIGHTS, "knowledge": "response,hint(strength=100)"}

@@ -1,6 +1,6 @@
-"""A gate over teachers, fitted by supervision: from what the K teachers say about an instance, which of them is right.
+"""A gate over teachers, fitted by supervision: it predicts from the K teachers' outputs which of them is right.
 
-In: teacher logits, optionally their features, and labels of the reward split. Out: a small network ``[n, inputs] -> [n, K]`` logits.
+In: the teachers' logits, optionally their features, and labels of the reward split. Out: a small network, ``[n, inputs]`` -> ``[n, K]``.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ LOG_FLOOR = -10.0
 
 
 def gate_inputs(teacher_logits: Tensor, teacher_features: Sequence[Tensor] = ()) -> Tensor:
-    """Log-probabilities ``[n, K, C]`` floored at -10, and the teachers' features, side by side ``[n, inputs]``."""
+    """Return log-probabilities of ``[n, K, C]``, at least -10, and the teachers' features, side by side ``[n, inputs]``."""
     return torch.cat([teacher_logits.log_softmax(2).clamp_min(LOG_FLOOR).flatten(1), *teacher_features], 1)
 
 
 class Gate(nn.Module):
-    """Standardise -> 64 ReLU -> K. Its softmax is a distribution over teachers."""
+    """Standardises its inputs; 64 ReLU units, K outputs, whose softmax is a distribution over teachers."""
 
     mean: Tensor
     scale: Tensor
 
     def __init__(self, num_inputs: int, num_teachers: int, hidden: int = 64) -> None:
-        """Make the layers; inputs pass unscaled until :func:`fit` sets their mean and scale."""
+        """Make the layers; inputs are not scaled until :func:`standardise` sets their mean and scale."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_inputs))
         self.register_buffer("scale", torch.ones(num_inputs))
         self.body = nn.Sequential(nn.Linear(num_inputs, hidden), nn.ReLU(), nn.Linear(hidden, num_teachers))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, inputs] -> [n, K] logits."""
+        """Return logits, ``[n, inputs]`` -> ``[n, K]``."""
         logits: Tensor = self.body((inputs - self.mean) / self.scale)
         return logits
 
 
 def standardise(gate: Gate, inputs: Tensor) -> None:
-    """Set what the gate subtracts and divides by from ``inputs [n, inputs]``; reads no labels."""
+    """Set the gate's mean and scale from ``inputs [n, inputs]``; reads no labels."""
     gate.mean.copy_(inputs.mean(0))
     gate.scale.copy_(inputs.std(0, correction=0) + 1e-3)
 
 
 def fit(gate: Gate, inputs: Tensor, right: Tensor, steps: int = 400) -> None:
-    """Fit in place: for each teacher, is it right (``right [n, K]`` of 0 and 1)? AdamW, whole batch."""
+    """Fit the gate in place to predict which teachers are right (``right [n, K]``, 0 or 1), by AdamW on the whole batch."""
     standardise(gate, inputs)
     optimizer = torch.optim.AdamW(gate.body.parameters(), lr=3e-3, weight_decay=1e-2)
     for _ in range(steps):

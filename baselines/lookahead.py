@@ -1,9 +1,9 @@
-"""``lookahead``: the greedy, policy-free use of first-order credit. Ours; nothing is learned and nothing explored.
+"""``lookahead``: the greedy use of first-order credit. Ours; nothing is learned and nothing is explored.
 
     r_bk = <grad CE_reward, grad tau^2 KL(p_k || q)_b>;    w_bk = softmax_k(sharpness * r_bk normalised over k)
 
-r_bk says, to first order, how much a step on instance b from teacher k lowers the held-out loss (:mod:`kd_env.envs.credit`). It is taken
-before the weights are chosen and costs one forward-mode pass a mini-batch, and a held-out gradient every ``credit_refresh`` updates; both
+r_bk is, to first order, how much a step on instance b from teacher k lowers the held-out loss (:mod:`kd_env.envs.credit`). It is computed
+before the weights are chosen and costs one forward-mode pass per mini-batch, and a held-out gradient every ``credit_refresh`` updates; both
 are counted. With several knowledge types it is the sum over them, each at its strength. The closest prior work, Differentiable Data
 Selection (Wang et al. 2020, arXiv 1911.10088), weighs data and learns the weights.
 """
@@ -22,12 +22,12 @@ from kd_env.policies import PolicyBatch, PolicyContext
 
 
 def weights(credit: Tensor, sharpness: float) -> Tensor:
-    """Credit ``[B, K]`` -> ``[B, K]``, rows on the simplex; of equal credit uniform, of infinite sharpness all on the largest."""
-    worth = normalize(credit)
+    """Return weights, credit ``[B, K]`` -> ``[B, K]``, rows on the simplex; at infinite sharpness all weight is on the largest credit."""
+    normalized = normalize(credit)
     if math.isinf(sharpness):
-        largest = (worth == worth.amax(1, keepdim=True)).to(credit.dtype)
+        largest = (normalized == normalized.amax(1, keepdim=True)).to(credit.dtype)
         return largest / largest.sum(1, keepdim=True)
-    return (sharpness * worth).softmax(1)
+    return (sharpness * normalized).softmax(1)
 
 
 class Lookahead(Rule):
@@ -38,11 +38,11 @@ class Lookahead(Rule):
     paper = ""
 
     def __init__(self, context: PolicyContext, seed: int = 0, sharpness: float = 3.0, greedy: bool = False) -> None:
-        """Take the options.
+        """Take the sharpness of the weights.
 
         Args:
-            sharpness: of the softmax over normalised credit, at least 0.
-            greedy: all on the largest credit, the limit of infinite sharpness.
+            sharpness: factor of the normalised credit in the softmax, at least 0.
+            greedy: whether to put all weight on the largest credit, the limit of infinite sharpness.
         """
         super().__init__(context, seed)
         spec.numbers("lookahead", least=0, sharpness=sharpness)

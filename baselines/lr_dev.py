@@ -1,6 +1,6 @@
 """``lr_dev``: fixed weights by logistic regression on dev, RL-KD's LR-Dev-Ensemble (Yuan et al. 2021, arXiv 2012.06048).
 
-The regression of ``lr_ensemble``, fitted on the labelled reward examples, which no teacher has memorised.
+The regression of ``lr_ensemble``, fitted on the labelled reward examples, on which no teacher was trained.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LRDev(Rule):
 
     def __init__(self, context: PolicyContext, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on the reward examples that have labels."""
-        spec.numbers("lr_dev", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
+        spec.numbers("lr_dev", above=0, ridge=ridge)  # at 0, coefficients of perfect teachers are infinite
         super().__init__(context, seed)
         examples = context.reward_examples()
         self.teacher_weights = weights(examples.teacher_logits, examples.known_labels(), ridge)  # [K]

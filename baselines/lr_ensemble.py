@@ -1,9 +1,9 @@
 """``lr_ensemble``: fixed weights by logistic regression on train, RL-KD's LR-Ensemble (Yuan et al. 2021, arXiv 2012.06048).
 
-The regression of y on the teachers' outputs has one coefficient a teacher: ``P(y = c) = softmax_c(sum_k a_k p_k(c) + b_c)``, p_k at
-temperature 1. The weights are the positive part of a over its sum, uniform if no coefficient is positive. That coefficients are shared by
-the classes, the ridge and the positive part are our reading: the paper names the regression only. Teachers fitted on train are memorised
-there, which flatters this rule's choice of them.
+The regression of y on the teachers' outputs has one coefficient per teacher: ``P(y = c) = softmax_c(sum_k a_k p_k(c) + b_c)``, p_k at
+temperature 1. The weights are the positive part of a divided by its sum, uniform if no coefficient is positive. Coefficients shared by the
+classes, the ridge and the positive part are our reading: the paper states the regression only. Teachers were trained on the same examples,
+so the regression favours those that memorised them.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
 
 MOST_ROWS = 10_000
-"""Training examples at most; of more, so many are drawn by the seed."""
+"""Training examples to fit on at most; if there are more, this many are drawn by the seed."""
 
 
 def weights(teacher_logits: Tensor, labels: Tensor, ridge: float = 1e-3) -> Tensor:
-    """``[n, K, C]``, ``[n]`` -> ``[K]``, on the simplex; ones at K = 1."""
+    """Return weights, ``[n, K, C]``, ``[n]`` -> ``[K]``, on the simplex; 1 at K = 1."""
     positive = coefficients(teacher_logits, labels, ridge)[0].clamp_min(0.0)
     positive = positive if bool(positive.any()) else torch.ones_like(positive)
     return (positive / positive.sum()).to(teacher_logits.dtype)
 
 
 def coefficients(teacher_logits: Tensor, labels: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Coefficients ``[K]`` and intercepts ``[C]`` that minimise ``mean CE + ridge / 2 (|a|^2 + |b|^2)``, by L-BFGS in float64."""
-    said = teacher_logits.detach().cpu().double().softmax(2)  # [n, K, C]
-    targets, count = labels.cpu(), said.shape[1]
+    """Return coefficients ``[K]`` and intercepts ``[C]`` that minimise ``mean CE + ridge / 2 (|a|^2 + |b|^2)``, by L-BFGS in float64."""
+    probabilities = teacher_logits.detach().cpu().double().softmax(2)  # [n, K, C]
+    targets, count = labels.cpu(), probabilities.shape[1]
 
     def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
-        found = torch.from_numpy(point).requires_grad_()
-        scores = torch.einsum("nkc,k->nc", said, found[:count]) + found[count:]
-        loss = cross_entropy(scores, targets) + 0.5 * ridge * found.square().sum()
-        (slope,) = torch.autograd.grad(loss, found)
+        parameters = torch.from_numpy(point).requires_grad_()
+        scores = torch.einsum("nkc,k->nc", probabilities, parameters[:count]) + parameters[count:]
+        loss = cross_entropy(scores, targets) + 0.5 * ridge * parameters.square().sum()
+        (slope,) = torch.autograd.grad(loss, parameters)
         return float(loss.detach()), slope.numpy()
 
-    until = {"maxiter": 1000, "ftol": 0.0, "gtol": 1e-8}  # the slope says when it is done
-    fitted = minimize(objective, np.zeros(count + said.shape[2]), jac=True, method="L-BFGS-B", options=until)
-    found = torch.from_numpy(fitted.x)
-    return found[:count], found[count:]
+    options = {"maxiter": 1000, "ftol": 0.0, "gtol": 1e-8}  # stops by the slope alone
+    fitted = minimize(objective, np.zeros(count + probabilities.shape[2]), jac=True, method="L-BFGS-B", options=options)
+    optimum = torch.from_numpy(fitted.x)
+    return optimum[:count], optimum[count:]
 
 
 class LREnsemble(Rule):
@@ -56,7 +56,7 @@ class LREnsemble(Rule):
 
     def __init__(self, context: PolicyContext, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on at most 10,000 training examples, drawn by ``seed``."""
-        spec.numbers("lr_ensemble", above=0, ridge=ridge)  # without one, perfect teachers have infinite coefficients
+        spec.numbers("lr_ensemble", above=0, ridge=ridge)  # at 0, coefficients of perfect teachers are infinite
         super().__init__(context, seed)
         rows = context.labelled_train_rows
         if len(rows) > MOST_ROWS:

@@ -1,8 +1,8 @@
-"""A meta step: how the loss after some steps of SGD depends on what shaped those steps.
+"""A meta step: how the loss after some steps of SGD depends on the parameters of the losses that were stepped on.
 
-In: the objectives that are stepped on, the one that counts in the end, parameters to start from, and *meta* parameters that the objectives
-depend on. Out: the last objective's value, and its exact gradient by the meta parameters, through all steps (second order, by
-differentiating the gradients themselves). Nothing is changed: the steps are taken on copies.
+In: the objectives of the steps, a final objective, parameters to start from, and *meta* parameters that the objectives depend on. Out: the
+final objective's value, and its exact gradient by the meta parameters through all steps (second order, by differentiating the gradients
+themselves). The parameters are not changed: the steps are taken on copies.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from torch import Tensor
 from kd_env import spec
 
 Objective = Callable[[Sequence[Tensor]], Tensor]
-"""Parameters -> a scalar, differentiable twice."""
+"""A function of parameters that returns a scalar, twice differentiable."""
 
 
 def meta_gradient(
     steps: Sequence[Objective], end: Objective, parameters: Sequence[Tensor], meta: Sequence[Tensor], descent: Descent
 ) -> tuple[Tensor, list[Tensor]]:
-    """Value of ``end`` after a step on each of ``steps`` from ``leaves``, and its gradient by each of ``meta`` (zero where none is)."""
+    """Return ``end`` after a step on each of ``steps`` from ``parameters``, and its gradient by each of ``meta``."""
     loss = end(descend(steps, parameters, descent))
     return loss.detach(), list(torch.autograd.grad(loss, list(meta), materialize_grads=True))
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Stochastic gradient descent as torch has it: ``g = grad + decay x``, ``v = momentum v + g`` from ``v = 0``, ``x = x - rate v``."""
+    """Stochastic gradient descent as in torch: ``g = grad + decay x``, ``v = momentum v + g`` from ``v = 0``, ``x = x - rate v``."""
 
     rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no rate."""
+        """Check that all numbers are at least 0."""
         spec.numbers("mmkd", least=0, inner_lr=self.rate, momentum=self.momentum, inner_weight_decay=self.weight_decay)
 
 
 def descend(steps: Sequence[Objective], parameters: Sequence[Tensor], descent: Descent) -> list[Tensor]:
-    """The parameters after one step on each objective in turn, differentiable in whatever the objectives depend on."""
+    """Return the parameters after one step on each objective in turn, differentiable in all that the objectives depend on."""
     now = [parameter.detach().clone().requires_grad_() for parameter in parameters]
     velocity: list[Tensor] = []
     for objective in steps:
-        found = torch.autograd.grad(objective(now), now, create_graph=True, materialize_grads=True)
-        gradient = [one + descent.weight_decay * parameter for one, parameter in zip(found, now, strict=True)]
+        slopes = torch.autograd.grad(objective(now), now, create_graph=True, materialize_grads=True)
+        gradient = [slope + descent.weight_decay * parameter for slope, parameter in zip(slopes, now, strict=True)]
         velocity = [descent.momentum * old + new for old, new in zip(velocity, gradient, strict=True)] if velocity else gradient
-        now = [parameter - descent.rate * one for parameter, one in zip(now, velocity, strict=True)]
+        now = [parameter - descent.rate * speed for parameter, speed in zip(now, velocity, strict=True)]
     return now

@@ -1,22 +1,22 @@
 """``mmkd``: weights learned by a meta step, MMKD (Zhang et al. 2023, ICME, arXiv 2306.06634).
 
 One net weighs the responses, from all logits; one weighs the hints, from how each example resembles the others in the teachers' features
-and in the student's (:mod:`baselines.meta_weights`). Both learn from nothing but this, after the first update and every ``every``-th
-from there: on B hard examples (:mod:`baselines.hard_buffer`), two steps of SGD on the weighted distillation loss, one on CE, then the
-gradient of CE on the same examples by the nets' parameters through all three (:mod:`baselines.meta_step`), and one step of Adam on the
-nets. The student itself is not changed by it. Decisions carry the nets' weights without a gradient.
+and in the student's (:mod:`baselines.meta_weights`). Both learn by meta steps alone, after the first update and after each ``every``-th
+update from there. A meta step takes, on B hard examples (:mod:`baselines.hard_buffer`), two steps of SGD on the weighted distillation loss
+and one on CE, then the gradient of CE on the same examples by the nets' parameters through all three (:mod:`baselines.meta_step`), and one
+step of Adam on the nets. The student does not change. Decisions carry the nets' weights without gradient.
 
-What the release leaves to be known, and is kept: an example is hard if the student gets it wrong; the nets are asked anew at each tracked
-step, and the student's outputs that they read are constants there. So the gradient is exact for weights with those inputs.
+As in the release: an example is hard if the student gets it wrong; the nets compute new weights at each tracked step, where the student's
+outputs that they read are constants. So the gradient is exact for weights with those inputs.
 
-Deviations: tracked steps are SGD and begin without momentum, since the student's optimizer may be another (in the release they continue its
-momentum, Nesterov's); their rate is the student's. They look at the student in evaluation mode, without dropout, so that every pass of a
-meta step sees one function. The maps to the teachers' widths are matrices. Gram matrices are of features of length 1 (``cosine``); as
-released, on features of some length, the hint net soon puts all weight on one teacher and no gradient comes through. A meta step whose
+Deviations: tracked steps are SGD and begin without momentum, since the student may have another optimizer (in the release they continue its
+Nesterov momentum); their rate is the student's. They run the student in evaluation mode, without dropout, so that all passes of a meta step
+compute the same function. The maps to the teachers' widths are matrices. Features are scaled to length 1 before their Gram matrices
+(``cosine``); as released, without that, the hint net soon puts all weight on one teacher and its gradient vanishes. A meta step whose
 gradient is not finite is left out.
 
-It reads training labels in every setting, in pure distillation too: hardness and CE ask for them. ``meta_split="reward"`` (ours) takes
-them from the reward split instead: at each meta step B labelled reward examples pass through the student into the buffer.
+It reads training labels in all settings, also in pure distillation, for hardness and CE. ``meta_split="reward"`` (ours) takes labels from
+the reward split instead: at each meta step B labelled reward examples pass through the student into the buffer.
 """
 
 from __future__ import annotations
@@ -70,18 +70,18 @@ class MMKD(Rule):
         """Make the nets.
 
         Args:
-            learning_rate: of Adam, on the nets; ``weight_decay`` too.
-            every: updates between two meta steps.
-            buffer: hard examples kept.
-            distillation_steps: tracked steps on the distillation loss, before the one on CE.
-            inner_lr: of the tracked steps, by default the student's own rate; ``momentum`` and ``inner_weight_decay`` are theirs too.
-            gram_width: 0 shows the hint net whole rows of the Gram matrices, as the release does; else that many quantiles of each.
-            cosine: Gram matrices of features of length 1; ``False`` is the release.
-            meta_split: ``train`` or ``reward``, whose examples and labels the nets learn from.
-            scale: ``matched`` to the setting's strengths, or as ``released``: label and responses 1, hints their own strength.
+            learning_rate: of Adam on the nets, with ``weight_decay``.
+            every: number of updates between two meta steps.
+            buffer: number of hard examples kept.
+            distillation_steps: number of tracked steps on the distillation loss, before the step on CE.
+            inner_lr: learning rate of the tracked steps, by default the student's; they also have ``momentum`` and ``inner_weight_decay``.
+            gram_width: at 0 the hint net reads whole rows of the Gram matrices, as released; otherwise this many quantiles of each row.
+            cosine: whether features are scaled to length 1 before their Gram matrices; ``False`` is the release.
+            meta_split: the split whose examples and labels the nets learn from, ``train`` or ``reward``.
+            scale: ``matched`` keeps the setting's strengths; ``released`` gives label and responses strength 1, and hints theirs.
 
         Raises:
-            InputError: an option is out of its range, the student has peers, or the teachers do not teach at all (strength 0).
+            InputError: an option is out of its range, the student has peers, or teachers do not teach (``kd_weight=0``).
         """
         super().__init__(context, seed)
         spec.numbers("mmkd", least=1, whole=True, every=every, distillation_steps=distillation_steps)
@@ -90,7 +90,7 @@ class MMKD(Rule):
         spec.one_of("mmkd", "train", "reward", meta_split=meta_split)
         distillation = context.settings.distillation
         if context.num_students > 1 or distillation.kd_weight == 0.0:
-            raise InputError("policy mmkd differentiates what its teachers do for one student; leave out num_students and kd_weight=0")
+            raise InputError("policy mmkd differentiates through the distillation of one student; leave out num_students and kd_weight=0")
         self.hints = "hint" in context.terms
         self.every, self.distillation_steps = every, distillation_steps
         self.inner_lr, self.descent = inner_lr, Descent(inner_lr or 0.0, momentum, inner_weight_decay)
@@ -102,7 +102,7 @@ class MMKD(Rule):
             self.nets = MetaWeights(context.num_teachers, context.num_classes, distillation.batch_size, gram_width, cosine)
         self.nets.to(context.device, context.dtype)
         self.optimizer = torch.optim.Adam(self.nets.parameters(), lr=learning_rate, weight_decay=weight_decay)
-        self._decided = -1  # the last update that was decided about
+        self._decided = -1  # the last update that a decision was made for
 
     @staticmethod
     def access_for(meta_split: str = "train", **_options: object) -> str:
@@ -110,21 +110,21 @@ class MMKD(Rule):
         return "reward labels" if meta_split == "reward" else "gradient"
 
     def decide(self, batch: PolicyBatch) -> Decision:
-        """Return the nets' weights; before that, a meta step where it is due after the last update."""
+        """Make a meta step if one is due after the last update, and return the nets' weights."""
         update = int(batch.update[0])
         if update == 0:
             self.buffer.clear()
         elif update != self._decided and (update - 1) % self.every == 0:
             self.learn_from_hard_examples()
         if update != self._decided and self.meta_split == "train":
-            known = (batch.labels >= 0).cpu().numpy()  # an unlabelled text is no example to learn from
+            known = (batch.labels >= 0).cpu().numpy()  # nothing can be learned from an unlabelled example
             self.buffer.put(batch.example_ids[known], wrong(batch.student.logits, batch.labels)[known])
         self._decided = update
         with torch.no_grad():
             return self.weighed(batch.teacher_logits, batch.teacher_features, batch.student)
 
     def weighed(self, teacher_logits: Tensor, teacher_features: Sequence[Tensor], student: ModelOutput) -> Decision:
-        """Return the nets' weights for some examples, with the setting's strengths; differentiable in the nets' parameters."""
+        """Return the nets' weights for some examples with the setting's strengths, differentiable in the nets' parameters."""
         weights = {}
         if "response" in self.context.terms:
             weights["response"] = self.nets.response(teacher_logits, student.logits)
@@ -133,13 +133,13 @@ class MMKD(Rule):
         return scaled(self.context, weights, self.scale, 1.0)
 
     def learn_from_hard_examples(self) -> None:
-        """Take one step of the nets on B examples of the buffer, if there are any."""
+        """Make one update of the nets on B examples of the buffer, if there are any."""
         examples = self.hard_examples()
         if examples is not None:
             self.learn_from(*examples)
 
     def learn_from(self, inputs: Inputs, batch: Batch) -> None:
-        """Take one step of the nets along :meth:`meta_gradient`."""
+        """Make one update of the nets along :meth:`meta_gradient`; a gradient that is not finite is ignored."""
         _, gradient = self.meta_gradient(inputs, batch)
         if not all(values.isfinite().all() for values in gradient):
             return
@@ -148,7 +148,7 @@ class MMKD(Rule):
         self.optimizer.step()
 
     def meta_gradient(self, inputs: Inputs, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Return CE on the examples after the tracked steps, and its gradient by the nets' parameters; the student stays as it is."""
+        """Return CE on the examples after the tracked steps, and its gradient by the nets' parameters; the student does not change."""
         student = self.context.student
 
         def distillation(parameters: Sequence[Tensor]) -> Tensor:
@@ -167,7 +167,7 @@ class MMKD(Rule):
             return meta_gradient(steps, hard_label, student.parameters, list(self.nets.parameters()), descent)
 
     def hard_examples(self) -> tuple[Inputs, Batch] | None:
-        """Return B examples of the buffer, drawn anew; ``None`` where it is empty."""
+        """Return B random examples of the buffer; ``None`` if it is empty."""
         size, student = self.context.settings.distillation.batch_size, self.context.student
         if self.meta_split == "reward":
             rows = self.buffer.rng.choice(self.labelled, min(size, len(self.labelled)), replace=False)
@@ -177,6 +177,6 @@ class MMKD(Rule):
 
 
 def wrong(student_logits: Tensor, labels: Tensor) -> np.ndarray:
-    """Which examples the student gets wrong, ``[B, C]``, ``[B]`` -> ``[B]``."""
-    found: np.ndarray = (student_logits.argmax(1) != labels).cpu().numpy()
-    return found
+    """Return which examples the student gets wrong, ``[B, C]``, ``[B]`` -> ``[B]``."""
+    errors: np.ndarray = (student_logits.argmax(1) != labels).cpu().numpy()
+    return errors

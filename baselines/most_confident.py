@@ -9,7 +9,7 @@ from kd_env.policies import PolicyBatch
 
 
 def choose(teacher_logits: Tensor) -> Tensor:
-    """``[B, K, C]`` -> the surest teacher ``[B]``, the first of equals."""
+    """Return the most confident teacher, ``[B, K, C]`` -> ``[B]``, the first of equals."""
     return teacher_logits.log_softmax(2).amax(2).argmax(1)
 
 

@@ -1,13 +1,13 @@
 """``mt_bert``: MT-BERT's weights and multi-teacher hidden loss (Wu et al. 2021, Findings of ACL, arXiv 2106.01023).
 
-Responses are weighed by ``w_k`` in proportion to ``1 / (1 + c_k)``, c_k the teacher's cross-entropy on the label; the hidden loss, the
-student's layers mapped to each teacher's, counts all teachers alike.
+The weight ``w_k`` of responses is proportional to ``1 / (1 + c_k)``, c_k the teacher's cross-entropy on the label; the hidden loss, between
+the student's mapped layers and each teacher's, has equal weights.
 
 ``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: as the paper sums them, ``sum_k KL_k /
-(1 + c_k)`` and ``sum_k`` of the hidden losses, with the label at 1; there is no released code.
+(1 + c_k)`` and ``sum_k`` of the hidden losses, with the label at strength 1; there is no released code.
 
-Deviations: [CLS] of each layer, not all tokens. Which side the paper maps could not be read: here the student's. Teachers are taught each
-alone, where the paper's share their pooling and their classifier.
+Deviations: the hidden loss compares [CLS] of each layer, not all tokens. Which side the paper maps could not be read: here it is the
+student's. Each teacher is trained alone, where the paper's share their pooling and their classifier.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """``[B, K, C]``, ``[B]`` -> ``[B, K]``, rows on the simplex."""
+    """Return weights of responses, ``[B, K, C]``, ``[B]`` -> ``[B, K]``, rows on the simplex."""
     trust = 1.0 / (1.0 + teacher_ce(teacher_logits, labels))
     return trust / trust.sum(1, keepdim=True)
 
@@ -37,17 +37,17 @@ class MTBert(Rule):
     env_options = {**WEIGHTS, "knowledge": "response,layer"}
 
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched") -> None:
-        """Check ``scale``."""
+        """Take ``scale``, ``matched`` or ``released``."""
         super().__init__(context, seed)
         spec.one_of("mt_bert", *SCALES, scale=scale)
         self.scale = scale
 
     def decide(self, batch: PolicyBatch) -> Decision:
-        """Weights of both kinds, and their strengths."""
-        found = weights(batch.teacher_logits, batch.labels)
-        alike = torch.full_like(found, 1.0 / found.shape[1])
+        """Return the weights of responses and of layers, and the strengths."""
+        trusted = weights(batch.teacher_logits, batch.labels)
+        equal = torch.full_like(trusted, 1.0 / trusted.shape[1])
         terms = self.context.terms
-        by_type = {name: alike if terms[name].kind.projector else found for name in terms}
+        by_type = {name: equal if terms[name].kind.projector else trusted for name in terms}
         total = (1.0 / (1.0 + teacher_ce(batch.teacher_logits, batch.labels))).sum(1)  # [B]
-        factors = {name: float(found.shape[1]) if terms[name].kind.projector else total for name in by_type}
+        factors = {name: float(trusted.shape[1]) if terms[name].kind.projector else total for name in by_type}
         return scaled(self.context, by_type, self.scale, factors)

@@ -1,9 +1,9 @@
 """``mutual_learning``: two students learn from the teachers and from each other (Zhang et al. 2018, arXiv 1706.00384); the first is kept.
 
-    L_s = strength (mean_k tau^2 KL(p_k || q_s) + mean_(j != s) tau^2 KL(q_j || q_s)) + (1 - strength) CE(y, q_s)
+    L_s = kd_weight (mean_k tau^2 KL(p_k || q_s) + mean_(j != s) tau^2 KL(q_j || q_s)) + (1 - kd_weight) CE(y, q_s)
 
-Zhang et al. have labels and peers alone (``knowledge=peer`` with ``kd_weight=0.5``); here the teachers teach as well, as in every policy of
-this project. ``num_students`` is the size of the cohort. For what else differs see :mod:`kd_env.knowledge.peers`.
+Zhang et al. have only labels and peers (``knowledge=peer`` with ``kd_weight=0.5``); here teachers teach as well, as in all policies of this
+project. ``num_students`` is the size of the cohort. Other deviations are listed in :mod:`kd_env.knowledge.peers`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from baselines.uniform import Uniform
 
 
 class MutualLearning(Uniform):
-    """Every teacher 1/K, and one peer."""
+    """Weights of 1/K for the teachers, and one peer."""
 
     access = "student outputs"
     paper = "Zhang et al. 2018, arXiv 1706.00384"

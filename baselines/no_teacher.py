@@ -1,4 +1,4 @@
-"""``no_teacher``: nobody teaches; the hard labels alone, strength 0. Refused where labels are not part of the setting (strength 1)."""
+"""``no_teacher``: the student learns from the hard labels alone; refused where labels are not part of the setting (``kd_weight=1``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kd_env.policies import PolicyBatch
 
 
 class NoTeacher(Rule):
-    """Selects nobody."""
+    """Selects no teacher."""
 
     access = "train labels"
     paper = ""

@@ -1,6 +1,7 @@
-"""``oracle``: the teacher known by construction to be the one of each instance's group.
+"""``oracle``: for each instance, the teacher of its group, which is known from how the pool was made.
 
-Of a built-in pool that is the best one, and the oracle the ceiling of a table; of a pool of one's own it is who was taught the group.
+In a built-in pool that is the best teacher, so the oracle is the upper bound of a table; in a pool of your own it is the teacher that was
+trained on the group.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from kd_env.policies import PolicyBatch, PolicyContext
 
 
 class Oracle(Rule):
-    """Reads the groups, and what is known about the pool."""
+    """Reads the groups of the examples and what is known about the pool."""
 
     access = "privileged"
     paper = ""

@@ -1,10 +1,10 @@
 """``pkd``: patient knowledge distillation (Sun et al. 2019, arXiv 1908.09355), AKD's baseline of that name.
 
-Hard label, response, and the directions of the layers' [CLS] (``layer(normalized=true)``), as the setting's kd_weight divides them
-between teachers and label; where labels are no part of the setting, without them.
+Hard label (where it is part of the setting), response, and the directions of the layers' [CLS] (``layer(normalized=true)``). The setting's
+kd_weight divides them between teachers and label.
 
-Deviations: the paper has one teacher, here all teach alike. It searches the strengths of the three parts and the temperature: here they
-are the setting's, and that of the layers is 1 (``--set knowledge="response,layer(normalized=true,strength=10)"``).
+Deviations: the paper has one teacher; here all have equal weights. It searches the strengths of the three parts and the temperature; here
+they are the setting's, and that of the layers is 1 (``--set knowledge="response,layer(normalized=true,strength=10)"``).
 ``kd_env.knowledge.layer`` says how layers are paired and mapped.
 """
 
@@ -15,7 +15,7 @@ from baselines.uniform import Uniform
 
 
 class PKD(Uniform):
-    """1/K, of responses and of layers' directions."""
+    """Weights of 1/K for responses and the layers' directions."""
 
     paper = "Sun et al. 2019, arXiv 1908.09355"
     env_options = {**WEIGHTS, "knowledge": "response,layer(normalized=true)"}

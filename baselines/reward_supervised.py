@@ -1,4 +1,4 @@
-"""``reward_supervised``: no teachers; the student is trained on the reward labels alone. A rival of every policy paid with those labels."""
+"""``reward_supervised``: the student is trained on the reward labels alone; a rival of policies that are paid with them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``router``: a gate fitted by supervision on the reward split tells which teacher is right; each instance goes to that one.
+"""``router``: a gate fitted by supervision on the reward split predicts which teacher is right and chooses it for the instance.
 
-The rival of every policy that is paid in held-out improvement, since it spends the same labels and needs no reinforcement learning.
+A rival of all policies that are paid with held-out improvement: it uses the same labels and needs no reinforcement learning.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kd_env.randomness import seeded
 
 
 class Router(Rule):
-    """Fits once, before the first update."""
+    """Fits its gate once, before the first update."""
 
     access = "reward labels"
     learns_from = "reward labels, once"
@@ -24,7 +24,7 @@ class Router(Rule):
     min_teachers = 2
 
     def __init__(self, context: PolicyContext, seed: int = 0, teacher_features: bool = True) -> None:
-        """Fit the gate; ``teacher_features`` adds the teachers' features to their outputs."""
+        """Fit the gate; with ``teacher_features`` it reads the teachers' features besides their outputs."""
         super().__init__(context, seed)
         self.teacher_features = teacher_features
         widths = context.teacher_widths if teacher_features else ()

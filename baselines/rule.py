@@ -1,6 +1,7 @@
-"""What every rule of this package shares: it decides from the mini-batch that it is handed, and learns nothing from rewards.
+"""What the rules of this package share: they decide from the mini-batch that they are handed, and learn nothing from rewards.
 
-A rule of your own need not derive from :class:`Rule`: any class built as ``R(context, seed, **options)`` that has ``decide(batch)`` is one.
+A rule of your own need not derive from :class:`Rule`: any class that is built as ``R(context, seed, **options)`` and has ``decide(batch)``
+is a rule.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.types import Decision
 
 RULE_OPTIONS: dict[str, Any] = {"granularity": "instance", "reward_every": 0}
-"""Env keywords of every rule: it does not look at the reward, so there is one measurement at the end."""
+"""Env keywords of all rules: they do not use the reward, so it is measured once, at the end."""
 WEIGHTS: dict[str, Any] = {**RULE_OPTIONS, "action": "weights"}
 """Env keywords of rules that weigh all teachers."""
 ONE: dict[str, Any] = {**RULE_OPTIONS, "action": "one"}

@@ -1,7 +1,7 @@
-"""Two scales for a published weighting: ``matched`` to the setting's strengths, or as the code was ``released``.
+"""Two scales for published weights: ``matched`` to the setting's strengths, or as ``released`` by their authors.
 
-Released codes confound weighting with strength: at uniform weights CA-MKD's distillation term sums to 1/K, EBKD's to (K - 1)/K, an average
-to 1. ``matched`` keeps the weights on the simplex, so that policies differ in weighting alone.
+Released codes confound weights with strength: at uniform weights CA-MKD's distillation term sums to 1/K, EBKD's to (K - 1)/K, an average to
+1. ``matched`` keeps the weights on the simplex, so that policies differ in their weights alone.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SCALES = get_args(Scale)
 
 
 def scaled(context: PolicyContext, weights: dict[str, Tensor], scale: str, factor: float | Mapping[str, float | Tensor]) -> Decision:
-    """The decision with ``weights`` by type: strengths ``matched`` to the setting, or as ``released``: label 1, the rest ``factor``.
+    """Return the decision with ``weights`` by type, with the setting's strengths (``matched``) or label 1 and the rest ``factor``.
 
     Args:
-        factor: of all types, or by type; of those that it does not name it is 1.
+        factor: of all types, or by type, 1 for types that it does not name.
     """
     decision = context.decision(weights)
     if scale == "matched":

@@ -12,7 +12,7 @@ from kd_env.types import Observation
 
 
 class Single(Rule):
-    """Teacher ``teacher``, always."""
+    """Always the same teacher."""
 
     env_options = ONE
 
@@ -31,7 +31,7 @@ class Single(Rule):
 
 
 class RandomSingle(Rule):
-    """One teacher per mini-batch, drawn uniformly."""
+    """One random teacher per mini-batch."""
 
     env_options = ONE
 

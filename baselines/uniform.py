@@ -1,4 +1,4 @@
-"""``uniform`` (AVER, RL-KD's U-Ensemble): every teacher 1/K, always. The floor of every table."""
+"""``uniform`` (AVER, RL-KD's U-Ensemble): all teachers have weight 1/K. The reference of all tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kd_env.policies import PolicyBatch
 
 
 class Uniform(Rule):
-    """1/K."""
+    """Weights of 1/K."""
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return weights of 1/K."""

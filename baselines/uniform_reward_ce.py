@@ -1,4 +1,4 @@
-"""``uniform_reward_ce``: uniform distillation plus cross-entropy on the reward labels. A rival of every policy paid with those labels."""
+"""``uniform_reward_ce``: uniform distillation plus cross-entropy on the reward labels; a rival of policies that are paid with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from baselines.uniform import Uniform
 
 
 class UniformRewardCE(Uniform):
-    """Both losses at strength 1 (env keyword ``reward_ce``)."""
+    """Weights of 1/K, with both losses at strength 1 (env keyword ``reward_ce``)."""
 
     access = "reward labels"
     paper = ""

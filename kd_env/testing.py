@@ -1,4 +1,4 @@
-"""Checks for plug-ins: is this a policy, a task, a knowledge type? In: the class or function. Out: nothing, or an error with the mend."""
+"""Checks for plug-ins: a policy, a task, a knowledge type. In: the class or function. Out: nothing, or an error that says how to fix it."""
 
 from __future__ import annotations
 
@@ -26,54 +26,58 @@ UPDATES = 4
 
 
 def check_policy(policy: Any, **options: Any) -> None:
-    """Teach a small student twice with ``policy`` and see that it keeps to the protocol.
+    """Teach a small student twice with ``policy`` and check that it follows the protocol.
+
+    Args:
+        policy: the class.
+        options: its options.
 
     Raises:
-        InputError: it declares an access that does not exist, or env keywords that do not.
-        AssertionError: its actions are not in the space, differ between equal seeds, or its student is not finished.
+        InputError: it declares an access or env keywords that do not exist, or reads what its access does not include.
+        AssertionError: its actions are not in the space, equal seeds give different students, or its student is not finished.
     """
     name = getattr(policy, "__name__", str(policy))
-    found = declared(name, policy, options)
+    policy_class = declared(name, policy, options)
     students = []
     for _ in range(2):
-        env = _environment(found)
-        agent = found.build(env, 0)
+        env = _environment(policy_class)
+        agent = policy_class.build(env, 0)
         observation, _ = env.reset(seed=0)
         action = agent.act(observation)
         if not isinstance(action, Decision):  # ``step`` checks those
             action = np.asarray(action)
             assert env.action_space.contains(action.astype(env.action_space.dtype)), (
-                f"{name}.act gave {action!r}, which is not in {env.action_space}"
+                f"{name}.act returned {action!r}, which is not in {env.action_space}"
             )
-        teach(env, [found.build(env, 0)], [0])
+        teach(env, [policy_class.build(env, 0)], [0])
         assert env.finished is not None, f"{name}.learn(env, {UPDATES}) did not teach {UPDATES} mini-batches"
         students.append(env.finished.student.network.state_dict())
     for key, value in students[0].items():
         assert value.equal(students[1][key]), f"{name}: equal seeds gave different students; draw from a generator made from `seed`"
     if callable(getattr(policy, "save", None)):
-        _check_saved(name, policy, found, agent)
+        _check_saved(name, policy, policy_class, agent)
 
 
 def check_task(load: Callable[[], Task]) -> None:
-    """See that ``load`` gives the same sound task every time.
+    """Check that ``load`` returns the same valid task every time.
 
     Raises:
         InputError: its defaults are not settings.
-        AssertionError: two calls differ, an input stands in two splits, or groups and their names do not fit.
+        AssertionError: two calls differ, an input is in two splits, or groups do not match their names.
     """
     task = load()
-    assert task.fingerprint == load().fingerprint, f"task {task.name!r}: two calls gave different content; seed what is random"
+    assert task.fingerprint == load().fingerprint, f"task {task.name!r}: two calls returned different content; seed what is random"
     settings(task)
     assert task.development().test is None
-    seen: dict[bytes, str] = {}
+    split_of: dict[bytes, str] = {}
     for name in SPLITS:
         split = getattr(task, name)
         if split is None:
             continue
         for row in split.inputs:
             content = row.tobytes() if task.kind == "image" else str(row).encode()
-            other = seen.setdefault(content, name)
-            assert other == name, f"task {task.name!r}: an input of {name!r} stands in {other!r} too; keep equal inputs on one side"
+            other = split_of.setdefault(content, name)
+            assert other == name, f"task {task.name!r}: an input of {name!r} is also in {other!r}; keep equal inputs in one split"
         if split.groups is not None:
             known = len(task.group_names)
             least = -1 if task.unlabelled and name == "train" else 0
@@ -88,12 +92,14 @@ def _environment(policy: PolicyClass) -> Any:
     return gym.make_vec(policy.environment, num_envs=slots, **make, **options).unwrapped
 
 
-def _check_saved(name: str, policy: Any, found: PolicyClass, agent: Any) -> None:
-    env = _environment(found)
+def _check_saved(name: str, policy: Any, policy_class: PolicyClass, agent: Any) -> None:
+    env = _environment(policy_class)
     observation, _ = env.reset(seed=1)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "policy")
         agent.save(path)
-        source = env if found.owns_loop else make_context(env, name, found.access)
+        source = env if policy_class.owns_loop else make_context(env, name, policy_class.access)
         again = policy.load(path, source)
-    assert np.shape(again.act(observation)) == np.shape(agent.act(observation)), f"{name}.load gave a policy of another shape"
+    assert np.shape(again.act(observation)) == np.shape(agent.act(observation)), (
+        f"{name}.load returned a policy whose actions have another shape"
+    )

@@ -1,7 +1,7 @@
-"""What a trial leaves behind: listens to the steps of an environment, so any agent leaves the same data.
+"""Record a trial by listening to the steps of its environment, so that all policies leave the same data.
 
-In: :class:`~kd_env.envs.selection.Step`. Out: a learning curve, selection statistics, and the trace (a row for each teacher with weight
-in a decision; ``kd_env.analysis.traces`` reads it back).
+In: :class:`~kd_env.envs.step.Step`. Out: a learning curve, selection statistics, and the trace, which has a row for each teacher with
+weight in a decision; ``kd_env.analysis.traces`` reads it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from kd_env.types import Decision, Observation
 
 
 class Recorder:
-    """Records one run of one student of an environment, the first that is finished after ``skip`` others.
+    """Records one run of one student of an environment: the first that is finished after ``skip`` others.
 
-    A run that is given up before its end leaves nothing. Of ``peers``, the students after it who teach it, the trace holds the decisions
-    too, in the slots after its own; all else is of the one student.
+    A run that is reset before its end leaves nothing. The trace also holds the decisions about ``peers``, the students after this one that
+    teach it, in the slots after its own; everything else is about this student alone.
     """
 
     def __init__(
@@ -41,9 +41,17 @@ class Recorder:
         peers: int = 0,
         entropy: Callable[[Observation], np.ndarray | None] | None = None,
     ) -> None:
-        """Begin; ``report`` is told of progress, ``entropy`` returns the entropy of the policy's selection probabilities ``[rows]``."""
+        """Start without steps.
+
+        Args:
+            report: called with progress, see :data:`~kd_env.benchmark.run_trial.Report`.
+            student: which student of the environment to record.
+            skip: number of finished runs before the one to record.
+            peers: number of students after this one that belong to the trial.
+            entropy: returns the entropy of the policy's selection probabilities ``[rows]``.
+        """
         self._student, self._skip = student, skip
-        self.before: list[Distillation] = []  # the finished runs that came before the one that counts
+        self.before: list[Distillation] = []  # finished runs before the one that is recorded
         size = selection.settings.distillation.batch_size
         self._instances = slice(student * size, (student + 1) * size)
         self._traced = slice(student * size, (student + 1 + peers) * size)
@@ -58,8 +66,8 @@ class Recorder:
         self._policy_entropy = entropy
         self.finished: Distillation | None = None  # the run that was recorded; a learner may start more of them
         self._ended_in: Distillation | None = None  # where the student ended; what a population begins in its place does not count
-        self.reward_forward_examples = 0  # of all students of the trial
-        self.reward_split = selection.distillation.reward_split  # of the student of the finished run
+        self.reward_forward_examples = 0  # of this student, over all of its finished runs
+        self.reward_split = selection.distillation.reward_split  # as the student of the recorded run has it
         self._begin()
 
     def _begin(self) -> None:
@@ -73,24 +81,24 @@ class Recorder:
         self.reward_sum = 0.0
 
     def __call__(self, step: Step) -> None:
-        """Take one update."""
+        """Record one update."""
         if self.finished is not None or not step.active[self._student] or self._selection.distillation is self._ended_in:
             return
-        update, own = int(step.batch.update[self._student]), self._instances
+        update, instances = int(step.batch.update[self._student]), self._instances
         if update == 0:
             self._begin()
         over = bool(step.diverged[self._student]) or update + 1 >= self._updates
         ended = self._selection.finished[self._student] if over else None
-        weights, rewards = step.weights[own], np.split(step.rewards, self._selection.num_students)[self._student]
+        weights, rewards = step.weights[instances], np.split(step.rewards, self._selection.num_students)[self._student]
         validation = None if step.validation is None else float(step.validation[self._student])
         validation = None if validation is None or math.isnan(validation) else validation
         self._weights += weights.sum(0)
         self._weight_entropy += float(-(weights * np.log(np.maximum(weights, 1e-30))).sum())
         self._decisions += len(weights)
         self.reward_sum += float(rewards.mean())
-        labelled = self._labelled[step.batch.example_ids[own]]
+        labelled = self._labelled[step.batch.example_ids[instances]]
         if labelled.any():
-            self._losses.append(float(step.student_ce[own][labelled].mean()))
+            self._losses.append(float(step.student_ce[instances][labelled].mean()))
         self._unreported += 1
         self._take_rows(step, update)
         if validation is not None and not over:
@@ -112,7 +120,7 @@ class Recorder:
 
     @property
     def selection_rate(self) -> list[float]:
-        """Mean weight of each teacher."""
+        """Mean weight of each teacher ``[K]``."""
         rate: list[float] = (self._weights / max(self._decisions, 1)).tolist()
         return rate
 
@@ -127,7 +135,7 @@ class Recorder:
         return float(np.mean(self._selection_entropies)) if self._selection_entropies else None
 
     def write(self, path: Path, trial: str) -> None:
-        """Write the trace, whole or not at all."""
+        """Write the trace to a file, completely or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: pyarrow.array(np.concatenate(self._columns[name]), kind) for name, kind in SCHEMA.items()}
         for name, parts in self._more.items():
@@ -153,16 +161,16 @@ class Recorder:
 
     def _take_rows(self, step: Step, update: int) -> None:
         def traced(rows: np.ndarray) -> np.ndarray:
-            """Of decisions, or of instances, those of the instances that the trace holds."""
+            """Return the rows of the instances that the trace holds, from rows per decision or per instance."""
             return np.repeat(rows, len(step.weights) // len(rows), axis=0)[self._traced]
 
         weights = traced(step.weights)
-        whole = None if step.decision is None else self._numbers(step.decision)
-        asked = weights != 0.0 if whole is None else (whole.weights != 0.0).any(1)
+        recorded = None if step.decision is None else self._numbers(step.decision)
+        asked = weights != 0.0 if recorded is None else (recorded.weights != 0.0).any(1)
         slot, teacher = np.nonzero(asked)
-        nobody = np.flatnonzero(~asked.any(1))
-        slot = np.concatenate([slot, nobody])
-        teacher = np.concatenate([teacher, np.full(len(nobody), -1)])
+        untaught = np.flatnonzero(~asked.any(1))  # instances without a teacher have one row, teacher -1
+        slot = np.concatenate([slot, untaught])
+        teacher = np.concatenate([teacher, np.full(len(untaught), -1)])
         example = traced(step.batch.example_ids)[slot]
         values: list[np.ndarray] = [
             np.full(len(slot), update),
@@ -180,13 +188,13 @@ class Recorder:
         for name, rows in (("gates", action.gates), ("kd_weight", action.kd_weight), ("temperature_scale", action.temperature_scale)):
             if rows is not None:
                 self._more.setdefault(name, []).append(traced(rows)[slot])
-        if whole is not None:
+        if recorded is not None:
             self._differentiable |= step.decision is not None and step.decision.differentiable
-            of_teacher = np.where(teacher[:, None] < 0, 0.0, whole.weights[slot, :, teacher])
+            of_teacher = np.where(teacher[:, None] < 0, 0.0, recorded.weights[slot, :, teacher])
             for name, rows in (
                 ("by_knowledge", of_teacher),
-                ("strengths", whole.strengths[slot]),
-                ("temperature", whole.temperature[slot]),
+                ("strengths", recorded.strengths[slot]),
+                ("temperature", recorded.temperature[slot]),
             ):
                 self._more.setdefault(name, []).append(rows)
 

@@ -1,7 +1,7 @@
 """Run trials, in this process or several. In: trials and a folder. Out: their records in it.
 
-Finished trials are not done again, so the same command carries on where it was stopped. A trial is deterministic on CPU, so how many
-workers there are, and how often it was stopped, changes nothing.
+Finished trials are not run again, so the same command continues where it was stopped. A trial is deterministic on CPU, so neither the
+number of workers nor interruptions change a result.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from kd_env.teachers import load_pool
 
 
 def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: int = 1, population: int = 1) -> None:
-    """Run what is not finished yet; a record is written as soon as its trial ends.
+    """Run the trials that are not finished yet; each record is written as soon as its trial ends.
 
     Args:
-        population: how many seeds of a trial are taught at once, as one population of students.
+        workers: number of processes.
+        population: number of seeds of a trial that are taught at once, as one population of students.
 
     Raises:
-        InputError: anything in a trial that cannot be used; before any trial starts where it can be seen there.
+        InputError: something in a trial cannot be used; raised before any trial starts where that can be seen.
     """
     _require_folder(directory)
     for trial in trials:
@@ -66,9 +67,9 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
             for future in as_completed(futures):
                 _finish(future.result(), directory, progress)
         except BrokenProcessPool:
-            raise InputError("a worker was killed from outside (out of memory?); what is finished is kept, give fewer --workers") from None
+            raise InputError("a worker process was killed (out of memory?); finished trials are kept; give fewer --workers") from None
         except BaseException:
-            for worker in list(pool._processes.values()):  # else it would finish its trial, and one more, for nobody
+            for worker in list(pool._processes.values()):  # otherwise it would finish its trial and the next, though nobody waits for them
                 worker.terminate()
                 worker.join()
                 for half_written in (directory / "traces").glob(f".*.{worker.pid}"):
@@ -78,7 +79,7 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
 
 
 def prepare(trials: Sequence[Trial], progress: Progress) -> None:
-    """Train pools and build banks once, here, so that workers find them."""
+    """Train pools and build banks once, in this process, so that workers find them."""
     for task_name, teachers, bank in dict.fromkeys((trial.task, trial.teachers, trial.bank) for trial in trials):
         task = tasks.load(task_name)
         pool = task.defaults.pool if teachers is None else teachers
@@ -87,7 +88,7 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
 
 
 def _try_out(trials: Sequence[Trial]) -> None:
-    """Make each policy's environment and the policy once, so that what cannot work stops the run before its first trial."""
+    """Build each policy and its environment once, so that one that cannot work stops the run before its first trial."""
     for trial in {(trial.task, trial.policy): trial for trial in reversed(trials)}.values():
         trial.resolved.policy.build(make_env(trial), trial.seed)
 
@@ -99,15 +100,15 @@ def _require_folder(directory: Path) -> None:
 
 
 def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
-    """Trials that differ in nothing but their seed, up to ``most`` in a unit; in the order of each unit's first.
+    """Return units of up to ``most`` trials that differ in their seeds alone, in the order of their first trials.
 
-    A trial whose student has peers is a population, and a unit, by itself; so is one whose policy reaches for its run's gradients.
+    A trial whose student has peers is a unit by itself, and so is one whose policy teaches one student at a time.
     """
-    alike: dict[Any, list[Trial]] = {}
+    groups: dict[Any, list[Trial]] = {}
     for trial in trials:
-        alike.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
+        groups.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
     units = []
-    for group in alike.values():
+    for group in groups.values():
         size = 1 if _runs_alone(group[0]) else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return sorted(units, key=lambda unit: trials.index(unit[0]))
@@ -118,8 +119,8 @@ def _runs_alone(trial: Trial) -> bool:
     return policy.owns_loop or not policy.supports_population or trial.resolved.settings.distillation.num_students > 1
 
 
-def _finish(made: Sequence[records.Record], directory: Path, progress: Progress) -> None:
-    for record in made:
+def _finish(finished: Sequence[records.Record], directory: Path, progress: Progress) -> None:
+    for record in finished:
         records.append(directory, record)
         progress.finished(record)
 
@@ -135,7 +136,7 @@ def _start_worker(channel: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose run was killed would wait for its next trial for ever."""
+    """End this worker when its parent process ends, since it would wait for its next trial forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -166,4 +167,4 @@ def _listening(channel: Any, progress: Progress) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join(timeout=1.0)  # a worker that was stopped in the middle of a message would hold it up
+        thread.join(timeout=1.0)  # not longer: a worker that was stopped within a message would block it

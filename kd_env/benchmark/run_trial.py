@@ -1,6 +1,6 @@
-"""A trial is driven. In: a :class:`~kd_env.benchmark.trial.Trial`. Out: its record and its trace.
+"""Run a trial. In: a :class:`~kd_env.benchmark.trial.Trial`. Out: its record and its trace.
 
-``teach`` is the whole of driving a student; the rest makes the parts before and measures after. Test is opened here, after the student is
+``teach`` teaches the students; the rest builds the parts before and measures after. The test split is opened here, after the student is
 finished, and nowhere else.
 """
 
@@ -32,23 +32,23 @@ from kd_env.policies.registry import PolicyClass
 from kd_env.teachers import heads
 
 EPISODE_SEEDS = 1_000_003
-"""Between the seeds of two students that one policy learns on."""
+"""Distance between the seeds of two students that one policy teaches in a row."""
 
 Report = Callable[[int, float | None], None]
-"""Called with the updates done since the last call, and validation where it was measured."""
+"""Called with the number of updates since the last call, and validation if it was measured."""
 
 
 def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int]) -> None:
     """Teach one student per policy to the end of its budget; a policy that learns over several students teaches those first.
 
-    A policy that drives the environment itself (``learn``) does so; there is one then.
+    A policy with ``learn`` drives the environment itself; it is then the only one.
     """
     if isinstance(policies[0], OwnsLoop):
         policies[0].learn(env, env.selection.settings.distillation.updates)
         return
     for episode in range(getattr(policies[0], "training_episodes", 0), -1, -1):
         learning = episode > 0 or not getattr(policies[0], "training_episodes", 0)
-        starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the last one, which counts, begins from the seed itself
+        starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the student that counts, the last, starts from the seed itself
         if len(policies) == 1:
             run_episode(env, policies[0], starts[0], learning)
         else:
@@ -56,28 +56,28 @@ def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int]) -> None:
 
 
 def make_env(trial: Trial, trials: int = 1) -> Any:
-    """The environment of a trial (or of several that differ in seed): a slot for each instance of a mini-batch, or for each mini-batch.
+    """Return the environment of a trial, or of several that differ in their seeds alone.
 
-    It has one student a trial, or where the knowledge is that of peers the ``num_students`` that the trial says.
+    It has one slot per instance of a mini-batch, or one per mini-batch, and one student per trial, or with peers ``num_students``.
     """
     settings, keywords = trial.resolved.settings, trial.resolved.env_keywords
     per_instance, students = settings.interface.granularity == "instance", trials * settings.distillation.num_students
-    given = ("num_students", "batch_size") if per_instance else ("num_students",)
+    replaced = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(
         trial.resolved.policy.environment,
         num_envs=students * (settings.distillation.batch_size if per_instance else 1),
         num_students=students,
         vectorization_mode="vector_entry_point",
         autoreset_mode="same_step",
-        **{name: value for name, value in keywords.items() if name not in given},
+        **{name: value for name, value in keywords.items() if name not in replaced},
     ).unwrapped
 
 
 def run_trial(trial: Trial, directory: Path, report: Report | None = None) -> Record:
-    """Distil, evaluate and write the trace; the record is returned, not yet written.
+    """Distil, evaluate and write the trace; return the record, which is not written yet.
 
     Raises:
-        InputError: anything in the trial that cannot be used.
+        InputError: something in the trial cannot be used.
     """
     return run_trials([trial], directory, lambda _: report)[0]
 
@@ -88,73 +88,73 @@ def run_trials(
     report: Callable[[Trial], Report | None],
     keep: Callable[[Trial, Distillation], None] | None = None,
 ) -> list[Record]:
-    """Trials that differ in their seeds alone, their students taught as one population, as :func:`run_trial` does one.
+    """Run trials that differ in their seeds alone, with their students taught as one population; return their records.
 
-    Where students have peers, the first is the trial's.
+    Where students have peers, the first student is the trial's.
 
     Args:
+        report: returns the progress callback of a trial.
         keep: called with each trial and its finished run.
 
     Raises:
-        InputError: several trials whose students have peers, or anything in them that cannot be used.
+        InputError: several trials whose students have peers, or whose policy teaches one student at a time; or something in a trial cannot
+            be used.
     """
     started = time.perf_counter()
     peers = trials[0].resolved.settings.distillation.num_students - 1
     if peers and len(trials) > 1:
         raise InputError(f"population: a trial of policy {trials[0].policy!r} is a population already; run one at a time")
-    env, found = make_env(trials[0], len(trials)), trials[0].resolved.policy
-    if len(trials) > 1 and not (found.supports_population and not found.owns_loop):
-        raise InputError(f"population: policy {found.name!r} teaches one student at a time; run it without --population")
+    env, policy_class = make_env(trials[0], len(trials)), trials[0].resolved.policy
+    if len(trials) > 1 and (policy_class.owns_loop or not policy_class.supports_population):
+        raise InputError(f"population: policy {policy_class.name!r} teaches one student at a time; run it without --population")
     selection: Selection = env.selection
     selection.label_seeds = [trial.resolved.settings.reward.label_seed for trial in trials for _ in range(1 + peers)]
-    built = [found.build(env, trial.seed, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
+    policies = [policy_class.build(env, trial.seed, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
     recorders = []
-    for number, (trial, policy) in enumerate(zip(trials, built, strict=True)):
+    for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
         skip = getattr(policy, "training_episodes", 0)
         entropy = getattr(policy, "selection_entropy", None)
         recorders.append(Recorder(selection, report(trial), number, skip, peers, entropy))
         selection.listeners.append(recorders[-1])
-    teach(env, built, [trial.seed for trial in trials])
+    teach(env, policies, [trial.seed for trial in trials])
+    updates = selection.settings.distillation.updates
     for recorder in recorders:
         if recorder.finished is None:
-            raise InputError(
-                f"policy {found.name!r}: its learn() stopped before {selection.settings.distillation.updates} updates; it must drive env "
-                "that long"
-            )
+            raise InputError(f"policy {policy_class.name!r}: its learn() stopped before {updates} updates; it must drive env that long")
     wall = (time.perf_counter() - started) / len(trials)
     records = []
     for number, trial in enumerate(trials):
         started = time.perf_counter()
-        made = _record(trial, directory, found, found.access, selection, recorders[number])
-        made["wall_s"] = round(wall + time.perf_counter() - started, 3)
+        record = _record(trial, directory, policy_class, selection, recorders[number])
+        record["wall_s"] = round(wall + time.perf_counter() - started, 3)
         if len(trials) > 1:
-            made["config"]["population"] = len(trials)
-        records.append(made)
+            record["config"]["population"] = len(trials)
+        records.append(record)
         if keep is not None and (finished := recorders[number].finished) is not None:
             keep(trial, finished)
     return records
 
 
-def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, selection: Selection, recorder: Recorder) -> Record:
-    setting, run, split = trial.resolved.settings, recorder.finished, recorder.reward_split
+def _record(trial: Trial, directory: Path, policy: PolicyClass, selection: Selection, recorder: Recorder) -> Record:
+    settings, run, split = trial.resolved.settings, recorder.finished, recorder.reward_split
     assert run is not None
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
     runs = [*recorder.before, run]
-    for one in runs:
-        one.observe()  # as an environment does for its last observation; of a population's student that was not yet done
+    for finished in runs:
+        finished.observe()  # as an environment does for its last observation; a student of a population has not done it yet
     data, task = run.data, trial.resolved.task
     bank, diverged = data.bank, bool(run.diverged[0])
     return {
         "trial": trial.id,
         "suite": trial.suite,
         "task": task.name,
-        "policy": found.name,
-        "access": effective_access(access, setting),
+        "policy": policy.name,
+        "access": effective_access(policy.access, settings),
         "seed": trial.seed,
-        "student": setting.distillation.student,
+        "student": settings.distillation.student,
         "teachers": list(selection.pool.names),
         "pool": selection.pool.name,
-        "updates": setting.distillation.updates,
+        "updates": settings.distillation.updates,
         "metric": task.metric,
         "test": None if diverged or not trial.test else evaluate_on_test(task, run),
         "validation": None if diverged else recorder.curve[-1]["validation"],
@@ -164,8 +164,8 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "selection_rate": recorder.selection_rate,
         "selection_entropy": recorder.selection_entropy,
         "weight_entropy": recorder.weight_entropy,
-        "student_forward_examples": setting.distillation.num_students * sum(int(one.state.forward_examples[0]) for one in runs),
-        "reward_forward_examples": setting.distillation.num_students * recorder.reward_forward_examples,
+        "student_forward_examples": settings.distillation.num_students * sum(int(finished.state.forward_examples[0]) for finished in runs),
+        "reward_forward_examples": settings.distillation.num_students * recorder.reward_forward_examples,
         "teacher_forward_examples": len(heads.group_by_network(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
@@ -174,8 +174,8 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
         "config": trial.config,
         "bank": bank.fingerprint,
         "env": {
-            "id": found.environment,
-            "num_envs": selection.rows // selection.num_students * setting.distillation.num_students,
+            "id": policy.environment,
+            "num_envs": selection.rows // selection.num_students * settings.distillation.num_students,
             **trial.resolved.env_keywords,
         },
         "curve": recorder.curve,
@@ -184,12 +184,12 @@ def _record(trial: Trial, directory: Path, found: PolicyClass, access: str, sele
 
 
 def evaluate_on_test(task: tasks.Task, run: Distillation) -> float:
-    """Metric of a finished run's student on the test split."""
+    """Return the metric of a finished run's student on the test split."""
     assert task.test is not None
     return float(run.student.evaluate(run.data.read(task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
 
 
 def versions() -> dict[str, str]:
-    """Of what decides a number."""
+    """Return the versions of Python and of the packages that results depend on."""
     names = ("kd-env", "torch", "numpy", "gymnasium", "stable-baselines3", "transformers")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}

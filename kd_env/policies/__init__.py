@@ -1,7 +1,7 @@
-"""Policies: ``protocol`` says what one is, ``registry`` finds and builds one by name, ``episode`` runs it.
+"""Policies: ``protocol`` says what a policy is, ``registry`` finds and builds one by name, ``episode`` runs it.
 
-``access`` says what a policy may read, ``context`` and ``batch`` hand it that and nothing else, ``rules`` turns what a rule decides into
-actions.
+``access`` says what a policy may read; ``context``, ``batch``, ``student_view``, ``rehearsal`` and ``episode_view`` hand it that alone.
+``rules`` turns the decisions of rules into actions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

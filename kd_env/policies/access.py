@@ -1,4 +1,4 @@
-"""Access: what a policy may read. A policy class declares it, and is handed that and nothing else."""
+"""Access: what a policy may read. A policy class declares an access class, and is handed what that includes and nothing else."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "reward labels": frozenset({TEACHERS, STUDENT, GRADIENT, REWARD, REWARD_LABELS}),
     "privileged": frozenset({TEACHERS, STUDENT, LABELS, GRADIENT, REWARD, REWARD_LABELS, GROUPS}),
 }
-"""What each access class may read. What a reward is computed from is not part of it: see :func:`effective_access`."""
+"""What each access class includes. What rewards are computed from is not part of it: see :func:`effective_access`."""
 
 
 def refuse(policy: str, access: str, name: str, resource: str) -> InputError:

@@ -1,4 +1,4 @@
-"""The mini-batch that a policy is handed: what its access allows, and nothing else."""
+"""The mini-batch that a policy is handed: the fields that its access includes, and no others."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ RESOURCES = {
     "student_output": GRADIENT,
     "labels": LABELS,
 }
-"""Which access each field needs; the others are always there."""
+"""What each field needs; the other fields are always there."""
 
 
 class PolicyBatch:
-    """The mini-batch about to be taught. A field that the policy's access does not include raises an error that names it.
+    """The mini-batch about to be taught. Reading a field that the policy's access does not include raises an error that names it.
 
     Attributes:
-        rows: number of instances.
-        num_teachers: K.
-        update: updates so far of each student ``[S]``.
-        progress: part of the budget spent ``[S]``, in [0, 1).
+        rows: number of instances, B per student.
+        num_teachers: number of teachers K.
+        update: number of updates so far, per student ``[S]``.
+        progress: fraction of the budget that is spent, per student ``[S]``, in [0, 1).
         example_ids: rows of the train split ``[rows]``.
         teacher_logits: ``[rows, K, C]``.
         teacher_features: K x ``[rows, D_k]``.
         teacher_layers: K x ``[rows, L_k, D_k]``, where a knowledge type of the setting compares layers.
         teacher_attention: K x ``[rows, 2, T, T]``, where a knowledge type compares attention.
         student: the student's logits and features, without gradient.
-        student_output: all outputs of the student, with the gradient that the loss will be differentiated through.
+        student_output: all outputs of the student, differentiable: the loss is computed from the same forward pass.
         labels: ``[rows]``, -1 where unknown.
     """
 
@@ -64,7 +64,7 @@ class PolicyBatch:
         self.__dict__.update({name: value for name, value in values.items() if RESOURCES[name] in ALLOWED[access]})
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Refuse a field that is not there."""
+        """Raise the error of a field that is not there."""
         if name in RESOURCES and RESOURCES[name] not in ALLOWED[self._access]:
             raise refuse(self._policy, self._access, f"batch.{name}", RESOURCES[name])
         raise AttributeError(f"PolicyBatch has no {name!r}")

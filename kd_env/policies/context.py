@@ -1,4 +1,4 @@
-"""What a policy is built with: the shape of its problem, and of the data what its access allows."""
+"""What a policy is built with: the shape of its problem, and the data that its access includes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from kd_env.types import Batch, Decision, ModelOutput
 
 
 class Examples(NamedTuple):
-    """Examples and what the teachers answer.
+    """Examples with the teachers' outputs.
 
     ``labels`` is ``None`` where the access does not include them.
     """
@@ -39,7 +39,7 @@ class Examples(NamedTuple):
     labels: Tensor | None  # [n]
 
     def known_labels(self) -> Tensor:
-        """Return the labels, which are there."""
+        """Return the labels, where the access includes them."""
         assert self.labels is not None
         return self.labels
 
@@ -56,35 +56,38 @@ RESOURCES = {
     "credit": REWARD_LABELS,
     "best_teachers": GROUPS,
 }
-"""Which access each resource of a context needs."""
+"""What each resource of a context needs."""
 
 
 class PolicyContext:
-    """What a policy may know. A resource that its access does not include raises an error that names it.
+    """What a policy may know. Reading a resource that its access does not include raises an error that names it.
 
     Attributes:
-        num_envs: slots that the policy acts for, ``[num_envs]`` rows of an observation.
-        single_observation_space: of one slot.
-        single_action_space: of one slot.
-        num_teachers: K.
-        num_classes: C.
-        num_students: students that learn from the policy's decisions, more than one where they teach each other.
-        teacher_names: of the pool ``pool_name``.
-        teacher_widths: D_k.
-        settings: all settings of the environment, as a lone student has them.
+        num_envs: number of slots that the policy acts for, which is the number of rows of an observation.
+        single_observation_space: observation space of one slot.
+        single_action_space: action space of one slot.
+        num_teachers: number of teachers K.
+        num_classes: number of classes C.
+        num_students: number of students that the policy teaches; more than one where students teach each other.
+        teacher_names: names of the teachers.
+        pool_name: name of their pool.
+        teacher_widths: widths D_k of the teachers' features.
+        settings: all settings of the environment, with ``num_students`` as above.
         action: the kind of action.
-        terms: the knowledge types that teachers are asked for, by name.
+        terms: the knowledge types of the setting, by name.
+        device, dtype: where the student computes, and in which type.
         batch: returns the mini-batch about to be taught, a :class:`PolicyBatch`.
+        decision: returns the decision with teacher weights by knowledge type, and the setting's strengths times optional factors.
         reward_outputs: returns the teachers' outputs on the reward split, without labels.
-        classifiers: returns the teachers' linear maps from features to logits, ``([C, D_k], [C])`` each.
+        classifiers: returns the teachers' linear classifiers, ``([C, D_k], [C])`` each.
         student: the student, a :class:`StudentView`.
         labelled_train_rows: rows of the train split that have a label.
-        train_examples: returns training examples with labels, of given rows.
+        train_examples: returns training examples with labels, for some rows.
         rehearsal: returns a :class:`Rehearsal`.
         reward_rows: rows of the reward split whose labels the policy has, ``[n]``.
         reward_examples: returns those examples with labels.
         credit: returns first-order credit ``[rows, K]`` of the mini-batch about to be taught, by knowledge type.
-        best_teachers: returns the teacher known to be best for each training example ``[N]``.
+        best_teachers: returns for each training example ``[N]`` the teacher that is known to be best.
     """
 
     name: str
@@ -117,7 +120,7 @@ class PolicyContext:
     best_teachers: Callable[[], np.ndarray]
 
     def __init__(self, name: str, access: str, values: Mapping[str, Any]) -> None:
-        """Keep ``values`` that ``access`` includes."""
+        """Keep those of ``values`` that ``access`` includes."""
         self.name, self.access = name, access
         self.__dict__.update({key: value for key, value in values.items() if key not in RESOURCES or RESOURCES[key] in ALLOWED[access]})
 
@@ -132,7 +135,7 @@ class PolicyContext:
         return self.settings.distillation.reads_labels
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Refuse a resource that is not there."""
+        """Raise the error of a resource that is not there."""
         if name in RESOURCES and RESOURCES[name] not in ALLOWED[self.access]:
             raise refuse(self.name, self.access, f"context.{name}", RESOURCES[name])
         if name in ("student", "credit", "rehearsal"):
@@ -212,11 +215,11 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
 
 
 def _of_student(batch: Batch, student: int, rows: slice) -> Batch:
-    """Return the part of a population's mini-batches that one student sees."""
-    own = slice(student, student + 1)
+    """Return the part of a population's mini-batches that belongs to one student."""
+    of_student = slice(student, student + 1)
     return Batch(
-        update=batch.update[own],
-        progress=batch.progress[own],
+        update=batch.update[of_student],
+        progress=batch.progress[of_student],
         example_ids=batch.example_ids[rows],
         labels=batch.labels[rows],
         teacher_logits=batch.teacher_logits[rows],

@@ -1,4 +1,4 @@
-"""The loop that a policy teaches students in. Learners learn in it, rules act in it; the environment is left finished."""
+"""The loop in which a policy teaches students. In: an environment, a policy, a seed. Out: nothing; the environment holds the student."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kd_env.types import Decision
 
 
 def run_episode(env: Any, policy: Any, seed: int, learning: bool = True) -> None:
-    """Teach one student (with peers: all of them) from ``seed`` to the end of its budget.
+    """Teach one student, or a student and its peers, from ``seed`` to the end of the budget.
 
     Args:
         env: a vector environment of this package, ``gymnasium.make_vec``.
-        policy: has ``act`` and, if it learns, ``update``.
+        policy: an object with ``act`` and, if it learns, ``update``.
         learning: whether ``update`` is called.
     """
     begin_episode(policy, learning)
@@ -34,12 +34,12 @@ def run_episode(env: Any, policy: Any, seed: int, learning: bool = True) -> None
 
 
 def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[int], learning: bool = True) -> None:
-    """Teach S students at once, each with a policy of its own, as :func:`run_episode` teaches one.
+    """Teach S students at once, each by its own policy, as :func:`run_episode` teaches one.
 
     Args:
-        env: a vector environment of S students; a student that diverges begins again and no longer counts.
-        policies: one per student.
-        seeds: one per student.
+        env: a vector environment of S students. It replaces a student that diverges; the new student is not shown to the policy.
+        policies: the policies, one per student.
+        seeds: the seeds, one per student.
     """
     slots = env.num_envs // len(policies)
     parts = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
@@ -51,7 +51,7 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
     actions: list[Any] = [None] * len(policies)
     while not over.all():
         seen = [rows_of(observation, part) for part in parts]
-        for student in np.flatnonzero(~over).tolist():  # the last action of the others is repeated
+        for student in np.flatnonzero(~over).tolist():  # for the others the last action is repeated
             actions[student] = policies[student].act(views[student].observation(seen[student]))
         if isinstance(actions[0], Decision):
             step = env.step(concatenate(actions, slots))
@@ -63,11 +63,11 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
                 following, reward, terminated, _, info = (rows_of(part, parts[student]) for part in step)
                 policy.update(views[student].transition(seen[student], actions[student], reward, following, terminated, info))
         over |= (step[2] | step[3]).reshape(len(policies), slots)[:, 0]
-        actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # their graphs are spent
+        actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
 
 
 def begin_episode(policy: Any, learning: bool) -> None:
-    """Tell a policy that another student begins, if it wants to know."""
+    """Call ``begin_episode`` of a policy that has it."""
     if callable(begin := getattr(policy, "begin_episode", None)):
         begin(learning)
 

@@ -23,13 +23,13 @@ from kd_env.types import Decision, Observation
 
 @dataclass(frozen=True)
 class Transition:
-    """One step of an environment, as far as a learner's access includes it; the first axis of arrays is the slots.
+    """One step of an environment, without what the learner's access does not include. The first axis of arrays is slots.
 
     Attributes:
-        observation: what the policy acted on.
-        action: what it returned, actions or a whole decision.
-        reward: ``[num_envs]``.
-        next_observation: what it acts on next; meaningless after the last step of an episode.
+        observation: the observation that the policy acted on.
+        action: what it returned, actions or a decision.
+        reward: the rewards ``[num_envs]``.
+        next_observation: the observation it acts on next; meaningless after the last step of an episode.
         terminated: ``[num_envs]``, whether the student's budget is spent or the student has diverged.
         info: see the environment's docstring; ``info["credit"]`` where credit is paid. It never holds validation.
     """

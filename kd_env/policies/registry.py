@@ -1,7 +1,6 @@
-"""Policies by name: built-in, ``single:k``, ``sb3:PPO(...)``, or ``module:Class`` of one's own, with options.
+"""Policies by name: built-in, ``single:k``, ``sb3:PPO(...)``, or ``module:Class`` of your own, with options.
 
-In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares. ``kd_env`` imports no policy: names are resolved when
-asked for.
+In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares. ``kd_env`` imports no policy; names are resolved on use.
 """
 
 from __future__ import annotations
@@ -68,17 +67,17 @@ STABLE_BASELINES3 = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
 
 @dataclass(frozen=True)
 class PolicyClass:
-    """A policy before it meets an environment.
+    """A policy's class with its options and declarations.
 
     Attributes:
-        name: canonical text, the row of a report.
+        name: canonical text, as reports show it.
         make: the class.
-        options: its hyper-parameters.
+        options: its hyperparameters.
         access: one of :data:`~kd_env.policies.access.ACCESS`.
-        env_options: env keywords it needs.
+        env_options: env keywords that it needs.
         environment: the id of the environment it acts in.
         paper: authors, year, arXiv id; empty where there is none.
-        learns_from: what it learns or is fitted from; empty for a formula.
+        learns_from: what it learns from or is fitted on; empty for a formula.
         supports_population: whether students with such policies can be taught together.
     """
 
@@ -142,12 +141,12 @@ def find(text: str) -> PolicyClass:
     elif name in POLICIES:
         path = POLICIES[name]
     else:
-        raise spec.unknown("policy", name, [*POLICIES, *(f"sb3:{one}" for one in STABLE_BASELINES3)])
+        raise spec.unknown("policy", name, [*POLICIES, *(f"sb3:{algorithm}" for algorithm in STABLE_BASELINES3)])
     return declared(shown, resolve(path, "policy"), options)
 
 
 def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
-    """Read what a policy class declares; a plug-in that does not say what it reads is taken to read what ``step`` can pay it with."""
+    """Read what a policy class declares; without a declared access it is :data:`~kd_env.policies.access.DEFAULT_ACCESS`."""
     access = getattr(make, "access", DEFAULT_ACCESS)
     if callable(access_for := getattr(make, "access_for", None)):
         access = spec.call_plugin(f"policy {name!r}", access_for, options)
@@ -178,5 +177,5 @@ def make_policy(policy: str | type, env: Any, seed: int = 0, **options: Any) -> 
     Raises:
         InputError: no such policy, or an option that it does not have.
     """
-    found = find(policy) if isinstance(policy, str) else declared(policy.__name__, policy, options)
-    return found.build(env, seed)
+    policy_class = find(policy) if isinstance(policy, str) else declared(policy.__name__, policy, options)
+    return policy_class.build(env, seed)

@@ -11,7 +11,7 @@ from kd_env.types import Decision, Observation
 
 
 class RulePolicy:
-    """Hands a rule the mini-batch about to be taught, and turns its weights into actions."""
+    """Hands a rule the mini-batch about to be taught and turns its weights into actions."""
 
     def __init__(self, rule: Rule, context: PolicyContext) -> None:
         """Take the rule and the context that it was built with."""
@@ -19,7 +19,7 @@ class RulePolicy:
         self.access = context.access
 
     def act(self, observation: Observation) -> np.ndarray | Decision:
-        """Return what the rule decides; the observation, which is clipped, is not read."""
+        """Return what the rule decides. It reads the mini-batch and not the observation, which is clipped."""
         decided = self.rule.decide(self.context.batch())
         if isinstance(decided, Decision):
             return decided
@@ -29,6 +29,6 @@ class RulePolicy:
         return self.context.action.encode(decided.detach().cpu().numpy())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
-        """Return the entropy of the rule's selection probabilities ``[rows]``, where it has any."""
+        """Return the entropy of the rule's selection probabilities ``[rows]``; ``None`` if it has none."""
         entropy = getattr(self.rule, "selection_entropy", None)
         return None if entropy is None else np.asarray(entropy(observation))

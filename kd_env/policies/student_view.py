@@ -1,4 +1,4 @@
-"""The student as a policy may use it: forward passes, and where its access allows, gradients. Every pass is counted."""
+"""The student as a policy may use it: forward passes, and gradients if its access includes them. All passes are counted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StudentView:
         return self._run.student.options.rate(progress)
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Put the student into evaluation mode within."""
+        """Put the student in evaluation mode inside the block."""
         return self._run.student.evaluating()
 
     def predict(self, inputs: Inputs) -> Tensor:
@@ -83,11 +83,15 @@ class StudentView:
         return run.loss.per_teacher(name, run.settings.temperature, output, batch)
 
     def per_example_loss(self, decision: Decision, output: ModelOutput, batch: Batch) -> Tensor:
-        """Return the loss ``[n]`` that ``decision`` means for some outputs."""
+        """Return the loss ``[n]`` of some outputs under ``decision``."""
         return self._run.loss.per_example(decision, output, batch)
 
     def examples(self, split: Literal["train", "reward"], rows: np.ndarray) -> tuple[Inputs, Batch]:
-        """Return rows of a split whose labels the access includes: as the student reads them, and with the teachers' outputs."""
+        """Return rows of a split whose labels the access includes: the student's inputs, and a batch with the teachers' outputs.
+
+        Raises:
+            InputError: the access does not include the labels of the split, or the run does not have those of some rows.
+        """
         self._require(REWARD_LABELS if split == "reward" else LABELS, f"student.examples({split!r})")
         if split == "reward" and not np.isin(rows, self._reward_rows).all():
             raise InputError(f"policy {self._policy!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")

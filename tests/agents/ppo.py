@@ -56,10 +56,10 @@ class Agent(nn.Module):
         super().__init__()
 
         def layer(inputs: int, outputs: int, gain: float) -> nn.Linear:
-            made = nn.utils.skip_init(nn.Linear, inputs, outputs)
-            nn.init.orthogonal_(made.weight, gain, generator=generator)
-            nn.init.zeros_(made.bias)
-            return made
+            layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+            nn.init.orthogonal_(layer.weight, gain, generator=generator)
+            nn.init.zeros_(layer.bias)
+            return layer
 
         def network(outputs: int, gain: float) -> nn.Sequential:
             first, second = layer(num_inputs, hidden, math.sqrt(2)), layer(hidden, hidden, math.sqrt(2))

@@ -108,7 +108,7 @@ def test_decisions_are_the_averages():
         assert torch.equal(taken.decision.weights[name], averaged(heads[name], state.rule, state.gaps[name]))
         assert taken.decision.weights[name].sum(1).tolist() == pytest.approx([1.0] * 32)
     assert taken.sampled == {}
-    _env, agent = make("mtkd_rl")
+    _, agent = make("mtkd_rl")
     taken = agent.take(state)
     for name in ("response", "hint"):
         sampled = torch.eye(4)[taken.sampled[name]]
@@ -117,7 +117,7 @@ def test_decisions_are_the_averages():
 
 
 def test_teachers_are_drawn_as_the_head_has_them():
-    _env, agent = make("mtkd_rl")
+    _, agent = make("mtkd_rl")
     state = current_state(agent)
     with torch.no_grad():
         head = agent.agent(state.columns)["response"].exp()
@@ -200,7 +200,7 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
 
 
 def test_a_reward_that_is_not_finite_teaches_nothing():
-    _env, agent = make("mtkd_rl")
+    _, agent = make("mtkd_rl")
     taken = agent.take(current_state(agent))
     before = [parameter.detach().clone() for parameter in agent.agent.parameters()]
     agent.follow(taken, torch.full((32, 4), torch.nan))

@@ -51,12 +51,12 @@ class Learner(Everything):
     env_options = {"credit": "head"}
 
     def learn(self, env, num_updates):
-        seen, _ = env.reset(seed=7)
-        env.step(self.act(seen))
-        seen, _ = env.reset(seed=int(self.rng.integers(9)))
+        observation, _ = env.reset(seed=7)
+        env.step(self.act(observation))
+        observation, _ = env.reset(seed=int(self.rng.integers(9)))
         self.paid = 0.0
         for _ in range(num_updates):
-            seen, reward, _, _, _ = env.step(self.act(seen))
+            observation, reward, _, _, _ = env.step(self.act(observation))
             self.paid += reward.mean()
 
 
@@ -82,14 +82,14 @@ def command(policy, settings, out):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """The folder and the record of a case, run once by the command."""
-    made = {}
+    finished = {}
 
     def run(case):
-        if case not in made:
+        if case not in finished:
             folder = tmp_path_factory.mktemp("results")
             assert invoke(command(*POLICIES[case], folder)) == 0
-            made[case] = folder, records.read(folder)[0]
-        return made[case]
+            finished[case] = folder, records.read(folder)[0]
+        return finished[case]
 
     return run
 
@@ -118,10 +118,10 @@ def test_the_trace_holds_what_the_actions_meant(case, recorded):
     phase, batch = settings.get("updates_per_phase", 1), env.unwrapped.selection.settings.distillation.batch_size
     steps = trace.groupby("update").first().index
     assert len(steps) == UPDATES
-    seen = {"progress": np.zeros(env.num_envs)}
+    observation = {"progress": np.zeros(env.num_envs)}
     for update in range(UPDATES):
         if update % phase == 0:
-            action = np.repeat(agent.act(seen), batch // env.num_envs, axis=0)
+            action = np.repeat(agent.act(observation), batch // env.num_envs, axis=0)
         rows = trace[trace["update"] == update]
         slot = rows["slot"].to_numpy()
         assert set(slot) == set(range(batch))
@@ -131,12 +131,12 @@ def test_the_trace_holds_what_the_actions_meant(case, recorded):
             assert (rows["weight"] == 0.25).all(), "all teachers alike"
             continue
         ends = np.cumsum(list(layout.widths.values()))[:-1]
-        said = dict(zip(layout.widths, np.split(action[slot], ends, axis=1), strict=True))
-        np.testing.assert_allclose(rows["kd_weight"], (said["kd_weight"][:, 0] + 1) / 2, atol=1e-6)
-        np.testing.assert_allclose(rows["temperature_scale"], 4.0 ** said["temperature"][:, 0], rtol=1e-5)
-        if "knowledge" in said:
-            assert np.array_equal(np.stack(rows["gates"].to_list()), said["knowledge"] > 0)
-            assert np.array_equal(rows["teacher"] == -1, said["abstain"][:, 0] > 0)
+        factors = dict(zip(layout.widths, np.split(action[slot], ends, axis=1), strict=True))
+        np.testing.assert_allclose(rows["kd_weight"], (factors["kd_weight"][:, 0] + 1) / 2, atol=1e-6)
+        np.testing.assert_allclose(rows["temperature_scale"], 4.0 ** factors["temperature"][:, 0], rtol=1e-5)
+        if "knowledge" in factors:
+            assert np.array_equal(np.stack(rows["gates"].to_list()), factors["knowledge"] > 0)
+            assert np.array_equal(rows["teacher"] == -1, factors["abstain"][:, 0] > 0)
         else:
             assert "gates" not in rows
 
@@ -172,7 +172,7 @@ def put(update, column, change, which=lambda row: True, row=0):
     """Change one row of an update."""
 
     def at(rows):
-        chosen = [one for one in rows if one["update"] == update and which(one)][row]
+        chosen = [entry for entry in rows if entry["update"] == update and which(entry)][row]
         chosen[column] = change(chosen[column])
         return rows
 
@@ -210,10 +210,10 @@ TAMPERED = {
     "one number for all knowledge": ("Soft", lambda rows: [{**row, "gates": row["gates"][0], "more": 0} for row in rows]),
     "a gate": ("Everything", put(4, "gates", flipped, taught)),
     "a gate in the last row of a decision": ("Everything", put(4, "gates", flipped, taught, row=-1)),
-    "a strength": ("Everything", put(4, "kd_weight", lambda one: 1.0 - one, taught)),
-    "a strength in the last row of a decision": ("Everything", put(4, "kd_weight", lambda one: 1.0 - one, taught, row=-1)),
-    "a temperature": ("Everything", put(4, "temperature_scale", lambda one: 2.0 * one, taught)),
-    "all temperatures": ("Everything", everywhere("temperature_scale", lambda one: 1.0)),
+    "a strength": ("Everything", put(4, "kd_weight", lambda value: 1.0 - value, taught)),
+    "a strength in the last row of a decision": ("Everything", put(4, "kd_weight", lambda value: 1.0 - value, taught, row=-1)),
+    "a temperature": ("Everything", put(4, "temperature_scale", lambda value: 2.0 * value, taught)),
+    "all temperatures": ("Everything", everywhere("temperature_scale", lambda value: 1.0)),
     "all strengths of the last update": (
         "Everything",
         lambda rows: [{**row, "kd_weight": 0.0 if row["update"] == UPDATES - 1 else row["kd_weight"]} for row in rows],
@@ -223,7 +223,7 @@ TAMPERED = {
         "Everything",
         lambda rows: [{name: value for name, value in row.items() if name != "temperature_scale"} for row in rows],
     ),
-    "a teacher who abstained": ("Everything", put(4, "teacher", lambda one: 2, lambda row: row["teacher"] == -1)),
+    "a teacher who abstained": ("Everything", put(4, "teacher", lambda value: 2, lambda row: row["teacher"] == -1)),
 }
 
 
@@ -233,12 +233,12 @@ def test_a_trace_that_was_tampered_with_is_found_out(what, originals, tmp_path, 
     folder, trial = originals[policy]
     changed(folder, trial, tmp_path, change)
     status = invoke(["replay", str(tmp_path), trial])
-    said = capsys.readouterr()
-    assert status in (1, 2), said.out
-    assert (said.out if status == 1 else said.err).strip()
-    assert "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert status in (1, 2), printed.out
+    assert (printed.out if status == 1 else printed.err).strip()
+    assert "Traceback" not in printed.err
     if status == 2:
-        assert said.err.count("\n") == 1
+        assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("policy", ["Soft", "Everything"])

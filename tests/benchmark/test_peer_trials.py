@@ -81,12 +81,12 @@ def test_whoever_touched_a_peer_is_found_out(tmp_path):
 def test_the_command_needs_no_other_flag(tmp_path, capsys):
     command = ["run", "--task", "digits", "--policy", "mutual_learning", "--policy", "uniform", "--updates", "4", "--seeds", "0-1"]
     assert invoke([*command, "--population", "2", "--workers", "1", "--quiet", "--out", str(tmp_path)]) == 0
-    made = {(record["policy"], record["seed"]): record for record in records.read(tmp_path)}
-    assert set(made) == {(policy, seed) for policy in ("mutual_learning", "uniform") for seed in (0, 1)}
-    assert "population" not in made["mutual_learning", 0]["config"], "it is a population by itself"
-    assert made["uniform", 0]["config"]["population"] == 2
+    by_trial = {(record["policy"], record["seed"]): record for record in records.read(tmp_path)}
+    assert set(by_trial) == {(policy, seed) for policy in ("mutual_learning", "uniform") for seed in (0, 1)}
+    assert "population" not in by_trial["mutual_learning", 0]["config"], "it is a population by itself"
+    assert by_trial["uniform", 0]["config"]["population"] == 2
     alone = run_trial(Trial("digits", "mutual_learning", 1, settings={"updates": 4}), tmp_path / "alone")
-    assert alone["test"] == made["mutual_learning", 1]["test"]
+    assert alone["test"] == by_trial["mutual_learning", 1]["test"]
     capsys.readouterr()
     assert invoke(["list", "policies", "--json"]) == 0
     assert {"mutual_learning", "peer_ensemble"} <= {row["name"] for row in json.loads(capsys.readouterr().out)}

@@ -128,12 +128,12 @@ def test_a_record_that_was_tampered_with_is_found_out(tampered, copy, capsys):
     folder, trial = copy
     change_record(folder, RECORDS[tampered])
     status = invoke(["replay", str(folder), trial])
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert status in (1, 2)
-    assert (said.out if status == 1 else said.err).strip()
-    assert "Traceback" not in said.err
+    assert (printed.out if status == 1 else printed.err).strip()
+    assert "Traceback" not in printed.err
     if status == 2:
-        assert said.err.count("\n") == 1
+        assert printed.err.count("\n") == 1
 
 
 def put(frame, row, column, value):
@@ -181,9 +181,9 @@ def test_a_trace_that_cannot_be_read_is_one_line(damage, copy, capsys):
     else:
         pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), path)
     assert invoke(["replay", str(folder), trial]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert str(path) in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert str(path) in message
 
 
 def test_a_trial_that_is_not_there_is_answered_with_the_nearest(original, capsys):
