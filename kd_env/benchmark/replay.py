@@ -40,7 +40,17 @@ def replay(directory: Path, trial: str) -> list[str]:
     found = {record["trial"]: record for record in records.read(directory)}
     if trial not in found:
         raise spec.unknown(f"trial in {directory}", trial, found)
-    record = found[trial]
+    return replay_record(directory, found[trial])
+
+
+def trace_file(directory: Path, trial: str) -> Path:
+    """Return where the trace of a trial is kept."""
+    return directory / "traces" / f"{trial}.parquet"
+
+
+def replay_record(directory: Path, record: records.Record) -> list[str]:
+    """Return what :func:`replay` returns, for a record of the folder."""
+    trial = record["trial"]
     env = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]})
     selection: Selection = env.unwrapped.selection  # type: ignore[attr-defined]
     if selection.data.bank.fingerprint != record["bank"]:
@@ -49,7 +59,7 @@ def replay(directory: Path, trial: str) -> list[str]:
         )
     selection.begin(record["seed"])
     run = selection.distillation
-    trace = read_trace(directory / "traces" / f"{trial}.parquet")
+    trace = read_trace(trace_file(directory, trial))
     together = record["config"].get("population", 1) > 1
     with one_thread():
         tolerance = TOGETHER if together else 0.0
