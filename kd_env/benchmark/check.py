@@ -45,8 +45,8 @@ class Check:
         if self.has_trace:
             (record,) = self.records
             return {record["trial"]: replay_record(self.directory, record)}
-        found = rerun(self.unit)
-        return {record["trial"]: found[record["trial"]] for record in self.records}
+        by_trial = rerun(self.unit)
+        return {record["trial"]: by_trial[record["trial"]] for record in self.records}
 
 
 def checks(directory: Path, records: Sequence[Record], chosen: Sequence[Record]) -> list[Check]:

@@ -63,12 +63,12 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
     """
     with tempfile.TemporaryDirectory() as folder, one_thread():
         again = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
-    found = {record["trial"]: differences(record, new) for record, new in zip(unit, again, strict=True)}
+    lines_by_trial = {record["trial"]: differences(record, new) for record, new in zip(unit, again, strict=True)}
     population = unit[0]["config"].get("population", 1)
     if len(unit) < population:
         reason = f"only {len(unit)} of the {population} records of its population are here; it can differ in the last digits"
-        found = {trial: [reason, *lines] if lines else [] for trial, lines in found.items()}
-    return found
+        lines_by_trial = {trial: [reason, *lines] if lines else [] for trial, lines in lines_by_trial.items()}
+    return lines_by_trial
 
 
 def differences(record: Record, again: Record) -> list[str]:

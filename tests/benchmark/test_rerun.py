@@ -50,11 +50,11 @@ def without_traces(copy):
 
 def change(folder, number, **fields):
     """Change fields of one of the records of a folder."""
-    found = records.read(folder)
-    found[number].update(fields)
+    written = records.read(folder)
+    written[number].update(fields)
     (folder / records.COMPRESSED).unlink(missing_ok=True)
-    (folder / records.FILE).write_text("".join(json.dumps(record) + "\n" for record in found))
-    return found
+    (folder / records.FILE).write_text("".join(json.dumps(record) + "\n" for record in written))
+    return written
 
 
 def replay(capsys, *arguments):
@@ -68,23 +68,23 @@ def replay(capsys, *arguments):
 
 
 def test_records_of_a_population_are_one_unit(original):
-    found = records.read(original)
-    shuffled = [found[number] for number in (3, 0, 1, 4, 2)]
-    assert units(found) == [found[:3], [found[3]], [found[4]]]
-    assert units(shuffled) == [[found[3]], found[:3], [found[4]]]
+    written = records.read(original)
+    shuffled = [written[number] for number in (3, 0, 1, 4, 2)]
+    assert units(written) == [written[:3], [written[3]], [written[4]]]
+    assert units(shuffled) == [[written[3]], written[:3], [written[4]]]
 
 
 def test_two_populations_of_one_setting_are_two_units(original):
-    found = records.read(original)[:3]
-    later = [{**record, "seed": record["seed"] + 3, "env": {**record["env"], "label_seed": record["seed"] + 3}} for record in found]
-    assert units([*found, *later]) == [found, later]
-    other = [{**record, "suite": "other"} for record in found]
-    assert units([*found, *other]) == [found, other]
+    written = records.read(original)[:3]
+    later = [{**record, "seed": record["seed"] + 3, "env": {**record["env"], "label_seed": record["seed"] + 3}} for record in written]
+    assert units([*written, *later]) == [written, later]
+    other = [{**record, "suite": "other"} for record in written]
+    assert units([*written, *other]) == [written, other]
 
 
 def test_the_trial_of_a_record_is_the_one_that_made_it(original):
-    made = [*(trial("reinforce", seed) for seed in range(3)), *(trial("camkd", seed) for seed in range(2))]
-    assert [trial_of(record) for record in records.read(original)] == made
+    trials = [*(trial("reinforce", seed) for seed in range(3)), *(trial("camkd", seed) for seed in range(2))]
+    assert [trial_of(record) for record in records.read(original)] == trials
     without_test = Trial("digits", "camkd", 0, settings={"updates": 4}, test=False)
     assert trial_of({**records.read(original)[3], "config": without_test.config}) == without_test
 
@@ -126,9 +126,9 @@ def test_a_change_of_any_compared_field_is_found(field, made_again):
 
 def test_an_incomplete_population_says_why_it_may_differ(original):
     first, *_ = records.read(original)
-    found = rerun([{**first, "test": first["test"] + 0.05}])[first["trial"]]
-    assert found[0] == "only 1 of the 3 records of its population are here; it can differ in the last digits"
-    assert any(line.startswith("test: recorded ") for line in found)
+    lines = rerun([{**first, "test": first["test"] + 0.05}])[first["trial"]]
+    assert lines[0] == "only 1 of the 3 records of its population are here; it can differ in the last digits"
+    assert any(line.startswith("test: recorded ") for line in lines)
 
 
 # the command
@@ -161,31 +161,31 @@ def test_a_folder_with_traces_is_replayed_and_what_has_none_is_run_again(copy, c
 
 @pytest.mark.parametrize("number", [1, 4], ids=["of a population", "alone"])
 def test_a_record_changed_in_one_field_is_found(number, without_traces, capsys):
-    found = records.read(without_traces)
-    change(without_traces, number, reward_sum=found[number]["reward_sum"] + 1e-6)
+    written = records.read(without_traces)
+    change(without_traces, number, reward_sum=written[number]["reward_sum"] + 1e-6)
     status, lines, _ = replay(capsys, without_traces)
     assert status == 1
     assert lines.pop() == "4 of 5 records are equal"
-    assert lines.pop(number).startswith(f"{found[number]['trial']}: reward_sum: recorded ")
+    assert lines.pop(number).startswith(f"{written[number]['trial']}: reward_sum: recorded ")
     assert all(line.endswith(": equal") for line in lines)
 
 
 def test_a_trace_that_differs_is_found_in_a_folder(copy, capsys):
-    found = change(copy, 3, validation=0.5)
+    written = change(copy, 3, validation=0.5)
     status, lines, _ = replay(capsys, copy, "--quiet")
     assert status == 1
     assert [line for line in lines if ": validation: recorded 0.5, replayed 0." in line] == [lines[3]]
-    assert lines[3].startswith(found[3]["trial"])
+    assert lines[3].startswith(written[3]["trial"])
     assert lines[-1] == "4 of 5 records are equal"
 
 
 def test_a_record_that_cannot_be_checked_does_not_stop_the_others(without_traces, capsys):
-    found = records.read(without_traces)
-    change(without_traces, 3, env={**found[3]["env"], "teachers": "digits/none"})
+    written = records.read(without_traces)
+    change(without_traces, 3, env={**written[3]["env"], "teachers": "digits/none"})
     status, lines, _ = replay(capsys, without_traces, "--policy", "camkd")
     assert status == 1
-    assert lines[0].startswith(f"{found[3]['trial']}: cannot be checked: unknown pool 'digits/none'")
-    assert lines[1:] == [f"{found[4]['trial']}: equal", "1 of 2 records are equal"]
+    assert lines[0].startswith(f"{written[3]['trial']}: cannot be checked: unknown pool 'digits/none'")
+    assert lines[1:] == [f"{written[4]['trial']}: equal", "1 of 2 records are equal"]
 
 
 def test_one_trial_without_a_trace_is_run_again_with_its_population(without_traces, capsys):
@@ -206,9 +206,9 @@ def test_policies_and_seeds_restrict_the_check(copy, capsys):
 
 
 def test_spellings_of_a_policy_are_one(original):
-    found = [{**record, "policy": "reinforce(baseline=False,window=2)"} for record in records.read(original)[:2]]
-    assert select(original, found, ["reinforce(window=2, baseline=false)"], [1]) == [found[1]]
-    assert select(original, found, [], []) == found
+    written = [{**record, "policy": "reinforce(baseline=False,window=2)"} for record in records.read(original)[:2]]
+    assert select(original, written, ["reinforce(window=2, baseline=false)"], [1]) == [written[1]]
+    assert select(original, written, [], []) == written
 
 
 @pytest.mark.parametrize(
@@ -229,17 +229,17 @@ def test_what_is_not_in_the_folder_is_one_line(arguments, message, original, cap
 
 
 def test_records_are_checked_in_the_order_of_their_units(original):
-    found = records.read(original)
-    planned = checks(original, found, [found[4], found[1]])
-    assert [check.records for check in planned] == [[found[1]], [found[4]]]
+    written = records.read(original)
+    planned = checks(original, written, [written[4], written[1]])
+    assert [check.records for check in planned] == [[written[1]], [written[4]]]
     assert all(check.has_trace for check in planned)
-    planned = checks(original / "elsewhere", found, [found[4], found[2], found[1]])
-    assert [(check.records, check.unit) for check in planned] == [(found[1:3], found[:3]), ([found[4]], [found[4]])]
+    planned = checks(original / "elsewhere", written, [written[4], written[2], written[1]])
+    assert [(check.records, check.unit) for check in planned] == [(written[1:3], written[:3]), ([written[4]], [written[4]])]
 
 
 def test_a_trace_that_cannot_be_read_is_refused(copy):
-    found = records.read(copy)
-    (check,) = checks(copy, found, found[:1])
-    (copy / "traces" / f"{found[0]['trial']}.parquet").write_text("not a trace")
+    written = records.read(copy)
+    (check,) = checks(copy, written, written[:1])
+    (copy / "traces" / f"{written[0]['trial']}.parquet").write_text("not a trace")
     with pytest.raises(InputError, match="trace"):
         check.differences()
