@@ -4,7 +4,9 @@
 - `suites`: named sets of trials
 - `run`, `run_trial`, `recorder`: run trials, each to a record and a trace
 - `records`: one JSON line per finished trial, appended atomically
-- `replay`: run a record's actions again and compare
+- `replay`: take a record's decisions again and compare
+- `rerun`: run a record's trial again and compare
+- `check`: check all records of a folder, by one or the other
 - `statistics`: intervals, paired differences, Holm's correction, recovered gap (pure functions)
 - `summary`, `overview`: records to one table per setting, and to one table of all settings
 - `report_text`, `report`: a table in words, and report.md, report.html and figures

@@ -40,14 +40,24 @@ def replay(directory: Path, trial: str) -> list[str]:
     by_id = {record["trial"]: record for record in records.read(directory)}
     if trial not in by_id:
         raise spec.unknown(f"trial in {directory}", trial, by_id)
-    record = by_id[trial]
+    return replay_record(directory, by_id[trial])
+
+
+def trace_file(directory: Path, trial: str) -> Path:
+    """Return where the trace of a trial is kept."""
+    return directory / "traces" / f"{trial}.parquet"
+
+
+def replay_record(directory: Path, record: records.Record) -> list[str]:
+    """Return what :func:`replay` returns, for a record of the folder."""
+    trial = record["trial"]
     env: Any = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]}).unwrapped
     selection: Selection = env.selection
     if selection.data.bank.fingerprint != record["bank"]:
         raise InputError(f"trial {trial}: the task or the teachers of pool {record['pool']!r} have changed; make the record again")
     selection.begin(record["seed"])
     run = selection.distillation
-    trace = read_trace(directory / "traces" / f"{trial}.parquet")
+    trace = read_trace(trace_file(directory, trial))
     together = record["config"].get("population", 1) > 1
     with one_thread():
         tolerance = POPULATION_TOLERANCE if together else 0.0

@@ -18,10 +18,11 @@ from kd_env.benchmark.trial import Trial
 from kd_env.randomness import one_thread
 
 COMPARED = (
+    "trial", "task", "policy", "access", "student", "teachers", "pool", "updates", "metric", "env",
     "test", "validation", "reward_split", "reward_labels", "reward_sum", "selection_rate", "weight_entropy", "selection_entropy",
     "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "bank", "curve", "diverged",
 )  # fmt: skip
-"""Fields of a record that follow from its trial; the others say when and where it ran."""
+"""Fields of a record that follow from its trial; the others define the trial, or say when and where it ran."""
 
 
 def trial_of(record: Record) -> Trial:
@@ -62,7 +63,12 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
     """
     with tempfile.TemporaryDirectory() as folder, one_thread():
         again = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
-    return {record["trial"]: differences(record, new) for record, new in zip(unit, again, strict=True)}
+    lines_by_trial = {record["trial"]: differences(record, new) for record, new in zip(unit, again, strict=True)}
+    population = unit[0]["config"].get("population", 1)
+    if len(unit) < population:
+        reason = f"only {len(unit)} of the {population} records of its population are here; it can differ in the last digits"
+        lines_by_trial = {trial: [reason, *lines] if lines else [] for trial, lines in lines_by_trial.items()}
+    return lines_by_trial
 
 
 def differences(record: Record, again: Record) -> list[str]:

@@ -77,7 +77,13 @@ app.command(
     )
 )(distill)
 app.command(epilog=examples("kd-env report results/demo"))(report)
-app.command(epilog=examples("kd-env replay results/demo digits-uniform-s0"))(replay)
+app.command(
+    epilog=examples(
+        "kd-env replay results/demo",
+        "kd-env replay results/demo digits-uniform-s0",
+        "kd-env replay results/demo --policy uniform --policy oracle --seed 0",
+    )
+)(replay)
 app.command(epilog=examples("kd-env doctor", "kd-env doctor --task digits"))(doctor)
 
 

@@ -1,45 +1,111 @@
-"""``kd-env replay``: take a trial's recorded actions again and compare."""
+"""``kd-env replay``: check records, by their recorded decisions or by running their trials again."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kd_env.cli.options import Quiet
 from kd_env.errors import InputError
+
+if TYPE_CHECKING:
+    from kd_env.benchmark.check import Check
 
 
 def replay(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
     trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="Id of the trial, the name of its file in DIR/traces, or the beginning of one id.")
-    ],
+        str | None,
+        typer.Argument(metavar="TRIAL", help="Id of one trial, or the beginning of its id. Default: all records of the folder."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", metavar="POLICY", help="Check records of this policy only. Can be repeated.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", metavar="SEED", help="Check records of this seed only. Can be repeated.")
+    ] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Replay the recorded actions of a trial and compare.
+    """Check records: make their numbers again and compare.
 
-    The exit status is 0 if the results are equal, and 1 if they are not.
+    If DIR/traces holds the trace of a trial, its student is taught again with
+    the recorded decisions, and its scores are compared. If not, the trial is
+    run again from its seed, together with the trials that were taught in the
+    same population, and all numbers of the record are compared.
+
+    On another kind of processor, or with other versions of the packages, the
+    last digits can differ.
+
+    The exit status is 0 if all records are equal, and 1 if not.
     """
-    from kd_env.benchmark.replay import replay as find_differences
+    from kd_env.benchmark import records
+    from kd_env.benchmark.check import checks, select
 
-    name = _full_id(directory, trial)
-    differences = find_differences(directory, name)
+    everything = records.read(directory)
+    if trial is None:
+        chosen = select(directory, everything, policy or [], seed or [])
+        raise typer.Exit(0 if _check_all(checks(directory, everything, chosen), len(chosen), quiet) else 1)
+    if policy or seed:
+        raise InputError(f"trial {trial!r} is one record; leave out --policy and --seed, or leave out the trial")
+    name = _full_id([record["trial"] for record in everything], trial, directory)
+    (check,) = checks(directory, everything, [record for record in everything if record["trial"] == name])
+    if not check.has_trace:
+        _say(_announcements(check), quiet)
+    differences = check.differences()[name]
     print("\n".join(differences) or f"{name}: equal")
     raise typer.Exit(1 if differences else 0)
 
 
-def _full_id(directory: Path, beginning: str) -> str:
-    """Return the only id that begins so; without one, ``beginning`` as it is.
+def _check_all(planned: list[Check], total: int, quiet: bool) -> bool:
+    """Print a line for each record and a summary, and return whether all are equal."""
+    started = equal = 0
+    for check in planned:
+        for announcement in _announcements(check):
+            started += 1
+            _say([f"[{started}/{total}] {announcement}"], quiet)
+        for name, differences in _differences(check).items():
+            print(f"{name}: {'; '.join(differences) or 'equal'}", flush=True)
+            equal += not differences
+    print(f"{equal} of {total} records are equal")
+    return equal == total
+
+
+def _differences(check: Check) -> dict[str, list[str]]:
+    """Return the differences of each record; one that cannot be checked differs."""
+    try:
+        return check.differences()
+    except InputError as error:
+        return {record["trial"]: [f"cannot be checked: {error}"] for record in check.records}
+
+
+def _announcements(check: Check) -> list[str]:
+    """Return what is done to check each record."""
+    others = len(check.unit) - len(check.records)
+    together = f", together with {others} more of its population" if others > 0 else ""
+    action = "teaching with the recorded decisions" if check.has_trace else f"no trace, running the trial again{together}"
+    return [f"{record['trial']}: {action}" for record in check.records]
+
+
+def _say(lines: Iterable[str], quiet: bool) -> None:
+    for line in () if quiet else lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _full_id(ids: list[Any], beginning: str, directory: Path) -> str:
+    """Return the id that is ``beginning``, or else the only one that begins so.
 
     Raises:
-        InputError: there are several.
+        InputError: there is none, or there are several.
     """
-    from kd_env.benchmark import records
+    from kd_env.spec import unknown
 
-    ids = [record["trial"] for record in records.read(directory)]
-    matches = [name for name in dict.fromkeys(ids) if name.startswith(beginning)]
-    if beginning in ids or not matches:
-        return beginning
+    matches = [beginning] if beginning in ids else [name for name in ids if name.startswith(beginning)]
+    if not matches:
+        raise unknown(f"trial in {directory}", beginning, ids)
     if len(matches) > 1:
         raise InputError(f"trial {beginning!r} could be {matches[0]} or {matches[1]}, for example; give more of the id")
     return str(matches[0])

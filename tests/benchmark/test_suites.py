@@ -46,6 +46,6 @@ def test_every_system_trains_two_seeds_as_a_population_or_declares_that_it_runs_
     trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1}) for seed in (0, 1)]
     run(trials, tmp_path, Progress(quiet=True), population=2)
     assert [record["seed"] for record in read(tmp_path)] == [0, 1]
-    found, students = registry.find(policy), trials[0].resolved.settings.distillation.num_students
-    alone = found.owns_loop or not found.supports_population or students > 1
+    policy_class, students = registry.find(policy), trials[0].resolved.settings.distillation.num_students
+    alone = policy_class.owns_loop or not policy_class.supports_population or students > 1
     assert all(("population" in record["config"]) != alone for record in read(tmp_path))

@@ -42,6 +42,15 @@ def test_a_difference_is_status_1(results, capsys, tmp_path):
     assert "validation" in capsys.readouterr().out
 
 
-def test_a_folder_without_records_and_a_missing_trial_are_refused(tmp_path, capsys):
+def test_without_a_trial_all_records_are_checked(results, capsys):
+    assert invoke(["replay", str(results)]) == 0
+    output = capsys.readouterr()
+    trials = [record["trial"] for record in records.read(results)]
+    assert output.out.splitlines() == [*(f"{trial}: equal" for trial in trials), "4 of 4 records are equal"]
+    assert [line.split()[0] for line in output.err.splitlines()] == [f"[{number}/4]" for number in (1, 2, 3, 4)]
+
+
+def test_a_folder_without_records_and_no_folder_are_refused(tmp_path, capsys):
     assert "no records" in error_line(capsys, invoke(["replay", str(tmp_path), "x"]))
-    assert "Missing argument 'TRIAL'" in error_line(capsys, invoke(["replay", str(tmp_path)]))
+    assert "no records" in error_line(capsys, invoke(["replay", str(tmp_path)]))
+    assert "Missing argument 'DIR'" in error_line(capsys, invoke(["replay"]))

@@ -114,8 +114,8 @@ def test_teach(words, says, place, own_data, capsys):
 def test_distill(words, says, place, own_data, capsys):
     shutil.copytree(place / "good", place / "other" / "good")
     (place / "other" / "none").mkdir()
-    given = ["--task", f"folder:{own_data}", "--policy", "uniform", "--updates", "1", "--out", "student", "--quiet"]
-    refused(["distill", *given, *(words if "--teachers" in words else ["--teachers", "good", *words])], says, capsys)
+    options = ["--task", f"folder:{own_data}", "--policy", "uniform", "--updates", "1", "--out", "student", "--quiet"]
+    refused(["distill", *options, *(words if "--teachers" in words else ["--teachers", "good", *words])], says, capsys)
     assert not (place / "student").exists()
 
 
@@ -131,5 +131,5 @@ def test_a_hub_that_does_not_answer(place, own_data, monkeypatch, capsys):
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", down)
-    says = "the hub does not give it (Name or service not known); check the name and the network"
+    says = "the download from the hub failed (Name or service not known); check the name and the network"
     refused(["teach", "--task", f"folder:{own_data}", "--out", "taught", "--quiet", "--model", "no/such-model-anywhere"], says, capsys)

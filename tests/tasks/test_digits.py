@@ -40,6 +40,7 @@ def test_views_keep_their_label():
     labels = {}
     for image, label in zip(undone(train), train.labels, strict=True):
         assert labels.setdefault(image.tobytes(), label) == label
+    assert len(labels) == len(train) // 4, "four views of each image were compared"
 
 
 def test_sizes_classes_and_range():
