@@ -355,7 +355,7 @@ KNOWLEDGE = [
     ),
 )
 def test_first_order_of_every_knowledge_is_the_slope_of_the_held_out_loss(request, case, num_students):
-    (data, student, knowledge), size = case, 2
+    (data, student, knowledge), size = case, 2 if case[1] == TEXT else 3
     keywords = {"knowledge": f"response,{knowledge}" if knowledge != "response" else knowledge, "num_students": num_students}
     keywords |= {"student": student, "optimizer": "sgd(lr=0.1,warmup=0.5)", "kd_weight": 0.5, "batch_size": size}
     selection = taught(start(request.getfixturevalue(data), **keywords), 3)
