@@ -351,20 +351,20 @@ KNOWLEDGE = [
     ("case", "num_students"),
     chosen(
         itertools.product(KNOWLEDGE, [1, 2]),
-        [*((case, 2) for case in KNOWLEDGE), *((KNOWLEDGE[number], 1) for number in (0, 2, 6, 12, 13, 16))],
+        [*((case, 2) for case in KNOWLEDGE), *((KNOWLEDGE[number], 1) for number in (0, 2, 6, 12, 16))],
     ),
 )
 def test_first_order_of_every_knowledge_is_the_slope_of_the_held_out_loss(request, case, num_students):
-    data, student, knowledge = case
+    (data, student, knowledge), size = case, 2 if case[1] == TEXT else 3
     keywords = {"knowledge": f"response,{knowledge}" if knowledge != "response" else knowledge, "num_students": num_students}
-    keywords |= {"student": student, "optimizer": "sgd(lr=0.1,warmup=0.5)", "kd_weight": 0.5, "batch_size": 3}
+    keywords |= {"student": student, "optimizer": "sgd(lr=0.1,warmup=0.5)", "kd_weight": 0.5, "batch_size": size}
     selection = taught(start(request.getfixturevalue(data), **keywords), 3)
     name = knowledge.partition("(")[0]
     values = credit_of(credit.first_order, selection, [name, "label"])
     for type_name in (name, "label"):
         expected = by_differences(selection.distillation, type_name)
         num_teachers = selection.num_teachers if type_name != "label" else 1
-        assert values[type_name].shape == expected.shape == (3 * num_students, num_teachers)
+        assert values[type_name].shape == expected.shape == (size * num_students, num_teachers)
         assert expected.abs().max() > 1e-9
         torch.testing.assert_close(values[type_name], expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 
@@ -435,14 +435,14 @@ def test_a_temperature_of_each_row_gives_the_credit_at_that_temperature(digits_d
 # Formulas
 
 
-@pytest.mark.parametrize(("dtype", "num_teachers", "scale"), pairwise([torch.float32, torch.float64], [2, 3, 5, 8], [1e-9, 1.0, 1e6]))
-def test_normalized_rows_have_mean_zero_and_deviation_one(dtype, num_teachers, scale):
-    raw = scale * torch.randn(50, num_teachers, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    normalized = credit.normalize(raw)
-    precision = 1e-4 if dtype is torch.float32 else 1e-10
-    torch.testing.assert_close(normalized.mean(1), torch.zeros(50, dtype=dtype), rtol=0, atol=precision)
-    torch.testing.assert_close(normalized.std(1, unbiased=False), torch.ones(50, dtype=dtype), rtol=0, atol=precision)
-    assert torch.equal(normalized.argsort(1), raw.argsort(1))
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
+def test_normalized_rows_have_mean_zero_and_deviation_one(dtype, precision):
+    for num_teachers, scale in itertools.product([2, 3, 5, 8], [1e-9, 1.0, 1e6]):
+        raw = scale * torch.randn(50, num_teachers, dtype=dtype, generator=torch.Generator().manual_seed(0))
+        normalized = credit.normalize(raw)
+        torch.testing.assert_close(normalized.mean(1), torch.zeros(50, dtype=dtype), rtol=0, atol=precision)
+        torch.testing.assert_close(normalized.std(1, unbiased=False), torch.ones(50, dtype=dtype), rtol=0, atol=precision)
+        assert torch.equal(normalized.argsort(1), raw.argsort(1))
 
 
 def test_normalize_by_hand():
@@ -450,9 +450,9 @@ def test_normalize_by_hand():
     assert normalized.tolist() == [[-1.0, 1.0], [0.0, 0.0], [-1.0, 1.0]]
 
 
-@pytest.mark.parametrize("num_teachers", [1, 2, 3, 5, 6, 7])
-def test_one_teacher_or_equal_ones_have_no_credit(num_teachers):
-    for dtype in (torch.float32, torch.float64):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_teacher_or_equal_ones_have_no_credit(dtype):
+    for num_teachers in (1, 2, 3, 5, 6, 7):
         values = torch.rand(200, 1, dtype=dtype, generator=torch.Generator().manual_seed(1)) - 0.5
         assert not credit.normalize(values.expand(-1, num_teachers).contiguous()).any()
 

@@ -229,15 +229,15 @@ def test_slots_are_paid_by_a_credit_of_one_s_own():
     assert info["credit"].tolist() == [[0.0, 1.0, 2.0, 3.0]] * 3
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("first_ordr", r"unknown credit 'first_ordr'; did you mean 'first_order'\?, and no module:function"),
-        (f"{__name__}:missing", r"credit '.*:missing' cannot be imported \(AttributeError: .*\); give module:name"),
-        ("no_such_module:f", r"credit 'no_such_module:f' cannot be imported \(ModuleNotFoundError: "),
-        (f"{__name__}:PAIRS", r"credit '.*:PAIRS': a Tensor is not a function; name one that takes \(run, meter, names, temperature\)"),
-    ],
-)
-def test_a_credit_that_is_no_function_is_named(text, message):
-    with pytest.raises(InputError, match=message):
-        batch(credit=text)
+CANNOT_BE_USED = [
+    ("first_ordr", r"unknown credit 'first_ordr'; did you mean 'first_order'\?, and no module:function"),
+    (f"{__name__}:missing", r"credit '.*:missing' cannot be imported \(AttributeError: .*\); give module:name"),
+    ("no_such_module:f", r"credit 'no_such_module:f' cannot be imported \(ModuleNotFoundError: "),
+    (f"{__name__}:PAIRS", r"credit '.*:PAIRS': a Tensor is not a function; name one that takes \(run, meter, names, temperature\)"),
+]
+
+
+def test_a_credit_that_is_no_function_is_named():
+    for credit_name, message in CANNOT_BE_USED:
+        with pytest.raises(InputError, match=message):
+            batch(credit=credit_name)

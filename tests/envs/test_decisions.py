@@ -181,17 +181,14 @@ def test_a_decision_is_about_one_mini_batch():
         env.step(Decision({"response": UNIFORM}, {"response": 1.0}, 1.0))
 
 
-@pytest.mark.parametrize(
-    ("auxiliary_module", "message"),
-    [
+def test_an_auxiliary_module_that_cannot_be_made_is_refused():
+    for auxiliary_module, message in (
         (f"{__name__}:Nothing", "cannot be imported"),
         ("builtins:dict", "auxiliary_module 'builtins:dict'"),
         (f"{AUXILIARY}(size=3)", "size"),
-    ],
-)
-def test_an_auxiliary_module_that_cannot_be_made_is_refused(auxiliary_module, message):
-    with pytest.raises(InputError, match=message):
-        slots(3, **DIGITS, auxiliary_module=auxiliary_module)
+    ):
+        with pytest.raises(InputError, match=message):
+            slots(3, **DIGITS, auxiliary_module=auxiliary_module)
 
 
 # Gradients

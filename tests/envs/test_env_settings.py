@@ -57,12 +57,11 @@ def test_settings_cannot_be_changed(task, group):
     assert isinstance(made, Settings)
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("update", "updates"), ("temprature", "temperature"), ("rewards", "reward"), ("observe_label", "observe_labels")]
-)
-def test_an_unknown_keyword_is_answered_with_the_nearest(task, typed, meant):
-    with pytest.raises(InputError, match=f"unknown setting '{typed}'; did you mean '{meant}'"):
-        settings(task, **{typed: 1})
+def test_an_unknown_keyword_is_answered_with_the_nearest(task):
+    near = {"update": "updates", "temprature": "temperature", "rewards": "reward", "observe_label": "observe_labels"}
+    for typed, meant in near.items():
+        with pytest.raises(InputError, match=f"unknown setting '{typed}'; did you mean '{meant}'"):
+            settings(task, **{typed: 1})
 
 
 def test_a_keyword_like_no_other_is_answered_with_all(task):
@@ -70,22 +69,23 @@ def test_a_keyword_like_no_other_is_answered_with_all(task):
         settings(task, zzzzzz=1)
 
 
-@pytest.mark.parametrize(("former", "now"), [("strength", "kd_weight"), ("features", "observation"), ("companion", "auxiliary_module")])
-def test_a_former_name_is_answered_with_the_new_one(task, former, now):
-    with pytest.raises(InputError, match=f"^setting '{former}' is now called '{now}'; use that name$"):
-        settings(task, **{former: 1})
+def test_a_former_name_is_answered_with_the_new_one(task):
+    for former, now in {"strength": "kd_weight", "features": "observation", "companion": "auxiliary_module"}.items():
+        with pytest.raises(InputError, match=f"^setting '{former}' is now called '{now}'; use that name$"):
+            settings(task, **{former: 1})
 
 
 WRONG_TYPES = {int: ["3", 3.0, True, [3]], float: ["x", True, [0.5]], str: [1, 0.5, True], bool: [1, "yes", 0.0]}
 """For each type, values that are not of it."""
 
 
-@pytest.mark.parametrize("name", [*OF_GROUP[RewardSettings], *OF_GROUP[InterfaceSettings]])
-def test_values_of_another_type_are_refused_by_name(task, name):
-    kind = HINTS[name]
-    for value in ["nonsense", 3, True] if typing.get_origin(kind) is typing.Literal else WRONG_TYPES[kind]:
-        with pytest.raises(InputError, match=f"^{name}=.*expected"):
-            settings(task, **{name: value})
+@pytest.mark.parametrize("group", [RewardSettings, InterfaceSettings])
+def test_values_of_another_type_are_refused_by_name(task, group):
+    for name in OF_GROUP[group]:
+        kind = HINTS[name]
+        for value in ["nonsense", 3, True] if typing.get_origin(kind) is typing.Literal else WRONG_TYPES[kind]:
+            with pytest.raises(InputError, match=f"^{name}=.*expected"):
+                settings(task, **{name: value})
 
 
 RANGES = {
@@ -102,13 +102,12 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize("name", RANGES)
-def test_ranges(task, name):
-    edge, outside = RANGES[name]
-    assert settings(task, **{name: edge}).flat()[name] == edge
-    for value in outside:
-        with pytest.raises(InputError, match=f"^{name}=.*must be"):
-            settings(task, **{name: value})
+def test_ranges(task):
+    for name, (edge, outside) in RANGES.items():
+        assert settings(task, **{name: edge}).flat()[name] == edge
+        for value in outside:
+            with pytest.raises(InputError, match=f"^{name}=.*must be"):
+                settings(task, **{name: value})
 
 
 def test_every_number_has_a_range():
@@ -116,12 +115,12 @@ def test_every_number_has_a_range():
     assert set(RANGES) == {name for name in of_environments if HINTS[name] in (int, float)}
 
 
-@pytest.mark.parametrize("credit", ["head", "first_order", "counterfactual", "some.module:function"])
-def test_credit_divides_dev_improvement_alone(task, credit):
-    for reward in ("student_loss", "student_and_distillation_loss", "mixed", "some.module:Reward"):
-        with pytest.raises(InputError, match=r"credit=.*dev_improvement"):
-            settings(task, credit=credit, reward=reward)
-    assert settings(task, credit=credit, reward="dev_improvement").reward.credit == credit
+def test_credit_divides_dev_improvement_alone(task):
+    for credit in ("head", "first_order", "counterfactual", "some.module:function"):
+        for reward in ("student_loss", "student_and_distillation_loss", "mixed", "some.module:Reward"):
+            with pytest.raises(InputError, match=r"credit=.*dev_improvement"):
+                settings(task, credit=credit, reward=reward)
+        assert settings(task, credit=credit, reward="dev_improvement").reward.credit == credit
 
 
 def test_a_phase_is_taught_with_one_decision(task):

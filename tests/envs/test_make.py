@@ -48,49 +48,49 @@ def test_credit_without_dev_improvement_is_refused():
                 batch(reward=reward, credit=credit)
 
 
-@pytest.mark.parametrize(
-    ("name", "keywords", "message"),
-    [
-        (TEACHERS, {"action": "soft"}, "this environment has subset and one and weights"),
-        (JOINT, {"action": "subset"}, "action='subset': this environment has joint"),
-        (KNOWLEDGE, {"granularity": "instance"}, "knowledge is selected for a batch or a phase; leave granularity out"),
-        (JOINT, {"updates_per_phase": 2}, "a phase is taught with one decision; give granularity=batch"),
-        (JOINT, {"factors": "teachers,temperature_scale"}, "unknown factor 'temperature_scale'"),
-        (JOINT, {"factors": "strength"}, "factors='strength': 'strength' is now called 'kd_weight'; use that name"),
-        (JOINT, {"num_students": 2}, "num_students=2: gymnasium.make steps one student; make_vec steps a population"),
-        (KNOWLEDGE, {"knowledge": "response,attention"}, "teacher 'upright' has no attention"),
-        (KNOWLEDGE, {"knowledge": "response,label"}, "leave out label; the hard label is always part of the loss"),
-        (KNOWLEDGE, {"knowledge": "response,feature"}, "knowledge='response,feature': 'feature' is now called 'layer'; use that name"),
-        (TEACHERS, {"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
-    ],
-)
-def test_what_no_environment_has_is_refused(name, keywords, message):
-    with pytest.raises(InputError, match=message):
-        CLASSES[name](**keywords)
+NO_ENVIRONMENT_HAS = [
+    (TEACHERS, {"action": "soft"}, "this environment has subset and one and weights"),
+    (JOINT, {"action": "subset"}, "action='subset': this environment has joint"),
+    (KNOWLEDGE, {"granularity": "instance"}, "knowledge is selected for a batch or a phase; leave granularity out"),
+    (JOINT, {"updates_per_phase": 2}, "a phase is taught with one decision; give granularity=batch"),
+    (JOINT, {"factors": "teachers,temperature_scale"}, "unknown factor 'temperature_scale'"),
+    (JOINT, {"factors": "strength"}, "factors='strength': 'strength' is now called 'kd_weight'; use that name"),
+    (JOINT, {"num_students": 2}, "num_students=2: gymnasium.make steps one student; make_vec steps a population"),
+    (KNOWLEDGE, {"knowledge": "response,attention"}, "teacher 'upright' has no attention"),
+    (KNOWLEDGE, {"knowledge": "response,label"}, "leave out label; the hard label is always part of the loss"),
+    (KNOWLEDGE, {"knowledge": "response,feature"}, "knowledge='response,feature': 'feature' is now called 'layer'; use that name"),
+    (TEACHERS, {"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
+]
 
 
-@pytest.mark.parametrize(
-    ("keywords", "message"),
-    [
-        ({"task": "digit"}, "did you mean 'digits'"),
-        ({"task": 3}, "task=3"),
-        ({"teachers": "digits/expert"}, "did you mean 'digits/experts'"),
-        ({"teachers": "digits/experts/uprigt"}, "did you mean 'upright'"),
-        ({"teachers": "domains/experts"}, "is for another task"),
-        ({"teachers": ()}, "has no teachers"),
-        ({"studnet": "mlp"}, "did you mean 'student'"),
-        ({"student": "tiny-bert"}, "reads text"),
-        ({"optimizer": "adam(lr=0)"}, "expected a number above 0"),
-        ({"batch_size": 10**6}, "more than the 3588"),
-        ({"device": "tpu"}, "device='tpu'"),
-        ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
-        ({"features": "cls"}, "setting 'features' is now called 'observation'; use that name"),
-        ({"companion": "module:Class"}, "setting 'companion' is now called 'auxiliary_module'; use that name"),
-    ],
-)
-def test_what_cannot_be_made_is_named(keywords, message):
-    with pytest.raises(InputError, match=message):
-        batch(**keywords)
+def test_what_no_environment_has_is_refused():
+    for name, keywords, message in NO_ENVIRONMENT_HAS:
+        with pytest.raises(InputError, match=message):
+            CLASSES[name](**keywords)
+
+
+CANNOT_BE_MADE = [
+    ({"task": "digit"}, "did you mean 'digits'"),
+    ({"task": 3}, "task=3"),
+    ({"teachers": "digits/expert"}, "did you mean 'digits/experts'"),
+    ({"teachers": "digits/experts/uprigt"}, "did you mean 'upright'"),
+    ({"teachers": "domains/experts"}, "is for another task"),
+    ({"teachers": ()}, "has no teachers"),
+    ({"studnet": "mlp"}, "did you mean 'student'"),
+    ({"student": "tiny-bert"}, "reads text"),
+    ({"optimizer": "adam(lr=0)"}, "expected a number above 0"),
+    ({"batch_size": 10**6}, "more than the 3588"),
+    ({"device": "tpu"}, "device='tpu'"),
+    ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
+    ({"features": "cls"}, "setting 'features' is now called 'observation'; use that name"),
+    ({"companion": "module:Class"}, "setting 'companion' is now called 'auxiliary_module'; use that name"),
+]
+
+
+def test_what_cannot_be_made_is_named():
+    for keywords, message in CANNOT_BE_MADE:
+        with pytest.raises(InputError, match=message):
+            batch(**keywords)
 
 
 def test_a_folder_of_data_goes_with_the_name_of_a_task(digits_data):
@@ -98,13 +98,13 @@ def test_a_folder_of_data_goes_with_the_name_of_a_task(digits_data):
         batch(task=digits_data.task, data_dir="somewhere")
 
 
-@pytest.mark.parametrize("reward", [reward for reward, kind in REWARD_CLASSES.items() if kind.reads_labels])
-def test_rewards_that_read_labels_need_a_label_of_every_training_example(digits_data, reward):
+def test_rewards_that_read_labels_need_a_label_of_every_training_example(digits_data):
     train = digits_data.task.train
     labels = np.where(np.arange(len(train)) < 5, -1, train.labels)
     task = replace(digits_data.task, train=replace(train, labels=labels), unlabelled=True)
-    with pytest.raises(InputError, match=f"reward='{reward}' reads every training label, and task 'digits' has texts without one"):
-        batch(task=task, reward=reward)
+    for reward in (reward for reward, kind in REWARD_CLASSES.items() if kind.reads_labels):
+        with pytest.raises(InputError, match=f"reward='{reward}' reads every training label, and task 'digits' has texts without one"):
+            batch(task=task, reward=reward)
 
 
 def test_none_means_the_default_of_the_environment():

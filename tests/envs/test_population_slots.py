@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from pairwise import chosen, pairwise
+from pairwise import chosen
 from playing import ACTIONS_OF, CLASSES, EVERY, JOINT, KINDS, KNOWLEDGE, MODES, TEACHERS, batch, same, slots
 
 from kd_env.errors import InputError
@@ -54,8 +54,13 @@ def broken(run, student):
     chosen(
         itertools.product(EVERY, ["shared", "first_order"]),
         [
-            *((decided, ["first_order", "shared"][number % 2]) for number, decided in enumerate(EVERY)),
-            *((decided, "first_order") for decided in EVERY[7::2]),
+            ((TEACHERS, "subset", "instance"), "first_order"),
+            ((TEACHERS, "one", "batch"), "shared"),
+            ((TEACHERS, "weights", "batch"), "first_order"),
+            ((KNOWLEDGE, "soft", "batch"), "first_order"),
+            ((KNOWLEDGE, "hard", "batch"), "shared"),
+            ((JOINT, "joint", "instance"), "shared"),
+            ((JOINT, "joint", "batch"), "first_order"),
         ],
     ),
 )
@@ -93,7 +98,16 @@ def test_three_students_are_three_environments(decided, credit):
 ENDING = [*((name, "shared") for name in CLASSES), (JOINT, "head")]
 
 
-@pytest.mark.parametrize(("mode", "limit", "case"), pairwise(MODES, [None, 3], ENDING))
+@pytest.mark.parametrize(
+    ("mode", "limit", "case"),
+    chosen(
+        itertools.product(MODES, [None, 3], ENDING),
+        [
+            *((mode, [None, 3][number % 2], ENDING[number]) for number, mode in enumerate(MODES)),
+            *((mode, [3, None][number % 2], ENDING[3 - number]) for number, mode in enumerate(MODES)),
+        ],
+    ),
+)
 def test_students_end_and_begin_alone_as_in_gymnasium_s_own_vector_environment(mode, limit, case):
     """Student 1 diverges in its second update; flags, masks and keys are those of three environments, numbers too until a new student."""
     name, credit = case
@@ -284,18 +298,18 @@ def test_seeds_are_numbered_on_or_listed():
         env.reset(seed=[1, 2, 3])
 
 
-@pytest.mark.parametrize(
-    ("keywords", "message"),
-    [
-        ({"num_envs": 5}, "num_envs=5 slots are not num_students=3 whole mini-batches; give a multiple of it"),
-        ({"num_envs": 6, "batch_size": 6}, "mini-batches of 2, but batch_size=6"),
-        ({"num_envs": 6, "granularity": "batch"}, "num_envs=6: .* one slot per student; give num_envs=num_students"),
-        ({"num_envs": 6, "name": KNOWLEDGE}, "num_envs=6: .* one slot per student; give num_envs=num_students"),
-    ],
-)
-def test_slots_that_do_not_divide_are_refused(keywords, message):
-    with pytest.raises(InputError, match=message):
-        slots(num_students=3, **keywords)
+DO_NOT_DIVIDE = [
+    ({"num_envs": 5}, "num_envs=5 slots are not num_students=3 whole mini-batches; give a multiple of it"),
+    ({"num_envs": 6, "batch_size": 6}, "mini-batches of 2, but batch_size=6"),
+    ({"num_envs": 6, "granularity": "batch"}, "num_envs=6: .* one slot per student; give num_envs=num_students"),
+    ({"num_envs": 6, "name": KNOWLEDGE}, "num_envs=6: .* one slot per student; give num_envs=num_students"),
+]
+
+
+def test_slots_that_do_not_divide_are_refused():
+    for keywords, message in DO_NOT_DIVIDE:
+        with pytest.raises(InputError, match=message):
+            slots(num_students=3, **keywords)
 
 
 def test_students_that_are_cut_off_are_kept_each_at_its_own_time():

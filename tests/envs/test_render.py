@@ -32,13 +32,13 @@ def with_one_more(history, **changes):
     return fork
 
 
-@pytest.mark.parametrize("labels", chosen(range(1, 17), [1, 2, 8, 9, 16]))
-def test_a_frame_has_one_shape_for_any_number_of_labels(labels):
-    picture = frame(played(labels)[0])
-    assert picture.shape == (render.HEIGHT, render.WIDTH, 3)
-    assert picture.dtype == np.uint8
-    assert picture.flags.writeable, "a copy, not a window on a canvas"
-    assert (picture[0, 0] == 255).all()
+def test_a_frame_has_one_shape_for_any_number_of_labels():
+    for labels in chosen(range(1, 17), [1, 8, 9, 16]):  # areas up to 8 of them, shades from 9 on
+        picture = frame(played(labels)[0])
+        assert picture.shape == (render.HEIGHT, render.WIDTH, 3)
+        assert picture.dtype == np.uint8
+        assert picture.flags.writeable, "a copy, not a window on a canvas"
+        assert (picture[0, 0] == 255).all()
 
 
 PANELS = {"rates": slice(20, 215), "reward": slice(250, 330), "validation": slice(365, 440)}  # pixel rows
@@ -46,7 +46,7 @@ PANELS = {"rates": slice(20, 215), "reward": slice(250, 330), "validation": slic
 
 @pytest.mark.parametrize(
     ("labels", "panel"),
-    chosen(itertools.product([2, 12], PANELS), [(2, "rates"), (12, "rates"), (2, "reward"), (12, "validation")]),
+    chosen(itertools.product([2, 12], PANELS), [(12, "rates"), (2, "reward"), (12, "validation")]),
 )
 def test_each_panel_shows_its_own_number(labels, panel):
     """Two histories that differ in one number differ in its panel, and in no other."""
@@ -103,7 +103,7 @@ def test_the_mean_over_a_window_by_hand():
     assert "reward 5.0000 " in text(history)
 
 
-@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("missing", chosen([np.nan, np.inf, -np.inf, 1e300], [np.nan, -np.inf]))
 def test_numbers_that_are_not_finite_are_left_out(missing):
     history = played(2)[0]
     broken = with_one_more(history, rates=np.array([missing, 0.25]), reward=missing, validation=missing)

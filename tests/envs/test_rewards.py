@@ -159,21 +159,21 @@ def test_instances_are_paid_each_for_itself():
     assert len(set(rewards.tolist())) == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("student_los", r"unknown reward 'student_los'; did you mean 'student_loss'\?, and no module:Class"),
-        (f"{__name__}:Missing", r"reward '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
-        ("no_such_module:Reward", r"reward 'no_such_module:Reward' cannot be imported \(ModuleNotFoundError: "),
-        (f"{__name__}:taught", r"taught is not a subclass of kd_env\.envs\.rewards\.Reward; derive it from that"),
-        ("kd_env.envs.rewards:Reward", r"Reward does not define pay; define it"),
-        (f"{OWN}(mix=2)", r"got an unexpected keyword argument 'mix'; options: scale"),
-        ("mixed(mix=2)", r"reward 'mixed\(mix=2\)': .*options"),
-    ],
-)
-def test_a_reward_that_cannot_be_made_is_named(text, message):
-    with pytest.raises(InputError, match=message):
-        batch(KNOWLEDGE, reward=text)
+CANNOT_BE_MADE = [
+    ("student_los", r"unknown reward 'student_los'; did you mean 'student_loss'\?, and no module:Class"),
+    (f"{__name__}:Missing", r"reward '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
+    ("no_such_module:Reward", r"reward 'no_such_module:Reward' cannot be imported \(ModuleNotFoundError: "),
+    (f"{__name__}:taught", r"taught is not a subclass of kd_env\.envs\.rewards\.Reward; derive it from that"),
+    ("kd_env.envs.rewards:Reward", r"Reward does not define pay; define it"),
+    (f"{OWN}(mix=2)", r"got an unexpected keyword argument 'mix'; options: scale"),
+    ("mixed(mix=2)", r"reward 'mixed\(mix=2\)': .*options"),
+]
+
+
+def test_a_reward_that_cannot_be_made_is_named():
+    for reward, message in CANNOT_BE_MADE:
+        with pytest.raises(InputError, match=message):
+            batch(KNOWLEDGE, reward=reward)
 
 
 def test_an_error_raised_inside_a_reward_names_file_and_line():

@@ -1,5 +1,6 @@
 """The whole state of an environment can be taken away and brought back: run, meter, exploration, reward labels."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pytest
 import torch
-from pairwise import pairwise
+from pairwise import chosen
 from selections import advance, select, state_of
 
 from kd_env.distillation import reward_meter
@@ -35,7 +36,18 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("case", "observed", "at"), pairwise(CASES, [False, True], [0, 8]))
+@pytest.mark.parametrize(
+    ("case", "observed", "at"),
+    chosen(
+        itertools.product(CASES, [False, True], [0, 8]),
+        [
+            *((case, number % 2 == 0, 8) for number, case in enumerate(CASES)),
+            ("redrawn measurements", False, 0),
+            ("stale credit, dropout", True, 0),
+            ("phases, bonus", False, 0),
+        ],
+    ),
+)
 def test_a_restored_selection_continues_to_the_last_bit(digits_data, case, observed, at):
     selection, undisturbed = (select(digits_data, 2, **CASES[case]) for _ in range(2))
     advance(selection, at)
@@ -62,14 +74,7 @@ POPULATIONS = {
     "stale first-order credit": ("digits_data", {"credit": "first_order", "credit_refresh": 7, "optimizer": "sgd(lr=0.05)"}),
     "first-order credit, dropout": ("digits_data", {**DROPOUT, "credit": "first_order", "credit_refresh": 3, "reward_examples": 20}),
     "bonus": ("digits_data", {"action": "soft", "granularity": "batch", "exploration_bonus": 0.5, "knowledge": "response,hint"}),
-    "text, all types": (
-        "layered_data",
-        {
-            "knowledge": "response,similarity,attention,tckd,nckd,contrast",
-            "kd_weight": 0.5,
-            "student": "tiny-bert(width=8,layers=2,heads=2)",
-        },
-    ),
+    "text, labels": ("text_data", {"kd_weight": 0.5, "student": "tiny-bert(width=8,layers=1)"}),
 }
 
 
@@ -83,7 +88,13 @@ def out_of_phase(data, case, seed):
     return selection
 
 
-@pytest.mark.parametrize(("case", "observed"), pairwise(POPULATIONS, [False, True]))
+@pytest.mark.parametrize(
+    ("case", "observed"),
+    chosen(
+        itertools.product(POPULATIONS, [False, True]),
+        [(case, number % 2 == 0) for number, case in enumerate(POPULATIONS)],
+    ),
+)
 def test_a_restored_population_continues_to_the_last_bit(request, case, observed):
     data = request.getfixturevalue(POPULATIONS[case][0])
     selection, undisturbed = (out_of_phase(data, case, 2) for _ in range(2))
@@ -129,6 +140,7 @@ print(advance(selection, 6))
 """
 
 
+@pytest.mark.slow  # as a fast test of a run alone: tests/distillation/test_snapshot.py
 def test_another_process_continues_to_the_last_bit(digits_data, tmp_path):
     case = "first-order credit, dropout"
     selection = out_of_phase(digits_data, case, 3)

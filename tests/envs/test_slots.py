@@ -244,32 +244,32 @@ def test_divergence_ends_all_slots_and_the_next_student_starts_afresh():
     assert weights_of(env).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("keywords", "message"),
-    [
-        ({"batch_size": 4}, "num_envs=3 slots are one mini-batch, but batch_size=4"),
-        ({"granularity": "batch"}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
-        ({"name": KNOWLEDGE}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
-        ({"num_students": 2}, "num_envs=3 slots are not num_students=2 whole mini-batches"),
-        ({"num_students": 0}, "num_students=0: must be at least 1"),
-        ({"num_students": "3"}, "num_students=3 whole mini-batches"),
-        ({"num_students": 3, "batch_size": 3}, "num_envs=3 slots are mini-batches of 1, but batch_size=3"),
-        ({"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
-        ({"autoreset_mode": "never"}, "expected next_step, same_step, disabled"),
-        ({"credit": "head", "reward": "mixed"}, "goes with credit=shared"),
-        ({"updats": 3}, "did you mean 'updates'"),
-        ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
-    ],
-)
-def test_what_cannot_be_made_is_named(keywords, message):
-    with pytest.raises(InputError, match=message):
-        slots(**keywords)
+CANNOT_BE_MADE = [
+    ({"batch_size": 4}, "num_envs=3 slots are one mini-batch, but batch_size=4"),
+    ({"granularity": "batch"}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
+    ({"name": KNOWLEDGE}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
+    ({"num_students": 2}, "num_envs=3 slots are not num_students=2 whole mini-batches"),
+    ({"num_students": 0}, "num_students=0: must be at least 1"),
+    ({"num_students": "3"}, "num_students=3 whole mini-batches"),
+    ({"num_students": 3, "batch_size": 3}, "num_envs=3 slots are mini-batches of 1, but batch_size=3"),
+    ({"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
+    ({"autoreset_mode": "never"}, "expected next_step, same_step, disabled"),
+    ({"credit": "head", "reward": "mixed"}, "goes with credit=shared"),
+    ({"updats": 3}, "did you mean 'updates'"),
+    ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
+]
 
 
-@pytest.mark.parametrize("mode", [*MODES, *AutoresetMode])
-def test_the_autoreset_mode_is_a_name_or_gymnasium_s_own(mode):
-    env = slots(autoreset_mode=mode)
-    assert env.metadata["autoreset_mode"] is (mode if isinstance(mode, AutoresetMode) else AutoresetMode[mode.upper()])
+def test_what_cannot_be_made_is_named():
+    for keywords, message in CANNOT_BE_MADE:
+        with pytest.raises(InputError, match=message):
+            slots(**keywords)
+
+
+def test_the_autoreset_mode_is_a_name_or_gymnasium_s_own():
+    for mode in (*MODES, *AutoresetMode):
+        env = slots(autoreset_mode=mode)
+        assert env.metadata["autoreset_mode"] is (mode if isinstance(mode, AutoresetMode) else AutoresetMode[mode.upper()])
 
 
 SETTINGS = {

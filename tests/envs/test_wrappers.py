@@ -7,7 +7,7 @@ import pytest
 from gymnasium import wrappers
 from gymnasium.wrappers import vector
 from pairwise import chosen
-from playing import CLASSES, KINDS, KNOWLEDGE, SMALL, TEACHERS, batch, rollout, same, slots
+from playing import CLASSES, JOINT, KINDS, KNOWLEDGE, SMALL, TEACHERS, batch, rollout, same, slots
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from kd_env.errors import InputError
@@ -71,7 +71,7 @@ def test_actions_are_rescaled():
     assert same(env.step(half), plain.step(2 * half - 1))
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", chosen(CLASSES, [JOINT]))
 def test_frames_are_collected(name):
     env = batch(name, render_mode="rgb_array_list")
     assert isinstance(env, wrappers.RenderCollection)

@@ -1,5 +1,6 @@
 """Kinds of action: which there are, what is refused, and classes of one's own."""
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gymnasium import spaces
-from pairwise import pairwise
+from pairwise import chosen
 from playing import CLASSES, JOINT, KNOWLEDGE, TEACHERS, batch, rollout, slots, weights_of
 
 from kd_env.envs.actions import ACTIONS, ActionKind, ActionLayout, JointAction, KnowledgeAction, TeacherAction, make_action, parse_factors
@@ -16,17 +17,22 @@ from kd_env.errors import InputError
 from kd_env.types import DecodedAction
 
 
+def test_every_kind_has_one_base_and_knows_its_name():
+    for name in ACTIONS:
+        kind = make_action(name, ActionLayout(3, ("response", "label")))
+        assert kind.name == name
+        assert sum(isinstance(kind, base) for base in (TeacherAction, KnowledgeAction, JointAction)) == 1
+        assert kind.decides_teachers or kind.decides_knowledge
+
+
 @pytest.mark.parametrize("name", ACTIONS)
-def test_every_kind_has_one_base_and_knows_its_name(name):
-    kind = make_action(name, ActionLayout(3, ("response", "label")))
-    assert kind.name == name
-    assert sum(isinstance(kind, base) for base in (TeacherAction, KnowledgeAction, JointAction)) == 1
-    assert kind.decides_teachers or kind.decides_knowledge
-
-
-@pytest.mark.parametrize(("name", "num_teachers", "rows"), pairwise(ACTIONS, [1, 2, 5, 16], [1, 2, 32]))
-def test_sampled_actions_decode_to_legal_weights_and_gates(name, num_teachers, rows):
+def test_sampled_actions_decode_to_legal_weights_and_gates(name):
     """Weights of a row are on the simplex or all zero; gates are in [0, 1]."""
+    for num_teachers, rows in itertools.product([1, 2, 5, 16], [1, 2, 32]):
+        assert_legal(name, num_teachers, rows)
+
+
+def assert_legal(name, num_teachers, rows):
     kind = make_action(name, ActionLayout(num_teachers, ("response", "label")))
     space = kind.space(rows)
     space.seed(0)
@@ -77,10 +83,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("name", ACTIONS)
-def test_actions_outside_the_space_are_refused(name):
-    kind = make_action(name, ActionLayout(3, ("response", "label")))
-    for _, action, message in (case for case in REFUSED if case[0] == name):
+def test_actions_outside_the_space_are_refused():
+    for name, action, message in REFUSED:
+        kind = make_action(name, ActionLayout(3, ("response", "label")))
         with pytest.raises(ValueError, match=f"action '{name}': .*{message}"):
             kind.decode(np.asarray(action), 2)
 
@@ -107,18 +112,18 @@ def test_a_joint_action_has_no_inverse():
 # Factors
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "name at least one of teachers, knowledge"),
-        (" , ", "name at least one"),
-        ("teachers,kd_wieght", "did you mean 'kd_weight'"),
-        ("teachers,strength", "factors='teachers,strength': 'strength' is now called 'kd_weight'; use that name"),
-    ],
-)
-def test_factors_that_do_not_exist_are_refused(text, message):
-    with pytest.raises(InputError, match=message):
-        parse_factors(text)
+NO_FACTORS = [
+    ("", "name at least one of teachers, knowledge"),
+    (" , ", "name at least one"),
+    ("teachers,kd_wieght", "did you mean 'kd_weight'"),
+    ("teachers,strength", "factors='teachers,strength': 'strength' is now called 'kd_weight'; use that name"),
+]
+
+
+def test_factors_that_do_not_exist_are_refused():
+    for text, message in NO_FACTORS:
+        with pytest.raises(InputError, match=message):
+            parse_factors(text)
 
 
 def test_factors_come_in_one_order():
@@ -193,8 +198,13 @@ class Failing(FirstTeachers):
 OWN = {TEACHERS: f"{__name__}:FirstTeachers", KNOWLEDGE: f"{__name__}:OneGate", JOINT: f"{__name__}:Neutral"}
 
 
-@pytest.mark.parametrize("credit", ["shared", "first_order"])
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    ("name", "credit"),
+    chosen(
+        itertools.product(CLASSES, ["shared", "first_order"]),
+        [(TEACHERS, "first_order"), (KNOWLEDGE, "first_order"), (KNOWLEDGE, "shared"), (JOINT, "shared")],
+    ),
+)
 def test_a_kind_of_one_s_own_plays_in_the_environment_of_its_base(name, credit):
     env = batch(name, action=OWN[name], credit=credit)
     many = slots(1 if name == KNOWLEDGE else 3, name, action=OWN[name], credit=credit, autoreset_mode="disabled")
@@ -234,21 +244,21 @@ def test_knowledge_of_one_s_own_is_selected_for_batches_too():
         batch(KNOWLEDGE, action=OWN[KNOWLEDGE], granularity="instance")
 
 
-@pytest.mark.parametrize(
-    ("action", "message"),
-    [
-        ("subst", r"action='subst': this environment has subset and one and weights"),
-        (f"{__name__}:Missing", r"action '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
-        ("no_such_module:Kind", r"action 'no_such_module:Kind' cannot be imported \(ModuleNotFoundError: "),
-        ("builtins:dict", r"builtins:dict is not a subclass of kd_env\.envs\.actions\.kind\.ActionKind; derive it from that"),
-        (f"{__name__}:FirstTeachers(most=2)", r"got an unexpected keyword argument 'most'; options: least"),
-        (f"{__name__}:FirstTeachers(least", r"expected name\(key=value,\.\.\.\)"),
-        ("kd_env.envs.actions:TeacherAction", r"kd_env.envs.actions:TeacherAction does not define decode_table, space; define them"),
-    ],
-)
-def test_a_kind_that_cannot_be_made_is_named(action, message):
-    with pytest.raises(InputError, match=message):
-        batch(action=action)
+CANNOT_BE_MADE = [
+    ("subst", r"action='subst': this environment has subset and one and weights"),
+    (f"{__name__}:Missing", r"action '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
+    ("no_such_module:Kind", r"action 'no_such_module:Kind' cannot be imported \(ModuleNotFoundError: "),
+    ("builtins:dict", r"builtins:dict is not a subclass of kd_env\.envs\.actions\.kind\.ActionKind; derive it from that"),
+    (f"{__name__}:FirstTeachers(most=2)", r"got an unexpected keyword argument 'most'; options: least"),
+    (f"{__name__}:FirstTeachers(least", r"expected name\(key=value,\.\.\.\)"),
+    ("kd_env.envs.actions:TeacherAction", r"kd_env.envs.actions:TeacherAction does not define decode_table, space; define them"),
+]
+
+
+def test_a_kind_that_cannot_be_made_is_named():
+    for action, message in CANNOT_BE_MADE:
+        with pytest.raises(InputError, match=message):
+            batch(action=action)
 
 
 def test_an_error_raised_inside_a_kind_names_file_and_line():

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 from gymnasium import spaces
 
 from kd_env.envs.actions import ActionLayout, from_weights, make_action
@@ -37,13 +36,13 @@ def test_weights_are_a_sharp_softmax_by_hand():
     np.testing.assert_allclose(weights[2], [1.0, math.exp(-20)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("num_teachers", [1, 2, 4, 8])
-def test_weights_survive_the_way_to_an_action_and_back(num_teachers):
-    weights = np.random.default_rng(0).dirichlet(np.ones(num_teachers), 200)
-    action = from_weights(weights)
-    assert action.dtype == np.float32
-    assert make_action("weights", ActionLayout(num_teachers, ())).space(200).contains(action.reshape(-1))
-    np.testing.assert_allclose(weights_from("weights", action, num_teachers, 200), weights, atol=1e-6)
+def test_weights_survive_the_way_to_an_action_and_back():
+    for num_teachers in (1, 2, 4, 8):
+        weights = np.random.default_rng(0).dirichlet(np.ones(num_teachers), 200)
+        action = from_weights(weights)
+        assert action.dtype == np.float32
+        assert make_action("weights", ActionLayout(num_teachers, ())).space(200).contains(action.reshape(-1))
+        np.testing.assert_allclose(weights_from("weights", action, num_teachers, 200), weights, atol=1e-6)
 
 
 def test_one_hot_weights_survive_nearly():
