@@ -145,10 +145,7 @@ class Selection:
         return step
 
     def rehearse(self, action: np.ndarray) -> np.ndarray:
-        """Return the rewards of ``action``, ``[rows]``, without an update of the students, and go on to the next mini-batches.
-
-        These rewards have no teacher costs and no exploration bonus. Held-out values are those of the last measurement.
-        """
+        """Return the rewards of ``action``, ``[rows]``, without an update or costs or a bonus, and go on to the next mini-batches."""
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
         step = self._taught_batch(batch, decision, None, taught=False)
