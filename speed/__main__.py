@@ -1,4 +1,4 @@
-"""``python -m speed [--json FILE] [--device auto|cpu|cuda] [--quick]``: print the table of all benchmarks."""
+"""Print the table of all benchmarks: ``python -m speed [--json FILE] [--device auto|cpu|cuda] [--quick]``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUICK = "only digits, fewer turns, a smaller bank"
 
 
 def main() -> int:
-    """Measure and print; return 0, or 2 on bad input."""
+    """Measure and print; return 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m speed", description="Ratios measured side by side in one run.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -47,15 +47,15 @@ def main() -> int:
         "where a step goes": lambda: shares.step("digits", effort(10, 4)),
     }
     if arguments.quick:
-        sections = {name: measured for name, measured in sections.items() if "domains" not in name}
+        sections = {name: measure for name, measure in sections.items() if "domains" not in name}
     rows: list[Row] = []
-    for name, measured in sections.items():
+    for name, measure in sections.items():
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        rows += measured()
+        rows += measure()
     seconds = time.perf_counter() - started
     print(table.markdown(rows))
-    print(f"\nOn {device}, one thread, {seconds:.0f} s. Values are CPU time, on CUDA wall time;", end=" ")
-    print("a ratio is the median over turns of value / baseline.")
+    print(f"\nOn {device}, one thread, {seconds:.0f} s. Values are CPU time; on CUDA, wall time.", end=" ")
+    print("A ratio is the median over turns of value / baseline.")
     if arguments.json:
         table.save(rows, arguments.json, device, seconds)
     return 0

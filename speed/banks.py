@@ -1,4 +1,4 @@
-"""The knowledge bank against tensor files with the same content. In: the number of examples. Out: rows of opening, memory and gathering."""
+"""Compare the knowledge bank with tensor files. In: the number of examples. Out: rows for opening, memory and gathering."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Storage:
 
 
 def bank(examples: int, turns: int) -> list[Row]:
-    """Write the same logits and features in three formats, and read them in turns, with the files in the system's cache."""
+    """Write the same logits and features in three formats, and read them in turns. The files are in the system's cache."""
     title = f"Knowledge bank: {examples:,} examples, K={TEACHERS}, C={CLASSES}, features of {WIDTH} a teacher"
     draws = [np.random.default_rng(i).integers(examples, size=BATCH) for i in range(500)]
     with tempfile.TemporaryDirectory(prefix="kd-env-speed-") as folder:
@@ -68,7 +68,7 @@ def _gather(outputs: dict[str, torch.Tensor], draw: np.ndarray) -> object:
 
 
 def _open(storage: Storage, draws: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """Return the milliseconds to open, and the growth of the resident set in MB after opening and after gathering ``draws``."""
+    """Return the time to open in ms, and the growth of the resident memory in MB after opening and after gathering ``draws``."""
     gc.collect()
     before, start = _resident(), clock()
     opened = storage.open()

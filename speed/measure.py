@@ -1,4 +1,4 @@
-"""Timing side by side. In: subjects, each with the baseline it is compared to. Out: rows of medians and ratios.
+"""Time subjects side by side. In: subjects, each with the baseline it is compared to. Out: rows of medians and ratios.
 
 The speed of a shared machine drifts by tens of per cent within a minute. So the subjects take turns, in alternating order, and a ratio is
 the median over the turns of the ratio *within a turn*: a slow moment slows down both. Many short turns work better than few long ones.
@@ -28,12 +28,13 @@ SECONDS: dict[Unit, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to time.
+    """A piece of work to time.
 
     Attributes:
-        do: does one block of work.
+        name: name in the table.
+        do: function that does one block of work.
         count: units of work in a block; a whole number of periods if the work is periodic.
-        against: name of the subject that is its baseline; by default the first subject of the comparison.
+        against: name of the subject that is the baseline. Default: the first subject of the comparison.
     """
 
     name: str
@@ -47,6 +48,9 @@ class Row:
     """One line of the table.
 
     Attributes:
+        section: title of the section.
+        what: name of the subject.
+        unit: unit of the value.
         value: median over the turns, in ``unit``.
         ratio: median over the turns of ``value / value of the baseline``; ``None`` for a baseline.
         low: lower quartile of that ratio.
@@ -65,7 +69,7 @@ class Row:
 
 
 def compare(section: str, subjects: Sequence[Subject], unit: Unit, turns: int) -> list[Row]:
-    """Time ``turns`` blocks of each subject, in turns, after one block of warm-up each."""
+    """Time ``turns`` blocks of each subject in turns, after one warm-up block of each, and return the rows."""
     for subject in subjects:
         subject.do()
     seconds = np.empty((turns, len(subjects)))  # per unit of work
@@ -77,7 +81,7 @@ def compare(section: str, subjects: Sequence[Subject], unit: Unit, turns: int) -
 
 
 def rows(section: str, subjects: Sequence[Subject], unit: Unit, values: np.ndarray) -> list[Row]:
-    """Make the rows of ``values [turns, subjects]``, measured in ``unit``."""
+    """Return the rows for ``values [turns, subjects]``, measured in ``unit``."""
     names = [subject.name for subject in subjects]
     table = []
     for index, subject in enumerate(subjects):
@@ -92,7 +96,7 @@ def rows(section: str, subjects: Sequence[Subject], unit: Unit, values: np.ndarr
 
 
 def clock() -> float:
-    """Return seconds: CPU time of this process, so that waiting for a busy machine does not count, or wall time if CUDA is in use."""
+    """Return seconds: CPU time of this process, so that waiting for a busy machine does not count. With CUDA, return wall time."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return time.process_time()
     torch.cuda.synchronize()

@@ -1,7 +1,7 @@
-"""A hand-written distillation loop: the baseline of the other benchmarks.
+"""Train a student with a hand-written loop, the baseline of the other benchmarks.
 
-In: the encoded task and the settings of a run. Out: the same student, from the same mini-batches, network and optimizer, without a bank, a
-decision, an observation or a reward. All data are in memory, and the order of an epoch is drawn at its start.
+In: the encoded task and the settings of a run. Out: the same student as from a :class:`~kd_env.distillation.Distillation` with equal
+weights, without a bank, decisions, observations or rewards. All data are in memory, and the order of an epoch is drawn at its start.
 """
 
 from __future__ import annotations

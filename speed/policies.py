@@ -1,4 +1,4 @@
-"""Student updates per second of learned policies against uniform, each with the env keywords that it declares.
+"""Compare the student updates per second of learned policies with uniform, each with the env keywords that it declares.
 
 In: a task's name. Out: rows of a comparison.
 """
@@ -19,7 +19,7 @@ NAMES = ("uniform", "reinforce", "gradient_credit", "sb3:PPO")
 
 
 def learned_policies(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
-    """Time policies that learn during the run; a block trains a new student for ``count`` updates, a multiple of PPO's rollouts of 16."""
+    """Time policies that learn during the run. A block trains a new student for ``count`` updates, a multiple of 16, PPO's rollout."""
     subjects = [Subject(name, _teaching(name, task, device, count), count) for name in NAMES]
     return compare(f"Policies that learn while they teach: {task}", subjects, "updates/s", turns)
 

@@ -1,4 +1,4 @@
-"""Populations: S students in one batched step against S separate runs. In: a task's name. Out: rows of a comparison for each S."""
+"""Compare populations, S students in one batched step, with S separate runs. In: a task's name. Out: rows of a comparison for each S."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = (8, 32)
 
 
 def against_separate_runs(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
-    """Train students with equal weights of all teachers; a block has ``count`` updates of each student.
+    """Train students with equal weights of all teachers. A block has ``count`` updates of each student.
 
     Raises:
         AssertionError: the two have different losses, so their times cannot be compared.

@@ -1,4 +1,4 @@
-"""The time of each part of an environment step, with one slot per instance. In: a task. Out: rows with the time and share of each part."""
+"""Measure the time of each part of an environment step, with one slot per instance. In: a task. Out: rows with time and share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "reward measurement": ((RewardMeter, "improvement"), (RewardMeter, "start")),
     "validation": ((Distillation, "validate"),),
 }
-"""The functions of each part. Time of a part that is called within another part counts for the outer one."""
+"""Functions of each part. The time of a part that another part calls counts for the outer part."""
 
 REST = "rest: order, inputs, decision, info"
 
@@ -59,8 +59,8 @@ class Stopwatch:
 
 
 def step(task: str, blocks: int) -> list[Row]:
-    """Measure the share of each part on the CPU (on CUDA, time shows up where the CPU waits, not where it is spent)."""
-    block_steps = tasks.load(task).defaults.updates // 20  # so that a block contains one validation, as it does by default
+    """Measure the share of each part on the CPU. On CUDA, the time would count for the part in which the CPU waits."""
+    block_steps = tasks.load(task).defaults.updates // 20  # a block contains one validation, as by default
     env = slots(task, torch.device("cpu"), reward_every=1, validation_every=block_steps)
     env.reset(seed=0)
     action = np.zeros(env.action_space.shape, np.float32)

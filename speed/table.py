@@ -1,4 +1,4 @@
-"""The results. In: rows. Out: aligned Markdown tables, and a JSON file with the rows, the machine and the versions."""
+"""Print and save the results. In: rows. Out: aligned Markdown tables, and a JSON file with the rows, the machine and the versions."""
 
 from __future__ import annotations
 

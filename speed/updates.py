@@ -1,6 +1,6 @@
-"""Student updates: a hand-written loop, the distillation, the Gymnasium environment, and the cost of reward and credit.
+"""Compare student updates of a hand-written loop, the distillation and the Gymnasium environment, with different rewards and credit.
 
-In: a task's name. Out: rows of two comparisons. The budget is never reached, so that no evaluation at its end is timed.
+In: a task's name. Out: rows of two comparisons. The budget is never reached, so the evaluation at its end is not timed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
 
 
 def slots(task: str, device: torch.device, **options: Any) -> Any:  # a VectorEnv with a selection
-    """Make an environment of B instance slots that never ends and, unless ``options`` say so, measures no reward and no validation."""
+    """Return B instance slots whose episode never ends. By default, they measure neither reward nor validation."""
     keywords = {"action": "weights", "updates": ENDLESS, "reward_every": 0, "validation_every": ENDLESS, "device": str(device), **options}
     return gym.make_vec(
         "kd_env/TeacherSelection-v0", num_envs=SLOTS, vectorization_mode="vector_entry_point", task=task, **keywords

@@ -1,4 +1,4 @@
-"""Figures. In: records of one setting, its summary table, or a trace. Out: a matplotlib `Figure` that is not attached to a window.
+"""Draw figures. In: records of one setting, its summary table, or a trace. Out: a matplotlib `Figure` without a window.
 
 The colours are those of Okabe and Ito, which colour-blind readers can distinguish. Beyond eight lines, the dash pattern changes too.
 """
@@ -116,7 +116,7 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
 
 
 def _canvas(width: float, height: float, place: list[float] | None) -> tuple[Figure, Axes]:
-    """Return a figure with one plain axes, at `place` (fractions of the figure) or where matplotlib puts it."""
+    """Return a figure with one plain axes, at `place` (fractions of the figure) or in matplotlib's default place."""
     figure = Figure(figsize=(width, height), dpi=100, layout=None if place else "constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((place[0], place[1], place[2], place[3])) if place else figure.add_subplot()
@@ -133,7 +133,7 @@ def _plain_axes(axes: Axes) -> None:
 
 
 class LineEnd(NamedTuple):
-    """The end of a line, and how the line is drawn."""
+    """The end of a line, and the style of the line."""
 
     height: float
     update: int
@@ -143,7 +143,7 @@ class LineEnd(NamedTuple):
 
 
 def _name_lines(axes: Axes, ends: list[LineEnd]) -> None:
-    """Write each line's name to the right of the axes at the height of its end, and move names apart that would overlap."""
+    """Write the name of each line to the right of the axes at the height of its end. Names that would overlap are moved apart."""
     low, high = axes.get_ylim()
     step = (high - low) * FONT * 1.25 / (axes.get_window_extent().height * 72 / axes.figure.dpi)
     ends = sorted(ends)

@@ -1,7 +1,7 @@
-"""Decision traces. In: the parquet file of a trial. Out: tables of the teachers' weights, over time and by group of examples.
+"""Read decision traces. In: the parquet file of a trial. Out: tables of the teachers' weights, over time and by group of examples.
 
-A decision is one (update, slot). A trace has a row for each teacher with a weight in a decision; a decision that selects no teacher is
-one row with teacher -1 and weight 0. A teacher without a row has weight 0, so all means here are over decisions, not over rows.
+A decision is one pair (update, slot). A trace has one row for each teacher with a weight in a decision. A decision that selects no teacher
+is one row with teacher -1 and weight 0. A teacher without a row has weight 0, so all means here are over decisions, not over rows.
 ``student_ce`` is NaN where the label is unknown.
 """
 
@@ -29,7 +29,7 @@ SCHEMA = {
     "reward": pyarrow.float32(),
     "student_ce": pyarrow.float32(),
 }
-"""Columns of every trace."""
+"""Columns that all traces have."""
 DECIDED = {
     "gates": pyarrow.list_(pyarrow.float32()),
     "kd_weight": pyarrow.float32(),
@@ -38,17 +38,18 @@ DECIDED = {
     "strengths": pyarrow.list_(pyarrow.float64()),
     "temperature": pyarrow.float64(),
 }
-"""Further columns of a trace. The first three are there if the action sets them (:class:`kd_env.envs.actions.DecodedAction`). The last
-three are there if the policy returned a :class:`~kd_env.types.Decision`: the teacher's weight for each knowledge type, and the decision's
-strengths and temperature (:class:`kd_env.envs.decisions.RecordedDecision`)."""
+"""Optional columns of a trace. A trace has the first three if the action sets them (:class:`kd_env.types.DecodedAction`). It has the last
+three if the policy returned a :class:`~kd_env.types.Decision`: the teacher's weight for each knowledge type, and the decision's strengths
+and temperature (:class:`kd_env.envs.decisions.RecordedDecision`)."""
 DECISION = ["update", "slot"]
+"""Columns that identify a decision."""
 
 
 def read_trace(path: Path | str) -> pd.DataFrame:
-    """Read a trace; its `.attrs` are group_names and teacher_names (lists), trial (the id) and differentiable.
+    """Return a trace as a table with the `.attrs` group_names and teacher_names (lists), trial (the id) and differentiable.
 
     Raises:
-        InputError: there is no such file, or it is not a parquet file or not a trace.
+        InputError: the file does not exist, or it is not a parquet file or not a trace.
     """
     try:
         table = pyarrow.parquet.read_table(path)
@@ -57,8 +58,8 @@ def read_trace(path: Path | str) -> pd.DataFrame:
     metadata = table.schema.metadata or {}
     missing = [name for name in SCHEMA if name not in table.column_names]
     missing += [name for name in ("group_names", "teacher_names") if name.encode() not in metadata]
-    decided = {name: kind for name, kind in DECIDED.items() if name in table.column_names}
-    missing += [f"{name} as {kind}" for name, kind in decided.items() if table.schema.field(name).type != kind]
+    optional = {name: kind for name, kind in DECIDED.items() if name in table.column_names}
+    missing += [f"{name} as {kind}" for name, kind in optional.items() if table.schema.field(name).type != kind]
     if missing:
         raise InputError(f"{path}: not a trace, it lacks {', '.join(missing)}; name a file of a results folder's traces/")
     trace = table.to_pandas()
@@ -72,14 +73,14 @@ def read_trace(path: Path | str) -> pd.DataFrame:
 
 
 def selection_over_time(trace: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
-    """Return the mean weight of each teacher: the index is the middle update of each bin, the columns are teacher numbers."""
+    """Return the mean weight of each teacher. The index is the middle update of each bin, the columns are the numbers of the teachers."""
     return _mean_weight(trace.assign(bin=_bin(trace, bins)), ["bin"]).rename_axis(index="update")
 
 
 def selection_by_group(trace: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
     """Return the mean weight of each teacher for each group, with columns update (the middle of its bin), group, teacher and weight.
 
-    Group -1 holds the examples of unknown group.
+    Examples of unknown group are in group -1.
     """
     mean = _mean_weight(trace.assign(bin=_bin(trace, bins)), ["bin", "group"])
     return mean.reset_index().rename(columns={"bin": "update"}).melt(["update", "group"], var_name="teacher", value_name="weight")
@@ -106,7 +107,7 @@ def _mean_weight(trace: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _bin(trace: pd.DataFrame, bins: int) -> npt.NDArray[np.float64]:
-    """Return each row's bin as the middle update of that bin; there are never more bins than updates."""
+    """Return the bin of each row as the middle update of that bin. The number of bins is at most the number of updates."""
     if trace.empty:
         raise InputError("an empty trace has no decisions to bin; run the trial for at least one update")
     update = trace["update"].to_numpy(dtype=np.int64)

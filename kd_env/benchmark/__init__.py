@@ -8,8 +8,8 @@
 - `rerun`: run a record's trial again and compare
 - `check`: check all records of a folder, by one or the other
 - `statistics`: intervals, paired differences, Holm's correction, recovered gap (pure functions)
-- `summary`, `overview`: records to one table per setting, and to one table of all settings
-- `report_text`, `report`: a table in words, and report.md, report.html and figures
+- `summary`, `overview`: one table per setting, and one table of all settings
+- `report_text`, `report`: conclusions as text; report.md, report.html and figures
 - `distill`, `card`: the best student of some trials as a Transformers checkpoint with a model card
-- `progress`, `catalogue`: what the command line shows
+- `progress`, `catalogue`: the progress bars and the lists of the command line
 """

@@ -1,6 +1,6 @@
-"""The model card of a distilled student. In: its folder, the records of its trials, and its teachers. Out: README.md in that folder.
+"""Write the model card of a distilled student. In: its folder, the records of its trials, and its teachers. Out: README.md in that folder.
 
-Latency is the median over single examples, tokenizer included, on one thread of this machine's CPU.
+Latency is the median time of a single example, including the tokenizer, on one thread of this machine's CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMED = 32
 
 
 def write_card(folder: Path, trial: Trial, records: Sequence[Record], best: Record) -> None:
-    """Write the card of the student in ``folder``, which belongs to the record ``best`` among ``records``."""
+    """Write the card of the student in ``folder``. ``best`` is its record, one of ``records``."""
     task = trial.resolved.task
     pool = load_pool(task.defaults.pool if trial.teachers is None else trial.teachers, task)
     student = CheckpointTeacher(str(folder), task.development(), "this student")

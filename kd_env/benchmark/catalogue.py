@@ -1,4 +1,4 @@
-"""The tables of ``kd-env list``. In: nothing. Out: rows as dicts; the last column is the longest."""
+"""Make the tables of ``kd-env list``. In: nothing. Out: rows as dicts; the last column is the longest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _policies() -> Rows:
     rows = []
     for name in [*POLICIES, *(f"sb3:{algorithm}" for algorithm in STABLE_BASELINES3)]:
         policy = find(name)
-        class_is_documented = name.startswith("sb3") or (policy.make.__doc__ or "").startswith("``")  # else the module is about it alone
+        class_is_documented = name.startswith("sb3") or (policy.make.__doc__ or "").startswith("``")  # else see its module
         about = _about(policy.make if class_is_documented else sys.modules[policy.make.__module__])
         options = list(inspect.signature(policy.make).parameters)[2:]
         rows.append(
@@ -74,7 +74,7 @@ def _actions() -> Rows:
 
 
 def _credits() -> Rows:
-    shared: Rows = [{"name": "shared", "about": "The reward is not divided: every instance is paid the same."}]
+    shared: Rows = [{"name": "shared", "about": "Do not divide the reward among teachers."}]
     return shared + [{"name": name, "about": _about(function)} for name, function in CREDITS.items()]
 
 

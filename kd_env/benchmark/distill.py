@@ -1,7 +1,7 @@
-"""The best student of some trials. In: trials of one policy that differ in their seeds. Out: a Transformers checkpoint and its card.
+"""Save the best student of some trials. In: trials of one policy that differ in their seeds. Out: a Transformers checkpoint and its card.
 
-The student with the best validation score is kept; test scores appear only in the card. Every trial's student is saved until all trials
-are finished, so that the same call resumes where it was stopped. The folder is moved into place as a whole.
+The student with the best validation score is kept. Test scores appear only in the card. The students of all trials are saved until the
+last trial is finished, so that the same call resumes where it stopped. The finished folder is moved into place as a whole.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ RECORDS = "distillation"
 
 
 def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
-    """Run the trials and save the best student and its card in the folder ``out``; leave ``out`` as it is if it already holds them.
+    """Run the trials, and save the best student and its card in the folder ``out``, unless ``out`` already contains them.
 
     Raises:
-        InputError: the trials cannot be run, the student is not a Transformers model, or ``out`` holds something else.
+        InputError: the trials cannot be run, the student is not a Transformers model, or ``out`` contains something else.
     """
     task, settings = trials[0].resolved.task, trials[0].resolved.settings
     if not isinstance(build(settings.distillation.student, task, 0), Encoder):
@@ -43,7 +43,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
             f"student {settings.distillation.student!r} is not a Transformers model and cannot be saved as one; "
             f"use --student {alternative}, or a checkpoint"
         )
-    reader(settings.distillation.student, task)  # raises what is wrong with its tokenizer before anything is written
+    reader(settings.distillation.student, task)  # raises errors of the tokenizer before anything is written
     ids = {trial.id for trial in trials}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if (present := records.finished(out / RECORDS)) != ids:
@@ -68,7 +68,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 
 def _save(folder: Path, run: Distillation) -> None:
-    network = copy.deepcopy(unwrap(run.student.network))  # without what learned beside the student
+    network = copy.deepcopy(unwrap(run.student.network))  # without projectors and auxiliary module
     assert isinstance(network, Encoder)
     task, read = run.data.task, run.data.read
     save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, DEFAULT_MAX_TOKENS))
@@ -77,7 +77,7 @@ def _save(folder: Path, run: Distillation) -> None:
 def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:
     candidates = [record for record in records.read(partial / RECORDS) if not record["diverged"]]
     if not candidates:
-        raise InputError(f"{partial}: every student diverged; give --set optimizer= a lower lr, and use another --out")
+        raise InputError(f"{partial}: all students diverged; use a lower lr (--set optimizer=...) and another --out")
     best = max(candidates, key=lambda record: record["validation"])
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)

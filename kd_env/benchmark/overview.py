@@ -1,7 +1,7 @@
-"""All settings of a folder side by side. In: records. Out: one row per policy, one column per setting.
+"""Make a table of all settings of a folder. In: records. Out: one row per policy, one column per setting.
 
-A cell holds the mean test score over seeds with the half-width of its 95 % t interval, and the mean difference to ``uniform``, paired by
-seed, with ``▲`` or ``▼`` where the interval of that difference lies above or below zero.
+A cell contains the mean test score over seeds with the half-width of its 95 % t interval, and the mean difference to ``uniform``, paired
+by seed. The mark ``▲`` or ``▼`` means that the interval of that difference is above or below zero.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REFERENCE = "uniform"
 
 
 def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], list[list[str]]]:
-    """Return the column names and the rows: settings are named by their pool, rows are sorted by access class and name."""
+    """Return the column names and the rows. Columns are named by their pool. Rows are sorted by access class and name."""
     access_of = {record["policy"]: record["access"] for records in settings.values() for record in records}
     rows, previous = [], ""
     for policy in sorted(access_of, key=lambda policy: (access_rank(access_of[policy]), policy)):
@@ -32,7 +32,7 @@ def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], l
 
 
 def _column_name(setting: Setting, several_tasks: bool) -> str:
-    """Return the pool, with the task before it if there are several tasks and the pool's name does not contain its task."""
+    """Return the name of the pool, after the name of the task if there are several tasks and the pool's name does not contain it."""
     pool_is_enough = not several_tasks or setting.pool.startswith(f"{base_name(setting.task)}/")
     return setting.pool if pool_is_enough else f"{setting.task}, {setting.pool}"
 

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a live bar on a terminal, plain lines in a pipe, nothing when quiet."""
+"""Show the progress of long work on stderr: a live bar on a terminal, plain lines in a pipe, nothing if quiet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd_env.benchmark.trial import Trial
 
 
 class Progress:
-    """Shows the updates done, their rate, the time left, and the latest validation score."""
+    """Shows the number of updates, their rate, the time left, and the latest validation score."""
 
     def __init__(self, quiet: bool = False) -> None:
         """Show nothing before :meth:`start`."""
@@ -48,14 +48,14 @@ class Progress:
         self._live.console.print(line, markup=False, soft_wrap=True)
 
     def start(self, trials: int, updates: int, skipped: int) -> None:
-        """Print how many trials there are, and add their bar."""
+        """Print the number of trials, and add their bar."""
         already = f", {skipped} finished already" if skipped else ""
         self.say(f"{trials} trial{'s' * (trials != 1)} to run{already}")
         self._trials = trials
         self._bar = self._live.add_task("trials", total=updates, unit="updates", rate="", latest="")
 
     def bank(self, name: str, done: int, total: int) -> None:
-        """Show how many examples of a bank's file are done."""
+        """Show the number of finished examples of a bank's file."""
         if name not in self._bank_bars:
             self._bank_bars[name] = self._live.add_task(f"bank: {name}", total=total, unit="examples", rate="", latest="")
         self._live.update(self._bank_bars[name], completed=done, visible=done < total)
@@ -63,7 +63,7 @@ class Progress:
             self.say(f"  bank: {name}, {total} examples")
 
     def teaching(self, name: str, done: int, total: int, message: str) -> None:
-        """Show how many updates a teacher has had, and the message at the end of an epoch, if any."""
+        """Show the number of updates of a teacher, and print ``message`` if it is not empty, as at the end of an epoch."""
         if name not in self._teacher_bars:
             self._teacher_bars[name] = self._live.add_task(name, total=total, unit="updates", rate="", latest="")
         bar = self._teacher_bars[name]
@@ -81,7 +81,7 @@ class Progress:
         return lambda updates, validation: self.advance(trial.policy, trial.seed, updates, validation)
 
     def advance(self, policy: str, seed: int, updates: int, validation: float | None) -> None:
-        """Count updates that are done, and show the validation score where one was measured."""
+        """Add ``updates`` to the bar, and show the validation score if it was measured."""
         if self._bar is None:
             return
         self._live.advance(self._bar, updates)

@@ -1,10 +1,11 @@
-"""Records of finished trials. In: a `Record`, one dict per trial. Out: one JSON line in DIRECTORY/results.jsonl, read back by `read`.
+"""Write and read the records of finished trials. In: a `Record`, one dict per trial. Out: one JSON line in DIRECTORY/results.jsonl.
 
-Whenever the writer is killed, the file holds whole lines and at most one torn last line, which reading skips and the next append removes.
+If the writer is killed, the file contains whole lines and at most one incomplete last line. `read` skips that line, and the next `append`
+removes it.
 
-Records that are kept for good are compressed: ``gzip -9n results.jsonl`` leaves results.jsonl.gz, which is read like the plain file and
-before it. Appending always writes the plain file; ``gzip -9nc results.jsonl >> results.jsonl.gz && rm results.jsonl`` adds it to the
-compressed one.
+Committed records are compressed: ``gzip -9n results.jsonl`` makes results.jsonl.gz. `read` reads the compressed file first, then the plain
+file. `append` always writes the plain file. ``gzip -9nc results.jsonl >> results.jsonl.gz && rm results.jsonl`` moves its lines to the
+compressed file.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from kd_env.errors import InputError
 Record = dict[str, Any]
 """The result of a trial; its keys are `FIELDS`.
 
-- `weight_entropy`: mean entropy of a decision's weights over ln K, in [0, 1]: 0 is one teacher, 1 is all teachers equally.
-- `selection_entropy`: mean entropy of the probabilities that the policy selects with, in [0, 1]; null where it has none.
-- `curve`: a list of {update, validation, train_loss}.
+- `weight_entropy`: mean entropy / ln K of the weights of a decision, in [0, 1]. 0 is one teacher, 1 is equal weights for all teachers.
+- `selection_entropy`: mean entropy of the policy's selection probabilities, in [0, 1]; null if it has no probabilities.
+- `curve`: list of {update, validation, train_loss}.
 """
 
 FIELDS = (
@@ -46,9 +47,9 @@ COMPRESSED = "results.jsonl.gz"
 def trial_id(
     task: str, pool: str, policy: str, student: str, updates: int, reward_labels: int, seed: int, config: Mapping[str, Any]
 ) -> str:
-    """Return a file-safe name: a readable prefix and 8 hex digits of a hash of all arguments, so that different trials have different ids.
+    """Return a file-safe name: a readable prefix, and 8 hex digits of a hash of all arguments. Different trials have different ids.
 
-    `config["command"]` is left out of the hash: a command that asks for more seeds still contains the trials of the earlier one.
+    `config["command"]` is not part of the hash, so a command with more seeds contains the trials of the earlier command.
     """
     settings = {name: value for name, value in config.items() if name != "command"}
     identity = _plain([task, pool, policy, student, updates, reward_labels, seed, settings])
@@ -58,7 +59,7 @@ def trial_id(
 
 
 def append(directory: Path | str, record: Mapping[str, Any]) -> None:
-    """Append one record; it is on disk when this returns. Several processes may append at once.
+    """Append one record. It is on disk when this function returns. Several processes may append at the same time.
 
     Raises:
         InputError: a field of `FIELDS` is missing.
@@ -75,10 +76,10 @@ def append(directory: Path | str, record: Mapping[str, Any]) -> None:
 
 
 def read(directory: Path | str) -> list[Record]:
-    """Return all records in the order written; a trial that was recorded twice counts once, with its last record.
+    """Return all records in the order in which they were written. Of a trial that was recorded twice, only the last record is returned.
 
     Raises:
-        InputError: no records, or a line that is not a record.
+        InputError: the folder has no records, or a line is not a record.
     """
     records = _read_all(Path(directory))
     if not records:
@@ -87,19 +88,19 @@ def read(directory: Path | str) -> list[Record]:
 
 
 def finished(directory: Path | str) -> set[str]:
-    """Return the ids of the trials that need not run again; empty where nothing has been recorded yet."""
+    """Return the ids of the recorded trials, which need not run again."""
     return set(_read_all(Path(directory)))
 
 
 def _read_all(directory: Path) -> dict[str, Record]:
-    """Records by trial id, those of the compressed file first."""
+    """Return the records by trial id, records of the compressed file first."""
     compressed, plain = directory / COMPRESSED, directory / FILE
     records: dict[str, Record] = {}
     if compressed.is_file():
         try:
             lines = gzip.decompress(compressed.read_bytes())
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{compressed}: not a whole gzip file ({error}); restore it from where it was copied") from error
+            raise InputError(f"{compressed}: not a complete gzip file ({error}); copy it again") from error
         records |= _parse(lines, compressed)
     if plain.is_file():
         records |= _parse(plain.read_bytes(), plain)
@@ -107,7 +108,7 @@ def _read_all(directory: Path) -> dict[str, Record]:
 
 
 def _parse(content: bytes, path: Path) -> dict[str, Record]:
-    lines = content.split(b"\n")[:-1]  # what follows the last newline is a torn line, or nothing
+    lines = content.split(b"\n")[:-1]  # after the last newline there is an incomplete line, or nothing
     records: dict[str, Record] = {}
     for number, line in enumerate(lines, start=1):
         place = f"{path}, line {number}"
@@ -124,7 +125,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Record]:
 
 def _check_fields(record: Mapping[str, Any], place: str) -> None:
     if missing := [field for field in FIELDS if field not in record]:
-        raise InputError(f"{place}: the record lacks {', '.join(missing)}; a record holds every field of kd_env.benchmark.records.FIELDS")
+        raise InputError(f"{place}: the record lacks {', '.join(missing)}; it needs all fields of kd_env.benchmark.records.FIELDS")
 
 
 def _drop_torn_line(file: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""The report of a results folder. In: its records and traces. Out: report.md, report.html and figures/ in the same folder.
+"""Write the report of a results folder. In: its records and traces. Out: report.md, report.html and figures/ in the same folder.
 
 The HTML page contains its figures and needs no other file. Files are replaced as a whole, so a reader never sees a partial report.
 """
@@ -32,7 +32,7 @@ def write_report(directory: Path | str) -> Path:
     """Write the report of a results folder and return the path of its report.html.
 
     Raises:
-        InputError: no records in the folder, or a record or trace that cannot be read.
+        InputError: the folder has no records, or a record or trace cannot be read.
     """
     directory = Path(directory)
     records = read(directory)
@@ -56,7 +56,7 @@ def write_report(directory: Path | str) -> Path:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are formatted text."""
+    """A table of formatted text."""
 
     caption: str
     head: Sequence[str]

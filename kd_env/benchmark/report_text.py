@@ -1,4 +1,4 @@
-"""Text of a report. In: a setting's table and its records. Out: a paragraph of conclusions, and numbers as the report prints them."""
+"""Write the text of a report. In: the table and the records of a setting. Out: a paragraph of conclusions, and formatted numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_VALUE = "–"
 
 
 def conclusions(table: pd.DataFrame, records: Sequence[Record]) -> str:
-    """Return a paragraph with the statements that the table of a setting supports, and no others."""
+    """Return a paragraph with the statements that the table of a setting supports."""
     sentences = [
         *_best_policy(table, records),
         *_differences_to_the_rival(table),
@@ -26,7 +26,7 @@ def conclusions(table: pd.DataFrame, records: Sequence[Record]) -> str:
 
 
 def difference(row: Any) -> str:
-    """Format a table row's difference to the best rival: interval, p, and a note where there are too few seeds for a claim."""
+    """Format the difference of a table row to the best rival: interval, p, and a note if there are too few seeds for a claim."""
     few = f", n = {row.pairs}: no claim" if row.pairs < SEEDS_FOR_A_CLAIM else ""
     p = "" if math.isnan(row.p) else f", p = {row.p:.3f}" if row.p >= 0.001 else ", p < 0.001"
     return interval(row.difference, row.difference_low, row.difference_high, "+") + p + few

@@ -1,6 +1,6 @@
-"""Check records without their traces: run their trials again. In: records. Out: what differs, trial by trial.
+"""Check records without traces by a second run of their trials. In: records. Out: the differences, trial by trial.
 
-Students that were taught together as a population are taught together again, so that on the CPU every number can be compared exactly.
+Students that were taught together as a population are taught together again, so that all numbers can be compared exactly on the CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPARED = (
 
 
 def trial_of(record: Record) -> Trial:
-    """Return the trial that a record is of."""
+    """Return the trial of a record."""
     set_by_user = {name: value for name, value in record["config"].items() if name not in ("command", "population", "test")}
     return Trial(
         record["env"]["task"],
@@ -42,24 +42,24 @@ def trial_of(record: Record) -> Trial:
 
 
 def units(records: Sequence[Record]) -> list[list[Record]]:
-    """Return the records that were made together, in the order of each unit's first."""
-    alike: dict[str, list[Record]] = defaultdict(list)
+    """Return the records in units that ran together, in the order of the first record of each unit."""
+    groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         config = {name: value for name, value in record["config"].items() if name != "command"}
         env = {name: value for name, value in record["env"].items() if name != "label_seed"}
-        alike[json.dumps([record["policy"], record["suite"], config, env], sort_keys=True)].append(record)
-    together = []
-    for group in alike.values():
+        groups[json.dumps([record["policy"], record["suite"], config, env], sort_keys=True)].append(record)
+    populations = []
+    for group in groups.values():
         size = group[0]["config"].get("population", 1)
-        together += [group[start : start + size] for start in range(0, len(group), size)]
-    return sorted(together, key=lambda unit: records.index(unit[0]))
+        populations += [group[start : start + size] for start in range(0, len(group), size)]
+    return sorted(populations, key=lambda unit: records.index(unit[0]))
 
 
 def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
-    """Run the trials of a unit again and return the differences of each, a line per field; empty where all is equal.
+    """Run the trials of a unit again and return the differences of each trial, one line per field.
 
     Raises:
-        InputError: a task, pool or policy that is no longer there.
+        InputError: a task, pool or policy no longer exists.
     """
     with tempfile.TemporaryDirectory() as folder, one_thread():
         again = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
@@ -72,7 +72,7 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def differences(record: Record, again: Record) -> list[str]:
-    """Compare a record with the same trial run again; a field that the record does not know (null) is not compared."""
+    """Return the differences between a record and a second run of its trial. A ``selection_entropy`` of null is not compared."""
     lines = []
     for name in COMPARED:
         recorded, new = record[name], json.loads(json.dumps(again[name]))

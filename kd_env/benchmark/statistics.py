@@ -1,6 +1,6 @@
-"""Statistics of scores over seeds. In: one-dimensional, finite samples, one number per seed. Out: numbers and intervals.
+"""Compute statistics of scores over seeds. In: one-dimensional, finite samples, one number per seed. Out: numbers and intervals.
 
-All functions are pure. An interval of fewer than two values is (nan, nan): one seed does not show the spread.
+All functions are pure. The interval of fewer than two values is (nan, nan), because one seed does not show the spread.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -> PairedDifference:
-    """Compare two policies seed by seed; the interval and p are nan for fewer than two pairs."""
+    """Return the mean difference of two policies over paired seeds, with interval and p; these are nan for fewer than two pairs."""
     difference = np.subtract(*_paired(x=x, y=y))
     low, high = mean_interval(difference, level)
     mean = float(difference.mean())
@@ -88,7 +88,7 @@ def holm(p: npt.ArrayLike) -> FloatArray:
     """Return Holm's step-down adjusted p values, in the order of ``p`` (Holm 1979)."""
     values = _sample(p, "p")
     if values.min() < 0 or values.max() > 1:
-        raise InputError(f"holm: p holds {values.min():g} to {values.max():g}; p values lie in [0, 1]")
+        raise InputError(f"holm: p has values from {values.min():g} to {values.max():g}; p values are in [0, 1]")
     order = np.argsort(values)
     stepped = values[order] * np.arange(len(values), 0, -1)
     adjusted = np.empty_like(values)
@@ -97,7 +97,7 @@ def holm(p: npt.ArrayLike) -> FloatArray:
 
 
 def gap_recovered(score: npt.ArrayLike, floor: npt.ArrayLike, ceiling: npt.ArrayLike) -> FloatArray:
-    """Return (score - floor) / (ceiling - floor) seed by seed; nan where the ceiling is not above the floor: there is no gap."""
+    """Return (score - floor) / (ceiling - floor) seed by seed; nan where the ceiling is not above the floor, so that there is no gap."""
     scores, floors, ceilings = _paired(score=score, floor=floor, ceiling=ceiling)
     gap = ceilings - floors
     return np.divide(scores - floors, gap, out=np.full_like(gap, math.nan), where=gap > 0)
@@ -110,7 +110,7 @@ def _sample(x: npt.ArrayLike, name: str) -> FloatArray:
         raise InputError(f"statistics: {name} has shape {values.shape}; give a non-empty one-dimensional sample, one number per seed")
     if not np.isfinite(values).all():
         raise InputError(
-            f"statistics: {name} holds a value that is not finite ({values.tolist()}); leave diverged runs out and report their number"
+            f"statistics: {name} has a value that is not finite ({values.tolist()}); leave out diverged runs and report their number"
         )
     return values
 

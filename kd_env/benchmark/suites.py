@@ -1,4 +1,4 @@
-"""Suites: named sets of trials. In: a name. Out: parts, each with some policies on one task and pool."""
+"""Define suites: named sets of trials. In: a name. Out: parts, each with some policies on one task and pool."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ class Part:
     """Some policies on one task and pool.
 
     Attributes:
-        teachers: the pool; by default the task's.
-        population: seeds of a policy trained at once, as one population, which is faster for small students.
+        task: name of the task.
+        policies: names of the policies, with options.
+        teachers: pool of teachers. Default: the task's.
+        updates: student updates of each trial. Default: the task's.
+        population: number of seeds of a policy that run at once as one population, which is faster for small students.
     """
 
     task: str
@@ -24,14 +27,20 @@ class Part:
     population: int = 1
 
     def trials(self, suite: str, seeds: Sequence[int], command: str) -> list[Trial]:
-        """Return a trial for every policy and seed, seed by seed: a stopped run then has the same seeds of every policy."""
+        """Return a trial for each policy and seed, seed by seed, so that a stopped run has the same seeds of all policies."""
         settings = {} if self.updates is None else {"updates": self.updates}
         return [Trial(self.task, policy, seed, self.teachers, None, suite, settings, command) for seed in seeds for policy in self.policies]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Parts that are run with the same seeds."""
+    """Parts that run with the same seeds.
+
+    Attributes:
+        about: description for ``kd-env list suites``.
+        parts: parts of the suite.
+        seeds: seeds of each policy.
+    """
 
     about: str
     parts: tuple[Part, ...]
@@ -67,7 +76,7 @@ def _singles(count: int) -> tuple[str, ...]:
 
 SUITES = {
     "demo": Suite(
-        "learned selection and the rules it has to beat, on handwritten digits in four domains",
+        "learned selection and the rules that it must beat, on handwritten digits in four domains",
         (Part("digits", _DEMO),),
         range(3),
     ),

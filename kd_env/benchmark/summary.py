@@ -1,7 +1,7 @@
-"""Tables of records. In: records of any number of settings. Out: for each setting, one row per policy.
+"""Summarise records in tables. In: records of any number of settings. Out: one table per setting, with one row per policy.
 
-Policies are compared within a setting only. A policy whose reward comes from the reward split uses the labels of that split, so it is
-compared with the best rival that has the same labels. That rival is chosen on validation; the difference is measured on test.
+Policies are compared within a setting only. A policy that is paid on the reward split uses the labels of that split, so it is compared with
+the best rival that has the same labels. The rival is chosen on validation, and the difference is measured on test.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ SEEDS_FOR_A_CLAIM = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """What trials must have in common to be compared.
+    """The values that trials must share to be compared.
 
     Attributes:
-        options: everything else in the configuration that differs within a results folder, as pairs of name and JSON value.
+        task: name of the task.
+        pool: name of the pool.
+        student: network of the student.
+        updates: number of student updates.
+        reward_labels: number of reward labels.
+        options: other entries of the configuration that differ within a results folder, as pairs of name and JSON value.
     """
 
     task: str
@@ -45,7 +50,7 @@ class Setting:
 
 
 def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
-    """Group records by setting; settings are in the order of their first record."""
+    """Return the records of each setting; settings are in the order of their first record."""
     groups: dict[Setting, list[Record]] = defaultdict(list)
     for r in records:
         groups[Setting(r["task"], r["pool"], r["student"], r["updates"], r["reward_labels"])].append(r)
@@ -59,13 +64,18 @@ def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
 
 
 def summarise(records: Sequence[Record]) -> pd.DataFrame:
-    """Return the table of one setting, sorted by access class, then by name.
+    """Return the table of one setting, sorted by access class, then by name. Values that cannot be computed are nan.
 
-    Columns: policy, access, n (number of seeds with a test score, or with a validation score where test is not evaluated), diverged,
-    test, test_low, test_high, validation, gap, gap_low, gap_high (fraction of the gap from `uniform` to `oracle`), overfit (reward split
-    minus validation), rival (whether it is the best rival), difference, difference_low, difference_high, pairs, p (test score minus the
-    best rival's, Holm-adjusted over the setting), and the medians of wall_s, peak_rss_mb, student_forward_examples,
-    reward_forward_examples and teacher_forward_examples. Values that cannot be computed are nan.
+    Columns:
+
+    - policy, access;
+    - n: number of seeds with a test score, or with a validation score if test is not evaluated; diverged: number of diverged runs;
+    - test, test_low, test_high, validation;
+    - gap, gap_low, gap_high: recovered fraction of the gap from `uniform` to `oracle`;
+    - overfit: score on the reward split minus score on validation;
+    - rival: whether the policy is the best rival;
+    - difference, difference_low, difference_high, pairs, p: test score minus the best rival's, with p Holm-adjusted over the setting;
+    - medians of wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples and teacher_forward_examples.
     """
     runs = {policy: _runs([r for r in records if r["policy"] == policy]) for policy in sorted({r["policy"] for r in records})}
     rival = best_rival(records)
@@ -87,24 +97,24 @@ def best_rival(records: Sequence[Record]) -> str | None:
 
 
 def base_name(policy: str) -> str:
-    """Return a policy's name without its options: `router` of `router(width=8)`."""
+    """Return the name of a policy without its options: `router` for `router(width=8)`."""
     return policy.partition("(")[0]
 
 
 def access_rank(access: str) -> int:
-    """Return the place of an access class, or of the widest of several, in ``ACCESS``; an unknown class comes last."""
+    """Return the index of an access class in ``ACCESS``, or the largest index of several classes; an unknown class comes last."""
     return max(ACCESS.index(name) if name in ACCESS else len(ACCESS) for name in access.split(SEPARATOR))
 
 
 def uses_reward_labels(access: str) -> bool:
-    """Return whether a policy of this access spends the labels of the reward split."""
+    """Return whether a policy with this access uses the labels of the reward split."""
     return not USES_REWARD_LABELS.isdisjoint(access.split(SEPARATOR))
 
 
 def _varied_options(records: Sequence[Record]) -> list[str]:
-    """Return the names of the configuration entries in which any two trials differ: trials with different settings are not compared.
+    """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
-    `population` is left out, since a student of a population learns as it would alone.
+    `population` is left out, because a student learns the same alone and in a population.
     """
     configs = [record["config"] for record in records]
     varied = {name for config in configs for name in config if len({_json(other.get(name)) for other in configs}) > 1}
@@ -112,7 +122,7 @@ def _varied_options(records: Sequence[Record]) -> list[str]:
 
 
 def _runs(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one policy's records as a table with a row per seed; null becomes nan."""
+    """Return the records of one policy as a table with one row per seed; null becomes nan."""
     numbers = ["test", "validation", "reward_split", "wall_s", "peak_rss_mb", *FORWARDS]
     frame = pd.DataFrame(records).set_index("seed").sort_index()
     frame[numbers] = frame[numbers].astype(float)
@@ -145,7 +155,7 @@ NO_DIFFERENCE = {"difference": math.nan, "difference_low": math.nan, "difference
 
 
 def _gap(score: pd.Series, floor: pd.Series, ceiling: pd.Series) -> Sequence[float]:
-    """Return the recovered gap of each shared seed; nothing if one of them has no gap, since leaving it out would select seeds."""
+    """Return the recovered gap of each shared seed; an empty list if one seed has no gap, since leaving it out would select seeds."""
     shared = pd.concat([score, floor, ceiling], axis=1, join="inner").dropna().to_numpy()
     gap = gap_recovered(*shared.T) if len(shared) else shared[:, 0]
     return [] if any(math.isnan(value) for value in gap) else gap.tolist()

@@ -1,7 +1,7 @@
-"""A trial: one policy on one task with one seed. In: what a user asks for. Out: checked settings, env keywords and an id.
+"""Define a trial: one policy on one task with one seed. In: the user's request. Out: checked settings, env keywords and an id.
 
-A :class:`Trial` is the plain description. ``trial.resolved`` looks up the task and the policy and checks the settings, once per trial;
-everything downstream reads that.
+A :class:`Trial` is the plain description. ``trial.resolved`` looks up the task and the policy and checks the settings, once per trial. All
+later code reads ``trial.resolved``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ from kd_env.teachers.file_hashes import content_hash
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as a user asks for it; equal trials give equal records.
+    """A trial as the user requests it. Equal trials give equal records.
 
     Attributes:
-        teachers: the pool; by default the task's.
-        bank: folder of a bank that was built before; by default the cache's.
-        settings: env keywords set by the user.
-        command: the command line that asked for it. It is shown in the report and is not part of the trial's identity.
-        test: whether the finished student is scored on the test split. False while settings are tuned.
+        task: name of the task.
+        policy: name of the policy, with options.
+        seed: seed of student and policy.
+        teachers: pool of teachers. Default: the task's.
+        bank: folder of a bank that was built before. Default: the bank in the cache.
+        suite: name of the suite, or ``run``.
+        settings: env keywords that the user set.
+        command: command line of the user. The report shows it. It is not part of the trial's identity.
+        test: whether the finished student is scored on the test split. It is false while settings are tuned.
     """
 
     task: str
@@ -49,7 +53,7 @@ class Trial:
 
     @cached_property
     def resolved(self) -> ResolvedTrial:
-        """The trial with its task, policy and settings looked up and checked.
+        """The trial with its task, its policy and its checked settings.
 
         Raises:
             InputError: the user's settings contradict the policy's, or the policy would read labels that the settings leave out.
@@ -62,29 +66,30 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """File-safe name, see :attr:`ResolvedTrial.id`."""
+        """File-safe name of the trial, see :attr:`ResolvedTrial.id`."""
         return self.resolved.id
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the user set, as a record keeps it."""
+        """The user's settings in the form in which a record stores them."""
         return {**self.settings, **_test_option(self), "command": self.command}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the resolved trial: it holds the task's data, which another process loads itself."""
+        """Return the state for pickle without the resolved trial, which contains the task's data; another process loads that itself."""
         return {name: value for name, value in vars(self).items() if name != "resolved"}
 
 
 @dataclass(frozen=True)
 class ResolvedTrial:
-    """A trial with everything looked up.
+    """A trial with its task, policy and settings.
 
     Attributes:
-        policy: the policy's class with its options.
-        settings: the checked settings of the run and its environment.
-        env_keywords: keywords of ``gymnasium.make_vec``: task, teachers, bank, what the policy needs and what the user set.
-        id: file-safe name. It depends on everything that decides the result except the code: policy, settings, the task's content, the
-            pool, the files of teachers and student, the seed.
+        task: task of the trial.
+        policy: class of the policy with its options.
+        settings: checked settings of the run and its environment.
+        env_keywords: keywords of ``gymnasium.make_vec``: task, teachers, bank, the policy's env options and the user's settings.
+        id: file-safe name. It depends on everything that determines the result except the code: policy, settings, content of the task,
+            pool, files of teachers and student, seed.
     """
 
     task: Task
@@ -111,16 +116,17 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
     if settings.distillation.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
         raise InputError(
             f"policy {policy.name!r} learns from hard labels, which are not part of this setting (kd_weight=1); "
-            "add --set kd_weight=0.5, or leave it out"
+            "add --set kd_weight=0.5, or leave the policy out"
         )
     if policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in trial.settings:
-        raise InputError(f"reward_ce=0: policy {policy.name!r} learns from this loss term; give it a weight above 0, or leave it out")
+        raise InputError(f"reward_ce=0: policy {policy.name!r} learns from this loss term; set it above 0, or leave reward_ce out")
     if settings.distillation.num_students > 1 and not any(term.kind.asks_peers for term in parse_terms(settings.distillation.knowledge)):
         raise InputError(
-            f"num_students={settings.distillation.num_students}: a trial keeps one student, which learns nothing from others with "
-            f"knowledge={settings.distillation.knowledge!r}; add --set knowledge=response,peer, or leave num_students out"
+            f"num_students={settings.distillation.num_students}: a trial keeps one student, and with "
+            f"knowledge={settings.distillation.knowledge!r} it learns nothing from the others; add --set knowledge=response,peer, or leave "
+            "num_students out"
         )
-    if "kd_weight" in policy.env_options:  # such a policy is defined by its weight, whatever the user sets for the others
+    if "kd_weight" in policy.env_options:  # this weight is part of the policy's definition; the user's value is for other policies
         options["kd_weight"] = policy.env_options["kd_weight"]
     return {"label_seed": trial.seed, **options}
 
@@ -145,5 +151,5 @@ def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> st
 
 
 def _test_option(trial: Trial) -> dict[str, bool]:
-    """Return what sets a trial without a test score apart."""
+    """Return the option that identifies a trial without a test score."""
     return {} if trial.test else {"test": False}

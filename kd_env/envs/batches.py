@@ -1,4 +1,4 @@
-"""One step is one mini-batch: the ``gymnasium.make`` form of every environment of this package."""
+"""Define the ``gymnasium.make`` form of all environments of this package: one step is one mini-batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from kd_env.types import Decision, Observation
 
 
 class BatchEnv(gym.Env[Observation, Any]):
-    """Base class; an environment states the base of its actions and its defaults."""
+    """Base class of environments with one student.
+
+    Attributes:
+        action_base: base class of the environment's kinds of action.
+        defaults: settings that differ from the general defaults.
+    """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
     action_base: ClassVar[type[ActionKind]]
@@ -40,7 +45,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         """Make the environment.
 
         Raises:
-            InputError: a keyword that cannot be used.
+            InputError: a keyword is unknown, or its value cannot be used.
         """
         if settings.get("num_students") not in (None, 1):
             raise InputError(f"num_students={settings['num_students']}: gymnasium.make steps one student; make_vec steps a population")
@@ -55,16 +60,16 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     @property
     def distillation(self) -> Distillation:
-        """The run under way."""
+        """The current run."""
         return self.selection.distillation
 
     @property
     def finished(self) -> Distillation | None:
-        """The last run that ended, with the finished student; ``None`` before the first."""
+        """The last run that ended, with the finished student; ``None`` before the first run ends."""
         return self.selection.finished[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
-        """Start a new student."""
+        """Start a new student and return the first observation."""
         super().reset(seed=seed)
         self.selection.begin(int(self.np_random.integers(2**31)) if seed is None else seed)
         if self.history is not None:
@@ -75,7 +80,8 @@ class BatchEnv(gym.Env[Observation, Any]):
         """Teach one mini-batch or one phase.
 
         Args:
-            action: in ``action_space``; or a whole :class:`~kd_env.types.Decision` about the B instances, which teaches one mini-batch.
+            action: element of ``action_space``, or a whole :class:`~kd_env.types.Decision` for the B instances, which teaches one
+                mini-batch.
 
         Raises:
             InputError: the episode has ended, or the action is not in the space.
@@ -88,18 +94,18 @@ class BatchEnv(gym.Env[Observation, Any]):
         return self._observation(), float(step.rewards.mean()), bool(self.distillation.done), False, self._info(step)
 
     def render(self) -> Any:
-        """Return the episode so far, as ``render_mode`` says: a picture ``[480, 640, 3]``, or text."""
+        """Return the episode so far: a picture ``[480, 640, 3]`` or a text, depending on ``render_mode``."""
         if self.history is None:
             gym.logger.warn('render() does nothing without a render_mode; make the environment with render_mode="rgb_array" or "ansi"')
             return None
         return render.frame(self.history) if self.render_mode == "rgb_array" else render.text(self.history)
 
     def snapshot(self) -> bytes:
-        """Return the whole state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
+        """Return the state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
         return self.selection.snapshot()
 
     def restore(self, state: bytes) -> Observation:
-        """Continue from a snapshot and return the observation there."""
+        """Continue from a snapshot and return its observation."""
         self.selection.restore(state)
         if self.history is not None:
             self.history = render.begin(self.selection)

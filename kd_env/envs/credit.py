@@ -1,14 +1,15 @@
-"""Credit: which teacher, and which knowledge, of which instance lowered the held-out loss.
+"""Compute credit: the contribution of each teacher and knowledge type to the held-out improvement, per instance.
 
-In: a run with observed mini-batches, and its reward meter. Out: for each knowledge type m ``[rows, K]`` (``label``: ``[rows, 1]``), the
-decrease of the held-out loss to be expected from one step on the loss of instance b from teacher k alone, divided by B, at strength 1. To
-first order that is the derivative of that loss along the held-out gradient v, scaled by the optimizer and the learning rate:
+In: a run with observed mini-batches, and its reward meter. Out: the credit of each knowledge type m, ``[rows, K]`` (``label``:
+``[rows, 1]``). The credit r_bmk is the expected decrease of the held-out loss after one step on the loss L_m(b, k) alone, at strength 1,
+divided by B. To first order, it is the derivative of L_m(b, k) along v, the held-out gradient scaled by the optimizer and the learning
+rate:
 
     r_bmk = <v, grad L_m(b, k)>, for the response  tau (q_b - p_bk) . (J_b v)
 
-J_b v, the derivative of the student's outputs for b along v, serves all teachers and types: one forward-mode pass. After Differentiable
-Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn (Pruthi et al.
-2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
+J_b v is the derivative of the student's outputs for b along v. One forward-mode pass computes it for all teachers and types. After
+Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn
+(Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from kd_env.spec import unknown
 from kd_env.types import ModelOutput
 
 CreditByType = dict[str, Tensor]
-"""By knowledge type, ``[rows, K]``; of ``label``, ``[rows, 1]``."""
+"""Credit by knowledge type, ``[rows, K]``; for ``label``, ``[rows, 1]``."""
 Temperature = float | Tensor | None
-"""A number, one per row ``[rows]``, or ``None`` for the setting's."""
+"""Temperature, a number or ``[rows]``; ``None`` means the setting's."""
 Credit = Callable[[Distillation, RewardMeter, Sequence[str], Temperature], CreditByType]
-"""Maps a run with observed mini-batches, its reward meter, and names of knowledge types to credit."""
+"""Function of a run with observed mini-batches, its reward meter, names of knowledge types and a temperature that returns credit."""
 
 
 def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """First-order credit over all parameters: one forward-mode pass with the dropout mask of the observed pass, autocast off."""
+    """Return first-order credit over all parameters, from one forward-mode pass with the observed pass's dropout, without autocast."""
     _load_forward_mode()
     student, direction = run.student, _direction(run, meter, head_only=False)
     run.observe()
@@ -48,7 +49,10 @@ def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], tem
 
 
 def head(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """First-order credit over the classifier's parameters alone, without an extra pass; 0 for types that compare layers below it."""
+    """Return first-order credit over the classifier's parameters alone, without an extra pass of the mini-batch.
+
+    It is 0 for types that compare outputs below the classifier.
+    """
     _load_forward_mode()
     output = run.observe().student
     direction = _direction(run, meter, head_only=True)
@@ -58,9 +62,10 @@ def head(run: Distillation, meter: RewardMeter, names: Sequence[str], temperatur
 
 
 def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
-    """Exact credit: for each candidate an optimizer step on it alone from the same state, measured on the same held-out examples.
+    """Return exact credit: the measured effect of an optimizer step on the loss of one instance and one teacher alone.
 
-    The effect of the optimizer's momentum alone is subtracted. It costs B x K steps and measurements per type, and checks the others.
+    All steps start from the same state and are measured on the same held-out examples. The effect of the optimizer's momentum is
+    subtracted. The cost is B x K steps and measurements per type. Use it to check the other kinds of credit.
     """
     student, students = run.student, run.num_students
     parameters, progress = student.parameters, run.observe().progress
@@ -72,10 +77,10 @@ def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], 
     credit = {}
     for name in names:
         losses = run.per_teacher_loss(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
-        candidates = losses.view(students, -1).unbind(1)  # one candidate of every student at once, [S] each
+        candidates = losses.view(students, -1).unbind(1)  # each [S], one pair of instance and teacher of every student
         gradients = (torch.autograd.grad(loss.sum(), parameters, retain_graph=True, materialize_grads=True) for loss in candidates)
-        gained = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
-        credit[name] = gained.view_as(losses).detach()
+        decrease = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
+        credit[name] = decrease.view_as(losses).detach()
     return credit
 
 
@@ -87,10 +92,10 @@ CREDITS: dict[str, Credit] = {
 
 
 def make_credit(text: str) -> Credit | None:
-    """Return the credit that ``text`` names, built-in or ``module:function``; ``None`` for ``shared``, which divides nothing.
+    """Return the credit function ``text``, built-in or ``module:function``; ``None`` for ``shared``, which does not divide the reward.
 
     Raises:
-        InputError: there is none of that name, or it is no function.
+        InputError: no credit function has this name, or the object is not a function.
     """
     if text == "shared":
         return None
@@ -105,7 +110,10 @@ def make_credit(text: str) -> Credit | None:
 
 
 def normalize(credit: Tensor) -> Tensor:
-    """Centre and scale credit over the teachers of each instance, since ``|r_bk|`` grows with ``KL_bk``; 0 where all are equal."""
+    """Return credit ``[rows, K]``, centred and scaled over the teachers of each instance; 0 if all are equal.
+
+    Without it, teachers that are far from the student would dominate, since ``|r_bk|`` grows with ``KL_bk``.
+    """
     centred = credit - credit.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).sqrt()
     rounding = 4 * torch.finfo(credit.dtype).eps * credit.abs().amax(1, keepdim=True)
@@ -113,7 +121,7 @@ def normalize(credit: Tensor) -> Tensor:
 
 
 def scale(credit: Tensor) -> Tensor:
-    """Scale each row ``[rows, ...]`` to a root mean square of 1 without centring: harmful candidates stay negative, 0 stays 0."""
+    """Return credit ``[rows, ...]`` with each row scaled to a root mean square of 1. Signs and zeros do not change."""
     size = credit.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (credit.ndim - 1))
     return credit / torch.where(size > 0.0, size, 1.0)
 
@@ -130,13 +138,13 @@ def _direction(run: Distillation, meter: RewardMeter, head_only: bool) -> list[T
 
 
 def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditByType:
-    """Return the derivatives of the losses of ``output``, which holds dual numbers, divided by B."""
-    at = _or_setting(run, temperature)
-    if tuple(names) == ("response",) and not isinstance(at, Tensor):  # the common case in closed form, at a quarter of the cost
-        return {"response": _response_along(run, at, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
+    """Return the derivatives of the losses of ``output``, which contains dual numbers, divided by B."""
+    tau = _or_setting(run, temperature)
+    if tuple(names) == ("response",) and not isinstance(tau, Tensor):  # the common case in closed form, at a quarter of the cost
+        return {"response": _response_along(run, tau, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
     credit = {}
     for name in names:
-        losses, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, at, output))  # type: ignore[no-untyped-call]
+        losses, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, tau, output))  # type: ignore[no-untyped-call]
         credit[name] = (torch.zeros_like(losses) if tangent is None else tangent) / run.settings.batch_size
     return credit
 
@@ -154,7 +162,7 @@ def _or_setting(run: Distillation, temperature: Temperature) -> float | Tensor:
 
 @cache
 def _load_forward_mode() -> None:
-    """Load torch's forward-mode rules: on first use it calls a function that it deprecates itself, and that warning is hidden here."""
+    """Load torch's forward-mode rules. On first use torch calls a function that it deprecates itself; that warning is hidden here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         with forward_ad.dual_level():

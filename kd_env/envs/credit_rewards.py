@@ -1,6 +1,6 @@
-"""From credit to reward: what a decision was worth. In: the credit of every teacher and knowledge type at strength 1. Out: rewards.
+"""Turn credit into rewards. In: a decision, and the credit of each teacher and knowledge type at strength 1. Out: rewards.
 
-Axes are instances (S * B), or rows where one decision serves a batch.
+The first axis is instances (S * B), or rows if one decision serves a mini-batch.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from kd_env.envs.credit import CreditByType, normalize, scale
 from kd_env.types import Decision, DecodedAction
 
 CreditReward = tuple[Tensor, dict[str, Tensor]]
-"""Reward per instance ``[S * B]`` or per row ``[rows]``, and the credit that ``info`` shows, by name."""
+"""Reward per instance, ``[S * B]``, or per row, ``[rows]``; and the credit that ``info`` shows, by name."""
 
 
 @dataclass(frozen=True)
 class CreditOfStep:
-    """What a kind of action may use to turn credit into a reward. Axes are instances (S * B), or rows after :meth:`row_means`.
+    """The values from which a kind of action computes a reward. The first axis is instances (S * B), or rows after :meth:`row_means`.
 
     Attributes:
-        by_type: credit of each knowledge type ``[S * B, K]``, of ``label`` ``[S * B, 1]``, at strength 1.
-        decision: what was taught.
-        decoded: the action that was decoded to it, ``rows`` rows.
-        strengths: the setting's strength of each knowledge type.
-        kd_weight: the setting's.
-        normalize: whether credit is centred and scaled.
-        rows: decisions in one step.
+        by_type: credit of each knowledge type at strength 1, ``[S * B, K]`` (``label``: ``[S * B, 1]``).
+        decision: decision about the loss.
+        decoded: decoded action behind the decision, with ``rows`` rows.
+        strengths: strength of each knowledge type in the setting.
+        kd_weight: ``kd_weight`` of the setting.
+        normalize: whether credit is normalised.
+        rows: number of decisions in one step.
     """
 
     by_type: CreditByType
@@ -41,16 +41,16 @@ class CreditOfStep:
     rows: int
 
     def row_means(self, values: Tensor) -> Tensor:
-        """Average instances that one decision serves: ``[S * B, ...]`` -> ``[rows, ...]``."""
+        """Return the means over the instances of each decision, ``[S * B, ...]`` -> ``[rows, ...]``."""
         return values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
 
     def tensor(self, rows: np.ndarray) -> Tensor:
-        """Return an array of the decoded action in the type and on the device of the credit."""
+        """Return an array of the decoded action as a tensor with the type and device of the credit."""
         return torch.tensor(rows).to(next(iter(self.by_type.values())))
 
 
 def of_teachers(by_type: CreditByType, decision: Decision, normal: bool) -> CreditReward:
-    """Teacher selection: all types together, ``[S * B, K]``; centred and scaled over the teachers of each instance if ``normal``."""
+    """Return reward and credit of teacher selection: the sum over the types, ``[S * B, K]``, normalised if ``normal``."""
     weights = next(iter(decision.weights.values()))
     credit = torch.stack([decision.strengths[name] * values for name, values in by_type.items()]).sum(0)
     credit = normalize(credit) if normal else credit
@@ -58,7 +58,7 @@ def of_teachers(by_type: CreditByType, decision: Decision, normal: bool) -> Cred
 
 
 def pairs_and_label(credit: CreditOfStep) -> tuple[Tensor, Tensor]:
-    """Return the credit of teachers by type ``[rows, M, K]`` and of the label ``[rows, 1 or 0]``, scaled together if asked for."""
+    """Return the credit of the teachers by type, ``[rows, M, K]``, and of the label, ``[rows, 1 or 0]``, scaled together if normalised."""
     pairs = credit.row_means(torch.stack([strength * credit.by_type[name] for name, strength in credit.strengths.items()], 1))
     has_label = "label" in credit.by_type
     label = credit.row_means(credit.by_type["label"]) if has_label else pairs.new_zeros(credit.rows, 0)
@@ -69,13 +69,23 @@ def pairs_and_label(credit: CreditOfStep) -> tuple[Tensor, Tensor]:
 
 
 def of_types(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> CreditReward:
-    """Knowledge selection: each type as the teachers' ``weights [rows, K]`` mix it, times its gate ``[rows, M]``."""
+    """Return reward and credit of knowledge selection.
+
+    Args:
+        pairs: credit of the teachers by type, ``[rows, M, K]``.
+        label: credit of the label, ``[rows, 1 or 0]``.
+        weights: weights of the teachers, ``[rows, K]``.
+        gates: factors of the types, the label last, ``[rows, M]``.
+    """
     by_type = _by_type(pairs, label, weights)
     return (gates * by_type).sum(1), {"credit": by_type}
 
 
 def of_both(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_weight: Tensor) -> CreditReward:
-    """Joint selection: the types that are on, ``kd_weight [rows]`` for those of teachers, the rest for the label."""
+    """Return reward and credit of joint selection. ``kd_weight [rows]`` multiplies types with teachers, ``1 - kd_weight`` the label.
+
+    The other arguments are those of :func:`of_types`.
+    """
     by_type = _by_type(pairs, label, weights)
     share = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [rows, M]
     by_teacher = (gates[:, : pairs.shape[1], None] * pairs).sum(1)  # [rows, K]

@@ -1,7 +1,7 @@
-"""Whole decisions: what an action means for the loss, and what a policy may give in place of an action.
+"""Make, check, record and restore whole decisions.
 
-In: a decoded action, or a :class:`~kd_env.types.Decision` of ``S * B`` rows that a policy made. Out: a decision that fits the setting, and
-its numbers, which traces keep.
+In: a decoded action, or a :class:`~kd_env.types.Decision` of ``S * B`` rows from a policy. Out: a decision that fits the setting, and its
+numbers for traces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kd_env.types import Decision, DecodedAction
 
 
 class RecordedDecision(NamedTuple):
-    """The numbers of a decision; types are in the setting's order, ``label`` last where labels are part of it."""
+    """The numbers of a decision. Types are in the setting's order, with ``label`` last if labels are part of the setting."""
 
     weights: np.ndarray  # [rows, M, K]
     strengths: np.ndarray  # [rows, M or M + 1], float64
@@ -29,7 +29,7 @@ class RecordedDecision(NamedTuple):
 
 
 def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> Decision:
-    """Return what a decoded action means for the loss; a row that decides for a batch is repeated for its instances."""
+    """Return the decision about the loss of a decoded action. A row that decides for a mini-batch is repeated for its instances."""
     settings = run.settings
     instances = run.num_students * settings.batch_size
 
@@ -52,20 +52,22 @@ def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> De
 
 
 def per_instance(rows: np.ndarray, instances: int) -> np.ndarray:
-    """Repeat rows ``[rows, ...]`` that decide for a batch: -> ``[instances, ...]``."""
+    """Repeat rows that decide for a mini-batch, ``[rows, ...]`` -> ``[instances, ...]``."""
     return rows if len(rows) == instances else np.repeat(rows, instances // len(rows), axis=0)
 
 
 def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
-    """Return the decision with teacher ``weights`` by knowledge type, and the setting's strengths times ``factors``.
+    """Return the decision with these teacher weights by knowledge type, and the setting's strengths times ``factors``.
 
     Raises:
-        InputError: the setting asks teachers for a type that ``weights`` lacks.
+        InputError: the setting has a knowledge type that needs weights, and ``weights`` has none for it.
     """
     settings = run.settings
     if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.asks_peers]:
-        weighed = ", ".join(weights) or "other types"
-        raise InputError(f"knowledge={settings.knowledge!r}: the policy weighs {weighed}, not {missing[0]}; leave that out")
+        weighted = ", ".join(weights) or "no type"
+        raise InputError(
+            f"knowledge={settings.knowledge!r}: the policy gives weights for {weighted}, not for {missing[0]}; leave {missing[0]} out"
+        )
     strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.terms.items()}
     if run.settings.reads_labels:
         strengths["label"] = 1.0 - settings.kd_weight
@@ -75,17 +77,17 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
 
 
 def require_fits(run: Distillation, settings: Settings, decision: Decision) -> None:
-    """Refuse a decision that does not fit the setting.
+    """Check that a decision fits the setting.
 
     Raises:
-        InputError: it names types that the setting does not have, uses labels that are no part of it, or has another shape; or the setting
-            pays credit or teaches phases, which need actions.
+        InputError: the decision has types or labels that are not part of the setting, or wrong shapes; or the setting pays credit or
+            teaches phases, which need actions.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
-    known = {*run.terms, *(["label"] if run.settings.reads_labels else [])}
+    types = {*run.terms, *(["label"] if run.settings.reads_labels else [])}
     for name in (*decision.weights, *decision.strengths):
-        if name not in known:
-            raise InputError(f"decision: {name!r} is no knowledge type of this setting, which has {', '.join(sorted(known))}")
+        if name not in types:
+            raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(sorted(types))}")
     for name, weights in decision.weights.items():
         if tuple(weights.shape) != (rows, num_teachers):
             raise InputError(f"decision: weights of {name!r} have shape {tuple(weights.shape)}, expected ({rows}, {num_teachers})")
@@ -95,15 +97,15 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
             raise InputError(f"decision: {what} has shape {tuple(column.shape)}, expected ({rows},)")
     asks_teachers = {name for name, term in run.terms.items() if not term.kind.asks_peers}
     if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
-        raise InputError(f"decision: {missing[0]!r} has a strength and no weights; give both")
+        raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
     if settings.reward.credit != "shared":
-        raise InputError(f"credit={settings.reward.credit!r} is paid for actions; a whole decision is taught with credit=shared")
+        raise InputError(f"credit={settings.reward.credit!r} is paid for actions only; use credit=shared with whole decisions")
     if (phase := settings.interface.updates_per_phase) > 1:
-        raise InputError(f"updates_per_phase={phase}: a decision is about one mini-batch; leave it out")
+        raise InputError(f"updates_per_phase={phase}: a whole decision is about one mini-batch; leave updates_per_phase out")
 
 
 def as_action(run: Distillation, decision: Decision) -> DecodedAction:
-    """Return what a decision looks like among actions: the weights of its first knowledge type."""
+    """Return a decision in the form of a decoded action: the weights of its first knowledge type."""
     first = next((decision.weights[name] for name in run.terms if name in decision.weights), None)
     if first is None:
         return DecodedAction(np.zeros((run.num_students * run.settings.batch_size, run.num_teachers), dtype=np.float32))
@@ -111,7 +113,7 @@ def as_action(run: Distillation, decision: Decision) -> DecodedAction:
 
 
 def to_numbers(decision: Decision, names: Sequence[str], reads_labels: bool, rows: int, num_teachers: int) -> RecordedDecision:
-    """Return the numbers of a decision about ``rows`` instances; ``names`` are the setting's types."""
+    """Return the numbers of a decision about ``rows`` instances; ``names`` are the knowledge types of the setting."""
     zero = torch.zeros(rows, num_teachers)
     weights = torch.stack([decision.weights.get(name, zero).detach().float().cpu() for name in names], 1)
     with_label = [*names, "label"] if reads_labels else list(names)
@@ -120,7 +122,7 @@ def to_numbers(decision: Decision, names: Sequence[str], reads_labels: bool, row
 
 
 def from_numbers(recorded: RecordedDecision, names: Sequence[str], reads_labels: bool, like: Tensor) -> Decision:
-    """Return the decision of some numbers, in the type and on the device of ``like``; a column of equal values is one number again."""
+    """Return the decision with these numbers; tensors have the type and device of ``like``. A column of equal values becomes one number."""
 
     def column(values: np.ndarray) -> float | Tensor:
         return float(values[0]) if (values == values[0]).all() else torch.from_numpy(values).to(like)
@@ -132,7 +134,7 @@ def from_numbers(recorded: RecordedDecision, names: Sequence[str], reads_labels:
 
 
 def concatenate(decisions: Sequence[Decision], rows: int) -> Decision:
-    """Return decisions about ``rows`` instances each as one decision about all of them, in order."""
+    """Return several decisions, each about ``rows`` instances, as one decision about all instances in order."""
 
     def joined(values: Sequence[float | Tensor]) -> float | Tensor:
         if all(not isinstance(value, Tensor) and value == values[0] for value in values):

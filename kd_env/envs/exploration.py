@@ -1,7 +1,7 @@
-"""A bonus for exploring knowledge: paid for other gates than in earlier phases (AKD; Wang et al. 2022, arXiv 2302.00444).
+"""Pay a bonus for gates that differ from those of earlier phases (AKD; Wang et al. 2022, arXiv 2302.00444).
 
-The paper says that the bonus of soft actions follows from the cosine to the previous phase's, and that of hard actions from how often an
-action was taken. That the first is one minus the cosine, and the second the inverse root of the count, is our reading.
+In the paper, the bonus of soft actions depends on the cosine to the action of the previous phase, and the bonus of hard actions on the
+number of times that the action was taken. One minus the cosine, and the inverse root of the count, are this project's choice.
 """
 
 from __future__ import annotations
@@ -14,22 +14,28 @@ from kd_env.types import DecodedAction
 
 
 class ExplorationBonus:
-    """Remembers the gates that each student was taught with."""
+    """Computes the bonus and remembers the gates of each student."""
 
     def __init__(self, weight: float, num_students: int, hard: bool) -> None:
-        """Begin without memory; ``weight`` multiplies the bonus, 0 turns it off; ``hard`` says that gates are 0 or 1."""
+        """Start without memory.
+
+        Args:
+            weight: factor of the bonus; 0 turns it off.
+            num_students: number of students S.
+            hard: whether gates are 0 or 1.
+        """
         self.weight, self.hard = weight, hard
-        self.memory: list[dict[str, Any]] = [{} for _ in range(num_students)]  # JSON's types, so that snapshots can hold it
+        self.memory: list[dict[str, Any]] = [{} for _ in range(num_students)]  # types that JSON has, for snapshots
 
     def pay(self, action: DecodedAction) -> np.ndarray | None:
-        """Return the bonus of each student's action ``[S]`` and remember it; ``None`` where there is no bonus."""
+        """Return the bonus of each student's action, ``[S]``, and remember the action; ``None`` if the bonus is off."""
         if self.weight == 0.0:
             return None
         assert action.gates is not None
         return self.weight * (self._hard(action.gates) if self.hard else self._soft(action.gates))
 
     def reset_student(self, student: int) -> None:
-        """Forget what one student was taught with."""
+        """Forget the gates of one student."""
         self.memory[student] = {}
 
     def _soft(self, gates: np.ndarray) -> np.ndarray:
@@ -47,13 +53,13 @@ class ExplorationBonus:
 
 
 def soft_bonus(gates: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Return 1 - cosine to the previous phase's gates, ``[S, M]`` twice -> ``[S]``; gates of zeros resemble none."""
+    """Return 1 - cosine to the previous phase's gates, ``[S, M]``, ``[S, M]`` -> ``[S]``; the cosine of zero gates is 0."""
     norms = np.linalg.norm(gates, axis=1) * np.linalg.norm(previous, axis=1)
     cosine: np.ndarray = np.divide((gates * previous).sum(1), norms, out=np.zeros(len(gates)), where=norms > 0.0)
     return 1.0 - cosine
 
 
 def hard_bonus(times: np.ndarray) -> np.ndarray:
-    """Return the inverse root of how many ``times [S]`` an action was taken, this time included."""
+    """Return the inverse root of ``times [S]``, the number of times that the action was taken, including this time."""
     bonus: np.ndarray = np.asarray(times, dtype=np.float64) ** -0.5
     return bonus

@@ -1,4 +1,4 @@
-"""``kd_env/JointSelection-v0``: teachers, knowledge, kd_weight and temperature in one action."""
+"""Define ``kd_env/JointSelection-v0``: teachers, knowledge types, kd_weight and temperature in one action."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from kd_env.envs.slots import SlotsEnv
 
 
 class JointSelectionEnv(BatchEnv):
-    """Which teachers teach which knowledge to an instance, with which weight and at which temperature.
+    """Choose teachers, knowledge types, ``kd_weight`` and temperature for each instance of the mini-batch.
 
     ## Description
-    An episode is one distillation: a fresh student, ``updates`` mini-batches. Ours; it joins the
-    decisions of teacher selection (Yuan et al. 2021) and knowledge selection (Wang et al. 2022).
+    An episode is one distillation: a new student learns for ``updates`` mini-batches. This environment is ours. It combines the decisions
+    of teacher selection (Yuan et al. 2021) and knowledge selection (Wang et al. 2022).
 
     ## Action Space
-    ``Box(-1, 1, (B*A,))``, for each instance the factors that ``factors`` names, in this order (``A`` is 3 + K + M with all of them):
+    ``Box(-1, 1, (B*A,))``. An instance has the factors of the setting ``factors``, in this order. With all of them, ``A`` is 3 + K + M.
 
     | factor | numbers | meaning |
     |---|---|---|
-    | ``teachers`` | K | weights ``softmax(10 a)``; a teacher below .01 is not asked |
-    | ``knowledge`` | M | a type is on above 0; the types are those of ``knowledge``, then ``label`` unless ``kd_weight=1`` |
-    | ``kd_weight`` | 1 | ``(a + 1) / 2``; the label gets the rest, unless ``kd_weight=1`` leaves labels out |
-    | ``temperature`` | 1 | the setting's times ``4 ** a`` |
-    | ``abstain`` | 1 | above 0 no teacher is asked |
+    | ``teachers`` | K | weights ``softmax(10 a)``; a weight below .01 becomes 0 |
+    | ``knowledge`` | M | a type is on above 0; the types of the setting ``knowledge``, then ``label`` unless ``kd_weight=1`` is set |
+    | ``kd_weight`` | 1 | ``(a + 1) / 2``; the rest is the weight of the label, unless ``kd_weight=1`` is set |
+    | ``temperature`` | 1 | the setting's temperature times ``4 ** a`` |
+    | ``abstain`` | 1 | above 0, no teacher is selected |
 
-    A factor that is left out is as in the settings (all teachers with equal weight, all types on). With ``granularity="batch"`` one
-    decision serves the whole batch: ``Box(-1, 1, (A,))``.
+    A factor that is left out keeps its value from the settings: equal weights for all teachers, all types on. With ``granularity="batch"``,
+    one decision serves the whole mini-batch: ``Box(-1, 1, (A,))``.
 
     ## Observation Space
-    A ``Dict`` of 1-D float32 ``Box(-10, 10)``, the B instances end to end (their mean with ``granularity="batch"``). Columns of an
-    instance: ``kd-env list observations``.
+    A ``Dict`` of 1-D float32 ``Box(-10, 10)``. A block concatenates the columns of the B instances (with ``granularity="batch"``, it is
+    their mean). ``kd-env list observations`` lists the columns of an instance.
 
     | block | ``observation="full"`` (default) | ``"summary"`` | ``"cls"`` |
     |---|---|---|---|
@@ -40,24 +40,25 @@ class JointSelectionEnv(BatchEnv):
     | ``progress`` | 1 | 1 | 1 |
 
     ## Rewards
-    The mean over the batch of what ``reward`` and ``credit`` pay, minus ``teacher_cost`` for each teacher asked. With ``credit`` other than
-    ``shared`` an instance is paid the credit of its decision, scaled by the root mean square over all teachers and types: asking no teacher
-    adds 0 to the credit of the label. -10 when the student diverges.
+    The mean over the mini-batch of the rewards from ``reward`` and ``credit``, minus ``teacher_cost`` for each selected teacher. With a
+    ``credit`` other than ``shared``, the reward of an instance is the credit of its decision. Credit is scaled by the root mean square over
+    all teachers and types, without centring, so a decision without teachers gets only the credit of the label. The reward is -10 when the
+    student diverges.
 
     ## Starting State
-    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay the same.
+    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank do not change.
 
     ## Episode End
-    Terminated when the budget is spent, or when the student diverges. The finished student is ``env.unwrapped.finished``.
+    The episode terminates when the budget is spent or the student diverges. The finished run is ``env.unwrapped.finished``.
 
     ## Information
     | key | when | value |
     |---|---|---|
-    | ``example_ids`` | always | ``[B]`` rows of the train split; of the step just taken, after a reset of the next one |
+    | ``example_ids`` | always | ``[B]`` rows of the train split: of the mini-batch of this step; after a reset, of the next mini-batch |
     | ``diverged`` | after a step | bool |
-    | ``reward_terms`` | after a step | dict of what went into the reward: |
-    | ``reward_terms["improvement"]`` | when measured | of the held-out loss or metric |
-    | ``reward_terms["teacher_calls"]`` | after a step | teachers asked, for each instance |
+    | ``reward_terms`` | after a step | dict of the parts of the reward: |
+    | ``reward_terms["improvement"]`` | when measured | improvement of the held-out loss or metric |
+    | ``reward_terms["teacher_calls"]`` | after a step | number of selected teachers, for each instance |
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
     | ``credit`` | unless ``credit="shared"`` | ``[B, K]``, ``[1, K]`` with ``granularity="batch"`` |
     | ``knowledge_credit`` | unless ``credit="shared"`` | ``[B, M]``, ``[1, M]`` with ``granularity="batch"`` |
@@ -76,7 +77,7 @@ class JointSelectionEnv(BatchEnv):
 
 
 class JointSelectionVectorEnv(SlotsEnv):
-    """``S * B`` instance slots over S students, or with ``granularity="batch"`` S slots; else as :class:`JointSelectionEnv`."""
+    """The vector form of :class:`JointSelectionEnv`: ``S * B`` slots over S students; S slots with ``granularity="batch"``."""
 
     action_base = JointSelectionEnv.action_base
     defaults = JointSelectionEnv.defaults

@@ -1,4 +1,4 @@
-"""``kd_env/KnowledgeSelection-v0``: which knowledge types a mini-batch, or a phase of them, is taught with."""
+"""Define ``kd_env/KnowledgeSelection-v0``: choose the strengths of the knowledge types for a mini-batch or a phase."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from kd_env.envs.slots import SlotsEnv
 
 
 class KnowledgeSelectionEnv(BatchEnv):
-    """How strongly each knowledge type is taught, for ``updates_per_phase`` mini-batches at a time.
+    """Choose a gate for each knowledge type, for ``updates_per_phase`` mini-batches at a time. A gate multiplies the type's strength.
 
     ## Description
-    An episode is one distillation: a fresh student, ``updates`` mini-batches. After AKD, Wang et al. 2022 (arXiv 2302.00444), whose four
-    types are the default: hard label, response, layer, relation. All teachers of the pool have equal weight (AKD has one).
+    An episode is one distillation: a new student learns for ``updates`` mini-batches. After AKD, Wang et al. 2022 (arXiv 2302.00444). The
+    default types are the four types of AKD: hard label, response, layer, relation. All teachers of the pool have equal weights (AKD has one
+    teacher).
 
     ## Action Space
-    ``action="soft"``: ``Box(-1, 1, (M,))``, the strengths of the M types are ``(a + 1) / 2``. ``"hard"``: ``MultiBinary(M)``. The types are
-    those of ``knowledge`` in order, then ``label``, unless ``kd_weight=1`` leaves labels out of the setting. ``kd_weight`` does not
-    apply here: the action replaces it; strengths that a type has in ``knowledge`` do apply.
+    - ``action="soft"``: ``Box(-1, 1, (M,))``. The gates of the M types are ``(a + 1) / 2``.
+    - ``action="hard"``: ``MultiBinary(M)``. A gate is 0 or 1.
+
+    The types are the types of the setting ``knowledge`` in order, then ``label`` unless ``kd_weight=1`` is set. The gates replace
+    ``kd_weight``. The strengths in ``knowledge`` still apply.
 
     ## Observation Space
-    A ``Dict`` of 1-D float32 ``Box(-10, 10)``, means over the next mini-batch. Columns: ``kd-env list observations``.
+    A ``Dict`` of 1-D float32 ``Box(-10, 10)``, the means over the next mini-batch. ``kd-env list observations`` lists the columns.
 
     | block | ``observation="cls"`` (default) | ``"full"`` | ``"summary"`` |
     |---|---|---|---|
@@ -30,27 +33,28 @@ class KnowledgeSelectionEnv(BatchEnv):
     | ``progress`` | 1 | 1 | 1 |
 
     ## Rewards
-    By default the decrease of the held-out cross-entropy over the phase. With ``credit`` other than ``shared``: the strengths times the
-    credit of each type. ``exploration_bonus`` adds AKD's bonus for exploring (soft: one minus the cosine to the previous phase's action;
-    hard: one over the square root of how often this action was chosen). -10 when the student diverges.
+    By default, the reward is the decrease of the held-out cross-entropy over the phase. With a ``credit`` other than ``shared``, it is the
+    sum of gates times credit over the types. ``exploration_bonus`` adds AKD's bonus for exploration (soft: one minus the cosine to the
+    previous phase's gates; hard: one over the square root of the number of times that the action was chosen). The reward is -10 when the
+    student diverges.
 
     ## Starting State
-    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay the same.
+    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank do not change.
 
     ## Episode End
-    Terminated when the budget is spent, or when the student diverges. The finished student is ``env.unwrapped.finished``.
+    The episode terminates when the budget is spent or the student diverges. The finished run is ``env.unwrapped.finished``.
 
     ## Information
     | key | when | value |
     |---|---|---|
-    | ``example_ids`` | always | ``[B]`` rows of the train split; of the phase's last mini-batch, after a reset of the next one |
+    | ``example_ids`` | always | ``[B]`` rows of the train split: of the phase's last mini-batch; after a reset, of the next mini-batch |
     | ``diverged`` | after a step | bool |
-    | ``reward_terms`` | after a step | dict of what went into the reward: |
-    | ``reward_terms["improvement"]`` | when measured | of the held-out loss or metric |
-    | ``reward_terms["exploration"]`` | with an ``exploration_bonus`` | its share of the reward |
-    | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | teachers asked |
+    | ``reward_terms`` | after a step | dict of the parts of the reward: |
+    | ``reward_terms["improvement"]`` | when measured | improvement of the held-out loss or metric |
+    | ``reward_terms["exploration"]`` | with an ``exploration_bonus`` | the bonus |
+    | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | number of selected teachers |
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
-    | ``credit`` | unless ``credit="shared"`` | ``[1, M]``, of each type |
+    | ``credit`` | unless ``credit="shared"`` | ``[1, M]``, credit of each type |
     | ``validation`` | when measured | metric on the validation split |
 
     ## Arguments
@@ -66,7 +70,7 @@ class KnowledgeSelectionEnv(BatchEnv):
 
 
 class KnowledgeSelectionVectorEnv(SlotsEnv):
-    """A slot for each of S students; else as :class:`KnowledgeSelectionEnv`."""
+    """The vector form of :class:`KnowledgeSelectionEnv`: one slot for each of S students."""
 
     action_base = KnowledgeSelectionEnv.action_base
     defaults = KnowledgeSelectionEnv.defaults

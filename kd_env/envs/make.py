@@ -1,4 +1,4 @@
-"""From keywords to a selection. In: the keywords of an environment. Out: task, pool, bank and settings in one object."""
+"""Make a selection from keywords. In: the keywords of an environment. Out: task, pool, bank and settings in one object."""
 
 from __future__ import annotations
 
@@ -33,31 +33,38 @@ def make_selection(
     """Load the task, the pool and its bank, and check the settings.
 
     Args:
-        action_base: the kinds of action that the environment has derive from it.
-        defaults: keywords that the environment sets where the user does not; its default action among them.
+        action_base: base class of the environment's kinds of action.
+        defaults: keywords that the environment sets unless the user does, such as its default action.
+        task: task, or its name.
+        teachers: pool, teachers or the name of a pool. Default: the task's.
+        bank: folder of the bank. Default: the cache.
+        data_dir: folder with the data of a named task.
+        keywords: settings that the user set.
 
     Raises:
-        InputError: a keyword that cannot be used.
+        InputError: a keyword is unknown, or its value cannot be used.
     """
     if data_dir is not None and not isinstance(task, str):
-        raise InputError(f"data_dir={data_dir!r}: it goes with the name of a task, and task is the task itself; leave it out")
-    loaded = tasks.load(task, data_dir) if isinstance(task, str) else task
-    if not isinstance(loaded, Task):
+        raise InputError(f"data_dir={data_dir!r}: it is used only if task is a name, but task is a Task; leave it out")
+    loaded_task = tasks.load(task, data_dir) if isinstance(task, str) else task
+    if not isinstance(loaded_task, Task):
         raise InputError(f"task={task!r}: expected a name or a kd_env.tasks.Task, got {type(task).__name__}")
-    settings = make_settings(loaded, **{**defaults, **{name: value for name, value in keywords.items() if value is not None}})
+    settings = make_settings(loaded_task, **{**defaults, **{name: value for name, value in keywords.items() if value is not None}})
     require_action(settings.interface.action, action_base)
-    _require_consistent(settings, loaded)
-    pool_or_name = loaded.defaults.pool if teachers is None else teachers
+    _require_consistent(settings, loaded_task)
+    pool_or_name = loaded_task.defaults.pool if teachers is None else teachers
     if isinstance(pool_or_name, str):
-        pool = load_pool(pool_or_name, loaded)
+        pool = load_pool(pool_or_name, loaded_task)
     else:
         pool = pool_or_name if isinstance(pool_or_name, Pool) else Pool("own", tuple(pool_or_name))
     student, knowledge = settings.distillation.student, settings.distillation.knowledge
-    require_same_vocabulary(loaded, pool, student, knowledge)
-    opened = open_bank(loaded, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(knowledge)))
-    selection = Selection(EncodedTask.of(loaded, opened, student), pool, settings)
+    require_same_vocabulary(loaded_task, pool, student, knowledge)
+    opened_bank = open_bank(loaded_task, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(knowledge)))
+    selection = Selection(EncodedTask.of(loaded_task, opened_bank, student), pool, settings)
     if not isinstance(selection.action_kind, action_base):
-        raise InputError(f"action={settings.interface.action!r}: this environment has actions derived from {action_base.__name__}")
+        raise InputError(
+            f"action={settings.interface.action!r}: this environment has actions derived from {action_base.__name__}; derive yours from it"
+        )
     if selection.action_kind.replaces_kd_weight and settings.interface.granularity != "batch":
         raise InputError(
             f"granularity={settings.interface.granularity!r}: knowledge is selected for a batch or a phase; leave granularity out"
@@ -68,13 +75,20 @@ def make_selection(
 
 
 def require_action(name: str, base: type[ActionKind]) -> None:
-    """Refuse a built-in kind of action that the environment does not have; kinds of the user's own are checked when they are made."""
-    names = [known for known, kind in ACTIONS.items() if issubclass(kind, base)]
+    """Check that the environment has the built-in kind of action ``name``. Kinds of your own are checked when they are made.
+
+    Raises:
+        InputError: it does not.
+    """
+    names = [kind_name for kind_name, kind in ACTIONS.items() if issubclass(kind, base)]
     if ":" not in name and name not in names:
-        raise InputError(f"action={name!r}: this environment has {' and '.join(names)}")
+        raise InputError(f"action={name!r}: expected {', '.join(names)} or module:Class in this environment")
 
 
 def _require_consistent(settings: Settings, task: Task) -> None:
     reward = settings.reward
     if task.unlabelled and make_reward(reward.reward).reads_labels:
-        raise InputError(f"reward={reward.reward!r} reads every training label, and task {task.name!r} has texts without one")
+        raise InputError(
+            f"reward={reward.reward!r} reads the label of every training example, but task {task.name!r} has unlabelled examples; "
+            "use another reward"
+        )

@@ -1,4 +1,4 @@
-"""When students are measured on held-out examples, and on validation. In: a run and its meter. Out: values per student."""
+"""Schedule the measurements of students on the reward split and on validation. In: a run and its meter. Out: values per student."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ class Measurement:
     """The schedule of measurements of an environment."""
 
     def __init__(self, settings: Settings, needs_improvement: bool) -> None:
-        """Read the schedule; ``needs_improvement`` says that the reward asks for held-out measurements."""
+        """Read the schedule from the settings; ``needs_improvement`` is whether the reward needs held-out measurements."""
         updates, phase = settings.distillation.updates, settings.interface.updates_per_phase
         self.needs_improvement = needs_improvement
         self._every = phase * -(-settings.reward.reward_every // phase) or updates  # whole phases
         self._validation_every = settings.interface.validation_every or max(updates // 20, 1)
 
     def before_update(self, run: Distillation, meter: RewardMeter, active: np.ndarray) -> None:
-        """Measure the students in ``active`` ``[S]`` that have no measurement yet."""
+        """Measure the students in ``active`` (``[S]``) that have not been measured yet."""
         if self.needs_improvement and (fresh := active & meter.unmeasured).any():
             meter.start(run.student, fresh)
 
     def improvement(self, run: Distillation, meter: RewardMeter, learned: np.ndarray) -> np.ndarray | None:
-        """Return the improvement ``[S]`` of students in ``learned`` whose measurement is due, NaN for others; ``None`` if for nobody.
+        """Return the improvement ``[S]`` of the students in ``learned`` that are due, NaN for others; ``None`` if no student is due.
 
-        A student whose held-out loss is not finite has diverged.
+        A student with a held-out loss that is not finite is marked as diverged.
         """
         due = learned & (run.done | (run.update % self._every == 0))
         if not self.needs_improvement or not due.any():
@@ -37,9 +37,9 @@ class Measurement:
         return np.where(run.diverged, np.nan, improvement)
 
     def validation(self, run: Distillation, active: np.ndarray) -> np.ndarray | None:
-        """Return the validation metric ``[S]`` of students in ``active`` that are due, NaN for others; ``None`` if for nobody.
+        """Return the validation metric ``[S]`` of the students in ``active`` that are due, NaN for others; ``None`` if no student is due.
 
-        A student whose validation loss is not finite has diverged.
+        A student with a validation loss that is not finite is marked as diverged.
         """
         due = active & (run.done | (run.update % self._validation_every == 0))
         if not due.any():

@@ -1,6 +1,6 @@
-"""Observation sets, one class each: named 1-D blocks of float32, finite, clipped to [-10, 10].
+"""Define the observation sets, one class each: named 1-D blocks of float32, finite and clipped to [-10, 10].
 
-In: a :class:`~kd_env.types.Batch`. Out: blocks, one row per instance; each set lists its columns. A set of your own is a subclass of
+In: a :class:`~kd_env.types.Batch`. Out: blocks, one row per instance. Each set lists its columns. A set of your own is a subclass of
 :class:`ObservationSet`, used as ``observation="module:Class"``. Groups are never observed.
 """
 
@@ -20,26 +20,32 @@ from kd_env.plugins import build
 from kd_env.types import Batch, Observation
 
 BOUND = 10.0
+"""Largest absolute value in an observation."""
 LABEL = "[label]"
-"""Marks columns that read the training label; ``observe_labels=False`` drops them."""
+"""Mark of columns that read the training label; ``observe_labels=False`` drops them."""
 
 
 class ObservationSet(ABC):
-    """What a policy observes of each instance.
+    """Base class of observation sets.
 
     Attributes:
-        columns: names of the columns by block, for ``kd-env list observations``; those that read the label end in :data:`LABEL`.
+        columns: names of the columns by block, for ``kd-env list observations``. Names of columns that read the label end in :data:`LABEL`.
     """
 
     columns: ClassVar[dict[str, tuple[str, ...]]]
 
     @abstractmethod
     def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
-        """Return the blocks ``{name: [rows, ...]}``; ``labels`` adds the columns that read the label. ``progress`` is added to them."""
+        """Return the blocks by name, each ``[rows, ...]``, without ``progress``, which is added later.
+
+        Args:
+            batch: the mini-batches that the students learn from next.
+            labels: whether to include the columns that read the label.
+        """
 
 
 class Summary(ObservationSet):
-    """Free of the number of classes and of the student's width, so that a policy transfers between tasks."""
+    """Observe summaries that do not depend on the number of classes or on the student's width, so that a policy transfers between tasks."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {
         "instance": ("share of teachers in the majority", "mixture: largest probability", "mixture: entropy / ln C"),
@@ -82,9 +88,9 @@ class Summary(ObservationSet):
 
 
 class Full(ObservationSet):
-    """RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k.
+    """Observe RL-KD's state (Yuan et al. 2021, arXiv 2012.06048): R(x), p_k and, with labels, c_k.
 
-    R(x) is the student's features, which is what we take the paper's embedding to be.
+    The paper's embedding R(x) is taken to be the student's features.
     """
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -104,7 +110,7 @@ class Full(ObservationSet):
 
 
 class CLS(ObservationSet):
-    """AKD's state (Wang et al. 2022, arXiv 2302.00444): the last layers' [CLS], the classifiers' inputs, and nothing else."""
+    """Observe AKD's state (Wang et al. 2022, arXiv 2302.00444): the features (last [CLS] vectors) of teachers and student."""
 
     columns: ClassVar[dict[str, tuple[str, ...]]] = {
         "teachers": ("features of each teacher, D_1 + ... + D_K columns",),
@@ -118,20 +124,20 @@ class CLS(ObservationSet):
 
 
 OBSERVATIONS: dict[str, type[ObservationSet]] = {"summary": Summary, "full": Full, "cls": CLS}
-"""Built-in sets, by the name that the ``observation`` setting uses."""
+"""Built-in sets by their name in the setting ``observation``."""
 
 
 def make_observation_set(text: str) -> ObservationSet:
-    """Return the set that ``text`` names, built-in or ``module:Class``.
+    """Return the observation set ``text``, built-in or ``module:Class``.
 
     Raises:
-        InputError: there is none, or it is no :class:`ObservationSet`.
+        InputError: the set does not exist, or it is not an :class:`ObservationSet`.
     """
     return build(text, "observation", OBSERVATIONS, ObservationSet)
 
 
 def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Observation:
-    """Return the blocks ``{name: [rows, F]}`` of the mini-batches; ``labels`` adds the columns that read them."""
+    """Return the observation of the mini-batches: blocks by name, each ``[rows, F]``; ``labels`` adds the columns that read the label."""
     blocks = observation_set.blocks(batch, labels)
     rows = len(batch.example_ids)
     progress = np.repeat(batch.progress, rows // len(batch.progress))
@@ -143,20 +149,20 @@ def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Obse
 
 
 def space(observation: Observation, rows: int = 1) -> spaces.Dict:
-    """Return the space of ``rows`` such rows laid end to end."""
+    """Return the space of ``rows`` rows of such an observation, concatenated."""
     return spaces.Dict(
         {name: spaces.Box(-BOUND, BOUND, (rows * block.shape[1],), np.float32) for name, block in observation.items()},
     )
 
 
 def split_teachers(observation: Observation, num_teachers: int) -> np.ndarray:
-    """Return the ``teachers`` block as ``[..., K, F]``; with ``cls`` only where all teachers have the same width."""
+    """Return the ``teachers`` block as ``[..., K, F]``. With ``cls``, all teachers must have the same width."""
     block = observation["teachers"]
     return block.reshape(*block.shape[:-1], num_teachers, -1)
 
 
 def _confidence(probabilities: Tensor) -> list[Tensor]:
-    """Return largest probability, entropy / ln C and margin, each ``[...]``."""
+    """Return the largest probability, entropy / ln C and the margin of probabilities ``[..., C]``, each ``[...]``."""
     largest = probabilities.topk(2, dim=-1).values
     entropy = torch.special.entr(probabilities).sum(-1) / math.log(probabilities.shape[-1])
     return [largest[..., 0], entropy, largest[..., 0] - largest[..., 1]]

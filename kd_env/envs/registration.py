@@ -1,4 +1,4 @@
-"""Make the ids known to Gymnasium, without importing what they stand for."""
+"""Register the environments with Gymnasium, without importing their modules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENVIRONMENTS = {
 
 
 def register_envs() -> None:
-    """Register every id once."""
+    """Register each id once."""
     for name, (entry_point, vector_entry_point) in ENVIRONMENTS.items():
         if name not in gymnasium.registry:
             gymnasium.register(name, entry_point=entry_point, vector_entry_point=vector_entry_point)

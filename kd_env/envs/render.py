@@ -1,4 +1,4 @@
-"""What ``render()`` shows. In: what each update selected and earned. Out: a picture of the episode so far, or the same as text."""
+"""Draw the episode so far. In: the selection and the reward of each update. Out: a picture, or the same as text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from kd_env.envs.selection import Selection
     from kd_env.envs.step import Step
 
-POINTS = 512  # bins a history keeps at most; even, because full ones merge in pairs
-LARGEST = 1e100  # from here on a number counts as missing, as NaN does: its sums could overflow
+POINTS = 512  # largest number of bins in a history; even, because full bins merge in pairs
+LARGEST = 1e100  # larger numbers count as missing, like NaN, because their sums could overflow
 HEIGHT, WIDTH, FONT, NAME, BAR = 480, 640, 7.5, 18, 46  # pixels, pixels, points, characters, characters
-SELECTION, REWARD, VALIDATION, GREY = "#0072B2", "#D55E00", "#009E73", "#707070"  # after Okabe and Ito: safe for the colour-blind
+SELECTION, REWARD, VALIDATION, GREY = "#0072B2", "#D55E00", "#009E73", "#707070"  # after Okabe and Ito: distinct for colour-blind readers
 
 
 def begin(selection: Selection, student: int = 0) -> History:
-    """Return the history of a student from here on: of teachers where they are selected, of knowledge types where those are."""
+    """Return an empty history for one student, with a label for each teacher and knowledge type that the action selects."""
     kind = selection.action_kind
     teachers = selection.pool.names if kind.decides_teachers else ()
     knowledge = selection.layout.knowledge if kind.decides_knowledge else ()
@@ -30,7 +30,7 @@ def begin(selection: Selection, student: int = 0) -> History:
 
 
 def add(history: History, selection: Selection, step: Step, student: int) -> None:
-    """Add what one student was taught in ``step``."""
+    """Add the selection, the reward and the validation metric of one student in ``step``."""
     kind, rows = selection.action_kind, slice(*(np.array([student, student + 1]) * selection.rows // selection.num_students))
     parts = [step.action.weights[rows].mean(0)] if kind.decides_teachers else []
     if kind.decides_knowledge:
@@ -42,7 +42,7 @@ def add(history: History, selection: Selection, step: Step, student: int) -> Non
 
 
 class History:
-    """One episode of ``updates`` updates, in memory that does not grow; ``labels`` name what is selected (K teachers, or knowledge)."""
+    """The history of one episode of ``updates`` updates, in constant memory. ``labels`` are the names of teachers and knowledge types."""
 
     def __init__(self, labels: tuple[str, ...], updates: int) -> None:
         self.names = tuple(label if len(label) <= NAME else f"{label[: NAME // 2]}…{label[-(NAME - NAME // 2 - 1) :]}" for label in labels)
@@ -51,7 +51,14 @@ class History:
         self.last = self.best = (0, np.nan)  # update, validation
 
     def add(self, update: int, rates: np.ndarray, reward: float, validation: float | None) -> None:
-        """Take in update number ``update`` (from 1); ``rates [K]``, a higher ``validation`` is better, NaN and infinity are missing."""
+        """Add update number ``update``, from 1. NaN and infinite values count as missing; a higher ``validation`` is better.
+
+        Args:
+            update: number of the update.
+            rates: selection rate of each label.
+            reward: reward of the update.
+            validation: metric on validation, if measured.
+        """
         self.update = update
         self.steps.add(np.array([update, reward, *rates], dtype=np.float64))
         if validation is not None and abs(validation) < LARGEST:
@@ -61,14 +68,14 @@ class History:
 
 
 class Bins:
-    """Rows summed over ``size`` neighbours, the fewest for which ``POINTS`` bins hold all rows."""
+    """Sums of rows in bins of ``size`` consecutive rows. ``size`` doubles when ``POINTS`` bins are full."""
 
     def __init__(self, columns: int) -> None:
-        self.table = np.zeros((2, POINTS, columns))  # sums; how many values each is of
+        self.table = np.zeros((2, POINTS, columns))  # sums, and the number of values in each sum
         self.rows, self.size = 0, 1
 
     def add(self, row: np.ndarray) -> None:
-        """Take in one row ``[columns]``; a missing value stays out of its column's mean."""
+        """Add one row ``[columns]``. A missing value does not enter the mean of its column."""
         if self.rows == POINTS * self.size:
             merged = self.table[:, ::2] + self.table[:, 1::2]
             self.table, self.size = np.append(merged, np.zeros_like(merged), axis=1), 2 * self.size
@@ -77,7 +84,7 @@ class Bins:
         self.rows += 1
 
     def means(self, window: int = 1) -> np.ndarray:
-        """``[bins, columns]``, one bin at least: means over the last ``window`` rows, in whole bins; NaN where all are missing."""
+        """Return moving means over the last ``window`` rows, in whole bins, ``[bins, columns]``; NaN if all values are missing."""
         used = max(-(-self.rows // self.size), 1)
         width = min(max(window // self.size, 1), used)
         padded = np.pad(self.table[:, :used], ((0, 0), (width - 1, 0), (0, 0)))
@@ -86,7 +93,7 @@ class Bins:
 
 
 def frame(history: History) -> np.ndarray:
-    """The picture, uint8 ``[HEIGHT, WIDTH, 3]``: a row for each label, the reward, and the validation, over updates."""
+    """Return the picture, uint8 ``[HEIGHT, WIDTH, 3]``: a row for each label, the reward, and the validation metric, over updates."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -107,7 +114,7 @@ def frame(history: History) -> np.ndarray:
 
 
 def text(history: History) -> str:
-    """The same for a terminal: K + 4 lines of at most 80 columns, without a newline at the end."""
+    """Return the same for a terminal: one line per label and 4 more, of at most 80 columns, without a newline at the end."""
     smooth, progress = history.steps.means(history.window), f"update {history.update}/{history.updates}"
     lines = [f"{progress:{NAME + 2}} {_bar(history.update / history.updates)}", f"selection, mean of {history.window} updates"]
     for name, rate in zip(history.names, smooth[-1, 2:], strict=True):
@@ -117,7 +124,7 @@ def text(history: History) -> str:
 
 
 def _draw_rates(axes: Axes, history: History, updates: np.ndarray, rates: np.ndarray) -> None:
-    """A row for each label, told apart by place rather than colour: areas, or shades where rows are too low to show a height."""
+    """Draw a row for each label. Up to 8 rows are areas; with more rows, which are too low to show a height, they are shades."""
     top = max(np.ceil(10.5 * np.max(rates, initial=0.0, where=np.isfinite(rates))) / 10, 0.1)
     count, half = len(history.names), history.steps.size / 2
     beside: dict[str, Any] = {"size": min(FONT, 130 / count), "va": "center", "transform": axes.get_yaxis_transform()}
@@ -146,22 +153,22 @@ def _finish(axes: Axes, title: str, values: np.ndarray) -> None:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """A range with a margin, without what lies so far out (a student that diverged) that it would flatten the rest."""
-    known = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
-    first, third = np.quantile(known, (0.25, 0.75))
-    near = known[np.abs(known - (first + third) / 2) <= (8 * (third - first) or np.inf)]
+    """Return the range of the values with a margin, without outliers (a student that diverged) that would flatten the rest."""
+    finite = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
+    first, third = np.quantile(finite, (0.25, 0.75))
+    near = finite[np.abs(finite - (first + third) / 2) <= (8 * (third - first) or np.inf)]
     margin = 0.08 * np.ptp(near) or 0.05 * abs(near[0]) or 1.0
     return float(near.min() - margin), float(near.max() + margin)
 
 
 def _number(value: float, tiny: float = 0.001) -> str:
-    """Four decimals, or three digits where it is smaller than ``tiny`` or large; a dash for NaN."""
+    """Return the number with four decimals, or with three digits if it is below ``tiny`` or large; a dash for NaN."""
     return "–" if np.isnan(value) else f"{value:{'.4f' if value == 0 or tiny <= abs(value) < 1000 else '.3g'}}"
 
 
 def _validation(history: History) -> str:
-    (at, last), (best_at, best) = history.last, history.best
-    return f"{_number(last)} at update {at}, best {_number(best)} at update {best_at}" if at else "not measured yet"
+    (update, last), (best_update, best) = history.last, history.best
+    return f"{_number(last)} at update {update}, best {_number(best)} at update {best_update}" if update else "not measured yet"
 
 
 def _bar(share: float) -> str:
@@ -170,6 +177,6 @@ def _bar(share: float) -> str:
 
 
 def _spark(values: np.ndarray) -> str:
-    chosen, (low, high) = values[np.linspace(0, len(values) - 1, min(BAR, len(values))).astype(int)], _limits(values)
-    levels = np.nan_to_num(np.clip(8 * (chosen - low) / (high - low), 0, 7), nan=-1).astype(int)
+    points, (low, high) = values[np.linspace(0, len(values) - 1, min(BAR, len(values))).astype(int)], _limits(values)
+    levels = np.nan_to_num(np.clip(8 * (points - low) / (high - low), 0, 7), nan=-1).astype(int)
     return "".join(" ▁▂▃▄▅▆▇█"[level + 1] for level in levels)

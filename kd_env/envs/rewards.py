@@ -1,7 +1,7 @@
-"""Rewards, one class each: what a step pays, one value per instance of the students' mini-batches.
+"""Define the rewards of a step, one class each: one value per instance of the students' mini-batches.
 
-RL-KD's three (Yuan et al. 2021, arXiv 2012.06048, eqs. 6 to 8) look at the mini-batch after its update. ``dev_improvement`` looks at
-held-out examples alone, and is the only one that does not read the labels of the training split. A reward of your own is a subclass of
+The three rewards of RL-KD (Yuan et al. 2021, arXiv 2012.06048, eqs. 6 to 8) are computed on the mini-batch after its update, and read the
+labels of the training split. ``dev_improvement`` is computed on held-out examples only. A reward of your own is a subclass of
 :class:`Reward`, used as ``reward="module:Class"``.
 """
 
@@ -24,16 +24,16 @@ from kd_env.types import Batch, Decision
 
 @dataclass(frozen=True)
 class TaughtBatch:
-    """What a reward may look at: mini-batches that were just taught. Values after the update are computed when they are first asked for.
+    """The values that a reward may use: the mini-batches of the last update. Values after the update are computed on first use.
 
     Attributes:
-        run: the run, after the update.
-        batch: the mini-batches, before the update.
-        decision: what was taught.
-        improvement: held-out improvement of each student since its last measurement ``[S]``, 0 where it was not due.
-        held_out_metric: metric of each student on the held-out examples at the last measurement ``[S]``.
+        run: run after the update.
+        batch: mini-batches with the outputs before the update.
+        decision: decision that was applied.
+        improvement: held-out improvement of each student since its last measurement, ``[S]``; 0 if no measurement was due.
+        held_out_metric: metric of each student on the held-out examples at the last measurement, ``[S]``.
         mix: gamma of the ``mixed`` reward.
-        taught: whether there was an update; if not, the logits are those before it.
+        taught: whether there was an update; if not, :attr:`logits` are the logits of ``batch``.
     """
 
     run: Distillation
@@ -45,32 +45,32 @@ class TaughtBatch:
     taught: bool = True
 
     def per_instance(self, values: np.ndarray) -> Tensor:
-        """Repeat values of students ``[S]`` for their instances ``[S * B]``, float32."""
+        """Repeat values per student for their instances, ``[S]`` -> ``[S * B]``, float32."""
         return torch.from_numpy(np.repeat(values, len(self.batch.labels) // len(values))).float()
 
     @cached_property
     def logits(self) -> Tensor:
-        """Students' logits after the update ``[S * B, C]``; costs one more forward pass."""
+        """Logits of the students after the update, ``[S * B, C]``. They cost one extra forward pass."""
         return self.run.logits_after_update() if self.taught else self.batch.student.logits
 
     @cached_property
     def student_ce(self) -> Tensor:
-        """Cross-entropy on the labels after the update ``[S * B]``. Reads training labels."""
+        """Cross-entropy on the labels after the update, ``[S * B]``. It reads training labels."""
         return label.ce(self.logits, self.batch.labels)
 
     @cached_property
     def distillation_loss(self) -> Tensor:
-        """Response loss after the update, weighted over the selected teachers, ``[S * B]``."""
+        """Response loss after the update, weighted over the teachers, ``[S * B]``."""
         losses = response.per_teacher(self.logits, self.batch.teacher_logits, self.run.settings.temperature)  # [S * B, K]
         return (next(iter(self.decision.weights.values())) * losses).sum(1)
 
 
 class Reward(ABC):
-    """What a step pays.
+    """Base class of rewards.
 
     Attributes:
-        measures: whether it needs held-out measurements, ``improvement`` and ``held_out_metric``.
-        reads_labels: whether it reads labels of the training split.
+        measures: whether the reward needs held-out measurements (``improvement``, ``held_out_metric``).
+        reads_labels: whether the reward reads labels of the training split.
     """
 
     measures: ClassVar[bool] = False
@@ -78,11 +78,11 @@ class Reward(ABC):
 
     @abstractmethod
     def pay(self, step: TaughtBatch) -> Tensor:
-        """Return the reward of each instance ``[S * B]``."""
+        """Return the reward of each instance, ``[S * B]``."""
 
 
 class DevImprovement(Reward):
-    """The held-out improvement, the same for every instance; on one draw of reward examples it telescopes over the episode."""
+    """Pay the held-out improvement, equal for all instances. On one draw of reward examples, it sums to the improvement of the episode."""
 
     measures = True
 
@@ -92,7 +92,7 @@ class DevImprovement(Reward):
 
 
 class StudentLoss(Reward):
-    """RL-KD's reward 1: -CE of the student. Reads training labels."""
+    """Pay RL-KD's reward 1: -CE of the student. It reads training labels."""
 
     reads_labels = True
 
@@ -102,7 +102,7 @@ class StudentLoss(Reward):
 
 
 class StudentAndDistillationLoss(Reward):
-    """RL-KD's reward 2: -CE - KL. Reads training labels, and pays for teachers who already agree with the student."""
+    """Pay RL-KD's reward 2: -CE - KL. It reads training labels, and favours teachers that already agree with the student."""
 
     reads_labels = True
 
@@ -112,12 +112,12 @@ class StudentAndDistillationLoss(Reward):
 
 
 class Mixed(StudentAndDistillationLoss):
-    """RL-KD's reward 3: gamma (-CE - KL) + (1 - gamma) Acc_dev."""
+    """Pay RL-KD's reward 3: gamma (-CE - KL) + (1 - gamma) Acc_dev."""
 
     measures = True
 
     def pay(self, step: TaughtBatch) -> Tensor:
-        """Return the mixture; gamma is ``reward_mix``."""
+        """Return the mixture, with gamma ``reward_mix``."""
         losses = super().pay(step)
         return step.mix * losses + (1.0 - step.mix) * step.per_instance(step.held_out_metric).to(losses.device)
 
@@ -128,13 +128,13 @@ REWARDS: dict[str, type[Reward]] = {
     "student_and_distillation_loss": StudentAndDistillationLoss,
     "mixed": Mixed,
 }
-"""Built-in rewards, by the name that the ``reward`` setting uses."""
+"""Built-in rewards by their name in the setting ``reward``."""
 
 
 def make_reward(text: str) -> Reward:
-    """Return the reward that ``text`` names, built-in or ``module:Class``.
+    """Return the reward ``text``, built-in or ``module:Class``.
 
     Raises:
-        InputError: there is none, or it is no :class:`Reward`.
+        InputError: the reward does not exist, or it is not a :class:`Reward`.
     """
     return build(text, "reward", REWARDS, Reward)

@@ -1,4 +1,4 @@
-"""``SB3VecEnv``: the instance slots as a Stable-Baselines3 ``VecEnv`` (SB3 refuses Gymnasium's vector envs)."""
+"""Adapt instance slots to Stable-Baselines3, which does not accept Gymnasium's vector environments."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from kd_env.errors import InputError
 
 
 class SB3VecEnv(VecEnv):
-    """Wraps a ``gymnasium.make_vec`` environment made with ``autoreset_mode="same_step"``."""
+    """A Stable-Baselines3 ``VecEnv`` around a ``gymnasium.make_vec`` environment with ``autoreset_mode="same_step"``."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        """Wrap the slots.
+        """Wrap the slots of ``env``.
 
         Raises:
-            InputError: they do not reset within the step, as SB3 does.
+            InputError: ``env`` has another ``autoreset_mode``.
         """
         if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
-            raise InputError('SB3VecEnv needs an environment made with autoreset_mode="same_step"')
+            raise InputError('SB3VecEnv: make the environment with autoreset_mode="same_step"')
         self.env = env
         self.reset_infos: list[dict[str, Any]] = [{} for _ in range(env.num_envs)]
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._actions = np.zeros(0)
 
     def reset(self) -> VecEnvObs:
-        """Start a new student, from the seed given to :meth:`seed` if any."""
+        """Start a new student, from the seed of :meth:`seed` if there is one."""
         observation, info = self.env.reset(seed=self._seeds[0])
         self.reset_infos = self._split(info)
         self._reset_seeds()
         return observation  # type: ignore[no-any-return]
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for :meth:`step_wait`."""
+        """Store the actions for :meth:`step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -60,26 +60,26 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return the attribute of the one environment behind all slots, once per slot."""
+        """Return the attribute of the environment behind the slots, once per slot."""
         return [getattr(self.env.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the one environment behind all slots."""
+        """Set an attribute of the environment behind the slots."""
         setattr(self.env.unwrapped, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of the one environment once and return its result for every slot."""
+        """Call a method of the environment once and return its result for each slot."""
         result = getattr(self.env.unwrapped, method_name)(*method_args, **method_kwargs)
         return [result] * len(list(self._get_indices(indices)))
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """Return false for every slot: none is wrapped in a single-env wrapper."""
+        """Return false for each slot, since slots cannot have wrappers of single environments."""
         return [False] * len(list(self._get_indices(indices)))
 
     def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
         return [self._slot(info, slot) for slot in range(self.num_envs)]
 
     def _slot(self, info: dict[str, Any], slot: int) -> dict[str, Any]:
-        """Return what ``info`` holds for one slot, by Gymnasium's masks."""
+        """Return the ``info`` of one slot, by Gymnasium's masks."""
         shown = [name for name in info if not name.startswith("_") and info[f"_{name}"][slot]]
         return {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in shown}

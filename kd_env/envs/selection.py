@@ -1,4 +1,4 @@
-"""Selection: a distillation behind observations, actions and rewards, shared by all environments of this package.
+"""Connect a distillation with observations, actions and rewards, for all environments of this package.
 
 In: an action for each row (an instance of a student's mini-batch, or a student), or a whole decision. Out: observation, reward and info of
 each row.
@@ -32,27 +32,27 @@ from kd_env.teachers import Pool
 from kd_env.types import Batch, Decision, DecodedAction, Observation
 
 DIVERGED_REWARD = -10.0
-"""Paid once to every row of a student that diverges; finite, and far below what an update loses in held-out loss."""
+"""Reward of each row of a student in the step in which it diverges. It is finite, and far below the usual loss of an update."""
 
 
 class Selection:
-    """A row is an instance (``granularity="instance"``: S * B rows) or a student (``"batch"``: S rows).
+    """A distillation with rows: instances (S * B rows, ``granularity="instance"``) or students (S rows, ``granularity="batch"``).
 
     Attributes:
-        distillation: the run under way.
-        meter: measures its students on the reward split.
-        finished: the last run of each student that ended, ``None`` before the first.
-        listeners: called with every :class:`~kd_env.envs.step.Step`.
+        distillation: current run.
+        meter: reward meter of its students.
+        finished: last ended run of each student, ``None`` before the first.
+        listeners: functions that are called with each :class:`~kd_env.envs.step.Step`.
     """
 
     def __init__(self, data: EncodedTask, pool: Pool, settings: Settings, label_seeds: Sequence[int] | None = None) -> None:
         """Start a run; :meth:`begin` starts another.
 
         Args:
-            label_seeds: chooses the reward labels of each student; by default ``label_seed`` for all.
+            label_seeds: seeds of the students' reward labels. Default: ``label_seed`` for all.
 
         Raises:
-            InputError: a lone student with knowledge that asks peers, or a part of the setting that does not exist.
+            InputError: a part of the setting does not exist, or one student has a knowledge type that needs peers.
         """
         self.data, self.pool, self.settings = data, pool, settings
         interface, num_students = settings.interface, settings.distillation.num_students
@@ -81,20 +81,20 @@ class Selection:
         return self.settings.distillation.num_students
 
     def begin(self, seed: int | Sequence[int]) -> None:
-        """Start new students, student s from ``seed + s`` or ``seed[s]``; finished ones stay in ``finished``."""
+        """Start new students, student s from ``seed + s`` or ``seed[s]``. :attr:`finished` does not change."""
         split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds)
         self.distillation = Distillation(self.data, self.settings.distillation, seed, split)
         self.meter = self._meter(self.distillation)
         self.exploration = ExplorationBonus(self.settings.reward.exploration_bonus, self.num_students, isinstance(self.action_kind, Hard))
 
     def reset_student(self, student: int, seed: int) -> None:
-        """Begin again with one student of a population; the other students are not affected."""
+        """Replace one student by a new one that starts from ``seed``; the other students are not affected."""
         self.distillation.reset_student(student, seed)
         self.meter.reset_student(student, seed)
         self.exploration.reset_student(student)
 
     def fork(self) -> Selection:
-        """Return an independent copy in the same state; data and pool are shared, listeners stay behind."""
+        """Return an independent copy in the same state, without listeners; data and pool are shared."""
         twin = copy.copy(self)
         twin.distillation, twin.finished, twin.listeners = self.distillation.fork(), list(self.finished), []
         twin.meter, twin.exploration = self._meter(twin.distillation), copy.deepcopy(self.exploration)
@@ -102,31 +102,30 @@ class Selection:
         return twin
 
     def snapshot(self) -> bytes:
-        """Return the whole state as self-contained bytes without pickle; bit-exact on CPU, in another process too."""
+        """Return the state as self-contained bytes without pickle; on CPU, :meth:`restore` continues from it bit-exactly."""
         return selection_snapshot.save(self.distillation, self.meter, self.exploration, self.settings)
 
     def restore(self, state: bytes) -> None:
-        """Continue from a snapshot of an environment of the same task, pool and settings.
+        """Continue from a snapshot of an environment with the same task, pool and settings.
 
         Raises:
-            InputError: not a snapshot, or one of another task, pool or settings.
+            InputError: ``state`` is not a snapshot, or its task, pool or settings are different.
         """
         run = self.distillation
         self.distillation = run.fork() if run in self.finished else run  # a student that has finished stays as it is
         selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
 
     def observation(self) -> Observation:
-        """Return blocks ``[rows, F]`` of the mini-batches that the students see next."""
+        """Return the observation of the next mini-batches: blocks by name, each ``[rows, F]``."""
         blocks = observe(self.distillation.observe(), self.observation_set, self.settings.interface.observe_labels)
         if self.rows == len(blocks["progress"]):
             return blocks
         return {name: block.reshape(self.rows, -1, block.shape[1]).mean(1) for name, block in blocks.items()}
 
     def advance(self, action: np.ndarray | Decision, active: np.ndarray | None = None) -> Step:
-        """Teach as ``action`` says (``rows`` actions), ``updates_per_phase`` mini-batches of each ``active`` student, and pay for it.
+        """Teach each ``active`` student ``updates_per_phase`` mini-batches with ``action`` (``rows`` actions), and return the step.
 
-        The step returned is that of the last update; its rewards and their terms are sums over the phase, its measurements those of the
-        phase. A whole decision of ``S * B`` rows in place of actions teaches one mini-batch.
+        Rewards and terms are sums over the phase, measurements are the last of the phase. A whole decision teaches one mini-batch.
 
         Raises:
             InputError: the action is not in the space, or the decision does not fit the setting.
@@ -146,10 +145,7 @@ class Selection:
         return step
 
     def rehearse(self, action: np.ndarray) -> np.ndarray:
-        """Return the reward ``[rows]`` of ``action`` with the students as they are, and go on to the next mini-batches.
-
-        The students do not learn. Teacher costs and exploration are not part of this reward; held-out values are those last measured.
-        """
+        """Return the rewards of ``action``, ``[rows]``, without an update or costs or a bonus, and go on to the next mini-batches."""
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
         step = self._taught_batch(batch, decision, None, taught=False)
@@ -192,7 +188,7 @@ class Selection:
         return step
 
     def _credit_reward(self, decision: Decision, decoded: DecodedAction) -> CreditReward | None:
-        """Return the reward by credit, and the credit; ``None`` where the reward is not divided."""
+        """Return the reward by credit, and the credit; ``None`` if the reward is not divided."""
         if self.credit is None:
             return None
         run = self.distillation
@@ -213,7 +209,7 @@ class Selection:
         return TaughtBatch(self.distillation, batch, decision, known, self.meter.metric, self.settings.reward.reward_mix, taught)
 
     def _rewards(self, reward: Tensor, decoded: DecodedAction, bonus: np.ndarray | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the rewards ``[rows]`` with costs and bonus, and these terms."""
+        """Return the rewards with costs and bonus, ``[rows]``, and these terms."""
         rewards, terms = self._per_row(reward), {}
         cost = self.settings.reward.teacher_cost
         if cost > 0.0 or (self.action_kind.decides_knowledge and self.action_kind.decides_teachers):
@@ -225,26 +221,26 @@ class Selection:
         return rewards, terms
 
     def _masked(self, values: np.ndarray, active: np.ndarray, of_diverged: float | None = None) -> np.ndarray:
-        """Return values ``[rows]``, 0 for students that were not taught, and ``of_diverged`` for those that have diverged."""
+        """Return values ``[rows]`` with 0 for students that were not taught and ``of_diverged`` for diverged students."""
         diverged = self.distillation.diverged
         if of_diverged is not None and diverged.any():
             values = np.where(self._of_students(diverged), of_diverged, values)
         return values if active.all() else np.where(self._of_students(active), values, 0.0)
 
     def _without_diverged(self, values: np.ndarray) -> np.ndarray:
-        """Return values ``[rows, ...]``, 0 for students that have diverged."""
+        """Return values ``[rows, ...]`` with 0 for diverged students."""
         diverged = self.distillation.diverged
         return np.where(self._of_students(diverged)[:, None], 0.0, values) if diverged.any() else values
 
     def _per_row(self, values: Tensor) -> np.ndarray:
-        """Average instances that one decision serves: ``[S * B, ...]`` or ``[rows, ...]`` -> ``[rows, ...]``, float64."""
+        """Return the means over the instances of each decision, ``[S * B, ...]`` or ``[rows, ...]`` -> ``[rows, ...]``, float64."""
         values = values.double()
         means = values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
         rows: np.ndarray = means.cpu().numpy()
         return rows
 
     def _of_students(self, values: np.ndarray) -> np.ndarray:
-        """Repeat values of students ``[S]`` for their rows ``[rows]``."""
+        """Repeat values per student for their rows, ``[S]`` -> ``[rows]``."""
         return np.repeat(values, self.rows // self.num_students)
 
     def _meter(self, run: Distillation) -> RewardMeter:

@@ -1,4 +1,4 @@
-"""Snapshots of an environment: the run, the reward meter and what exploration remembers, as self-contained bytes."""
+"""Save and load the state of an environment: the run, the reward meter and the memory of exploration, as self-contained bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd_env.serialization import from_bytes, part, to_bytes
 
 
 def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings) -> bytes:
-    """Return the whole state."""
+    """Return the state as bytes."""
     tensors = {f"run.{name}": tensor for name, tensor in run.tensors().items()}
     tensors |= {f"meter.{name}": tensor for name, tensor in meter.tensors().items()}
     info = {
@@ -27,10 +27,10 @@ def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, s
 
 
 def load(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings, state: bytes) -> None:
-    """Put run, meter and exploration into a saved state.
+    """Load a saved state into run, meter and exploration.
 
     Raises:
-        InputError: not a snapshot, or one of another task, pool or settings.
+        InputError: ``state`` is not a snapshot, or its task, pool or settings are different.
     """
     tensors, info = from_bytes(state, _identity(run, settings))
     run.reward_split = meter.split = RewardSplit(run.data, settings.reward.reward_labels, info["label_seeds"])

@@ -1,6 +1,6 @@
-"""Every keyword of an environment, in three groups: how students are distilled, what is paid, what a policy is shown and decides.
+"""Define all keywords of an environment in three groups: distillation, rewards, and the interface to the policy.
 
-In: keywords as a user typed them. Out: checked, frozen :class:`Settings`; anything wrong is one :class:`~kd_env.errors.InputError`.
+In: keywords from the user. Out: checked, frozen :class:`Settings`, or an :class:`~kd_env.errors.InputError`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ Granularity = Literal["instance", "batch"]
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """What a policy is paid.
+    """Settings of rewards and credit.
 
     Attributes:
-        reward: a name of ``kd-env list rewards``, or ``module:Class``, see :mod:`kd_env.envs.rewards`.
-        measure: ``dev_improvement`` is the decrease of the held-out ``loss`` or the increase of the ``metric``.
+        reward: name in ``kd-env list rewards``, or ``module:Class``, see :mod:`kd_env.envs.rewards`.
+        measure: measure of ``dev_improvement``: the decrease of the held-out ``loss``, or the increase of the ``metric``.
         reward_mix: gamma of the ``mixed`` reward, in [0, 1].
-        reward_every: updates between two measurements of ``dev_improvement``, in whole phases; one more at the end of the budget, with 0
-            the only one.
-        reward_examples: examples of the reward split in one measurement.
-        reward_labels: number of labels of the reward split, 0 for all of them.
-        label_seed: chooses which ones; a trial sets it to its own seed.
-        credit: ``shared``, or how ``dev_improvement`` is divided among the teachers of an instance, see :mod:`kd_env.envs.credit`.
+        reward_every: updates between two measurements of ``dev_improvement``, in whole phases; 0 for one at the end of the budget.
+        reward_examples: number of examples of the reward split in one measurement.
+        reward_labels: number of labels of the reward split that are used; 0 for all.
+        label_seed: seed that chooses these labels; a trial sets it to its own seed.
+        credit: ``shared``, or a division of ``dev_improvement`` among the teachers of an instance, see :mod:`kd_env.envs.credit`.
         credit_refresh: updates between two held-out gradients.
-        normalize_credit: centre and scale credit over the K teachers of each instance.
-        teacher_cost: cost of each teacher asked, subtracted from the reward of the instance.
-        exploration_bonus: weight of a bonus for other knowledge than in earlier phases, see :mod:`kd_env.envs.exploration`.
+        normalize_credit: whether to centre and scale credit over the K teachers of each instance.
+        teacher_cost: cost of each selected teacher, subtracted from the reward of the instance.
+        exploration_bonus: weight of a bonus for gates that differ from earlier phases, see :mod:`kd_env.envs.exploration`.
     """
 
     reward: str = "dev_improvement"
@@ -50,29 +49,27 @@ class RewardSettings:
     exploration_bonus: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values against their ranges and each other."""
+        """Check the ranges and the combination of the values."""
         require_range(self, "at least 1", lambda value: value >= 1, "credit_refresh", "reward_examples")
-        whole = ("reward_every", "reward_labels", "label_seed", "teacher_cost", "exploration_bonus")
-        require_range(self, "at least 0", lambda value: 0 <= value < math.inf, *whole)
+        not_negative = ("reward_every", "reward_labels", "label_seed", "teacher_cost", "exploration_bonus")
+        require_range(self, "at least 0", lambda value: 0 <= value < math.inf, *not_negative)
         require_range(self, "in [0, 1]", lambda value: 0.0 <= value <= 1.0, "reward_mix")
         if self.credit != "shared" and self.reward != "dev_improvement":
-            raise InputError(f"credit={self.credit!r} divides dev_improvement; reward={self.reward!r} goes with credit=shared")
+            raise InputError(f"credit={self.credit!r} divides dev_improvement; reward={self.reward!r} needs credit=shared")
 
 
 @dataclass(frozen=True)
 class InterfaceSettings:
-    """What a policy is shown, and what it decides.
+    """Settings of actions and observations.
 
     Attributes:
-        action: ``subset`` (any teachers), ``one`` teacher, or ``weights`` over them; ``soft`` or ``hard`` knowledge; ``joint``; or
-            ``module:Class``, see :mod:`kd_env.envs.actions`.
-        granularity: a decision for each ``instance``, or one for the ``batch``.
-        factors: what a ``joint`` action decides, of ``teachers,knowledge,kd_weight,temperature,abstain``.
-        updates_per_phase: mini-batches taught with one decision (``granularity=batch``).
-        observation: ``summary`` (transfers between tasks), ``full`` (RL-KD's) or ``cls`` (AKD's), or ``module:Class``, see
-            :mod:`kd_env.envs.observations`.
-        observe_labels: show the columns that read the training labels.
-        validation_every: updates between two evaluations on validation, 0 for a twentieth of the budget.
+        action: kind of action: ``subset``, ``one`` or ``weights`` of teachers; ``soft`` or ``hard`` knowledge; ``joint``; ``module:Class``.
+        granularity: a decision for each ``instance``, or one for the whole ``batch``.
+        factors: factors of a ``joint`` action, of ``teachers,knowledge,kd_weight,temperature,abstain``.
+        updates_per_phase: number of mini-batches that are taught with one decision (``granularity=batch``).
+        observation: observation set: ``summary`` (transfers between tasks), ``full`` (RL-KD), ``cls`` (AKD) or ``module:Class``.
+        observe_labels: whether to include the columns that read the training labels.
+        validation_every: updates between two evaluations on validation; 0 for a twentieth of the budget.
     """
 
     action: str = "subset"
@@ -84,7 +81,7 @@ class InterfaceSettings:
     validation_every: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values against their ranges and each other."""
+        """Check the ranges and the combination of the values."""
         require_range(self, "at least 1", lambda value: value >= 1, "updates_per_phase")
         require_range(self, "at least 0", lambda value: value >= 0, "validation_every")
         if self.updates_per_phase > 1 and self.granularity == "instance":
@@ -100,7 +97,7 @@ class Settings:
     interface: InterfaceSettings
 
     def flat(self) -> dict[str, Any]:
-        """Return all settings as the keywords that ``gymnasium.make`` takes."""
+        """Return all settings as keywords of ``gymnasium.make``."""
         return {name: value for group in asdict(self).values() for name, value in group.items()}
 
 
@@ -108,10 +105,10 @@ GROUPS: tuple[type, ...] = (DistillationSettings, RewardSettings, InterfaceSetti
 
 
 def settings(task: Task, /, **keywords: Any) -> Settings:
-    """Make :class:`Settings` for ``task`` from keywords; what is missing or ``None`` is the task's default, or the field's.
+    """Return :class:`Settings` for ``task`` from keywords. A missing keyword or ``None`` means the task's default, else the field's.
 
     Raises:
-        InputError: an unknown keyword, a value of the wrong type or outside its range.
+        InputError: a keyword is unknown, or its value has the wrong type or is out of range.
     """
     values = {**task_defaults(task), **checked(keywords, *GROUPS)}
     groups = [group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in GROUPS]

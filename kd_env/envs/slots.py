@@ -1,8 +1,8 @@
-"""A mini-batch is a vector env: the ``gymnasium.make_vec`` form of every environment of this package.
+"""Define the ``gymnasium.make_vec`` form of all environments of this package: a mini-batch is a vector environment.
 
-``num_envs = S * B`` instance slots stand for the mini-batches of S students: each slot observes one instance and decides for it alone, and
-the B decisions of a student make one update. So a per-instance policy of any library works unchanged, for any B. Where one decision
-serves a batch there is one slot per student.
+``num_envs = S * B`` instance slots are the instances of S students' mini-batches. Each slot observes one instance and decides for it alone.
+The B decisions of a student make one update. So a policy per instance, of any library, works unchanged for any B. With
+``granularity="batch"`` there is one slot per student.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from kd_env.types import Decision, Observation
 
 
 class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
-    """Base class; spaces, rewards and ``info`` of a slot are those of the environment's ``gymnasium.make`` form.
+    """Base class of vector environments. A slot has the spaces, rewards and ``info`` of the environment's ``gymnasium.make`` form.
 
-    ``info`` holds arrays with Gymnasium's ``_key`` masks. The slots of a student end together. A student that diverges ends before the
-    others, and is reset by itself, with a seed drawn from the environment's generator.
+    ``info`` contains arrays with Gymnasium's ``_key`` masks. The slots of a student end together. A student that diverges ends before the
+    others. It is reset alone, with a seed from the environment's generator.
     """
 
     action_base: ClassVar[type[ActionKind]]
@@ -51,10 +51,10 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         render_mode: str | None = None,
         **settings: Any,  # fields of kd_env.envs.settings, checked there
     ) -> None:
-        """Make ``num_envs`` slots; with instance granularity that is ``num_students`` times the batch size.
+        """Make ``num_envs`` slots: ``num_students`` times the batch size, or ``num_students`` with ``granularity="batch"``.
 
         Raises:
-            InputError: a keyword that cannot be used.
+            InputError: a keyword is unknown, or its value cannot be used.
         """
         if (settings.get("granularity") or self.defaults.get("granularity", "instance")) == "instance":
             settings["batch_size"] = _batch_size(num_envs, settings)
@@ -77,7 +77,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.histories = [render.begin(self.selection) for _ in range(self.num_students if render_mode else 0)]
         self._steps = np.zeros(self.num_students, dtype=np.int64)
-        self._ended = np.ones(self.num_students, dtype=np.bool_)  # whether a student's episode is over, or has not begun
+        self._ended = np.ones(self.num_students, dtype=np.bool_)  # whether a student's episode is over or has not begun
 
     @property
     def num_students(self) -> int:
@@ -86,12 +86,12 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     @property
     def distillation(self) -> Distillation:
-        """The run under way."""
+        """The current run."""
         return self.selection.distillation
 
     @property
     def finished(self) -> Any:
-        """The last run that ended, with the finished student; of several students a tuple, with ``None`` where none has ended yet."""
+        """The last run that ended, with the finished student; a tuple of them for several students. ``None`` before the first end."""
         finished = self.selection.finished
         return finished[0] if self.num_students == 1 else tuple(finished)
 
@@ -101,8 +101,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """Start new students.
 
         Args:
-            seed: student s begins from ``seed + s``; of a list with one seed per slot, from the seed of its first slot.
-            options: ``{"reset_mask": mask}`` resets the students whose slots are in ``mask`` and leaves the others as they are.
+            seed: seed of student 0 (student s uses ``seed + s``), or one seed per slot, of which each student uses its first.
+            options: ``{"reset_mask": mask}`` resets only the students of the slots in ``mask``.
         """
         mask = (options or {}).get("reset_mask")
         students = np.ones(self.num_students, dtype=np.bool_) if mask is None else self._whole_students(np.asarray(mask))
@@ -114,15 +114,15 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         elif len(slot_seeds) == self.num_envs:
             seeds = [self._draw() if value is None else value for value in slot_seeds[:: self.num_envs // self.num_students]]
         else:
-            raise InputError(f"seed: {len(slot_seeds)} seeds for {self.num_envs} slots; give one number, or one per slot")
+            raise InputError(f"seed: {len(slot_seeds)} seeds for {self.num_envs} slots; use one number, or one per slot")
         self._begin(students, seeds)
         return self.selection.observation(), self._reset_info({}, self._rows(students))
 
     def step(self, actions: np.ndarray | Decision) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Teach each student one mini-batch or phase. Finished students reset as ``autoreset_mode`` says.
+        """Teach each student one mini-batch or phase. Finished students are reset according to ``autoreset_mode``.
 
         Args:
-            actions: one per slot; or a whole :class:`~kd_env.types.Decision` about the S * B instances, which teaches one mini-batch.
+            actions: one action per slot, or a whole :class:`~kd_env.types.Decision` for the S * B instances (one mini-batch).
 
         Raises:
             InputError: the episode has ended, or the actions are not in the space.
@@ -153,18 +153,18 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return observation, rewards, terminated, truncated, info
 
     def render(self) -> tuple[Any, ...] | None:
-        """Return the episode of each student so far, S pictures or texts as ``render_mode`` says."""
+        """Return the episode of each student so far: S pictures or texts, depending on ``render_mode``."""
         if not self.histories:
             gym.logger.warn('render() does nothing without a render_mode; make the slots with render_mode="rgb_array" or "ansi"')
             return None
         return tuple(render.frame(history) if self.render_mode == "rgb_array" else render.text(history) for history in self.histories)
 
     def snapshot(self) -> bytes:
-        """Return the whole state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
+        """Return the state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
         return self.selection.snapshot()
 
     def restore(self, state: bytes) -> Observation:
-        """Continue from a snapshot and return the observation there."""
+        """Continue from a snapshot and return its observation."""
         self.selection.restore(state)
         self.histories = [render.begin(self.selection, student) for student in range(len(self.histories))]
         self._steps = -(-self.distillation.update // self.selection.settings.interface.updates_per_phase)
@@ -218,7 +218,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return {**info, "example_ids": ids, "_example_ids": rows | info.get("_example_ids", False)}
 
     def _of_slots(self, values: np.ndarray) -> np.ndarray:
-        """Return values per instance as ``[num_envs]``, or ``[num_envs, B]`` where a slot decides for a batch."""
+        """Return values per instance as ``[num_envs]``, or as ``[num_envs, B]`` if a slot decides for a mini-batch."""
         return values.copy() if self.selection.settings.interface.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
 
     def _info(self, step: Step, mask: np.ndarray) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return {**masked(shown, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
 
     def _measured(self, name: str, values: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
-        """Return values of students ``[S]`` for the slots of those that have one."""
+        """Return values per student ``[S]`` for the slots of students that have a value."""
         if values is None or not (known := mask & self._rows(np.isfinite(values))).any():
             return {}
         return {name: np.where(known, self._rows(values), 0.0), f"_{name}": known}
@@ -240,10 +240,10 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 def _batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:
     students, batch_size = settings.get("num_students") or 1, settings.get("batch_size")
     if not isinstance(students, int) or students < 1 or num_envs % students:
-        raise InputError(f"num_envs={num_envs} slots are not num_students={students} whole mini-batches; give a multiple of it")
+        raise InputError(f"num_envs={num_envs} slots are not num_students={students} whole mini-batches; use a multiple of num_students")
     if batch_size not in (None, num_envs // students):
         mini_batch = f"mini-batches of {num_envs // students}" if students > 1 else "one mini-batch"
-        raise InputError(f"num_envs={num_envs} slots are {mini_batch}, but batch_size={batch_size}; give one of them")
+        raise InputError(f"num_envs={num_envs} slots are {mini_batch}, but batch_size={batch_size}; leave out one of them")
     return num_envs // students
 
 

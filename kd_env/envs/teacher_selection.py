@@ -1,4 +1,4 @@
-"""``kd_env/TeacherSelection-v0``: which teachers teach which instance."""
+"""Define ``kd_env/TeacherSelection-v0``: choose the teachers of each instance."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from kd_env.envs.slots import SlotsEnv
 
 
 class TeacherSelectionEnv(BatchEnv):
-    """Which teachers teach which instance of the mini-batch a student is about to learn from.
+    """Choose the teachers of each instance of the next mini-batch.
 
     ## Description
-    An episode is one distillation: a fresh student, ``updates`` mini-batches. After Yuan et al. 2021 (arXiv 2012.06048). For one agent
-    row per instance, use ``gymnasium.make_vec`` (see :class:`TeacherSelectionVectorEnv`).
+    An episode is one distillation: a new student learns for ``updates`` mini-batches. After RL-KD, Yuan et al. 2021 (arXiv 2012.06048). To
+    decide for each instance separately, use ``gymnasium.make_vec`` (see :class:`TeacherSelectionVectorEnv`).
 
     ## Action Space
-    ``action="subset"``: ``MultiBinary(B*K)``, the selected teachers share the instance equally, nobody is legal. ``"one"``:
-    ``MultiDiscrete([K]*B)``. ``"weights"``: ``Box(-1, 1, (B*K,))``, weights are ``softmax(10 a)`` of each instance. With
-    ``granularity="batch"`` one decision serves the whole batch: ``MultiBinary(K)``, ``Discrete(K)``, ``Box(-1, 1, (K,))``. The weights
-    hold for every knowledge type of the setting.
+    - ``action="subset"``: ``MultiBinary(B*K)``. The selected teachers of an instance have equal weights. Selecting no teacher is legal.
+    - ``action="one"``: ``MultiDiscrete([K]*B)``. Each instance has one teacher.
+    - ``action="weights"``: ``Box(-1, 1, (B*K,))``. The weights of an instance are ``softmax(10 a)``.
+
+    With ``granularity="batch"``, one decision serves the whole mini-batch: ``MultiBinary(K)``, ``Discrete(K)``, ``Box(-1, 1, (K,))``. The
+    weights apply to all knowledge types of the setting.
 
     ## Observation Space
-    A ``Dict`` of 1-D float32 ``Box(-10, 10)``, the B instances end to end (their mean with ``granularity="batch"``). Columns of an
-    instance: ``kd-env list observations``.
+    A ``Dict`` of 1-D float32 ``Box(-10, 10)``. A block concatenates the columns of the B instances (with ``granularity="batch"``, it is
+    their mean). ``kd-env list observations`` lists the columns of an instance.
 
     | block | ``observation="full"`` (default) | ``"summary"`` | ``"cls"`` |
     |---|---|---|---|
@@ -32,23 +34,23 @@ class TeacherSelectionEnv(BatchEnv):
     | ``progress`` | 1 | 1 | 1 |
 
     ## Rewards
-    The mean over the batch of what ``reward`` and ``credit`` pay, see ``kd_env.envs.rewards`` and ``kd_env.envs.credit``, less
-    ``teacher_cost`` for each teacher asked; -10 when the student diverges.
+    The mean over the mini-batch of the rewards from ``reward`` and ``credit`` (see ``kd_env.envs.rewards`` and ``kd_env.envs.credit``),
+    minus ``teacher_cost`` for each selected teacher. The reward is -10 when the student diverges.
 
     ## Starting State
-    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank stay the same.
+    ``reset(seed=s)`` draws the student's initial weights and the data order from s. Task, teachers and bank do not change.
 
     ## Episode End
-    Terminated when the budget is spent, or when the student diverges. The finished student is ``env.unwrapped.finished``.
+    The episode terminates when the budget is spent or the student diverges. The finished run is ``env.unwrapped.finished``.
 
     ## Information
     | key | when | value |
     |---|---|---|
-    | ``example_ids`` | always | ``[B]`` rows of the train split; of the step just taken, after a reset of the next one |
+    | ``example_ids`` | always | ``[B]`` rows of the train split: of the mini-batch of this step; after a reset, of the next mini-batch |
     | ``diverged`` | after a step | bool |
-    | ``reward_terms`` | after a step | dict of what went into the reward: |
-    | ``reward_terms["improvement"]`` | when measured | of the held-out loss or metric |
-    | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | teachers asked, for each instance |
+    | ``reward_terms`` | after a step | dict of the parts of the reward: |
+    | ``reward_terms["improvement"]`` | when measured | improvement of the held-out loss or metric |
+    | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | number of selected teachers, for each instance |
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
     | ``credit`` | unless ``credit="shared"`` | ``[B, K]``, ``[1, K]`` with ``granularity="batch"`` |
     | ``validation`` | when measured | metric on the validation split |
@@ -66,7 +68,7 @@ class TeacherSelectionEnv(BatchEnv):
 
 
 class TeacherSelectionVectorEnv(SlotsEnv):
-    """``S * B`` instance slots over S students, or with ``granularity="batch"`` S slots; else as :class:`TeacherSelectionEnv`."""
+    """The vector form of :class:`TeacherSelectionEnv`: ``S * B`` slots over S students; S slots with ``granularity="batch"``."""
 
     action_base = TeacherSelectionEnv.action_base
     defaults = TeacherSelectionEnv.defaults

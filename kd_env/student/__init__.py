@@ -1,5 +1,8 @@
-"""Students: networks that learn from an optimizer's steps.
+"""Build and train students: networks that learn by optimizer steps.
 
-``protocol`` says what one student (``student``) and a population of several (``population``) can do; ``build`` builds either. ``optimizer``
-holds optimizer and schedule, ``evaluation`` measures, ``auxiliary_module`` is a module of a policy's that learns beside a student.
+- ``protocol``: the interface that one student (``student``) and a population of several (``population``) share.
+- ``build``: builds students.
+- ``optimizer``: optimizer and learning-rate schedule.
+- ``evaluation``: loss and metric.
+- ``auxiliary_module``: a policy's module that learns with a student.
 """

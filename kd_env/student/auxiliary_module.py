@@ -1,8 +1,8 @@
-"""A module that learns beside a student: parameters of a policy that the student's own gradient trains.
+"""Add a module that learns with a student: parameters of a policy that the gradient of the student's loss trains.
 
-In: a network, and a module named ``module:Class``. Out: a network whose ``ModelOutput.auxiliary`` is the module's output for the
-mini-batch, differentiable. Its parameters join the student's optimizer, snapshot and population, and are left out when the student is
-saved.
+In: a network, and a module named ``module:Class``. Out: a network with the module's output for the mini-batch, differentiable, in
+``ModelOutput.auxiliary``. The module's parameters are part of the student's optimizer, snapshot and population. They are left out when the
+student is saved.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ from kd_env.types import ModelOutput
 
 
 class AuxiliaryModule(Protocol):
-    """A ``torch.nn.Module`` built as ``C(width, widths, num_terms, **options)``: the student's D, the teachers' D_k, and M."""
+    """Interface of an auxiliary module: a ``torch.nn.Module`` with the constructor ``C(width, widths, num_terms, **options)``.
+
+    ``width`` is the student's feature width D, ``widths`` are the teachers' widths D_k, and ``num_terms`` is the number of knowledge
+    types M.
+    """
 
     def __call__(self, output: ModelOutput) -> Tensor:
-        """Compute its output for the mini-batch, ``[B, ...]``; an example's row depends on that example alone."""
+        """Return the module's output for the mini-batch, ``[B, ...]``. The row of an example must depend on that example alone."""
         ...
 
 
 class WithAuxiliaryModule(NetworkWrapper):
-    """A network and its auxiliary module."""
+    """A network with an auxiliary module."""
 
     def __init__(self, network: nn.Module, auxiliary_module: nn.Module) -> None:
         """Wrap ``network``."""
@@ -36,18 +40,18 @@ class WithAuxiliaryModule(NetworkWrapper):
         self.auxiliary_module = auxiliary_module
 
     def extend(self, output: ModelOutput) -> ModelOutput:
-        """Add the module's output."""
+        """Return ``output`` with the auxiliary module's output added."""
         return output._replace(auxiliary=self.auxiliary_module(output))
 
 
 def build(text: str, width: int, widths: Sequence[int], num_terms: int) -> nn.Module:
-    """Build the auxiliary module that ``text`` names, ``module:Class(options)``; draws from torch's global generator.
+    """Build the auxiliary module ``text``, ``module:Class(options)``. Its weights are drawn from torch's global generator.
 
     Raises:
-        InputError: it cannot be imported or built, or it is no module.
+        InputError: the module cannot be imported or built, or it is not a ``torch.nn.Module``.
     """
     name, options = spec.parse(text)
     module = spec.call_plugin(f"auxiliary_module {text!r}", resolve(name, "auxiliary_module"), options, width, list(widths), num_terms)
     if not isinstance(module, nn.Module):
-        raise InputError(f"auxiliary_module {text!r}: a {type(module).__name__} is no torch.nn.Module; derive it from that")
+        raise InputError(f"auxiliary_module {text!r}: a {type(module).__name__} is not a torch.nn.Module; subclass it")
     return module

@@ -29,16 +29,16 @@ from kd_env.types import Inputs, ModelOutput, TeacherShapes
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """How students are built.
+    """Configuration of students.
 
     Attributes:
-        architecture: a built-in network, a checkpoint or ``module:Class``, with options.
+        architecture: built-in network, checkpoint or ``module:Class``, with options.
         optimizer: optimizer and schedule, such as ``adam(lr=0.003)``.
-        terms: the knowledge types that teach them; they decide which projectors a student needs.
-        teachers: the shapes that projectors map to.
-        auxiliary_module: a module that learns beside the student, ``module:Class(options)``; empty for none.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
+        terms: knowledge types of the loss; they determine the projectors.
+        teachers: shapes of the teachers' outputs, to which projectors map.
+        auxiliary_module: auxiliary module, ``module:Class(options)``; empty for none.
+        device: device name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: number format: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
     """
 
     architecture: str
@@ -51,30 +51,33 @@ class StudentConfig:
 
 
 def build_students(task: Task, config: StudentConfig, example: Inputs, seeds: Sequence[int]) -> Students:
-    """Build students with freshly drawn weights, one per seed.
+    """Build students with new initial weights, one student per seed.
 
     Args:
-        example: one row of encoded inputs, from which the shapes of the student's outputs are found.
+        task: task that the students learn.
+        config: configuration of the students.
+        example: one row of encoded inputs; a pass on it gives the shapes of the student's outputs.
+        seeds: seeds of the initial weights, one per student.
 
     Raises:
         InputError: the architecture does not fit the task, the knowledge types or a population.
     """
-    built = [build_network(task, config, example, seed) for seed in seeds]
+    student_networks = [build_network(task, config, example, seed) for seed in seeds]
     options, device = OptimizerOptions.of(config.optimizer), pick_device(config.device)
-    if len(built) == 1:
-        return Student(built[0], options, device, config.precision, task.metric)
-    population = Population(built, options, device, config.precision, task.metric)
+    if len(student_networks) == 1:
+        return Student(student_networks[0], options, device, config.precision, task.metric)
+    population = Population(student_networks, options, device, config.precision, task.metric)
     if has_plugin(population.network):
-        repeated = {name: tensor.repeat_interleave(len(built), 0).to(device) for name, tensor in example.items()}
-        with errors_of(config.architecture, "several students at once, which run it under torch.func.vmap, fail"), seeded(0):
+        repeated = {name: tensor.repeat_interleave(len(seeds), 0).to(device) for name, tensor in example.items()}
+        with errors_of(config.architecture, "running several students at once under torch.func.vmap fails"), seeded(0):
             population.forward(repeated, extra_outputs(config.terms))
     return population
 
 
 def build_network(task: Task, config: StudentConfig, example: Inputs, seed: int) -> nn.Module:
-    """Build one student's network from ``seed``, with the projectors and the auxiliary module that learn beside it.
+    """Build the network of one student from ``seed``, with its projectors and its auxiliary module.
 
-    Projectors are created before the auxiliary module, in the order that :func:`~kd_env.knowledge.terms.projectors` gives.
+    Projectors are created before the auxiliary module, in the order of :func:`~kd_env.knowledge.terms.projectors`.
     """
     student = networks.build(config.architecture, task, seed)
     extra, needed = extra_outputs(config.terms), projectors(config.terms)

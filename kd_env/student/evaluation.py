@@ -1,4 +1,4 @@
-"""How good students are. In: logits and labels. Out: mean cross-entropy and metric of each student."""
+"""Evaluate students. In: logits and labels. Out: mean cross-entropy and metric of each student."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from kd_env.tasks.metrics import METRICS
 
 
 def loss_and_metric(logits: Tensor, labels: Tensor, num_students: int, metric: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
-    """Return mean cross-entropy and metric, ``[S]`` each, one per student.
+    """Return mean cross-entropy and metric, each ``[S]``, one value per student.
 
     Args:
-        logits: ``[S * N, C]``, those of student 0 first.
-        labels: ``[S * N]``, or ``[N]`` where all students are asked about the same examples.
-        metric: a name of :data:`kd_env.tasks.metrics.METRICS`.
+        logits: logits of the students, ``[S * N, C]``, student 0 first.
+        labels: labels, ``[S * N]``, or ``[N]`` if all students have the same examples.
+        num_students: number of students S.
+        metric: name in :data:`kd_env.tasks.metrics.METRICS`.
     """
     if len(labels) < len(logits):
         labels = labels.repeat(num_students)

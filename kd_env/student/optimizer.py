@@ -1,4 +1,4 @@
-"""The student's optimizer and its learning-rate schedule. In: ``adamw(lr=0.001,warmup=0.1,decay=linear)``. Out: a torch optimizer."""
+"""Build the student's optimizer and learning-rate schedule. In: ``adamw(lr=0.001,warmup=0.1,decay=linear)``. Out: a torch optimizer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from torch import nn
 from kd_env import spec
 
 FUSED_ABOVE = 1_000_000
-"""Number of parameters above which Adam is one fused pass over memory: five times faster for a pretrained vocabulary's embeddings. Below,
-it gains little, and its last bits differ from those of the committed records."""
+"""Number of parameters above which Adam uses its fused form, which is five times faster for the embeddings of a pretrained vocabulary.
+Below this number the gain is small, and the fused form would change the last bits of the committed records."""
 
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """What ``adam(lr=0.003,weight_decay=0,warmup=0,decay=constant)`` says.
+    """Options of an optimizer, such as ``adam(lr=0.003,weight_decay=0,warmup=0,decay=constant)``.
 
     Attributes:
-        name: ``adam``, ``adamw`` or ``sgd`` (with momentum 0.9).
+        name: optimizer: ``adam``, ``adamw`` or ``sgd`` (with momentum 0.9).
         lr: peak learning rate.
+        weight_decay: weight decay.
         warmup: fraction of the updates over which the rate rises linearly from 0.
-        decay: ``constant``, or ``linear`` down to 0 at the last update.
+        decay: schedule after the warm-up: ``constant``, or ``linear`` down to 0 at the last update.
     """
 
     name: str = "adam"
@@ -33,7 +34,11 @@ class OptimizerOptions:
 
     @classmethod
     def of(cls, text: str) -> OptimizerOptions:
-        """Parse an optimizer spec; unknown names and options are input errors."""
+        """Return the options of an optimizer spec.
+
+        Raises:
+            InputError: a name or an option is unknown, or a value is out of range.
+        """
         name, options = spec.parse(text)
         if name not in ("adam", "adamw", "sgd"):
             raise spec.unknown("optimizer", name, ("adam", "adamw", "sgd"))
@@ -51,7 +56,7 @@ class OptimizerOptions:
         return self.lr * (1.0 - progress) / (1.0 - self.warmup) if self.decay == "linear" else self.lr
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the torch optimizer of the network's parameters."""
+        """Return a torch optimizer for the parameters of ``network``."""
         parameters = list(network.parameters())
         if self.name == "sgd":
             return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)

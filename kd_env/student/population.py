@@ -1,7 +1,7 @@
-"""A population: S students of one architecture that learn in one batched step. In: S networks. Out: outputs, steps, evaluations of all.
+"""Train a population: S students of one architecture in one batched step. In: S networks. Out: their outputs, steps and evaluations.
 
-All parameters are one matrix ``[S, P]``. A forward pass is ``torch.func.vmap`` of the network over its rows, and the optimizer is a few
-operations on the whole matrix, with a step count and a learning rate for each student.
+The parameters of all students are one matrix ``[S, P]``. A forward pass is ``torch.func.vmap`` of the network over the rows. The optimizer
+works on the whole matrix, with a step count and a learning rate per student.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from kd_env.student.optimizer import OptimizerOptions
 from kd_env.types import Inputs, ModelOutput
 
 BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
-"""Torch's defaults, which a lone student's optimizer has."""
+"""Torch's defaults, which the optimizer of a single student uses."""
 
 
 class Population:
-    """S networks that learn together; :class:`~kd_env.student.protocol.Students` documents its methods.
+    """S networks that learn in one batched step; :class:`~kd_env.student.protocol.Students` documents the methods.
 
-    Each learns as a :class:`~kd_env.student.student.Student` would, up to rounding; with dropout each row draws a mask of its own.
+    Up to rounding, each network learns as a single :class:`~kd_env.student.student.Student`. With dropout, each row draws its own mask.
     """
 
     def __init__(
@@ -42,7 +42,9 @@ class Population:
         precision: str = "auto",
         metric: str = "accuracy",
     ) -> None:
-        """Take the weights of S networks of one architecture, and the code of the first; ``precision`` and ``metric`` as for a student.
+        """Copy the weights of S networks of one architecture. The first network then runs with the weights of all.
+
+        ``precision`` and ``metric`` are those of :class:`~kd_env.student.student.Student`.
 
         Raises:
             InputError: the networks mix examples, have attention without a batched form, or differ in their buffers.
@@ -56,14 +58,14 @@ class Population:
             _require_same_buffers(self.network, network)
         self._shapes = {name: parameter.shape for name, parameter in self.network.named_parameters()}
         self.theta = torch.stack([self._flat(network) for network in networks]).requires_grad_()  # [S, P]
-        self.first, self.second = torch.zeros_like(self.theta), torch.zeros_like(self.theta)  # moments; of SGD the first is momentum
+        self.first, self.second = torch.zeros_like(self.theta), torch.zeros_like(self.theta)  # moments; with SGD, first is the momentum
         self.steps = torch.zeros(self.num_students, 1, dtype=torch.float64)
         self.has_dropout = draws_in_training(self.network)
         self._depends_on_mode = depends_on_mode(self.network)
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The matrix of all parameters, ``[S, P]``."""
+        """Matrix of all parameters, ``[S, P]``, as a list of one tensor."""
         return [self.theta]
 
     def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
@@ -72,11 +74,11 @@ class Population:
             return self._call(self.theta, inputs, extra_outputs).to(self.dtype)
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """Run all students with other parameters ``[S, P]``; without autocast."""
+        """Run all students with other parameters ``[S, P]``, without autocast."""
         return self._call(parameters[0], inputs, extra_outputs)
 
     def classify(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """Apply the classifiers of ``parameters`` alone: features ``[rows, D]`` -> logits ``[rows, C]``."""
+        """Return the logits ``[rows, C]`` that classifiers with the values in ``parameters`` compute from features ``[rows, D]``."""
         parts = self._parts(parameters[0])
         names = {id(parameter): name for name, parameter in self.network.named_parameters()}
         weight, *bias = (parts[names[id(parameter)]] for parameter in linear_classifier(self.network).parameters())  # [S, C, D], [S, C]
@@ -85,11 +87,11 @@ class Population:
         return logits.flatten(0, 1)
 
     def cast(self, inputs: Inputs) -> Inputs:
-        """Convert floating-point inputs to :attr:`dtype`; ids stay as they are."""
+        """Convert floating-point inputs to :attr:`dtype`; token ids are not changed."""
         return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
 
     def step(self, loss: Tensor, progress: ArrayLike, learns: ArrayLike = True) -> None:
-        """Backpropagate ``loss``, the sum over students, and step those in ``learns`` ``[S]`` at the rates for ``progress`` ``[S]``."""
+        """Backpropagate ``loss``, the sum over students, and take one step with the students in ``learns`` (``[S]``)."""
         self.theta.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         assert self.theta.grad is not None
@@ -102,12 +104,12 @@ class Population:
         self.theta, self.first, self.second = matrices[0].requires_grad_(), matrices[1], matrices[2]
 
     def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
-        """Return the parameters as a step on ``gradient`` would leave them; the students do not change."""
+        """Return the parameters after a step on ``gradient``, without a change of the students."""
         return [self._stepped(gradient[0], progress)[0]]
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:
-        """Return logits ``[S * N, C]`` in evaluation mode; if ``shared``, all students run on inputs ``[N, ...]``."""
+        """Return logits ``[S * N, C]`` in evaluation mode. If ``shared``, all students run on the same inputs ``[N, ...]``."""
 
         def run(rows: np.ndarray) -> Tensor:
             rows_of_all = np.repeat(rows, self.num_students // len(rows), axis=0).ravel()
@@ -118,15 +120,15 @@ class Population:
             return evaluate_in_batches(run, inputs, 1 if shared else self.num_students).flatten(0, 1)
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Put the network in evaluation mode inside the block, where that makes a difference."""
+        """Put the network into evaluation mode inside the context, if its outputs depend on the mode."""
         return evaluation_mode(self.network) if self._depends_on_mode else nullcontext()
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean cross-entropy and metric, ``[S]`` each."""
+        """Return mean cross-entropy and metric, each ``[S]``."""
         return loss_and_metric(self.predict(inputs, shared), labels.to(self.device), self.num_students, self.metric)
 
     def preconditioner(self) -> list[Tensor | float]:
-        """Return what the optimizer multiplies a gradient by, ``[S, P]``; 1 for SGD and before a student's first step."""
+        """Return the factor of the optimizer on a gradient, ``[S, P]``; 1 for SGD and before a student's first step."""
         if self.options.name == "sgd":
             return [1.0]
         steps = self.steps.to(self.device)
@@ -134,18 +136,18 @@ class Population:
         return [torch.where(steps > 0, 1.0 / (corrected.sqrt() + EPS), 1.0)]
 
     def state(self) -> dict[str, Tensor]:
-        """Return weights and optimizer state by name."""
+        """Return the weights and the optimizer state by name."""
         return {**dict(self._matrices()), "steps": self.steps}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load a copy of what :meth:`state` returned."""
+        """Load a copy of the state that :meth:`state` returned."""
         self.theta, self.first, self.second = (tensors[name].to(self.device, copy=True) for name in ("theta", "first", "second"))
         self.theta.requires_grad_()
         self.steps = tensors["steps"].clone()
 
     @torch.no_grad()
     def state_of(self, student: int) -> dict[str, Tensor]:
-        """Return a copy of one student's weights and optimizer state, in the form of a lone student's :meth:`state`."""
+        """Return a copy of one student's weights and optimizer state, which a single student can load."""
         parts = {matrix: self._parts(values[student : student + 1]) for matrix, values in self._matrices()}
         tensors = {f"network.{name}": buffer for name, buffer in self.network.state_dict().items()}
         tensors |= {f"network.{name}": part[0] for name, part in parts["theta"].items()}
@@ -165,10 +167,10 @@ class Population:
 
     @torch.no_grad()
     def reset_student(self, student: int, network: nn.Module) -> None:
-        """Replace one student by ``network`` with a new optimizer state; the others do not change.
+        """Replace one student by ``network`` with a new optimizer state; the other students do not change.
 
         Raises:
-            InputError: its buffers differ from the others'.
+            InputError: the buffers of ``network`` differ from the population's buffers.
         """
         _require_same_buffers(self.network, network)
         self.theta[student] = self._flat(network)
@@ -189,12 +191,12 @@ class Population:
             return output.as_dict()
 
         grouped = {name: tensor.view(self.num_students, -1, *tensor.shape[1:]) for name, tensor in self.cast(inputs).items()}
-        outputs = vmap(run, randomness="different")(self._parts(theta), grouped)  # [S, B, ...] each
+        outputs = vmap(run, randomness="different")(self._parts(theta), grouped)  # each [S, B, ...]
         return ModelOutput(**outputs).map(lambda tensor: tensor.flatten(0, 1))
 
     @torch.no_grad()
     def _stepped(self, gradient: Tensor, progress: ArrayLike) -> list[Tensor]:
-        """Return parameters and moments after one step, ``[S, P]`` each."""
+        """Return the parameters and both moments after one step, each ``[S, P]``."""
         rates = [self.options.rate(float(value)) for value in np.broadcast_to(progress, self.num_students)]
         rate = torch.tensor(rates, dtype=torch.float64)[:, None]  # [S, 1]
         decay, theta = self.options.weight_decay, self.theta.detach()
@@ -213,10 +215,10 @@ class Population:
 
 
 def refuse_unbatched_layers(network: nn.Module) -> None:
-    """Refuse a network with a layer that cannot run as a population.
+    """Check that all layers of a network can run in a population.
 
     Raises:
-        InputError: it names the layer.
+        InputError: a layer cannot; the message names it.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
@@ -229,11 +231,11 @@ def refuse_unbatched_layers(network: nn.Module) -> None:
 
 
 def _require_same_buffers(network: nn.Module, other: nn.Module) -> None:
-    """The students of a population share the buffers of the first network."""
+    """Check that two networks have equal buffers, since the students of a population share the buffers of the first network."""
     buffers = dict(network.named_buffers())
     for name, buffer in other.named_buffers():
         if not torch.equal(buffer.to(buffers[name]), buffers[name]):
             raise InputError(
-                f"num_students: buffer {name} of a {type(network).__name__} differs between students, which share their buffers; make it "
-                "the same for all seeds, or a parameter"
+                f"num_students: buffer {name} of a {type(network).__name__} differs between students, but they share their buffers; make "
+                "it equal for all seeds, or make it a parameter"
             )

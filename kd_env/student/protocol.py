@@ -1,6 +1,7 @@
-"""What one student and a population of S students have in common: :class:`Students`.
+"""Define the interface that one student and a population of S students share: :class:`Students`.
 
-Rows of inputs and outputs are those of student 0, then of student 1 and so on, equally many each. Values per student have shape ``[S]``.
+The rows of inputs and outputs hold student 0's rows, then student 1's, and so on, the same number for each student. Values per student have
+shape ``[S]``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from kd_env.types import Inputs, ModelOutput
 
 
 class Students(Protocol):
-    """S networks of one architecture that learn, each with an optimizer and a schedule of its own; what one does never affects another.
+    """S networks of one architecture, each with its own optimizer state. Networks do not affect each other.
 
-    Implemented by :class:`~kd_env.student.student.Student` (S = 1) and :class:`~kd_env.student.population.Population`.
+    :class:`~kd_env.student.student.Student` (S = 1) and :class:`~kd_env.student.population.Population` implement this interface.
     """
 
     @property
@@ -31,22 +32,22 @@ class Students(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """The network; of a population the one whose code all students run, without their weights."""
+        """Network of the student. In a population, all students run this network with their own weights."""
         ...
 
     @property
     def options(self) -> OptimizerOptions:
-        """Optimizer and learning-rate schedule, the same for all students."""
+        """Optimizer and learning-rate schedule, equal for all students."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where weights and outputs are."""
+        """Device of the weights and outputs."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of weights and outputs; under autocast a pass computes in bfloat16 and its outputs are converted."""
+        """Type of the weights and outputs. With autocast, a pass computes in bfloat16 and converts its outputs to this type."""
         ...
 
     @property
@@ -56,24 +57,24 @@ class Students(Protocol):
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The tensors that are learned and differentiated by: of one student its parameters, of a population one matrix ``[S, P]``."""
+        """Tensors that are trained: the parameters of a single student, or the matrix ``[S, P]`` of a population."""
         ...
 
     def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
         """Run all students on their own rows, differentiable; outputs are ``[rows, ...]`` in :attr:`dtype`.
 
         Args:
-            inputs: encoded inputs ``[rows, ...]``.
-            extra_outputs: outputs to compute besides logits and features: ``layers``, ``attention``.
+            inputs: encoded inputs, ``[rows, ...]``.
+            extra_outputs: names of the outputs to compute besides logits and features: ``layers``, ``attention``.
         """
         ...
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """Run all students with ``parameters`` (dual numbers, for example) in place of their own; without autocast."""
+        """Run all students with ``parameters`` (for example, dual numbers) in place of their own, without autocast."""
         ...
 
     def classify(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """Apply the classifiers of ``parameters`` alone: features ``[rows, D]`` -> logits ``[rows, C]``.
+        """Return the logits ``[rows, C]`` that classifiers with the values in ``parameters`` compute from features ``[rows, D]``.
 
         Raises:
             InputError: the network has no linear classifier that reads the features.
@@ -81,59 +82,65 @@ class Students(Protocol):
         ...
 
     def cast(self, inputs: Inputs) -> Inputs:
-        """Convert floating-point inputs to :attr:`dtype`; ids stay as they are."""
+        """Convert floating-point inputs to :attr:`dtype`; token ids are not changed."""
         ...
 
     def step(self, loss: Tensor, progress: ArrayLike, learns: ArrayLike = True) -> None:
         """Backpropagate ``loss`` and take one optimizer step.
 
         Args:
-            loss: a scalar, the sum of the students' losses.
-            progress: ``[S]`` or a number, the fraction of the budget that is spent, in [0, 1): it sets the learning rates.
-            learns: ``[S]`` or one value: which students take the step; a student alone always does.
+            loss: sum of the students' losses, a scalar.
+            progress: spent fraction of the budget, in [0, 1), ``[S]`` or a number; it determines the learning rates.
+            learns: mask of the students that take the step, ``[S]`` or one value; a single student always takes it.
         """
         ...
 
     def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
-        """Return :attr:`parameters` as a step on ``gradient`` (of their shapes) would leave them; the students do not change."""
+        """Return the parameters after a step on ``gradient``, one tensor per parameter, without a change of the students."""
         ...
 
     def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:
         """Return logits ``[S * N, C]`` in evaluation mode, computed in batches.
 
         Args:
-            inputs: ``[S * N, ...]``, or ``[N, ...]`` if ``shared``.
-            shared: all students are asked about the same N examples.
+            inputs: encoded inputs, ``[S * N, ...]``, or ``[N, ...]`` if ``shared``.
+            shared: whether all students run on the same N examples.
         """
         ...
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Put the network in evaluation mode inside the block."""
+        """Put the network into evaluation mode inside the context."""
         ...
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean cross-entropy and metric, ``[S]`` each; ``inputs``, ``labels`` and ``shared`` as for :meth:`predict`."""
+        """Return mean cross-entropy and metric, each ``[S]``.
+
+        Args:
+            inputs: encoded inputs, as for :meth:`predict`.
+            labels: labels, ``[S * N]``, or ``[N]`` if ``shared``.
+            shared: whether all students run on the same N examples.
+        """
         ...
 
     def preconditioner(self) -> list[Tensor | float]:
-        """Return what the optimizer multiplies a gradient by, for each of :attr:`parameters`, apart from the learning rate.
+        """Return the factor of the optimizer on a gradient, without the learning rate, one factor per tensor of :attr:`parameters`.
 
-        ``1 / (sqrt(v_hat) + eps)`` for Adam, 1 for SGD and before the first step.
+        It is ``1 / (sqrt(v_hat) + eps)`` for Adam, and 1 for SGD and before the first step.
         """
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Return weights and optimizer state by name."""
+        """Return the weights and the optimizer state by name."""
         ...
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load a copy of what :meth:`state` returned."""
+        """Load a copy of the state that :meth:`state` returned."""
         ...
 
     def state_of(self, student: int) -> dict[str, Tensor]:
-        """Return a copy of one student's weights and optimizer state, in the form of a lone student's :meth:`state`."""
+        """Return a copy of one student's weights and optimizer state, which a single student can load."""
         ...
 
     def reset_student(self, student: int, network: nn.Module) -> None:
-        """Replace one student by ``network`` with a new optimizer state; the others do not change."""
+        """Replace one student by ``network`` with a new optimizer state; the other students do not change."""
         ...

@@ -1,4 +1,4 @@
-"""The student: a network, its optimizer and its learning-rate schedule. In: encoded inputs and a loss. Out: outputs, steps, evaluations."""
+"""Train one student: a network, its optimizer and its schedule. In: encoded inputs and a loss. Out: outputs, steps, evaluations."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from kd_env.types import Inputs, ModelOutput
 
 
 class Student:
-    """One network that learns; :class:`~kd_env.student.protocol.Students` documents its methods.
+    """One network that learns; :class:`~kd_env.student.protocol.Students` documents the methods.
 
-    A pass changes nothing, so that it can be repeated: running statistics, as BatchNorm has them, are updated at each step, by those of the
-    last pass in training mode before it.
+    A pass changes nothing, so that it can be repeated. Running statistics (BatchNorm) change only at a step, which stores the statistics of
+    the last pass in training mode.
     """
 
     num_students = 1
@@ -37,8 +37,11 @@ class Student:
         """Move ``network`` to ``device``.
 
         Args:
-            precision: ``float32``, ``float64``, ``bfloat16`` (autocast), or ``auto``: bfloat16 on CUDA, else float32.
-            metric: what :meth:`evaluate` measures besides the loss, a name of :data:`kd_env.tasks.metrics.METRICS`.
+            network: network to train.
+            options: optimizer and schedule.
+            device: device of the weights.
+            precision: number format: ``float32``, ``float64``, ``bfloat16`` (autocast), or ``auto`` (bfloat16 on CUDA, else float32).
+            metric: name in :data:`kd_env.tasks.metrics.METRICS`, which :meth:`evaluate` measures besides the loss.
         """
         self.device = device
         self.autocast = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
@@ -51,12 +54,12 @@ class Student:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The parameters of the network."""
+        """Parameters of the network."""
         return list(self.network.parameters())
 
     @property
     def classifier(self) -> nn.Linear:
-        """The last layer, from features to logits; an input error where there is none."""
+        """Linear layer from features to logits; raises ``InputError`` if the network has none."""
         return linear_classifier(self.network)
 
     def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
@@ -71,7 +74,7 @@ class Student:
         return output.to(self.dtype)
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """Run the network with ``parameters`` in place of its own; without autocast."""
+        """Run the network with ``parameters`` in place of its own, without autocast."""
         named = dict(zip((name for name, _ in self.network.named_parameters()), parameters, strict=True))
         output: ModelOutput = functional_call(
             self.network, {**named, **self._copy_statistics()}, kwargs=_arguments(self.cast(inputs), extra_outputs)
@@ -79,12 +82,12 @@ class Student:
         return output
 
     def classify(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """Apply the classifier of ``parameters`` alone: features ``[B, D]`` -> logits ``[B, C]``."""
+        """Return the logits ``[B, C]`` that a classifier with the values in ``parameters`` computes from features ``[B, D]``."""
         substitutes = {id(parameter): other for parameter, other in zip(self.parameters, parameters, strict=True)}
         return linear(features, *(substitutes[id(parameter)] for parameter in self.classifier.parameters()))
 
     def cast(self, inputs: Inputs) -> Inputs:
-        """Convert floating-point inputs to :attr:`dtype`; ids stay as they are."""
+        """Convert floating-point inputs to :attr:`dtype`; token ids are not changed."""
         return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
 
     def step(self, loss: Tensor, progress: ArrayLike, learns: ArrayLike = True) -> None:
@@ -94,7 +97,7 @@ class Student:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.rate(float(np.squeeze(progress)))
             for parameter in group["params"]:
-                if parameter.grad is None:  # the loss does not reach it; momentum and decay go on, as in a population
+                if parameter.grad is None:  # the loss does not depend on it; momentum and decay apply, as in a population
                     parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()
         for name, value in self._new_statistics.items():
@@ -102,7 +105,7 @@ class Student:
         self._new_statistics = {}
 
     def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
-        """Return the parameters as a step on ``gradient`` would leave them; the student does not change."""
+        """Return the parameters after a step on ``gradient``, without a change of the student."""
         twin = copy.deepcopy(self.network)
         optimizer = self.options.build(twin)
         optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
@@ -120,15 +123,15 @@ class Student:
             return evaluate_in_batches(lambda rows: self.forward(take(inputs, rows[0], self.device)).logits[None], inputs)[0]
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Put the network in evaluation mode inside the block, where that makes a difference."""
+        """Put the network into evaluation mode inside the context, if its outputs depend on the mode."""
         return evaluation_mode(self.network) if self._depends_on_mode else nullcontext()
 
     def evaluate(self, inputs: Inputs, labels: Tensor, shared: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean cross-entropy and metric, ``[1]`` each."""
+        """Return mean cross-entropy and metric, each ``[1]``."""
         return loss_and_metric(self.predict(inputs, shared), labels.to(self.device), self.num_students, self.metric)
 
     def preconditioner(self) -> list[Tensor | float]:
-        """Return what the optimizer multiplies each parameter's gradient by, apart from the learning rate."""
+        """Return the factor of the optimizer on each parameter's gradient, without the learning rate."""
         scales: list[Tensor | float] = []
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
@@ -137,18 +140,18 @@ class Student:
                     scales.append(1.0)
                     continue
                 corrected = state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))
-                scales.append(corrected.sqrt_().add_(group["eps"]).reciprocal_())  # in place, since memory is what this costs
+                scales.append(corrected.sqrt_().add_(group["eps"]).reciprocal_())  # in place to save memory
         return scales
 
     def state(self) -> dict[str, Tensor]:
-        """Return weights and optimizer state by name."""
+        """Return the weights and the optimizer state by name."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load a copy of what :meth:`state` returned."""
+        """Load a copy of the state that :meth:`state` returned."""
         network = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
         self.network.load_state_dict(network)
         optimizer: dict[int, dict[str, Tensor]] = {}
@@ -160,12 +163,12 @@ class Student:
         self._new_statistics = {}
 
     def state_of(self, student: int) -> dict[str, Tensor]:
-        """Return a copy of :meth:`state`; ``student`` is 0."""
+        """Return a copy of :meth:`state`; ``student`` must be 0."""
         assert student == 0
         return {name: tensor.clone() for name, tensor in self.state().items()}
 
     def reset_student(self, student: int, network: nn.Module) -> None:
-        """Learn ``network`` from now on, with a new optimizer; ``student`` is 0."""
+        """Replace the network by ``network``, with a new optimizer state; ``student`` must be 0."""
         assert student == 0
         self.network = network.to(self.device, self.dtype)
         self.optimizer = self.options.build(network)

@@ -106,7 +106,7 @@ def test_a_compressed_file_that_is_not_whole_is_refused(tmp_path, spoil):
     compress(tmp_path)
     file = tmp_path / "results.jsonl.gz"
     file.write_bytes(spoil(file.read_bytes()))
-    with pytest.raises(InputError, match=r"results\.jsonl\.gz: not a whole gzip file"):
+    with pytest.raises(InputError, match=r"results\.jsonl\.gz: not a complete gzip file"):
         read(tmp_path)
 
 

@@ -152,7 +152,7 @@ BAD = {
     "a needed action denied": (run("--set", "action=subset"), "action=subset: policy 'uniform' needs action=weights; leave action out"),
     "credit and reward that do not go together": (
         run("--set", "reward=student_loss", policy="gradient_credit"),
-        "credit='first_order' divides dev_improvement; reward='student_loss' goes with credit=shared",
+        "credit='first_order' divides dev_improvement; reward='student_loss' needs credit=shared",
     ),
     "one teacher for camkd": (
         run("--teachers", TEACHER, policy="camkd"),

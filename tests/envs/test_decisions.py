@@ -64,7 +64,7 @@ def test_weights_become_a_decision_with_the_setting_s_strengths_times_factors():
     assert decision.strengths["hint"] == pytest.approx(0.4 * 5 * 0.5)
     assert decision.strengths["label"].tolist() == pytest.approx([0.6, 1.2, 1.8])
     assert set(decision.strengths) == {"response", "hint", "label"}
-    with pytest.raises(InputError, match=r"the policy weighs response, not hint; leave that out"):
+    with pytest.raises(InputError, match=r"the policy gives weights for response, not for hint; leave hint out"):
         from_weights(env.selection.distillation, {"response": uniform})
 
 
@@ -124,14 +124,14 @@ BAD = {
     "an unknown type": (
         {},
         Decision({"magic": UNIFORM}, {"magic": 1.0}, 1.0),
-        "decision: 'magic' is no knowledge type of this setting, .*response",
+        "decision: 'magic' is not a knowledge type of this setting, .*response",
     ),
     "labels that are no part of the setting": (
         {},
         Decision({"response": UNIFORM}, {"label": 0.5}, 1.0),
-        "decision: 'label' is no knowledge type of this setting",
+        "decision: 'label' is not a knowledge type of this setting",
     ),
-    "weights of the label": ({"kd_weight": 1.0}, Decision({"label": UNIFORM}, {}, 1.0), "'label' is no knowledge type"),
+    "weights of the label": ({"kd_weight": 1.0}, Decision({"label": UNIFORM}, {}, 1.0), "'label' is not a knowledge type"),
     "too few rows": (
         {},
         Decision({"response": UNIFORM[:2]}, {"response": 1.0}, 1.0),
@@ -153,11 +153,11 @@ BAD = {
         Decision({"response": UNIFORM}, {"response": 1.0}, 1.0, torch.tensor(1.0)),
         r"penalty has shape \(\), expected \(3,\)",
     ),
-    "a strength without weights": ({}, Decision({}, {"response": 1.0}, 1.0), "'response' has a strength and no weights; give both"),
+    "a strength without weights": ({}, Decision({}, {"response": 1.0}, 1.0), "'response' has a strength but no weights; give both"),
     "credit": (
         {"credit": "first_order"},
         Decision({"response": UNIFORM}, {"response": 1.0}, 1.0),
-        "credit='first_order' is paid for actions; a whole decision is taught with credit=shared",
+        "credit='first_order' is paid for actions only; use credit=shared with whole decisions",
     ),
 }
 
@@ -177,7 +177,7 @@ def test_a_decision_that_does_not_fit_is_refused_and_teaches_nothing(case):
 def test_a_decision_is_about_one_mini_batch():
     env = slots(1, KNOWLEDGE, task="digits", batch_size=3, updates_per_phase=2).unwrapped
     env.reset(seed=0)
-    with pytest.raises(InputError, match="updates_per_phase=2: a decision is about one mini-batch; leave it out"):
+    with pytest.raises(InputError, match="updates_per_phase=2: a whole decision is about one mini-batch; leave updates_per_phase out"):
         env.step(Decision({"response": UNIFORM}, {"response": 1.0}, 1.0))
 
 

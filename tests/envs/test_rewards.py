@@ -184,5 +184,5 @@ def test_an_error_raised_inside_a_reward_names_file_and_line():
 
 
 def test_credit_divides_no_reward_of_one_s_own():
-    with pytest.raises(InputError, match=r"credit='head' divides dev_improvement; reward='.*:Confidence' goes with credit=shared"):
+    with pytest.raises(InputError, match=r"credit='head' divides dev_improvement; reward='.*:Confidence' needs credit=shared"):
         batch(reward=OWN, credit="head")

@@ -283,11 +283,11 @@ def test_types_that_compare_what_it_does_not_return_are_refused(data, student, k
         ("Normed", r"num_students: module\.norm is a BatchNorm1d, which mixes the examples of a batch; use LayerNorm or GroupNorm"),
         (
             "Branching",
-            r"several students at once, which run it under torch.func.vmap, fail with RuntimeError: .*test_plugin_students\.py, line \d+\)",
+            r"running several students at once under torch.func.vmap fails with RuntimeError: .*test_plugin_students\.py, line \d+\)",
         ),
         (
             "Drawn",
-            r"num_students: buffer module\.shift of a PluginNetwork differs between students, which share their buffers; make it the same",
+            r"num_students: buffer module\.shift of a PluginNetwork differs between students, but they share their buffers; make it equal",
         ),
     ],
 )

@@ -1,6 +1,7 @@
-"""Kinds of action, one class each: ``teachers``, ``knowledge`` and ``joint``; ``kind`` says what a kind is.
+"""Define the kinds of action, one class each: ``teachers``, ``knowledge`` and ``joint``; ``kind`` has the base class.
 
-A kind of your own is a subclass, used as ``action="module:Class"`` in the environment whose base it derives from.
+A kind of your own subclasses ``TeacherAction``, ``KnowledgeAction`` or ``JointAction``. Use it as ``action="module:Class"`` in the
+environment that has this base.
 """
 
 from kd_env.envs.actions.joint import JointAction
@@ -30,13 +31,13 @@ ACTIONS: dict[str, type[ActionKind]] = {
     "hard": Hard,
     "joint": JointAction,
 }
-"""Built-in kinds, by the name that the ``action`` setting uses."""
+"""Built-in kinds by their name in the setting ``action``."""
 
 
 def make_action(text: str, layout: ActionLayout) -> ActionKind:
-    """Return the kind of action that ``text`` names, built-in or ``module:Class``.
+    """Return the kind of action ``text``, built-in or ``module:Class``.
 
     Raises:
-        InputError: there is none, or it is no :class:`ActionKind`.
+        InputError: the kind does not exist, or it is not an :class:`ActionKind`.
     """
     return build(text, "action", ACTIONS, ActionKind, layout, text)

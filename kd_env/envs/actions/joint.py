@@ -1,4 +1,4 @@
-"""The ``joint`` action: teachers, knowledge types, kd_weight and temperature in one box."""
+"""Define the ``joint`` action: teachers, knowledge types, kd_weight and temperature in one box."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
 from kd_env.types import DecodedAction
 
 MIN_TEACHER_WEIGHT = 0.01
-"""Teachers with a weight below this are not asked."""
+"""Smaller weights of teachers become 0."""
 MAX_TEMPERATURE_SCALE = 4.0
-"""The temperature is divided or multiplied by at most this."""
+"""Largest factor by which the temperature is multiplied or divided."""
 
 COLUMNS = {"knowledge": "gates", "kd_weight": "kd_weight", "temperature": "temperature_scale"}
-"""The field of :class:`DecodedAction` that each factor sets, besides ``weights``."""
+"""Field of :class:`DecodedAction` that a factor sets; the other factors set ``weights``."""
 
 
 class JointAction(ActionKind):
-    """The factors of the setting, side by side in one box; what is left out is as the setting has it."""
+    """All factors of the setting ``factors`` side by side in one box. A factor that is left out keeps its value from the settings."""
 
     decides_knowledge = True
 
     @property
     def size(self) -> int:
-        """How many numbers all factors have."""
+        """Numbers in one decision: the sum over the factors."""
         return sum(self.layout.widths.values())
 
     @property
     def contents(self) -> str:
-        """What the numbers of a decision are about."""
+        """Description of these numbers for error messages."""
         return " + ".join(f"{width} {name}" for name, width in self.layout.widths.items())
 
     @property
     def trace_columns(self) -> dict[str, int]:
-        """The fields of the factors besides ``weights``."""
+        """Fields of :class:`DecodedAction` besides ``weights`` that the factors set, with their widths."""
         return {COLUMNS[name]: width for name, width in self.layout.widths.items() if name in COLUMNS}
 
     def space(self, rows: int = 1) -> spaces.Space[Any]:
@@ -47,7 +47,7 @@ class JointAction(ActionKind):
         return self.box(rows)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
-        """Return all that the factors decide."""
+        """Return the decoded factors."""
         layout, table = self.layout, self.bounded(table)
         ends = np.cumsum(list(layout.widths.values()))[:-1]
         factors = dict(zip(layout.widths, np.split(table, ends, axis=1), strict=True))
@@ -64,7 +64,7 @@ class JointAction(ActionKind):
         )
 
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
-        """Return the credit of the types that are on, at the decided ``kd_weight``; and the credit ``[rows, K]`` and ``[rows, M]``."""
+        """Return the credit of the types that are on as the reward, and the credit ``[rows, K]`` and ``[rows, M]``."""
         pairs, label = credit_rewards.pairs_and_label(credit)
         decoded, weights = credit.decoded, credit.tensor(credit.decoded.weights)
         gates = pairs.new_ones(credit.rows, len(self.layout.knowledge)) if decoded.gates is None else credit.tensor(decoded.gates)

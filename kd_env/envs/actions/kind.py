@@ -1,7 +1,6 @@
-"""What a kind of action is: a space, what a point of it means, and how it is paid from credit.
+"""Define the base class of kinds of action: a space, the meaning of its elements, and their reward from credit.
 
-In: ``rows`` actions, numbers that any library can give. Out: a :class:`DecodedAction`. Boxes are [-1, 1], which
-every library explores well.
+In: ``rows`` actions as numbers. Out: a :class:`DecodedAction`. Boxes are [-1, 1], which all libraries explore well.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from kd_env.spec import split, unknown
 from kd_env.types import DecodedAction
 
 FACTORS = ("teachers", "knowledge", "kd_weight", "temperature", "abstain")
-"""What a ``joint`` action can decide."""
+"""Factors that a ``joint`` action can decide, in their order."""
 
 
 @dataclass(frozen=True)
 class ActionLayout:
-    """What there is to decide.
+    """The teachers, knowledge types and factors that an action decides about.
 
     Attributes:
-        num_teachers: K.
-        knowledge: the knowledge types that have a gate; ``label`` is the last where labels are part of the setting.
-        factors: what a ``joint`` action decides, in the order of :data:`FACTORS`.
+        num_teachers: number of teachers K.
+        knowledge: knowledge types that have a gate; the last is ``label`` if labels are part of the setting.
+        factors: factors of a ``joint`` action, in the order of :data:`FACTORS`.
     """
 
     num_teachers: int
@@ -38,22 +37,22 @@ class ActionLayout:
 
     @property
     def widths(self) -> dict[str, int]:
-        """How many numbers each factor of a ``joint`` action has."""
+        """Numbers in each factor of a ``joint`` action."""
         widths = dict(zip(FACTORS, (self.num_teachers, len(self.knowledge), 1, 1, 1), strict=True))
         return {name: widths[name] for name in self.factors}
 
     def uniform(self, rows: int) -> np.ndarray:
-        """Return weights ``[rows, K]`` of 1/K."""
+        """Return equal weights 1/K, ``[rows, K]``."""
         return np.full((rows, self.num_teachers), 1.0 / self.num_teachers, dtype=np.float32)
 
 
 class ActionKind(ABC):
-    """A kind of action; derive from :class:`TeacherAction`, :class:`KnowledgeAction` or :class:`JointAction`, not from this class.
+    """Base class of kinds of action. Subclass :class:`TeacherAction`, :class:`KnowledgeAction` or :class:`JointAction` instead.
 
     Attributes:
-        decides_teachers: whether an action weighs teachers.
-        decides_knowledge: whether an action gates knowledge types.
-        replaces_kd_weight: the gates alone are the strengths of the types, ``kd_weight`` does not apply (AKD).
+        decides_teachers: whether an action sets the weights of teachers.
+        decides_knowledge: whether an action sets the gates of knowledge types.
+        replaces_kd_weight: whether the gates replace ``kd_weight``, as in AKD.
     """
 
     decides_teachers: ClassVar[bool] = True
@@ -61,53 +60,55 @@ class ActionKind(ABC):
     replaces_kd_weight: ClassVar[bool] = False
 
     def __init__(self, layout: ActionLayout, name: str) -> None:
-        """Keep what there is to decide; ``name`` is how the setting calls this kind."""
+        """Store the layout and the kind's name in the setting ``action``."""
         self.layout, self.name = layout, name
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many numbers one decision has."""
+        """Numbers in one decision."""
 
     @property
     def contents(self) -> str:
-        """What those numbers are about, for messages."""
+        """Description of these numbers for error messages."""
         return f"{self.layout.num_teachers} teachers"
 
     @abstractmethod
     def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return the space of ``rows`` decisions taken in one step; of a single slot when ``rows`` is 1."""
+        """Return the space of ``rows`` decisions in one step; with ``rows=1``, the space of one slot."""
 
     @abstractmethod
     def decode_table(self, table: np.ndarray) -> DecodedAction:
-        """Return what actions ``[rows, size]`` mean.
+        """Return the meaning of actions ``[rows, size]``.
 
         Raises:
             InputError: the actions are not in the space.
         """
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the actions that mean ``values``, the inverse of :meth:`decode` where there is one.
+        """Return the actions for weights or gates, the inverse of :meth:`decode`.
 
         Args:
-            values: weights of the teachers ``[rows, K]``, or of knowledge selection the gates ``[rows, M]``.
+            values: weights of the teachers, ``[rows, K]``; in knowledge selection, gates of the types, ``[rows, M]``.
 
         Raises:
-            InputError: this kind of action has no such inverse.
+            InputError: this kind of action has no inverse.
         """
-        raise InputError(f"action {self.name!r}: weights cannot be turned into it; return actions, or a kd_env.types.Decision")
+        raise InputError(
+            f"action {self.name!r}: weights cannot be converted to this kind of action; return actions, or a kd_env.types.Decision"
+        )
 
     @abstractmethod
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
-        """Return what the decisions were worth by the credit."""
+        """Return the reward of the decisions by their credit, and the credit that ``info`` shows."""
 
     @property
     def trace_columns(self) -> dict[str, int]:
-        """Fields of :class:`DecodedAction` besides ``weights`` that this kind sets, and how many numbers a decision has in each."""
+        """Fields of :class:`DecodedAction` besides ``weights`` that this kind sets, with the numbers per decision."""
         return {}
 
     def decode(self, actions: np.ndarray, rows: int) -> DecodedAction:
-        """Return what the actions of ``rows`` decisions mean.
+        """Return the meaning of the actions of ``rows`` decisions.
 
         Raises:
             InputError: the actions are not in the space.
@@ -121,17 +122,17 @@ class ActionKind(ABC):
         if array.ndim > 1 and array.shape != (rows, self.size):
             raise InputError(f"action {self.name!r}: expected shape ({rows}, {self.size}) or ({rows * self.size},), got {array.shape}")
         if not np.isfinite(array).all():
-            raise InputError(f"action {self.name!r}: holds NaN or infinite numbers")
+            raise InputError(f"action {self.name!r}: it has NaN or infinite numbers; return finite ones")
         return self.decode_table(array.reshape(rows, self.size))
 
     def binary(self, table: np.ndarray) -> np.ndarray:
-        """Return ``table`` as float32, after checking that it holds zeros and ones."""
+        """Return ``table`` as float32, after a check that it contains only zeros and ones."""
         if not np.isin(table, (0.0, 1.0)).all():
             raise InputError(f"action {self.name!r}: expected zeros and ones")
         return table.astype(np.float32)
 
     def bounded(self, table: np.ndarray) -> np.ndarray:
-        """Return ``table`` as float32, after checking that it lies in [-1, 1]."""
+        """Return ``table`` as float32, after a check that its values are in [-1, 1]."""
         if (np.abs(table) > 1.0).any():
             raise InputError(f"action {self.name!r}: expected numbers in [-1, 1]")
         return table.astype(np.float32)
@@ -142,10 +143,10 @@ class ActionKind(ABC):
 
 
 def parse_factors(text: str) -> tuple[str, ...]:
-    """Read the ``factors`` setting.
+    """Return the factors of the setting ``factors``, in the order of :data:`FACTORS`.
 
     Raises:
-        InputError: an unknown factor, or none.
+        InputError: a factor is unknown, or there is none.
     """
     names = [part.strip() for part in split(text)]
     for name in names:

@@ -1,4 +1,7 @@
-"""Actions that select knowledge: ``soft`` and ``hard`` (AKD; Wang et al. 2022, arXiv 2302.00444). All teachers teach alike."""
+"""Define actions that select knowledge types: ``soft`` and ``hard`` (AKD; Wang et al. 2022, arXiv 2302.00444).
+
+All teachers have equal weights.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from kd_env.types import DecodedAction
 
 
 class KnowledgeAction(ActionKind):
-    """Base of kinds of action that decide how strongly each knowledge type is taught."""
+    """Base class of kinds of action that set a gate for each knowledge type. A gate multiplies the type's strength."""
 
     decides_teachers = False
     decides_knowledge = True
@@ -22,21 +25,21 @@ class KnowledgeAction(ActionKind):
 
     @property
     def size(self) -> int:
-        """Number of knowledge types M, ``label`` included where it is part of the setting."""
+        """Number of knowledge types M, including ``label`` if it is part of the setting."""
         return len(self.layout.knowledge)
 
     @property
     def contents(self) -> str:
-        """What the numbers of a decision are about."""
+        """Description of these numbers for error messages."""
         return f"{self.size} knowledge types"
 
     @property
     def trace_columns(self) -> dict[str, int]:
-        """The gates."""
+        """The gates of the types."""
         return {"gates": self.size}
 
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
-        """Return the credit of the types times their gates, and that credit ``[rows, M]``."""
+        """Return the sum of gates times credit as the reward, and the credit of the types, ``[rows, M]``."""
         pairs, label = credit_rewards.pairs_and_label(credit)
         gates = credit.decoded.gates
         assert gates is not None
@@ -44,7 +47,7 @@ class KnowledgeAction(ActionKind):
 
 
 class Soft(KnowledgeAction):
-    """The strengths of the knowledge types, ``(a + 1) / 2``."""
+    """Set a gate in [0, 1] for each knowledge type: ``(a + 1) / 2``."""
 
     def space(self, rows: int = 1) -> spaces.Space[Any]:
         """Return ``Box(-1, 1, (rows * M,))``."""
@@ -55,12 +58,12 @@ class Soft(KnowledgeAction):
         return DecodedAction(self.layout.uniform(len(table)), gates=(self.bounded(table) + 1.0) / 2.0)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return ``2 g - 1`` of the gates."""
+        """Return ``2 g - 1`` for gates ``g``."""
         return (2.0 * values - 1.0).astype(np.float32)
 
 
 class Hard(KnowledgeAction):
-    """Each knowledge type is on or off."""
+    """Turn each knowledge type on or off."""
 
     def space(self, rows: int = 1) -> spaces.Space[Any]:
         """Return ``MultiBinary(rows * M)``."""

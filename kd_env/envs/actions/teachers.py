@@ -1,4 +1,4 @@
-"""Actions that select or weigh teachers: ``subset``, ``one`` and ``weights``."""
+"""Define actions that select or weight teachers: ``subset``, ``one`` and ``weights``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kd_env.errors import InputError
 from kd_env.types import DecodedAction
 
 SHARPNESS = 10.0
-"""``weights`` are softmax(10 a): over [-1, 1] a plain softmax could not give one teacher of four more than .71."""
+"""Factor of ``weights`` actions before the softmax. Without it, one teacher of four could not get more than .71, since a is in [-1, 1]."""
 
 
 class TeacherAction(ActionKind):
-    """Base of kinds of action that decide nothing but the weights of teachers; the weights apply to every knowledge type."""
+    """Base class of kinds of action that set only the weights of teachers. The weights apply to all knowledge types."""
 
     @property
     def size(self) -> int:
@@ -26,33 +26,33 @@ class TeacherAction(ActionKind):
         return self.layout.num_teachers
 
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
-        """Return the weighted credit of the teachers, and that credit ``[S * B, K]``."""
+        """Return the sum of weights times credit as the reward, and the credit of the teachers, ``[S * B, K]``."""
         return credit_rewards.of_teachers(credit.by_type, credit.decision, credit.normalize)
 
 
 class Subset(TeacherAction):
-    """Any teachers, who share the instance equally; nobody is legal."""
+    """Select any set of teachers, which get equal weights; the empty set is legal."""
 
     def space(self, rows: int = 1) -> spaces.Space[Any]:
         """Return ``MultiBinary(rows * K)``."""
         return spaces.MultiBinary(rows * self.size)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
-        """Return equal weights for the teachers that are 1."""
+        """Return equal weights for the selected teachers, and zeros for an empty set."""
         table = self.binary(table)
         return DecodedAction(table / np.maximum(table.sum(1, keepdims=True), 1.0))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return 1 for teachers with any weight; those weights become equal."""
+        """Return 1 for each teacher with a weight above 0. Their weights become equal."""
         return (values > 0.0).astype(np.int8)
 
 
 class One(TeacherAction):
-    """One teacher."""
+    """Select one teacher."""
 
     @property
     def size(self) -> int:
-        """One number, the teacher."""
+        """Numbers in one decision: 1, the index of the teacher."""
         return 1
 
     def space(self, rows: int = 1) -> spaces.Space[Any]:
@@ -61,7 +61,7 @@ class One(TeacherAction):
         return spaces.Discrete(count) if rows == 1 else spaces.MultiDiscrete([count] * rows)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
-        """Return weight 1 for the teacher."""
+        """Return weight 1 for the selected teacher."""
         count = self.layout.num_teachers
         if not np.isin(table, np.arange(count)).all():
             raise InputError(f"action {self.name!r}: expected teachers 0..{count - 1}, got {table.ravel()}")
@@ -73,7 +73,7 @@ class One(TeacherAction):
 
 
 class Weights(TeacherAction):
-    """Weights over the teachers, ``softmax(10 a)``."""
+    """Set weights over the teachers: ``softmax(10 a)``."""
 
     def space(self, rows: int = 1) -> spaces.Space[Any]:
         """Return ``Box(-1, 1, (rows * K,))``."""
@@ -84,7 +84,7 @@ class Weights(TeacherAction):
         return DecodedAction(sharp_softmax(self.bounded(table)))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the action that means the weights, see :func:`from_weights`."""
+        """Return the action with these weights, see :func:`from_weights`."""
         return from_weights(values)
 
 
@@ -96,7 +96,7 @@ def sharp_softmax(table: np.ndarray) -> np.ndarray:
 
 
 def from_weights(weights: np.ndarray) -> np.ndarray:
-    """Return the ``weights`` action ``[rows, K]`` that means ``weights``; shares below exp(-20) of the largest become exp(-20) of it."""
+    """Return the ``weights`` action ``[rows, K]`` that decodes to ``weights``. A weight is at least exp(-20) times the largest."""
     with np.errstate(divide="ignore"):
         logs = np.log(weights / weights.max(axis=1, keepdims=True))
     action: np.ndarray = np.clip(1.0 + logs / SHARPNESS, -1.0, 1.0).astype(np.float32)
