@@ -12,5 +12,5 @@ def test_a_hub_that_does_not_answer(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", down)
-    with pytest.raises(InputError, match=r"the hub does not give it \(Name or service not known\); check the name and the network"):
+    with pytest.raises(InputError, match=r"the download from the hub failed \(Name or service not known\); check the name and the network"):
         find_folder("no/such-model-anywhere")
