@@ -41,8 +41,8 @@ class ModelOutput(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the outputs that are not ``None`` by name, as dicts and tuples of tensors, which ``torch.func.vmap`` can return."""
-        named = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self._asdict().items()}
-        return {name: value for name, value in named.items() if value is not None}
+        outputs = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self._asdict().items()}
+        return {name: value for name, value in outputs.items() if value is not None}
 
 
 def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -140,7 +140,7 @@ class Outcome:
     Attributes:
         loss: loss of each student, ``[S]``.
         student_ce: cross-entropy of the students on the labels before the update, ``[rows]``; 0 where the label is unknown.
-        diverged: students whose loss is no longer finite, ``[S]``.
+        diverged: students with a loss that is no longer finite, ``[S]``.
     """
 
     loss: np.ndarray

@@ -77,9 +77,9 @@ def step(task: str, blocks: int) -> list[Row]:
             start = clock()
             for _ in range(block_steps):
                 env.step(action)
-            whole = clock() - start
+            total = clock() - start
             parts = [watch.seconds[part] for part in PARTS]
-            seconds[block] = np.array([*parts, whole - sum(parts), whole]) / block_steps
+            seconds[block] = np.array([*parts, total - sum(parts), total]) / block_steps
     shares = seconds / seconds[:, -1:]
     title = f"Where a step goes: slots on {task}, dev_improvement every update"
     table = [Row(title, "whole step", "µs", float(np.median(seconds[:, -1])) * 1e6)]

@@ -1,6 +1,6 @@
 """Draw figures. In: records of one setting, its summary table, or a trace. Out: a matplotlib `Figure` without a window.
 
-The colours are those of Okabe and Ito, which colour-blind readers can distinguish. Beyond eight lines, the dash pattern changes too.
+The colours are from Okabe and Ito; colour-blind readers can distinguish them. After eight lines, the dash pattern changes too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Check the records of a results folder. In: the folder, and which records. Out: checks, each of which returns what differs.
+"""Check the records of a results folder. In: the folder, and the records to check. Out: checks, which return the differences.
 
-The recorded decisions of a trial are taken again where its trace is kept. Without a trace the trial is run again, and with it the trials
-that were taught in the same population.
+If a trial has a trace, its recorded decisions are applied again. Without a trace, the trial runs again, together with the other trials of
+its population.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Check:
     """Records that are checked together.
 
     Attributes:
-        records: the records to check.
-        unit: all records that were made together with them, which are run again; empty where the trace of the only record is replayed.
-        directory: the folder of the records.
+        records: records to check.
+        unit: all records that ran together with them, which run again; empty if the trace of the only record is replayed.
+        directory: folder of the records.
     """
 
     records: list[Record]
@@ -37,10 +37,10 @@ class Check:
         return not self.unit
 
     def differences(self) -> dict[str, list[str]]:
-        """Return the differences of each record by the trial's id, a line each; a record without any is equal.
+        """Return the differences of each record by the trial's id, one line per difference.
 
         Raises:
-            InputError: the trace cannot be read, or a task, pool or policy is no longer there or no longer the same.
+            InputError: the trace cannot be read, or a task, pool or policy no longer exists or has changed.
         """
         if self.has_trace:
             (record,) = self.records
@@ -50,7 +50,7 @@ class Check:
 
 
 def checks(directory: Path, records: Sequence[Record], chosen: Sequence[Record]) -> list[Check]:
-    """Return how the ``chosen`` of all ``records`` of a folder are checked, in the order of the records."""
+    """Return the checks of the records ``chosen`` among all ``records`` of a folder, in the order of the records."""
     wanted = {record["trial"] for record in chosen}
     planned = []
     for unit in units(records):
@@ -62,10 +62,10 @@ def checks(directory: Path, records: Sequence[Record], chosen: Sequence[Record])
 
 
 def select(directory: Path, records: Sequence[Record], policies: Sequence[str], seeds: Sequence[int]) -> list[Record]:
-    """Return the records of some policies and seeds; an empty list stands for all.
+    """Return the records with these policies and seeds. An empty list means all.
 
     Raises:
-        InputError: there is no record of a policy, of a seed, or of the combination.
+        InputError: no record has one of the policies, one of the seeds, or their combination.
     """
     names = [str(spec.parse(text)) for text in policies]
     known_policies, known_seeds = {record["policy"] for record in records}, {str(record["seed"]) for record in records}
@@ -79,5 +79,5 @@ def select(directory: Path, records: Sequence[Record], policies: Sequence[str], 
         record for record in records if record["policy"] in (names or known_policies) and record["seed"] in (seeds or [record["seed"]])
     ]
     if not chosen:
-        raise InputError(f"{directory}: no record is of these policies and these seeds; leave out --policy or --seed")
+        raise InputError(f"{directory}: no record has these policies and these seeds; leave out --policy or --seed")
     return chosen

@@ -22,7 +22,7 @@ COMPARED = (
     "test", "validation", "reward_split", "reward_labels", "reward_sum", "selection_rate", "weight_entropy", "selection_entropy",
     "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "bank", "curve", "diverged",
 )  # fmt: skip
-"""Fields of a record that follow from its trial; the others define the trial, or say when and where it ran."""
+"""Fields of a record that the trial determines. The other fields define the trial, or depend on the machine and the time."""
 
 
 def trial_of(record: Record) -> Trial:
@@ -62,8 +62,8 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
         InputError: a task, pool or policy no longer exists.
     """
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        again = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
-    lines_by_trial = {record["trial"]: differences(record, new) for record, new in zip(unit, again, strict=True)}
+        new_records = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
+    lines_by_trial = {record["trial"]: differences(record, new) for record, new in zip(unit, new_records, strict=True)}
     population = unit[0]["config"].get("population", 1)
     if len(unit) < population:
         reason = f"only {len(unit)} of the {population} records of its population are here; it can differ in the last digits"
@@ -71,11 +71,11 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
     return lines_by_trial
 
 
-def differences(record: Record, again: Record) -> list[str]:
+def differences(record: Record, second_run: Record) -> list[str]:
     """Return the differences between a record and a second run of its trial. A ``selection_entropy`` of null is not compared."""
     lines = []
     for name in COMPARED:
-        recorded, new = record[name], json.loads(json.dumps(again[name]))
+        recorded, new = record[name], json.loads(json.dumps(second_run[name]))
         if recorded != new and not (name == "selection_entropy" and recorded is None):
             lines.append(f"{name}: recorded {_shown(recorded)}, again {_shown(new)}")
     return lines

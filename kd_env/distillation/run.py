@@ -87,7 +87,7 @@ class Distillation:
 
     @property
     def diverged(self) -> np.ndarray:
-        """Students whose loss is no longer finite, ``[S]``. A caller that finds one on other examples sets its entry too."""
+        """Students with a loss that is no longer finite, ``[S]``. A caller that measures other losses sets its entries too."""
         return self.state.diverged
 
     @property
@@ -195,7 +195,7 @@ class Distillation:
         self.load(*from_bytes(snapshot, self.identity()))
 
     def identity(self) -> dict[str, object]:
-        """Return the task, teachers and settings of the run, which must be equal to those of a snapshot that it restores."""
+        """Return the task, teachers and settings of the run. A run can restore a snapshot only if they are equal."""
         return {"task": self.data.task.fingerprint, "bank": self.data.bank.fingerprint, **asdict(self.settings)}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -64,8 +64,8 @@ def pairs_and_label(credit: CreditOfStep) -> tuple[Tensor, Tensor]:
     label = credit.row_means(credit.by_type["label"]) if has_label else pairs.new_zeros(credit.rows, 0)
     if not credit.normalize:
         return pairs, label
-    both = scale(torch.cat([pairs.flatten(1), label], 1))
-    return both[:, : pairs[0].numel()].view_as(pairs), both[:, pairs[0].numel() :]
+    scaled = scale(torch.cat([pairs.flatten(1), label], 1))
+    return scaled[:, : pairs[0].numel()].view_as(pairs), scaled[:, pairs[0].numel() :]
 
 
 def of_types(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> CreditReward:
@@ -84,7 +84,7 @@ def of_types(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> Cr
 def of_both(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_weight: Tensor) -> CreditReward:
     """Return reward and credit of joint selection. ``kd_weight [rows]`` multiplies types with teachers, ``1 - kd_weight`` the label.
 
-    The other arguments are those of :func:`of_types`.
+    :func:`of_types` describes the other arguments.
     """
     by_type = _by_type(pairs, label, weights)
     share = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [rows, M]

@@ -92,9 +92,9 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
         if tuple(weights.shape) != (rows, num_teachers):
             raise InputError(f"decision: weights of {name!r} have shape {tuple(weights.shape)}, expected ({rows}, {num_teachers})")
     columns = {f"strength of {name!r}": strength for name, strength in decision.strengths.items()}
-    for what, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
-        if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if what == "penalty" else [(rows,), ()]):
-            raise InputError(f"decision: {what} has shape {tuple(column.shape)}, expected ({rows},)")
+    for part, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
+        if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if part == "penalty" else [(rows,), ()]):
+            raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
     asks_teachers = {name for name, term in run.terms.items() if not term.kind.asks_peers}
     if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")

@@ -21,8 +21,8 @@ class Measurement:
 
     def before_update(self, run: Distillation, meter: RewardMeter, active: np.ndarray) -> None:
         """Measure the students in ``active`` (``[S]``) that have not been measured yet."""
-        if self.needs_improvement and (fresh := active & meter.unmeasured).any():
-            meter.start(run.student, fresh)
+        if self.needs_improvement and (unmeasured := active & meter.unmeasured).any():
+            meter.start(run.student, unmeasured)
 
     def improvement(self, run: Distillation, meter: RewardMeter, learned: np.ndarray) -> np.ndarray | None:
         """Return the improvement ``[S]`` of the students in ``learned`` that are due, NaN for others; ``None`` if no student is due.

@@ -79,8 +79,8 @@ class Bins:
         if self.rows == POINTS * self.size:
             merged = self.table[:, ::2] + self.table[:, 1::2]
             self.table, self.size = np.append(merged, np.zeros_like(merged), axis=1), 2 * self.size
-        known = np.abs(row) < LARGEST
-        self.table[:, self.rows // self.size] += np.where(known, row, 0.0), known
+        valid = np.abs(row) < LARGEST
+        self.table[:, self.rows // self.size] += np.where(valid, row, 0.0), valid
         self.rows += 1
 
     def means(self, window: int = 1) -> np.ndarray:
@@ -127,7 +127,7 @@ def _draw_rates(axes: Axes, history: History, updates: np.ndarray, rates: np.nda
     """Draw a row for each label. Up to 8 rows are areas; with more rows, which are too low to show a height, they are shades."""
     top = max(np.ceil(10.5 * np.max(rates, initial=0.0, where=np.isfinite(rates))) / 10, 0.1)
     count, half = len(history.names), history.steps.size / 2
-    beside: dict[str, Any] = {"size": min(FONT, 130 / count), "va": "center", "transform": axes.get_yaxis_transform()}
+    style: dict[str, Any] = {"size": min(FONT, 130 / count), "va": "center", "transform": axes.get_yaxis_transform()}
     for floor, name, rate in zip(range(count - 1, -1, -1), history.names, rates.T, strict=True):
         if count > 8:
             edges = np.append(updates - half, updates[-1] + half)
@@ -136,8 +136,8 @@ def _draw_rates(axes: Axes, history: History, updates: np.ndarray, rates: np.nda
             axes.fill_between(updates, floor, floor + rate / top, color=SELECTION, alpha=0.3, linewidth=0)
             axes.plot(updates, floor + rate / top, color=SELECTION, linewidth=1.2, marker="o", markersize=4, markevery=[-1])
         axes.axhline(floor, color=GREY, linewidth=0.4)
-        axes.text(-0.015, floor + 0.45, name, ha="right", parse_math=False, **beside)
-        axes.text(1.015, floor + 0.45, _number(rate[-1], tiny=0.0), **beside)
+        axes.text(-0.015, floor + 0.45, name, ha="right", parse_math=False, **style)
+        axes.text(1.015, floor + 0.45, _number(rate[-1], tiny=0.0), **style)
     axes.set(ylim=(0, count), yticks=[])
     _finish(axes, f"selection rate, mean of {history.window} updates ({'darkest' if count > 8 else 'height of a row'}: {top:g})", rates)
 

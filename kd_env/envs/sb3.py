@@ -81,5 +81,5 @@ class SB3VecEnv(VecEnv):
 
     def _slot(self, info: dict[str, Any], slot: int) -> dict[str, Any]:
         """Return the ``info`` of one slot, by Gymnasium's masks."""
-        shown = [name for name in info if not name.startswith("_") and info[f"_{name}"][slot]]
-        return {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in shown}
+        names = [name for name in info if not name.startswith("_") and info[f"_{name}"][slot]]
+        return {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in names}

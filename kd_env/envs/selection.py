@@ -112,7 +112,7 @@ class Selection:
             InputError: ``state`` is not a snapshot, or its task, pool or settings are different.
         """
         run = self.distillation
-        self.distillation = run.fork() if run in self.finished else run  # a student that has finished stays as it is
+        self.distillation = run.fork() if run in self.finished else run  # a finished student must not change
         selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
 
     def observation(self) -> Observation:
@@ -153,10 +153,10 @@ class Selection:
         self.distillation.skip()
         return rewards
 
-    def _update(self, decoded: DecodedAction, active: np.ndarray, bonus: np.ndarray | None, whole: Decision | None = None) -> Step:
+    def _update(self, decoded: DecodedAction, active: np.ndarray, bonus: np.ndarray | None, whole_decision: Decision | None = None) -> Step:
         run = self.distillation
         batch = run.observe()
-        decision = decisions.of_action(run, self.action_kind, decoded) if whole is None else whole
+        decision = decisions.of_action(run, self.action_kind, decoded) if whole_decision is None else whole_decision
         credit_reward = self._credit_reward(decision, decoded)
         self.measurement.before_update(run, self.meter, active)
         outcome = run.apply(decision, active)
@@ -170,7 +170,7 @@ class Selection:
         step = Step(
             batch=batch,
             action=decoded,
-            decision=whole,
+            decision=whole_decision,
             weights=decisions.per_instance(decoded.weights, len(batch.labels)),
             student_ce=outcome.student_ce.float().cpu().numpy(),
             rewards=self._masked(rewards, active, DIVERGED_REWARD),
@@ -205,8 +205,8 @@ class Selection:
         return self.action_kind.credit_reward(credit)
 
     def _taught_batch(self, batch: Batch, decision: Decision, improvement: np.ndarray | None, taught: bool = True) -> TaughtBatch:
-        known = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
-        return TaughtBatch(self.distillation, batch, decision, known, self.meter.metric, self.settings.reward.reward_mix, taught)
+        improvements = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
+        return TaughtBatch(self.distillation, batch, decision, improvements, self.meter.metric, self.settings.reward.reward_mix, taught)
 
     def _rewards(self, reward: Tensor, decoded: DecodedAction, bonus: np.ndarray | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the rewards with costs and bonus, ``[rows]``, and these terms."""

@@ -21,18 +21,18 @@ class RewardSettings:
     """Settings of rewards and credit.
 
     Attributes:
-        reward: name in ``kd-env list rewards``, or ``module:Class``, see :mod:`kd_env.envs.rewards`.
+        reward: name in ``kd-env list rewards``, or ``module:Class``, see ``kd_env.envs.rewards``.
         measure: measure of ``dev_improvement``: the decrease of the held-out ``loss``, or the increase of the ``metric``.
         reward_mix: gamma of the ``mixed`` reward, in [0, 1].
         reward_every: updates between two measurements of ``dev_improvement``, in whole phases; 0 for one at the end of the budget.
         reward_examples: number of examples of the reward split in one measurement.
         reward_labels: number of labels of the reward split that are used; 0 for all.
         label_seed: seed that chooses these labels; a trial sets it to its own seed.
-        credit: ``shared``, or a division of ``dev_improvement`` among the teachers of an instance, see :mod:`kd_env.envs.credit`.
+        credit: ``shared``, or a division of ``dev_improvement`` among the teachers of an instance, see ``kd_env.envs.credit``.
         credit_refresh: updates between two held-out gradients.
         normalize_credit: whether to centre and scale credit over the K teachers of each instance.
         teacher_cost: cost of each selected teacher, subtracted from the reward of the instance.
-        exploration_bonus: weight of a bonus for gates that differ from earlier phases, see :mod:`kd_env.envs.exploration`.
+        exploration_bonus: weight of a bonus for gates that differ from earlier phases, see ``kd_env.envs.exploration``.
     """
 
     reward: str = "dev_improvement"

@@ -225,16 +225,16 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         terms: dict[str, Any] = dict(step.terms)
         if self.selection.settings.interface.observe_labels:
             terms["student_ce"] = self._of_slots(step.student_ce)
-        shown = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._rows(step.diverged), **step.credit}
+        values = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._rows(step.diverged), **step.credit}
         reward_terms = {**masked(terms, mask), **self._measured("improvement", step.improvement, mask)}
         validation = self._measured("validation", step.validation, mask)
-        return {**masked(shown, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
+        return {**masked(values, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
 
     def _measured(self, name: str, values: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
         """Return values per student ``[S]`` for the slots of students that have a value."""
-        if values is None or not (known := mask & self._rows(np.isfinite(values))).any():
+        if values is None or not (measured := mask & self._rows(np.isfinite(values))).any():
             return {}
-        return {name: np.where(known, self._rows(values), 0.0), f"_{name}": known}
+        return {name: np.where(measured, self._rows(values), 0.0), f"_{name}": measured}
 
 
 def _batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:

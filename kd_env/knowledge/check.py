@@ -89,7 +89,7 @@ def _cases(kind: Knowledge, student: ModelOutput, teacher: ModelOutput) -> dict[
     if kind.compares == "attention":
         sharp = (values == values.amax(3, keepdim=True)) & (values > 0.0)
         return {**cases, "a student that attends to one token": sharp.to(values.dtype)}
-    zero, large = f"a student whose {kind.compares} are zero", f"a student whose {kind.compares} are large"
+    zero, large = f"a student with {kind.compares} of zero", f"a student with large {kind.compares}"
     return {**cases, zero: 0.0 * values, large: 1e4 * values}
 
 
@@ -99,18 +99,18 @@ def _with(kind: Knowledge, student: ModelOutput, values: Tensor) -> ModelOutput:
     return student._replace(**changed)
 
 
-def _check_value_and_gradient(what: str, kind: Knowledge, student: ModelOutput, target: Tensor) -> None:
+def _check_value_and_gradient(case: str, kind: Knowledge, student: ModelOutput, target: Tensor) -> None:
     values = getattr(student, kind.compares).clone().requires_grad_()
-    how = "`compares` names the output it gets, labels come with `reads_labels`, equal widths with a `projector`; padding differs"
-    with _explain(f"{what} fails; {how}"):
+    advice = "`compares` names the output it gets, labels come with `reads_labels`, equal widths with a `projector`; padding differs"
+    with _explain(f"{case} fails; {advice}"):
         losses = kind.loss_in_context(_with(kind, student, values), target, _context(kind))
-    assert losses.shape == (_EXAMPLES,), f"{what} has shape {tuple(losses.shape)}; it must be one value per example, [B]"
-    assert losses.dtype == values.dtype, f"{what} is {losses.dtype}, but the student is {values.dtype}; keep the student's dtype"
-    assert losses.isfinite().all(), f"{what} is not finite: {losses.tolist()}"
-    assert (losses >= -1e-9 * losses.abs().max().clamp_min(1.0)).all(), f"{what} is below 0: {losses.tolist()}"
-    assert losses.requires_grad, f"{what} has no gradient; compute it from student.{kind.compares}, which `compares` names, without detach"
+    assert losses.shape == (_EXAMPLES,), f"{case} has shape {tuple(losses.shape)}; it must be one value per example, [B]"
+    assert losses.dtype == values.dtype, f"{case} is {losses.dtype}, but the student is {values.dtype}; keep the student's dtype"
+    assert losses.isfinite().all(), f"{case} is not finite: {losses.tolist()}"
+    assert (losses >= -1e-9 * losses.abs().max().clamp_min(1.0)).all(), f"{case} is below 0: {losses.tolist()}"
+    assert losses.requires_grad, f"{case} has no gradient; compute it from student.{kind.compares}, which `compares` names, without detach"
     (gradient,) = torch.autograd.grad(losses.sum(), values)
-    assert gradient.isfinite().all(), f"{what} has a gradient that is not finite; guard roots, norms and logarithms at zero"
+    assert gradient.isfinite().all(), f"{case} has a gradient that is not finite; guard roots, norms and logarithms at zero"
 
 
 def _check_modes(name: str, kind: Knowledge, students: list[ModelOutput], targets: list[Tensor]) -> None:
@@ -122,15 +122,15 @@ def _check_modes(name: str, kind: Knowledge, students: list[ModelOutput], target
         return kind.loss_in_context(_with(kind, students[0], values), target, _context(kind, temperature, labels))
 
     expected = torch.stack([loss(*pair) for pair in zip(values, targets, strict=True)])
-    how = "context.temperature may be a tensor [B, 1]; squeeze its last axis where it multiplies the loss"
-    with _explain(f"{name}.loss fails at a temperature for each example; {how}"):
+    advice = "context.temperature may be a tensor [B, 1]; squeeze its last axis where it multiplies the loss"
+    with _explain(f"{name}.loss fails at a temperature for each example; {advice}"):
         tempered = loss(values[0], targets[0], temperature=torch.full((_EXAMPLES, 1), 2.0, dtype=torch.float64))
-    assert tempered.shape == expected[0].shape, f"{name}.loss has shape {tuple(tempered.shape)} at a temperature for each example; {how}"
-    assert torch.allclose(tempered, expected[0]), f"{name}.loss differs between a number and a tensor of equal temperatures; {how}"
-    how = "avoid .item(), `if` on values, boolean indexing and in-place operations"
-    with _explain(f"{name}.loss fails under torch.func.vmap; {how}"):
-        together = torch.func.vmap(loss)(torch.stack(values), torch.stack(targets), torch.stack([labels, labels]))
-    assert torch.allclose(together, expected), f"{name}.loss under torch.func.vmap differs from a loop; {how}"
+    assert tempered.shape == expected[0].shape, f"{name}.loss has shape {tuple(tempered.shape)} at a temperature for each example; {advice}"
+    assert torch.allclose(tempered, expected[0]), f"{name}.loss differs between a number and a tensor of equal temperatures; {advice}"
+    advice = "avoid .item(), `if` on values, boolean indexing and in-place operations"
+    with _explain(f"{name}.loss fails under torch.func.vmap; {advice}"):
+        batched = torch.func.vmap(loss)(torch.stack(values), torch.stack(targets), torch.stack([labels, labels]))
+    assert torch.allclose(batched, expected), f"{name}.loss under torch.func.vmap differs from a loop; {advice}"
     single = students[0].map(lambda tensor: tensor[:1])
     with _explain(f"{name}.loss fails for a mini-batch of one"):
         losses = kind.loss_in_context(single, targets[0][:1], _context(kind, labels=labels[:1]))
@@ -150,12 +150,12 @@ def _check_rowwise(name: str, kind: Knowledge, students: list[ModelOutput], targ
     changed = [torch.cat([student.logits[-1:], students[0].logits[1:]]) for student in students]
     before, after = (kind.loss_in_context(_with(kind, students[0], logits), targets[0], context)[1:] for logits in changed)
     assert before.equal(after), f"{name} is rowwise, but an example's loss changes with another example's output; derive it from Knowledge"
-    how = "a rowwise student [B, 1, ...] must broadcast against targets [B, K, ...]: count axes from the last"
-    with _explain(f"{name}.loss fails for all teachers at once; {how}"):
-        together = kind.loss_in_context(for_all_teachers(students[0]), torch.stack(targets, 1), context.for_all_teachers())
+    advice = "a rowwise student [B, 1, ...] must broadcast against targets [B, K, ...]: count axes from the last"
+    with _explain(f"{name}.loss fails for all teachers at once; {advice}"):
+        batched = kind.loss_in_context(for_all_teachers(students[0]), torch.stack(targets, 1), context.for_all_teachers())
     expected = torch.stack([kind.loss_in_context(students[0], target, context) for target in targets], 1)
-    assert together.shape == expected.shape, f"{name}.loss for all teachers at once has shape {tuple(together.shape)}; {how}"
-    assert torch.allclose(together, expected), f"{name}.loss for all teachers at once differs from one at a time; {how}"
+    assert batched.shape == expected.shape, f"{name}.loss for all teachers at once has shape {tuple(batched.shape)}; {advice}"
+    assert torch.allclose(batched, expected), f"{name}.loss for all teachers at once differs from one at a time; {advice}"
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class _Decoupled(RowwiseKnowledge):
 
 @dataclass(frozen=True)
 class TargetClass(_Decoupled):
-    """``tckd``: match the teacher's certainty about the true class against all other classes.
+    """Match the teacher's certainty about the true class against all other classes (``tckd``).
 
     Attributes:
         class_of: source of the true class, ``label`` or ``teacher``.
@@ -81,7 +81,7 @@ class TargetClass(_Decoupled):
 
 @dataclass(frozen=True)
 class NonTargetClass(_Decoupled):
-    """``nckd``: match the teacher's probabilities among the other classes; zero with two classes.
+    """Match the teacher's probabilities among the other classes (``nckd``); zero with two classes.
 
     Attributes:
         class_of: source of the class that is left out, ``label`` or ``teacher``.

@@ -1,4 +1,6 @@
-"""``label``: the hard label, plain cross-entropy (AKD's FinK). It uses no teacher, so this module has functions instead of a ``Knowledge``.
+"""``label``: the hard label, plain cross-entropy (AKD's FinK).
+
+It uses no teacher, so this module has functions instead of a ``Knowledge``.
 
 If the label of an example is unknown (-1), the cross-entropies of the student and of all teachers are 0. No student learns from its label,
 and no teacher looks better than another.

@@ -68,8 +68,8 @@ def attention_and_value_relation(projected: Sequence[Tensor], heads: int, mask: 
     for left, right in ((query, key), (value, value)):
         scores = left @ right.transpose(2, 3) / left.shape[3] ** 0.5
         relations.append((scores if mask is None else scores + mask).softmax(3).mean(1))
-    both = torch.stack(relations, 1)  # [B, 2, T, T]
-    return both if mask is None else both * (mask == 0).to(both.dtype).transpose(2, 3)
+    stacked = torch.stack(relations, 1)  # [B, 2, T, T]
+    return stacked if mask is None else stacked * (mask == 0).to(stacked.dtype).transpose(2, 3)
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

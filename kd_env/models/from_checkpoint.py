@@ -70,12 +70,12 @@ def _cut(model: Any, text: str, layers: object) -> None:
     numbers = [number.strip() for number in str(layers).split(";") if number.strip()]
     if isinstance(layers, int) or not numbers or not all(number.isdecimal() for number in numbers):
         raise InputError(f"student {text!r}: layers={layers!r}; list the layers to keep, such as 0;{depth - 1} or, for one, {depth - 1};")
-    kept = [int(number) for number in numbers]
-    if max(kept) >= depth:
-        raise InputError(f"student {text!r}: layer {max(kept)} does not exist; the checkpoint has layers 0 to {depth - 1}")
+    indices = [int(number) for number in numbers]
+    if max(indices) >= depth:
+        raise InputError(f"student {text!r}: layer {max(indices)} does not exist; the checkpoint has layers 0 to {depth - 1}")
     body = model.base_model
     path = next(name for name, module in body.named_modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
     stack = body.get_submodule(path)
     owner, _, attribute = path.rpartition(".")
-    setattr(body.get_submodule(owner), attribute, nn.ModuleList(stack[number] for number in kept))
-    model.config.num_hidden_layers = len(kept)
+    setattr(body.get_submodule(owner), attribute, nn.ModuleList(stack[number] for number in indices))
+    model.config.num_hidden_layers = len(indices)

@@ -54,13 +54,15 @@ def build(text: str, task: Task) -> PluginNetwork:
         _require_repeatable(network, inputs)
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     if frozen or not list(module.parameters()):
-        what = f"parameter {frozen[0]} does not require a gradient; register it as a buffer" if frozen else "it has no parameters to train"
-        raise InputError(f"student {text!r}: {what}")
+        problem = (
+            f"parameter {frozen[0]} does not require a gradient; register it as a buffer" if frozen else "it has no parameters to train"
+        )
+        raise InputError(f"student {text!r}: {problem}")
     return network
 
 
 @contextmanager
-def errors_of(text: str, what: str) -> Iterator[None]:
+def errors_of(text: str, failure: str) -> Iterator[None]:
     """Turn an error of a user's network into an input error that names the line of the user's code that raised it."""
     try:
         yield
@@ -71,7 +73,7 @@ def errors_of(text: str, what: str) -> Iterator[None]:
         torch_folder = str(Path(torch.__file__).parent)
         frame = [frame for frame in frames if not frame.filename.startswith(torch_folder)][-1]
         raise InputError(
-            f"student {text!r}: {what} with {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno}); correct it there"
+            f"student {text!r}: {failure} with {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno}); correct it there"
         ) from error
 
 
@@ -82,8 +84,10 @@ def _require_outputs(network: PluginNetwork, inputs: Inputs, num_classes: int) -
     for name, value, width in (("logits", output.logits, num_classes), ("features", output.features, None)):
         shape = list(value.shape) if isinstance(value, Tensor) else None
         if shape is None or len(shape) != 2 or shape[0] != size or width not in (None, shape[1]):
-            what = f"a {type(value).__name__}" if shape is None else f"of shape {shape}"
-            raise InputError(f"student {network.text!r}: {name} of {size} examples are {what}, expected a tensor [{size}, {width or 'D'}]")
+            description = f"a {type(value).__name__}" if shape is None else f"of shape {shape}"
+            raise InputError(
+                f"student {network.text!r}: {name} of {size} examples are {description}, expected a tensor [{size}, {width or 'D'}]"
+            )
     head = network.classifier
     if isinstance(head, nn.Linear) and head.in_features == output.features.shape[1]:
         network.classifies_features = torch.allclose(head(output.features).detach(), output.logits, rtol=1e-4, atol=1e-5)

@@ -55,8 +55,10 @@ class PluginNetwork(nn.Module):
             return ModelOutput(returned["logits"], returned["features"], returned.get("layers"), returned.get("attention"))
         if isinstance(returned, tuple) and len(returned) == 2:
             return ModelOutput(*returned)
-        what = f"{type(returned).__name__} of {', '.join(map(str, returned))}" if isinstance(returned, Mapping) else type(returned).__name__
+        description = (
+            f"{type(returned).__name__} of {', '.join(map(str, returned))}" if isinstance(returned, Mapping) else type(returned).__name__
+        )
         raise InputError(
-            f"student {self.text!r}: forward returned a {what}; return (logits, features), a mapping with these keys, or a "
+            f"student {self.text!r}: forward returned a {description}; return (logits, features), a mapping with these keys, or a "
             "kd_env.types.ModelOutput"
         )

@@ -133,15 +133,15 @@ class Checkpoint:
         missing = [name for name in missing if of_body(name) or not new_head]
         if missing:
             body = any(map(of_body, missing))
-            what = "the file is incomplete, or has another architecture" if body else "its classifier is not trained"
+            problem = "the file is incomplete, or has another architecture" if body else "its classifier is not trained"
             raise InputError(
-                f"{self.folder}: {len(missing)} tensors are missing or have another shape, for example {missing[0]}: {what}; "
+                f"{self.folder}: {len(missing)} tensors are missing or have another shape, for example {missing[0]}: {problem}; "
                 "use a checkpoint of a classifier, or make one with kd-env teach"
             )
         unexpected = sorted(name for name in report["unexpected_keys"] if ".pooler." not in f".{name}")
         if unexpected and not new_head:
-            what = f"{len(unexpected)} tensors that a {type(model).__name__} does not have, for example {unexpected[0]}"
-            raise InputError(f"{self.folder}: {what}; use another checkpoint")
+            problem = f"{len(unexpected)} tensors that a {type(model).__name__} does not have, for example {unexpected[0]}"
+            raise InputError(f"{self.folder}: {problem}; use another checkpoint")
         bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
         bad = [name for name in bad if not new_head or name.startswith(f"{model.base_model_prefix}.")]
         if bad:

@@ -105,7 +105,8 @@ def _require_output(name: str, value: Any, config: StudentConfig) -> None:
     comparing = [term.name for term in config.terms if term.kind.compares == name]
     names, verb = " and ".join(comparing), "compares" if len(comparing) == 1 else "compare"
     knowledge = ",".join(term.name for term in config.terms)
-    what = f"has {name} of shape {list(value.shape)}, expected {axes} axes" if isinstance(value, Tensor) else f"has no {name}"
+    problem = f"has {name} of shape {list(value.shape)}, expected {axes} axes" if isinstance(value, Tensor) else f"has no {name}"
     raise InputError(
-        f"knowledge={knowledge!r}: student {config.architecture!r} {what}, which {names} {verb}; leave {names} out, or use another student"
+        f"knowledge={knowledge!r}: student {config.architecture!r} {problem}, which {names} {verb}; "
+        f"leave {names} out, or use another student"
     )

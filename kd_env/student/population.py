@@ -44,7 +44,7 @@ class Population:
     ) -> None:
         """Copy the weights of S networks of one architecture. The first network then runs with the weights of all.
 
-        ``precision`` and ``metric`` are those of :class:`~kd_env.student.student.Student`.
+        :class:`~kd_env.student.student.Student` describes ``precision`` and ``metric``.
 
         Raises:
             InputError: the networks mix examples, have attention without a batched form, or differ in their buffers.

@@ -75,9 +75,9 @@ class Student:
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
         """Run the network with ``parameters`` in place of its own, without autocast."""
-        named = dict(zip((name for name, _ in self.network.named_parameters()), parameters, strict=True))
+        by_name = dict(zip((name for name, _ in self.network.named_parameters()), parameters, strict=True))
         output: ModelOutput = functional_call(
-            self.network, {**named, **self._copy_statistics()}, kwargs=_arguments(self.cast(inputs), extra_outputs)
+            self.network, {**by_name, **self._copy_statistics()}, kwargs=_arguments(self.cast(inputs), extra_outputs)
         )
         return output
 

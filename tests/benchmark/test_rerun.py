@@ -216,7 +216,7 @@ def test_spellings_of_a_policy_are_one(original):
     [
         (["--policy", "camdk"], "unknown policy in DIR 'camdk'; did you mean 'camkd'?"),
         (["--seed", "7"], "unknown seed in DIR '7'; known: 0, 1, 2"),
-        (["--policy", "camkd", "--seed", "2"], "DIR: no record is of these policies and these seeds; leave out --policy or --seed"),
+        (["--policy", "camkd", "--seed", "2"], "DIR: no record has these policies and these seeds; leave out --policy or --seed"),
         (["digits-camkd-s0", "--seed", "0"], "trial 'digits-camkd-s0' is one record; leave out --policy and --seed"),
         (["digits-camkd-s7"], "unknown trial in DIR 'digits-camkd-s7'; "),
         (["--seed", "one"], "Invalid value for '--seed'"),

@@ -23,7 +23,7 @@ COLUMNS = {"knowledge": "gates", "kd_weight": "kd_weight", "temperature": "tempe
 
 
 class JointAction(ActionKind):
-    """All factors of the setting ``factors`` side by side in one box. A factor that is left out keeps its value from the settings."""
+    """Set the factors of the setting ``factors`` with one box. A factor that is left out keeps its value from the settings."""
 
     decides_knowledge = True
 
