@@ -28,7 +28,7 @@ from kd_env.errors import InputError
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_other_combination_is_refused(name, digits_data):
     """Of actions, granularities, rewards and credits; counted, so that none is forgotten. A full product: each case takes a millisecond."""
-    task, message, legal = digits_data.task, "this environment has|leave granularity out|goes with credit=shared", 0
+    task, message, legal = digits_data.task, "in this environment|leave granularity out|needs credit=shared", 0
     for action, granularity, reward, credit in itertools.product(ACTIONS, GRANULARITIES, REWARDS, CREDITS):
         if can_decide(name, action, granularity) and can_pay(reward, credit):
             legal += 1
@@ -44,13 +44,13 @@ def test_every_other_combination_is_refused(name, digits_data):
 def test_credit_without_dev_improvement_is_refused():
     for reward, credit in itertools.product(REWARDS, CREDITS):
         if not can_pay(reward, credit):
-            with pytest.raises(InputError, match="goes with credit=shared"):
+            with pytest.raises(InputError, match="needs credit=shared"):
                 batch(reward=reward, credit=credit)
 
 
 NO_ENVIRONMENT_HAS = [
-    (TEACHERS, {"action": "soft"}, "this environment has subset and one and weights"),
-    (JOINT, {"action": "subset"}, "action='subset': this environment has joint"),
+    (TEACHERS, {"action": "soft"}, "expected subset, one, weights or module:Class in this environment"),
+    (JOINT, {"action": "subset"}, "action='subset': expected joint or module:Class in this environment"),
     (KNOWLEDGE, {"granularity": "instance"}, "knowledge is selected for a batch or a phase; leave granularity out"),
     (JOINT, {"updates_per_phase": 2}, "a phase is taught with one decision; give granularity=batch"),
     (JOINT, {"factors": "teachers,temperature_scale"}, "unknown factor 'temperature_scale'"),
@@ -94,7 +94,7 @@ def test_what_cannot_be_made_is_named():
 
 
 def test_a_folder_of_data_goes_with_the_name_of_a_task(digits_data):
-    with pytest.raises(InputError, match="data_dir='somewhere': it goes with the name of a task, and task is the task itself"):
+    with pytest.raises(InputError, match="data_dir='somewhere': it is used only if task is a name, but task is a Task; leave it out"):
         batch(task=digits_data.task, data_dir="somewhere")
 
 
@@ -103,7 +103,7 @@ def test_rewards_that_read_labels_need_a_label_of_every_training_example(digits_
     labels = np.where(np.arange(len(train)) < 5, -1, train.labels)
     task = replace(digits_data.task, train=replace(train, labels=labels), unlabelled=True)
     for reward in (reward for reward, kind in REWARD_CLASSES.items() if kind.reads_labels):
-        with pytest.raises(InputError, match=f"reward='{reward}' reads every training label, and task 'digits' has texts without one"):
+        with pytest.raises(InputError, match=f"reward='{reward}' reads the label of every training example, but task 'digits' has unlabelled examples; use another reward"):
             batch(task=task, reward=reward)
 
 

@@ -299,7 +299,7 @@ def test_seeds_are_numbered_on_or_listed():
 
 
 DO_NOT_DIVIDE = [
-    ({"num_envs": 5}, "num_envs=5 slots are not num_students=3 whole mini-batches; give a multiple of it"),
+    ({"num_envs": 5}, "num_envs=5 slots are not num_students=3 whole mini-batches; use a multiple of num_students"),
     ({"num_envs": 6, "batch_size": 6}, "mini-batches of 2, but batch_size=6"),
     ({"num_envs": 6, "granularity": "batch"}, "num_envs=6: .* one slot per student; give num_envs=num_students"),
     ({"num_envs": 6, "name": KNOWLEDGE}, "num_envs=6: .* one slot per student; give num_envs=num_students"),

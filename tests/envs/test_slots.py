@@ -223,7 +223,7 @@ def test_resets_take_all_slots_of_a_student_or_none():
     for mask in ([True, False, True], [True, True], [[True, True, True]]):
         with pytest.raises(InputError, match="expected 3 booleans, equal for the slots of one student, which reset together"):
             env.reset(options={"reset_mask": np.array(mask)})
-    with pytest.raises(InputError, match="seed: 2 seeds for 3 slots; give one number, or one per slot"):
+    with pytest.raises(InputError, match="seed: 2 seeds for 3 slots; use one number, or one per slot"):
         env.reset(seed=[1, 2])
     with pytest.raises(InputError, match=r"call reset\(\) first"):
         slots().step(np.ones((3, 4), dtype=np.int8))
@@ -254,7 +254,7 @@ CANNOT_BE_MADE = [
     ({"num_students": 3, "batch_size": 3}, "num_envs=3 slots are mini-batches of 1, but batch_size=3"),
     ({"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
     ({"autoreset_mode": "never"}, "expected next_step, same_step, disabled"),
-    ({"credit": "head", "reward": "mixed"}, "goes with credit=shared"),
+    ({"credit": "head", "reward": "mixed"}, "needs credit=shared"),
     ({"updats": 3}, "did you mean 'updates'"),
     ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
 ]

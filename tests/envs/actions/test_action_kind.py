@@ -105,7 +105,7 @@ def test_encode_is_the_inverse_of_decode(name):
 
 
 def test_a_joint_action_has_no_inverse():
-    with pytest.raises(InputError, match=r"action 'joint': weights cannot be turned into it; return actions, or a kd_env\.types\.Decision"):
+    with pytest.raises(InputError, match=r"action 'joint': weights cannot be converted to this kind of action; return actions, or a kd_env\.types\.Decision"):
         make_action("joint", ActionLayout(2, ("response",))).encode(np.full((1, 2), 0.5))
 
 
@@ -245,7 +245,7 @@ def test_knowledge_of_one_s_own_is_selected_for_batches_too():
 
 
 CANNOT_BE_MADE = [
-    ("subst", r"action='subst': this environment has subset and one and weights"),
+    ("subst", r"action='subst': expected subset, one, weights or module:Class in this environment"),
     (f"{__name__}:Missing", r"action '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
     ("no_such_module:Kind", r"action 'no_such_module:Kind' cannot be imported \(ModuleNotFoundError: "),
     ("builtins:dict", r"builtins:dict is not a subclass of kd_env\.envs\.actions\.kind\.ActionKind; derive it from that"),
