@@ -66,6 +66,8 @@ def test_weights_become_a_decision_with_the_setting_s_strengths_times_factors():
     assert set(decision.strengths) == {"response", "hint", "label"}
     with pytest.raises(InputError, match=r"the policy gives weights for response, not for hint; leave hint out"):
         from_weights(env.selection.distillation, {"response": uniform})
+    without_labels = slots(3, **DIGITS, kd_weight=1.0).unwrapped
+    assert from_weights(without_labels.selection.distillation, {"response": uniform}).strengths == {"response": 1.0}
 
 
 def test_decisions_are_concatenated_row_by_row_whatever_the_form_of_their_numbers():

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from playing import (
@@ -21,6 +22,7 @@ from playing import (
 )
 
 from kd_env.envs.actions import ACTIONS
+from kd_env.envs.registration import register_envs
 from kd_env.envs.rewards import REWARDS as REWARD_CLASSES
 from kd_env.errors import InputError
 
@@ -105,6 +107,12 @@ def test_rewards_that_read_labels_need_a_label_of_every_training_example(digits_
     for reward in (reward for reward, kind in REWARD_CLASSES.items() if kind.reads_labels):
         with pytest.raises(InputError, match=f"reward='{reward}' reads the label of every training example, but task 'digits' has unlabelled examples; use another reward"):
             batch(task=task, reward=reward)
+
+
+def test_the_ids_are_registered_once():
+    specs = {name: gym.spec(name) for name in CLASSES}
+    register_envs()
+    assert all(gym.spec(name) is spec for name, spec in specs.items())
 
 
 def test_none_means_the_default_of_the_environment():

@@ -18,6 +18,7 @@ def test_spaces_by_hand():
     assert make_action("one", layout).space(2) == spaces.MultiDiscrete([3, 3])
     assert make_action("one", layout).space() == spaces.Discrete(3)
     assert make_action("weights", layout).space(2) == spaces.Box(-1.0, 1.0, (6,), np.float32)
+    assert all(make_action(name, layout).trace_columns == {} for name in ("subset", "one", "weights")), "weights are always in a trace"
 
 
 def test_a_subset_shares_equally_and_may_be_empty():
