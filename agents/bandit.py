@@ -22,7 +22,7 @@ from kd_env.types import Observation
 
 
 class Bandit(ABC):
-    """A policy that pulls one arm per step and learns what that arm alone paid; the student of the run is the product."""
+    """A policy that pulls one arm per step and learns from the reward of that arm alone. The result is the student that the run trains."""
 
     access = "reward scalar"
     learns_from = "the reward"

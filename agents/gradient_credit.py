@@ -56,7 +56,7 @@ class SelectionPolicy(nn.Module):
 
 
 class GradientCredit:
-    """Learns while it teaches: the student of the run is the product."""
+    """Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward gradient"
     learns_from = "credit of every teacher"

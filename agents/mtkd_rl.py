@@ -84,7 +84,7 @@ class Taken(NamedTuple):
 
 
 class MTKDRL:
-    """Learns while it teaches; the student of the run is the product."""
+    """Learns while it teaches. The result is the student that the run trains."""
 
     access = "train labels"
     supports_population = False

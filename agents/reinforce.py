@@ -46,9 +46,9 @@ class LogisticPolicies(nn.Module):
         self.standardise = Standardised(num_columns)
 
     def forward(self, observation: Observation) -> Tensor:
-        """Return the log-odds of selection, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
-        odds: Tensor = (self.standardise(self._state(observation)) * self.weight).sum(2) + self.bias
-        return odds
+        """Return the log-logits of selection, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
+        logits: Tensor = (self.standardise(self._state(observation)) * self.weight).sum(2) + self.bias
+        return logits
 
     def adapt(self, observation: Observation) -> None:
         """Add a mini-batch to the moments that standardise the state; R(x) changes as the student learns."""
@@ -62,7 +62,7 @@ class LogisticPolicies(nn.Module):
 
 
 class Reinforce:
-    """Learns while it teaches: the student of the run is the product."""
+    """Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward scalar"
     learns_from = "the reward"
@@ -164,8 +164,8 @@ class Reinforce:
             returns = torch.from_numpy(reward).float()  # [B]
             if self.baseline is not None:
                 returns = self.baseline.standardise(returns)
-            odds = self.policy(observation)
-            log_policy = -nn.functional.binary_cross_entropy_with_logits(odds, torch.from_numpy(action).float(), reduction="none")
+            logits = self.policy(observation)
+            log_policy = -nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(action).float(), reduction="none")
             terms.append((returns[:, None] * log_policy).sum(1).mean())
         self.optimizer.zero_grad()
         (-torch.stack(terms).sum()).backward()  # type: ignore[no-untyped-call]

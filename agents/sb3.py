@@ -23,7 +23,7 @@ from kd_env.types import Observation
 
 
 class StableBaselines3:
-    """An SB3 algorithm as a policy. Learns while it teaches; the student of the run is the product."""
+    """An SB3 algorithm as a policy. Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward gradient"
     learns_from = "the reward"

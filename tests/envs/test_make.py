@@ -105,7 +105,10 @@ def test_rewards_that_read_labels_need_a_label_of_every_training_example(digits_
     labels = np.where(np.arange(len(train)) < 5, -1, train.labels)
     task = replace(digits_data.task, train=replace(train, labels=labels), unlabelled=True)
     for reward in (reward for reward, kind in REWARD_CLASSES.items() if kind.reads_labels):
-        with pytest.raises(InputError, match=f"reward='{reward}' reads the label of every training example, but task 'digits' has unlabelled examples; use another reward"):
+        with pytest.raises(
+            InputError,
+            match=f"reward='{reward}' reads the label of every training example, but task 'digits' has unlabelled examples; use another reward",
+        ):
             batch(task=task, reward=reward)
 
 

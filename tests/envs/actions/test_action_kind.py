@@ -105,7 +105,10 @@ def test_encode_is_the_inverse_of_decode(name):
 
 
 def test_a_joint_action_has_no_inverse():
-    with pytest.raises(InputError, match=r"action 'joint': weights cannot be converted to this kind of action; return actions, or a kd_env\.types\.Decision"):
+    with pytest.raises(
+        InputError,
+        match=r"action 'joint': weights cannot be converted to this kind of action; return actions, or a kd_env\.types\.Decision",
+    ):
         make_action("joint", ActionLayout(2, ("response",))).encode(np.full((1, 2), 0.5))
 
 
