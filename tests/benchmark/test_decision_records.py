@@ -93,8 +93,8 @@ def with_changed_row(table, column, change):
         (None, None, None),
         ("by_knowledge", lambda row: [row[0] + 0.01, *row[1:]], "update 0: the policy decides other weights than the record"),
         ("by_knowledge", lambda row: [*row[:-1], row[-1] + 0.01], "update 0: the policy decides other weights than the record"),
-        ("strengths", lambda row: [*row[:-1], row[-1] + 0.01], "update 0: the rows of one decision differ in what it was"),
-        ("temperature", lambda row: row + 1.0, "update 0: the rows of one decision differ in what it was"),
+        ("strengths", lambda row: [*row[:-1], row[-1] + 0.01], "update 0: the rows of one decision differ"),
+        ("temperature", lambda row: row + 1.0, "update 0: the rows of one decision differ"),
     ],
     ids=["nothing", "a weight", "a weight of another type", "one strength", "one temperature"],
 )
