@@ -107,7 +107,7 @@ def test_rewards_that_read_labels_need_a_label_of_every_training_example(digits_
     for reward in (reward for reward, kind in REWARD_CLASSES.items() if kind.reads_labels):
         with pytest.raises(
             InputError,
-            match=f"reward='{reward}' reads the label of every training example, but task 'digits' has unlabelled examples; use another reward",
+            match=f"reward='{reward}' reads the label of every training example, but task 'digits' has unlabelled examples",
         ):
             batch(task=task, reward=reward)
 
