@@ -3,7 +3,7 @@
 ``task`` says what a task is, ``loading`` loads a task by its name, ``splits`` holds the split rule, ``metrics`` the metrics.
 
 - Built-in tasks: ``digits``, ``domains``, ``glue``, ``clinc150``, ``fdu_mtl``, ``fashion_mnist``.
-- Data of one's own: ``text_files`` and ``image_folders``.
+- Your own data: ``text_files`` and ``image_folders``.
 - What text tasks share: ``folders`` (find files), ``tables`` (read a file), ``columns`` and ``labels`` (check its columns), ``texts`` (make
   the task) and ``wordpiece`` (its tokenizer).
 """

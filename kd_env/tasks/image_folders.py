@@ -1,4 +1,4 @@
-"""``images:PATH``: images of one's own, read from files ``SPLIT/CLASS/IMAGE`` that Pillow can read, all of one size.
+"""``images:PATH``: your own images, read from files ``SPLIT/CLASS/IMAGE`` that Pillow can read, all of one size.
 
 ``train`` must be there; ``reward``, ``validation``, ``dev`` and ``test`` may be. Missing splits are carved, see :mod:`kd_env.tasks.splits`.
 Images are grey if all of train are, else in colour; values are in [0, 1].

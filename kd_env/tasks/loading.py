@@ -1,4 +1,4 @@
-"""Load tasks by name: built-in ones, folders of one's own data, and ``module:function``."""
+"""Load tasks by name: built-in ones, folders of your own data, and ``module:function``."""
 
 from __future__ import annotations
 

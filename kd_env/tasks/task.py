@@ -66,7 +66,7 @@ class Defaults:
     optimizer: str = "adam(lr=0.003)"
 
     def __new__(cls, *_arguments: object, **options: object) -> Defaults:
-        """Refuse the former name of ``kd_weight``, which tasks of one's own may still use.
+        """Refuse the former name of ``kd_weight``, which user-defined tasks may still use.
 
         Raises:
             InputError: ``strength`` is given.

@@ -1,4 +1,4 @@
-"""``folder:PATH``: texts of one's own, read from ``.tsv``, ``.csv`` or ``.jsonl`` files.
+"""``folder:PATH``: your own texts, read from ``.tsv``, ``.csv`` or ``.jsonl`` files.
 
 ``train`` must be there; ``reward``, ``validation``, ``dev`` and ``test`` may be. Each holds ``sentence``, or ``sentence1`` and
 ``sentence2``, and ``label``; either all or none of them hold ``group`` (or ``domain``). Missing splits are carved, see

@@ -1,7 +1,7 @@
 """Teachers and pools of them. ``load_pool(text, task)`` returns the :class:`Pool` that a text names.
 
 - ``teacher``: what a teacher and a pool are. ``pools``: pools by name, of which ``pool_recipes`` holds the
-  built-in ones. ``pool_files``: pools of one's own, from a file or a folder.
+  built-in ones. ``pool_files``: your own pools, from a file or a folder.
 - ``train_recipe``: train a built-in network as a recipe says. ``finetune`` (with ``finetune_config`` and ``finetune_loop``): fine-tune a
   Transformers model into a checkpoint.
 - ``checkpoint``: a checkpoint as a teacher. ``out_of_fold``: several checkpoints, each trained without its fold. ``heads``: classifiers at

@@ -1,4 +1,4 @@
-"""Pools of one's own: a pool file that says how teachers are fine-tuned, or a folder of checkpoints.
+"""Your own pools: a pool file that says how teachers are fine-tuned, or a folder of checkpoints.
 
 ``pool.json`` or ``pool.toml`` holds a list ``teachers`` of tables. A table has ``name`` and ``model`` and may have ``groups``,
 ``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr`` and ``max_length``.

@@ -1,4 +1,4 @@
-"""Pools by name: built-in pools, whose teachers are trained once and cached, checkpoints, pool files, and pools of one's own code."""
+"""Pools by name: built-in pools, whose teachers are trained once and cached, checkpoints, pool files, and pools from your own code."""
 
 from __future__ import annotations
 

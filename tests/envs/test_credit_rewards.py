@@ -1,4 +1,4 @@
-"""From credit to reward: the formulas by hand, what a step pays, and credit by a function of one's own."""
+"""From credit to reward: the formulas by hand, what a step pays, and credit by a function of your own."""
 
 import itertools
 
@@ -174,7 +174,7 @@ def test_joint_credit_is_paid_as_it_was_decided(untrained, kind, granularity, kd
     assert reward != 0.0
 
 
-# Credit of one's own
+# Credit of your own
 
 
 def half_of_first_order(run, meter, names, temperature):

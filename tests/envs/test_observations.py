@@ -200,7 +200,7 @@ def test_groups_are_never_observed(digits_data):
     assert "groups" not in Batch.__dataclass_fields__
 
 
-# Sets of one's own
+# Sets of your own
 
 
 class Disagreement(ObservationSet):

@@ -1,4 +1,4 @@
-"""Rewards: by hand, in a run, and classes of one's own."""
+"""Rewards: by hand, in a run, and classes of your own."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,7 +99,7 @@ def test_rl_kd_s_rewards_look_at_the_mini_batch_after_its_update(reward):
     assert info["reward_terms"]["student_ce"].mean() == pytest.approx(float(cross_entropy(before.student.logits, before.labels)))
 
 
-# Rewards of one's own
+# Rewards of your own
 
 
 class Confidence(Reward):

@@ -1,4 +1,4 @@
-"""``images:PATH``: a folder of images of one's own, and the task that it becomes."""
+"""``images:PATH``: a folder of images of your own, and the task that it becomes."""
 
 import numpy as np
 import pytest

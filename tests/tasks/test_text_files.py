@@ -1,4 +1,4 @@
-"""``folder:PATH``: what may be in a folder of one's own texts, and the task that it becomes."""
+"""``folder:PATH``: what may be in a folder of your own texts, and the task that it becomes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Pools of one's own: pool files, folders of checkpoints, and which teacher was trained on which group."""
+"""Pools of your own: pool files, folders of checkpoints, and which teacher was trained on which group."""
 
 import dataclasses
 import json

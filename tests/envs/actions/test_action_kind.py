@@ -1,4 +1,4 @@
-"""Kinds of action: which there are, what is refused, and classes of one's own."""
+"""Kinds of action: which there are, what is refused, and classes of your own."""
 
 import itertools
 import math
@@ -134,7 +134,7 @@ def test_factors_come_in_one_order():
     assert parse_factors(",".join(reversed(FACTORS))) == FACTORS
 
 
-# Kinds of one's own
+# Kinds of your own
 
 
 class FirstTeachers(TeacherAction):
