@@ -220,6 +220,27 @@ def test_a_student_begun_again_alone_is_a_student_begun_alone(mode):
             assert not rewards[own].any() or mode != "next_step"
 
 
+def test_a_student_begun_again_has_its_own_learning_rate_and_measurements():
+    keywords = {"credit": "first_order", "normalize_credit": False, "action": "weights", "updates": 6, "validation_every": 2, **FLOAT64}
+    keywords["optimizer"] = "adam(lr=0.01,decay=linear)"
+    env, single = population(TEACHERS, autoreset_mode="disabled", **keywords), alone(TEACHERS, **keywords)
+    env.reset(seed=3)
+    env.action_space.seed(0)
+    own = slice(SIZE, 2 * SIZE)
+    env.step(env.action_space.sample())
+    env.reset(options={"reset_mask": np.repeat([False, True, False], SIZE)})
+    single.reset(seed=int(env.unwrapped.distillation.seeds[1]))
+    due = []
+    for _ in range(5):  # student 1 is one update behind the others
+        actions = env.action_space.sample()
+        info, reference = env.step(actions)[4], single.step(actions[own])[4]
+        assert close(info["credit"][own], reference["credit"], 1e-9)
+        shown = info.get("_validation", np.zeros(STUDENTS * SIZE, dtype=np.bool_)).reshape(STUDENTS, SIZE)
+        assert shown[1].all() == ("validation" in reference)
+        due.append(shown.all(1).tolist())
+    assert due == [[True, False, True], [False, True, False], [True, False, True], [False, True, False], [True, False, True]]
+
+
 def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone():
     options = {
         "updates": 6,
