@@ -149,7 +149,10 @@ def test_the_formula_in_plain_sums(digits_data):
 
 @pytest.mark.parametrize(
     ("case", "updates"),
-    chosen(itertools.product(STUDENTS, [0, 3]), [(STUDENTS[0], 0), (STUDENTS[0], 3), (STUDENTS[1], 3), (STUDENTS[3], 3)]),
+    chosen(
+        itertools.product([STUDENTS[0], STUDENTS[1], STUDENTS[3]], [0, 3]),
+        [(STUDENTS[0], 0), (STUDENTS[0], 3), (STUDENTS[1], 3), (STUDENTS[3], 3)],
+    ),
 )
 def test_with_sgd_first_order_becomes_the_counterfactual(request, case, updates):
     data, student = case
@@ -393,15 +396,22 @@ def test_head_gives_nothing_to_types_that_look_below_it_and_every_credit_knows_a
         assert bool(values[name].any()) is (kind != "head" or name == "response")
 
 
+SCHEDULED = ["adam(lr=0.003,warmup=0.5)", "sgd(lr=0.05,decay=linear)"]
+
+
 @pytest.mark.parametrize(
     ("kind", "optimizer"),
     chosen(
-        itertools.product(credit.CREDITS, ["adam(lr=0.003)", "sgd(lr=0.05)"]),
-        [*((kind, "adam(lr=0.003)") for kind in credit.CREDITS), ("first_order", "sgd(lr=0.05)"), ("counterfactual", "sgd(lr=0.05)")],
+        itertools.product(credit.CREDITS, SCHEDULED),
+        [*((kind, SCHEDULED[0]) for kind in credit.CREDITS), ("first_order", SCHEDULED[1]), ("counterfactual", SCHEDULED[1])],
     ),
 )
 def test_students_of_a_population_have_the_credit_they_have_alone(digits_data, kind, optimizer):
+    """Also where they are at different points of the learning rate's schedule."""
     selection = taught(start(digits_data, num_students=3, student="mlp(width=8)", optimizer=optimizer, batch_size=4), 5)
+    selection.reset_student(1, 70)
+    taught(selection, 3, seed=1)
+    assert selection.distillation.update.tolist() == [8, 3, 8]
     together = response(credit.CREDITS[kind], selection).unflatten(0, (3, 4))
     for student in range(3):
         member = selection.distillation.member(student)

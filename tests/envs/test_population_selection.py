@@ -187,7 +187,7 @@ BROKEN = {
 def test_numbers_that_are_not_finite_stay_in_their_student_which_can_begin_again(request, name, observed):
     """Another student takes the place of the broken one, at its own point of schedule, data and draws."""
     case, value = BROKEN[name]
-    selection = start_case(request, case, updates=24)
+    selection = start_case(request, case, updates=24, validation_every=4)
     apart = each_alone(selection)
     follow(selection, apart, 9)
     for broken, student in ((selection, 1), (apart[1], 0)):
