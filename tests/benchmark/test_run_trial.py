@@ -204,11 +204,11 @@ def reachable(root):
     """Return every object that attributes, items and what functions close over lead to; modules, classes and globals are not followed."""
     seen, queue = {}, [root]
     while queue:
-        thing = queue.pop()
-        if id(thing) in seen or isinstance(thing, OPAQUE):
+        value = queue.pop()
+        if id(value) in seen or isinstance(value, OPAQUE):
             continue
-        seen[id(thing)] = thing
-        queue += [thing.__closure__, thing.__defaults__] if isinstance(thing, types.FunctionType) else gc.get_referents(thing)
+        seen[id(value)] = value
+        queue += [value.__closure__, value.__defaults__] if isinstance(value, types.FunctionType) else gc.get_referents(value)
     return list(seen.values())
 
 

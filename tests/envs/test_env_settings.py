@@ -26,11 +26,11 @@ def test_no_two_groups_have_a_setting_of_the_same_name():
 
 def test_flat_settings_are_the_keywords_that_make_them(task):
     keywords = {"updates": 7, "credit": "head", "granularity": "batch", "observation": "cls", "teacher_cost": 0.5, "knowledge": "hint"}
-    made = settings(task, **keywords)
-    assert set(made.flat()) == set(NAMES)
-    assert made.flat().items() >= keywords.items()
-    assert settings(task, **made.flat()) == made
-    assert (made.distillation.updates, made.reward.credit, made.interface.granularity) == (7, "head", "batch")
+    chosen = settings(task, **keywords)
+    assert set(chosen.flat()) == set(NAMES)
+    assert chosen.flat().items() >= keywords.items()
+    assert settings(task, **chosen.flat()) == chosen
+    assert (chosen.distillation.updates, chosen.reward.credit, chosen.interface.granularity) == (7, "head", "batch")
 
 
 def test_the_group_of_the_distillation_is_that_of_a_distillation_alone(task):
@@ -49,12 +49,12 @@ def test_every_field_is_documented(group):
 
 @pytest.mark.parametrize("group", ["distillation", "reward", "interface"])
 def test_settings_cannot_be_changed(task, group):
-    made = settings(task)
+    chosen = settings(task)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(made, group, None)
+        setattr(chosen, group, None)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(getattr(made, group), next(iter(dataclasses.asdict(getattr(made, group)))), None)
-    assert isinstance(made, Settings)
+        setattr(getattr(chosen, group), next(iter(dataclasses.asdict(getattr(chosen, group)))), None)
+    assert isinstance(chosen, Settings)
 
 
 def test_an_unknown_keyword_is_answered_with_the_nearest(task):

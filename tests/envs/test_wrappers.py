@@ -90,7 +90,7 @@ def test_texts_are_collected():
 
 
 def test_a_picture_can_be_an_observation():
-    env = wrappers.AddRenderObservation(batch(render_mode="rgb_array"), render_only=True)
+    env = wrappers.AddRenderObservation(batch(render_mode="rgb_array", updates=2), render_only=True)
     assert all(env.observation_space.contains(step[0]) for step in rollout(env, seed=0))
 
 

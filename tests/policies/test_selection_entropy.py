@@ -111,7 +111,7 @@ def test_a_policy_without_probabilities_has_none(policy, tmp_path):
 
 
 def test_it_is_the_mean_over_the_measurements_of_validation(tmp_path, monkeypatch):
-    """At updates 4 and 8; the last one is of a finished student, who is taught nothing more."""
+    """Validation is measured at updates 4, 8 and 12. At 12 the student has finished, so no entropy is recorded."""
     values = iter([0.25, 0.75, 0.9])
     monkeypatch.setattr("agents.exp3.EXP3.selection_entropy", lambda self, observation: np.array([next(values)]))
     assert entropy_of("exp3", tmp_path) == 0.5
