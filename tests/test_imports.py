@@ -12,7 +12,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
-    ("kd_env.errors", "kd_env.paths", "kd_env.plugins", "kd_env.randomness", "kd_env.serialization", "kd_env.spec", "kd_env.types"),
+    (
+        "kd_env.errors",
+        "kd_env.interrupts",
+        "kd_env.paths",
+        "kd_env.plugins",
+        "kd_env.randomness",
+        "kd_env.serialization",
+        "kd_env.spec",
+        "kd_env.types",
+    ),
     ("kd_env.tasks",),
     ("kd_env.models",),
     ("kd_env.knowledge",),

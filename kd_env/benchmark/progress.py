@@ -10,6 +10,7 @@ from rich.console import Console
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
+from kd_env.interrupts import raise_if_interrupted
 
 
 class Progress:
@@ -56,6 +57,7 @@ class Progress:
 
     def bank(self, name: str, done: int, total: int) -> None:
         """Show the number of finished examples of a bank's file."""
+        raise_if_interrupted()
         if name not in self._bank_bars:
             self._bank_bars[name] = self._live.add_task(f"bank: {name}", total=total, unit="examples", rate="", latest="")
         self._live.update(self._bank_bars[name], completed=done, visible=done < total)
@@ -64,6 +66,7 @@ class Progress:
 
     def teaching(self, name: str, done: int, total: int, message: str) -> None:
         """Show the number of updates of a teacher, and print ``message`` if it is not empty, as at the end of an epoch."""
+        raise_if_interrupted()
         if name not in self._teacher_bars:
             self._teacher_bars[name] = self._live.add_task(name, total=total, unit="updates", rate="", latest="")
         bar = self._teacher_bars[name]
@@ -82,6 +85,7 @@ class Progress:
 
     def advance(self, policy: str, seed: int, updates: int, validation: float | None) -> None:
         """Add ``updates`` to the bar, and show the validation score if it was measured."""
+        raise_if_interrupted()
         if self._bar is None:
             return
         self._live.advance(self._bar, updates)

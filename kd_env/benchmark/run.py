@@ -28,6 +28,7 @@ from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
+from kd_env.interrupts import raise_if_interrupted
 from kd_env.teachers import load_pool
 
 
@@ -123,6 +124,7 @@ def _finish(finished: Sequence[records.Record], directory: Path, progress: Progr
     for record in finished:
         records.append(directory, record)
         progress.finished(record)
+    raise_if_interrupted()
 
 
 _channel: Any = None

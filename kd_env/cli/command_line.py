@@ -23,6 +23,7 @@ from kd_env.cli.report import report
 from kd_env.cli.run import run
 from kd_env.cli.teach import teach
 from kd_env.errors import InputError
+from kd_env.interrupts import remember_interrupts
 
 app = typer.Typer(
     name="kd-env",
@@ -96,7 +97,8 @@ def main() -> None:
 def invoke(arguments: list[str]) -> int:
     """Run a command line, given without the name of the program, and return its exit status. Errors are one line on stderr."""
     try:
-        status = app(arguments or ["--help"], prog_name="kd-env", standalone_mode=False)
+        with remember_interrupts():
+            status = app(arguments or ["--help"], prog_name="kd-env", standalone_mode=False)
     except InputError as error:
         return _fail(str(error))
     except UsageError as error:

@@ -11,6 +11,7 @@ import typer
 
 from kd_env.cli.options import Quiet
 from kd_env.errors import InputError
+from kd_env.interrupts import raise_if_interrupted
 
 if TYPE_CHECKING:
     from kd_env.benchmark.check import Check
@@ -70,6 +71,7 @@ def _check_all(planned: list[Check], total: int, quiet: bool) -> bool:
         for name, differences in _differences(check).items():
             print(f"{name}: {'; '.join(differences) or 'equal'}", flush=True)
             equal += not differences
+        raise_if_interrupted()
     print(f"{equal} of {total} records are equal")
     return equal == total
 

@@ -184,10 +184,40 @@ def test_ctrl_c_keeps_finished_trials(workers, out):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     before = file.read_bytes().count(b"\n")
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.splitlines()[-1] == "stopped; finished trials are kept, and the same command resumes"
     assert "Traceback" not in errors
     kept = records.read(out)
     assert before <= len(kept) <= before + int(workers), "at most the running trials are finished, and none is begun"
     assert all((out / "traces" / f"{record['trial']}.parquet").exists() for record in kept)
     assert not list((out / "traces").glob(".*"))
+
+
+SEND = "import os, signal\n\ndef send():\n    os.kill(os.getpid(), signal.SIGINT)\n\n"
+DROPPED = SEND + (
+    "class Sender:\n"
+    "    def __del__(self):\n"
+    "        send()\n\n"
+    "class Policy:\n"
+    "    def __init__(self, context, seed=0):\n"
+    "        pass\n\n"
+    "    def decide(self, batch):\n"
+    "        Sender()  # its destructor runs at once, and Python drops what is raised there\n"
+    "        return batch.teacher_logits.new_full(batch.teacher_logits.shape[:2], 0.25)\n"
+)
+CONVERTED = DROPPED.replace(
+    "        Sender()  # its destructor runs at once, and Python drops what is raised there\n",
+    "        try:\n            send()\n        except KeyboardInterrupt as error:\n            raise RuntimeError('lost') from error\n",
+)
+
+
+@pytest.mark.parametrize("policy", [DROPPED, CONVERTED], ids=["dropped by Python", "converted by a library"])
+def test_ctrl_c_is_not_lost(policy, tmp_path):
+    (tmp_path / "mine.py").write_text(policy)
+    arguments = ["--policy", "mine:Policy", "--seeds", "0-9", "--updates", "5", "--workers", "1", "--out", "out"]
+    process = start_command("run", "--task", "digits", *arguments, cwd=tmp_path, preexec_fn=do_not_ignore_ctrl_c)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "stopped; finished trials are kept, and the same command resumes"
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out" / "results.jsonl").exists(), "it stopped before the first trial ended"
