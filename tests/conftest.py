@@ -8,10 +8,14 @@ import torch
 
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
+from kd_env.bank.fingerprint import fingerprint
 from kd_env.distillation import EncodedTask
+from kd_env.envs import make
 from kd_env.models.networks import build
+from kd_env.paths import cache_dir
 from kd_env.randomness import seeded
 from kd_env.teachers import NetworkTeacher, Pool, load_pool
+from kd_env.teachers.pool_recipes import POOLS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +26,35 @@ def _own_cache(tmp_path_factory):
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KD_ENV_CACHE", str(shared / "kd-env-cache"))
+        yield
+
+
+LOADED_POOLS, OPENED_BANKS = {}, {}
+"""Built-in pools by cache, name and task, and banks in the cache by fingerprint, for all tests in this process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _load_once():
+    """Environments load each built-in pool and open its bank once: that takes longer than a small episode. tests/bank tests it."""
+    load, open_ = make.load_pool, make.open_bank
+
+    def loaded(text, task):
+        if text not in POOLS:
+            return load(text, task)
+        key = cache_dir(), text, task.fingerprint
+        LOADED_POOLS[key] = LOADED_POOLS[key] if key in LOADED_POOLS else load(text, task)
+        return LOADED_POOLS[key]
+
+    def opened(task, pool, directory=None, keep=frozenset()):
+        if directory is not None:
+            return open_(task, pool, directory, keep=keep)
+        key = cache_dir(), fingerprint(task, pool, keep)
+        OPENED_BANKS[key] = OPENED_BANKS[key] if key in OPENED_BANKS else open_(task, pool, keep=keep)
+        return OPENED_BANKS[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make, "load_pool", loaded)
+        patch.setattr(make, "open_bank", opened)
         yield
 
 

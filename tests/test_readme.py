@@ -1,10 +1,9 @@
 """The code blocks of the README and of the guides run, and the commands of all pages are commands."""
 
-import os
 import pkgutil
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -55,18 +54,22 @@ def test_there_is_something_to_check():
 
 
 @pytest.mark.parametrize("code", PYTHON)
-def test_a_python_block_runs(code, tmp_path):
-    result = run(code, tmp_path)
-    assert result.returncode == 0, f"{code}\n{result.stderr}"
+def test_a_python_block_runs(code, tmp_path, monkeypatch):
+    run(code, tmp_path, monkeypatch)
 
 
-def run(code, folder):
-    """Run ``code`` as a script in a folder; several threads would be far slower on a busy machine."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+def run(code, folder, monkeypatch):
+    """Run ``code`` as a script in a folder, whose modules it can import."""
     (folder / "block.py").write_text(code)
-    command = [sys.executable, "-W", "error", "block.py"]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    try:
+        runpy.run_path("block.py", run_name="__main__")
+    finally:
+        for name in set(sys.modules) - before:
+            if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
 
 
 TOGETHER = """
@@ -86,10 +89,9 @@ assert terminated.all()
 """All parts of the guide in one environment."""
 
 
-def test_the_parts_of_the_guide_work_together(tmp_path):
+def test_the_parts_of_the_guide_work_together(tmp_path, monkeypatch):
     (tmp_path / "parts.py").write_text("\n".join(blocks(PARTS, "python")))
-    result = run(TOGETHER, tmp_path)
-    assert result.returncode == 0, result.stderr
+    run(TOGETHER, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,39 +1,12 @@
-"""Pools of untrained teachers, and banks that environments share."""
+"""Pools of untrained teachers."""
 
 import pytest
 
 from kd_env import tasks
-from kd_env.bank.fingerprint import fingerprint
-from kd_env.envs import make
 from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher, Pool
 
 NETWORKS = {"image": "mlp(width={width},depth=2)", "text": "tiny-bert(width={width},layers=1,dropout=0)"}
-
-
-POOLS, BANKS = {}, {}
-"""Pools by name and task, banks by fingerprint and folder, for all tests of environments in this process."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _load_once():
-    """Load each pool and open each bank once: the checks of their files take longer than a small episode, and tests/bank tests them."""
-    load_pool, open_bank = make.load_pool, make.open_bank
-
-    def loaded(text, task):
-        key = text, task.fingerprint
-        POOLS[key] = POOLS[key] if key in POOLS else load_pool(text, task)
-        return POOLS[key]
-
-    def opened(task, pool, directory=None, keep=frozenset()):
-        key = fingerprint(task, pool, keep), directory
-        BANKS[key] = BANKS[key] if key in BANKS else open_bank(task, pool, directory, keep=keep)
-        return BANKS[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "load_pool", loaded)
-        patch.setattr(make, "open_bank", opened)
-        yield
 
 
 @pytest.fixture(scope="session")
