@@ -20,7 +20,7 @@ from kd_env.benchmark.statistics import gap_recovered, holm, mean_interval, pair
 from kd_env.policies.access import ACCESS, SEPARATOR
 
 USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labels"})
-RIVALS = ("router", "lr_dev", "reward_supervised", "uniform_reward_ce")
+RIVALS = ("router", "stacking", "lr_dev", "reward_supervised", "uniform_reward_ce")
 SEEDS_FOR_A_CLAIM = 5
 
 

@@ -22,8 +22,8 @@ SAME = (
     "reward_forward_examples", "diverged", "env", "bank",
 )  # fmt: skip
 POLICIES = [
-    "uniform", "random_single", "router", "gradient_credit", "reinforce", "akd(training_episodes=1)", "akd_hard(training_episodes=2)",
-    "uniform_reward_ce", "camkd", "amtml", "uncertainty", "exp3", "aekd",
+    "uniform", "random_single", "router", "stacking", "held_credit", "gradient_credit", "reinforce",
+    "akd(training_episodes=1)", "akd_hard(training_episodes=2)", "uniform_reward_ce", "camkd", "amtml", "uncertainty", "exp3", "aekd",
 ]  # fmt: skip
 
 

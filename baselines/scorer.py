@@ -1,0 +1,81 @@
+"""A scorer: one small network, shared by all teachers, that scores a teacher for an instance.
+
+In: the teachers' logits. Out: nine columns per teacher, which say how sure it is and how far the others agree, and a score. The columns do
+not depend on the number of classes C or of teachers K.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+LEAST_PROBABILITY = 1e-6
+NUM_COLUMNS = 9
+
+
+def scorer_columns(teacher_logits: Tensor) -> Tensor:
+    """Return the columns of teachers with ``teacher_logits [n, K, C]``: ``[n, K, 9]``, float32.
+
+    They are, with a_k the most likely class of teacher k:
+
+    1. the log-odds of its probability of a_k;
+    2. its entropy / ln C;
+    3. its margin to the second class;
+    4. the share of teachers whose most likely class is a_k;
+    5. the log-odds of a_k under the mean of all teachers;
+    6. the log-odds of a_k under the mean of the other teachers;
+    7. column 1 minus the largest of all teachers;
+    8. whether column 7 is 0;
+    9. column 2 minus the lowest of all teachers.
+    """
+    probabilities = teacher_logits.double().softmax(2)  # [n, K, C]
+    num_teachers, num_classes = probabilities.shape[1:]
+    largest, answers = probabilities.max(2)  # [n, K]
+    margin = largest - probabilities.topk(2).values[:, :, 1]
+    entropy = torch.special.entr(probabilities).sum(2) / math.log(num_classes)
+    votes = (answers[:, :, None] == answers[:, None]).double().mean(2)
+    by_all = probabilities.mean(1).gather(1, answers)
+    by_others = (num_teachers * by_all - largest) / max(num_teachers - 1, 1)
+    confidence = _log_odds(largest)
+    behind = confidence - confidence.amax(1, keepdim=True)
+    columns = [confidence, entropy, margin, votes, _log_odds(by_all), _log_odds(by_others), behind]
+    columns += [(behind == 0.0).double(), entropy - entropy.amin(1, keepdim=True)]
+    return torch.stack(columns, 2).float()
+
+
+def _log_odds(probability: Tensor) -> Tensor:
+    return probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY).logit()
+
+
+class Scorer(nn.Module):
+    """A linear function of the columns plus 16 tanh units, and for each teacher a bias and a slope of its confidence; starts at 0."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, num_teachers: int, hidden: int = 16) -> None:
+        """Make the layers. Columns are standardised by ``mean`` and ``scale``, which start at 0 and 1."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(NUM_COLUMNS))
+        self.register_buffer("scale", torch.ones(NUM_COLUMNS))
+        self.linear = nn.Linear(NUM_COLUMNS, 1, bias=False)
+        self.hidden = nn.Linear(NUM_COLUMNS, hidden)
+        self.output = nn.Linear(hidden, 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(num_teachers))
+        self.slope = nn.Parameter(torch.zeros(num_teachers))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.output.weight)
+
+    def standardise(self, columns: Tensor) -> None:
+        """Set mean and scale from ``columns [n, K, 9]``."""
+        self.mean.copy_(columns.mean((0, 1)))
+        self.scale.copy_(columns.std((0, 1), correction=0) + 1e-3)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Return scores, ``[n, K, 9]`` -> ``[n, K]``."""
+        columns = (columns - self.mean) / self.scale
+        shared = self.linear(columns) + self.output(self.hidden(columns).tanh())  # [n, K, 1]
+        scores: Tensor = shared.squeeze(2) + self.bias + self.slope * columns[:, :, 0]
+        return scores

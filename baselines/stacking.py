@@ -1,0 +1,235 @@
+"""``stacking``: the mixture of teachers that predicts the reward labels best, fitted by supervision.
+
+A student that is taught with weights ``w_k(x)`` learns the mixture ``sum_k w_k(x) p_k(y|x)``, so the weights are fitted by the likelihood
+of that mixture, and not by which teacher is right. Several members propose weights: three formulas that read no labels, the choice of
+the router's gate, and four networks. Their shares are fitted by EM on labels that the members did not see (two folds). After stacked
+generalization (Wolpert 1992) and the stacking of densities (Smyth and Wolpert 1999); the members and their use for teaching are ours.
+
+It uses the same labels as policies that are paid with held-out improvement, and no reinforcement learning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from baselines.gate import Gate, fit, gate_inputs
+from baselines.rule import WEIGHTS, Rule, choice
+from baselines.scorer import Scorer, scorer_columns
+from kd_env import spec
+from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies.context import Examples
+from kd_env.randomness import seeded
+
+ENTROPY_TEMPERATURE = 0.1
+LEAST_PROBABILITY = 1e-4
+LBFGS_STEPS = 60
+EM_STEPS = 300
+
+Inputs = Literal["", "outputs", "outputs and features"]
+NETWORKS: tuple[tuple[Inputs, bool, float], ...] = (
+    ("", True, 1e-2),
+    ("outputs", True, 1e-2),
+    ("outputs and features", True, 1e-2),
+    ("outputs and features", False, 1e-3),
+)
+"""The fitted members: what the linear gate reads, whether a scorer is added, and the ridge penalty."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What members read of n instances."""
+
+    outputs: Tensor  # [n, K * C], log-probabilities
+    features: Tensor  # [n, D_1 + ... + D_K]
+    columns: Tensor  # [n, K, 9]
+
+    @classmethod
+    def of(cls, teacher_logits: Tensor, teacher_features: Sequence[Tensor]) -> Instances:
+        """Read ``teacher_logits [n, K, C]`` and ``teacher_features``, K x ``[n, D_k]``."""
+        outputs = gate_inputs(teacher_logits).float().cpu()
+        features = [values.float().cpu() for values in teacher_features]
+        return cls(outputs, torch.cat([outputs[:, :0], *features], 1), scorer_columns(teacher_logits.cpu()))
+
+    def take(self, rows: Tensor) -> Instances:
+        """Return some of the instances."""
+        return Instances(self.outputs[rows], self.features[rows], self.columns[rows])
+
+    def inputs(self, name: Inputs) -> Tensor:
+        """Return the inputs of a linear gate, ``[n, inputs]``."""
+        return torch.cat([self.outputs, self.features], 1) if name == "outputs and features" else self.outputs
+
+
+def uniform(instances: Instances) -> Tensor:
+    """Weigh all teachers equally."""
+    return torch.full_like(instances.columns[:, :, 0], 1.0 / instances.columns.shape[1])
+
+
+def most_confident(instances: Instances) -> Tensor:
+    """Choose the teacher with the largest probability."""
+    confidence = instances.columns[:, :, 0]
+    return choice(confidence.argmax(1), confidence.shape[1])
+
+
+def low_entropy(instances: Instances) -> Tensor:
+    """Prefer teachers with a low entropy: ``softmax(-entropy / (0.1 ln C))``."""
+    return (-instances.columns[:, :, 1] / ENTROPY_TEMPERATURE).softmax(1)
+
+
+class LinearGate(nn.Module):
+    """A linear function of standardised inputs, which starts at 0."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Tensor, num_teachers: int) -> None:
+        """Standardise by ``inputs [n, columns]``."""
+        super().__init__()
+        self.register_buffer("mean", inputs.mean(0))
+        self.register_buffer("scale", inputs.std(0, correction=0) + 1e-3)
+        self.linear = nn.Linear(inputs.shape[1], num_teachers)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits, ``[n, columns]`` -> ``[n, K]``."""
+        logits: Tensor = self.linear((inputs - self.mean) / self.scale)
+        return logits
+
+
+class Network(nn.Module):
+    """Weights by the softmax of a linear gate, of a scorer, or of their sum. They start equal."""
+
+    def __init__(self, instances: Instances, inputs: Inputs, scorer: bool) -> None:
+        """Make the parts, standardised by ``instances``."""
+        super().__init__()
+        self.inputs, num_teachers = inputs, instances.columns.shape[1]
+        self.gate = LinearGate(instances.inputs(inputs), num_teachers) if inputs else None
+        self.scorer = Scorer(num_teachers) if scorer else None
+        if self.scorer is not None:
+            self.scorer.standardise(instances.columns)
+
+    def log_weights(self, instances: Instances) -> Tensor:
+        """Return logarithms of the weights, ``[n, K]``."""
+        logits = torch.zeros(instances.columns.shape[:2])
+        if self.gate is not None:
+            logits = logits + self.gate(instances.inputs(self.inputs))
+        if self.scorer is not None:
+            logits = logits + self.scorer(instances.columns)
+        return logits.log_softmax(1)
+
+    def forward(self, instances: Instances) -> Tensor:
+        """Return weights, ``[n, K]``."""
+        return self.log_weights(instances).exp()
+
+
+def fit_mixture(network: Network, instances: Instances, log_likelihood: Tensor, ridge: float) -> Network:
+    """Minimise ``-mean log sum_k w_k p_k(y) + ridge / 2 |parameters|^2`` by L-BFGS; ``log_likelihood [n, K]`` is log p_k(y)."""
+    parameters = list(network.parameters())
+    optimizer = torch.optim.LBFGS(parameters, max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = -(network.log_weights(instances) + log_likelihood).logsumexp(1).mean()
+        loss = loss + 0.5 * ridge * torch.stack([parameter.square().sum() for parameter in parameters]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return network
+
+
+class Members(nn.Module):
+    """All members, fitted on labelled instances."""
+
+    def __init__(self, instances: Instances, log_likelihood: Tensor, right: Tensor) -> None:
+        """Fit the networks, and the router's gate.
+
+        Args:
+            instances: n labelled instances.
+            log_likelihood: log-probability of the label by each teacher, ``[n, K]``.
+            right: 1 where a teacher's answer is the label, ``[n, K]``.
+        """
+        super().__init__()
+        inputs = instances.inputs("outputs and features")
+        self.router = Gate(inputs.shape[1], right.shape[1])
+        fit(self.router, inputs, right)
+        networks = [fit_mixture(Network(instances, inputs, scorer), instances, log_likelihood, ridge) for inputs, scorer, ridge in NETWORKS]
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, instances: Instances) -> Tensor:
+        """Return the weights of each member, ``[R, n, K]``."""
+        routed = self.router(instances.inputs("outputs and features"))
+        formulas = [uniform(instances), most_confident(instances), low_entropy(instances), choice(routed.argmax(1), routed.shape[1])]
+        return torch.stack([*formulas, *(network(instances) for network in self.networks)])
+
+
+def fit_shares(likelihood: Tensor) -> Tensor:
+    """Return shares of R members ``[R]`` that maximise the likelihood of their mixture, by EM from equal ones; ``likelihood [R, n]``."""
+    shares = torch.full((len(likelihood),), 1.0 / len(likelihood))
+    for _ in range(EM_STEPS):
+        joint = shares[:, None] * likelihood
+        shares = (joint / joint.sum(0)).mean(1)
+    return shares
+
+
+class Stack(nn.Module):
+    """Members and their shares."""
+
+    shares: Tensor
+
+    def __init__(self, examples: Examples, seed: int) -> None:
+        """Fit the members on each half of the labels, the shares on the other half, and the members again on all labels."""
+        super().__init__()
+        instances, labels = Instances.of(examples.teacher_logits, examples.teacher_features), examples.known_labels()
+        index = labels[:, None, None].expand(-1, examples.teacher_logits.shape[1], 1)
+        log_likelihood = examples.teacher_logits.double().log_softmax(2).gather(2, index).squeeze(2).float()  # [n, K]
+        log_likelihood = log_likelihood.clamp_min(math.log(LEAST_PROBABILITY))
+        right = (examples.teacher_logits.argmax(2) == labels[:, None]).float()
+        with seeded(seed):
+            halves = torch.randperm(len(labels)).chunk(2)
+            likelihood = []
+            for rest, held_out in (halves, halves[::-1]):
+                members = Members(instances.take(rest), log_likelihood[rest], right[rest])
+                with torch.no_grad():
+                    likelihood.append((members(instances.take(held_out)) * log_likelihood[held_out].exp()).sum(2))  # [R, n / 2]
+            self.register_buffer("shares", fit_shares(torch.cat(likelihood, 1)))
+            self.members = Members(instances, log_likelihood, right)
+
+    @torch.no_grad()
+    def forward(self, instances: Instances) -> Tensor:
+        """Return weights, ``[n, K]``."""
+        return torch.einsum("r,rnk->nk", self.shares, self.members(instances))
+
+
+class Stacking(Rule):
+    """Fits once, before the first update, on the reward labels."""
+
+    access = "reward labels"
+    learns_from = "reward labels, once"
+    paper = ""
+    env_options = WEIGHTS
+    min_teachers = 2
+
+    def __init__(self, context: PolicyContext, seed: int = 0, sharpness: float = 1.0) -> None:
+        """Fit the stack.
+
+        Args:
+            context: see :class:`~kd_env.policies.PolicyContext`.
+            seed: of the halves and of the scorers' first weights.
+            sharpness: weights are raised to this power and normalised.
+        """
+        spec.numbers("stacking", least=0, sharpness=sharpness)
+        super().__init__(context, seed)
+        self.sharpness = sharpness
+        self.stack = Stack(context.reward_examples(), seed)
+
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return the weights of the mixture."""
+        weights: Tensor = self.stack(Instances.of(batch.teacher_logits, batch.teacher_features)) ** self.sharpness
+        return weights / weights.sum(1, keepdim=True)

@@ -1,0 +1,93 @@
+"""``held_credit``: where it starts, what credit does to it, and what holds it."""
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.stacking import Stacking
+from kd_env import tasks
+from kd_env.benchmark.run_trial import make_env
+from kd_env.benchmark.trial import Trial
+from kd_env.errors import InputError
+from kd_env.policies import Transition, make_policy, registry
+
+
+def make(policy="held_credit", **settings):
+    env = make_env(Trial("digits", policy, 0, settings={"updates": 20, "reward_labels": 64, **settings}))
+    agent = registry.find(policy).build(env, 0)
+    observation, _ = env.reset(seed=0)
+    return env, agent, observation
+
+
+def taught_weights(env, agent, observation):
+    """The weights that the student is taught with, ``[B, K]``."""
+    return env.selection.action_kind.decode(agent.act(observation), len(observation["progress"])).weights
+
+
+def follow(agent, observation, credit, steps):
+    for _ in range(steps):
+        action = agent.act(observation)
+        nothing = np.zeros(len(action))
+        agent.update(Transition(observation, action, nothing, observation, nothing.astype(bool), {"credit": credit}))
+
+
+def experts_of(env):
+    return tasks.load("digits").train.groups[env.selection.distillation.observe().example_ids]
+
+
+def test_it_starts_as_stacking_with_a_floor():
+    env, agent, observation = make("held_credit(floor=0.2)")
+    stacking = make_policy(Stacking, env, 0)
+    start = stacking.rule.decide(stacking.context.batch()).clamp_min(1e-4)
+    start = start / start.sum(1, keepdim=True)
+    expected = 0.8 * start + 0.2 / 4
+    assert np.allclose(taught_weights(env, agent, observation), expected.numpy(), atol=1e-5)
+    entropy = -(expected * expected.log()).sum(1) / np.log(4)
+    assert np.allclose(agent.selection_entropy(observation), entropy.numpy(), atol=1e-5)
+
+
+def test_credit_moves_it_and_the_hold_keeps_it():
+    taught = {}
+    for hold in (0.0, 1.0, 100.0):
+        env, agent, observation = make(f"held_credit(hold={hold},learning_rate=0.01)")
+        wrong = (experts_of(env) + 1) % 4  # where it starts, these have little weight
+        credit = np.full((32, 4), -0.5)
+        credit[np.arange(32), wrong] = 1.5
+        before = taught_weights(env, agent, observation)[np.arange(32), wrong].mean()
+        follow(agent, observation, credit, steps=150)
+        taught[hold] = taught_weights(env, agent, observation)[np.arange(32), wrong].mean()
+    assert before < 0.2
+    assert taught[0.0] > 0.9
+    assert abs(taught[100.0] - before) < 0.02
+    assert taught[100.0] < taught[1.0] < taught[0.0]
+
+
+def test_the_optimum_by_hand():
+    """The maximum of ``sum pi r - hold KL(pi || w)`` is ``pi ~ w exp(r / hold)``."""
+    env, agent, observation = make("held_credit(hold=2.0,learning_rate=0.01,floor=0.0)")
+    start = taught_weights(env, agent, observation).astype(np.float64)
+    credit = np.tile([1.0, -1.0, 0.5, -0.5], (32, 1))
+    follow(agent, observation, credit, steps=600)
+    optimum = start * np.exp(credit / 2.0)
+    optimum /= optimum.sum(1, keepdims=True)
+    assert np.abs(taught_weights(env, agent, observation) - optimum).max() < 0.02
+
+
+def test_equal_credit_teaches_nothing():
+    env, agent, observation = make()
+    before = taught_weights(env, agent, observation)
+    follow(agent, observation, np.full((32, 4), 0.7), steps=20)
+    assert np.allclose(taught_weights(env, agent, observation), before, atol=1e-3)
+
+
+def test_a_step_without_credit_is_not_learned_from():
+    _, agent, observation = make()
+    before = {name: value.clone() for name, value in agent.residual.state_dict().items()}
+    action = agent.act(observation)
+    agent.update(Transition(observation, action, np.zeros(32), observation, np.zeros(32, bool), {}))
+    assert all(torch.equal(value, before[name]) for name, value in agent.residual.state_dict().items())
+
+
+def test_shared_credit_is_refused():
+    with pytest.raises(InputError, match="held_credit learns from credit"):
+        make(credit="shared")
