@@ -23,6 +23,7 @@ from kd_env.distillation.order import make_order
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.settings import DistillationSettings, student_config
 from kd_env.distillation.state import RunState
+from kd_env.errors import InputError
 from kd_env.knowledge import label
 from kd_env.knowledge.terms import Term
 from kd_env.models.encode import take
@@ -141,9 +142,13 @@ class Distillation:
 
         Args:
             active: students to teach, ``[S]``; students that are done are never taught. Default: all that are not done.
+
+        Raises:
+            InputError: no student is left to teach.
         """
         active = ~self.done if active is None else active & ~self.done
-        assert active.any(), "the budget is spent"
+        if not active.any():
+            raise InputError("apply: no student is left to teach, since the budget is spent or all have diverged; begin with a new one")
         batch = self.observe()
         student_ce = label.ce(batch.student.logits, batch.labels)
         loss = self.per_example_loss(decision).view(self.num_students, -1).mean(1)  # [S]

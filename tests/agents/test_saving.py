@@ -28,7 +28,7 @@ CASES = {
     "reinforce(student_warmup=2,selector_warmup=3)": {"reward": "mixed"},
     "gradient_credit": {},
     "gradient_credit(router_start=True)": {"credit": "head"},
-    "held_credit": {"reward_labels": 64, "credit": "head"},
+    "held_credit": {"reward_labels": 32, "credit": "head"},
     "akd": {"updates_per_phase": 2},
     "akd_hard(batch_size=8)": {"updates_per_phase": 2},
     "mtkd_rl": {"kd_weight": 0.5},

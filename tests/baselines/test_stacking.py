@@ -115,7 +115,7 @@ def test_labels_that_say_nothing_leave_the_formulas():
 # the rule
 
 
-def stacking_of(reward_labels=64, seed=0, **options):
+def stacking_of(reward_labels=32, seed=0, **options):
     env = make_env(Trial("digits", "uniform", seed, settings={"updates": 20, "reward_labels": reward_labels}))
     env.reset(seed=0)
     return env, make_policy(Stacking, env, seed, **options)

@@ -16,7 +16,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies.context import make_context
 
-SETTINGS = {"updates": 24, "precision": "float64", "reward_labels": 256, "validation_every": 8}
+SETTINGS = {"updates": 24, "precision": "float64", "reward_labels": 32, "validation_every": 8}
 SAME = (
     "trial", "policy", "access", "seed", "test", "validation", "reward_split", "reward_labels", "student_forward_examples",
     "reward_forward_examples", "diverged", "env", "bank",

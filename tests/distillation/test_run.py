@@ -199,7 +199,7 @@ def test_the_budget_ends_the_run(digits_data):
     run = start(digits_data, updates=2)
     drive(run, 2)
     assert run.done.tolist() == [True]
-    with pytest.raises(AssertionError, match="the budget is spent"):
+    with pytest.raises(InputError, match="no student is left to teach"):
         drive(run, 1)
 
 
