@@ -140,7 +140,7 @@ def _teach_again(selection: Selection, trace: pd.DataFrame, tolerance: float, de
 
 def _decision(run: Distillation, columns: dict[str, np.ndarray], slot: np.ndarray, teacher: np.ndarray, weights: np.ndarray) -> Decision:
     """Return the decision that some rows of a trace hold."""
-    names, like = list(run.terms), run.observe().teacher_logits
+    names, like = list(run.loss.terms), run.observe().teacher_logits
     by_slot = np.zeros((len(columns["strengths"]), len(names), run.num_teachers), dtype=np.float32)
     asked = teacher >= 0
     by_slot[slot[asked], :, teacher[asked]] = weights[asked]
@@ -151,7 +151,7 @@ def _decision(run: Distillation, columns: dict[str, np.ndarray], slot: np.ndarra
 
 def _different_part(run: Distillation, decision: Decision, traced: Decision, tolerance: float) -> str:
     """Return the name of the first part of ``decision`` that differs from the traced one; empty if none does."""
-    names, labels, rows = list(run.terms), run.settings.reads_labels, run.settings.batch_size
+    names, labels, rows = list(run.loss.terms), run.settings.reads_labels, run.settings.batch_size
     new, old = (to_numbers(each, names, labels, rows, run.num_teachers) for each in (decision, traced))
     for name, new_part, old_part in zip(RecordedDecision._fields, new, old, strict=True):
         if not np.allclose(new_part, old_part, max(tolerance, 1e-6), max(tolerance, 1e-6), equal_nan=True):
@@ -162,7 +162,7 @@ def _different_part(run: Distillation, decision: Decision, traced: Decision, tol
 def _widths(selection: Selection, whole: bool) -> dict[str, int]:
     """Return the columns of the trace besides weights, and how many numbers a decision has in each."""
     if whole:
-        types = len(selection.distillation.terms)
+        types = len(selection.distillation.loss.terms)
         return {"by_knowledge": types, "strengths": types + selection.distillation.settings.reads_labels, "temperature": 1}
     return selection.action_kind.trace_columns
 

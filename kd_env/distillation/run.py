@@ -25,7 +25,6 @@ from kd_env.distillation.settings import DistillationSettings, student_config
 from kd_env.distillation.state import RunState
 from kd_env.errors import InputError
 from kd_env.knowledge import label
-from kd_env.knowledge.terms import Term
 from kd_env.models.encode import take
 from kd_env.serialization import from_bytes, to_bytes
 from kd_env.student.build import build_network, build_students
@@ -95,11 +94,6 @@ class Distillation:
     def done(self) -> np.ndarray:
         """Students that have spent their budget or have diverged, ``[S]``."""
         return self.state.diverged | (self.state.update >= self.settings.updates)
-
-    @property
-    def terms(self) -> dict[str, Term]:
-        """Knowledge types of the setting by name."""
-        return self.loss.terms
 
     def observe(self) -> Batch:
         """Forward the next mini-batches (cached until :meth:`apply`) and return them with the outputs of teachers and students."""

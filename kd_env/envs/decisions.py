@@ -40,7 +40,7 @@ def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> De
     kd_weight: float | Tensor = 1.0
     if not kind.replaces_kd_weight:
         kd_weight = settings.kd_weight if decoded.kd_weight is None else tensor(decoded.kd_weight)
-    strengths: dict[str, float | Tensor] = {name: term.strength * kd_weight for name, term in run.terms.items()}
+    strengths: dict[str, float | Tensor] = {name: term.strength * kd_weight for name, term in run.loss.terms.items()}
     if run.settings.reads_labels:
         strengths["label"] = 1.0 if kind.replaces_kd_weight else 1.0 - kd_weight
     if decoded.gates is not None:
@@ -48,7 +48,7 @@ def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> De
     temperature: float | Tensor = settings.temperature
     if decoded.temperature_scale is not None:
         temperature = settings.temperature * tensor(decoded.temperature_scale)
-    return Decision(dict.fromkeys(run.terms, weights), strengths, temperature)
+    return Decision(dict.fromkeys(run.loss.terms, weights), strengths, temperature)
 
 
 def per_instance(rows: np.ndarray, instances: int) -> np.ndarray:
@@ -63,12 +63,12 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
         InputError: the setting has a knowledge type that needs weights, and ``weights`` has none for it.
     """
     settings = run.settings
-    if missing := [name for name, term in run.terms.items() if name not in weights and not term.kind.asks_peers]:
+    if missing := [name for name, term in run.loss.terms.items() if name not in weights and not term.kind.asks_peers]:
         weighted = ", ".join(weights) or "no type"
         raise InputError(
             f"knowledge={settings.knowledge!r}: the policy gives weights for {weighted}, not for {missing[0]}; leave {missing[0]} out"
         )
-    strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.terms.items()}
+    strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.loss.terms.items()}
     if run.settings.reads_labels:
         strengths["label"] = 1.0 - settings.kd_weight
     for name, factor in (factors or {}).items():
@@ -84,7 +84,7 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
             teaches phases, which need actions.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
-    types = {*run.terms, *(["label"] if run.settings.reads_labels else [])}
+    types = {*run.loss.terms, *(["label"] if run.settings.reads_labels else [])}
     for name in (*decision.weights, *decision.strengths):
         if name not in types:
             raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(sorted(types))}")
@@ -95,7 +95,7 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
     for part, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if part == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
-    asks_teachers = {name for name, term in run.terms.items() if not term.kind.asks_peers}
+    asks_teachers = {name for name, term in run.loss.terms.items() if not term.kind.asks_peers}
     if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
     if settings.reward.credit != "shared":
@@ -106,7 +106,7 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
 
 def as_action(run: Distillation, decision: Decision) -> DecodedAction:
     """Return a decision in the form of a decoded action: the weights of its first knowledge type."""
-    first = next((decision.weights[name] for name in run.terms if name in decision.weights), None)
+    first = next((decision.weights[name] for name in run.loss.terms if name in decision.weights), None)
     if first is None:
         return DecodedAction(np.zeros((run.num_students * run.settings.batch_size, run.num_teachers), dtype=np.float32))
     return DecodedAction(first.detach().float().cpu().numpy())

@@ -192,12 +192,12 @@ class Selection:
         if self.credit is None:
             return None
         run = self.distillation
-        names = self.layout.knowledge if self.action_kind.decides_knowledge else tuple(run.terms)
+        names = self.layout.knowledge if self.action_kind.decides_knowledge else tuple(run.loss.terms)
         credit = CreditOfStep(
             self.credit(run, self.meter, names, decision.temperature),
             decision,
             decoded,
-            {name: term.strength for name, term in run.terms.items()},
+            {name: term.strength for name, term in run.loss.terms.items()},
             run.settings.kd_weight,
             self.settings.reward.normalize_credit,
             self.rows,

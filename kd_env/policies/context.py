@@ -192,7 +192,7 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
         "teacher_widths": tuple(data.bank.widths),
         "settings": settings,
         "action": selection.action_kind,
-        "terms": selection.distillation.terms,
+        "terms": selection.distillation.loss.terms,
         "device": selection.distillation.student.device,
         "dtype": selection.distillation.student.dtype,
         "batch": batch,

@@ -64,7 +64,7 @@ def test_strengths_by_hand(name, strengths):
 @pytest.mark.parametrize("name", ["pkd", "distilbert"])
 def test_directions_are_compared(name):
     env, _ = env_and_policy(name)
-    (term,) = [term for kind, term in env.selection.distillation.terms.items() if kind != "response"]
+    (term,) = [term for kind, term in env.selection.distillation.loss.terms.items() if kind != "response"]
     assert term.kind.normalized
 
 

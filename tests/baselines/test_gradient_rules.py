@@ -302,7 +302,7 @@ def test_camkd_whole_by_hand(detach):
 def test_the_hint_of_fitnet_mkd_flows_into_the_student():
     env, _ = env_and_policy("fitnet_mkd", precision="float64")
     run, batch = env.distillation, env.distillation.observe()
-    assert run.terms["hint"].strength == 100.0
+    assert run.loss.terms["hint"].strength == 100.0
     body, maps = run.student.network.network.body[0].weight, list(run.student.network.maps)
     (gradient,) = torch.autograd.grad(run.per_teacher_loss("hint", 1.0).mean(), body)  # of [B, K]
     features = run.student_output().features

@@ -31,8 +31,8 @@ def weights_for(run):
 def decide(run):
     """Every knowledge type with the random weights, and the label where the setting has it."""
     kd_weight, weights = run.settings.kd_weight, weights_for(run)
-    strengths = {name: term.strength * kd_weight for name, term in run.terms.items()} | {"label": 1.0 - kd_weight}
-    return Decision(dict.fromkeys(run.terms, weights), strengths, run.settings.temperature)
+    strengths = {name: term.strength * kd_weight for name, term in run.loss.terms.items()} | {"label": 1.0 - kd_weight}
+    return Decision(dict.fromkeys(run.loss.terms, weights), strengths, run.settings.temperature)
 
 
 def drive(run, updates):

@@ -42,8 +42,8 @@ def taught(selection, updates, seed=0):
     for _ in range(updates):
         rows = run.num_students * run.settings.batch_size
         weights = torch.from_numpy(rng.dirichlet(np.ones(run.num_teachers), rows)).to(run.student.dtype)
-        strengths = {**dict.fromkeys(run.terms, run.settings.kd_weight), "label": 1.0 - run.settings.kd_weight}
-        run.apply(Decision(dict.fromkeys(run.terms, weights), strengths, run.settings.temperature))
+        strengths = {**dict.fromkeys(run.loss.terms, run.settings.kd_weight), "label": 1.0 - run.settings.kd_weight}
+        run.apply(Decision(dict.fromkeys(run.loss.terms, weights), strengths, run.settings.temperature))
     run.observe()
     return selection
 

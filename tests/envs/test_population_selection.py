@@ -201,7 +201,7 @@ def test_numbers_that_are_not_finite_stay_in_their_student_which_can_begin_again
     if observed:
         run.observe()
         if selection.credit is not None:
-            selection.credit(run, selection.meter, list(run.terms), None)
+            selection.credit(run, selection.meter, list(run.loss.terms), None)
     apart[1] = alone(selection, 1, 77)
     selection.reset_student(1, 77)
     assert_equal(selection, 1, apart[1])

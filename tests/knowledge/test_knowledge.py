@@ -180,8 +180,8 @@ def test_a_plug_in_teaches(digits_data, students):
     name = f"{__name__}:Gap"
     run = run_of(digits_data, knowledge=f"response,{name}(strength=3)", num_students=students)
     batch = run.observe()
-    assert list(run.terms) == ["response", name]
-    assert run.terms[name].strength == 3.0
+    assert list(run.loss.terms) == ["response", name]
+    assert run.loss.terms[name].strength == 3.0
     losses = run.per_teacher_loss(name, 2.0)
     expected = (batch.student.logits[:, None, 0] - batch.teacher_logits[:, :, 0]).square()
     torch.testing.assert_close(losses.detach(), expected, rtol=1e-12, atol=0)
@@ -201,14 +201,14 @@ def test_the_loss_is_the_sum_of_the_types_at_their_strengths_and_weights(layered
     )
     run.observe()
     rng = np.random.default_rng(0)
-    weights = {name: torch.from_numpy(rng.dirichlet(np.ones(3), 4)) for name in run.terms}
+    weights = {name: torch.from_numpy(rng.dirichlet(np.ones(3), 4)) for name in run.loss.terms}
     strengths = {"response": 0.5, "layer": torch.linspace(0, 2, 4, dtype=torch.float64), "relation": 0.0, "attention": 7.0, "label": 0.25}
     loss = run.per_example_loss(Decision(weights, strengths, 3.0)).detach()
     expected = 0.25 * run.per_teacher_loss("label", 3.0)[:, 0]
-    for name in run.terms:
+    for name in run.loss.terms:
         expected = expected + strengths[name] * (weights[name] * run.per_teacher_loss(name, 3.0)).sum(1)
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=0)
-    assert all(float(run.per_teacher_loss(name, 3.0).detach().min()) > 0 for name in run.terms), "each has something to say"
+    assert all(float(run.per_teacher_loss(name, 3.0).detach().min()) > 0 for name in run.loss.terms), "each has something to say"
 
 
 def test_what_the_setting_has_not_is_refused(digits_data):
@@ -228,7 +228,7 @@ def test_labels_are_in_the_context_where_they_are_part_of_the_setting_alone(digi
 
     for strength in (1.0, 0.5):
         run = run_of(digits_data, kd_weight=strength)
-        run.terms["response"] = Term("response", Peeking())
+        run.loss.terms["response"] = Term("response", Peeking())
         run.per_teacher_loss("response", 2.0)
         run.per_teacher_loss("label", 2.0)
     assert [labels is None for labels in shown] == [True] * 4 + [False] * 4

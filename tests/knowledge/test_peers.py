@@ -112,7 +112,7 @@ def run_of(data, knowledge="response,peer", **keywords):
 def decision(run, weights=0.25):
     rows = run.num_students * run.settings.batch_size
     tensor = torch.full((rows, run.num_teachers), weights, dtype=run.student.dtype)
-    return Decision(dict.fromkeys(run.terms, tensor), dict.fromkeys(run.terms, 1.0), 2.0)
+    return Decision(dict.fromkeys(run.loss.terms, tensor), dict.fromkeys(run.loss.terms, 1.0), 2.0)
 
 
 def test_those_who_teach_each_other_see_the_same_examples(digits_data):
@@ -140,7 +140,7 @@ def test_the_loss_of_a_decision_holds_the_peers_at_their_strength(digits_data):
     peers = 4.0 * (log_q.flip(0).exp() * (log_q.flip(0) - log_q)).sum(2).flatten()
     uniform, nobody = decision(run), decision(run, weights=0.0)
     response = run.per_example_loss(Decision(uniform.weights, {"response": 1.0}, 2.0))
-    assert run.terms["peer"].strength == 3.0
+    assert run.loss.terms["peer"].strength == 3.0
     torch.testing.assert_close(run.per_example_loss(uniform), response + peers)
     torch.testing.assert_close(run.per_example_loss(nobody), peers, msg="peers teach where no teacher does")
 

@@ -37,7 +37,7 @@ def teach(run, updates):
     for _ in range(updates):
         run.observe()
         rows = 8 * run.num_students
-        weights = {name: torch.full((rows, 2), 0.5) for name in run.terms}
+        weights = {name: torch.full((rows, 2), 0.5) for name in run.loss.terms}
         run.apply(Decision(weights, dict.fromkeys(weights, 1.0), 2.0))
     return run
 

@@ -27,7 +27,7 @@ def test_types_that_read_labels_are_refused_where_there_are_none(digits_data, kn
     with pytest.raises(InputError, match=says):
         start(digits_data, knowledge=knowledge, kd_weight=1.0, num_students=students)
     run = start(digits_data, knowledge=knowledge, kd_weight=0.9, num_students=students)
-    assert list(run.terms) == knowledge.split(",")
+    assert list(run.loss.terms) == knowledge.split(",")
 
 
 @pytest.mark.parametrize("students", [1, 2])

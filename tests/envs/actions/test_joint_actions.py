@@ -67,7 +67,7 @@ def test_factors_that_are_left_out_are_as_the_setting_has_them(factors, untraine
     temperature = torch.as_tensor(decision.temperature, dtype=torch.float64).expand(4)
     torch.testing.assert_close(temperature, torch.full((4,), 3.0 * temperature_scale, dtype=torch.float64))
     assert (decision.weights["layer"][2] == 0).all() == ("abstain" in factors)
-    assert set(decision.weights) == set(run.terms)
+    assert set(decision.weights) == set(run.loss.terms)
     *_, info = env.step(action_of(factors, {}, {}, {"abstain": [1.0]}, {}).ravel())
     assert info["reward_terms"]["teacher_calls"].tolist() == [3, 3, 0 if "abstain" in factors else 3, 3]
 
