@@ -1,12 +1,13 @@
 """``held_credit``: starts from the stacking of the teachers, and learns from credit while it is held near that start.
 
 The start is fitted by supervision on the reward labels (:mod:`baselines.stacking`). A residual on its log-weights then learns from the
-first-order credit of every teacher of every instance, as :mod:`agents.gradient_credit` does:
+credit of every teacher of every instance, as :mod:`agents.gradient_credit` does:
 
     J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || start_b) ],    pi = softmax(log start + residual)
 
-Credit is normalised within the instance. The residual is 0 at first, and reads the teachers' outputs alone: near the end of a run, credit
-also rewards what makes the student unlearn what it has over-fitted, and a policy that sees the student's state would follow it. Ours.
+Weights of the start are at least 1e-4. By default, credit is first-order and normalised within the instance. The residual is 0 at first, and
+reads the teachers' outputs alone: near the end of a run, credit also rewards what makes the student unlearn what it has over-fitted, and a
+policy that sees the student's state would follow it. Ours.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class HeldCredit:
         return from_weights(self._taught())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
-        """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
+        """Return the entropy over ln K of the present weights for the mini-batch that :meth:`act` saw last, ``[num_envs]``."""
         return normalized_entropy(self._taught())
 
     def update(self, transition: Transition) -> None:

@@ -1,7 +1,7 @@
-"""A scorer: one small network, shared by all teachers, that scores a teacher for an instance.
+"""A scorer scores each teacher for an instance, by a small network that all teachers share, plus a bias and a slope per teacher.
 
-In: the teachers' logits. Out: nine columns per teacher, which say how sure it is and how far the others agree, and a score. The columns do
-not depend on the number of classes C or of teachers K.
+In: the teachers' logits. Out: nine columns per teacher, which say how sure it is and how far the teachers agree, and a score. The number of
+columns is the same for all numbers of classes C and of teachers K.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def scorer_columns(teacher_logits: Tensor) -> Tensor:
     7. column 1 minus the largest of all teachers;
     8. whether column 7 is 0;
     9. column 2 minus the lowest of all teachers.
+
+    Probabilities are clamped to [1e-6, 1 - 1e-6] before log-odds. With one teacher, column 6 is the log-odds of 1e-6.
     """
     probabilities = teacher_logits.double().softmax(2)  # [n, K, C]
     num_teachers, num_classes = probabilities.shape[1:]

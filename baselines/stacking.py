@@ -22,6 +22,7 @@ from baselines.gate import Gate, fit, gate_inputs
 from baselines.rule import WEIGHTS, Rule, choice
 from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
+from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.policies.context import Examples
 from kd_env.randomness import seeded
@@ -71,7 +72,7 @@ def uniform(instances: Instances) -> Tensor:
 
 
 def most_confident(instances: Instances) -> Tensor:
-    """Choose the teacher with the largest probability."""
+    """Choose the teacher with the largest probability; the first one where several are above 1 - 1e-6."""
     confidence = instances.columns[:, :, 0]
     return choice(confidence.argmax(1), confidence.shape[1])
 
@@ -184,9 +185,15 @@ class Stack(nn.Module):
     shares: Tensor
 
     def __init__(self, examples: Examples, seed: int) -> None:
-        """Fit the members on each half of the labels, the shares on the other half, and the members again on all labels."""
+        """Fit the members on each half of the labels, the shares on the other half, and the members again on all labels.
+
+        Raises:
+            InputError: there are fewer than 2 labels.
+        """
         super().__init__()
         instances, labels = Instances.of(examples.teacher_logits, examples.teacher_features), examples.known_labels()
+        if len(labels) < 2:
+            raise InputError(f"reward_labels={len(labels)}: stacking fits its members and their shares on different labels; use at least 2")
         index = labels[:, None, None].expand(-1, examples.teacher_logits.shape[1], 1)
         log_likelihood = examples.teacher_logits.double().log_softmax(2).gather(2, index).squeeze(2).float()  # [n, K]
         log_likelihood = log_likelihood.clamp_min(math.log(LEAST_PROBABILITY))
@@ -231,5 +238,7 @@ class Stacking(Rule):
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the weights of the mixture."""
-        weights: Tensor = self.stack(Instances.of(batch.teacher_logits, batch.teacher_features)) ** self.sharpness
+        weights: Tensor = self.stack(Instances.of(batch.teacher_logits, batch.teacher_features))
+        if self.sharpness != 1.0:
+            weights = (self.sharpness * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).softmax(1)
         return weights / weights.sum(1, keepdim=True)

@@ -13,42 +13,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_received = threading.Event()
+_received = False
 
 
 @contextmanager
 def remember_interrupts() -> Iterator[None]:
-    """Remember Ctrl-C within the block, and leave the block by ``KeyboardInterrupt`` if an error follows it.
+    """Leave the block by ``KeyboardInterrupt`` after Ctrl-C, also if Ctrl-C was dropped or turned into another error.
 
     Does nothing outside the main thread, or if the program handles the signal itself.
     """
+    global _received
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    _received.clear()
     hook = sys.unraisablehook
-    signal.signal(signal.SIGINT, _receive)
-    sys.unraisablehook = lambda error: None if error.exc_type is KeyboardInterrupt else hook(error)  # it is remembered, not ignored
     try:
+        sys.unraisablehook = lambda error: None if error.exc_type is KeyboardInterrupt else hook(error)  # it is remembered, not ignored
+        signal.signal(signal.SIGINT, _receive)
         yield
         raise_if_interrupted()
     except Exception as error:
-        if _received.is_set():
+        if _received:
             raise KeyboardInterrupt from error
         raise
     finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # first: from here on, Ctrl-C no longer calls `_receive`
         sys.unraisablehook = hook
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        _received.clear()
+        _received = False
 
 
 def raise_if_interrupted() -> None:
     """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed. Long work calls this often. Does nothing outside the main thread."""
-    if _received.is_set() and threading.current_thread() is threading.main_thread():
-        _received.clear()
+    if _received and threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
 
 
 def _receive(signum: int, frame: Any) -> None:
-    _received.set()
+    global _received
+    _received = True  # a plain flag: the lock of an Event could be held by the very code that the signal interrupts
     raise KeyboardInterrupt

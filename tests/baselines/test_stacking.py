@@ -1,4 +1,4 @@
-"""Stacking: the columns and shares by hand, and that its mixture predicts labels that it did not see better than its members do."""
+"""Stacking: the columns and shares by hand, and that its mixture predicts labels that it did not see better than formulas do."""
 
 import math
 
@@ -11,6 +11,7 @@ from baselines.stacking import Instances, Stack, Stacking, fit_shares, low_entro
 from kd_env import tasks
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
+from kd_env.errors import InputError
 from kd_env.policies import make_policy
 from kd_env.policies.context import Examples
 
@@ -98,18 +99,19 @@ def test_the_stack_predicts_unseen_labels_better_than_formulas_do():
     assert stack.shares.sum().item() == pytest.approx(1.0)
     assert stack.shares[:3].sum() < 0.1, "nothing but the features tells who is right"
     value = likelihood(stack(instances), unseen)
-    assert value > likelihood(uniform(instances), unseen) + 0.3
+    assert all(value > likelihood(formula(instances), unseen) + 0.3 for formula in (uniform, most_confident, low_entropy))
     right = unseen.teacher_logits.argmax(2) == unseen.labels[:, None]
     assert (stack(instances) * right).sum(1).mean() > 0.9
 
 
 def test_labels_that_say_nothing_leave_the_formulas():
-    """Both teachers are equally right everywhere, so what is fitted is noise."""
+    """Neither teacher is right more often than chance."""
     seen = examples(60, seed=0)
     noise = Examples(torch.randn(60, 2, 3, generator=torch.Generator().manual_seed(2)), seen.teacher_features, seen.labels)
     unseen = Examples(torch.randn(500, 2, 3, generator=torch.Generator().manual_seed(3)), examples(500, 1).teacher_features, None)
-    weights = Stack(noise, seed=0)(Instances.of(unseen.teacher_logits, unseen.teacher_features))
-    assert (weights - 0.5).abs().mean() < 0.2
+    stack = Stack(noise, seed=0)
+    assert stack.shares[:3].sum() > 0.5
+    assert (stack(Instances.of(unseen.teacher_logits, unseen.teacher_features)) - 0.5).abs().mean() < 0.1
 
 
 # the rule
@@ -150,10 +152,17 @@ def test_it_reads_no_label_that_its_run_does_not_have(monkeypatch):
 
 def test_it_is_the_same_for_a_seed():
     assert torch.equal(weights_of(stacking_of()[1]), weights_of(stacking_of()[1]))
-    assert not torch.equal(weights_of(stacking_of()[1]), weights_of(stacking_of(seed=1)[1]))
+    env, first = stacking_of()
+    assert not torch.equal(weights_of(make_policy(Stacking, env, 1)), weights_of(first))
 
 
 def test_sharpness_is_a_power():
     plain = weights_of(stacking_of()[1])
     assert torch.allclose(weights_of(stacking_of(sharpness=2.0)[1]), plain**2 / (plain**2).sum(1, keepdim=True))
     assert torch.allclose(weights_of(stacking_of(sharpness=0.0)[1]), torch.full_like(plain, 0.25))
+    assert weights_of(stacking_of(sharpness=1000.0)[1]).amax(1).mean() > 0.9
+
+
+def test_one_label_is_refused():
+    with pytest.raises(InputError, match="reward_labels=1: stacking fits its members and their shares on different labels; use at least 2"):
+        stacking_of(reward_labels=1)

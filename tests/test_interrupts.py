@@ -1,0 +1,123 @@
+"""Ctrl-C is remembered where Python or a library loses it, and the handler of the program is back afterwards."""
+
+import contextlib
+import signal
+import sys
+import threading
+
+import pytest
+
+from kd_env.interrupts import raise_if_interrupted, remember_interrupts
+
+
+@pytest.fixture(autouse=True)
+def _default_handler():
+    """A shell that runs the tests in the background makes its children ignore the signal."""
+    before, hook = signal.signal(signal.SIGINT, signal.default_int_handler), sys.unraisablehook
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sys.unraisablehook is hook
+    raise_if_interrupted()  # nothing is remembered
+    signal.signal(signal.SIGINT, before)
+
+
+class Sender:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def press_in_a_destructor():
+    Sender()
+
+
+def test_a_block_without_ctrl_c_is_left_as_it_is():
+    with remember_interrupts():
+        raise_if_interrupted()
+    with pytest.raises(ValueError, match="an error"), remember_interrupts():
+        raise ValueError("an error")
+
+
+def run(*steps):
+    """Take steps in a block that remembers Ctrl-C."""
+    with remember_interrupts():
+        for step in steps:
+            step()
+
+
+def press():
+    signal.raise_signal(signal.SIGINT)
+
+
+def unreachable():
+    pytest.fail("it goes on")
+
+
+def convert(step):
+    """What a library does that turns any error into its own."""
+    try:
+        step()
+    except KeyboardInterrupt as error:
+        raise RuntimeError("lost") from error
+
+
+def press_and_go_on():
+    with contextlib.suppress(KeyboardInterrupt):
+        press()
+
+
+def test_ctrl_c_is_raised_at_once():
+    with pytest.raises(KeyboardInterrupt):
+        run(press, unreachable)
+
+
+def test_ctrl_c_that_python_drops_is_raised_at_the_next_check():
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        run(press_in_a_destructor, lambda: steps.append("after"), raise_if_interrupted, unreachable)
+    assert steps == ["after"]
+
+
+def test_ctrl_c_that_python_drops_is_raised_at_the_end():
+    with pytest.raises(KeyboardInterrupt):
+        run(press_in_a_destructor)
+
+
+def test_an_error_in_its_place_is_turned_back():
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: convert(press))
+    with pytest.raises(KeyboardInterrupt):
+        run(press_in_a_destructor, lambda: convert(raise_if_interrupted))
+
+
+def test_ctrl_c_can_be_pressed_again_and_again():
+    with pytest.raises(KeyboardInterrupt):
+        run(press_and_go_on, press_and_go_on, press_and_go_on)
+
+
+def test_a_program_with_a_handler_of_its_own_keeps_it():
+    presses = []
+    signal.signal(signal.SIGINT, lambda *_: presses.append(1))
+    with remember_interrupts():
+        signal.raise_signal(signal.SIGINT)
+    assert presses == [1]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_another_thread_is_not_interrupted():
+    errors = []
+
+    def work():
+        try:
+            with remember_interrupts():
+                raise_if_interrupted()
+        except KeyboardInterrupt as error:
+            errors.append(error)
+
+    def in_a_thread():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(press_in_a_destructor, in_a_thread)
+    assert errors == []
