@@ -5,9 +5,8 @@ credit of every teacher of every instance, as :mod:`agents.gradient_credit` does
 
     J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || start_b) ],    pi = softmax(log start + residual)
 
-Weights of the start are at least 1e-4. By default, credit is first-order and normalised within the instance. The residual is 0 at first,
-and reads the teachers' outputs alone: near the end of a run, credit also rewards what makes the student unlearn what it has over-fitted, and a
-policy that sees the student's state would follow it. Ours.
+Weights of the start are at least 1e-4. By default, credit is first-order and normalised within the instance. The residual is 0 at first. It
+reads the teachers' outputs, and not the student's state. Ours.
 """
 
 from __future__ import annotations
