@@ -52,7 +52,7 @@ def _log_odds(probability: Tensor) -> Tensor:
 
 
 class Scorer(nn.Module):
-    """A linear function of the columns plus 16 tanh units, and for each teacher a bias and a slope of its confidence; starts at 0."""
+    """A linear function of the columns, plus 16 tanh units, plus a bias and a slope of column 1 per teacher. All scores are 0 at first."""
 
     mean: Tensor
     scale: Tensor

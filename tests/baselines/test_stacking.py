@@ -14,6 +14,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import make_policy
 from kd_env.policies.context import Examples
+from kd_env.randomness import seeded
 
 
 def log_odds(probability):
@@ -50,10 +51,11 @@ def test_the_order_of_teachers_does_not_matter():
     logits, order = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0)), [2, 0, 3, 1]
     columns = scorer_columns(logits)
     assert torch.allclose(scorer_columns(logits[:, order]), columns[:, order], atol=1e-6)
-    scorer = Scorer(4)
-    assert torch.equal(scorer(columns), torch.zeros(5, 4)), "it starts with equal scores"
-    torch.nn.init.normal_(scorer.linear.weight)
-    torch.nn.init.normal_(scorer.output.weight)
+    with seeded(0):
+        scorer = Scorer(4)
+        assert torch.equal(scorer(columns), torch.zeros(5, 4)), "it starts with equal scores"
+        torch.nn.init.normal_(scorer.linear.weight)
+        torch.nn.init.normal_(scorer.output.weight)
     assert torch.allclose(scorer(columns[:, order]), scorer(columns)[:, order], atol=1e-6)
 
 
