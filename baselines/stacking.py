@@ -47,23 +47,22 @@ class Instances:
     """What members read of n instances."""
 
     outputs: Tensor  # [n, K * C], log-probabilities
-    features: Tensor  # [n, D_1 + ... + D_K]
+    outputs_and_features: Tensor  # [n, K * C + D_1 + ... + D_K]
     columns: Tensor  # [n, K, 9]
 
     @classmethod
     def of(cls, teacher_logits: Tensor, teacher_features: Sequence[Tensor]) -> Instances:
         """Read ``teacher_logits [n, K, C]`` and ``teacher_features``, K x ``[n, D_k]``."""
-        outputs = gate_inputs(teacher_logits).float().cpu()
-        features = [values.float().cpu() for values in teacher_features]
-        return cls(outputs, torch.cat([outputs[:, :0], *features], 1), scorer_columns(teacher_logits.cpu()))
+        outputs, everything = gate_inputs(teacher_logits), gate_inputs(teacher_logits, teacher_features)
+        return cls(outputs.float().cpu(), everything.float().cpu(), scorer_columns(teacher_logits.cpu()))
 
     def take(self, rows: Tensor) -> Instances:
         """Return some of the instances."""
-        return Instances(self.outputs[rows], self.features[rows], self.columns[rows])
+        return Instances(self.outputs[rows], self.outputs_and_features[rows], self.columns[rows])
 
     def inputs(self, name: Inputs) -> Tensor:
         """Return the inputs of a linear gate, ``[n, inputs]``."""
-        return torch.cat([self.outputs, self.features], 1) if name == "outputs and features" else self.outputs
+        return self.outputs_and_features if name == "outputs and features" else self.outputs
 
 
 def uniform(instances: Instances) -> Tensor:

@@ -99,7 +99,7 @@ def test_the_stack_predicts_unseen_labels_better_than_formulas_do():
     stack, unseen = Stack(examples(60, seed=0), seed=0), examples(500, seed=1)
     instances = Instances.of(unseen.teacher_logits, unseen.teacher_features)
     assert stack.shares.sum().item() == pytest.approx(1.0)
-    assert stack.shares[:3].sum() < 0.1, "nothing but the features tells who is right"
+    assert stack.shares[:3].sum() < 0.1, "only the features tell which teacher is right"
     value = likelihood(stack(instances), unseen)
     assert all(value > likelihood(formula(instances), unseen) + 0.3 for formula in (uniform, most_confident, low_entropy))
     right = unseen.teacher_logits.argmax(2) == unseen.labels[:, None]
