@@ -67,6 +67,7 @@ class RewardMeter:
         self.state.seed[:] = seeds
         self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor per parameter
         self.gradient_of_head = False  # whether the gradient is zero below the classifier
+        self.gradient_smoothing = 0.0  # label smoothing of the loss that it is of
         self._drawn: tuple[tuple[tuple[int, int], ...], Inputs, Tensor] | None = None  # the current draws: identity, inputs, labels
 
     @property
@@ -109,39 +110,43 @@ class RewardMeter:
         improvement = loss_before - loss if self.measure == "loss" else metric - metric_before
         return np.where(due, improvement, np.nan)
 
-    def held_out_gradient(self, students: Students, update: np.ndarray, head_only: bool = False) -> list[Tensor]:
+    def held_out_gradient(self, students: Students, update: np.ndarray, head_only: bool = False, smoothing: float = 0.0) -> list[Tensor]:
         """Return the gradient of the held-out loss, one tensor per parameter. It is computed again after ``gradient_refresh`` updates.
 
         Args:
             students: students to differentiate.
             update: updates so far, ``[S]``.
             head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
+            smoothing: label smoothing of the loss, see :func:`smoothed_cross_entropy`.
         """
         age = update - self.state.gradient_update
-        stale = (self.state.gradient_update < 0) | (age >= self.gradient_refresh) | (self.gradient_of_head and not head_only)
+        is_other = (self.gradient_of_head and not head_only) or smoothing != self.gradient_smoothing
+        stale = (self.state.gradient_update < 0) | (age >= self.gradient_refresh) | is_other
         if self.gradient is None or stale.any():
             inputs, labels = self._gradient_examples(update, students, stale)
             parameters = students.parameters
             with students.evaluating(), torch.set_grad_enabled(not head_only):
                 output = students.forward(inputs)
             logits = students.classify(output.features.detach(), parameters) if head_only else output.logits
-            loss = students.num_students * cross_entropy(logits, labels)  # sum over students of their mean losses
+            loss = (
+                students.num_students * smoothed_cross_entropy(logits, labels, smoothing).mean()
+            )  # sum over students of their mean losses
             gradient = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
             if self.gradient is not None and not stale.all() and students.num_students > 1:  # some students were reset
                 replaced = torch.from_numpy(stale).to(students.device)[:, None]
                 gradient = [torch.where(replaced, new, old) for new, old in zip(gradient, self.gradient, strict=True)]
             self.gradient = gradient
             self.state.gradient_update = np.where(stale, update, self.state.gradient_update)
-            self.gradient_of_head = head_only
+            self.gradient_of_head, self.gradient_smoothing = head_only, smoothing
         return self.gradient
 
     @torch.no_grad()
-    def held_out_loss(self, students: Students, parameters: list[Tensor], update: np.ndarray) -> Tensor:
+    def held_out_loss(self, students: Students, parameters: list[Tensor], update: np.ndarray, smoothing: float = 0.0) -> Tensor:
         """Return the loss at other ``parameters``, ``[S]``, on the examples of the held-out gradient at ``update``."""
         inputs, labels = self._gradient_examples(update, students, np.ones_like(update))
         with students.evaluating():
             logits = students.forward_at(parameters, inputs).logits
-        return cross_entropy(logits, labels, reduction="none").view(students.num_students, -1).mean(1)
+        return smoothed_cross_entropy(logits, labels, smoothing).view(students.num_students, -1).mean(1)
 
     def of_student(self, student: int, split: RewardSplit) -> RewardMeter:
         """Return a meter for one student. It computes the held-out gradient again when it is next needed."""
@@ -157,14 +162,15 @@ class RewardMeter:
 
     def info(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as values for JSON."""
-        return {"gradient_of_head": self.gradient_of_head}
+        return {"gradient_of_head": self.gradient_of_head, "gradient_smoothing": self.gradient_smoothing}
 
     def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], device: torch.device) -> None:
         """Load the state that :meth:`tensors` and :meth:`info` returned."""
         self.state = MeterState.from_tensors(part(tensors, "state"))
         gradient = part(tensors, "gradient")
         self.gradient = [gradient[str(index)].to(device) for index in range(len(gradient))] or None
-        self.gradient_of_head, self._drawn = bool(info["gradient_of_head"]), None
+        self.gradient_of_head, self.gradient_smoothing = bool(info["gradient_of_head"]), float(info["gradient_smoothing"])
+        self._drawn = None
 
     def _evaluate(self, students: Students, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return held-out loss and metric, each ``[S]``, on the current draw. Count the pass only for the students in ``which``."""
@@ -179,3 +185,15 @@ class RewardMeter:
     def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray) -> tuple[Inputs, Tensor]:
         self.state.forward_examples += self.examples * which
         return self.split.at(self.split.draw(self.state.seed, "gradient", number, self.examples), students.device)
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Return the cross-entropy of ``logits [n, C]`` against ``(1 - smoothing) onehot(labels) + smoothing / C``, ``[n]``.
+
+    A negative smoothing (Wei et al. 2022, arXiv 2106.04149) adds ``-smoothing * (mean of the logits - logit of the label)``, which does not
+    vanish for examples that the student is sure about.
+    """
+    loss = cross_entropy(logits, labels, reduction="none")
+    if smoothing == 0.0:
+        return loss
+    return loss + smoothing * (logits.gather(1, labels[:, None]).squeeze(1) - logits.mean(1))

@@ -7,16 +7,21 @@ rate:
 
     r_bmk = <v, grad L_m(b, k)>, for the response  tau (q_b - p_bk) . (J_b v)
 
-J_b v is the derivative of the student's outputs for b along v. One forward-mode pass computes it for all teachers and types. After
-Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and TracIn
-(Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
+J_b v is the derivative of the student's outputs for b along v. One forward-mode pass computes it for all teachers and types.
+
+``smoothing`` is label smoothing of the held-out loss, 0 by default. First-order credit of a student that is taught well is mostly about
+examples that it is too sure of, and then favours wrong teachers. With a negative smoothing it favours right ones.
+
+After Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and
+TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -26,7 +31,7 @@ from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
-from kd_env.spec import unknown
+from kd_env.spec import numbers, parse, unknown
 from kd_env.types import ModelOutput
 
 CreditByType = dict[str, Tensor]
@@ -37,10 +42,12 @@ Credit = Callable[[Distillation, RewardMeter, Sequence[str], Temperature], Credi
 """Function of a run with observed mini-batches, its reward meter, names of knowledge types and a temperature that returns credit."""
 
 
-def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
+def first_order(
+    run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None, smoothing: float = 0.0
+) -> CreditByType:
     """Return first-order credit over all parameters, from one forward-mode pass with the observed pass's dropout, without autocast."""
     _load_forward_mode()
-    student, direction = run.student, _direction(run, meter, head_only=False)
+    student, direction = run.student, _direction(run, meter, False, smoothing)
     run.observe()
     run.state.forward_examples += run.settings.batch_size
     with run.dropout.replay(), torch.no_grad(), forward_ad.dual_level():
@@ -48,20 +55,24 @@ def first_order(run: Distillation, meter: RewardMeter, names: Sequence[str], tem
         return _along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs))
 
 
-def head(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
+def head(
+    run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None, smoothing: float = 0.0
+) -> CreditByType:
     """Return first-order credit over the classifier's parameters alone, without an extra pass of the mini-batch.
 
     It is 0 for types that compare outputs below the classifier.
     """
     _load_forward_mode()
     output = run.observe().student
-    direction = _direction(run, meter, head_only=True)
+    direction = _direction(run, meter, True, smoothing)
     tangent = run.student.classify(output.features, direction)  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
         return _along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(output.logits, tangent)))  # type: ignore[no-untyped-call]
 
 
-def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None) -> CreditByType:
+def counterfactual(
+    run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None, smoothing: float = 0.0
+) -> CreditByType:
     """Return exact credit: the measured effect of an optimizer step on the loss of one instance and one teacher alone.
 
     All steps start from the same state and are measured on the same held-out examples. The effect of the optimizer's momentum is
@@ -71,7 +82,7 @@ def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], 
     parameters, progress = student.parameters, run.observe().progress
 
     def loss_after(gradient: Sequence[Tensor]) -> Tensor:
-        return meter.held_out_loss(student, student.after(gradient, progress), run.update)  # [S]
+        return meter.held_out_loss(student, student.after(gradient, progress), run.update, smoothing)  # [S]
 
     idle = loss_after([torch.zeros_like(parameter) for parameter in parameters])
     credit = {}
@@ -84,6 +95,7 @@ def counterfactual(run: Distillation, meter: RewardMeter, names: Sequence[str], 
     return credit
 
 
+ARGUMENTS = ("run", "meter", "names", "temperature")
 CREDITS: dict[str, Credit] = {
     "first_order": first_order,
     "head": head,
@@ -92,21 +104,32 @@ CREDITS: dict[str, Credit] = {
 
 
 def make_credit(text: str) -> Credit | None:
-    """Return the credit function ``text``, built-in or ``module:function``; ``None`` for ``shared``, which does not divide the reward.
+    """Return the credit function ``text``, such as ``first_order(smoothing=-0.3)`` or ``module:function``.
+
+    It is ``None`` for ``shared``, which does not divide the reward.
 
     Raises:
-        InputError: no credit function has this name, or the object is not a function.
+        InputError: no credit function has this name or these options, or the object is not a function.
     """
-    if text == "shared":
+    name, options = parse(text)
+    if name == "shared" and not options:
         return None
-    if text not in CREDITS and ":" not in text:
-        raise unknown("credit", text, ["shared", *CREDITS], ", and no module:function")
-    credit: Credit = CREDITS[text] if text in CREDITS else resolve(text, "credit")
+    if name not in CREDITS and ":" not in name:
+        raise unknown("credit", name, ["shared", *CREDITS], ", and no module:function")
+    credit: Credit = CREDITS[name] if name in CREDITS else resolve(name, "credit")
     if not callable(credit):
         raise InputError(
-            f"credit {text!r}: a {type(credit).__name__} is not a function; name one that takes (run, meter, names, temperature)"
+            f"credit {name!r}: a {type(credit).__name__} is not a function; name one that takes (run, meter, names, temperature)"
         )
-    return credit
+    if not options:
+        return credit
+    known = [parameter for parameter in inspect.signature(credit).parameters if parameter not in ARGUMENTS]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of credit={name}", option, known)
+    if name in CREDITS:
+        numbers(f"credit={name}", below=1.0, **options)
+    return partial(credit, **options)
 
 
 def normalize(credit: Tensor) -> Tensor:
@@ -126,8 +149,8 @@ def scale(credit: Tensor) -> Tensor:
     return credit / torch.where(size > 0.0, size, 1.0)
 
 
-def _direction(run: Distillation, meter: RewardMeter, head_only: bool) -> list[Tensor]:
-    gradient = meter.held_out_gradient(run.student, run.update, head_only)
+def _direction(run: Distillation, meter: RewardMeter, head_only: bool, smoothing: float) -> list[Tensor]:
+    gradient = meter.held_out_gradient(run.student, run.update, head_only, smoothing)
     rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
     rate = rates[0] if run.num_students == 1 else torch.tensor(rates, dtype=run.student.dtype, device=run.student.device)[:, None]
     scales = run.student.preconditioner()

@@ -476,6 +476,49 @@ def test_scale_by_hand():
 # By name
 
 
+@pytest.mark.parametrize("smoothing", [-0.5, 0.2])
+@pytest.mark.parametrize("name", ["first_order", "counterfactual"])
+def test_label_smoothing_is_of_the_held_out_loss(digits_data, name, smoothing, monkeypatch):
+    """Credit is linear in the held-out loss to first order, so it is compared with credit under a loss written out by hand."""
+    selection = taught(start(digits_data, optimizer="sgd(lr=0.001)"), 3)
+    smoothed = response(make_credit(f"{name}(smoothing={smoothing})"), selection)
+
+    def by_hand(logits, labels, reduction="mean"):
+        targets = (1 - smoothing) * torch.nn.functional.one_hot(labels, 10) + smoothing / 10
+        losses = -(targets * logits.log_softmax(1)).sum(1)
+        return losses.mean() if reduction == "mean" else losses
+
+    plain = response(make_credit(name), selection)
+    selection.meter.state.gradient_update[:] = -1
+    monkeypatch.setattr("kd_env.distillation.reward_meter.cross_entropy", by_hand)
+    torch.testing.assert_close(smoothed, response(make_credit(name), selection))
+    assert not torch.allclose(smoothed, plain, rtol=0.05)
+
+
+def test_a_gradient_of_another_smoothing_is_not_used_again(digits_data):
+    selection = taught(start(digits_data, credit_refresh=5), 2)
+    plain = response(credit.head, selection)
+    smoothed = response(make_credit("head(smoothing=-1)"), selection)
+    assert not torch.allclose(smoothed, plain)
+    assert torch.equal(response(credit.head, selection), plain)
+
+
+def negative(run, meter, names, temperature=None, factor=1.0):
+    return {name: -factor * values for name, values in credit.head(run, meter, names, temperature).items()}
+
+
+def test_options_of_credit(digits_data):
+    selection = taught(start(digits_data), 2)
+    doubled = response(make_credit(f"{__name__}:negative(factor=2.0)"), selection)
+    torch.testing.assert_close(doubled, -2.0 * response(credit.head, selection))
+    with pytest.raises(InputError, match=r"unknown option of credit=head 'smooting'; did you mean 'smoothing'"):
+        make_credit("head(smooting=0.1)")
+    with pytest.raises(InputError, match=r"credit=head\(smoothing='much'\): expected a number below 1"):
+        make_credit("head(smoothing=much)")
+    with pytest.raises(InputError, match="unknown credit 'shared'"):
+        make_credit("shared(smoothing=0.1)")
+
+
 def test_credit_by_name():
     assert make_credit("shared") is None
     assert make_credit("head") is credit.head
