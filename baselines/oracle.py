@@ -1,11 +1,12 @@
-"""``oracle``: for each instance, the teacher of its group, which is known from how the pool was made.
+"""``oracle``: for each instance, the teacher that is known to be best from how the pool was made.
 
-In a built-in pool that is the best teacher, so the oracle is the upper bound of a table; in a pool of your own it is the teacher that was
-trained on the group.
+In a built-in pool it is the best teacher of the instance's group or class, or of all instances, so the oracle is the upper bound of a
+table; in a pool of your own it is the teacher that was trained on the group. If the teachers change during a run, the oracle follows.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 from baselines.rule import ONE, Rule, choice
@@ -13,17 +14,19 @@ from kd_env.policies import PolicyBatch, PolicyContext
 
 
 class Oracle(Rule):
-    """Reads the groups of the examples and what is known about the pool."""
+    """Reads the groups and the labels of the examples, and what is known about the pool."""
 
     access = "privileged"
     paper = ""
     env_options = ONE
 
     def __init__(self, context: PolicyContext, seed: int = 0) -> None:
-        """Look up the best teacher of each training example."""
+        """Check that the best teachers are known."""
         super().__init__(context, seed)
-        self.best = context.best_teachers()
+        context.best_teachers()
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Choose the best teacher of each instance."""
-        return choice(self.best[batch.example_ids], batch.num_teachers)
+        students = zip(batch.progress, np.split(batch.example_ids, len(batch.progress)), strict=True)
+        best = [self.context.best_teachers(float(progress))[example_ids] for progress, example_ids in students]
+        return choice(np.concatenate(best), batch.num_teachers)

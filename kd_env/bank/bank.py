@@ -23,6 +23,7 @@ from kd_env.tasks import Task
 from kd_env.tasks.metrics import METRICS
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool
+from kd_env.teachers.teacher import Drift
 from kd_env.types import TeacherShapes
 
 
@@ -48,6 +49,7 @@ class KnowledgeBank:
         teachers: names of the K teachers.
         widths: D_k, the width of each teacher's features.
         half: the arrays are float16.
+        drift: how the teachers change during a run; the arrays hold their outputs before the change.
         keeps: what is kept besides logits and features, of ``layers`` and ``attention``.
     """
 
@@ -65,6 +67,7 @@ class KnowledgeBank:
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
             self.widths: list[int] = self.meta["widths"]
             self.half = bool(self.meta.get("half"))
+            self.drift = None if (drift := self.meta.get("drift")) is None else Drift(drift["at"], tuple(drift["roles"]))
             self.keeps = frozenset(output for output in EXTRA_OUTPUTS if self.meta.get(output))
             outputs = ["logits", "features", *(f"{output}.{k}" for output in self.keeps for k in range(len(self.teachers)))]
             names = [
@@ -176,6 +179,8 @@ def _require_same(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[s
     elif bank.teachers != pool.names:
         reason = f"holds the teachers {', '.join(bank.teachers)}, not {', '.join(pool.names)}"
         advice = "name the same with --teachers, or another folder"
+    elif bank.drift != pool.drift:
+        reason = "is of teachers that change in another way during a run"
     else:
         reason = "was made from other weights of these teachers"
     raise InputError(f"bank {bank.directory} {reason}; {advice}")

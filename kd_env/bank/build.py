@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,8 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
     finished = FinishedShards(partial, identity)
     try:
         shapes = [_shapes(teacher, task, keep) for teacher in pool.teachers]
+        if pool.drift is not None and any(other != shapes[0] for other in shapes):
+            raise InputError(f"pool {pool.name!r}: its teachers change roles during a run, and the shapes of their outputs differ")
         job = _Job(partial, pool, shapes, half, finished, progress)
         with one_thread():
             for name in SPLITS[:3]:
@@ -76,6 +79,7 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         "widths": [shape["features"][0] for shape in shapes],
         **{output: output in keep for output in EXTRA_OUTPUTS},
         "half": half,
+        **({} if pool.drift is None else {"drift": asdict(pool.drift)}),
         "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
     }
     (partial / "bank.json").write_text(json.dumps(meta, indent=1))

@@ -19,6 +19,7 @@ def fingerprint(task: Task, pool: Pool, keep: frozenset[str] = frozenset(), half
     """Return the hash of all that decides a bank's content: settings, content of the task, and the teachers."""
     settings = ":".join([str(FORMAT), *sorted(keep), *(["half"] if half else [])])
     parts = [settings, task.fingerprint, *(f"{teacher.name}={teacher.fingerprint()}" for teacher in pool.teachers)]
+    parts += [] if pool.drift is None else [str(pool.drift)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kd_env.bank import KnowledgeBank
+from kd_env.bank.drift import after_drift
 from kd_env.models.encode import Reader, take
 from kd_env.models.networks import reader
 from kd_env.tasks import Split, Task
@@ -58,6 +59,8 @@ class EncodedTask:
     ) -> Batch:
         """Return rows of a split as a mini-batch. The teachers' outputs have the type and device of the student's ``output``.
 
+        If the pool has a drift, the teachers of train rows are as they are at each student's own progress.
+
         Args:
             split: name of the split.
             rows: rows of the split, ``[rows]``.
@@ -70,7 +73,9 @@ class EncodedTask:
         def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(array).to(output.logits) for array in arrays)
 
-        teachers = self.bank.gather(split, rows, extra_outputs)
+        teachers, drift = self.bank.gather(split, rows, extra_outputs), self.bank.drift
+        if drift is not None and split == "train":
+            teachers = after_drift(teachers, drift, np.repeat(progress >= drift.at, len(rows) // len(progress)))
         return Batch(
             update=update,
             progress=progress,

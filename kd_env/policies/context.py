@@ -24,6 +24,7 @@ from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, RE
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
+from kd_env.teachers.best_teachers import best_teachers
 from kd_env.teachers.teacher import classifiers
 from kd_env.types import Batch, Decision, ModelOutput
 
@@ -78,7 +79,7 @@ class PolicyContext:
         device, dtype: where the student computes, and in which type.
         batch: returns the mini-batch about to be taught, a :class:`PolicyBatch`.
         decision: returns the decision with teacher weights by knowledge type, and the setting's strengths times optional factors.
-        reward_outputs: returns the teachers' outputs on the reward split, without labels.
+        reward_outputs: returns the teachers' outputs on the reward split at the start of a run, without labels.
         classifiers: returns the teachers' linear classifiers, ``([C, D_k], [C])`` each.
         student: the student, a :class:`StudentView`.
         labelled_train_rows: rows of the train split that have a label.
@@ -87,7 +88,7 @@ class PolicyContext:
         reward_rows: rows of the reward split whose labels the policy has, ``[n]``.
         reward_examples: returns those examples with labels.
         credit: returns first-order credit ``[rows, K]`` of the mini-batch about to be taught, by knowledge type.
-        best_teachers: returns for each training example ``[N]`` the teacher that is known to be best.
+        best_teachers: returns for each training example ``[N]`` the teacher that is known to be best, at the start or at some progress.
     """
 
     name: str
@@ -117,7 +118,7 @@ class PolicyContext:
     reward_rows: np.ndarray
     reward_examples: Callable[[], Examples]
     credit: Callable[[Sequence[str]], dict[str, Tensor]]
-    best_teachers: Callable[[], np.ndarray]
+    best_teachers: Callable[..., np.ndarray]
 
     def __init__(self, name: str, access: str, values: Mapping[str, Any]) -> None:
         """Keep those of ``values`` that ``access`` includes."""
@@ -203,7 +204,7 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
         "train_examples": lambda which: examples("train", which, labels=True),
         "reward_rows": reward_rows,
         "reward_examples": lambda: examples("reward", reward_rows, labels=True),
-        "best_teachers": lambda: _best_teachers(selection, name),
+        "best_teachers": _best_teachers(selection, name),
     }
     if student is None:
         values |= {
@@ -230,14 +231,16 @@ def _of_student(batch: Batch, student: int, rows: slice) -> Batch:
     )
 
 
-def _best_teachers(selection: Selection, policy: str) -> np.ndarray:
+def _best_teachers(selection: Selection, policy: str) -> Callable[[float], np.ndarray]:
     pool, task = selection.pool, selection.data.task
-    groups = task.train.groups
-    if pool.best_for_group is None or groups is None:
-        raise InputError(f"policy {policy!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
-    if task.unlabelled and groups.min() < 0:
-        raise InputError(
-            f"policy {policy!r}: unlabelled examples of task {task.name!r} have no group; give them one, or leave this policy out"
-        )
-    best: np.ndarray = np.array(pool.best_for_group)[groups]
-    return best
+
+    def at(progress: float = 0.0) -> np.ndarray:
+        try:
+            best = best_teachers(pool, task, progress)
+        except InputError as error:
+            raise InputError(f"policy {policy!r}: {error}, or leave this policy out") from None
+        if best is None:
+            raise InputError(f"policy {policy!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
+        return best
+
+    return at

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kd_env.tasks import Task
+from kd_env.teachers.erring import Confusions, RandomErrors
+from kd_env.teachers.teacher import Drift
 from kd_env.teachers.train_recipe import TeacherRecipe
 
 
@@ -20,6 +22,8 @@ class PoolRecipe:
         best_for_group: per group, the index of its best teacher by construction; ``None`` where that is not known.
         expert: in place of ``teachers``: trained once for each group of the task, on that group alone.
         expert_is_best: each expert is its group's best teacher by construction.
+        best_for_class: per class, the index of its best teacher by construction; ``None`` where that does not depend on the class.
+        drift: how the teachers change during a run.
         examples: if not 0, a teacher sees about this many examples at most: fewer epochs, and a part of a larger split.
     """
 
@@ -29,19 +33,22 @@ class PoolRecipe:
     expert: TeacherRecipe | None = None
     expert_is_best: bool = True
     examples: int = 0
+    best_for_class: tuple[int, ...] | None = None
+    drift: Drift | None = None
 
     def fitted(self, task: Task) -> PoolRecipe:
         """Return the recipe with its teachers written out for ``task``."""
         labelled = task.train.take(task.train.labelled)
         if self.expert is None:
             teachers = tuple(self._shortened(recipe, len(labelled)) for recipe in self.teachers)
-            return PoolRecipe(self.about, teachers, self.best_for_group)
+            return replace(self, teachers=teachers, examples=0)
         sizes = np.bincount(labelled.groups) if labelled.groups is not None else ()
         experts = tuple(
             self._shortened(replace(self.expert, name=group, groups=(group,), seed=k), int(sizes[k]))
             for k, group in enumerate(task.group_names)
         )
-        return PoolRecipe(self.about, experts, tuple(range(len(experts))) if self.expert_is_best else None)
+        best = tuple(range(len(experts))) if self.expert_is_best else None
+        return replace(self, teachers=experts, best_for_group=best, expert=None, examples=0)
 
     def _shortened(self, recipe: TeacherRecipe, size: int) -> TeacherRecipe:
         if not self.examples:
@@ -49,6 +56,10 @@ class PoolRecipe:
         epochs = min(recipe.epochs, max(self.examples // size, 1))
         return replace(recipe, epochs=epochs, fraction=min(recipe.fraction, self.examples / size))
 
+
+_CLASSES = ((0, 1, 2), (3, 4), (5, 6, 7), (8, 9))
+_MEDIOCRE = ((1, 7), (5, 9), (6, 0), (3, 8))
+_PAIRS = ((1, 7), (9, 4), (8, 3), (6, 0), (5, 2))
 
 POOLS = {
     "digits/experts": PoolRecipe(
@@ -72,6 +83,46 @@ POOLS = {
             TeacherRecipe("overconfident", "mlp(width=256)", logit_scale=20.0, fraction=0.2, seed=1),
             TeacherRecipe("modest", "mlp(width=64)", epochs=12, seed=2),
         ),
+    ),
+    "digits/complementary": PoolRecipe(
+        "each teacher knows some classes, in all domains, and is wrong on the others: the best one depends on the class",
+        tuple(
+            TeacherRecipe(f"classes-{classes[0]}-to-{classes[-1]}", "mlp(width=128)", classes=classes, epochs=20, seed=k)
+            for k, classes in enumerate(_CLASSES)
+        ),
+        best_for_class=tuple(k for k, classes in enumerate(_CLASSES) for _ in classes),
+    ),
+    "digits/overconfident": PoolRecipe(
+        "the more accurate a teacher, the less certain it is: the most confident one is the worst",
+        (
+            TeacherRecipe("accurate", "mlp(width=256)", logit_scale=0.15, seed=0),
+            TeacherRecipe("fair", "mlp(width=128)", fraction=0.2, logit_scale=0.6, seed=1),
+            TeacherRecipe("poor", "mlp(width=64)", fraction=0.1, logit_scale=4.0, seed=2),
+            TeacherRecipe("worst", "mlp(width=64)", fraction=0.04, logit_scale=12.0, seed=3),
+        ),
+        best_for_group=(0, 0, 0, 0),
+    ),
+    "digits/duplicated": PoolRecipe(
+        "one good teacher, three near-copies of a mediocre one, which outvote it, and an adversary, whose answers are all wrong",
+        (
+            TeacherRecipe("good", "mlp(width=256)", seed=0),
+            *(TeacherRecipe(f"copy-{k}", "mlp(width=64)", errors=Confusions(_MEDIOCRE), epochs=20, seed=k) for k in (1, 2, 3)),
+            TeacherRecipe("adversary", "mlp(width=256)", next_class=1.0, seed=4),
+        ),
+        best_for_group=(0, 0, 0, 0),
+    ),
+    "digits/systematic": PoolRecipe(
+        "the more accurate teacher always confuses the same classes; the errors of the other are random and average out in the student",
+        (
+            TeacherRecipe("systematic", "mlp(width=256)", errors=Confusions(_PAIRS), seed=0),
+            TeacherRecipe("random", "mlp(width=256)", errors=RandomErrors(0.55), seed=1),
+        ),
+        best_for_group=(1, 1, 1, 1),
+    ),
+    "digits/drift": PoolRecipe(
+        "the experts of digits/experts; half-way through the updates each becomes the expert for the next domain",
+        expert=TeacherRecipe("expert", "mlp(width=128)"),
+        drift=Drift(0.5, (1, 2, 3, 0)),
     ),
     "domains/experts": PoolRecipe(
         "one expert for each domain of the generated text, confidently wrong in the others",

@@ -19,6 +19,7 @@ from kd_env.plugins import resolve
 from kd_env.tasks import Task
 from kd_env.teachers import heads, pool_files
 from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.erring import ErringTeacher
 from kd_env.teachers.finetune import model_content
 from kd_env.teachers.pool_recipes import POOLS
 from kd_env.teachers.teacher import NetworkTeacher, Pool, Teacher
@@ -64,9 +65,9 @@ def _teachers_of(item: str, task: Task) -> tuple[Teacher, ...]:
     if (inner := heads.parse(item)) is not None:
         return heads.heads_of(load_pool(inner, task).teachers, task.development())
     if item in POOLS:
-        return _built_in(item, task).teachers
+        return _without_drift(_built_in(item, task)).teachers
     if pool in POOLS:
-        return _select(_built_in(pool, task), [name]).teachers
+        return _select(_without_drift(_built_in(pool, task)), [name]).teachers
     path, development = Path(item).expanduser(), task.development()
     if path.suffix in (".json", ".toml"):
         return pool_files.open_folder(_from_pool_file(path, development), development)
@@ -75,6 +76,12 @@ def _teachers_of(item: str, task: Task) -> tuple[Teacher, ...]:
     if "/" not in item or item.split("/")[0] in {built_in.split("/")[0] for built_in in POOLS}:
         raise spec.unknown("pool", item, POOLS, " (there is no folder of that name either)")
     return (CheckpointTeacher(item, development),)
+
+
+def _without_drift(pool: Pool) -> Pool:
+    if pool.drift is not None:
+        raise InputError(f"pool {pool.name!r}: its teachers change during a run, together; name this pool alone")
+    return pool
 
 
 def _select(pool: Pool, names: list[str]) -> Pool:
@@ -104,8 +111,14 @@ def _built_in(name: str, task: Task) -> Pool:
     if not recipe.teachers:
         raise InputError(f"pool {name!r} has one teacher for each group and task {task.name!r} has no groups; use {task.kind}/sizes")
     task = task.development()  # policies can reach a teacher, and must not reach test
-    teachers = tuple(NetworkTeacher(teacher.name, _load_or_train(teacher, task), task, teacher.logit_scale) for teacher in recipe.teachers)
-    return Pool(name, teachers, recipe.best_for_group)
+    return Pool(
+        name, tuple(_made(teacher, task) for teacher in recipe.teachers), recipe.best_for_group, recipe.best_for_class, recipe.drift
+    )
+
+
+def _made(recipe: TeacherRecipe, task: Task) -> Teacher:
+    teacher = NetworkTeacher(recipe.name, _load_or_train(recipe, task), task, recipe.logit_scale)
+    return teacher if recipe.errors is None else ErringTeacher(teacher, recipe.errors, task.num_classes)
 
 
 def _load_or_train(recipe: TeacherRecipe, task: Task) -> nn.Module:

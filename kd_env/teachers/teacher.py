@@ -95,6 +95,39 @@ class NetworkTeacher:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """A change of the teachers during a run, as when a served model is replaced without notice.
+
+    From the change on, teacher k answers as teacher ``roles[k]`` did before. Only the mini-batches that students learn from show it. What
+    else a policy gets of the teachers stays as it is at the start: their answers on the reward split, and their classifiers.
+
+    Attributes:
+        at: part of a student's updates after which the teachers change, in (0, 1).
+        roles: a permutation of the K teachers.
+    """
+
+    at: float
+    roles: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0.0 < self.at < 1.0:
+            raise InputError(f"Drift(at={self.at}): must be above 0 and below 1")
+        if sorted(self.roles) != list(range(len(self.roles))):
+            raise InputError(f"Drift(roles={self.roles}): must be a permutation of 0..{len(self.roles) - 1}")
+
+    def select(self, index: list[int]) -> Drift:
+        """Return the drift of some of the teachers.
+
+        Raises:
+            InputError: one of them takes the role of a teacher that is left out.
+        """
+        if left_out := {self.roles[k] for k in index} - set(index):
+            raise InputError(f"teachers {index} take the roles of teachers {sorted(left_out)} during a run; name those too")
+        return Drift(self.at, tuple(index.index(self.roles[k]) for k in index))
+
+
+@dataclass(frozen=True)
 class Pool:
     """K teachers of one task.
 
@@ -103,20 +136,27 @@ class Pool:
         teachers: the K teachers.
         best_for_group: per group, the index of the teacher of that group by construction: of a built-in pool its best teacher, of
             checkpoints the one that was trained on it, which says nothing about its quality. ``None`` where that is not known.
+        best_for_class: per class, the index of the best teacher for its examples by construction; ``None`` where that is not known or does
+            not depend on the class.
+        drift: how the teachers change during a run; ``None`` where they do not. Both of the above are true before the change.
     """
 
     name: str
     teachers: tuple[Teacher, ...]
     best_for_group: tuple[int, ...] | None = None
+    best_for_class: tuple[int, ...] | None = None
+    drift: Drift | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an empty pool and names that are not unique."""
+        """Refuse an empty pool, names that are not unique, and a drift of other teachers."""
         if not self.teachers:
             raise InputError(f"pool {self.name!r} has no teachers; name at least one")
         if len(set(self.names)) != len(self.teachers):
             raise InputError(
                 f"pool {self.name!r}: teacher names must be unique, got {', '.join(self.names)}; rename one, for example its folder"
             )
+        if self.drift is not None and len(self.drift.roles) != len(self.teachers):
+            raise InputError(f"pool {self.name!r} has {len(self.teachers)} teachers, and its drift has {len(self.drift.roles)} roles")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,8 +164,20 @@ class Pool:
         return tuple(teacher.name for teacher in self.teachers)
 
     def select(self, names: list[str]) -> Pool:
-        """Return a pool of the named teachers, in that order; ``best_for_group`` is kept if all of those teachers stay."""
+        """Return a pool of the named teachers, in that order; what is known of the best teachers is kept if all of those teachers stay.
+
+        Raises:
+            InputError: the pool has a drift, and a named teacher takes the role of one that is not named.
+        """
         index = [self.names.index(name) for name in names]
-        best = self.best_for_group
-        kept = tuple(index.index(k) for k in best) if best is not None and set(best) <= set(index) else None
-        return Pool(f"{self.name}[{'+'.join(names)}]", tuple(self.teachers[k] for k in index), kept)
+
+        def kept(best: tuple[int, ...] | None) -> tuple[int, ...] | None:
+            return tuple(index.index(k) for k in best) if best is not None and set(best) <= set(index) else None
+
+        return Pool(
+            f"{self.name}[{'+'.join(names)}]",
+            tuple(self.teachers[k] for k in index),
+            kept(self.best_for_group),
+            kept(self.best_for_class),
+            None if self.drift is None else self.drift.select(index),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from kd_env.models.encode import encode, take
 from kd_env.models.networks import build
 from kd_env.randomness import one_thread, seeded
 from kd_env.tasks import Task
+from kd_env.teachers.erring import Errors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TeacherRecipe:
     """How to train one teacher of a named pool. Its ``repr`` is part of the names of cached files.
 
@@ -29,6 +30,8 @@ class TeacherRecipe:
         logit_scale: multiplies its logits when it teaches; above 1 it is overconfident.
         epochs: passes over the examples.
         seed: draws the weights, the examples, their order and the label noise.
+        classes: classes whose examples it is trained on; empty for all.
+        errors: errors that are made of its answers when it teaches.
     """
 
     name: str
@@ -40,6 +43,14 @@ class TeacherRecipe:
     logit_scale: float = 1.0
     epochs: int = 40
     seed: int = 0
+    classes: tuple[int, ...] = ()
+    errors: Errors | None = None
+
+    def __repr__(self) -> str:
+        """Return the fields as a dataclass does, without those that were added later and are not set: names of cached files stay."""
+        later = ("classes", "errors")
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return f"TeacherRecipe({', '.join(f'{name}={value!r}' for name, value in values.items() if value or name not in later)})"
 
 
 def train_network(recipe: TeacherRecipe, task: Task, learning_rate: float = 2e-3, batch_size: int = 64) -> nn.Module:
@@ -57,6 +68,8 @@ def training_rows(recipe: TeacherRecipe, task: Task, rng: np.random.Generator) -
     if recipe.groups:
         assert task.train.groups is not None, f"task {task.name!r} has no groups"
         rows = rows[np.isin(task.train.groups[rows], [task.group_names.index(name) for name in recipe.groups])]
+    if recipe.classes:
+        rows = rows[np.isin(task.train.labels[rows], recipe.classes)]
     return np.sort(rng.permutation(rows)[: max(int(recipe.fraction * len(rows)), 1)])
 
 
