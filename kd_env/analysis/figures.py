@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
+from kd_env.analysis.selection_regret import BestTeachers, regret_curve
 from kd_env.analysis.traces import selection_by_group
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
@@ -87,6 +88,28 @@ def selection_by_group_figure(trace: pd.DataFrame, bins: int = 20) -> Figure:
     return figure
 
 
+def regret_figure(traces: Mapping[str, Sequence[pd.DataFrame]], answer: BestTeachers, bins: int = 20) -> Figure:
+    """Draw the regret of selection over the updates: the mean over the traces of each policy, with the name at the end of the line.
+
+    Args:
+        traces: traces of each policy, one for each seed, all of the pool and budget of ``answer``.
+        answer: the best teachers of the pool. A vertical line marks the update at which they change.
+    """
+    figure, axes = _canvas(8.5, max(3.6, 0.7 + 0.19 * len(traces)), [0.08, 0.13, 0.62, 0.83])
+    if answer.change is not None:
+        axes.axvline(answer.change, color="#777777", linewidth=1, linestyle=":")
+    ends: list[LineEnd] = []
+    for index, (policy, of_policy) in enumerate(sorted(traces.items())):
+        colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+        mean = pd.concat([regret_curve(trace, answer, bins) for trace in of_policy], axis=1).mean(axis=1)
+        axes.plot(mean.index, mean, dashes, color=colour, linewidth=1.6)
+        ends.append(LineEnd(float(mean.iloc[-1]), float(mean.index[-1]), policy, colour, dashes))
+    axes.set(xlabel="student updates", ylabel="regret: 1 - weight on the best teacher", ylim=(-0.02, 1.02))
+    axes.margins(x=0.01)
+    _name_lines(axes, ends)
+    return figure
+
+
 def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
     """Draw the test score of each policy: mean and 95 % t interval, coloured by access class, with lines at `uniform` and `oracle`."""
     rows = rows[rows["test"].notna()].iloc[::-1].reset_index(drop=True)
@@ -136,7 +159,7 @@ class LineEnd(NamedTuple):
     """The end of a line, and the style of the line."""
 
     height: float
-    update: int
+    update: float
     name: str
     colour: str
     dashes: str
