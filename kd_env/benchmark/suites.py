@@ -59,6 +59,8 @@ _DEMO = (
     "sb3:PPO",
 )
 _RIVALS = ("uniform", "router", "reward_supervised", "uniform_reward_ce")
+_KNOWN = ("uniform", "most_confident", "router", "stacking", "gradient_credit", "held_credit", "reinforce", "oracle")
+_KNOWN_POOLS = ("complementary", "overconfident", "duplicated", "systematic", "drift")
 SYSTEMS = (
     *_RIVALS,
     *("random_single", "most_confident", "best_single", "dev_weighted", "lr_ensemble", "lr_dev"),
@@ -88,6 +90,11 @@ SUITES = {
             Part("digits", (*_singles(3), *SYSTEMS), "digits/capacity", 1500, population=5),
             Part("domains", (*_singles(4), *SYSTEMS, "oracle"), "domains/experts", 500),
         ),
+        range(5),
+    ),
+    "oracle": Suite(
+        "regret where the answer is known: five pools of the digits whose best teachers are stated, one of which changes midway",
+        tuple(Part("digits", _KNOWN, f"digits/{pool}", 1500, population=5) for pool in _KNOWN_POOLS),
         range(5),
     ),
 }

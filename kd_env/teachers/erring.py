@@ -54,7 +54,7 @@ class Confusions:
         """Return the logits ``[B, C]`` with errors."""
         confused = logits.clone()
         for missing, answered in self.taken_for:
-            confused[:, answered] = torch.logaddexp(logits[:, missing], logits[:, answered])
+            confused[:, answered] = torch.logaddexp(confused[:, answered], logits[:, missing])
             confused[:, missing] = logits.amin(1)
         return confused
 

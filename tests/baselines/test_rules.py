@@ -169,6 +169,26 @@ def test_the_oracle_follows_the_groups():
     assert (weights.argmax(1) == np.array([1, 3, 2, 0])[groups]).all()
 
 
+def test_the_oracle_knows_the_best_teacher_of_a_class():
+    env, policy = env_and_policy("oracle", "digits/complementary")
+    weights, batch = weights_of(env, policy)
+    known = np.array([0, 0, 0, 1, 1, 2, 2, 2, 3, 3])
+    assert (weights.argmax(1) == known[batch.labels]).all()
+
+
+def test_the_oracle_follows_teachers_that_change_during_a_run():
+    env, policy = env_and_policy("oracle", "digits/drift", updates=4)
+    observation, _ = env.reset(seed=0)
+    groups = tasks.load("digits").train.groups
+    for update in range(4):
+        batch = env.selection.distillation.observe()
+        chosen = decided(policy).argmax(1).numpy()
+        assert (chosen == (groups[batch.example_ids] - (update >= 2)) % 4).all()
+        right = batch.teacher_logits.argmax(2)[torch.arange(len(chosen)), torch.from_numpy(chosen)] == batch.labels
+        assert float(right.float().mean()) > 0.9
+        env.step(policy.act(observation))
+
+
 @pytest.mark.parametrize("teachers", ["digits/capacity", "digits/experts/upright,digits/experts/inverted"])
 def test_the_oracle_is_refused_where_the_best_teachers_are_not_known(teachers):
     with pytest.raises(InputError, match=r"policy 'oracle': the best teachers of pool .* are not known; leave this policy out"):

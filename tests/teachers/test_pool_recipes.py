@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from kd_env import tasks
+from kd_env.errors import InputError
 from kd_env.tasks import Split, Task
 from kd_env.tasks.wordpiece import WordPiece
 from kd_env.teachers import POOLS, load_pool, pool_recipes
@@ -100,6 +102,113 @@ def test_a_mixed_pool_is_good_weak_noisy_and_overconfident(digits):
     assert sure["overconfident"] > 0.9
     assert sure["overconfident"] - right["overconfident"] > 0.1 + max(sure[name] - right[name] for name in sure if name != "overconfident")
     assert sure["label-noise"] < sure["good"]
+
+
+def answers(name, digits, split):
+    """Return logits ``[N, K, C]`` of a pool, and which answers are right ``[N, K]``."""
+    pool, split = load_pool(name, digits), getattr(digits, split)
+    logits = np.stack([teacher(split.inputs).logits.numpy() for teacher in pool.teachers], 1)
+    return pool, logits, logits.argmax(2) == split.labels[:, None]
+
+
+def certainty(logits):
+    """Return the largest probability of each answer ``[N, K]``."""
+    return torch.from_numpy(logits).softmax(2).amax(2).numpy()
+
+
+def test_teachers_with_complementary_errors_know_their_classes_in_all_domains_and_no_other(digits):
+    pool, logits, right = answers("digits/complementary", digits, "validation")
+    labels, groups = digits.validation.labels, digits.validation.groups
+    best = np.array(pool.best_for_class)
+    table = np.array([right[labels == label].mean(0) for label in range(10)])  # [C, K]
+    assert table[np.arange(10), best].min() > 0.9
+    assert np.where(np.eye(4, dtype=bool)[best], 0.0, table).max() < 0.05, "a teacher never names a class that it does not know"
+    assert right.mean(0).max() < 0.35, "no teacher is best overall"
+    by_group = np.array([right[groups == group].mean(0) for group in range(4)])
+    assert by_group.std(0).max() < 0.05, "the domain says nothing"
+    surest = right[np.arange(len(right)), certainty(logits).argmax(1)].mean()
+    assert surest < 0.7, "nor does confidence say enough"
+
+
+def test_among_overconfident_teachers_confidence_falls_with_accuracy(digits):
+    pool, logits, right = answers("digits/overconfident", digits, "validation")
+    assert set(pool.best_for_group) == {0}
+    accuracies, sure = right.mean(0), certainty(logits)
+    assert (np.diff(accuracies) < -0.05).all()
+    assert (np.diff(sure.mean(0)) > 0.03).all()
+    assert sure.mean(0)[0] < accuracies[0] - 0.3, "the accurate teacher is underconfident"
+    assert sure.mean(0)[-1] > accuracies[-1] + 0.3
+    surest = right[np.arange(len(right)), sure.argmax(1)].mean()
+    mixture = torch.from_numpy(logits).softmax(2).mean(1).argmax(1).numpy() == digits.validation.labels
+    assert surest < mixture.mean() - 0.1
+    assert surest < accuracies[0] - 0.25
+
+
+def test_copies_outvote_the_good_teacher_where_they_are_wrong_and_the_adversary_is_always_wrong(digits):
+    pool, logits, right = answers("digits/duplicated", digits, "validation")
+    assert pool.names[pool.best_for_group[0]] == "good"
+    accuracies = dict(zip(pool.names, right.mean(0), strict=True))
+    assert accuracies["good"] > 0.9
+    assert accuracies["adversary"] < 0.05
+    assert certainty(logits)[:, 4].mean() > 0.9, "and sure of it"
+    copies, guesses = right[:, 1:4], logits.argmax(2)[:, 1:4]
+    assert copies.mean() == pytest.approx(0.57, abs=0.05)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert np.corrcoef(copies[:, a], copies[:, b])[0, 1] > 0.8
+        both_wrong = ~copies[:, a] & ~copies[:, b]
+        assert (guesses[both_wrong, a] == guesses[both_wrong, b]).mean() > 0.9, "they make the same errors"
+    vote = np.array([np.bincount(row, minlength=10).argmax() for row in logits.argmax(2)])
+    assert (vote == digits.validation.labels).mean() < accuracies["good"] - 0.3
+
+
+@pytest.mark.parametrize("split", ["train", "reward", "validation"])
+def test_random_errors_are_independent_of_the_class_and_systematic_ones_follow_from_it(digits, split):
+    pool, logits, right = answers("digits/systematic", digits, split)
+    labels, guesses = getattr(digits, split).labels, logits.argmax(2)
+    assert pool.names == ("systematic", "random")
+    assert set(pool.best_for_group) == {1}
+    systematic, random = right.mean(0)
+    assert systematic == pytest.approx(0.49, abs=0.02)
+    assert random < systematic - 0.02, "the labels say that it is worse"
+    by_class = np.array([right[labels == label].mean(0) for label in range(10)])  # [C, K]
+    sorted_accuracy = np.sort(by_class[:, 0])
+    assert sorted_accuracy[:5].max() < 0.05
+    assert sorted_accuracy[5:].min() > 0.9
+    size = len(labels) / 10
+    assert np.abs(by_class[:, 1] - random).max() < 4 * np.sqrt(random * (1 - random) / size)
+    wrong = ~right[:, 1]
+    shift = np.bincount((guesses[wrong, 1] - labels[wrong]) % 10, minlength=10)[1:] / wrong.sum()
+    assert np.abs(shift - 1 / 9).max() < 0.05, "each other class is as likely"
+    says = np.array([right[guesses[:, 0] == answer].mean(0) for answer in np.unique(guesses[:, 0])])
+    assert (says[:, 0] > says[:, 1] - 0.08).all(), "whatever the systematic teacher says, it is right about as often or more often"
+
+
+def test_drifting_experts_are_those_of_the_experts_pool_until_they_change(digits):
+    pool, experts = load_pool("digits/drift", digits), load_pool("digits/experts", digits)
+    assert [teacher.fingerprint() for teacher in pool.teachers] == [teacher.fingerprint() for teacher in experts.teachers]
+    assert pool.best_for_group == experts.best_for_group
+    assert (pool.drift.at, pool.drift.roles) == (0.5, (1, 2, 3, 0))
+    assert experts.drift is None
+    assert pool.select(["upright", "inverted", "mirrored", "transposed"]).drift == pool.drift
+    turned = pool.select(["inverted", "mirrored", "transposed", "upright"])
+    assert turned.drift.roles == (1, 2, 3, 0)
+    with pytest.raises(InputError, match=r"take the roles of teachers \[2\] during a run; name those too"):
+        pool.select(["upright", "inverted"])
+    with pytest.raises(InputError, match="its teachers change during a run, together; name this pool alone"):
+        load_pool("digits/drift/upright,digits/mixed/good", digits)
+
+
+@pytest.mark.slow
+def test_in_the_systematic_pool_the_less_accurate_teacher_makes_the_better_student(digits, tmp_path):
+    from kd_env.benchmark.run_trial import run_trial
+    from kd_env.benchmark.trial import Trial
+
+    settings = {"updates": 600}
+    trials = {
+        k: [Trial("digits", f"single:{k}", seed, "digits/systematic", settings=settings, test=False) for seed in range(3)] for k in (0, 1)
+    }
+    scores = {k: [run_trial(trial, tmp_path)["validation"] for trial in of_teacher] for k, of_teacher in trials.items()}
+    assert min(scores[1]) > max(scores[0]) + 0.1
 
 
 @pytest.mark.slow
