@@ -97,7 +97,7 @@ class StudentView:
             raise InputError(f"policy {self._policy!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
         run, data = self._run, self._selection.data
         observed = run.observe()
-        batch = data.batch(split, rows, observed.student, observed.update, observed.progress)
+        batch = data.batch(split, rows, observed.student, observed.update[:1], observed.progress[:1])  # rows of no student in particular
         return take(data.inputs[split], rows, run.student.device), replace(batch, student=observed.student)
 
     def observed(self) -> Batch:

@@ -116,16 +116,6 @@ class Drift:
         if sorted(self.roles) != list(range(len(self.roles))):
             raise InputError(f"Drift(roles={self.roles}): must be a permutation of 0..{len(self.roles) - 1}")
 
-    def select(self, index: list[int]) -> Drift:
-        """Return the drift of some of the teachers.
-
-        Raises:
-            InputError: one of them takes the role of a teacher that is left out.
-        """
-        if left_out := {self.roles[k] for k in index} - set(index):
-            raise InputError(f"teachers {index} take the roles of teachers {sorted(left_out)} during a run; name those too")
-        return Drift(self.at, tuple(index.index(self.roles[k]) for k in index))
-
 
 @dataclass(frozen=True)
 class Pool:
@@ -179,5 +169,12 @@ class Pool:
             tuple(self.teachers[k] for k in index),
             kept(self.best_for_group),
             kept(self.best_for_class),
-            None if self.drift is None else self.drift.select(index),
+            None if self.drift is None else self._drift_of(index, self.drift),
         )
+
+    def _drift_of(self, index: list[int], drift: Drift) -> Drift:
+        roles = [drift.roles[k] for k in index]
+        if left_out := sorted(set(roles) - set(index)):
+            missing = ", ".join(self.names[k] for k in left_out)
+            raise InputError(f"pool {self.name!r}: these teachers take the place of {missing} during a run; name those too")
+        return Drift(drift.at, tuple(index.index(k) for k in roles))
