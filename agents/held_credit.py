@@ -1,16 +1,23 @@
-"""``held_credit``: starts from the stacking of the teachers, and learns from credit while it is held near that start.
+"""``held_credit``: starts from the stacking of the teachers, learns from credit near that start, and leaves it if credit says so.
 
-The start is fitted by supervision on the reward labels (:mod:`baselines.stacking`). A residual on its log-weights then learns from the
-credit of every teacher of every instance, as :mod:`agents.gradient_credit` does:
+The start w is fitted by supervision on the reward labels (:mod:`baselines.stacking`). Two policies then learn from the credit of every
+teacher of every instance, as :mod:`agents.gradient_credit` does. The held policy stays near the start, the free policy begins uniform:
 
-    J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || start_b) ],    pi = softmax(log start + residual)
+    held:  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ],     pi = softmax(log w + residual)
+    free:  J = mean_b [ sum_k rho_bk r_bk - prior * KL(rho_b || 1/K) ],  rho = softmax(residual)
 
-Weights of the start are at least 1e-4. By default, credit is first-order and normalised within the instance. The residual is 0 at first. It
-reads the teachers' outputs, and not the student's state. Ours.
+The student is taught with ``trust * pi + (1 - trust) * softmax(sharpness * log rho)``. Trust is close to 1 at first. At every step its
+log-odds grow by ``rate * (credit of the held policy - release * credit of the free policy)``, between -4 and 4: exponentiated gradient
+(Kivinen and Warmuth 1997) between two policies. So the start is kept as long as it earns a part of what credit alone can earn; where the
+reward labels mislead about teaching value, or the teachers change, credit alone takes over.
+
+Credit is first-order, of a held-out loss with negative label smoothing, and normalised within the instance. Residuals are 0 at first. They
+read the teachers' outputs, and not the student's state. Ours.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -30,6 +37,9 @@ from kd_env.randomness import seeded
 from kd_env.types import Observation
 
 LEAST_WEIGHT = 1e-4
+MOST_LOG_ODDS = 4.0
+PRIOR = 0.1
+SHARPNESS = 3.0
 
 
 class Residual(nn.Module):
@@ -51,6 +61,38 @@ class Residual(nn.Module):
         return logits
 
 
+class CreditLearner:
+    """A policy ``softmax(log prior + residual)`` that learns from credit, with a KL to its prior."""
+
+    def __init__(self, instances: Instances, learning_rate: float, hold: float) -> None:
+        """Make the residual; ``hold`` is the weight of the KL, in units of normalised credit."""
+        self.residual, self.hold = Residual(instances), hold
+        self.optimizer = torch.optim.Adam(self.residual.parameters(), lr=learning_rate)
+
+    def log_policy(self, instances: Instances, log_prior: Tensor) -> Tensor:
+        """Return log-weights ``[n, K]`` for ``log_prior [n, K]``."""
+        log_policy: Tensor = (log_prior + self.residual(instances)).log_softmax(1)
+        return log_policy
+
+    def learn(self, instances: Instances, log_prior: Tensor, credit: Tensor) -> None:
+        """Take one step with ``credit [n, K]``."""
+        log_policy = self.log_policy(instances, log_prior)
+        value = (log_policy.exp() * (credit - self.hold * (log_policy - log_prior))).sum(1).mean()
+        self.optimizer.zero_grad()
+        (-value).backward()
+        nn.utils.clip_grad_norm_(self.residual.parameters(), 1.0)
+        self.optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Return residual and optimizer."""
+        return {"residual": self.residual.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.residual.load_state_dict(state["residual"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
 class HeldCredit:
     """Learns while it teaches. The result is the student that the run trains."""
 
@@ -61,37 +103,55 @@ class HeldCredit:
         "granularity": "instance",
         "action": "weights",
         "reward": "dev_improvement",
-        "credit": "first_order",
+        "credit": "first_order(smoothing=-0.3)",
     }
 
-    def __init__(self, context: PolicyContext, seed: int = 0, learning_rate: float = 5e-4, hold: float = 1.0, floor: float = 0.01) -> None:
+    def __init__(
+        self,
+        context: PolicyContext,
+        seed: int = 0,
+        learning_rate: float = 5e-4,
+        hold: float = 1.0,
+        release: float = 0.5,
+        rate: float = 0.3,
+        floor: float = 0.01,
+    ) -> None:
         """Fit the start.
 
         Args:
             context: see :class:`~kd_env.policies.PolicyContext`.
-            seed: of the start and of the residual.
+            seed: of the start and of the residuals.
             learning_rate: of Adam.
-            hold: weight of the KL to the start, in units of normalised credit.
-            floor: weight that all teachers share equally, whatever the policy says.
+            hold: weight of the held policy's KL to the start, in units of normalised credit.
+            release: part of the free policy's credit that the held policy must earn to be trusted; 0 for a start that is never left.
+            rate: step of the log-odds of trust.
+            floor: weight that all teachers share equally, whatever the policies say.
         """
-        spec.numbers("held_credit", least=0, hold=hold)
+        spec.numbers("held_credit", least=0, hold=hold, release=release, rate=rate)
         spec.numbers("held_credit", above=0, learning_rate=learning_rate)
         spec.numbers("held_credit", least=0, most=1, floor=floor)
         if context.settings.reward.credit == "shared":
             raise InputError("policy held_credit learns from credit; use credit=first_order, head or counterfactual")
-        self.context, self.hold, self.floor = context, hold, floor
-        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "floor": floor}
+        self.context, self.release, self.rate, self.floor = context, release, rate, floor
+        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
         self.start = Stack(context.reward_examples(), seed)
         seen = context.reward_outputs()
+        instances = Instances.of(seen.teacher_logits, seen.teacher_features)
         with seeded(seed):
-            self.residual = Residual(Instances.of(seen.teacher_logits, seen.teacher_features))
-        self.optimizer = torch.optim.Adam(self.residual.parameters(), lr=learning_rate)
+            self.held, self.free = CreditLearner(instances, learning_rate, hold), CreditLearner(instances, learning_rate, PRIOR)
+        self.log_odds = MOST_LOG_ODDS
+
+    @property
+    def trust(self) -> float:
+        """Weight of the held policy; 1 with ``release=0``."""
+        return 1.0 / (1.0 + math.exp(-self.log_odds)) if self.release else 1.0
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         batch = self.context.batch()
         self._instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        self._log_start = self.start(self._instances).clamp_min(LEAST_WEIGHT).log()
+        self._log_start = self.start(self._instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
+        self._log_uniform = torch.zeros_like(self._log_start).log_softmax(1)
         return from_weights(self._taught())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
@@ -99,37 +159,39 @@ class HeldCredit:
         return normalized_entropy(self._taught())
 
     def update(self, transition: Transition) -> None:
-        """Make one policy update with the credit of the step."""
+        """Learn from the credit of the step."""
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        log_policy = self._log_policy()
-        policy = log_policy.exp()
-        value = (policy * (credit - self.hold * (log_policy - self._log_start.log_softmax(1)))).sum(1).mean()
-        self.optimizer.zero_grad()
-        (-value).backward()
-        nn.utils.clip_grad_norm_(self.residual.parameters(), 1.0)
-        self.optimizer.step()
-
-    def _log_policy(self) -> Tensor:
-        log_policy: Tensor = (self._log_start + self.residual(self._instances)).log_softmax(1)
-        return log_policy
+        if self.release:
+            held, free = ((policy * credit).sum(1).mean().item() for policy in self._policies())
+            log_odds = self.log_odds + self.rate * (held - self.release * free)
+            self.log_odds = min(max(log_odds, -MOST_LOG_ODDS), MOST_LOG_ODDS)
+        self.held.learn(self._instances, self._log_start, credit)
+        self.free.learn(self._instances, self._log_uniform, credit)
 
     @torch.no_grad()
+    def _policies(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of the held policy and the sharpened weights of the free policy, each ``[n, K]``."""
+        held = self.held.log_policy(self._instances, self._log_start).exp()
+        return held, (SHARPNESS * self.free.log_policy(self._instances, self._log_uniform)).softmax(1)
+
     def _taught(self) -> np.ndarray:
-        policy = self._log_policy().exp()
+        held, free = self._policies()
+        policy = self.trust * held + (1.0 - self.trust) * free
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).numpy()
         return weights
 
     def state(self) -> dict[str, Any]:
-        """Return start, residual and optimizer."""
-        return {"start": self.start.state_dict(), "residual": self.residual.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Return start, policies and trust."""
+        return {"start": self.start.state_dict(), "held": self.held.state(), "free": self.free.state(), "log_odds": self.log_odds}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         self.start.load_state_dict(state["start"])
-        self.residual.load_state_dict(state["residual"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.held.load_state(state["held"])
+        self.free.load_state(state["free"])
+        self.log_odds = state["log_odds"]
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""
