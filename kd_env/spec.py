@@ -169,9 +169,16 @@ def unknown(kind: str, name: str, known: Iterable[str], also: str = "") -> Input
 
 
 def split(text: str) -> list[str]:
-    """Split at commas outside brackets and drop empty parts."""
-    parts, depth, start = [], 0, 0
+    """Split at commas outside brackets and outside quotes after ``=``, and drop empty parts."""
+    parts, depth, start, quote, before = [], 0, 0, "", ""
     for position, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote and text[position - 1] != "\\" else quote
+            continue
+        if character in "'\"" and before == "=" and text.rfind(character) > position:
+            quote = character
+            continue
+        before = before if character.isspace() else character
         depth += (character in "([{") - (character in ")]}")
         if character == "," and depth == 0:
             parts.append(text[start:position])

@@ -20,7 +20,6 @@ from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.paths import cache_dir
 from kd_env.tasks import Task
-from kd_env.tasks.metrics import METRICS
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool
 from kd_env.teachers.teacher import Drift
@@ -112,8 +111,7 @@ class KnowledgeBank:
     def scores(self, task: Task) -> dict[str, float]:
         """Return the metric of each teacher on the validation split of ``task``, by the teachers' names."""
         predictions = self.gather("validation", slice(None)).logits.argmax(2)  # [N, K]
-        metric = METRICS[task.metric]
-        return {name: metric(predictions[:, k], task.validation.labels, task.num_classes) for k, name in enumerate(self.teachers)}
+        return {name: task.score(predictions[:, k], task.validation.labels) for k, name in enumerate(self.teachers)}
 
     def shape(self, output: str, teacher: int) -> tuple[int, ...]:
         """Return the shape per example of an extra output of a teacher: ``(L_k, D_k)`` of layers, ``(2, T_k, T_k)`` of attention."""

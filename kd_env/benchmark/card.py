@@ -19,7 +19,6 @@ from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
 from kd_env.benchmark.trial import Trial
 from kd_env.tasks import Split, Task
-from kd_env.tasks.metrics import METRICS
 from kd_env.teachers import NetworkTeacher, Teacher, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
@@ -56,7 +55,7 @@ def write_card(folder: Path, trial: Trial, records: Sequence[Record], best: Reco
 
 def _row(teacher: Teacher, task: Task) -> list[str]:
     assert task.test is not None
-    score = f"{METRICS[task.metric](_predicted_classes(teacher, task.test), task.test.labels, task.num_classes):.3f}"
+    score = f"{task.score(_predicted_classes(teacher, task.test), task.test.labels):.3f}"
     match teacher:
         case NetworkTeacher() | CheckpointTeacher():
             count = sum(parameter.numel() for parameter in teacher.network.parameters())

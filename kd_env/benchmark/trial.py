@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from kd_env import tasks
+from kd_env import spec, tasks
 from kd_env.benchmark.records import trial_id
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.envs.settings import Settings
@@ -22,6 +22,7 @@ from kd_env.policies import registry
 from kd_env.policies.registry import PolicyClass
 from kd_env.tasks import Task
 from kd_env.teachers import heads
+from kd_env.teachers.load import split_options
 from kd_env.teachers.file_hashes import content_hash
 
 
@@ -134,7 +135,7 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
 def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> str:
     pool = trial.teachers or task.defaults.pool
     config: dict[str, Any] = {**settings.flat(), "suite": trial.suite, "content": task.fingerprint, **_test_option(trial)}
-    names = [heads.parse(name) or name for name in pool.split(",")]
+    names = [split_options(heads.parse(name) or name)[0] for name in spec.split(pool)]
     files = {name: content_hash(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}
     if any(files.values()):
         config["files"] = files

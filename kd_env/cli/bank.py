@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import DataDir, Quiet, Task, Teachers, print_notes
+from kd_env.cli.options import DataDir, GroupColumn, LabelColumn, MaxLength, PairColumn, Quiet, Task, Teachers, TextColumn, join_teachers, named_task, print_notes
 
 
 def bank(
@@ -23,6 +23,11 @@ def bank(
     half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32, which is half the size.")] = False,
     quiet: Quiet = False,
     data_dir: DataDir = None,
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
+    max_length: MaxLength = None,
 ) -> None:
     """Compute the outputs of the teachers and keep them on disk.
 
@@ -33,11 +38,11 @@ def bank(
     from kd_env.benchmark.progress import Progress
     from kd_env.teachers import load_pool
 
-    loaded = tasks.load(task, data_dir)
+    loaded, named_pool = tasks.load(named_task(task, data_dir, text, pair, label, group, max_length)), join_teachers(teachers)
     print_notes(loaded, quiet)
     keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention)) if asked)
     with Progress(quiet) as progress:
-        pool = load_pool(loaded.defaults.pool if teachers is None else teachers, loaded)
+        pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
         opened = open_bank(loaded, pool, out, progress.bank, keep, half)
     print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
     for name, score in opened.scores(loaded).items():

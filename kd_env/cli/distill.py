@@ -10,13 +10,20 @@ from kd_env.cli.options import (
     Bank,
     Checkpoint,
     DataDir,
+    GroupColumn,
+    LabelColumn,
+    MaxLength,
+    PairColumn,
     Quiet,
     Set,
     Student,
     Task,
     Teachers,
+    TextColumn,
     Updates,
     command_line,
+    join_teachers,
+    named_task,
     print_notes,
     read_seeds,
     read_settings,
@@ -42,6 +49,11 @@ def distill(
     set_: Set = None,
     bank: Bank = None,
     data_dir: DataDir = None,
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
+    max_length: MaxLength = None,
     quiet: Quiet = False,
 ) -> None:
     """Distil a student and save it as a Transformers checkpoint.
@@ -54,8 +66,9 @@ def distill(
     from kd_env.benchmark.trial import Trial
 
     settings = read_settings(set_, student=student, updates=updates)
-    name, directory = tasks.with_data_dir(task, data_dir), None if bank is None else str(bank)
-    trials = [Trial(name, policy, seed, teachers, directory, "distill", settings, command_line()) for seed in read_seeds(seeds)]
+    name, pool = named_task(task, data_dir, text, pair, label, group, max_length), join_teachers(teachers)
+    directory = None if bank is None else str(bank)
+    trials = [Trial(name, policy, seed, pool, directory, "distill", settings, command_line()) for seed in read_seeds(seeds)]
     print_notes(tasks.load(name), quiet)
     with Progress(quiet) as progress:
         print(distill_best(trials, out, progress))

@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from kd_env.cli.options import DataDir
+from kd_env.cli.options import DataDir, GroupColumn, LabelColumn, MaxLength, PairColumn, TextColumn, named_task
 from kd_env.errors import InputError
 
 PACKAGES = ("kd-env", "torch", "gymnasium", "stable-baselines3", "transformers", "datasets", "numpy", "pandas", "pyarrow", "safetensors")
@@ -28,17 +28,22 @@ def doctor(
         str | None, typer.Option("--task", metavar="TASK", help="Also load this task, its pool and its bank; they are made if need be.")
     ] = None,
     data_dir: DataDir = None,
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
+    max_length: MaxLength = None,
 ) -> None:
     """Check the installation, the caches and, if given, a task.
 
     The exit status is 1 if there is a problem.
     """
-    if data_dir is not None:
-        if task is None:
-            raise InputError(f"--data-dir {data_dir}: no task; give --task too")
-        from kd_env import tasks
-
-        task = tasks.with_data_dir(task, data_dir)
+    options = {"data-dir": data_dir, "text": text, "pair": pair, "label": label, "group": group, "max-length": max_length}
+    for name, value in options.items():
+        if value is not None and task is None:
+            raise InputError(f"--{name} {value}: no task; give --task too")
+    if task is not None:
+        task = named_task(task, data_dir, text, pair, label, group, max_length)
     checks = [_packages(), _device(), _cache(), _own_packages()]
     facts = [fact for findings in checks for fact in findings.facts] + (_task(task) if task else [])
     problems = [problem for findings in checks for problem in findings.problems]

@@ -37,6 +37,21 @@ DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", metavar="DIR", help="Folder of the task's data, for example of GLUE. Same as TASK(data_dir=DIR)."),
 ]
+TextColumn = Annotated[
+    str | None,
+    typer.Option("--text", metavar="COLUMN", help="Column of the text in files of your own. Same as folder:PATH(text=COLUMN). Default: sentence."),
+]
+PairColumn = Annotated[
+    str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text, if each example is a pair. Default: sentence2.")
+]
+LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the class. Default: label.")]
+GroupColumn = Annotated[str | None, typer.Option("--group", metavar="COLUMN", help="Column of the group. Default: group or domain.")]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length", metavar="N", help="Tokens of a text that built-in models and students read. Same as TASK(max_length=N). Default: 128."
+    ),
+]
 Student = Annotated[
     str | None,
     typer.Option(
@@ -54,14 +69,34 @@ Set = Annotated[
 ]
 Bank = Annotated[Path | None, typer.Option("--bank", metavar="DIR", help="Folder that kd-env bank wrote. Default: a bank in the cache.")]
 Teachers = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--teachers",
         metavar="TEACHERS",
-        help="Any of these, separated by commas: a pool, POOL/NAME, a checkpoint (folder or hub id), a folder of checkpoints, a pool file, "
+        help="Any of these, separated by commas or in options of their own: a pool, POOL/NAME, a checkpoint (folder or hub id), a folder of checkpoints, a pool file, "
         "heads(TEACHER); or module:function. Default: the task's pool. See kd-env list pools.",
     ),
 ]
+
+
+def named_task(
+    task: str,
+    data_dir: str | None = None,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    max_length: int | None = None,
+) -> str:
+    """Return the name of a task with the options that were given on the command line, so that it carries all that decides the task."""
+    from kd_env import tasks
+
+    return tasks.with_options(tasks.with_data_dir(task, data_dir), text=text, pair=pair, label=label, group=group, max_length=max_length)
+
+
+def join_teachers(items: list[str] | None) -> str | None:
+    """Return the text of a pool from the values of ``--teachers``."""
+    return ",".join(items) if items else None
 
 
 def read_settings(items: list[str] | None, **options: Any) -> dict[str, Any]:

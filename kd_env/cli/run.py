@@ -9,15 +9,22 @@ import typer
 from kd_env.cli.options import (
     Bank,
     DataDir,
+    GroupColumn,
+    LabelColumn,
+    MaxLength,
     Out,
+    PairColumn,
     Quiet,
     Set,
     Student,
     Task,
     Teachers,
+    TextColumn,
     Updates,
     Workers,
     command_line,
+    join_teachers,
+    named_task,
     print_notes,
     read_seeds,
     read_settings,
@@ -49,6 +56,11 @@ def run(
     ] = 1,
     no_test: Annotated[bool, typer.Option("--no-test", help="Do not evaluate on test, for choosing settings by validation.")] = False,
     data_dir: DataDir = None,
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
+    max_length: MaxLength = None,
     workers: Workers = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -60,9 +72,9 @@ def run(
     from kd_env.benchmark.trial import Trial
 
     settings = read_settings(set_, student=student, updates=updates)
-    task = tasks.with_data_dir(task, data_dir)  # a record's task carries all that decides it
+    task, pool = named_task(task, data_dir, text, pair, label, group, max_length), join_teachers(teachers)  # a record's task carries all that decides it
     trials = [
-        Trial(task, name, seed, teachers, None if bank is None else str(bank), "run", settings, command_line(), not no_test)
+        Trial(task, name, seed, pool, None if bank is None else str(bank), "run", settings, command_line(), not no_test)
         for seed in read_seeds(seeds)
         for name in dict.fromkeys(policy)
     ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_env.cli.options import Checkpoint, DataDir, Quiet, Task, print_notes
+from kd_env.cli.options import Checkpoint, DataDir, GroupColumn, LabelColumn, PairColumn, Quiet, Task, TextColumn, named_task, print_notes
 from kd_env.errors import InputError
 
 
@@ -25,8 +25,11 @@ def teach(
         typer.Option("--pool", metavar="FILE", help="Pool file, .json or .toml, that says how each of several teachers is made."),
     ] = None,
     groups: Annotated[
-        str, typer.Option("--groups", metavar="GROUPS", help="Groups of the task to learn from, separated by commas. Default: all.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            "--groups", metavar="GROUPS", help="Groups of the task to learn from, separated by commas or in options of their own. Default: all."
+        ),
+    ] = None,
     fraction: Annotated[
         float | None, typer.Option("--fraction", metavar="F", help="Part of the examples to learn from, drawn by the seed. Default: 1.")
     ] = None,
@@ -50,10 +53,14 @@ def teach(
         typer.Option("--lr", metavar="LR", help="Peak learning rate. Default: 5e-5 for a checkpoint, 1e-3 for a built-in model."),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option("--max-length", metavar="N", help="Tokens of a text; the rest is cut off. Default: 128.")
+        int | None, typer.Option("--max-length", metavar="N", help="Tokens of a text; the rest is cut off. Default: 128, or the task's.")
     ] = None,
     quiet: Quiet = False,
     data_dir: DataDir = None,
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
 ) -> None:
     """Fine-tune a teacher, or a pool of teachers, on a task.
 
@@ -78,16 +85,17 @@ def teach(
     from kd_env.teachers import pool_files
     from kd_env.teachers.finetune import finetune
     from kd_env.teachers.finetune_config import FinetuneConfig
+    from kd_env.teachers.names import split_names
     from kd_env.teachers.out_of_fold import finetune_folds
 
-    loaded = tasks.load(task, data_dir)
+    loaded = tasks.load(named_task(task, data_dir, text, pair, label, group))
     print_notes(loaded, quiet)
     with Progress(quiet) as progress:
         if pool is not None:
             pool_files.teach(pool, loaded, out, progress.teaching)
         else:
-            names = tuple(name.strip() for name in groups.split(",") if name.strip())
-            config = FinetuneConfig(model or "", names, **changed)
+            names = [name for item in groups or [] for name in split_names(item, loaded.group_names)]
+            config = FinetuneConfig(model or "", tuple(dict.fromkeys(names)), **changed)
             if folds is None:
                 finetune(loaded, config, out, progress.teaching)
             else:

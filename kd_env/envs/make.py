@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kd_env.errors import InputError
 from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
+from kd_env.teachers.own import as_pool
 from kd_env.teachers.vocabulary_check import require_same_vocabulary
 
 
@@ -25,7 +26,7 @@ def make_selection(
     action_base: type[ActionKind],
     defaults: Mapping[str, Any],
     task: str | Task,
-    teachers: str | Pool | Sequence[Teacher] | None,
+    teachers: str | Pool | Sequence[Teacher | Callable[..., Any]] | None,
     bank: str | Path | None,
     data_dir: str | None,
     **keywords: Any,
@@ -36,7 +37,7 @@ def make_selection(
         action_base: base class of the environment's kinds of action.
         defaults: keywords that the environment sets unless the user does, such as its default action.
         task: task, or its name.
-        teachers: pool, teachers or the name of a pool. Default: the task's.
+        teachers: the name of a pool, a pool, or a list of teachers, modules and callables. Default: the task's.
         bank: folder of the bank. Default: the cache.
         data_dir: folder with the data of a named task.
         keywords: settings that the user set.
@@ -56,7 +57,7 @@ def make_selection(
     if isinstance(pool_or_name, str):
         pool = load_pool(pool_or_name, loaded_task)
     else:
-        pool = pool_or_name if isinstance(pool_or_name, Pool) else Pool("own", tuple(pool_or_name))
+        pool = as_pool("own", pool_or_name, loaded_task.development())
     student, knowledge = settings.distillation.student, settings.distillation.knowledge
     require_same_vocabulary(loaded_task, pool, student, knowledge)
     opened_bank = open_bank(loaded_task, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(knowledge)))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kd_env.tasks import Task
+from kd_env.tasks.wordpiece import MAX_TOKENS
 from kd_env.types import Inputs
 
 Reader = Callable[[np.ndarray], Inputs]
@@ -21,8 +22,11 @@ Reader = Callable[[np.ndarray], Inputs]
 EVALUATION_BATCH = 512
 """Largest number of rows in one evaluation pass."""
 
-DEFAULT_MAX_TOKENS = 128
+DEFAULT_MAX_TOKENS = MAX_TOKENS
 """Number of tokens to which a student's texts are cut, unless ``max_length`` is given."""
+
+COUNTED = 5000
+"""Texts that are encoded to count those that are cut; of more, this many evenly spaced ones."""
 
 
 class TrimmedInputs(Inputs):
@@ -35,12 +39,12 @@ class TrimmedInputs(Inputs):
 def encode(task: Task, raw: np.ndarray) -> Inputs:
     """Return raw inputs encoded for built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask``, each ``[N, T]``.
 
-    Texts are cut to 128 tokens. In a pair (``[N, 2]``), the longer text is cut, and a separator token stands between the two texts.
+    Texts are cut to the task's ``max_length``. In a pair (``[N, 2]``), the longer text is cut, and a separator token stands between the two texts.
     """
     if task.kind == "image":
         return {"pixel_values": torch.from_numpy(raw)}
     assert task.tokenizer is not None, f"task {task.name!r} has texts but no tokenizer"
-    return _tokens(task.tokenizer(), raw, DEFAULT_MAX_TOKENS, token_types=False)
+    return _tokens(task.tokenizer(), raw, task.max_length, token_types=False)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,20 @@ def evaluate_in_batches(run: Callable[[np.ndarray], Tensor], inputs: Inputs, gro
     sorted_outputs = torch.cat([run(rows[:, start : start + batch_size]) for start in range(0, size, batch_size)], 1)
     inverse = torch.from_numpy(order.argsort(1)).to(sorted_outputs.device)[..., None]  # [groups, N, 1]
     return sorted_outputs.gather(1, inverse.expand_as(sorted_outputs))
+
+
+def count_cut(tokenizer: Any, raw: np.ndarray, max_length: int) -> tuple[int, bool]:
+    """Return how many texts ``[N]`` or pairs ``[N, 2]`` have more than ``max_length`` tokens, and whether that is exact or estimated."""
+    rows = raw[:, None] if raw.ndim == 1 else raw
+    sizes = np.array([sum(len(text) if text.isascii() else len(text.encode()) for text in row) for row in rows])  # bytes: at most one token each
+    long = np.flatnonzero(sizes > max_length - 4)
+    counted = long[np.linspace(0, len(long) - 1, COUNTED).round().astype(np.int64)] if len(long) > COUNTED else long
+    if len(counted) == 0:
+        return 0, True
+    texts = [rows[counted, column].tolist() for column in range(rows.shape[1])]
+    encoding = tokenizer(*texts, truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False)
+    share = float(np.mean([len(ids) > max_length for ids in encoding["input_ids"]]))
+    return round(share * len(long)), len(counted) == len(long)
 
 
 def vocabulary_hash(tokenizer: Any) -> str:

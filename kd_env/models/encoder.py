@@ -109,6 +109,12 @@ def _roberta(model: Any, output: Any) -> Tensor:
     return pooled
 
 
+def _electra(model: Any, output: Any) -> Tensor:
+    head = model.classifier
+    pooled: Tensor = head.dropout(head.activation(head.dense(head.dropout(output.last_hidden_state[:, 0]))))
+    return pooled
+
+
 def _vit(model: Any, output: Any) -> Tensor:
     first: Tensor = output.last_hidden_state[:, 0]
     return first
@@ -133,6 +139,9 @@ ARCHITECTURES = {
     "bert": Architecture("text", _bert),
     "distilbert": Architecture("text", _distilbert),
     "roberta": Architecture("text", _roberta, positions_before=2),
+    "xlm-roberta": Architecture("text", _roberta, positions_before=2),
+    "camembert": Architecture("text", _roberta, positions_before=2),
+    "electra": Architecture("text", _electra),
     "vit": Architecture("image", _vit),
 }
-"""Supported architectures by their ``model_type`` in Transformers. MiniLM is a BERT."""
+"""Architectures that can be students and that ``kd-env teach`` trains, by their ``model_type`` in Transformers. MiniLM is a BERT."""

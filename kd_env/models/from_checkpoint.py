@@ -16,7 +16,7 @@ from torch import nn
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.models.encode import DEFAULT_MAX_TOKENS, Reader
+from kd_env.models.encode import Reader
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.tasks import Task
@@ -31,7 +31,7 @@ def build(text: str, task: Task) -> Encoder:
         InputError: the checkpoint cannot be used, or an option is not one of :data:`OPTIONS` or out of range.
     """
     name, options = parse(text)
-    network = open_checkpoint(name, task).network(task.num_classes, new_head=True)
+    network = open_checkpoint(name, task).network(task.num_classes)
     if "layers" in options:
         _cut(network.model, text, options["layers"])
     if "dropout" in options:
@@ -43,9 +43,9 @@ def build(text: str, task: Task) -> Encoder:
 
 
 def reader(text: str, task: Task) -> Reader:
-    """Return the reader of the checkpoint. It cuts texts to 128 tokens unless ``max_length`` is given."""
+    """Return the reader of the checkpoint. It cuts texts to the task's ``max_length`` unless its own is given."""
     name, options = parse(text)
-    length = options.get("max_length", DEFAULT_MAX_TOKENS)
+    length = options.get("max_length", task.max_length)
     spec.numbers(f"student {name}", least=3, whole=True, max_length=length)
     return open_checkpoint(name, task).reader(length)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models import from_checkpoint, from_plugin
-from kd_env.models.encode import Reader, encode
+from kd_env.models.encode import DEFAULT_MAX_TOKENS, Reader, encode
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import is_checkpoint
 from kd_env.randomness import seeded
@@ -65,7 +65,7 @@ def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dro
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=2 * width,
-        max_position_embeddings=128,
+        max_position_embeddings=max(task.max_length, DEFAULT_MAX_TOKENS),
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         **_common(task, width),

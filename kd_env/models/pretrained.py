@@ -15,6 +15,7 @@ from torch import nn
 from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_weights
 from kd_env.models.encode import ImageReader, Reader, TextReader
+from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.encoder import ARCHITECTURES, Encoder
 from kd_env.tasks import Task
 
@@ -27,16 +28,13 @@ class Checkpoint:
         text: name that the user typed.
         folder: local folder of the checkpoint.
         config: configuration of the model.
+        kind: kind of input, ``text`` or ``image``.
     """
 
     text: str
     folder: Path
     config: Any
-
-    @property
-    def kind(self) -> str:
-        """Kind of input, ``text`` or ``image``."""
-        return ARCHITECTURES[self.config.model_type].kind
+    kind: str
 
     def reader(self, max_length: int | None = None) -> Reader:
         """Return the function that encodes raw inputs for this checkpoint.
@@ -51,7 +49,11 @@ class Checkpoint:
 
     def _text_reader(self, max_length: int | None) -> Reader:
         tokenizer, config = self.tokenizer(), self.config
-        positions = config.max_position_embeddings - ARCHITECTURES[config.model_type].positions_before
+        positions = getattr(config, "max_position_embeddings", None) or LONGEST
+        if config.model_type in ARCHITECTURES:
+            positions -= ARCHITECTURES[config.model_type].positions_before
+        elif getattr(config, "pad_token_id", None) == 1:  # RoBERTa's relatives begin their positions after that of padding
+            positions -= 2
         longest = min(tokenizer.model_max_length, positions, positions if max_length is None else max_length)
         types = "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 1) > 1
         return TextReader(tokenizer, longest, types)
@@ -73,39 +75,61 @@ class Checkpoint:
             tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         except Exception as error:  # parsers raise many types of error for a damaged file
             raise InputError(f"{self.folder}: the tokenizer cannot be read ({first_line(error)}); save it again") from None
-        if tokenizer.pad_token_id is None or len(tokenizer) > self.config.vocab_size:
+        if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:  # GPT-like models are trained without padding
+            tokenizer.pad_token = tokenizer.eos_token
+        known = getattr(self.config, "vocab_size", len(tokenizer))
+        if tokenizer.pad_token_id is None or len(tokenizer) > known:
             raise InputError(
-                f"{self.folder}: the tokenizer has {len(tokenizer)} tokens and the weights {self.config.vocab_size}, or it cannot pad; "
+                f"{self.folder}: the tokenizer has {len(tokenizer)} tokens and the weights {known}, or it cannot pad; "
                 "save the tokenizer of this model in the folder"
             )
         return tokenizer
 
     def _image_reader(self) -> Reader:
-        channels = self.config.num_channels
+        channels = getattr(self.config, "num_channels", 3)
         path = self.folder / "preprocessor_config.json"
         settings = read_json(path) if path.exists() else {}
+        side = _side(getattr(self.config, "image_size", None)) or _side(settings.get("crop_size")) or _side(settings.get("size")) or SIDE
         normalise = settings.get("do_normalize", bool(settings))
         mean, std = (tuple(settings.get(key, (0.5,) * channels)) if normalise else (fill,) * channels for key, fill in _STATISTICS)
         if len(mean) != channels or len(std) != channels or not all(std):
             raise InputError(f"{path}: image_mean and image_std must have {channels} numbers each, image_std above 0; correct the file")
-        return ImageReader(self.config.image_size, channels, mean, std)
+        return ImageReader(side, channels, mean, std)
 
-    def network(self, num_classes: int, new_head: bool) -> Encoder:
-        """Return the network for ``num_classes`` classes, in evaluation mode and float32.
+    def network(self, num_classes: int) -> Encoder:
+        """Return the network with a new head for ``num_classes`` classes, drawn from torch's global generator, in evaluation mode and float32.
 
-        Args:
-            num_classes: number of classes of the head.
-            new_head: whether to draw a new head from torch's global generator. If false, the checkpoint must contain the head.
+        Raises:
+            InputError: the architecture cannot be a student, or weights are missing, do not fit, are not finite, or are not safetensors.
+        """
+        name = self.config.model_type
+        if name not in ARCHITECTURES:
+            raise InputError(
+                f"{self.folder}/config.json: architecture {name!r} can be a teacher as it is, but not be trained here; "
+                f"those that can: {', '.join(sorted(ARCHITECTURES))}"
+            )
+        self.config.num_labels = num_classes
+        model = self._load(new_head=True)
+        _draw_head(model)
+        return Encoder(model).eval()
+
+    def classifier(self) -> Encoder | AnyClassifier:
+        """Return the network with the checkpoint's own head, in evaluation mode and float32.
 
         Raises:
             InputError: weights are missing, do not fit, are not finite, or are not safetensors.
         """
+        if self.config.model_type in ARCHITECTURES:
+            return Encoder(self._load(new_head=False)).eval()
+        if self.kind == "text":
+            self.config.pad_token_id = self.tokenizer().pad_token_id  # GPT-like models classify the last token that is not padding
+        return AnyClassifier(self._load(new_head=False)).eval()
+
+    def _load(self, new_head: bool) -> Any:
         from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
         require_weights(self.folder)
         kind = AutoModelForImageClassification if self.kind == "image" else AutoModelForSequenceClassification
-        if new_head:
-            self.config.num_labels = num_classes
         try:
             with quiet():
                 model, report = kind.from_pretrained(
@@ -121,9 +145,7 @@ class Checkpoint:
         except Exception as error:  # safetensors, JSON and shapes raise different errors
             raise InputError(f"{self.folder}: the weights cannot be read ({first_line(error)}); save or download them again") from None
         self._require_whole(model, report, new_head)
-        if new_head:
-            _draw_head(model)
-        return Encoder(model).eval()
+        return model
 
     def _require_whole(self, model: Any, report: dict[str, Any], new_head: bool) -> None:
         def of_body(name: str) -> bool:
@@ -148,6 +170,10 @@ class Checkpoint:
             raise InputError(f"{self.folder}: tensor {bad[0]} has NaN or infinite values; save or download that checkpoint again")
 
 
+LONGEST = 1 << 20
+"""Tokens of a text where the model has no limit of positions; its tokenizer may have one."""
+SIDE = 224
+"""Height and width of images where neither the model nor its preprocessing says them."""
 _STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))
 """Keys of a preprocessor's file, and the values that do not change an image."""
 
@@ -161,18 +187,42 @@ def open_checkpoint(text: str, task: Task) -> Checkpoint:
     """
     folder = find_folder(text)
     name = read_json(folder / "config.json").get("model_type")
-    if name not in ARCHITECTURES:
-        raise InputError(f"{folder}/config.json: architecture {name!r} is not supported; supported: {', '.join(sorted(ARCHITECTURES))}")
-    kind = ARCHITECTURES[name].kind
-    if kind != task.kind:
-        raise InputError(f"checkpoint {text!r} reads {kind}, task {task.name!r} is {task.kind}; use a checkpoint that reads {task.kind}")
+    kinds = _kinds(str(name))
+    if not kinds:
+        raise InputError(
+            f"{folder}/config.json: architecture {name!r} is not supported: Transformers has no classifier of texts or images of that name"
+        )
+    if task.kind not in kinds:
+        raise InputError(f"checkpoint {text!r} reads {kinds[0]}, task {task.name!r} is {task.kind}; use a checkpoint that reads {task.kind}")
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # each architecture checks its values in its own way
         raise InputError(f"{folder}/config.json cannot be used ({first_line(error)}); save or download it again") from None
-    return Checkpoint(text, folder, config)
+    return Checkpoint(text, folder, config, task.kind)
+
+
+def _kinds(model_type: str) -> list[str]:
+    """Return the kinds of input, of ``text`` and ``image``, that Transformers has a classifier of that type for."""
+    if model_type in ARCHITECTURES:
+        return [ARCHITECTURES[model_type].kind]
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
+    mappings = {"text": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "image": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES}
+    return [kind for kind, names in mappings.items() if model_type in names]
+
+
+def _side(size: object) -> int | None:
+    """Return the side of square images that a configuration describes as a number, a pair or a mapping."""
+    if isinstance(size, dict):
+        return _side(size.get("height") or size.get("shortest_edge"))
+    if isinstance(size, list | tuple) and size:
+        return _side(size[0])
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def is_checkpoint(text: str) -> bool:

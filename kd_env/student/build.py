@@ -65,8 +65,8 @@ def build_students(task: Task, config: StudentConfig, example: Inputs, seeds: Se
     student_networks = [build_network(task, config, example, seed) for seed in seeds]
     options, device = OptimizerOptions.of(config.optimizer), pick_device(config.device)
     if len(student_networks) == 1:
-        return Student(student_networks[0], options, device, config.precision, task.metric)
-    population = Population(student_networks, options, device, config.precision, task.metric)
+        return Student(student_networks[0], options, device, config.precision, task.metric_key)
+    population = Population(student_networks, options, device, config.precision, task.metric_key)
     if has_plugin(population.network):
         repeated = {name: tensor.repeat_interleave(len(seeds), 0).to(device) for name, tensor in example.items()}
         with errors_of(config.architecture, "running several students at once under torch.func.vmap fails"), seeded(0):

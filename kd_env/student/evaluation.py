@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kd_env.tasks.metrics import METRICS
+from kd_env.tasks.metrics import find
 
 
 def loss_and_metric(logits: Tensor, labels: Tensor, num_students: int, metric: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +17,7 @@ def loss_and_metric(logits: Tensor, labels: Tensor, num_students: int, metric: s
         logits: logits of the students, ``[S * N, C]``, student 0 first.
         labels: labels, ``[S * N]``, or ``[N]`` if all students have the same examples.
         num_students: number of students S.
-        metric: name in :data:`kd_env.tasks.metrics.METRICS`.
+        metric: a metric as :func:`kd_env.tasks.metrics.find` reads it.
     """
     if len(labels) < len(logits):
         labels = labels.repeat(num_students)
@@ -27,7 +27,7 @@ def loss_and_metric(logits: Tensor, labels: Tensor, num_students: int, metric: s
         loss = cross_entropy(logits, labels, reduction="none").view(num_students, -1).mean(1)
     if metric != "accuracy":
         predicted, true = (classes.view(num_students, -1).cpu().numpy() for classes in (logits.argmax(1), labels))
-        metrics = [METRICS[metric](*pair, logits.shape[1]) for pair in zip(predicted, true, strict=True)]
+        metrics = [find(metric)(*pair, logits.shape[1]) for pair in zip(predicted, true, strict=True)]
         return loss.double().cpu().numpy(), np.array(metrics)
     accuracy = (logits.argmax(1) == labels).to(logits.dtype).view(num_students, -1).mean(1)
     values = torch.stack([loss, accuracy]).double().cpu().numpy()  # one copy off the device

@@ -4,11 +4,11 @@
 
 - Built-in tasks: ``digits``, ``domains``, ``glue``, ``clinc150``, ``fdu_mtl``, ``fashion_mnist``.
 - Your own data: ``text_files`` and ``image_folders``.
-- What text tasks share: ``folders`` (find files), ``tables`` (read a file), ``columns`` and ``labels`` (check its columns), ``texts`` (make
+- What text tasks share: ``folders`` (find files), ``tables`` and ``columnar`` (read a file), ``columns`` and ``labels`` (check its columns), ``texts`` (make
   the task) and ``wordpiece`` (its tokenizer).
 """
 
-from kd_env.tasks.loading import TASKS, load, with_data_dir
+from kd_env.tasks.loading import TASKS, load, with_data_dir, with_options
 from kd_env.tasks.task import Defaults, Split, Task
 
-__all__ = ["TASKS", "Defaults", "Split", "Task", "load", "with_data_dir"]
+__all__ = ["TASKS", "Defaults", "Split", "Task", "load", "with_data_dir", "with_options"]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kd_env.errors import InputError
-from kd_env.tasks.tables import READERS
+from kd_env.tasks.columnar import SUFFIX as PARQUET
+from kd_env.tasks.columnar import is_dataset, read_dataset, read_parquet
+from kd_env.tasks.tables import READERS, Table, read_table
 
 ROLES = ("train", "reward", "validation", "dev", "test")
 """Names of the files, or folders, that hold a split."""
+SUFFIXES = (*READERS, PARQUET)
+"""Suffixes of the files that can be read."""
 
 
 def require_folder(path: object, task: str) -> Path:
@@ -36,12 +40,26 @@ def require_folder(path: object, task: str) -> Path:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """Return the file of that name with any suffix of :data:`~kd_env.tasks.tables.READERS`, or ``None``.
+    """Return the file of that name with any suffix of :data:`SUFFIXES`, its first Parquet shard, or a dataset's folder; else ``None``.
 
     Raises:
         InputError: there are several.
     """
-    return require_single([path for suffix in READERS if (path := folder / f"{name}{suffix}").exists()], "one file of each name")
+    files = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
+    shards = sorted([*folder.glob(f"{name}-*-of-*{PARQUET}"), *folder.glob(f"data/{name}-*-of-*{PARQUET}")])
+    datasets = [folder / name] if is_dataset(folder / name) else []
+    return require_single([*files, *shards[:1], *datasets], "one file of each name")
+
+
+def read_split(path: Path) -> Table:
+    """Read what :func:`find_file` returned.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if is_dataset(path):
+        return read_dataset(path)
+    return read_parquet(path) if path.suffix == PARQUET else read_table(path)
 
 
 def require_single(files: list[Path], expected: str) -> Path | None:

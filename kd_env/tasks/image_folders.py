@@ -1,46 +1,51 @@
-"""``images:PATH``: your own images, read from files ``SPLIT/CLASS/IMAGE`` that Pillow can read, all of one size.
+"""``images:PATH``: your own images, read from files ``SPLIT/CLASS/IMAGE`` that Pillow can read, of one size or scaled to ``size``.
 
 ``train`` must be there; ``reward``, ``validation``, ``dev`` and ``test`` may be. Missing splits are carved, see :mod:`kd_env.tasks.splits`.
-Images are grey if all of train are, else in colour; values are in [0, 1].
+Images are grey if all of train are, else in colour; values are in [0, 1]. :mod:`kd_env.tasks.pictures` reads a file.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kd_env.errors import InputError
 from kd_env.tasks.folders import ROLES, require_folder
+from kd_env.tasks.metrics import metric_notes
+from kd_env.tasks.pictures import Picture, read_picture
 from kd_env.tasks.splits import four_splits
 from kd_env.tasks.task import Defaults, Split, Task, task_name
 
 
-def load(path: str, metric: str = "accuracy") -> Task:
+def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
     """Load the folder.
 
     Args:
         path: the folder.
-        metric: ``accuracy``, ``f1`` or ``mcc``.
+        metric: ``accuracy``, ``f1``, ``f1(class=NAME)``, ``f1_macro`` or ``mcc``.
+        size: width and height to scale all images to, as ``32`` or ``32x24``. Default: the size that all of them have.
 
     Raises:
         InputError: train has fewer than two classes, or an image cannot be read or has another size; it names the file.
     """
     folder = require_folder(path, f"images:{path}")
+    shape = _shape(path, size)
     files = {role: _files(folder / role) for role in ROLES if (folder / role).is_dir()}
     unused = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in files)
     classes = sorted({file.parent.name for file in files.get("train", ())})
     if len(classes) < 2:
         raise InputError(f"{folder}: {len(classes)} classes in train; expected images as train/CLASS/NAME.png, of at least two classes")
-    name = task_name(f"images:{path}", {"metric": metric}, {"metric": "accuracy"})
-    images = {role: [_image(file) for file in paths] for role, paths in files.items()}
-    mode = "L" if all(image.mode in ("1", "L") for image in images["train"]) else "RGB"
+    name = task_name(f"images:{path}", {"metric": metric, "size": size}, {"metric": "accuracy", "size": None})
+    pictures = {role: [read_picture(file, shape) for file in paths] for role, paths in files.items()}
+    colour = any(picture.pixels.ndim == 3 for picture in pictures["train"])
     available = {}
     for role, paths in files.items():
-        for file, image in zip(paths, images[role], strict=True):
-            _require_fit(file, image, classes, files["train"][0], images["train"][0])
-        available[role] = _split(paths, images[role], classes, mode)
+        for file, picture in zip(paths, pictures[role], strict=True):
+            _require_fit(file, picture, classes, files["train"][0], pictures["train"][0])
+        available[role] = _split(paths, pictures[role], classes, colour)
     splits, notes = four_splits(name, available, {role: f"{role}/" for role in files})
     return Task(
         name=name,
@@ -51,9 +56,25 @@ def load(path: str, metric: str = "accuracy") -> Task:
         test=splits["test"],
         class_names=tuple(classes),
         metric=metric,
-        notes=(*([f"not read: {', '.join(unused)} (folders are {', '.join(ROLES)})"] if unused else ()), *notes),
+        notes=(
+            *([f"not read: {', '.join(unused)} (folders are {', '.join(ROLES)})"] if unused else ()),
+            *_picture_notes(pictures, colour),
+            *notes,
+            *metric_notes(metric, classes, splits["train"].labels),
+        ),
         defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1000, kd_weight=1.0, temperature=2.0),
     )
+
+
+def _shape(path: str, size: object) -> tuple[int, int] | None:
+    """Return width and height of ``size``."""
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:\s*x\s*(\d{1,5}))?", str(size).strip().lower())
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if width * height == 0:
+        raise InputError(f"task images:{path}(size={size}): expected width and height in pixels, as size=32 or size=32x24")
+    return width, height
 
 
 def _files(folder: Path) -> list[Path]:
@@ -64,26 +85,38 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _image(file: Path) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return image.copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for files that are no images
-        raise InputError(f"{file} cannot be read as an image ({type(error).__name__}: {error}); replace or delete it") from None
-
-
-def _require_fit(file: Path, image: Any, classes: list[str], first_file: Path, first_image: Any) -> None:
-    if image.size != first_image.size:
-        size, expected = (f"{width} x {height}" for width, height in (image.size, first_image.size))
-        raise InputError(f"{file}: {size} pixels, expected {expected} as {first_file}; scale all images to one size")
+def _require_fit(file: Path, picture: Picture, classes: list[str], first_file: Path, first: Picture) -> None:
+    if picture.pixels.shape[:2] != first.pixels.shape[:2]:
+        size, expected = (f"{shape[1]} x {shape[0]}" for shape in (picture.pixels.shape, first.pixels.shape))
+        raise InputError(
+            f"{file}: {size} pixels, expected {expected} as {first_file}; scale all images to one size, as with images:PATH(size=32)"
+        )
     if file.parent.name not in classes:
         raise InputError(f"{file}: class {file.parent.name!r} is not among those of train ({', '.join(classes)[:200]})")
 
 
-def _split(files: list[Path], images: list[Any], classes: list[str], mode: str) -> Split:
-    pixels = np.stack([np.asarray(image.convert(mode), dtype=np.float32) / 255 for image in images])  # [N, H, W] or [N, H, W, 3]
-    channels_first = pixels[:, None] if mode == "L" else pixels.transpose(0, 3, 1, 2)
-    return Split(np.ascontiguousarray(channels_first), np.array([classes.index(file.parent.name) for file in files], dtype=np.int64))
+def _split(files: list[Path], pictures: list[Picture], classes: list[str], colour: bool) -> Split:
+    height, width = pictures[0].pixels.shape[:2]
+    inputs = np.empty((len(pictures), 3 if colour else 1, height, width), dtype=np.float32)
+    for row, picture in enumerate(pictures):
+        inputs[row] = picture.channels(colour)
+    number = {name: position for position, name in enumerate(classes)}
+    return Split(inputs, np.array([number[file.parent.name] for file in files], dtype=np.int64))
+
+
+def _picture_notes(pictures: dict[str, list[Picture]], colour: bool) -> list[str]:
+    """Return a note on each thing that was done to some of the images."""
+    every: Sequence[Picture] = [picture for part in pictures.values() for picture in part]
+    grey = sum(picture.pixels.ndim == 2 for picture in every)
+    counts = {
+        "of 16 bits: their values are divided by 65,535": sum(picture.deep for picture in every),
+        "turned or mirrored as their EXIF orientation says": sum(picture.turned for picture in every),
+        "scaled to another size": sum(picture.scaled for picture in every),
+        "of several frames: only the first frame is read": sum(picture.frames for picture in every),
+        "with an alpha channel that is opaque throughout, which is dropped": sum(picture.opaque for picture in every),
+    }
+    notes = [f"{count:,} of {len(every):,} images are {what}" for what, count in counts.items() if count]
+    if 0 < grey < len(every):
+        now = "read in three equal channels" if colour else "the only ones in train, so colour images of other splits are read in grey"
+        notes.append(f"{grey:,} of {len(every):,} images are grey, {now}")
+    return notes

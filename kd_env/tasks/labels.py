@@ -1,8 +1,12 @@
-"""Turn the labels and groups of text files into numbers. Labels are integers or names, groups are names; the training file defines both."""
+"""Turn the labels and groups of text files into numbers. Labels are integers or names, groups are names; the training file defines both.
+
+1.0 and 1 are one integer, and so are 0.0 and 0; True and true are one name.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,13 +16,16 @@ from kd_env.tasks.columns import TextColumns, short_repr
 from kd_env.tasks.tables import Table
 
 
-def class_names_of(train: TextColumns) -> list[str]:
+def class_names_of(train: TextColumns, ignore_case: bool = False) -> list[str]:
     """Return the classes of the training file: integers in numeric order, names in alphabetic order.
+
+    Args:
+        ignore_case: names that differ in case and spacing alone are one class.
 
     Raises:
         InputError: a label cannot be used, or there is one class, or there are too many for the number of examples.
     """
-    labels = set(normalised_labels(train, None))
+    labels = set(normalised_labels(train, None, ignore_case))
     if len(labels) == 1:
         raise InputError(f"{train.table.path}: every label is {short_repr(labels.pop())}; a classifier needs at least two classes")
     if 2 * len(labels) > max(len(train.labels), 8):
@@ -28,7 +35,7 @@ def class_names_of(train: TextColumns) -> list[str]:
     return sorted(labels, key=int) if _is_integer(train.labels[0]) else sorted(labels)
 
 
-def normalised_labels(file: TextColumns, class_names: Sequence[str] | None) -> list[str]:
+def normalised_labels(file: TextColumns, class_names: Sequence[str] | None, ignore_case: bool = False) -> list[str]:
     """Return the labels of a file, each integer in its shortest spelling.
 
     Either all labels are integers or none is: as ``class_names`` are or, without them, as the first label of the file is.
@@ -39,7 +46,8 @@ def normalised_labels(file: TextColumns, class_names: Sequence[str] | None) -> l
     integers = _is_integer(file.labels[0] if class_names is None else class_names[0])
     labels = []
     for row, label in enumerate(map(str.strip, file.labels)):
-        if _is_integer(label) and len(label) > 9:
+        whole = label.partition(".")[0]
+        if _is_integer(label) and len(whole) > 9:
             raise InputError(f"{file.table.place(row)}: label {short_repr(label)} is too large for a class number; give at most 9 digits")
         if _is_fraction(label):
             raise InputError(
@@ -48,8 +56,24 @@ def normalised_labels(file: TextColumns, class_names: Sequence[str] | None) -> l
         if _is_integer(label) != integers:
             kind = "whole numbers" if integers else "names"
             raise InputError(f"{file.table.place(row)}: label {short_repr(label)}, where the labels before it are {kind}; use one kind")
-        labels.append(str(int(label)) if integers else label)
+        if integers:
+            labels.append(str(int(whole)))
+        elif ignore_case:
+            labels.append(_folded(label))
+        else:
+            labels.append(label.lower() if label.lower() in ("true", "false") else label)
     return labels
+
+
+def spelling_notes(class_names: Sequence[str]) -> list[str]:
+    """Return a note on the classes whose names differ in case, spacing or the form of their characters alone, or nothing."""
+    spellings: dict[str, list[str]] = {}
+    for name in class_names:
+        spellings.setdefault(_folded(name), []).append(name)
+    alike = [", ".join(names) for names in spellings.values() if len(names) > 1]
+    if not alike:
+        return []
+    return [f"classes that differ in case or spacing alone: {'; '.join(alike[:5])[:300]}; ignore_case=true makes one class of them"]
 
 
 def numbers_of(table: Table, column: str, names: Sequence[str], known: Sequence[str]) -> np.ndarray:
@@ -70,8 +94,12 @@ def numbers_of(table: Table, column: str, names: Sequence[str], known: Sequence[
     return np.array([number[name] for name in names], dtype=np.int64)
 
 
+def _folded(label: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
 def _is_integer(label: str) -> bool:
-    return re.fullmatch(r"\s*[+-]?[0-9]+\s*", label) is not None
+    return re.fullmatch(r"\s*[+-]?[0-9]+(\.0*)?\s*", label) is not None
 
 
 def _is_fraction(label: str) -> bool:

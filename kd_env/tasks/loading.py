@@ -11,7 +11,7 @@ import numpy as np
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
-from kd_env.tasks.task import Task
+from kd_env.tasks.task import Task, quoted
 
 TASKS = {
     "digits": "kd_env.tasks.digits:load",
@@ -52,11 +52,7 @@ def with_data_dir(text: str, data_dir: str | None) -> str:
     """
     if data_dir is None:
         return text
-    name, options = _parse(text)
-    if "data_dir" in options:
-        raise InputError(f"task {text!r} has the option data_dir, and data_dir={data_dir!r} is given too; give one of them")
-    options["data_dir"] = data_dir
-    full_name = str(spec.Spec(name, options))
+    full_name, options, name = _with_option(text, "data_dir", data_dir)
     try:
         reads_back = _parse(full_name) == (name, options)
     except InputError:
@@ -69,6 +65,29 @@ def with_data_dir(text: str, data_dir: str | None) -> str:
     return full_name
 
 
+def with_options(text: str, /, **options: object) -> str:
+    """Return the name of the task with these options added; those that are ``None`` are left out.
+
+    ``with_options("folder:data", text="review")`` is ``folder:data(text=review)``.
+
+    Raises:
+        InputError: the name has such an option already.
+    """
+    for key, value in options.items():
+        if value is not None:
+            text = _with_option(text, key, value)[0]
+    return text
+
+
+def _with_option(text: str, key: str, value: object) -> tuple[str, dict[str, object], str]:
+    """Return the task's name with one more option, all of its options, and its name without options."""
+    name, options = _parse(text)
+    if key in options:
+        raise InputError(f"task {text!r} has the option {key}, and {key}={value!r} is given too; give one of them")
+    options[key] = value
+    return str(spec.Spec(name, {key: quoted(value) for key, value in options.items()})), options, name
+
+
 @lru_cache(maxsize=8)
 def _load(text: str) -> Task:
     name, options = _parse(text)
@@ -79,9 +98,14 @@ def _load(text: str) -> Task:
     if name not in TASKS and not colon:
         raise spec.unknown("task", name, TASKS)
     function = TASKS[f"{source}:PATH"] if from_path else TASKS.get(name, name)
+    max_length = options.pop("max_length", None)
     task = spec.call_plugin(f"task {text!r}", resolve(function, "task"), options, *([path] if from_path else []))
     if not isinstance(task, Task):
         raise InputError(f"task {text!r}: returned {type(task).__name__}, expected a kd_env.tasks.Task")
+    if max_length is not None:
+        if task.kind != "text":
+            raise InputError(f"task {text!r}: max_length={max_length!r} is for texts, and this task holds images; leave it out")
+        task = replace(task, max_length=max_length, name=with_options(task.name, max_length=max_length))
     order = np.random.default_rng(0).permutation(len(task.train))  # policies see row numbers, which must not reveal labels or groups
     return replace(task, train=task.train.take(order))
 
@@ -92,6 +116,16 @@ def _parse(text: str) -> spec.Spec:
     if f"{name}{colon}PATH" not in TASKS:
         return spec.parse(text)
     if path.endswith(")") and not Path(path).expanduser().is_dir():
-        path, _, options = path.rpartition("(")
-        return spec.Spec(f"{name}:{path}", spec.parse(f"x({options}").options)
+        start = _opening_bracket(path)
+        return spec.Spec(f"{name}:{path[:start]}", spec.parse(f"x{path[start:]}").options)
     return spec.Spec(f"{name}:{path}", {})
+
+
+def _opening_bracket(text: str) -> int:
+    """Return the position of the bracket that the last character closes, or of the last opening one if the brackets do not match."""
+    depth = 0
+    for position in range(len(text) - 1, -1, -1):
+        depth += (text[position] == ")") - (text[position] == "(")
+        if depth == 0:
+            return position
+    return max(text.rfind("("), 0)

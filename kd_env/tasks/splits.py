@@ -22,6 +22,9 @@ from kd_env.tasks.task import SPLITS, Split
 SHARE, LEAST, MOST = 0.1, 64, 2000
 """Size of a carved split: its share of train, and the smallest and largest number of examples."""
 
+SMALL_VALIDATION = 500
+"""With fewer validation examples a note says how uncertain a score is."""
+
 
 def four_splits(name: str, available: Mapping[str, Split], sources: Mapping[str, str]) -> tuple[dict[str, Split], list[str]]:
     """Apply the rule to ``available``: ``train`` and any of ``reward``, ``validation``, ``dev`` and ``test``.
@@ -44,9 +47,17 @@ def four_splits(name: str, available: Mapping[str, Split], sources: Mapping[str,
         carved = _carve(name, splits["train"], identities["train"], missing)
         notes.append(f"carved from train: {', '.join(f'{role} {len(carved[role]):,}' for role in missing)}; left: {len(carved['train']):,}")
         splits |= carved
+    notes += _small_validation(len(splits["validation"]))
     if len(lost := np.setdiff1d(available["train"].labels, splits["train"].labels)):
         raise InputError(f"task {name!r}: all training examples of class number {lost[0]} are in the other splits; give more of that class")
     return splits, notes
+
+
+def _small_validation(size: int) -> list[str]:
+    """Return a note on what a score on a small validation split is worth, or nothing."""
+    if size >= SMALL_VALIDATION:
+        return []
+    return [f"validation has {size} examples, so an accuracy on it has a standard error of up to {0.5 / size**0.5:.3f}"]
 
 
 def in_held_out_splits(splits: Mapping[str, Split], split: Split) -> np.ndarray:
@@ -103,7 +114,8 @@ def _carve(name: str, train: Split, identities: list[bytes], missing: list[str])
         while room:
             candidate = next(candidates, None)
             if candidate is None:
-                raise InputError(f"task {name!r}: too few different training texts to carve {', '.join(missing)} from; give more")
+                kind = "texts" if train.inputs.dtype == object else "images"
+                raise InputError(f"task {name!r}: too few different training {kind} to carve {', '.join(missing)} from; give more")
             if counts[candidate] <= room:
                 destination[candidate] = m + 1
                 room -= counts[candidate]

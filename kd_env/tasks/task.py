@@ -12,7 +12,8 @@ import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.tasks.metrics import METRICS
+from kd_env.tasks.metrics import find, metric_key
+from kd_env.tasks.wordpiece import MAX_TOKENS, WordPiece
 
 SPLITS = ("train", "reward", "validation", "test")
 
@@ -84,10 +85,11 @@ class Task:
     training code receives :meth:`development`, which has no test.
 
     Attributes:
-        metric: a name of :data:`~kd_env.tasks.metrics.METRICS`.
+        metric: a name of :data:`~kd_env.tasks.metrics.METRICS`, or ``f1(class=NAME)``.
         tokenizer: makes the tokenizer of the built-in text students; for texts only.
         notes: what a user should know of how the splits came about, one sentence each.
         unlabelled: train also holds examples of unknown label, -1, which only teachers teach. Teachers are trained on the others.
+        max_length: tokens of a text that built-in networks read, and students that start from a checkpoint; the rest is cut off.
     """
 
     name: str
@@ -103,11 +105,12 @@ class Task:
     tokenizer: Callable[[], Any] | None = None
     notes: tuple[str, ...] = ()
     unlabelled: bool = False
+    max_length: int = MAX_TOKENS
 
     def __post_init__(self) -> None:
         """Refuse an unknown metric, and splits that nothing can be learned from."""
-        if self.metric not in METRICS:
-            raise spec.unknown(f"metric of task {self.name!r}", self.metric, METRICS)
+        _ = self.metric_key
+        spec.numbers(f"task {self.name}", least=3, whole=True, max_length=self.max_length)
         for name in SPLITS:
             split: Split | None = getattr(self, name)
             if split is None and name == "test":
@@ -134,6 +137,15 @@ class Task:
         """Number of classes C."""
         return len(self.class_names)
 
+    @property
+    def metric_key(self) -> str:
+        """The metric as :func:`kd_env.tasks.metrics.find` reads it: a class in it is a number."""
+        return metric_key(self.metric, self.class_names, f"task {self.name!r}")
+
+    def score(self, predictions: np.ndarray, labels: np.ndarray) -> float:
+        """Return the task's metric of predicted classes, int64 ``[N]``."""
+        return find(self.metric_key)(predictions, labels, self.num_classes)
+
     def development(self) -> Task:
         """Return the task without its test split: all that training may hold."""
         return replace(self, test=None)
@@ -149,9 +161,19 @@ class Task:
             content = split.inputs.tobytes() if self.kind == "image" else "\0".join(map(str, split.inputs.ravel())).encode()
             digest.update(content)
             digest.update(split.labels.tobytes() + (b"" if split.groups is None else split.groups.tobytes()))
+        variant = self.tokenizer.variant if isinstance(self.tokenizer, WordPiece) else ""
+        if variant or self.max_length != MAX_TOKENS:
+            digest.update(f"|{variant}:{self.max_length}".encode())
         return digest.hexdigest()
 
 
 def task_name(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """Return ``name`` with the ``options`` that differ from ``defaults``, sorted: equal tasks have equal names."""
-    return str(spec.Spec(name, {key: value for key, value in options.items() if value != defaults[key]}))
+    return str(spec.Spec(name, {key: quoted(value) for key, value in options.items() if value != defaults[key]}))
+
+
+def quoted(value: object) -> object:
+    """Return the value of an option as a task's name holds it: a text with a comma, or one that looks like a number, stands in quotes."""
+    if not isinstance(value, str) or ("," not in value and spec.option(f"key={value}")[1] == value):
+        return value
+    return value if value.endswith(")") else repr(value)  # f1(class=a,b) is parsed as a whole

@@ -23,6 +23,10 @@ VOCABULARY = 8000
 """Largest number of word pieces."""
 ALPHABET = 1000
 """Largest number of different characters among them."""
+ALPHABET_WITH_MARKS = 3000
+"""The same for a tokenizer that keeps combining marks; writing systems of syllables or words have thousands of characters."""
+WORD = 100
+"""Characters of a word; a tokenizer that keeps combining marks cuts longer words, so that no step is quadratic in the longest word."""
 MAX_TOKENS = 128
 """Tokens of a text; the rest is cut off."""
 
@@ -38,9 +42,19 @@ class WordPiece:
 
     Attributes:
         texts: an object array ``[N]``, or ``[N, 2]`` of pairs.
+        marks: keep combining marks (accents, vowel signs, tones), and cut words of more than 100 characters into pieces. Published tasks
+            drop marks, as BERT's tokenizer for English does; a longer word is then unknown.
+        cased: keep capital letters.
     """
 
     texts: np.ndarray
+    marks: bool = False
+    cased: bool = False
+
+    @property
+    def variant(self) -> str:
+        """What differs from the tokenizer of published tasks; empty if nothing does."""
+        return ",".join(name for name in ("marks", "cased") if getattr(self, name))
 
     def __call__(self) -> Any:
         """Return the tokenizer, always the same object."""
@@ -52,14 +66,16 @@ class WordPiece:
         from transformers import PreTrainedTokenizerFast
 
         texts = sorted(set(self.texts.ravel()))  # rows may come in any order
-        key = hashlib.sha256(f"{FORMAT}:{VOCABULARY}:{ALPHABET}:{MAX_TOKENS}\0".encode() + "\0".join(texts).encode()).hexdigest()[:16]
+        alphabet = ALPHABET_WITH_MARKS if self.marks else ALPHABET
+        settings = f"{FORMAT}:{VOCABULARY}:{alphabet}:{MAX_TOKENS}{f':{self.variant}' if self.variant else ''}\0"
+        key = hashlib.sha256(settings.encode() + "\0".join(texts).encode()).hexdigest()[:16]
         path = cache_dir() / "tokenizers" / f"wordpiece-{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             tokenizer = _load(path)
             if tokenizer is None:
                 partial = path.with_suffix(".partial")
-                _train(texts).save(str(partial))
+                _train(texts, self.marks, self.cased).save(str(partial))
                 partial.replace(path)
                 tokenizer = Tokenizer.from_file(str(path))
         return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_TOKENS, **SPECIAL)  # type: ignore[no-untyped-call]
@@ -76,12 +92,13 @@ def _load(path: Path) -> Any:
         return None
 
 
-def _train(texts: list[str]) -> Any:
+def _train(texts: list[str], marks: bool = False, cased: bool = False) -> Any:
     from tokenizers import models, processors, trainers
 
-    draft = _without_framing(models.WordPiece(unk_token="[UNK]"))
+    draft = _without_framing(models.WordPiece(unk_token="[UNK]"), marks, cased)
     counts = Counter(character for text in texts for character in draft.normalizer.normalize_str(text) if not character.isspace())
-    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET])
+    most = ALPHABET_WITH_MARKS if marks else ALPHABET
+    alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:most])
     trainer = trainers.WordPieceTrainer(
         vocab_size=VOCABULARY,
         initial_alphabet=alphabet,
@@ -91,7 +108,8 @@ def _train(texts: list[str]) -> Any:
     )
     draft.train_from_iterator(texts, trainer)
     vocabulary = draft.get_vocab()
-    tokenizer = _without_framing(models.WordPiece(vocabulary, unk_token="[UNK]"))  # a new one: the draft has characters as special tokens
+    model = models.WordPiece(vocabulary, unk_token="[UNK]")
+    tokenizer = _without_framing(model, marks, cased)  # a new one: the draft has characters as special tokens
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -100,12 +118,18 @@ def _train(texts: list[str]) -> Any:
     return tokenizer
 
 
-def _without_framing(model: Any) -> Any:
+def _without_framing(model: Any, marks: bool, cased: bool) -> Any:
     """Return a tokenizer of ``model`` that adds no ``[CLS]`` and ``[SEP]``."""
-    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words = pre_tokenizers.BertPreTokenizer()
+    if marks:
+        bert = normalizers.BertNormalizer(strip_accents=False, lowercase=not cased)
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), bert])  # one form of each character
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Split(Regex(rf"\S{{{WORD}}}"), "isolated")])
+    else:
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+        tokenizer.pre_tokenizer = words
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer

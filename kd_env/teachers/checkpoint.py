@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.nn.functional import pad
 
 from kd_env.errors import InputError
+from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.checkpoint_files import require_weights
 from kd_env.models.encode import Reader, TextReader, TrimmedInputs, take, vocabulary_hash
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import open_checkpoint
+from kd_env.paths import cache_dir
 from kd_env.tasks import Task
+from kd_env.teachers.classes import ClassMap, match_by_validation, match_classes
 from kd_env.teachers.file_hashes import checkpoint_hash
 from kd_env.types import ModelOutput
 
 FORWARD_BATCH = 32
 """Examples in a forward pass. Texts of similar length are put together, so that there is little padding."""
+MATCHED = 1000
+"""Validation examples by which classes without names are matched; of more, this many evenly spaced ones."""
 
 
 class CheckpointTeacher:
     """A checkpoint as a teacher.
 
     Its configuration is read at once, so that a checkpoint that does not fit the task is refused early; the weights are read when they are
-    first needed. It has ``layers`` and ``attention``; its attention can only be compared with a student of the same :attr:`vocabulary`.
+    first needed. It has ``layers`` and ``attention`` where the architecture is a known one; others have ``layers`` if the model shows them.
+    Its attention can only be compared with a student of the same :attr:`vocabulary`.
     """
 
-    def __init__(self, text: str, task: Task, name: str | None = None) -> None:
+    def __init__(self, text: str, task: Task, name: str | None = None, classes: Mapping[str, str] | None = None) -> None:
         """Open a checkpoint.
 
         Args:
             text: a folder or a hub id.
             name: name of the teacher; by default the last part of ``text``.
+            classes: names of the task's classes by those of the checkpoint, see :mod:`kd_env.teachers.classes`.
 
         Raises:
-            InputError: the checkpoint cannot be used, or has other classes than ``task``.
+            InputError: the checkpoint cannot be used, is no classifier of one class for each example, or its classes do not match.
         """
         self._checkpoint = open_checkpoint(text, task)
         self.name = name or Path(text.rstrip("/")).name
-        self._num_classes = task.num_classes
-        self._order = class_order(text, self._checkpoint.config.id2label, task)
+        self._task = task
+        _require_single_label(self._checkpoint.folder, self._checkpoint.config)
+        self._matched_by_name = match_classes(text, self._checkpoint.config.id2label, task, classes)
         require_weights(self._checkpoint.folder)
 
     @property
@@ -53,10 +65,39 @@ class CheckpointTeacher:
         return self._checkpoint.folder
 
     @cached_property
-    def network(self) -> Encoder:
+    def network(self) -> Encoder | AnyClassifier:
         """Its network; logits are in the order of its own classes."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return self._checkpoint.network(self._num_classes, new_head=False).to(device)
+        return self._checkpoint.classifier().to(device)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed about its classes, one sentence each."""
+        return self._classes.notes
+
+    @cached_property
+    def _classes(self) -> ClassMap:
+        """How its classes become the task's. Classes without names are matched by validation once, and the result is cached."""
+        if not self._matched_by_name.assumed:
+            return self._matched_by_name
+        task = self._task
+        key = hashlib.sha256(f"{checkpoint_hash(self.folder)}|{task.fingerprint}".encode()).hexdigest()[:16]
+        path = cache_dir() / "teachers" / f"classes-{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            try:
+                order, notes = json.loads(path.read_text())
+                return ClassMap(tuple((int(number),) for number in order), tuple(map(str, notes)))
+            except (OSError, ValueError, TypeError):  # not there yet, or damaged
+                pass
+            rows = np.linspace(0, len(task.validation) - 1, min(len(task.validation), MATCHED)).round().astype(np.int64)
+            split = task.validation.take(rows)
+            logits = self._own_outputs(split.inputs, frozenset()).logits.numpy()
+            matched = match_by_validation(self._matched_by_name, logits, split.labels, task.num_classes)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps([[column[0] for column in matched.columns], matched.notes]))
+            partial.replace(path)
+        return matched
 
     @cached_property
     def _read(self) -> Reader:
@@ -73,18 +114,26 @@ class CheckpointTeacher:
 
     def fingerprint(self) -> str:
         """Return the hash of its files' contents and of the order of the classes."""
-        return hashlib.sha256(f"{checkpoint_hash(self.folder)}:{self._order}".encode()).hexdigest()
+        return hashlib.sha256(f"{checkpoint_hash(self.folder)}:{self._classes.key}".encode()).hexdigest()
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Run the network in evaluation mode and return all of its outputs."""
         return self.forward(inputs, frozenset({"layers", "attention"}))
 
     def head(self) -> tuple[Tensor, Tensor]:
-        """Return weights ``[C, D]`` and biases ``[C]`` of its last linear layer, in the order of the task's classes."""
-        classifier = self.network.classifier
-        return classifier.weight.detach()[self._order].float().cpu(), classifier.bias.detach()[self._order].float().cpu()
+        """Return weights ``[C, D]`` and biases ``[C]`` of its last linear layer, in the order of the task's classes.
 
-    @torch.no_grad()
+        Raises:
+            InputError: classes are joined, or the logits do not come from a linear layer.
+        """
+        if not self._classes.is_linear:
+            raise InputError(f"teacher {self.name!r} has joined classes, whose logits are no linear map of features; leave out the hints")
+        if isinstance(self.network, AnyClassifier):
+            self._own_outputs(self._task.validation.inputs[:2], frozenset())  # a pass finds its last linear layer
+        classifier = self.network.classifier
+        bias = torch.zeros(classifier.out_features) if classifier.bias is None else classifier.bias.detach().float().cpu()
+        return self._classes.head(classifier.weight.detach().float().cpu(), bias)
+
     def forward(self, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
         """Run the network in evaluation mode; the more inputs at once, the less padding there is.
 
@@ -92,6 +141,12 @@ class CheckpointTeacher:
             inputs: raw inputs as the task holds them, ``[B, ...]``.
             extra_outputs: what to return besides logits and features, of ``layers`` and ``attention``.
         """
+        output = self._own_outputs(inputs, extra_outputs)
+        return output._replace(logits=self._classes.logits(output.logits))
+
+    @torch.no_grad()
+    def _own_outputs(self, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
+        """Return the outputs for some inputs, with logits in the order of the checkpoint's own classes."""
         encoded = self._read(inputs)
         count = len(inputs)
         order = encoded["attention_mask"].sum(1).argsort(stable=True) if isinstance(encoded, TrimmedInputs) else torch.arange(count)
@@ -105,35 +160,13 @@ class CheckpointTeacher:
         def joined(parts: list[Tensor]) -> Tensor:
             return torch.cat(parts)[original_order].float().cpu()
 
+        layers, attention = ([part for part in parts if part is not None] for parts in zip(*((o.layers, o.attention) for o in outputs), strict=True))
         return ModelOutput(
-            joined([output.logits for output in outputs])[:, self._order],
+            joined([output.logits for output in outputs]),
             joined([output.features for output in outputs]),
-            joined([output.layers for output in outputs]) if "layers" in extra_outputs else None,
-            joined(_padded([output.attention for output in outputs])) if "attention" in extra_outputs else None,
+            joined(layers) if layers else None,
+            joined(_padded(attention)) if attention else None,
         )
-
-
-def class_order(text: str, id2label: dict[int, str], task: Task) -> list[int]:
-    """Return for each class of ``task`` its number in the checkpoint.
-
-    Names are compared in lower case. A checkpoint whose classes are called ``LABEL_0`` and so on has them in the task's order.
-
-    Args:
-        text: the checkpoint as the user named it, for the message.
-
-    Raises:
-        InputError: the checkpoint has other classes than the task.
-    """
-    names = [str(id2label[number]) for number in sorted(id2label)]
-    if len(names) == task.num_classes and all(name.upper() == f"LABEL_{number}" for number, name in enumerate(names)):
-        return list(range(len(names)))
-    checkpoint_classes, task_classes = ([name.strip().casefold() for name in classes] for classes in (names, task.class_names))
-    if sorted(checkpoint_classes) != sorted(task_classes) or len(set(task_classes)) < len(task_classes):
-        raise InputError(
-            f"checkpoint {text!r} has the classes {_listed(names)}, task {task.name!r} has {_listed(task.class_names)}; "
-            "give a teacher of the same classes, or write the task's names into id2label of its config.json"
-        )
-    return [checkpoint_classes.index(name) for name in task_classes]
 
 
 def _padded(attention: list[Tensor]) -> list[Tensor]:
@@ -141,5 +174,14 @@ def _padded(attention: list[Tensor]) -> list[Tensor]:
     return [pad(part, (0, tokens - part.shape[-1], 0, tokens - part.shape[-1])) for part in attention]
 
 
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    return f"{len(names)}: {', '.join(names)}" if len(names) <= 6 else f"{len(names)}: {', '.join(names[:5])} ..."
+
+def _require_single_label(folder: Path, config: Any) -> None:
+    """Check that the checkpoint gives each example one class."""
+    problem = getattr(config, "problem_type", None)
+    if problem == "multi_label_classification":
+        raise InputError(
+            f"{folder}/config.json: problem_type is {problem}: it answers yes or no for each class by itself, and a teacher here gives each "
+            "example one class; use a classifier of one class for each example"
+        )
+    if problem == "regression" or config.num_labels == 1:
+        raise InputError(f"{folder}/config.json: it has {config.num_labels} output and is no classifier; use one of at least two classes")

@@ -9,10 +9,12 @@ import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.models.encode import DEFAULT_MAX_TOKENS
 from kd_env.models.from_plugin import is_plugin
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.tasks import Task
+
+MOST_TOKENS = 1 << 20
+"""Largest number of tokens of a text that can be asked for."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class FinetuneConfig:
         batch_size: examples of one update.
         lr: peak of AdamW's learning rate, which rises over a tenth of the updates and falls to 0; by default 5e-5 for a checkpoint, 1e-3
             for a built-in architecture.
-        max_length: tokens of a text; the rest is cut off.
+        max_length: tokens of a text; the rest is cut off. By default the task's, which is 128 unless the user says otherwise.
         fold: the fold whose examples are left out; -1 for none.
         folds: number of folds.
     """
@@ -42,7 +44,7 @@ class FinetuneConfig:
     label_noise: float = 0.0
     batch_size: int = 32
     lr: float | None = None
-    max_length: int = DEFAULT_MAX_TOKENS
+    max_length: int | None = None
     fold: int = -1
     folds: int = 0
 
@@ -59,9 +61,9 @@ class FinetuneConfig:
             self,
             epochs=(20 if built_in else 3) if self.epochs is None else self.epochs,
             lr=(1e-3 if built_in else 5e-5) if self.lr is None else self.lr,
+            max_length=task.max_length if self.max_length is None else self.max_length,
         )
-        assert config.epochs is not None and config.lr is not None  # noqa: PT018
-        max_tokens = DEFAULT_MAX_TOKENS if built_in else 1 << 20
+        assert config.epochs is not None and config.lr is not None and config.max_length is not None  # noqa: PT018
         for name, fits, expected in (
             ("epochs", config.epochs >= 1, "at least 1"),
             ("seed", config.seed >= 0, "at least 0"),
@@ -69,7 +71,7 @@ class FinetuneConfig:
             ("label_noise", 0.0 <= config.label_noise <= 1.0, "in [0, 1]"),
             ("batch_size", config.batch_size >= 1, "at least 1"),
             ("lr", 0.0 < config.lr < float("inf"), "above 0"),
-            ("max_length", 3 <= config.max_length <= max_tokens, f"in [3, {max_tokens}]"),
+            ("max_length", 3 <= config.max_length <= MOST_TOKENS, f"in [3, {MOST_TOKENS}]"),
         ):
             if not fits:
                 raise InputError(f"teacher of {self.model!r}: {name}={getattr(config, name)} must be {expected}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class FinetuneLoop:
         Raises:
             InputError: there are too few examples, or the state belongs to another call.
         """
-        assert config.epochs is not None and config.lr is not None  # noqa: PT018
+        assert config.epochs is not None and config.lr is not None and config.max_length is not None  # noqa: PT018
+        task = replace(task, max_length=config.max_length) if task.kind == "text" else task  # a built-in network has positions for them
         self._config, self._epochs, self._identity, self._state_file = config, config.epochs, identity, state_file
         rng = np.random.default_rng([config.seed, 7, 1])
         train_rows, held_out_rows = training_rows(task, config, rng)
@@ -73,7 +75,7 @@ class FinetuneLoop:
         )
         self._held_out = self._encode(task.train.take(held_out_rows))
         options = OptimizerOptions("adamw", config.lr, 0.01, 0.1, "linear")
-        self._student = Student(network, options, pick_device("auto"), metric=task.metric)
+        self._student = Student(network, options, pick_device("auto"), metric=task.metric_key)
         self._metric, self._history = task.metric, list[dict[str, float]]()
         self._best_weights: dict[str, torch.Tensor] = {}
         if self._state_file.exists():
@@ -188,6 +190,7 @@ def training_rows(task: Task, config: FinetuneConfig, rng: np.random.Generator) 
 
 
 def _reader(task: Task, config: FinetuneConfig) -> Reader:
+    assert config.max_length is not None
     if not begins_as_checkpoint(config.model):
         return reader_to_save(task, config.max_length)
     return open_checkpoint(from_checkpoint.parse(config.model).name, task).reader(config.max_length)

@@ -16,6 +16,7 @@ from kd_env.tasks import Task
 from kd_env.types import ModelOutput
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """Something to learn from."""
 
@@ -42,6 +43,16 @@ class HasHead(Protocol):
 
     def head(self) -> tuple[Tensor, Tensor]:
         """Return weights ``[C, D]`` and biases ``[C]``: logits are ``features @ weights.T + biases``."""
+        ...
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """A teacher that says what was assumed about it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence for each assumption."""
         ...
 
 

@@ -1,0 +1,100 @@
+"""Wrap a Transformers classifier of any architecture as a teacher's network. In: a model of an ``Auto`` class. Out: a ``ModelOutput``.
+
+The model runs as Transformers runs it. Features and layers are read from what it computes on the way; a model that does not show them gives
+its logits as features, and no layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_env.errors import InputError
+from kd_env.types import ModelOutput
+
+CLOSE = 1e-3
+"""Largest difference between the logits and a linear layer's outputs for that layer to be the one that computes the logits."""
+
+
+class AnyClassifier(nn.Module):
+    """A classifier that can teach, and cannot be a student: it need not pass through ``torch.func``."""
+
+    def __init__(self, model: Any) -> None:
+        """Wrap ``model``."""
+        super().__init__()
+        self.model: nn.Module = model
+        self._last_linear: nn.Linear | None = None  # what computed the logits in the last pass
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """Linear layer from features to logits.
+
+        Raises:
+            InputError: in the last pass the logits were not those of a linear layer.
+        """
+        if self._last_linear is None:
+            name = type(self.model).__name__
+            raise InputError(f"the logits of a {name} do not come from one linear layer; leave out what reads a teacher's classifier")
+        return self._last_linear
+
+    def forward(self, extra_outputs: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
+        """Return logits ``[B, C]``, features ``[B, D]`` and, if ``extra_outputs`` has ``layers`` and the model shows them, its layers.
+
+        Args:
+            extra_outputs: names of further outputs; ``attention`` is not given.
+            inputs: token ids and mask, or pixels.
+        """
+        with self._linear_layers() as calls:
+            output = self.model(**inputs, output_hidden_states="layers" in extra_outputs, return_dict=True)
+        logits: Tensor = output.logits
+        self._last_linear, features, position = None, logits, None
+        for layer, given, result in reversed(calls):
+            if (match := _matching(given, result, logits)) is not None:
+                self._last_linear, (features, position) = layer, match
+                break
+        hidden = getattr(output, "hidden_states", None) if "layers" in extra_outputs else None
+        return ModelOutput(logits, features, _layers(hidden, position))
+
+    @contextmanager
+    def _linear_layers(self) -> Iterator[list[tuple[nn.Linear, Tensor, Tensor]]]:
+        """Collect the linear layers that run inside the context and have as many outputs as there are classes, with input and output."""
+        calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
+        num_labels = self.model.config.num_labels  # type: ignore[union-attr]
+        layers = [module for module in self.model.modules() if isinstance(module, nn.Linear) and module.out_features == num_labels]
+        hooks = [
+            layer.register_forward_hook(lambda module, inputs, result: calls.append((module, inputs[0], result)))  # type: ignore[arg-type]
+            for layer in layers
+        ]
+        try:
+            yield calls
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _matching(given: Tensor, result: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    """Return the layer's inputs ``[B, D]`` for which it gave the logits, and their token ``[B]`` if it ran on all tokens; else ``None``."""
+    if result.shape == logits.shape and given.ndim == 2 and torch.allclose(result, logits, rtol=CLOSE, atol=CLOSE):
+        return given, None
+    if result.ndim != 3 or result.shape[::2] != logits.shape:
+        return None
+    distances = (result - logits[:, None]).abs().amax(2)  # [B, T]
+    distance, position = distances.flip(1).min(1)  # the last such token: a model that reads from left to right is asked at the end
+    position = result.shape[1] - 1 - position
+    if bool((distance > CLOSE * (1.0 + logits.abs().amax(1))).any()):
+        return None
+    return given[torch.arange(len(given), device=given.device), position], position
+
+
+def _layers(hidden: Any, position: Tensor | None) -> Tensor | None:
+    """Return the vector of the token that is classified, or of the first one, in each layer ``[B, L, D]``; ``None`` if widths differ."""
+    if not hidden or any(layer.ndim != 3 or layer.shape != hidden[0].shape for layer in hidden):
+        return None
+    if position is None:
+        return torch.stack([layer[:, 0] for layer in hidden], 1)
+    rows = torch.arange(len(position), device=position.device)
+    return torch.stack([layer[rows, position] for layer in hidden], 1)

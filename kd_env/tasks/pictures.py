@@ -1,0 +1,113 @@
+"""Read one image file as numbers in [0, 1], and tell what was done to it. Images that would lose content without a word are refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_env.errors import InputError
+
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+ORIENTATION = 0x0112
+"""The EXIF tag that says how the camera was held."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image.
+
+    Attributes:
+        pixels: ``[H, W]`` of grey, or ``[H, W, 3]`` of colour: uint8, or float32 in [0, 1] of an image of 16 bits.
+        deep: it has 16 bits.
+        turned: it was turned or mirrored as its EXIF orientation says.
+        scaled: it was scaled to another size.
+        frames: it has several frames, of which this is the first.
+        opaque: it has an alpha channel that hides nothing, which was dropped.
+    """
+
+    pixels: np.ndarray
+    deep: bool = False
+    turned: bool = False
+    scaled: bool = False
+    frames: bool = False
+    opaque: bool = False
+
+    def channels(self, colour: bool) -> np.ndarray:
+        """Return float32 ``[1, H, W]``, or ``[3, H, W]`` in colour, in [0, 1]."""
+        from PIL import Image
+
+        pixels = self.pixels
+        if pixels.ndim == 3 and not colour:
+            pixels = np.asarray(Image.fromarray(pixels).convert("L"))
+        values = pixels.astype(np.float32) / 255 if pixels.dtype == np.uint8 else pixels
+        if values.ndim == 3:
+            return values.transpose(2, 0, 1)
+        return np.broadcast_to(values, (3 if colour else 1, *values.shape))
+
+
+def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
+    """Read an image file.
+
+    Args:
+        shape: width and height to scale it to.
+
+    Raises:
+        InputError: Pillow cannot read the file, or the image has transparency or values that are no 8 or 16 bits.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            frames, kind = getattr(image, "n_frames", 1) > 1, image.format
+            image.load()
+            orientation = image.getexif().get(ORIENTATION, 1)
+            upright = _upright(image) if orientation != 1 else image.copy()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for files that are no images
+        raise InputError(f"{file} cannot be read as an image ({type(error).__name__}: {error}); replace or delete it") from None
+    values, deep, opaque = _values(file, upright, kind)
+    scaled = shape is not None and values.size != shape
+    if shape is not None and scaled:
+        values = values.resize(shape, Image.Resampling.BILINEAR)
+    pixels = np.array(values)
+    return Picture(pixels.clip(0.0, 1.0) if deep else pixels, deep, orientation != 1, scaled, frames, opaque)
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+def _values(file: Path, image: Any, kind: str | None) -> tuple[Any, bool, bool]:
+    """Return the image in mode ``L``, ``RGB`` or, of 16 bits, ``F`` in [0, 1]; whether it has 16 bits, and whether it had an opaque alpha.
+
+    Raises:
+        InputError: the image has transparency, or values that are no 8 or 16 bits.
+    """
+    from PIL import Image
+
+    mode, opaque = image.mode, False
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if alpha.min() < 255:
+            raise InputError(
+                f"{file}: transparency (mode {mode}), and what is behind it is not known; paste it on a background, without an alpha channel"
+            )
+        opaque = True
+    if mode in SIXTEEN_BITS or (mode == "I" and kind in ("PNG", "PPM")):
+        values = np.asarray(image).astype(np.float32) / 65535.0
+        return Image.fromarray(values), True, opaque
+    if mode == "I":
+        values = np.asarray(image)
+        if 0 <= values.min() and 255 < values.max() <= 65535:
+            return Image.fromarray(values.astype(np.float32) / 65535.0), True, opaque
+    if mode in ("I", "F"):
+        raise InputError(f"{file}: values of 32 bits (mode {mode}), whose range is not known; save it with 8 or 16 bits")
+    if mode in ("1", "L", "LA", "La"):
+        return image.convert("L"), False, opaque
+    if mode == "P" and image.palette is not None and image.palette.mode == "L":
+        return image.convert("L"), False, opaque
+    return image.convert("RGB"), False, opaque
