@@ -19,7 +19,7 @@ from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
-from kd_env.models.encode import DEFAULT_MAX_TOKENS, TextReader
+from kd_env.models.encode import TextReader
 from kd_env.models.encoder import Encoder
 from kd_env.models.networks import build, reader
 from kd_env.models.saving import reader_to_save, save
@@ -71,7 +71,7 @@ def _save(folder: Path, run: Distillation) -> None:
     network = copy.deepcopy(unwrap(run.student.network))  # without projectors and auxiliary module
     assert isinstance(network, Encoder)
     task, read = run.data.task, run.data.read
-    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, DEFAULT_MAX_TOKENS))
+    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
 
 
 def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:

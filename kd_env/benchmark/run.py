@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from kd_env import tasks
+from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
 from kd_env.benchmark.progress import Progress
@@ -80,12 +81,18 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
 
 
 def prepare(trials: Sequence[Trial], progress: Progress) -> None:
-    """Train pools and build banks once, in this process, so that workers find them."""
+    """Train pools and build banks once, in this process, so that workers find them. Say how the teachers score, and what was assumed."""
     for task_name, teachers, bank in dict.fromkeys((trial.task, trial.teachers, trial.bank) for trial in trials):
         task = tasks.load(task_name)
-        pool = task.defaults.pool if teachers is None else teachers
-        progress.say(f"preparing {task.name}, pool {pool}")
-        open_bank(task, load_pool(pool, task), None if bank is None else Path(bank), progress.bank)
+        text = task.defaults.pool if teachers is None else teachers
+        progress.say(f"preparing {task.name}, pool {text}")
+        pool = load_pool(text, task)
+        opened = open_bank(task, pool, None if bank is None else Path(bank), progress.bank)
+        of_pool = [trial for trial in trials if (trial.task, trial.teachers, trial.bank) == (task_name, teachers, bank)]
+        students = dict.fromkeys(trial.resolved.settings.distillation.student for trial in of_pool)
+        lines = [line for student in students for line in cut_lines(task, pool, student)]
+        for line in dict.fromkeys([*teacher_lines(task, pool, opened), *lines]):
+            progress.say(line)
 
 
 def _try_out(trials: Sequence[Trial]) -> None:

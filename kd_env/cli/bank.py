@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ def bank(
     A bank holds the outputs for every train, reward and validation example. Other commands make the bank they need by themselves.
     """
     from kd_env import tasks
+    from kd_env.bank.assumptions import cut_lines, teacher_lines
     from kd_env.bank.bank import open_bank
     from kd_env.benchmark.progress import Progress
     from kd_env.teachers import load_pool
@@ -45,5 +47,6 @@ def bank(
         pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
         opened = open_bank(loaded, pool, out, progress.bank, keep, half)
     print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
-    for name, score in opened.scores(loaded).items():
-        print(f"  {name}: validation {loaded.metric} {score:.3f}")
+    print("\n".join(teacher_lines(loaded, pool, opened)))
+    for line in () if quiet else cut_lines(loaded, pool, loaded.defaults.student):
+        print(line, file=sys.stderr)

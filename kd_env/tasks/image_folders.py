@@ -16,7 +16,7 @@ from kd_env.errors import InputError
 from kd_env.tasks.folders import ROLES, require_folder
 from kd_env.tasks.metrics import metric_notes
 from kd_env.tasks.pictures import Picture, read_picture
-from kd_env.tasks.splits import four_splits
+from kd_env.tasks.splits import four_splits, small_validation_notes
 from kd_env.tasks.task import Defaults, Split, Task, task_name
 
 
@@ -61,6 +61,7 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
             *_picture_notes(pictures, colour),
             *notes,
             *metric_notes(metric, classes, splits["train"].labels),
+            *small_validation_notes(len(splits["validation"])),
         ),
         defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1000, kd_weight=1.0, temperature=2.0),
     )

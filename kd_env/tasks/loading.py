@@ -50,19 +50,7 @@ def with_data_dir(text: str, data_dir: str | None) -> str:
     Raises:
         InputError: the name has that option already, or the path cannot be written in a name.
     """
-    if data_dir is None:
-        return text
-    full_name, options, name = _with_option(text, "data_dir", data_dir)
-    try:
-        reads_back = _parse(full_name) == (name, options)
-    except InputError:
-        reads_back = False
-    if not reads_back:
-        raise InputError(
-            f"data_dir {data_dir!r} cannot be written in the name of a task; "
-            "use a path without commas and brackets, and write a number as ./7"
-        )
-    return full_name
+    return with_options(text, data_dir=data_dir)
 
 
 def with_options(text: str, /, **options: object) -> str:
@@ -71,21 +59,25 @@ def with_options(text: str, /, **options: object) -> str:
     ``with_options("folder:data", text="review")`` is ``folder:data(text=review)``.
 
     Raises:
-        InputError: the name has such an option already.
+        InputError: the name has such an option already, or a value cannot be written in a name.
     """
-    for key, value in options.items():
-        if value is not None:
-            text = _with_option(text, key, value)[0]
-    return text
-
-
-def _with_option(text: str, key: str, value: object) -> tuple[str, dict[str, object], str]:
-    """Return the task's name with one more option, all of its options, and its name without options."""
-    name, options = _parse(text)
-    if key in options:
-        raise InputError(f"task {text!r} has the option {key}, and {key}={value!r} is given too; give one of them")
-    options[key] = value
-    return str(spec.Spec(name, {key: quoted(value) for key, value in options.items()})), options, name
+    added = {key: value for key, value in options.items() if value is not None}
+    if not added:
+        return text
+    name, known = _parse(text)
+    for key, value in added.items():
+        if key in known:
+            raise InputError(f"task {text!r} has the option {key}, and {key}={value!r} is given too; give one of them")
+        known[key] = value
+    full_name = str(spec.Spec(name, {key: quoted(value) for key, value in known.items()}))
+    try:
+        reads_back = _parse(full_name) == (name, known)
+    except InputError:
+        reads_back = False
+    if not reads_back:
+        given = ", ".join(f"{key}={value!r}" for key, value in added.items())
+        raise InputError(f"task {text!r}: {given} cannot be written in the name of a task; use a name without brackets and quotes")
+    return full_name
 
 
 @lru_cache(maxsize=8)

@@ -47,13 +47,12 @@ def four_splits(name: str, available: Mapping[str, Split], sources: Mapping[str,
         carved = _carve(name, splits["train"], identities["train"], missing)
         notes.append(f"carved from train: {', '.join(f'{role} {len(carved[role]):,}' for role in missing)}; left: {len(carved['train']):,}")
         splits |= carved
-    notes += _small_validation(len(splits["validation"]))
     if len(lost := np.setdiff1d(available["train"].labels, splits["train"].labels)):
         raise InputError(f"task {name!r}: all training examples of class number {lost[0]} are in the other splits; give more of that class")
     return splits, notes
 
 
-def _small_validation(size: int) -> list[str]:
+def small_validation_notes(size: int) -> list[str]:
     """Return a note on what a score on a small validation split is worth, or nothing."""
     if size >= SMALL_VALIDATION:
         return []

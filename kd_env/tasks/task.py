@@ -173,7 +173,8 @@ def task_name(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
 
 
 def quoted(value: object) -> object:
-    """Return the value of an option as a task's name holds it: a text with a comma, or one that looks like a number, stands in quotes."""
-    if not isinstance(value, str) or ("," not in value and spec.option(f"key={value}")[1] == value):
+    """Return the value of an option as a task's name holds it: a text that would be read as something else stands in quotes."""
+    if not isinstance(value, str):
         return value
-    return value if value.endswith(")") else repr(value)  # f1(class=a,b) is parsed as a whole
+    whole = spec.split(value) == [value] and all(value.count(left) == value.count(right) for left, right in ("()", "[]", "{}"))
+    return value if whole and spec.option(f"key={value}")[1] == value else repr(value)

@@ -14,7 +14,7 @@ from kd_env.errors import InputError
 from kd_env.tasks.columns import COLUMNS, USUAL, ColumnNames, TextColumns, require_same_columns, text_columns, unused_columns
 from kd_env.tasks.labels import class_names_of, normalised_labels, numbers_of, spelling_notes
 from kd_env.tasks.metrics import metric_notes
-from kd_env.tasks.splits import four_splits, in_held_out_splits
+from kd_env.tasks.splits import four_splits, in_held_out_splits, small_validation_notes
 from kd_env.tasks.tables import Table
 from kd_env.tasks.task import Defaults, Split, Task
 from kd_env.tasks.wordpiece import WordPiece
@@ -86,7 +86,7 @@ def text_task(
         group_names=tuple(group_names),
         metric=metric,
         tokenizer=reading.tokenizer(splits["train"].inputs),
-        notes=(*notes, *unused, *file_notes, *split_notes, *metric_note),
+        notes=(*notes, *unused, *file_notes, *split_notes, *metric_note, *small_validation_notes(len(splits["validation"]))),
         unlabelled=unlabelled is not None,
         defaults=Defaults(
             pool="text/experts" if group_names else "text/sizes",

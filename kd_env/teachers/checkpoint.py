@@ -108,6 +108,10 @@ class CheckpointTeacher:
         """Hash of its tokenizer's vocabulary; ``None`` for images."""
         return vocabulary_hash(self._read.tokenizer) if isinstance(self._read, TextReader) else None
 
+    def text_limit(self) -> tuple[Any, int] | None:
+        """Return its tokenizer and the number of tokens at which it cuts texts; ``None`` for images."""
+        return (self._read.tokenizer, self._read.max_length) if isinstance(self._read, TextReader) else None
+
     def num_tokens(self, inputs: np.ndarray) -> int:
         """Return the number of tokens of the longest of some texts."""
         return self._read(inputs)["input_ids"].shape[1]

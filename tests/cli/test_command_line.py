@@ -14,8 +14,10 @@ from kd_env import tasks
 from kd_env.benchmark import records
 from kd_env.benchmark.suites import SUITES
 from kd_env.cli import app, invoke
+from kd_env.cli.options import join_teachers
 from kd_env.policies import registry
 from kd_env.teachers import load_pool
+from kd_env.teachers.names import split_names
 
 COMMANDS = ("list", "demo", "bench", "teach", "bank", "run", "distill", "report", "replay", "doctor")
 
@@ -78,10 +80,10 @@ def test_an_example_names_options_tasks_teachers_and_policies_that_exist(argumen
         policies = values.get("policy") or []
         for policy in [policies] if isinstance(policies, str) else policies:
             registry.find(policy)
-        for group in filter(None, (values.get("groups") or "").split(",")):
-            assert group in task.group_names
+        for groups in values.get("groups") or []:
+            assert set(split_names(groups, task.group_names)) <= set(task.group_names)
         if values.get("teachers"):
-            assert load_pool(values["teachers"], task).teachers
+            assert load_pool(join_teachers(values["teachers"]), task).teachers
     if name == "bench":
         assert values["suite"] in SUITES
 

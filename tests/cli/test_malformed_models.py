@@ -81,7 +81,7 @@ def test_pool_files(name, says, place, own_data, capsys):
         (["--model", "mlp(width=8)"], "is not a Transformers model; use tiny-bert, tiny-vit, a folder or a hub id"),
         (["--model", "tiny-brt"], "unknown network 'tiny-brt'; did you mean 'tiny-bert'? (there is no folder of that name either)"),
         (["--model", "tiny-vit"], "reads images, task"),
-        (["--model", "tiny-bert", "--max-length", "500"], "max_length=500 must be in [3, 128]"),
+        (["--model", "tiny-bert", "--max-length", "2"], "max_length=2 must be in [3, 1048576]"),
         (
             ["--model", "no/such-model-anywhere"],
             "checkpoint 'no/such-model-anywhere': no such local folder, it is not in the hub's cache, and HF_HUB_OFFLINE is set",

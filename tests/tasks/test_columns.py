@@ -8,6 +8,8 @@ from kd_env.tasks.tables import Table
 
 HALF_PAIR = '{"sentence": "half \\ud800 pair", "label": 1}'
 
+STRICT = "(strict=true)"
+
 DEFECTS = {
     "no header": ({"train.tsv": tsv(*lines()[1:], header=lines()[0])}, "train.tsv: columns amber amber number 0, 0; expected sentence"),
     "no sentence": (
@@ -15,14 +17,18 @@ DEFECTS = {
         "train.tsv: columns text, label; expected sentence, or sentence1 and",
     ),
     "commas in a tsv": ({"train.tsv": csv()}, "train.tsv: columns sentence,label; expected sentence"),
-    "semicolons in a csv": ({"train.csv": csv().replace(",", ";")}, "train.csv: columns sentence;label; expected sentence"),
-    "no label": ({"train.tsv": tsv(*lines(), header="sentence\tclass")}, "train.tsv: no column label, add it"),
+    "no label": ({"train.tsv": tsv(*lines(), header="sentence\tclass")}, "train.tsv: no column label, name it, as --label class, or add it"),
     "a misspelt label": ({"train.tsv": tsv(*lines(), header="sentence\tlable")}, "train.tsv: no column label; rename 'lable'"),
-    "a test without labels": ({"train.tsv": GOOD, "test.tsv": tsv("amber", header="sentence")}, "test.tsv: no column label, add it"),
+    "a validation without labels": ({"train.tsv": GOOD, "validation.tsv": tsv("amber", header="sentence")}, "validation.tsv: no column label, "),
+    "a text that is not there": ({"train.tsv": GOOD}, "train.tsv: no column 'review', found sentence, label", "(text=review)"),
+    "a label that is not there": ({"train.tsv": GOOD}, "train.tsv: no column stars, found sentence, label", "(label=stars)"),
+    "a group that is not there": ({"train.tsv": GOOD}, "train.tsv: no column 'shop', found sentence, label", "(group=shop)"),
+    "a second text alone": ({"train.tsv": GOOD}, "train.tsv: pair='answer' names the second text; name the first one too", "(pair=answer)"),
+    "nothing but empty texts": ({"train.tsv": tsv("\t1", "\t0")}, "train.tsv: all 2 rows lack sentence or label; fill them in"),
     "a misspelt group": ({"train.tsv": GROUPED.replace("group", "groups")}, "train.tsv: unknown column 'groups'; did you mean 'group'?"),
     "both group and domain": (
         {"train.tsv": tsv(*(f"{row}\ta\tb" for row in lines()), header="sentence\tlabel\tgroup\tdomain")},
-        "train.tsv: both group and domain; they mean the same, keep one",
+        "train.tsv: both group and domain; they mean the same, keep one, or name one with --group",
     ),
     "sentence and sentence1": (
         {"train.tsv": PAIRS.replace("sentence2", "sentence", 1)},
@@ -39,12 +45,12 @@ DEFECTS = {
         "test.tsv: no column group, which train.tsv has; give it to both or to neither",
     ),
     "a group in test alone": ({"train.tsv": GOOD, "test.tsv": GROUPED}, "train.tsv: no column group, which test.tsv has"),
-    "an empty text": ({"train.tsv": with_line_5("\t1")}, "train.tsv, line 5: sentence is empty; fill it in or delete that line"),
-    "a text of blanks": ({"train.tsv": with_line_5("  \t1")}, "train.tsv, line 5: sentence is empty"),
-    "an empty second text": ({"train.tsv": PAIRS.replace("other", "", 1)}, "train.tsv, line 2: sentence2 is empty"),
-    "an empty label": ({"train.tsv": with_line_5("amber\t")}, "train.tsv, line 5: label is empty; fill it in or delete that line"),
-    "an empty group": ({"train.tsv": GROUPED.replace("\tg1\n", "\t\n", 1)}, "train.tsv, line 3: group is empty"),
-    "an empty label in test": ({"train.tsv": GOOD, "test.tsv": TEST + "amber\t\n"}, "test.tsv, line 66: label is empty"),
+    "an empty text": ({"train.tsv": with_line_5("\t1")}, "train.tsv, line 5: sentence is empty; fill it in or delete that line", STRICT),
+    "a text of blanks": ({"train.tsv": with_line_5("  \t1")}, "train.tsv, line 5: sentence is empty", STRICT),
+    "an empty second text": ({"train.tsv": PAIRS.replace("other", "", 1)}, "train.tsv, line 2: sentence2 is empty", STRICT),
+    "an empty label": ({"train.tsv": with_line_5("amber\t")}, "train.tsv, line 5: label is empty; fill it in or delete that line", STRICT),
+    "an empty group": ({"train.tsv": GROUPED.replace("\tg1\n", "\t\n", 1)}, "train.tsv, line 3: group is empty", STRICT),
+    "an empty label in test": ({"train.tsv": GOOD, "test.tsv": TEST + "amber\t\n"}, "test.tsv, line 66: label is empty", STRICT),
     "a NUL character in JSON": (
         {"train.jsonl": jsonl('{"sentence": "a\\u0000b", "label": 0}')},
         "train.jsonl, line 1: sentence holds a NUL",
@@ -55,15 +61,16 @@ DEFECTS = {
     ),
     "a label that is null": (
         {"train.jsonl": jsonl('{"sentence": "x", "label": null}')},
-        "line 1: label is None, expected a text or a whole number",
-    ),
-    "a label that is true": (
-        {"train.jsonl": jsonl('{"sentence": "x", "label": true}')},
-        "line 1: label is True, expected a text or a whole number",
+        "train.jsonl, line 1: label is empty; fill it in or delete that line",
+        STRICT,
     ),
     "a label that is 0.5": (
         {"train.jsonl": jsonl('{"sentence": "x", "label": 0.5}')},
-        "line 1: label is 0.5, expected a text or a whole number",
+        "train.jsonl, line 1: label '0.5' is no class; expected a whole number or a name (no regression)",
+    ),
+    "a label that is a list": (
+        {"train.jsonl": jsonl('{"sentence": "x", "label": [1]}')},
+        "line 1: label is [1], expected a text or a whole number",
     ),
     "a sentence that is a number": ({"train.jsonl": jsonl('{"sentence": 5, "label": 1}')}, "line 1: sentence is 5, expected a text"),
     "a sentence that is a list": ({"train.jsonl": jsonl('{"sentence": ["x"], "label": 1}')}, "line 1: sentence is ['x'], expected a text"),

@@ -140,7 +140,7 @@ def test_torn_rows_of_qqp_and_rows_without_a_text_are_left_out_with_a_note(folde
         ("glue/sst2", "F/none", "F/none does not exist; name a folder of data files"),
         ("glue/sst2", "F/SST-2", "F/SST-2/SST-2/train.tsv: no such file; data_dir is a folder in GLUE's layout, with SST-2/train.tsv"),
         ("glue/sst2(data_dir=7)", None, "7 is not the name of a folder; give one, and write a number as ./7"),
-        ("glue/sst2(metric=bleu)", "F", "unknown metric of task 'glue/sst2(metric=bleu)' 'bleu'; known: accuracy, f1, mcc"),
+        ("glue/sst2(metric=bleu)", "F", "unknown metric of task 'glue/sst2(metric=bleu)' 'bleu'; known: accuracy, f1, f1_macro, mcc"),
         ("glue/sst2(split=dev)", "F", "got an unexpected keyword argument 'split'; options: data_dir, metric"),
     ],
 )

@@ -8,7 +8,7 @@ from text_data import GOOD, refusal, tsv, write_folder
 
 from kd_env import tasks
 from kd_env.errors import InputError
-from kd_env.tasks import digits, with_data_dir
+from kd_env.tasks import digits, with_data_dir, with_options
 
 ROWS = [(f"number {i} {'fine' if i % 2 else 'dull'}", i % 2) for i in range(300)]
 
@@ -31,13 +31,24 @@ def test_a_data_dir_goes_into_the_name(text, data_dir, full_name):
     assert with_data_dir(text, data_dir) == full_name
 
 
-@pytest.mark.parametrize("data_dir", ["a,b", "7", " a", "true", "a,b=c"])
-def test_a_data_dir_that_would_be_read_as_something_else_is_refused(data_dir):
-    message = (
-        f"data_dir {data_dir!r} cannot be written in the name of a task; use a path without commas and brackets, and write a number as"
-    )
-    with pytest.raises(InputError, match=re.escape(message)):
-        with_data_dir("glue/sst2", data_dir)
+@pytest.mark.parametrize("data_dir", ["a,b", "7", " a", "true", "a,b=c", "it's, well", "a(b", "(,"])
+def test_a_data_dir_that_would_be_read_as_something_else_stands_in_quotes(data_dir):
+    name = with_data_dir("glue/sst2", data_dir)
+    assert name == f"glue/sst2(data_dir={data_dir!r})"
+    assert with_options(name, metric="f1") == f"glue/sst2(data_dir={data_dir!r},metric=f1)"
+
+
+@pytest.mark.parametrize("column", ["a, b)", "x\")("])
+def test_a_value_that_cannot_be_written_in_a_name_is_refused(column):
+    with pytest.raises(InputError, match=re.escape(f"task 'folder:x': text={column!r} cannot be written in the name of a task; use")):
+        with_options("folder:x", text=column)
+
+
+def test_columns_go_into_the_name_of_a_folder(tmp_path):
+    folder = write_folder(tmp_path / "data (old)", {"train.csv": "a, b;Price (€);x\n"})
+    name = with_options(f"folder:{folder}", text="a, b", label="Price (€)", group=None)
+    assert name == f"folder:{folder}(label=Price (€),text='a, b')"
+    assert refusal(name) == f"{folder}/train.csv: there is a header and no example below it; add some, or delete the file"
 
 
 def test_a_data_dir_is_given_once():
@@ -50,7 +61,7 @@ def test_a_data_dir_is_given_once():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("metric=rouge", "'rouge'; known: accuracy, f1, mcc"),
+        ("metric=rouge", "'rouge'; known: accuracy, f1, f1_macro, mcc"),
         ("metrics=f1", "got an unexpected keyword argument 'metrics'; options: metric"),
         ("data_dir=x", "got an unexpected keyword argument 'data_dir'"),
         ("f1", "'f1': expected key=value"),

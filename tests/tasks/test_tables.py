@@ -46,11 +46,13 @@ DEFECTS = {
     "a JSON number": ({"train.jsonl": jsonl(*objects(2), "7")}, "train.jsonl, line 3: not a JSON object"),
     "another key": (
         {"train.jsonl": jsonl(*objects(2), '{"text": "x", "label": 1}')},
-        "train.jsonl, line 3: keys text, label, expected those of",
+        "train.jsonl, line 3: sentence is empty",
+        "(strict=true)",
     ),
     "a key too few": (
         {"train.jsonl": jsonl(*objects(2), '{"sentence": "x"}')},
-        "train.jsonl, line 3: keys sentence, expected those of the first",
+        "train.jsonl, line 3: label is empty",
+        "(strict=true)",
     ),
     "brackets without end": ({"train.jsonl": jsonl("[" * 100_000)}, "train.jsonl, line 1: not JSON"),
     "a quote that is not closed": (
@@ -58,7 +60,8 @@ DEFECTS = {
         "train.csv, line 5: unexpected end of data; double the quotes within",
     ),
     "text behind a quote": ({"train.csv": csv(*lines(3), '"amber" birch\t1')}, "train.csv, line 5: ',' expected after '\"'"),
-    "a text too long for csv": ({"train.csv": csv(*lines(3), f"{'a' * 200_000}\t1")}, "train.csv, line 5: field larger than field limit"),
+    "a shard too few": ({"train-00000-of-00002.parquet": "", "data.csv": ""}, "1 of 2 shards train-*.parquet; copy the missing ones"),
+    "no Parquet": ({"train.parquet": "PAR1"}, "train.parquet cannot be read as Parquet ("),
 }
 
 

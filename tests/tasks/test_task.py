@@ -42,7 +42,7 @@ def test_defaults_can_be_copied_and_changed():
 
 
 def test_a_metric_that_is_not_known_is_refused(task):
-    with pytest.raises(InputError, match="unknown metric of task 'digits' 'rouge'; known: accuracy, f1, mcc"):
+    with pytest.raises(InputError, match="unknown metric of task 'digits' 'rouge'; known: accuracy, f1, f1_macro, mcc"):
         dataclasses.replace(task, metric="rouge")
 
 

@@ -32,9 +32,11 @@ def write(folder, name, rows=ROWS, columns=("sentence", "label"), end="\n", mark
     (folder / name).write_bytes((mark + end.join(lines) + end).encode())
 
 
+SMALL = "validation has 20 examples, so an accuracy on it has a standard error of up to 0.112"
+
 DEFECTS = {
-    "an empty folder": ({}, "no train.tsv, train.csv or train.jsonl; the folder holds nothing"),
-    "no training file": ({"test.tsv": TEST}, "no train.tsv, train.csv or train.jsonl; the folder holds test.tsv"),
+    "an empty folder": ({}, "no train.tsv, train.csv, train.jsonl or train.parquet; the folder holds nothing"),
+    "no training file": ({"test.tsv": TEST}, "no train.tsv, train.csv, train.jsonl or train.parquet; the folder holds test.tsv"),
     "another suffix": ({"train.txt": GOOD}, "the folder holds train.txt"),
 }
 
@@ -211,6 +213,7 @@ def test_splits_that_are_there_are_used_and_the_notes_say_the_rest(folder):
         "not read: transfer.tsv, valid.tsv (files are train, reward, validation, dev, test)",
         "columns not used: id",
         "carved from train: reward 64, validation 64; left: 172",
+        "validation has 64 examples, so an accuracy on it has a standard error of up to 0.062",
     )
 
 
@@ -264,6 +267,7 @@ def test_unlabelled_texts_are_in_train_if_they_are_asked_for_and_nowhere_else(pa
     assert not plain.unlabelled
     assert plain.notes == (
         "not read: unlabelled.tsv; folder:PATH(unlabelled=true) adds its texts to train, where only the teachers teach them",
+        SMALL,
     )
     assert more.fingerprint != plain.fingerprint
     assert len(more.train) == 240
@@ -273,7 +277,7 @@ def test_unlabelled_texts_are_in_train_if_they_are_asked_for_and_nowhere_else(pa
     for name in ("reward", "validation", "test"):
         assert getattr(more, name).inputs.tolist() == getattr(plain, name).inputs.tolist()
         assert getattr(more, name).labels.min() == 0
-    assert more.notes == ("200 unlabelled training examples from unlabelled.tsv, in train with label -1",)
+    assert more.notes == ("200 unlabelled training examples from unlabelled.tsv, in train with label -1", SMALL)
     assert more.name == f"folder:{folder}(unlabelled=True)"
     assert tasks.load(more.name).fingerprint == tasks.load(f"folder:{folder}(unlabelled=true)").fingerprint
     check_task(lambda: tasks.load(more.name))
@@ -288,14 +292,14 @@ def test_the_unlabelled_option_and_file_are_checked(partly_labelled):
         load(folder, unlabelled=True)
     (folder / "unlabelled.tsv").unlink()
     (folder / "unlabeled.tsv").unlink()
-    with pytest.raises(InputError, match=r"holds no unlabelled\.tsv, \.csv or \.jsonl; add it, or leave unlabelled out"):
+    with pytest.raises(InputError, match=r"holds no unlabelled\.tsv, \.csv, \.jsonl or \.parquet; add it, or leave unlabelled out"):
         load(folder, unlabelled=True)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("sentence\nfine\n\n  \nx\n", "unlabelled.tsv, line 4: sentence is empty"),
+        ("sentence\n  \n \n", "unlabelled.tsv: all 2 rows lack sentence; fill them in, or name other columns"),
         ("sentence\nfine\ta\n", "unlabelled.tsv, line 2: 2 fields, expected 1 (sentence)"),
         ("text\nfine\n", "unlabelled.tsv: columns text; expected sentence"),
         ("sentence1\tsentence2\na\tb\n", "unlabelled.tsv: train.tsv holds single texts and unlabelled.tsv holds pairs"),

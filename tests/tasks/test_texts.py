@@ -37,7 +37,11 @@ def test_classes_may_be_given_in_the_order_of_their_numbers():
     task = text_task("t", tables, "f1", ("yes", "no"), ["a note before"])
     assert (task.name, task.metric, task.class_names, task.kind) == ("t", "f1", ("yes", "no"), "text")
     assert task.train.labels.tolist() == [0, 1] * 4
-    assert task.notes == ("a note before",)
+    assert task.notes == (
+        "a note before",
+        "f1 is that of class 'no' (4 of 8 training examples), the second class; metric=f1(class=yes) is that of 'yes', f1_macro the mean of both",
+        "validation has 8 examples, so an accuracy on it has a standard error of up to 0.177",
+    )
     assert task.defaults.pool == "text/sizes"
 
 
@@ -50,6 +54,7 @@ def test_notes_are_in_order_given_columns_splits():
         "columns not used: id",
         "test is dev.tsv, since there is no labelled test",
         "carved from train: reward 64, validation 64; left: 172",
+        "validation has 64 examples, so an accuracy on it has a standard error of up to 0.062",
     )
     assert task.group_names == ("a", "b", "c")
     assert task.defaults.pool == "text/experts"

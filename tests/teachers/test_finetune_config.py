@@ -16,7 +16,8 @@ def test_defaults_depend_on_the_model(own_task, make_checkpoint, tmp_path):
     assert (built_in.epochs, built_in.lr, built_in.max_length) == (20, 1e-3, 128)
     checkpoint = FinetuneConfig(str(make_checkpoint(tmp_path / "model"))).filled(own_task)
     assert (checkpoint.epochs, checkpoint.lr) == (3, 5e-5)
-    assert dataclasses.replace(QUICK, lr=0.1).filled(own_task) == dataclasses.replace(QUICK, lr=0.1)
+    assert dataclasses.replace(QUICK, lr=0.1).filled(own_task) == dataclasses.replace(QUICK, lr=0.1, max_length=128)
+    assert QUICK.filled(dataclasses.replace(own_task, max_length=200)).max_length == 200
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_defaults_depend_on_the_model(own_task, make_checkpoint, tmp_path):
         ({"label_noise": 2.0}, r"label_noise=2.0 must be in \[0, 1\]"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"lr": 0.0}, "lr=0.0 must be above 0"),
-        ({"max_length": 500}, r"max_length=500 must be in \[3, 128\]"),
+        ({"max_length": 2}, r"max_length=2 must be in \[3, 1048576\]"),
         ({"groups": ("a", "c")}, "unknown group of task '.*' 'c'; known: a, b"),
         ({"model": "mlp(width=8)"}, r"model 'mlp\(width=8\)' is not a Transformers model; use tiny-bert, tiny-vit, a folder or a hub id"),
     ],
