@@ -65,7 +65,9 @@ def _score_notes(task: Task, predictions: np.ndarray, labels: np.ndarray) -> lis
     if (predictions == predictions[0]).all():
         return [f"it answers {task.class_names[predictions[0]]!r} to every validation example"]
     if accuracy < chance:
-        return [f"it is below chance: validation accuracy {accuracy:.3f}, and {chance:.3f} by guessing; are its classes in the right order?"]
+        return [
+            f"it is below chance: validation accuracy {accuracy:.3f}, and {chance:.3f} by guessing; are its classes in the right order?"
+        ]
     if accuracy < shares[most]:
         return [f"validation accuracy {accuracy:.3f} is below {shares[most]:.3f}, that of always answering {task.class_names[most]!r}"]
     return []

@@ -22,8 +22,8 @@ from kd_env.policies import registry
 from kd_env.policies.registry import PolicyClass
 from kd_env.tasks import Task
 from kd_env.teachers import heads
-from kd_env.teachers.load import split_options
 from kd_env.teachers.file_hashes import content_hash
+from kd_env.teachers.load import split_options
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import DataDir, GroupColumn, LabelColumn, MaxLength, PairColumn, Quiet, Task, Teachers, TextColumn, join_teachers, named_task, print_notes
+from kd_env.cli.options import (
+    DataDir,
+    GroupColumn,
+    LabelColumn,
+    MaxLength,
+    PairColumn,
+    Quiet,
+    Task,
+    Teachers,
+    TextColumn,
+    join_teachers,
+    named_task,
+    print_notes,
+)
 
 
 def bank(

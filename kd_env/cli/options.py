@@ -39,7 +39,9 @@ DataDir = Annotated[
 ]
 TextColumn = Annotated[
     str | None,
-    typer.Option("--text", metavar="COLUMN", help="Column of the text in files of your own. Same as folder:PATH(text=COLUMN). Default: sentence."),
+    typer.Option(
+        "--text", metavar="COLUMN", help="Column of the text in files of your own. Same as folder:PATH(text=COLUMN). Default: sentence."
+    ),
 ]
 PairColumn = Annotated[
     str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text, if each example is a pair. Default: sentence2.")
@@ -49,7 +51,9 @@ GroupColumn = Annotated[str | None, typer.Option("--group", metavar="COLUMN", he
 MaxLength = Annotated[
     int | None,
     typer.Option(
-        "--max-length", metavar="N", help="Tokens of a text that built-in models and students read. Same as TASK(max_length=N). Default: 128."
+        "--max-length",
+        metavar="N",
+        help="Tokens of a text that built-in models and students read. Same as TASK(max_length=N). Default: 128.",
     ),
 ]
 Student = Annotated[
@@ -73,7 +77,8 @@ Teachers = Annotated[
     typer.Option(
         "--teachers",
         metavar="TEACHERS",
-        help="Any of these, separated by commas or in options of their own: a pool, POOL/NAME, a checkpoint (folder or hub id), a folder of checkpoints, a pool file, "
+        help="Any of these, separated by commas or in options of their own: a pool, POOL/NAME, a checkpoint (folder or hub id), also as "
+        "'PATH(classes=THEIRS=YOURS;THEIRS=YOURS)', a folder of checkpoints, a pool file, "
         "heads(TEACHER); or module:function. Default: the task's pool. See kd-env list pools.",
     ),
 ]

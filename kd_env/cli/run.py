@@ -72,7 +72,10 @@ def run(
     from kd_env.benchmark.trial import Trial
 
     settings = read_settings(set_, student=student, updates=updates)
-    task, pool = named_task(task, data_dir, text, pair, label, group, max_length), join_teachers(teachers)  # a record's task carries all that decides it
+    task, pool = (
+        named_task(task, data_dir, text, pair, label, group, max_length),
+        join_teachers(teachers),
+    )  # a record's task carries all that decides it
     trials = [
         Trial(task, name, seed, pool, None if bank is None else str(bank), "run", settings, command_line(), not no_test)
         for seed in read_seeds(seeds)

@@ -27,7 +27,9 @@ def teach(
     groups: Annotated[
         list[str] | None,
         typer.Option(
-            "--groups", metavar="GROUPS", help="Groups of the task to learn from, separated by commas or in options of their own. Default: all."
+            "--groups",
+            metavar="GROUPS",
+            help="Groups of the task to learn from, separated by commas or in options of their own. Default: all.",
         ),
     ] = None,
     fraction: Annotated[

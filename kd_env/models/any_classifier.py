@@ -65,10 +65,7 @@ class AnyClassifier(nn.Module):
         calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
         num_labels = self.model.config.num_labels  # type: ignore[union-attr]
         layers = [module for module in self.model.modules() if isinstance(module, nn.Linear) and module.out_features == num_labels]
-        hooks = [
-            layer.register_forward_hook(lambda module, inputs, result: calls.append((module, inputs[0], result)))  # type: ignore[arg-type]
-            for layer in layers
-        ]
+        hooks = [layer.register_forward_hook(lambda module, inputs, result: calls.append((module, inputs[0], result))) for layer in layers]
         try:
             yield calls
         finally:

@@ -39,7 +39,7 @@ class TrimmedInputs(Inputs):
 def encode(task: Task, raw: np.ndarray) -> Inputs:
     """Return raw inputs encoded for built-in networks: ``pixel_values [N, ...]``, or ``input_ids`` and ``attention_mask``, each ``[N, T]``.
 
-    Texts are cut to the task's ``max_length``. In a pair (``[N, 2]``), the longer text is cut, and a separator token stands between the two texts.
+    Texts are cut to the task's ``max_length``. In a pair (``[N, 2]``), the longer text is cut, with a separator between the two.
     """
     if task.kind == "image":
         return {"pixel_values": torch.from_numpy(raw)}
@@ -131,7 +131,9 @@ def evaluate_in_batches(run: Callable[[np.ndarray], Tensor], inputs: Inputs, gro
 def count_cut(tokenizer: Any, raw: np.ndarray, max_length: int) -> tuple[int, bool]:
     """Return how many texts ``[N]`` or pairs ``[N, 2]`` have more than ``max_length`` tokens, and whether that is exact or estimated."""
     rows = raw[:, None] if raw.ndim == 1 else raw
-    sizes = np.array([sum(len(text) if text.isascii() else len(text.encode()) for text in row) for row in rows])  # bytes: at most one token each
+    sizes = np.array(
+        [sum(len(text) if text.isascii() else len(text.encode()) for text in row) for row in rows]
+    )  # bytes: at most one token each
     long = np.flatnonzero(sizes > max_length - 4)
     counted = long[np.linspace(0, len(long) - 1, COUNTED).round().astype(np.int64)] if len(long) > COUNTED else long
     if len(counted) == 0:

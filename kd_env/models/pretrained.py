@@ -5,6 +5,7 @@ Weights are read only from safetensors, code of a checkpoint is never run, and `
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import torch
 from torch import nn
 
 from kd_env.errors import InputError
+from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_weights
 from kd_env.models.encode import ImageReader, Reader, TextReader
-from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.encoder import ARCHITECTURES, Encoder
 from kd_env.tasks import Task
 
@@ -97,7 +98,7 @@ class Checkpoint:
         return ImageReader(side, channels, mean, std)
 
     def network(self, num_classes: int) -> Encoder:
-        """Return the network with a new head for ``num_classes`` classes, drawn from torch's global generator, in evaluation mode and float32.
+        """Return the network with a new head for ``num_classes`` classes, drawn from torch's global generator, in evaluation mode.
 
         Raises:
             InputError: the architecture cannot be a student, or weights are missing, do not fit, are not finite, or are not safetensors.
@@ -193,7 +194,9 @@ def open_checkpoint(text: str, task: Task) -> Checkpoint:
             f"{folder}/config.json: architecture {name!r} is not supported: Transformers has no classifier of texts or images of that name"
         )
     if task.kind not in kinds:
-        raise InputError(f"checkpoint {text!r} reads {kinds[0]}, task {task.name!r} is {task.kind}; use a checkpoint that reads {task.kind}")
+        raise InputError(
+            f"checkpoint {text!r} reads {kinds[0]}, task {task.name!r} is {task.kind}; use a checkpoint that reads {task.kind}"
+        )
     from transformers import AutoConfig
 
     try:
@@ -212,7 +215,10 @@ def _kinds(model_type: str) -> list[str]:
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     )
 
-    mappings = {"text": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "image": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES}
+    mappings: dict[str, Collection[str]] = {
+        "text": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        "image": MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    }
     return [kind for kind, names in mappings.items() if model_type in names]
 
 

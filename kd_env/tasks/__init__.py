@@ -3,8 +3,9 @@
 ``task`` says what a task is, ``loading`` loads a task by its name, ``splits`` holds the split rule, ``metrics`` the metrics.
 
 - Built-in tasks: ``digits``, ``domains``, ``glue``, ``clinc150``, ``fdu_mtl``, ``fashion_mnist``.
-- Your own data: ``text_files`` and ``image_folders``.
-- What text tasks share: ``folders`` (find files), ``tables`` and ``columnar`` (read a file), ``columns`` and ``labels`` (check its columns), ``texts`` (make
+- Your own data: ``text_files``, and ``image_folders``, whose files ``pictures`` reads.
+- What text tasks share: ``folders`` (find files), ``tables`` and ``columnar`` (read a file), ``columns`` and ``labels``
+  (check its columns), ``texts`` (make
   the task) and ``wordpiece`` (its tokenizer).
 """
 

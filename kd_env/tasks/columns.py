@@ -218,7 +218,7 @@ def _without_empty(table: Table, used: list[str], strict: bool) -> tuple[Table, 
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and value != value)  # noqa: PLR0124
+    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and value != value)
 
 
 def _cells(table: Table, column: str, *types: type) -> list[str]:

@@ -94,7 +94,7 @@ def _values(file: Path, image: Any, kind: str | None) -> tuple[Any, bool, bool]:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if alpha.min() < 255:
             raise InputError(
-                f"{file}: transparency (mode {mode}), and what is behind it is not known; paste it on a background, without an alpha channel"
+                f"{file}: transparency (mode {mode}), and what is behind it is not known; paste it on a background, without alpha"
             )
         opaque = True
     if mode in SIXTEEN_BITS or (mode == "I" and kind in ("PNG", "PPM")):
@@ -102,7 +102,7 @@ def _values(file: Path, image: Any, kind: str | None) -> tuple[Any, bool, bool]:
         return Image.fromarray(values), True, opaque
     if mode == "I":
         values = np.asarray(image)
-        if 0 <= values.min() and 255 < values.max() <= 65535:
+        if values.min() >= 0 and 255 < values.max() <= 65535:
             return Image.fromarray(values.astype(np.float32) / 65535.0), True, opaque
     if mode in ("I", "F"):
         raise InputError(f"{file}: values of 32 bits (mode {mode}), whose range is not known; save it with 8 or 16 bits")

@@ -164,7 +164,9 @@ class CheckpointTeacher:
         def joined(parts: list[Tensor]) -> Tensor:
             return torch.cat(parts)[original_order].float().cpu()
 
-        layers, attention = ([part for part in parts if part is not None] for parts in zip(*((o.layers, o.attention) for o in outputs), strict=True))
+        layers, attention = (
+            [part for part in parts if part is not None] for parts in zip(*((o.layers, o.attention) for o in outputs), strict=True)
+        )
         return ModelOutput(
             joined([output.logits for output in outputs]),
             joined([output.features for output in outputs]),
@@ -178,13 +180,12 @@ def _padded(attention: list[Tensor]) -> list[Tensor]:
     return [pad(part, (0, tokens - part.shape[-1], 0, tokens - part.shape[-1])) for part in attention]
 
 
-
 def _require_single_label(folder: Path, config: Any) -> None:
     """Check that the checkpoint gives each example one class."""
     problem = getattr(config, "problem_type", None)
     if problem == "multi_label_classification":
         raise InputError(
-            f"{folder}/config.json: problem_type is {problem}: it answers yes or no for each class by itself, and a teacher here gives each "
+            f"{folder}/config.json: problem_type is {problem}: it answers yes or no for each class by itself, and a teacher gives each "
             "example one class; use a classifier of one class for each example"
         )
     if problem == "regression" or config.num_labels == 1:

@@ -19,6 +19,7 @@ from kd_env.models.networks import begins_as_checkpoint
 from kd_env.models.saving import save
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
+from kd_env.teachers.existing import ExistingTeacher
 from kd_env.teachers.file_hashes import content_hash
 from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.finetune_loop import FinetuneLoop
@@ -63,7 +64,7 @@ def finetune(task: Task, config: FinetuneConfig, out: Path, progress: ProgressCa
     return out
 
 
-def model_content(config: FinetuneConfig) -> str:
+def model_content(config: FinetuneConfig | ExistingTeacher) -> str:
     """Return the hash of the files of the config's model; empty for a built-in architecture or a hub id."""
     return content_hash(from_checkpoint.parse(config.model).name) if begins_as_checkpoint(config.model) else ""
 

@@ -1,7 +1,8 @@
 """Your own pools: a pool file that says how teachers are fine-tuned, or a folder of checkpoints.
 
 ``pool.json`` or ``pool.toml`` holds a list ``teachers`` of tables. A table has ``name`` and ``model`` and may have ``groups``,
-``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr`` and ``max_length``.
+``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr`` and ``max_length``. A table that has ``classes`` in their place,
+a mapping of the model's names of classes to the task's, is a classifier that is used as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kd_env.errors import InputError
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.existing import REFERENCE_FILE, ExistingTeacher, open_reference
 from kd_env.teachers.finetune import CONFIG_FILE, ProgressCallback, finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.out_of_fold import FOLDS_FILE, OutOfFoldTeacher
@@ -39,7 +41,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def read(path: Path) -> dict[str, FinetuneConfig]:
+def read(path: Path) -> dict[str, FinetuneConfig | ExistingTeacher]:
     """Return the configs of a pool file by the teachers' names.
 
     Raises:
@@ -55,7 +57,7 @@ def read(path: Path) -> dict[str, FinetuneConfig]:
     tables = content.get("teachers") if isinstance(content, dict) else None
     if not isinstance(tables, list) or not tables:
         raise InputError(f'pool file {path}: no list "teachers" in it; give it one table per teacher, with name and model')
-    configs: dict[str, FinetuneConfig] = {}
+    configs: dict[str, FinetuneConfig | ExistingTeacher] = {}
     for number, table in enumerate(tables, start=1):
         place = f"pool file {path}, teacher {number}"
         name, config = _config(place, table)
@@ -80,7 +82,10 @@ def teach(path: Path, task: Task, out: Path, progress: ProgressCallback | None =
         except InputError as error:
             raise InputError(f"pool file {path}, teacher {name!r}: {error}") from None
     for name, config in configs.items():
-        finetune(task, config, out / name, progress)
+        if isinstance(config, ExistingTeacher):
+            config.write(out / name, task)
+        else:
+            finetune(task, config, out / name, progress)
     (out / LIST_FILE).write_text(json.dumps({"teachers": list(configs)}))
     return out
 
@@ -95,6 +100,8 @@ def open_folder(folder: Path, task: Task) -> tuple[Teacher, ...]:
     """
     if (folder / FOLDS_FILE).is_file():
         return (OutOfFoldTeacher(folder, task),)
+    if (folder / REFERENCE_FILE).is_file():
+        return (open_reference(folder, task),)
     if (folder / "config.json").is_file():
         return (CheckpointTeacher(str(folder), task),)
     names = sorted(_checkpoints(folder))
@@ -138,7 +145,8 @@ def _groups_of(teacher: Teacher) -> frozenset[str]:
 def _checkpoints(folder: Path) -> set[str]:
     """Return the names of the folders in ``folder`` that hold a teacher."""
     entries = folder.iterdir() if folder.is_dir() else ()
-    return {path.name for path in entries if path.name[0] != "." and any((path / name).is_file() for name in ("config.json", FOLDS_FILE))}
+    marks = ("config.json", FOLDS_FILE, REFERENCE_FILE)
+    return {path.name for path in entries if path.name[0] != "." and any((path / name).is_file() for name in marks)}
 
 
 def _listed(folder: Path, names: list[str]) -> list[str]:
@@ -154,7 +162,7 @@ def _listed(folder: Path, names: list[str]) -> list[str]:
     return listed
 
 
-def _config(place: str, table: Any) -> tuple[str, FinetuneConfig]:
+def _config(place: str, table: Any) -> tuple[str, FinetuneConfig | ExistingTeacher]:
     """Return the name and the config of one table; ``place`` is for messages."""
     if not isinstance(table, dict):
         raise InputError(f"{place}: a {type(table).__name__}, expected a table with name and model")
@@ -164,12 +172,26 @@ def _config(place: str, table: Any) -> tuple[str, FinetuneConfig]:
     name, values = table["name"], {key: value for key, value in table.items() if key != "name"}
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise InputError(f"{place}: name {name!r} cannot be the name of a folder; use letters, digits, - and _")
+    if "classes" in values:
+        return name, _existing(place, values)
     for key, value in values.items():
         if key not in _TYPES:
-            raise InputError(f"{place}: {unknown('key', key, ['name', *_TYPES])}")
+            raise InputError(f"{place}: {unknown('key', key, ['name', 'classes', *_TYPES])}")
         if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
             raise InputError(f"{place}: {key}={value!r}, expected {_TYPES[key][-1].__name__}")
     if "groups" in values:
         values["groups"] = tuple(map(str, values["groups"]))
     assert set(values) <= {field.name for field in fields(FinetuneConfig)}
     return name, FinetuneConfig(**values)
+
+
+def _existing(place: str, values: dict[str, Any]) -> ExistingTeacher:
+    """Return the classifier of a table that has ``classes``."""
+    classes = values["classes"]
+    if not isinstance(classes, dict) or not all(isinstance(target, str) for target in classes.values()):
+        raise InputError(f'{place}: classes={classes!r}, expected a mapping as {{NEGATIVE = "neg"}}, and "" to leave a class out')
+    if others := sorted(values.keys() - {"model", "classes"}):
+        raise InputError(
+            f"{place}: {others[0]} says how a model is trained, and one with classes is not; leave out {', '.join(others)} or classes"
+        )
+    return ExistingTeacher(values["model"], tuple(map(tuple, classes.items())))

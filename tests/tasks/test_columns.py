@@ -17,9 +17,15 @@ DEFECTS = {
         "train.tsv: columns text, label; expected sentence, or sentence1 and",
     ),
     "commas in a tsv": ({"train.tsv": csv()}, "train.tsv: columns sentence,label; expected sentence"),
-    "no label": ({"train.tsv": tsv(*lines(), header="sentence\tclass")}, "train.tsv: no column label, name it, as --label class, or add it"),
+    "no label": (
+        {"train.tsv": tsv(*lines(), header="sentence\tclass")},
+        "train.tsv: no column label, name it, as --label class, or add it",
+    ),
     "a misspelt label": ({"train.tsv": tsv(*lines(), header="sentence\tlable")}, "train.tsv: no column label; rename 'lable'"),
-    "a validation without labels": ({"train.tsv": GOOD, "validation.tsv": tsv("amber", header="sentence")}, "validation.tsv: no column label, "),
+    "a validation without labels": (
+        {"train.tsv": GOOD, "validation.tsv": tsv("amber", header="sentence")},
+        "validation.tsv: no column label, ",
+    ),
     "a text that is not there": ({"train.tsv": GOOD}, "train.tsv: no column 'review', found sentence, label", "(text=review)"),
     "a label that is not there": ({"train.tsv": GOOD}, "train.tsv: no column stars, found sentence, label", "(label=stars)"),
     "a group that is not there": ({"train.tsv": GOOD}, "train.tsv: no column 'shop', found sentence, label", "(group=shop)"),

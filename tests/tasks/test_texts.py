@@ -39,7 +39,8 @@ def test_classes_may_be_given_in_the_order_of_their_numbers():
     assert task.train.labels.tolist() == [0, 1] * 4
     assert task.notes == (
         "a note before",
-        "f1 is that of class 'no' (4 of 8 training examples), the second class; metric=f1(class=yes) is that of 'yes', f1_macro the mean of both",
+        "f1 is that of class 'no' (4 of 8 training examples), the second class; metric=f1(class=yes) is that of 'yes', "
+        "f1_macro the mean of both",
         "validation has 8 examples, so an accuracy on it has a standard error of up to 0.177",
     )
     assert task.defaults.pool == "text/sizes"
