@@ -6,6 +6,7 @@ its logits as features, and no layers.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,13 +22,17 @@ CLOSE = 1e-3
 
 
 class AnyClassifier(nn.Module):
-    """A classifier that can teach, and cannot be a student: it need not pass through ``torch.func``."""
+    """A classifier that can teach, and cannot be a student: it need not pass through ``torch.func``.
+
+    Its batches must have no padding, which some models read as text (FNet), and others expect on the left (XLNet).
+    """
 
     def __init__(self, model: Any) -> None:
         """Wrap ``model``."""
         super().__init__()
         self.model: nn.Module = model
         self._last_linear: nn.Linear | None = None  # what computed the logits in the last pass
+        self._reads_mask = "attention_mask" in inspect.signature(self.model.forward).parameters
 
     @property
     def classifier(self) -> nn.Linear:
@@ -48,6 +53,8 @@ class AnyClassifier(nn.Module):
             extra_outputs: names of further outputs; ``attention`` is not given.
             inputs: token ids and mask, or pixels.
         """
+        if not self._reads_mask:
+            inputs.pop("attention_mask", None)
         with self._linear_layers() as calls:
             output = self.model(**inputs, output_hidden_states="layers" in extra_outputs, return_dict=True)
         logits: Tensor = output.logits

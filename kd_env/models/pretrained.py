@@ -50,7 +50,8 @@ class Checkpoint:
 
     def _text_reader(self, max_length: int | None) -> Reader:
         tokenizer, config = self.tokenizer(), self.config
-        positions = getattr(config, "max_position_embeddings", None) or LONGEST
+        positions = getattr(config, "max_position_embeddings", None)
+        positions = positions if isinstance(positions, int) and positions > 2 else LONGEST  # XLNet says -1
         if config.model_type in ARCHITECTURES:
             positions -= ARCHITECTURES[config.model_type].positions_before
         elif getattr(config, "pad_token_id", None) == 1:  # RoBERTa's relatives begin their positions after that of padding
@@ -87,10 +88,11 @@ class Checkpoint:
         return tokenizer
 
     def _image_reader(self) -> Reader:
-        channels = getattr(self.config, "num_channels", 3)
+        vision = getattr(self.config, "vision_config", self.config)
+        channels = getattr(vision, "num_channels", 3)
         path = self.folder / "preprocessor_config.json"
         settings = read_json(path) if path.exists() else {}
-        side = _side(getattr(self.config, "image_size", None)) or _side(settings.get("crop_size")) or _side(settings.get("size")) or SIDE
+        side = _side(getattr(vision, "image_size", None)) or _side(settings.get("crop_size")) or _side(settings.get("size")) or SIDE
         normalise = settings.get("do_normalize", bool(settings))
         mean, std = (tuple(settings.get(key, (0.5,) * channels)) if normalise else (fill,) * channels for key, fill in _STATISTICS)
         if len(mean) != channels or len(std) != channels or not all(std):

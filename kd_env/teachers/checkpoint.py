@@ -155,17 +155,19 @@ class CheckpointTeacher:
         count = len(inputs)
         order = encoded["attention_mask"].sum(1).argsort(stable=True) if isinstance(encoded, TrimmedInputs) else torch.arange(count)
         device = next(self.network.parameters()).device
-        outputs = [
-            self.network(extra_outputs=extra_outputs, **take(encoded, order[start : start + FORWARD_BATCH], device))
-            for start in range(0, count, FORWARD_BATCH)
-        ]
+        batches = list(order.split(FORWARD_BATCH))
+        if isinstance(self.network, AnyClassifier) and isinstance(encoded, TrimmedInputs):  # its batches must have no padding
+            counts = encoded["attention_mask"].sum(1)[order].unique_consecutive(return_counts=True)[1]
+            batches = [batch for rows in order.split(counts.tolist()) for batch in rows.split(FORWARD_BATCH)]
+        outputs = [self.network(extra_outputs=extra_outputs, **take(encoded, batch, device)) for batch in batches]
         original_order = order.argsort()
 
         def joined(parts: list[Tensor]) -> Tensor:
             return torch.cat(parts)[original_order].float().cpu()
 
         layers, attention = (
-            [part for part in parts if part is not None] for parts in zip(*((o.layers, o.attention) for o in outputs), strict=True)
+            [part for part in parts if part is not None]
+            for parts in zip(*((output.layers, output.attention) for output in outputs), strict=True)
         )
         return ModelOutput(
             joined([output.logits for output in outputs]),
