@@ -6,6 +6,7 @@ Columns of other names can be named, see :class:`ColumnNames`.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -175,8 +176,8 @@ def _suggestion(table: Table, names: ColumnNames, labelled: bool) -> str:
 
 
 def _likely(columns: Mapping[str, Any], role: str) -> str | None:
-    lower = {name.strip().lower(): name for name in columns}
-    return next((lower[name] for name in LIKELY[role] if name in lower), None)
+    words = {name: [name.lower(), *re.split(r"[^a-z0-9]+", name.lower())] for name in columns}
+    return next((name for likely in LIKELY[role] for name in columns if likely in words[name]), None)
 
 
 def _label_hint(table: Table, names: ColumnNames, texts: list[str]) -> str:

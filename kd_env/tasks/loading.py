@@ -97,6 +97,7 @@ def _load(text: str) -> Task:
     if max_length is not None:
         if task.kind != "text":
             raise InputError(f"task {text!r}: max_length={max_length!r} is for texts, and this task holds images; leave it out")
+        spec.numbers(f"task {task.name}", least=3, whole=True, max_length=max_length)
         task = replace(task, max_length=max_length, name=with_options(task.name, max_length=max_length))
     order = np.random.default_rng(0).permutation(len(task.train))  # policies see row numbers, which must not reveal labels or groups
     return replace(task, train=task.train.take(order))

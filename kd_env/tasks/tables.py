@@ -79,6 +79,8 @@ def read_table(path: Path, header: Sequence[str] | None = None, leave_out_ragged
     names = list(header) if header is not None else [str(name).strip() for name in next(lines, (0, []))[1]]
     if not names:
         raise InputError(f"{path}: the file is empty; it needs a line that names its columns, and examples below it")
+    if names.count("") > 1:  # spreadsheets and pandas write columns without a name
+        names = [name or f"column {number}" for number, name in enumerate(names, start=1)]
     if len(set(names)) < len(names):
         duplicate = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{path}, line 1: column {duplicate!r} is there twice; name every column once")

@@ -57,6 +57,8 @@ def load(
     folder = require_folder(path, f"folder:{path}")
     spec.one_of(f"task folder:{path}", True, False, strict=strict, ignore_case=ignore_case, cased=cased)
     names = ColumnNames(*(None if column is None else str(column) for column in (text, pair, label, group)))
+    if len(set(filter(None, names))) < len(list(filter(None, names))):
+        raise InputError(f"task folder:{path}: text, pair, label and group are different columns, and two have one name; correct it")
     named = {key: value for key, value in names._asdict().items() if value is not None}
     switches = {"strict": strict, "ignore_case": ignore_case, "cased": cased}
     name = name_with_options(f"folder:{path}", metric, unlabelled, **named, **{key: True for key, value in switches.items() if value})

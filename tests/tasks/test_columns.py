@@ -1,9 +1,11 @@
 """Columns of a file of texts: which there must be, and cells that cannot be used."""
 
+from pathlib import Path
+
 import pytest
 from text_data import GOOD, GROUPED, PAIRS, TEST, check_defect, csv, jsonl, lines, objects, tsv, with_line_5
 
-from kd_env.tasks.columns import short_repr, text_columns, unused_columns
+from kd_env.tasks.columns import USUAL, ColumnNames, has_labels, short_repr, text_columns, unused_columns
 from kd_env.tasks.tables import Table
 
 HALF_PAIR = '{"sentence": "half \\ud800 pair", "label": 1}'
@@ -116,3 +118,41 @@ def test_columns_that_are_not_read_are_noted_once():
 def test_a_value_in_a_message_is_short():
     assert len(short_repr("a" * 10_000)) == 60
     assert short_repr("two\nlines") == "'two\\nlines'"
+
+
+def test_columns_of_other_names():
+    names = ColumnNames(text="review", label="sentiment", group="shop")
+    columns = text_columns(table(review=["a b", "c"], sentiment=[1.0, True], shop=["x", 7], sentence=["no", "no"]), names=names)
+    assert columns.inputs.tolist() == ["a b", "c"]
+    assert (columns.labels, columns.groups, columns.used) == (["1.0", "True"], ["x", "7"], ("review", "sentiment", "shop"))
+    pairs = text_columns(table(q1=["a"], q2=["b"], label=["0"]), names=ColumnNames(text="q1", pair="q2"))
+    assert pairs.inputs.tolist() == [["a", "b"]]
+
+
+def test_rows_without_a_text_or_a_label_are_left_out_and_the_first_is_named():
+    file = table(sentence=["a", " ", None, "d"], label=["0", "1", "1", float("nan")])
+    columns = text_columns(file._replace(path=Path("train.csv")), strict=False)
+    assert (columns.inputs.tolist(), columns.labels, columns.table.lines) == (["a"], ["0"], [2])
+    assert columns.notes == (
+        "3 of 4 rows of train.csv left out: they have no sentence or label (the first is line 3); strict=true refuses them",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [
+        (",review,sentiment", "--text review --label sentiment"),
+        ("id,Tweet Text,Category", "--text 'Tweet Text' --label Category"),
+        ("a,b", "--text a --label COLUMN"),
+        ("Text,label", "--text Text"),
+    ],
+)
+def test_a_message_suggests_how_to_name_the_columns(header, options, tmp_path):
+    rows = {"train.csv": f"{header}\n" + "x," * header.count(",") + "y\n"}
+    check_defect(tmp_path / "own", rows, f"; name your own, as {options}, or rename them")
+
+
+@pytest.mark.parametrize(("cells", "labelled"), [(["", "-1"], False), ([None, -1], False), (["-1", "0"], True), ([0], True)])
+def test_a_table_has_labels_if_a_row_has_one(cells, labelled):
+    assert has_labels(table(sentence=["a"] * len(cells), label=cells), USUAL) == labelled
+    assert not has_labels(table(sentence=["a"]), USUAL)

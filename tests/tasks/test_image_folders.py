@@ -6,6 +6,7 @@ from PIL import Image
 
 from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.tasks.pictures import read_picture
 from kd_env.tasks.task import SPLITS
 from kd_env.testing import check_task
 
@@ -80,3 +81,80 @@ def test_an_image_that_cannot_be_used_is_named(folder):
     (folder / "test" / "cow" / "000.png").unlink()
     (folder / "dev").mkdir()
     assert f"{folder}/dev: no images; expected dev/CLASS/NAME.png" in refusal(folder)
+
+
+# images as they come
+
+
+def save(image, folder, count=4, suffix="png", **options):
+    """Save ``count`` different copies of a picture of each of two classes."""
+    for number in range(count):
+        for kind in ("cat", "dog"):
+            place = folder / "train" / kind
+            place.mkdir(parents=True, exist_ok=True)
+            picture = image(number + 10 * (kind == "dog"))
+            picture.save(place / f"{number:03d}.{suffix}", **options)
+    return folder
+
+
+def pixels(folder):
+    return read_picture(folder / "train" / "cat" / "000.png").channels(False)
+
+
+def test_images_of_16_bits_are_scaled(tmp_path):
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    save(lambda seed: Image.fromarray(values + np.uint16(seed)), tmp_path, 130)
+    picture = read_picture(tmp_path / "train" / "dog" / "001.png")
+    np.testing.assert_allclose(picture.pixels, (values + 11) / 65535, rtol=1e-6)
+    task = tasks.load(f"images:{tmp_path}")
+    assert task.notes[0] == "260 of 260 images are of 16 bits: their values are divided by 65,535"
+    assert len(np.unique(task.train.inputs)) > 100
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_refused_and_an_opaque_alpha_channel_is_dropped(mode, tmp_path):
+    def picture(alpha):
+        def make(seed):
+            grey = Image.fromarray(np.full((4, 4), seed, dtype=np.uint8))
+            return Image.merge(mode, [grey] * (len(mode) - 1) + [Image.new("L", (4, 4), alpha)])
+
+        return make
+
+    save(picture(255), tmp_path)
+    opaque = read_picture(tmp_path / "train" / "dog" / "001.png")
+    assert opaque.opaque
+    assert opaque.channels(False).tolist() == np.full((1, 4, 4), np.float32(11) / 255).tolist()
+    save(picture(200), tmp_path)
+    assert f"{tmp_path}/train/cat/000.png: transparency (mode {mode}), and what is behind it is not known" in refusal(tmp_path)
+
+
+def test_float_images_are_refused_by_name(tmp_path):
+    save(lambda seed: Image.fromarray(np.full((4, 4), seed / 100, dtype=np.float32)), tmp_path, suffix="tif")
+    assert f"{tmp_path}/train/cat/000.tif: values of 32 bits (mode F), whose range is not known; save it with 8 or 16 bits" in refusal(
+        tmp_path
+    )
+
+
+def test_images_are_turned_as_their_exif_orientation_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: the picture is to be turned by 90 degrees clockwise
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    save(lambda seed: Image.fromarray(values), tmp_path, exif=exif)
+    assert (np.rint(pixels(tmp_path)[0] * 255) == np.rot90(values, -1)).all()
+
+
+def test_images_are_scaled_to_a_size(tmp_path):
+    rng = np.random.default_rng(0)
+    save(lambda seed: Image.fromarray(rng.integers(256, size=(6 + seed, 9), dtype=np.uint8)), tmp_path, 130)
+    assert "scale all images to one size, as with images:PATH(size=32)" in refusal(tmp_path)
+    task = tasks.load(f"images:{tmp_path}(size=8x4)")
+    assert task.train.inputs.shape[1:] == (1, 4, 8)
+    assert (task.name, task.notes[0]) == (f"images:{tmp_path}(size=8x4)", "260 of 260 images are scaled to another size")
+    assert tasks.load(f"images:{tmp_path}(size=5)").train.inputs.shape[1:] == (1, 5, 5)
+    with pytest.raises(InputError, match=r"size=big\): expected width and height in pixels, as size=32 or size=32x24"):
+        tasks.load(f"images:{tmp_path}(size=big)")
+
+
+def test_notes_and_messages_speak_of_images(tmp_path):
+    save(lambda seed: Image.new("L", (4, 4), 7), tmp_path, 200)
+    assert "too few different training images to carve" in refusal(tmp_path)

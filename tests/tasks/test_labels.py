@@ -5,7 +5,7 @@ from text_data import GOOD, GROUPED, TEST, check_defect, lines, tsv, with_line_5
 
 from kd_env.errors import InputError
 from kd_env.tasks.columns import text_columns
-from kd_env.tasks.labels import class_names_of, normalised_labels, numbers_of
+from kd_env.tasks.labels import class_names_of, normalised_labels, numbers_of, spelling_notes
 from kd_env.tasks.tables import Table
 
 NAMED = lines(label=lambda i: ["no", "yes"][i % 2])
@@ -87,3 +87,28 @@ def test_labels_of_another_file_are_of_the_same_kind():
 
 def test_numbers_are_positions_among_the_known_names():
     assert numbers_of(file("b", "a").table, "label", ["b", "a", "b"], ["a", "b"]).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (("1.0", "0.0", "1"), ["0", "1"]),
+        (("True", "false", "TRUE"), ["false", "true"]),
+        (("-1.", "1."), ["-1", "1"]),
+        (("v1.0", "v2.0"), ["v1.0", "v2.0"]),
+    ],
+    ids=["whole numbers with a point", "true and false", "negative", "names with a point"],
+)
+def test_classes_as_spreadsheets_and_pandas_write_them(labels, names):
+    assert class_names_of(file(*labels)) == names
+
+
+def test_labels_that_differ_in_case_alone_are_named_or_joined():
+    labels = ("neg", "NEG ", "Neg", "pos", "very  good", "Very good", "pos")
+    assert class_names_of(file(*labels, "neg", "pos", "pos", "pos", "pos")) == ["NEG", "Neg", "Very good", "neg", "pos", "very  good"]
+    assert spelling_notes(["NEG", "Neg", "Very good", "neg", "pos", "very  good"]) == [
+        "classes that differ in case or spacing alone: NEG, Neg, neg; Very good, very  good; ignore_case=true makes one class of them"
+    ]
+    assert spelling_notes(["neg", "pos"]) == []
+    assert class_names_of(file(*labels), ignore_case=True) == ["neg", "pos", "very good"]
+    assert normalised_labels(file("POS", "very Good"), ["neg", "pos"], ignore_case=True) == ["pos", "very good"]

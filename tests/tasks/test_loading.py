@@ -38,7 +38,7 @@ def test_a_data_dir_that_would_be_read_as_something_else_stands_in_quotes(data_d
     assert with_options(name, metric="f1") == f"glue/sst2(data_dir={data_dir!r},metric=f1)"
 
 
-@pytest.mark.parametrize("column", ["a, b)", 'x")('])
+@pytest.mark.parametrize("column", ['x")(', "')("])
 def test_a_value_that_cannot_be_written_in_a_name_is_refused(column):
     with pytest.raises(InputError, match=re.escape(f"task 'folder:x': text={column!r} cannot be written in the name of a task; use")):
         with_options("folder:x", text=column)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from kd_env.tasks.metrics import METRICS, accuracy, f1, mcc
+from kd_env.errors import InputError
+from kd_env.tasks.metrics import METRICS, accuracy, f1, f1_macro, find, mcc, metric_key, metric_notes
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 7])
@@ -52,3 +53,36 @@ def test_f1_is_binary_for_two_classes_and_macro_for_more():
 def test_opposite_predictions_have_mcc_minus_one():
     labels = np.array([0, 1, 1, 0, 1])
     assert mcc(1 - labels, labels) == pytest.approx(-1.0)
+
+
+def test_f1_of_a_named_class_and_the_mean_of_all():
+    labels, predictions = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+    assert f1_macro(predictions, labels, 2) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    names = ("fraud", "legit")
+    assert metric_key("f1(class=fraud)", names, "it") == metric_key("f1(class=FRAUD)", names, "it") == "f1(class=0)"
+    assert metric_key("f1(class=2)", ("1", "2"), "it") == "f1(class=1)"
+    assert find("f1(class=0)")(predictions, labels, 2) == pytest.approx(4 / 5)
+    assert find("f1(class=1)")(predictions, labels, 2) == f1(predictions, labels, 2)
+    assert find(metric_key("mcc", names, "it")) is mcc
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("f1(class=spam)", r"unknown class in the metric 'f1\(class=spam\)' of it 'spam'; known: fraud, legit"),
+        ("mcc(class=fraud)", "only f1 takes an option, the class"),
+        ("f1(of=fraud)", r"only f1 takes an option, the class: f1\(class=fraud\)"),
+        ("recall", "unknown metric of it 'recall'; known: accuracy, f1, f1_macro, mcc"),
+    ],
+)
+def test_a_metric_that_is_not_there_is_refused(metric, message):
+    with pytest.raises(InputError, match=message):
+        metric_key(metric, ("fraud", "legit"), "it")
+
+
+def test_a_note_says_whose_f1_it_is():
+    labels = np.array([0, 1, 1, 1])
+    (note,) = metric_notes("f1", ("fraud", "legit"), labels)
+    assert note.startswith("f1 is that of class 'legit' (3 of 4 training examples), the second class; metric=f1(class=fraud)")
+    assert metric_notes("f1(class=fraud)", ("fraud", "legit"), labels) == metric_notes("accuracy", ("a", "b"), labels) == []
+    assert "macro F1" in metric_notes("f1", ("a", "b", "c"), labels)[0]

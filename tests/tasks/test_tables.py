@@ -110,3 +110,28 @@ def test_a_header_can_be_given_and_ragged_rows_left_out(tmp_path):
 def test_good_files_have_no_defect(name, tmp_path):
     folder = write_folder(tmp_path / "own", {"train.tsv": GOOD, "test.tsv": TEST, "pairs.tsv": PAIRS})
     assert len(read_table(folder / name).lines) == {"train.tsv": 256, "test.tsv": 64}[name]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_csv_is_read_with_the_separator_of_its_header(separator, tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_text(f'a{separator}b\n"x{separator}y"{separator}1\n')
+    table = read_table(path)
+    assert table.columns == {"a": [f"x{separator}y"], "b": ["1"]}
+    names = {",": (), ";": ("semicolons",), "\t": ("tabs",)}[separator]
+    assert table.notes == tuple(f"file.csv is read with {name} between the fields, as in its first line" for name in names)
+
+
+def test_a_field_of_a_csv_may_be_long(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_text(f"a,b\n{'x' * 300_000},1\n")
+    assert len(read_table(path).columns["a"][0]) == 300_000
+
+
+def test_a_key_that_a_line_lacks_is_a_missing_value_and_columns_without_a_name_are_numbered(tmp_path):
+    path = tmp_path / "file.jsonl"
+    path.write_text('{"a": 1}\n{"b": 2, "a": null}\n')
+    assert read_table(path).columns == {"a": [1, None], "b": [None, 2]}
+    path = tmp_path / "file.csv"
+    path.write_text(",,a\n0,1,x\n")
+    assert list(read_table(path).columns) == ["column 1", "column 2", "a"]

@@ -9,6 +9,7 @@ from kd_env import tasks
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.models.encode import encode
+from kd_env.models.networks import build
 from kd_env.tasks import text_files
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers.pool_recipes import POOLS, PoolRecipe
@@ -317,3 +318,49 @@ def test_a_malformed_unlabelled_file_is_one_line(content, message, partly_labell
     assert err.count("\n") == 1
     assert message in err
     assert str(partly_labelled) in err
+
+
+# files as they come
+
+
+def test_columns_are_named_by_options_of_the_task_and_of_the_command_line(folder, capsys):
+    write(folder, "train.csv", [(i, text, label, "ab"[label]) for i, (text, label) in enumerate(ROWS)], ("", "review", "stars", "shop"))
+    name = f"folder:{folder}(group=shop,label=stars,text=review)"
+    task = tasks.load(name)
+    assert examples(task) == sorted((text, str(label), "ab"[label]) for text, label in ROWS)
+    assert (task.name, task.notes[0]) == (name, "columns not used: the one without a name")
+    options = ["--text", "review", "--label", "stars", "--group", "shop"]
+    teach = ["teach", "--task", f"folder:{folder}", "--model", "tiny-bert(width=8,layers=1)", "--groups", "a", "--epochs", "1", "--quiet"]
+    assert invoke([*teach, *options, "--out", f"{folder}/out"]) == 0
+    assert json.loads((folder / "out" / "teaching.json").read_text())["task"] == name
+    with pytest.raises(InputError, match=r"text, pair, label and group are different columns, and two have one name"):
+        load(folder, text="review", label="review")
+
+
+def test_a_test_file_without_labels_is_passed_over(folder):
+    write(folder, "train.csv")
+    write(folder, "test.csv", [(f"test {text}",) for text, _ in ROWS], ("sentence",))
+    task = load(folder)
+    assert len(task.test) == 64
+    assert task.notes[0] == (
+        "test.csv is passed over, since its column label is missing; to teach with its texts, rename it to unlabelled and add the option "
+        "unlabelled=true"
+    )
+    (folder / "test.csv").rename(folder / "unlabelled.csv")
+    assert len(load(folder, unlabelled=True).train) == 108 + 300
+
+
+def test_the_length_and_the_tokenizer_are_part_of_the_name_and_of_the_content(folder):
+    write(folder, "train.tsv", [(f"The {text} " + "x " * 200, label) for text, label in ROWS])
+    plain, longer, cased = (tasks.load(f"folder:{folder}{options}") for options in ("", "(max_length=160)", "(cased=true)"))
+    assert longer.name == f"folder:{folder}(max_length=160)"
+    assert len({task.fingerprint for task in (plain, longer, cased)}) == 3
+    assert encode(plain, plain.train.inputs)["input_ids"].shape[1] == 128
+    inputs = encode(longer, longer.train.inputs[:2])
+    assert inputs["input_ids"].shape[1] == 160
+    assert build("tiny-bert(width=8,layers=1)", longer, 0)(**inputs).logits.shape == (2, 2)
+    assert cased.tokenizer().convert_ids_to_tokens(cased.tokenizer()("The")["input_ids"])[1] == "The"
+    with pytest.raises(InputError, match=r"max_length=2\): expected a whole number of at least 3"):
+        tasks.load(f"folder:{folder}(max_length=2)")
+    with pytest.raises(InputError, match="max_length=7 is for texts, and this task holds images; leave it out"):
+        tasks.load("digits(max_length=7)")

@@ -4,6 +4,8 @@ import hashlib
 import pickle
 import subprocess
 import sys
+import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -88,3 +90,39 @@ def test_both_texts_of_pairs_are_in_the_vocabulary():
 
 def test_it_can_be_sent_to_another_process():
     assert vocabulary(pickle.loads(pickle.dumps(WordPiece(TEXTS)))()) == vocabulary(WordPiece(TEXTS)())
+
+
+PAIRS_OF_WORDS = {"Hindi": ("कल", "कुल"), "Vietnamese": ("bán", "bạn"), "Thai": ("ดี", "ดุ"), "German": ("drucken", "drücken")}
+
+
+@pytest.mark.parametrize("language", PAIRS_OF_WORDS)
+def test_words_that_differ_in_combining_marks_alone_are_told_apart(language):
+    first, second = PAIRS_OF_WORDS[language]
+    texts = np.array([f"{word} {number}" for number in range(40) for word in (first, second)], dtype=object)
+    tokenizer = WordPiece(texts, marks=True)()
+    assert tokens(tokenizer, first) != tokens(tokenizer, second)
+    assert tokenizer.unk_token_id not in tokenizer(first)["input_ids"] + tokenizer(second)["input_ids"]
+    assert tokens(tokenizer, unicodedata.normalize("NFD", second)) == tokens(tokenizer, second), "one form of each character"
+
+
+def test_capital_letters_are_kept_if_asked_for():
+    texts = np.array(["US us it IT"] * 3, dtype=object)
+    assert tokens(WordPiece(texts, marks=True)(), "US") == tokens(WordPiece(texts, marks=True)(), "us")
+    cased = WordPiece(texts, marks=True, cased=True)
+    assert tokens(cased(), "US") == ["[CLS]", "US", "[SEP]"] != tokens(cased(), "us")
+    assert (cased.variant, WordPiece(texts).variant) == ("marks,cased", "")
+
+
+def test_texts_without_marks_have_the_same_vocabulary_with_and_without_them():
+    plain = np.array([text.translate(str.maketrans("éñ", "en")) for text in TEXTS], dtype=object)
+    assert vocabulary(WordPiece(plain)()) == vocabulary(WordPiece(plain, marks=True)())
+
+
+def test_a_word_of_a_hundred_thousand_characters_is_cut_and_not_unknown():
+    word = "".join(RNG.choice(list("abcdefgh"), size=100_000))
+    started = time.process_time()
+    tokenizer = WordPiece(np.array([word, "hello"], dtype=object), marks=True)()
+    ids = tokenizer(word, verbose=False)["input_ids"]
+    assert time.process_time() - started < 10, "linear in the longest word"
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == word
