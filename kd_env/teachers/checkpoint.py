@@ -155,10 +155,11 @@ class CheckpointTeacher:
         count = len(inputs)
         order = encoded["attention_mask"].sum(1).argsort(stable=True) if isinstance(encoded, TrimmedInputs) else torch.arange(count)
         device = next(self.network.parameters()).device
-        batches = list(order.split(FORWARD_BATCH))
+        groups = [order.numpy()]
         if isinstance(self.network, AnyClassifier) and isinstance(encoded, TrimmedInputs):  # its batches must have no padding
-            counts = encoded["attention_mask"].sum(1)[order].unique_consecutive(return_counts=True)[1]
-            batches = [batch for rows in order.split(counts.tolist()) for batch in rows.split(FORWARD_BATCH)]
+            lengths = encoded["attention_mask"].sum(1)[order].numpy()
+            groups = np.split(groups[0], np.flatnonzero(np.diff(lengths)) + 1)
+        batches = [rows[start : start + FORWARD_BATCH] for rows in groups for start in range(0, len(rows), FORWARD_BATCH)]
         outputs = [self.network(extra_outputs=extra_outputs, **take(encoded, batch, device)) for batch in batches]
         original_order = order.argsort()
 

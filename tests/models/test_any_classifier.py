@@ -1,4 +1,4 @@
-"""Classifiers of other architectures as teachers: outputs of Transformers, features that the last layer reads, layers where there are any."""
+"""Classifiers of other architectures as teachers: the outputs of Transformers, the features below its last layer, and its layers."""
 
 import json
 
@@ -35,7 +35,7 @@ CONFIGS = {
     "DebertaV2": lambda: transformers.DebertaV2Config(**SHAPE, pooler_hidden_size=16),
     "GPT2": lambda: transformers.GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=40, initializer_range=0.3),
     "Llama": lambda: transformers.LlamaConfig(**SHAPE),
-    "XLNet": lambda: transformers.XLNetConfig(vocab_size=40, d_model=16, n_layer=2, n_head=2, d_inner=24),
+    "XLNet": lambda: transformers.XLNetConfig(vocab_size=40, d_model=16, n_layer=2, n_head=2, d_inner=24, initializer_range=0.3),
     "FNet": lambda: transformers.FNetConfig(**{name: value for name, value in SHAPE.items() if name != "num_attention_heads"}),
 }
 KNOWN = ("XLMRoberta", "Camembert", "Electra")
@@ -120,7 +120,7 @@ IMAGE_CONFIGS = {
 def test_image_classifiers_of_other_architectures(name, tmp_path):
     task, config = tasks.load("digits"), IMAGE_CONFIGS[name]()
     config.num_labels = 10
-    config.id2label = {number: class_name for number, class_name in enumerate(task.class_names)}
+    config.id2label = dict(enumerate(task.class_names))
     config.label2id = {class_name: number for number, class_name in enumerate(task.class_names)}
     with seeded(0):
         getattr(transformers, f"{name}ForImageClassification")(config).save_pretrained(tmp_path)

@@ -91,6 +91,6 @@ def test_an_environment_takes_them():
     make = {"task": "digits", "updates": 2, "batch_size": 4, "teachers": [Pixels(), lambda images: np.zeros((len(images), 10))]}
     env = gym.make("kd_env/TeacherSelection-v0", **make)
     observation, _ = env.reset(seed=0)
-    *_, info = env.step(env.action_space.sample())
+    env.step(env.action_space.sample())
     env.close()
     assert observation["teachers"].shape[-1] % 2 == 0
