@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -89,18 +90,26 @@ def _load(text: str) -> Task:
     from_path = f"{source}{colon}PATH" in TASKS
     if name not in TASKS and not colon:
         raise spec.unknown("task", name, TASKS)
-    function = TASKS[f"{source}:PATH"] if from_path else TASKS.get(name, name)
-    max_length = options.pop("max_length", None)
-    task = spec.call_plugin(f"task {text!r}", resolve(function, "task"), options, *([path] if from_path else []))
+    function = resolve(TASKS[f"{source}:PATH"] if from_path else TASKS.get(name, name), "task")
+    max_length = None if _takes(function, "max_length") else options.pop("max_length", None)
+    task = spec.call_plugin(f"task {text!r}", function, options, *([path] if from_path else []))
     if not isinstance(task, Task):
         raise InputError(f"task {text!r}: returned {type(task).__name__}, expected a kd_env.tasks.Task")
     if max_length is not None:
         if task.kind != "text":
             raise InputError(f"task {text!r}: max_length={max_length!r} is for texts, and this task holds images; leave it out")
         spec.numbers(f"task {task.name}", least=3, whole=True, max_length=max_length)
-        task = replace(task, max_length=max_length, name=with_options(task.name, max_length=max_length))
+        full_name = with_options(task.name, max_length=max_length) if from_path else f"{task.name} [{max_length} tokens]"
+        task = replace(task, max_length=max_length, name=full_name)
     order = np.random.default_rng(0).permutation(len(task.train))  # policies see row numbers, which must not reveal labels or groups
     return replace(task, train=task.train.take(order))
+
+
+def _takes(function: object, option: str) -> bool:
+    try:
+        return callable(function) and option in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _parse(text: str) -> spec.Spec:
