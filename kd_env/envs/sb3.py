@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -13,7 +14,10 @@ from kd_env.errors import InputError
 
 
 class SB3VecEnv(VecEnv):
-    """A Stable-Baselines3 ``VecEnv`` around a ``gymnasium.make_vec`` environment with ``autoreset_mode="same_step"``."""
+    """A Stable-Baselines3 ``VecEnv`` around a ``gymnasium.make_vec`` environment with ``autoreset_mode="same_step"``.
+
+    Vector wrappers may stand around the environment: attributes and methods are looked up from the outermost wrapper inwards.
+    """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         """Wrap the slots of ``env``.
@@ -29,10 +33,18 @@ class SB3VecEnv(VecEnv):
         self._actions = np.zeros(0)
 
     def reset(self) -> VecEnvObs:
-        """Start a new student, from the seed of :meth:`seed` if there is one."""
-        observation, info = self.env.reset(seed=self._seeds[0])
+        """Start a new student, from the seed of :meth:`seed` and with the options of :meth:`set_options` if there are any.
+
+        Raises:
+            InputError: the slots have different options.
+        """
+        options = self._options[0]
+        if any(other != options for other in self._options):
+            raise InputError("SB3VecEnv: set_options gave the slots different options; they share one student, give all of them the same")
+        observation, info = self.env.reset(seed=self._seeds[0], options=options or None)
         self.reset_infos = self._split(info)
         self._reset_seeds()
+        self._reset_options()
         return observation  # type: ignore[no-any-return]
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -48,11 +60,12 @@ class SB3VecEnv(VecEnv):
         infos = current = self._split(info)
         if final is not None:
             ends = self._split(ended)
-            infos = [ends[slot] if done[slot] else current[slot] for slot in range(self.num_envs)]
+            added = [name for name in info if not name.startswith("_") and name not in ended]  # by wrappers, such as episode
+            infos = [current[slot] if not done[slot] else {**_only(current[slot], added), **ends[slot]} for slot in range(self.num_envs)]
             for slot in np.flatnonzero(done):
                 infos[slot]["terminal_observation"] = final[slot]
                 infos[slot]["TimeLimit.truncated"] = bool(truncated[slot])
-                self.reset_infos[slot] = current[slot]
+                self.reset_infos[slot] = {name: value for name, value in current[slot].items() if name not in added}
         return observation, rewards.astype(np.float32), done, infos
 
     def close(self) -> None:
@@ -60,26 +73,71 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return the attribute of the environment behind the slots, once per slot."""
-        return [getattr(self.env.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
+        """Return the attribute of the environment or of a wrapper around it, once per slot.
+
+        Raises:
+            AttributeError: none of them has it.
+        """
+        return [getattr(self._owner(attr_name), attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the environment behind the slots."""
-        setattr(self.env.unwrapped, attr_name, value)
+        """Set an attribute where it is, or of the environment behind the slots if nothing has it yet."""
+        try:
+            owner = self._owner(attr_name)
+        except AttributeError:
+            owner = self.env.unwrapped
+        setattr(owner, attr_name, value)
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of the environment once and return its result for each slot."""
-        result = getattr(self.env.unwrapped, method_name)(*method_args, **method_kwargs)
-        return [result] * len(list(self._get_indices(indices)))
+        """Call a method of the environment or of a wrapper once, and return one result per slot.
+
+        An array, a list or a tuple with an entry for each slot, such as action masks, gives each slot its own; anything else is the result
+        of all slots.
+
+        Raises:
+            AttributeError: there is no such method.
+        """
+        result = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)
+        slots = list(self._get_indices(indices))
+        has_entries = isinstance(result, list | tuple) or (isinstance(result, np.ndarray) and result.ndim > 0)
+        if has_entries and len(result) == self.num_envs:
+            return [result[slot] for slot in slots]
+        return [result] * len(slots)
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """Return a picture for each slot: that of its student."""
+        pictures = self.env.render()
+        if not pictures:
+            return [None] * self.num_envs
+        size = self.num_envs // len(pictures)
+        return [np.asarray(pictures[slot // size]) for slot in range(self.num_envs)]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """Return false for each slot, since slots cannot have wrappers of single environments."""
-        return [False] * len(list(self._get_indices(indices)))
+        """Return whether a vector wrapper of that class is around the environment, once per slot."""
+        return [any(isinstance(layer, wrapper_class) for layer in self._layers())] * len(list(self._get_indices(indices)))
+
+    def _layers(self) -> list[VectorEnv[Any, Any, Any]]:
+        """Return the wrappers, from the outermost inwards, and the environment."""
+        layers = [self.env]
+        while isinstance(layers[-1], VectorWrapper):
+            layers.append(layers[-1].env)
+        return layers
+
+    def _owner(self, name: str) -> VectorEnv[Any, Any, Any]:
+        """Return the outermost of wrappers and environment that has the attribute."""
+        for layer in self._layers():
+            if name in vars(layer) or hasattr(type(layer), name):
+                return layer
+        raise AttributeError(f"{type(self.env.unwrapped).__name__} and its wrappers have no attribute {name!r}")
 
     def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
         return [self._slot(info, slot) for slot in range(self.num_envs)]
 
     def _slot(self, info: dict[str, Any], slot: int) -> dict[str, Any]:
-        """Return the ``info`` of one slot, by Gymnasium's masks."""
-        names = [name for name in info if not name.startswith("_") and info[f"_{name}"][slot]]
+        """Return the ``info`` of one slot, by Gymnasium's masks; what has no mask is there for all slots."""
+        names = [name for name in info if not name.startswith("_") and (f"_{name}" not in info or info[f"_{name}"][slot])]
         return {name: self._slot(info[name], slot) if isinstance(info[name], dict) else info[name][slot] for name in names}
+
+
+def _only(info: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: info[name] for name in names if name in info}

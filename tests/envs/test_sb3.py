@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from playing import KINDS, KNOWLEDGE, TEACHERS, recorded_steps, same, slots
 from stable_baselines3 import DQN, PPO, SAC
@@ -137,3 +138,74 @@ def test_stable_baselines_learns_from_a_population():
     model.learn(6 * STUDENTS * SIZE)
     assert any(not torch.equal(previous, now) for previous, now in zip(before, model.policy.parameters(), strict=True))
     assert [episode["l"] for episode in model.ep_info_buffer] == [3] * 2 * STUDENTS * SIZE
+
+
+# Wrappers
+
+
+class Masked(VectorWrapper):
+    """A wrapper with an attribute of its own and action masks, as MaskablePPO asks for."""
+
+    threshold = 0.5
+
+    def action_masks(self):
+        return np.eye(4, dtype=np.bool_)[np.arange(self.num_envs) % 4]
+
+
+def wrapped(num_envs=3, **keywords):
+    return SB3VecEnv(Masked(RecordEpisodeStatistics(slots(num_envs, autoreset_mode="same_step", **keywords))))
+
+
+def test_attributes_and_methods_are_found_in_wrappers_with_one_result_a_slot():
+    env = wrapped()
+    env.reset()
+    assert env.get_attr("threshold", indices=[1]) == [0.5]
+    assert env.get_attr("selection") == [env.env.unwrapped.selection] * 3
+    env.set_attr("threshold", 0.25)
+    env.set_attr("colour", "red")
+    assert (env.env.threshold, env.env.unwrapped.colour) == (0.25, "red")
+    assert env.has_attr("action_masks")
+    assert not env.has_attr("nothing")
+    np.testing.assert_array_equal(np.stack(env.env_method("action_masks")), np.eye(4, dtype=np.bool_)[:3])
+    np.testing.assert_array_equal(env.env_method("action_masks", indices=2), np.eye(4, dtype=np.bool_)[2:3])
+    assert env.env_is_wrapped(RecordEpisodeStatistics) == env.env_is_wrapped(Masked) == [True] * 3
+    assert env.env_is_wrapped(VecMonitor, indices=[0]) == [False]
+
+
+def test_what_a_wrapper_adds_at_the_end_of_an_episode_is_kept():
+    env = wrapped()
+    env.reset()
+    total = np.zeros(3)
+    for _ in range(4):
+        _, rewards, done, infos = env.step(np.ones((3, 4), dtype=np.int8))
+        total += rewards
+        assert all(("episode" in info) == done[slot] for slot, info in enumerate(infos))
+    assert done.all()
+    for slot, info in enumerate(infos):
+        assert info["episode"]["l"] == 4
+        assert info["episode"]["r"] == pytest.approx(total[slot], abs=1e-5)
+        assert info.keys() >= {"terminal_observation", "diverged", "example_ids"}
+        assert env.reset_infos[slot].keys() == {"example_ids"}
+
+
+def test_options_reach_the_reset_and_must_be_the_same_for_all_slots(monkeypatch):
+    env, given = sb3(3), []
+    reset = env.env.reset
+    monkeypatch.setattr(env.env, "reset", lambda **keywords: given.append(keywords["options"]) or reset(seed=keywords["seed"]))
+    env.set_options({"a": 1})
+    env.reset()
+    env.reset()
+    assert given == [{"a": 1}, None]
+    env.set_options([{"a": 1}, {"a": 2}, {"a": 1}])
+    with pytest.raises(InputError, match="set_options gave the slots different options; they share one student"):
+        env.reset()
+
+
+def test_each_slot_has_the_picture_of_its_student():
+    env = SB3VecEnv(population(TEACHERS, autoreset_mode="same_step", updates=3, render_mode="rgb_array"))
+    env.reset()
+    env.step(np.ones((STUDENTS * SIZE, 4), dtype=np.int8))
+    pictures = env.get_images()
+    assert len(pictures) == STUDENTS * SIZE
+    assert all(np.array_equal(pictures[slot], env.env.render()[slot // SIZE]) for slot in range(STUDENTS * SIZE))
+    assert env.render("rgb_array").shape[2] == 3
