@@ -1,175 +1,202 @@
-"""Draw figures. In: records of one setting, its summary table, or a trace. Out: a matplotlib `Figure` without a window.
+"""Draw figures. In: records of one setting, its summary table, or traces. Out: a matplotlib `Figure` without a window.
 
-The colours are from Okabe and Ito; colour-blind readers can distinguish them. After eight lines, the dash pattern changes too.
+A policy has the same colour on all figures (:mod:`kd_env.analysis.palette`). What belongs to a policy has the `gid` ``policy:NAME``, so that a
+page can find it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
+from scipy import special
 
-from kd_env.analysis.selection_regret import BestTeachers, regret_curve
-from kd_env.analysis.traces import selection_by_group
+from kd_env.analysis.palette import COLOURS, Style, policy_styles
+from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, selection_map
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
-DASHES = ("-", "--", ":", "-.")
-ACCESS_COLOURS = {
-    "nothing": "#8A8A8A", "teacher outputs": "#56B4E9", "student outputs": "#0072B2", "train labels": "#009E73", "gradient": "#882255",
-    "reward scalar": "#E69F00", "reward gradient": "#D55E00", "reward labels": "#CC79A7", "privileged": "#000000",
-}  # fmt: skip
 FONT = 8.5
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": FONT, "alignment": "left"}
+LETTER = 0.56 * FONT / 72  # mean width of a letter in inches
+FAINT, RULE = "#5c636d", "#c9ced6"
+MAX_BANDS = 12
+Styles = Mapping[str, Style]
 
 
-def learning_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None = None) -> Figure:
     """Draw the validation score over the updates: the mean over seeds of each policy of one setting, with the name at the end of the line.
 
-    The 95 % t interval is drawn for three seeds or more. With two seeds it is wider than the range of the scores and hides the lines.
+    The 95 % t interval is drawn for three seeds or more, since with two seeds it is wider than the range of the scores and hides the lines, and
+    for at most twelve policies, since more bands hide each other.
     """
     points: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         for point in record["curve"]:
             if point["validation"] is not None:
                 points[record["policy"]][point["update"]].append(point["validation"])
-    figure, axes = _canvas(8.5, max(3.6, 0.7 + 0.19 * len(points)), [0.08, 0.13, 0.62, 0.83])
-    ends: list[LineEnd] = []
-    for index, policy in enumerate(sorted(points)):
-        colour, dashes, updates = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)], sorted(points[policy])
-        values = [np.asarray(points[policy][update]) for update in updates]
-        mean = np.array([v.mean() for v in values])
-        half = np.array([stats.sem(v) * stats.t.ppf(0.975, len(v) - 1) if len(v) > 2 else 0.0 for v in values])
-        axes.plot(updates, mean, dashes, color=colour, linewidth=1.6)
-        axes.fill_between(updates, mean - half, mean + half, color=colour, alpha=0.12, linewidth=0)
-        ends.append(LineEnd(float(mean[-1]), updates[-1], policy, colour, dashes))
+    styles = styles or policy_styles(points)
+    height = max(3.4, 0.75 + 0.17 * len(points))
+    names = LETTER * max((len(policy) for policy in points), default=0) + 0.35
+    figure, axes = _canvas(0.6, 4.2, names, 0.15, height - 0.6, 0.45)
     scores = [v for policy in points.values() for values in policy.values() for v in values]
+    last = max((update for policy in points.values() for update in policy), default=1)
     if scores:  # the axis covers the scores, not the intervals, which are far wider with few seeds
         margin = 0.04 * (max(scores) - min(scores)) or 0.02
         axes.set_ylim(min(scores) - margin, max(scores) + margin)
-    axes.set(xlabel="student updates", ylabel=f"validation {_metric(records)} (mean, 95 % interval over seeds)")
-    axes.margins(x=0.01)
+    axes.set_xlim(-0.01 * last, 1.01 * last)
+    ends = []
+    for policy in sorted(points):
+        style, updates = styles[policy], sorted(points[policy])
+        values = [np.asarray(points[policy][update]) for update in updates]
+        mean, half = np.array([v.mean() for v in values]), np.array([half_width(v) if len(v) > 2 else 0.0 for v in values])
+        if len(points) <= MAX_BANDS and half.any():
+            edge = np.concatenate([np.column_stack([updates, mean - half]), np.column_stack([updates, mean + half])[::-1]])
+            axes.add_collection(PolyCollection([edge], facecolors=[to_rgba(style.colour, 0.12)], linewidths=0, gid=f"policy:{policy}"))
+        axes.add_line(_line(updates, mean, style, policy))
+        ends.append(LineEnd(float(mean[-1]), updates[-1], policy, style))
+    axes.set(xlabel="student updates", ylabel=f"validation {_metric(records)}, mean over seeds")
     _name_lines(axes, ends)
     return figure
 
 
-def selection_by_group_figure(trace: pd.DataFrame, bins: int = 20) -> Figure:
-    """Draw the mean weight of each teacher over the updates, with one panel per group of examples (one panel if the task has no groups)."""
-    means, teachers = selection_by_group(trace, bins), trace.attrs["teacher_names"]
-    names = dict(enumerate(trace.attrs["group_names"])) | {-1: "group unknown" if trace.attrs["group_names"] else "all examples"}
-    groups = sorted(means["group"].unique(), key=lambda group: (group < 0, group))
-    columns = min(4, len(groups))
-    rows = math.ceil(len(groups) / columns)
-    figure = Figure(figsize=(max(5.0, 2.3 * columns + 1.6), 1.9 * rows + 0.6), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, group in zip(panels, groups, strict=False):
-        axes.axhline(1 / len(teachers), color="#BBBBBB", linewidth=1, linestyle=(0, (2, 2)))
-        for teacher, line in means[means["group"] == group].groupby("teacher"):
-            axes.plot(line["update"], line["weight"], color=COLOURS[teacher % len(COLOURS)], linestyle=DASHES[teacher // len(COLOURS) % 4])
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_title(names.get(group, f"group {group}"), fontsize=FONT + 0.5, loc="left")
-        _plain_axes(axes)
-    for axes in panels[len(groups) :]:
-        axes.set_visible(False)
-    figure.supxlabel("student updates", fontsize=FONT + 0.5)
-    figure.supylabel("mean weight", fontsize=FONT + 0.5)
-    keys = [_key(n, COLOURS[k % len(COLOURS)], linestyle=DASHES[k // len(COLOURS) % 4]) for k, n in enumerate(teachers)]
-    keys.append(_key("uniform, 1/K", "#BBBBBB", linestyle=(0, (2, 2))))
-    figure.legend(handles=keys, loc="outside right center", title="teacher", **LEGEND)
-    return figure
+def selection_by_group_figure(
+    traces: pd.DataFrame | SelectionMap | Sequence[pd.DataFrame], bins: int = 16, colour: str = COLOURS[0], policy: str = ""
+) -> Figure:
+    """Draw the mean weight of each teacher over the updates as a map: one panel per group of examples, one row per teacher.
 
-
-def regret_figure(traces: Mapping[str, Sequence[pd.DataFrame]], answer: BestTeachers, bins: int = 20) -> Figure:
-    """Draw the regret of selection over the updates: the mean over the traces of each policy, with the name at the end of the line.
+    A cell is the darker, the larger the weight; empty is 0 and the full colour is 1. The number to the right of a row is its mean.
 
     Args:
-        traces: traces of each policy, one for each seed, all of the pool and budget of ``answer``.
-        answer: the best teachers of the pool. A vertical line marks the update at which they change.
+        traces: a trace, the traces of a policy's seeds, which are averaged, or their mean map.
+        bins: number of intervals of updates.
+        colour: the colour of the policy.
+        policy: name of the policy, for the `gid` of its panels.
     """
-    figure, axes = _canvas(8.5, max(3.6, 0.7 + 0.19 * len(traces)), [0.08, 0.13, 0.62, 0.83])
-    if answer.change is not None:
-        axes.axvline(answer.change, color="#777777", linewidth=1, linestyle=":")
-    ends: list[LineEnd] = []
-    for index, (policy, of_policy) in enumerate(sorted(traces.items())):
-        colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
-        mean = pd.concat([regret_curve(trace, answer, bins) for trace in of_policy], axis=1).mean(axis=1)
-        axes.plot(mean.index, mean, dashes, color=colour, linewidth=1.6)
-        ends.append(LineEnd(float(mean.iloc[-1]), float(mean.index[-1]), policy, colour, dashes))
-    axes.set(xlabel="student updates", ylabel="regret: 1 - weight on the best teacher", ylim=(-0.02, 1.02))
-    axes.margins(x=0.01)
-    _name_lines(axes, ends)
+    if not isinstance(traces, SelectionMap):
+        traces = mean_over_seeds([selection_map(trace, bins) for trace in ([traces] if isinstance(traces, pd.DataFrame) else traces)])
+    weights, groups, teachers, updates, _ = traces
+    columns, row, head = min(2, len(groups)), 0.16 * len(teachers), 0.5
+    rows, left = math.ceil(len(groups) / columns), LETTER * max(map(len, teachers)) + 0.15
+    width, height = left + 2.0 * columns + 0.05, (row + 0.3) * rows + head - 0.1
+    figure = _figure(width, height)
+    for place, (name, of_group) in enumerate(zip(groups, weights, strict=True)):
+        x, y = left + 2.0 * (place % columns), height - (row + 0.3) * (place // columns + 1)
+        axes = figure.add_axes((x / width, y / height, 1.55 / width, row / height))
+        cells = [(k, t) for k, t in np.ndindex(of_group.shape) if of_group[k, t] > 0.005]
+        corners = [[(updates[t + i], k + j) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))] for k, t in cells]
+        faces = [to_rgba(colour, round(float(of_group[k, t]), 2)) for k, t in cells]
+        axes.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0, gid=f"policy:{policy}"))
+        axes.set_xlim(updates[0], updates[-1])
+        axes.set_ylim(len(teachers), 0)
+        axes.set_title(name, fontsize=FONT, loc="left", pad=2)
+        first, bottom = place % columns == 0, place + columns >= len(groups)
+        axes.set_yticks(np.arange(len(teachers)) + 0.5, teachers if first else [""] * len(teachers))
+        axes.set_xticks([updates[0], updates[-1]], [f"{u:.0f}" for u in (updates[0], updates[-1])] if bottom else ["", ""])
+        for label, anchor in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
+            label.set_horizontalalignment(anchor)
+        axes.tick_params(labelsize=FONT, color=RULE, length=0)
+        axes.spines[:].set_color(RULE)
+        for k, mean in enumerate(np.nanmean(of_group, axis=1)):
+            axes.text(1.03, k + 0.5, f"{mean:.2f}", transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", color=FAINT)
+    figure.text((left + 0.78) / width, 0.06 / height, "student updates", fontsize=FONT, ha="center", va="bottom", color=FAINT)
     return figure
 
 
-def scores_figure(rows: pd.DataFrame, metric: str = "score") -> Figure:
-    """Draw the test score of each policy: mean and 95 % t interval, coloured by access class, with lines at `uniform` and `oracle`."""
-    rows = rows[rows["test"].notna()].iloc[::-1].reset_index(drop=True)
-    figure, axes = _canvas(8.5, 1.5 + 0.24 * len(rows), None)
+def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | None = None) -> Figure:
+    """Draw the test score of each policy: mean and 95 % t interval, the highest score first, with lines at `uniform` and `oracle`.
+
+    A policy with one seed has no interval. The access class stands to the right.
+    """
+    rows = rows[rows["test"].notna()].sort_values("test", kind="stable").reset_index(drop=True)
+    styles = styles or policy_styles(rows["policy"])
+    labels = [f"{row.policy}  (n={row.n})" for row in rows.itertuples()]
+    left, right = (LETTER * max((len(text) for text in texts), default=0) + 0.15 for texts in (labels, rows["access"]))
+    figure, axes = _canvas(left, 2.9, right, 0.22, 0.1 + 0.2 * len(rows), 0.45)
+    ends = np.array([*rows["test"], *rows["test_low"].dropna(), *rows["test_high"].dropna()])
+    low, high = (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
+    margin = 0.03 * (high - low) or 0.02
+    if len(rows) and rows["test"].min() >= 0 and rows["test"].max() <= 1:  # an interval over two seeds may exceed the range of the metric
+        low, high = max(low, -0.01), min(high, 1.01)
+    axes.set_xlim(low - margin, high + margin)
     for name, style in (("uniform", ":"), ("oracle", "--")):
         for score in rows.loc[rows["policy"] == name, "test"]:
-            axes.axvline(score, color="#777777", linewidth=1, linestyle=style, zorder=0)
+            axes.axvline(score, color=FAINT, linewidth=1, linestyle=style, zorder=0)
             axes.text(score, 1.01, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=FONT)
     for place, row in rows.iterrows():
-        colour = ACCESS_COLOURS.get(row["access"].split(" + ")[-1], "#8A8A8A")
-        axes.plot([row["test_low"], row["test_high"]], [place, place], color=colour, linewidth=2.2, solid_capstyle="round")
-        axes.plot(row["test"], place, "o", color=colour, markersize=6)
-    if len(rows) and rows["test"].min() >= 0 and rows["test"].max() <= 1:  # an interval over two seeds may exceed the range of the metric
-        left, right = axes.get_xlim()
-        axes.set_xlim(max(left, -0.01), min(right, 1.01))
-    axes.set_yticks(range(len(rows)), [f"{row.policy}  (n={row.n})" for row in rows.itertuples()])
-    axes.set_ylim(-0.7, len(rows) - 0.3)
-    axes.set_xlabel(f"test {metric} (mean and 95 % interval over seeds)")
-    axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
-    keys = [
-        _key(access, colour, marker="o", linestyle="-")
-        for access, colour in ACCESS_COLOURS.items()
-        if access in {name.split(" + ")[-1] for name in rows["access"]}
-    ]
-    figure.legend(handles=keys, loc="outside right upper", title="access", **LEGEND)
+        style = styles[row["policy"]]
+        if not math.isnan(row["test_low"]):
+            axes.add_line(_line([row["test_low"], row["test_high"]], [place, place], style._replace(dashes="-"), row["policy"], 2.2))
+        mark = Line2D([row["test"]], [place], color=style.colour, marker=style.marker, markersize=5.5, gid=f"policy:{row['policy']}")
+        axes.add_line(mark)
+        axes.text(1.02, place, row["access"], transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", color=FAINT)
+    axes.set_yticks(range(len(rows)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel(f"test {metric}, mean and 95 % interval over seeds")
+    axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.5)
     return figure
 
 
-def _canvas(width: float, height: float, place: list[float] | None) -> tuple[Figure, Axes]:
-    """Return a figure with one plain axes, at `place` (fractions of the figure) or in matplotlib's default place."""
-    figure = Figure(figsize=(width, height), dpi=100, layout=None if place else "constrained")
+def half_width(values: npt.NDArray[np.float64]) -> float:
+    """Return half the width of the 95 % t interval of the mean of at least two values."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) * _t_quantile(len(values) - 1)
+
+
+@functools.cache
+def _t_quantile(degrees: int) -> float:
+    return float(special.stdtrit(degrees, 0.975))
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=100)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((place[0], place[1], place[2], place[3])) if place else figure.add_subplot()
-    _plain_axes(axes)
+    return figure
+
+
+def _canvas(left: float, width: float, right: float, top: float, height: float, bottom: float) -> tuple[Figure, Axes]:
+    """Return a figure with one plain axes of `width` and `height` inches and the margins around it."""
+    total, tall = left + width + right, top + height + bottom
+    figure = _figure(total, tall)
+    axes = figure.add_axes((left / total, bottom / tall, width / total, height / tall))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(FAINT)
+    axes.tick_params(labelsize=FONT, color=FAINT)
+    axes.xaxis.label.set_fontsize(FONT)
+    axes.yaxis.label.set_fontsize(FONT)
+    axes.set_axisbelow(True)
     return figure, axes
 
 
-def _plain_axes(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=FONT, color="#999999")
-    axes.xaxis.label.set_fontsize(FONT + 0.5)
-    axes.yaxis.label.set_fontsize(FONT + 0.5)
-    axes.set_axisbelow(True)
+def _line(x: Sequence[float], y: Any, style: Style, policy: str, width: float = 1.6) -> Line2D:
+    line = Line2D(x, y, color=style.colour, linestyle=style.dashes, linewidth=width, gid=f"policy:{policy}")
+    line.set_solid_capstyle("round")
+    return line
 
 
 class LineEnd(NamedTuple):
-    """The end of a line, and the style of the line."""
+    """The end of the line of a policy, and its style."""
 
     height: float
-    update: float
-    name: str
-    colour: str
-    dashes: str
+    update: int
+    policy: str
+    style: Style
 
 
 def _name_lines(axes: Axes, ends: list[LineEnd]) -> None:
     """Write the name of each line to the right of the axes at the height of its end. Names that would overlap are moved apart."""
     low, high = axes.get_ylim()
     step = (high - low) * FONT * 1.25 / (axes.get_window_extent().height * 72 / axes.figure.dpi)
-    ends = sorted(ends)
+    ends = sorted(ends, key=lambda end: (end.height, end.policy))
     heights: list[float] = []
     for end in ends:
         heights.append(max(end.height, heights[-1] + step) if heights else end.height)
@@ -179,13 +206,11 @@ def _name_lines(axes: Axes, ends: list[LineEnd]) -> None:
         ceiling = heights[index] - step
     left, right = axes.get_xlim()
     for height, end in zip(heights, ends, strict=True):
-        path = [end.update, right, right + 0.04 * (right - left)], [end.height, end.height, height]
-        axes.plot(*path, end.dashes, color=end.colour, linewidth=1, clip_on=False, scalex=False, scaley=False)
-        axes.text(1.05, height, end.name, transform=axes.get_yaxis_transform(), color="#333333", fontsize=FONT, va="center")
-
-
-def _key(label: str, colour: str, **style: Any) -> Line2D:
-    return Line2D([], [], color=colour, label=label, **style)
+        leader = _line([end.update, right, right + 0.04 * (right - left)], [end.height, end.height, height], end.style, end.policy, 1.0)
+        leader.set_clip_on(False)
+        axes.add_line(leader)
+        gid = f"policy:{end.policy}"
+        axes.text(1.05, height, end.policy, transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", gid=gid)
 
 
 def _metric(records: Sequence[Mapping[str, Any]]) -> str:

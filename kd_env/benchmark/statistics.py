@@ -92,6 +92,24 @@ def paired_difference(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -
     return PairedDifference(mean, low, high, p)
 
 
+def paired_p(differences: FloatArray, fewest: int = 2) -> FloatArray:
+    """Return the two-sided p value of the paired t test of each row; nan is a missing pair.
+
+    Args:
+        differences: [rows, seeds].
+        fewest: rows with fewer pairs get nan.
+    """
+    known = np.isfinite(differences)
+    pairs = known.sum(1)
+    mean = np.where(known, differences, 0.0).sum(1) / np.maximum(pairs, 1)
+    deviation = np.where(known, differences - mean[:, None], 0.0)
+    error = np.sqrt((deviation**2).sum(1) / np.maximum(pairs - 1, 1) / np.maximum(pairs, 1))
+    equal = error <= 1e-15 * np.maximum(np.abs(mean), 1e-300)  # all differences are equal: the t statistic is 0/0 or infinite
+    t = np.divide(np.abs(mean), error, out=np.where(mean == 0, 0.0, np.inf), where=~equal)
+    p: FloatArray = 2 * special.stdtr(np.maximum(pairs - 1, 1), -t)
+    return np.where(pairs >= max(fewest, 2), p, math.nan)
+
+
 def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Return P(X > Y) + P(X = Y)/2 over all pairs of runs, one of each policy (Agarwal et al. 2021, arXiv 2108.13264; one task)."""
     above = _sample(x, "x")[:, None] - _sample(y, "y")[None, :]
