@@ -29,6 +29,8 @@ from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, selecti
 FONT = 8.5
 LETTER = 0.56 * FONT / 72  # mean width of a letter in inches
 FAINT, RULE = "#5c636d", "#c9ced6"
+PAGE = "#ffffff"
+BEHIND_TEXT = {"facecolor": PAGE, "edgecolor": "none", "pad": 0.5}
 MAX_BANDS = 12
 Styles = Mapping[str, Style]
 
@@ -47,7 +49,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None 
     styles = styles or policy_styles(points)
     height = max(3.4, 0.75 + 0.17 * len(points))
     names = LETTER * max((len(policy) for policy in points), default=0) + 0.35
-    figure, axes = _canvas(0.6, 4.2, names, 0.15, height - 0.6, 0.45)
+    figure, axes = _canvas(0.55, 2.9, names, 0.15, height - 0.6, 0.45)
     scores = [v for policy in points.values() for values in policy.values() for v in values]
     last = max((update for policy in points.values() for update in policy), default=1)
     if scores:  # the axis covers the scores, not the intervals, which are far wider with few seeds
@@ -69,6 +71,14 @@ def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None 
     return figure
 
 
+def has_bands(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the learning curves of these records show intervals."""
+    runs: dict[str, int] = defaultdict(int)
+    for record in records:
+        runs[record["policy"]] += bool(record["curve"])
+    return len(runs) <= MAX_BANDS and max(runs.values(), default=0) > 2
+
+
 def selection_by_group_figure(
     traces: pd.DataFrame | SelectionMap | Sequence[pd.DataFrame], bins: int = 16, colour: str = COLOURS[0], policy: str = ""
 ) -> Figure:
@@ -87,15 +97,15 @@ def selection_by_group_figure(
     weights, groups, teachers, updates, _ = traces
     columns, row, head = min(2, len(groups)), 0.16 * len(teachers), 0.5
     rows, left = math.ceil(len(groups) / columns), LETTER * max(map(len, teachers)) + 0.15
-    width, height = left + 2.0 * columns + 0.05, (row + 0.3) * rows + head - 0.1
+    width, height = left + 1.47 * columns + 0.03, (row + 0.3) * rows + head - 0.1
     figure = _figure(width, height)
     for place, (name, of_group) in enumerate(zip(groups, weights, strict=True)):
-        x, y = left + 2.0 * (place % columns), height - (row + 0.3) * (place // columns + 1)
-        axes = figure.add_axes((x / width, y / height, 1.55 / width, row / height))
+        x, y = left + 1.47 * (place % columns), height - (row + 0.3) * (place // columns + 1)
+        axes = figure.add_axes((x / width, y / height, 1.08 / width, row / height))
         cells = [(k, t) for k, t in np.ndindex(of_group.shape) if of_group[k, t] > 0.005]
         corners = [[(updates[t + i], k + j) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))] for k, t in cells]
         faces = [to_rgba(colour, round(float(of_group[k, t]), 2)) for k, t in cells]
-        axes.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0, gid=f"policy:{policy}"))
+        axes.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0, antialiaseds=False, gid=f"policy:{policy}"))
         axes.set_xlim(updates[0], updates[-1])
         axes.set_ylim(len(teachers), 0)
         axes.set_title(name, fontsize=FONT, loc="left", pad=2)
@@ -108,20 +118,21 @@ def selection_by_group_figure(
         axes.spines[:].set_color(RULE)
         for k, mean in enumerate(np.nanmean(of_group, axis=1)):
             axes.text(1.03, k + 0.5, f"{mean:.2f}", transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", color=FAINT)
-    figure.text((left + 0.78) / width, 0.06 / height, "student updates", fontsize=FONT, ha="center", va="bottom", color=FAINT)
+    figure.text((left + 0.54) / width, 0.06 / height, "student updates", fontsize=FONT, ha="center", va="bottom", color=FAINT)
     return figure
 
 
 def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | None = None) -> Figure:
-    """Draw the test score of each policy: mean and 95 % t interval, the highest score first, with lines at `uniform` and `oracle`.
+    """Draw the test score of each policy: mean and 95 % t interval, the highest score first, with lines at `uniform` (dotted) and `oracle` (dashed).
 
-    A policy with one seed has no interval. The access class stands to the right.
+    A policy with one seed has no interval. Its name stands above its interval, so that long names leave room for the scores, and its access class
+    to the right of the name.
     """
     rows = rows[rows["test"].notna()].sort_values("test", kind="stable").reset_index(drop=True)
     styles = styles or policy_styles(rows["policy"])
-    labels = [f"{row.policy}  (n={row.n})" for row in rows.itertuples()]
-    left, right = (LETTER * max((len(text) for text in texts), default=0) + 0.15 for texts in (labels, rows["access"]))
-    figure, axes = _canvas(left, 2.9, right, 0.22, 0.1 + 0.2 * len(rows), 0.45)
+    labels = [f"{row.policy} (n={row.n})" for row in rows.itertuples()]
+    width = max([3.4, *(LETTER * len(label) for label in labels)])
+    figure, axes = _canvas(0.15, width, 0.15, 0.2, 0.1 + 0.27 * len(rows), 0.45)
     ends = np.array([*rows["test"], *rows["test_low"].dropna(), *rows["test_high"].dropna()])
     low, high = (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
     margin = 0.03 * (high - low) or 0.02
@@ -131,19 +142,20 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | No
     for name, style in (("uniform", ":"), ("oracle", "--")):
         for score in rows.loc[rows["policy"] == name, "test"]:
             axes.axvline(score, color=FAINT, linewidth=1, linestyle=style, zorder=0)
-            axes.text(score, 1.01, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=FONT)
     for place, row in rows.iterrows():
-        style = styles[row["policy"]]
+        policy, style, gid = row["policy"], styles[row["policy"]], f"policy:{row['policy']}"
+        axes.axhline(place, color=RULE, linewidth=0.5, alpha=0.6, zorder=0)
         if not math.isnan(row["test_low"]):
-            axes.add_line(_line([row["test_low"], row["test_high"]], [place, place], style._replace(dashes="-"), row["policy"], 2.2))
-        mark = Line2D([row["test"]], [place], color=style.colour, marker=style.marker, markersize=5.5, gid=f"policy:{row['policy']}")
-        axes.add_line(mark)
-        axes.text(1.02, place, row["access"], transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", color=FAINT)
-    axes.set_yticks(range(len(rows)), labels)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.add_line(_line([row["test_low"], row["test_high"]], [place, place], style._replace(dashes="-"), policy, 2.2))
+        axes.add_line(Line2D([row["test"]], [place], color=style.colour, marker=style.marker, markersize=5.5, gid=gid))
+        text = {"transform": axes.get_yaxis_transform(), "fontsize": FONT, "va": "bottom", "gid": gid, "bbox": BEHIND_TEXT}
+        axes.text(0.0, place + 0.17, labels[place], **text)
+        if len(labels[place]) + len(row["access"]) < width / LETTER - 2:
+            axes.text(1.0, place + 0.17, row["access"], ha="right", color=FAINT, **text)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.4, len(rows) - 0.15)
     axes.set_xlabel(f"test {metric}, mean and 95 % interval over seeds")
-    axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.5)
     return figure
 
 

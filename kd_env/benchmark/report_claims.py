@@ -15,7 +15,7 @@ import pandas as pd
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import FloatArray, holm, paired_p
-from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM
+from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM, by_score
 
 LEVEL = 0.05
 
@@ -37,7 +37,7 @@ class Claim(NamedTuple):
 
     def __str__(self) -> str:
         if not self.pairs:
-            return f"With fewer than {SEEDS_FOR_A_CLAIM} seeds in common, no order of the policies may be claimed."
+            return f"{self.winner} has the highest mean, but with fewer than {SEEDS_FOR_A_CLAIM} seeds no order may be claimed."
         compared = f"paired t tests, Holm-adjusted over all {self.pairs:,} pairs of policies that are not privileged"
         names = _some(self.equal)
         if not self.above:
@@ -53,7 +53,7 @@ def _some(names: Sequence[str], most: int = 8) -> str:
 
 def claim(table: pd.DataFrame, records: Sequence[Record]) -> Claim | None:
     """Return the claim of a setting; None if fewer than two policies that are not privileged have test scores."""
-    candidates = table[(table["access"] != "privileged") & table["test"].notna()].sort_values("test", ascending=False, kind="stable")
+    candidates = by_score(table[(table["access"] != "privileged") & table["test"].notna()])
     policies = candidates["policy"].tolist()
     if len(policies) < 2:
         return None

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kd_env.analysis.figures import Styles, learning_curves, scores_figure, selection_by_group_figure
+from kd_env.analysis.figures import Styles, has_bands, learning_curves, scores_figure, selection_by_group_figure
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, read_selection_map
 from kd_env.benchmark.records import Record
-from kd_env.benchmark.summary import base_name, uses_reward_labels
+from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
 
 
 class Plot(NamedTuple):
@@ -56,7 +56,7 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
         caption = "Test score by policy, mean and 95 % t interval over seeds."
         plots.append(Plot(f"{stem}-scores", caption, "", lambda: scores_figure(table, records[0]["metric"], styles)))
     if any(record["curve"] for record in records):
-        caption = "Learning curves on the validation split, mean over seeds, with the 95 % t interval where it is readable."
+        caption = f"Learning curves on the validation split, mean{' and 95 % t interval' if has_bands(records) else ''} over seeds."
         plots.append(Plot(f"{stem}-curves", caption, "", lambda: learning_curves(records, styles)))
     idle = []
     for policy, mean in _maps(directory, table, records):
@@ -64,7 +64,7 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
             idle.append(policy)
             continue
         seeds = f"mean over {mean.seeds} seeds" if mean.seeds > 1 else "one seed"
-        caption = f"Weight that {policy} gives to each teacher over the updates, by group of examples, {seeds}."
+        caption = f"Weight of each teacher by group of examples: {policy}, {seeds}."
         draw = functools.partial(selection_by_group_figure, mean, colour=styles[policy].colour, policy=policy)
         plots.append(Plot(f"{stem}-selection-{_file_safe(policy)}", caption, policy, draw))
     note = f"Without a selection map, because no teacher has weight in any decision: {', '.join(idle)}." if idle else ""
@@ -73,7 +73,7 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
 
 def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> Iterator[tuple[str, SelectionMap]]:
     """Yield the mean map of each policy that learns to select, and of the oracle, if they have traces; the highest score first."""
-    for row in table.sort_values("test", ascending=False, kind="stable").itertuples():
+    for row in by_score(table).itertuples():
         if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
             paths = [directory / "traces" / f"{r['trial']}.parquet" for r in records if r["policy"] == row.policy]
             if maps := [read_selection_map(path) for path in paths if path.is_file()]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from kd_env.analysis.figures import Styles
 from kd_env.benchmark.report_sections import Section, Table, costs_table, results_table, score_cells
-from kd_env.benchmark.summary import Setting
+from kd_env.benchmark.summary import Setting, by_score
 
 DASH_ARRAYS = {"-": "none", "--": "5 2.5", ":": "1.5 2.5", "-.": "6 2 1.5 2"}
 
@@ -59,7 +59,7 @@ def score_page_table(section: Section, styles: Styles) -> PolicyTable:
     """Return the table of scores, the highest score first."""
     results = results_table(section)
     rows = []
-    for row in section.table.sort_values("test", ascending=False, kind="stable").itertuples():
+    for row in by_score(section.table).itertuples():
         texts = score_cells(row)
         numbers = (row.n, row.test, row.validation, row.gap, row.overfit, 0.0 if row.rival else row.difference)
         n, test, *others = [Cell(text, _sortable(value)) for text, value in zip(texts, numbers, strict=True)]
@@ -71,7 +71,7 @@ def score_page_table(section: Section, styles: Styles) -> PolicyTable:
 
 def cost_page_table(section: Section, styles: Styles) -> PolicyTable:
     """Return the table of costs, in the order of the scores."""
-    costs = costs_table(section.table.sort_values("test", ascending=False, kind="stable"))
+    costs = costs_table(by_score(section.table))
     access = dict(zip(section.table["policy"], section.table["access"], strict=True))
     rows = [_row(policy, access[policy], "", [leading_number(text) for text in cells], styles) for policy, *cells in costs.rows]
     return PolicyTable(costs.caption, costs.head, rows)

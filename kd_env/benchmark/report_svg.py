@@ -13,11 +13,11 @@ from html import escape
 import matplotlib
 from matplotlib.figure import Figure
 
-from kd_env.analysis.figures import FAINT, RULE
+from kd_env.analysis.figures import FAINT, PAGE, RULE
 from kd_env.analysis.palette import COLOURS
 
 VARIABLES = {colour: f"var(--c{index})" for index, colour in enumerate(COLOURS)} | {
-    FAINT: "var(--faint)", RULE: "var(--rule)", "#000000": "currentColor",
+    FAINT: "var(--faint)", RULE: "var(--rule)", PAGE: "var(--page)", "#000000": "currentColor",
 }  # fmt: skip
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "kd-env", "path.simplify": False}
 

@@ -91,6 +91,11 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     return table
 
 
+def by_score(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of a setting sorted by test score, the highest first; by validation score where test is not evaluated."""
+    return table.sort_values(["test", "validation"], ascending=False, kind="stable")
+
+
 def best_rival(records: Sequence[Record]) -> str | None:
     """Return the rival with the highest mean validation score; None if no rival was run."""
     scores: dict[str, list[float]] = defaultdict(list)
