@@ -1,7 +1,7 @@
 """Draw figures. In: records of one setting, its summary table, or traces. Out: a matplotlib `Figure` without a window.
 
-A policy has the same colour on all figures (:mod:`kd_env.analysis.palette`). What belongs to a policy has the `gid` ``policy:NAME``, so that a
-page can find it.
+A policy has the same colour on all figures (:mod:`kd_env.analysis.palette`). What belongs to a policy has the `gid` ``policy:NAME``, so that
+a page can find it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Styles = Mapping[str, Style]
 def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None = None) -> Figure:
     """Draw the validation score over the updates: the mean over seeds of each policy of one setting, with the name at the end of the line.
 
-    The 95 % t interval is drawn for three seeds or more, since with two seeds it is wider than the range of the scores and hides the lines, and
-    for at most twelve policies, since more bands hide each other.
+    The 95 % t interval is drawn for three seeds or more, since with two seeds it is wider than the range of the scores and hides the lines,
+    and for at most twelve policies, since more bands hide each other.
     """
     points: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
@@ -123,10 +123,10 @@ def selection_by_group_figure(
 
 
 def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | None = None) -> Figure:
-    """Draw the test score of each policy: mean and 95 % t interval, the highest score first, with lines at `uniform` (dotted) and `oracle` (dashed).
+    """Draw the test score of each policy, the highest first: mean and 95 % t interval, with lines at `uniform` (dotted) and `oracle` (dashed).
 
-    A policy with one seed has no interval. Its name stands above its interval, so that long names leave room for the scores, and its access class
-    to the right of the name.
+    A policy with one seed has no interval. The name stands above the interval, so that long names leave room for the scores, with the access
+    class to its right.
     """
     rows = rows[rows["test"].notna()].sort_values("test", kind="stable").reset_index(drop=True)
     styles = styles or policy_styles(rows["policy"])

@@ -1,7 +1,7 @@
 """Give each policy one colour, dash pattern and marker, which it keeps on all figures. In: names of policies. Out: a `Style` for each.
 
-The colours follow the hues of Okabe and Ito, which colour-blind readers can distinguish. Each has a contrast of at least 4.5 to white, and its
-counterpart in `DARK` to a dark page. After eight policies the dash pattern and the marker change.
+The colours follow the hues of Okabe and Ito, which colour-blind readers can distinguish. Each has a contrast of at least 4.5 to white, and
+its counterpart in `DARK` to a dark page. After eight policies the dash pattern and the marker change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Average the weights of the teachers over seeds. In: traces of one policy. Out: a `SelectionMap`, by group of examples, teacher and time.
 
-A map holds the same means as :func:`kd_env.analysis.traces.selection_by_group`. It is computed from arrays, so a report can read hundreds of
-traces.
+A map holds the same means as :func:`kd_env.analysis.traces.selection_by_group`. It is computed from arrays, so a report can read hundreds
+of traces.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def _map(columns: Sequence[npt.NDArray[np.generic]], group_names: list[str], tea
     teachers = len(teacher_names)
     place = (row[group[taught]] * teachers + teacher[taught]) * bins + update[taught] * bins // span
     total = np.bincount(place, weight[taught], minlength=len(present) * teachers * bins).reshape(len(present), teachers, bins)
+    total = total.astype(np.float64)  # of no weights at all, bincount counts in integers
     weights = np.divide(total, decisions, out=np.full_like(total, np.nan), where=decisions > 0)
     names = dict(enumerate(group_names)) | {-1: "group unknown" if group_names else "all examples"}
     edges = first + np.ceil(np.arange(bins + 1) * span / bins)

@@ -1,7 +1,7 @@
 """State what may be claimed about the policy with the highest score. In: the table and the records of a setting. Out: a `Claim`.
 
-The policy is found by comparing test scores, so the tests must allow for that choice: all pairs of policies are compared, paired by seed, and
-the p values are Holm-adjusted over all of these pairs, not only over those of the winner.
+The policy is found by comparing test scores, so the tests must allow for that choice: all pairs of policies are compared, paired by seed,
+and the p values are Holm-adjusted over all of these pairs, not only over those of the winner.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Claim(NamedTuple):
         names = _some(self.equal)
         if not self.above:
             return f"{self.winner} is not distinguishable from any other policy ({compared}): {names}."
-        above = f"{self.winner} is above {len(self.above)} of {len(self.above) + len(self.equal)} other policies with p < {LEVEL} ({compared})"
+        above = (
+            f"{self.winner} is above {len(self.above)} of {len(self.above) + len(self.equal)} other policies with p < {LEVEL} ({compared})"
+        )
         return f"{above}." if not self.equal else f"{above}. It is not distinguishable from {names}."
 
 

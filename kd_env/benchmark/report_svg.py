@@ -1,7 +1,7 @@
 """Turn a figure into SVG that is part of a page. In: a matplotlib `Figure`. Out: an ``<svg>`` element whose colours follow the page.
 
-Text stays text in the font of the page. Colours become the CSS variables of report.css: ``--c0`` and so on for policies, ``--faint`` and ``--rule``
-for what is not data. Black becomes ``currentColor``. What belongs to a policy has the attribute ``data-policy``.
+Text stays text in the font of the page. Colours become the CSS variables of report.css: ``--c0`` and so on for policies, ``--faint`` and
+``--rule`` for what is not data. Black becomes ``currentColor``. What belongs to a policy has the attribute ``data-policy``.
 """
 
 from __future__ import annotations
