@@ -23,8 +23,8 @@ test test-slow: export HF_HUB_OFFLINE := 1
 test: $(INSTALLED)  ## run the fast tests, offline
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-slow: $(INSTALLED)  ## run the slow tests
-	$(BIN)/pytest -m slow -n 2 --dist loadfile
+test-slow: $(INSTALLED)  ## run the slow tests, and those that need Chromium
+	$(BIN)/pytest -m "slow or browser" -n 2 --dist loadfile
 
 check: $(INSTALLED)  ## lint, formatting and types
 	$(BIN)/ruff check

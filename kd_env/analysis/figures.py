@@ -1,7 +1,7 @@
 """Draw figures. In: records of one setting, its summary table, or traces. Out: a matplotlib `Figure` without a window.
 
-A policy has the same colour on all figures (:mod:`kd_env.analysis.palette`). What belongs to a policy has the `gid` ``policy:NAME``, so that
-a page can find it.
+A policy has the same colour on all figures (:mod:`kd_env.analysis.palette`). What belongs to a policy has the `gid` ``policy:NAME``, so
+that a page can find it.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ def selection_by_group_figure(
 
 
 def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | None = None) -> Figure:
-    """Draw the test score of each policy, the highest first: mean and 95 % t interval, with lines at `uniform` (dotted) and `oracle` (dashed).
+    """Draw the test score of each policy, the highest first: mean and 95 % t interval, lines at `uniform` (dotted) and `oracle` (dashed).
 
-    A policy with one seed has no interval. The name stands above the interval, so that long names leave room for the scores, with the access
-    class to its right.
+    A policy with one seed has no interval. The name stands above the interval, so that long names leave room for the scores, with the
+    access class to its right.
     """
     rows = rows[rows["test"].notna()].sort_values("test", kind="stable").reset_index(drop=True)
     styles = styles or policy_styles(rows["policy"])

@@ -10,7 +10,7 @@
     const order = before === "none" ? (numeric ? "descending" : "ascending") : before === "ascending" ? "descending" : "ascending";
     const sign = order === "ascending" ? 1 : -1;
     const compare = (a, b) => {
-      if (!numeric) return sign * text(a, column).localeCompare(text(b, column));
+      if (!numeric) return sign * (Number(text(a, column) > text(b, column)) - Number(text(a, column) < text(b, column)));
       const [x, y] = [value(a, column), value(b, column)];
       if (x === "" || y === "") return (x === "") - (y === "");  // rows without a number stay at the end
       return sign * (Number(x) - Number(y));
