@@ -112,8 +112,9 @@ def selection_by_group_figure(
         first, bottom = place % columns == 0, place + columns >= len(groups)
         axes.set_yticks(np.arange(len(teachers)) + 0.5, teachers if first else [""] * len(teachers))
         axes.set_xticks([updates[0], updates[-1]], [f"{u:.0f}" for u in (updates[0], updates[-1])] if bottom else ["", ""])
-        for label, anchor in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
-            label.set_horizontalalignment(anchor)
+        start, end = axes.get_xticklabels()
+        start.set_horizontalalignment("left")
+        end.set_horizontalalignment("right")
         axes.tick_params(labelsize=FONT, color=RULE, length=0)
         axes.spines[:].set_color(RULE)
         for k, mean in enumerate(np.nanmean(of_group, axis=1)):
@@ -139,16 +140,16 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | No
     if len(rows) and rows["test"].min() >= 0 and rows["test"].max() <= 1:  # an interval over two seeds may exceed the range of the metric
         low, high = max(low, -0.01), min(high, 1.01)
     axes.set_xlim(low - margin, high + margin)
-    for name, style in (("uniform", ":"), ("oracle", "--")):
+    for name, dashes in (("uniform", ":"), ("oracle", "--")):
         for score in rows.loc[rows["policy"] == name, "test"]:
-            axes.axvline(score, color=FAINT, linewidth=1, linestyle=style, zorder=0)
+            axes.axvline(score, color=FAINT, linewidth=1, linestyle=dashes, zorder=0)
     for place, row in rows.iterrows():
         policy, style, gid = row["policy"], styles[row["policy"]], f"policy:{row['policy']}"
         axes.axhline(place, color=RULE, linewidth=0.5, alpha=0.6, zorder=0)
         if not math.isnan(row["test_low"]):
             axes.add_line(_line([row["test_low"], row["test_high"]], [place, place], style._replace(dashes="-"), policy, 2.2))
         axes.add_line(Line2D([row["test"]], [place], color=style.colour, marker=style.marker, markersize=5.5, gid=gid))
-        text = {"transform": axes.get_yaxis_transform(), "fontsize": FONT, "va": "bottom", "gid": gid, "bbox": BEHIND_TEXT}
+        text: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": FONT, "va": "bottom", "gid": gid, "bbox": BEHIND_TEXT}
         axes.text(0.0, place + 0.17, labels[place], **text)
         if len(labels[place]) + len(row["access"]) < width / LETTER - 2:
             axes.text(1.0, place + 0.17, row["access"], ha="right", color=FAINT, **text)

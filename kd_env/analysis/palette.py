@@ -7,13 +7,14 @@ its counterpart in `DARK` to a dark page. After eight policies the dash pattern 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 COLOURS = ("#0072b2", "#d04a00", "#008563", "#b34a8b", "#9a6b00", "#6a51c2", "#4d7c0f", "#64707d")
 """Colours on a white page."""
 DARK = ("#56b4e9", "#ff8a4c", "#2dc79a", "#e58fc3", "#e6b13c", "#a99bf2", "#a3cf52", "#a3adb8")
 """The same colours on a dark page."""
-DASHES = ("-", "--", ":", "-.")
+Dashes = Literal["-", "--", ":", "-."]
+DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
 
 
@@ -21,25 +22,25 @@ class Style(NamedTuple):
     """How all figures draw a policy.
 
     Attributes:
-        index: position of the colour in `COLOURS` and `DARK`.
+        hue: position of the colour in `COLOURS` and `DARK`.
         dashes: line style of matplotlib.
         marker: marker of matplotlib.
     """
 
-    index: int
-    dashes: str
+    hue: int
+    dashes: Dashes
     marker: str
 
     @property
     def colour(self) -> str:
         """The colour on a white page."""
-        return COLOURS[self.index]
+        return COLOURS[self.hue]
 
 
 def policy_styles(policies: Iterable[str]) -> dict[str, Style]:
     """Return the style of each policy. It depends on the names alone, not on their order."""
     styles = {}
     for number, policy in enumerate(sorted(set(policies))):
-        index, turn = number % len(COLOURS), number // len(COLOURS)
-        styles[policy] = Style(index, DASHES[turn % len(DASHES)], MARKERS[turn % len(MARKERS)])
+        hue, turn = number % len(COLOURS), number // len(COLOURS)
+        styles[policy] = Style(hue, DASHES[turn % len(DASHES)], MARKERS[turn % len(MARKERS)])
     return styles

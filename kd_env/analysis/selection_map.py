@@ -64,11 +64,11 @@ def read_selection_map(path: Path | str, bins: int = 16) -> SelectionMap:
     try:
         table = pyarrow.parquet.read_table(path, columns=list(COLUMNS), use_threads=False)
         metadata = table.schema.metadata or {}
-        names = [json.loads(metadata[name]) for name in (b"group_names", b"teacher_names")]
+        groups, teachers = (json.loads(metadata[name]) for name in (b"group_names", b"teacher_names"))
         columns = [table.column(name).to_numpy() for name in COLUMNS]
     except (OSError, pyarrow.ArrowInvalid, KeyError) as error:
         raise InputError(f"{path}: not a trace that can be read ({error}); run the trial again, or delete the file") from error
-    return _map(columns, *names, bins)
+    return _map(columns, groups, teachers, bins)
 
 
 def mean_over_seeds(maps: Sequence[SelectionMap]) -> SelectionMap:

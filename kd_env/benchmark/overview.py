@@ -30,8 +30,13 @@ def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], l
         access = access_of[policy]
         first, previous = "" if access == previous else access, access
         rows.append([first, policy, _paper(policy), *(_cell(policy, column) for column in columns)])
+    return ["access", "policy", "paper", *column_names(list(settings))], rows
+
+
+def column_names(settings: Sequence[Setting]) -> list[str]:
+    """Return the name of each setting's column."""
     several_tasks = len({setting.task for setting in settings}) > 1
-    return ["access", "policy", "paper", *(_column_name(setting, several_tasks) for setting in settings)], rows
+    return [_column_name(setting, several_tasks) for setting in settings]
 
 
 class Scores(NamedTuple):

@@ -19,6 +19,7 @@ from kd_env.analysis.figures import Styles
 from kd_env.analysis.palette import COLOURS, DARK, policy_styles
 from kd_env.benchmark.records import Record, read
 from kd_env.benchmark.report_page import cost_page_table, filters, overview_page_table, score_page_table, short_title
+from kd_env.benchmark.report_paper import write_paper
 from kd_env.benchmark.report_sections import (
     Section,
     Table,
@@ -68,12 +69,13 @@ def write_report(directory: Path | str, paper: bool = False) -> Path:
     """
     directory = Path(directory)
     report = make_report(directory, read(directory))
-    drawings = {}
-    for section in report.sections:
-        for plot in section.plots.plots:
-            figure = plot.draw()
-            _replace(directory / "figures" / f"{plot.name}.png", _png(figure))
-            drawings[plot.name] = page_svg(figure, plot.name, plot.caption)
+    plots = [plot for section in report.sections for plot in section.plots.plots]
+    figures = {plot.name: plot.draw() for plot in plots}
+    for name, figure in figures.items():
+        _replace(directory / "figures" / f"{name}.png", _png(figure))
+    drawings = {plot.name: page_svg(figures[plot.name], plot.name, plot.caption) for plot in plots}
+    if paper:
+        write_paper(directory / "paper", report.sections, figures, _replace)
     _replace(directory / "report.md", markdown(report).encode())
     _replace(directory / "report.html", _page(report, drawings).encode())
     return directory / "report.html"

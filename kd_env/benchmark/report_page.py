@@ -122,7 +122,7 @@ def _mark(section: Section, policy: str) -> str:
 
 def _row(policy: str, access: str, mark: str, cells: Sequence[Cell], styles: Styles) -> Row:
     style = styles[policy]
-    return Row(policy, access, style.index, DASH_ARRAYS[style.dashes], mark, cells)
+    return Row(policy, access, style.hue, DASH_ARRAYS[style.dashes], mark, cells)
 
 
 def _sortable(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ from kd_env.analysis.palette import COLOURS
 VARIABLES = {colour: f"var(--c{index})" for index, colour in enumerate(COLOURS)} | {
     FAINT: "var(--faint)", RULE: "var(--rule)", PAGE: "var(--page)", "#000000": "currentColor",
 }  # fmt: skip
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "kd-env", "path.simplify": False}
+SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "kd-env", "path.simplify": False}
 
 
 def page_svg(figure: Figure, name: str, label: str) -> str:
