@@ -27,25 +27,27 @@ class Claim(NamedTuple):
         winner: name of the policy.
         above: policies whose score is significantly lower.
         equal: policies from which it cannot be distinguished.
+        few: policies that share too few seeds with it to be compared.
         pairs: number of compared pairs; 0 if there are too few seeds.
     """
 
     winner: str
     above: tuple[str, ...]
     equal: tuple[str, ...]
+    few: tuple[str, ...]
     pairs: int
 
     def __str__(self) -> str:
-        if not self.pairs:
+        """Return what may be claimed as sentences."""
+        if not self.above and not self.equal:
             return f"{self.winner} has the highest mean, but with fewer than {SEEDS_FOR_A_CLAIM} seeds no order may be claimed."
         compared = f"paired t tests, Holm-adjusted over all {self.pairs:,} pairs of policies that are not privileged"
-        names = _some(self.equal)
+        few = f" Not compared, with fewer than {SEEDS_FOR_A_CLAIM} seeds in common: {_some(self.few)}." if self.few else ""
         if not self.above:
-            return f"{self.winner} is not distinguishable from any other policy ({compared}): {names}."
-        above = (
-            f"{self.winner} is above {len(self.above)} of {len(self.above) + len(self.equal)} other policies with p < {LEVEL} ({compared})"
-        )
-        return f"{above}." if not self.equal else f"{above}. It is not distinguishable from {names}."
+            return f"{self.winner} is not distinguishable from any other policy ({compared}): {_some(self.equal)}.{few}"
+        others = len(self.above) + len(self.equal)
+        above = f"{self.winner} is above {len(self.above)} of {others} other policies with p < {LEVEL} ({compared})."
+        return f"{above} It is not distinguishable from {_some(self.equal)}.{few}" if self.equal else above + few
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
@@ -61,8 +63,9 @@ def claim(table: pd.DataFrame, records: Sequence[Record]) -> Claim | None:
         return None
     p = _adjusted(policies, records)
     above = tuple(name for name, value in zip(policies, p[0], strict=True) if value < LEVEL)
-    equal = tuple(name for name, value in zip(policies[1:], p[0, 1:], strict=True) if not value < LEVEL)
-    return Claim(policies[0], above, equal, int(np.isfinite(p).sum() // 2))
+    equal = tuple(name for name, value in zip(policies, p[0], strict=True) if value >= LEVEL)
+    few = tuple(name for name, value in zip(policies[1:], p[0, 1:], strict=True) if math.isnan(value))
+    return Claim(policies[0], above, equal, few, int(np.isfinite(p).sum() // 2))
 
 
 def _adjusted(policies: Sequence[str], records: Sequence[Record]) -> FloatArray:

@@ -36,7 +36,7 @@ def scores_latex(section: Section) -> str:
         name = escape(row.policy)
         if claim and row.policy == claim.winner:
             name, score = rf"\textbf{{{name}}}", rf"\textbf{{{score}}}"
-        elif claim and claim.pairs and row.policy in claim.equal:
+        elif claim and row.policy in claim.equal:
             name += r"$^\dagger$"
         runs = f"{row.n} ({row.diverged} diverged)" if row.diverged else str(row.n)
         rows.append((name, escape(row.access), runs, score, escape(interval(row.gap, row.gap_low, row.gap_high))))
@@ -44,7 +44,7 @@ def scores_latex(section: Section) -> str:
     note = ""
     if claim:
         note = r" Bold: the highest mean of the policies that are not privileged."
-    if claim and claim.equal and claim.pairs:
+    if claim and claim.equal:
         note += (
             rf" $^\dagger$: not distinguishable from it (paired t tests, Holm-adjusted over all {claim.pairs:,} pairs,"
             rf" $p \ge {LEVEL}$)."

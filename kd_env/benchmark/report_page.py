@@ -65,7 +65,7 @@ def score_page_table(section: Section, styles: Styles) -> PolicyTable:
         n, test, *others = [Cell(text, _sortable(value)) for text, value in zip(texts, numbers, strict=True)]
         rows.append(_row(row.policy, row.access, _mark(section, row.policy), [test, n, *others, Cell(row.access)], styles))
     head = ("policy", results.head[3], "n", *results.head[4:], "access")
-    legend = "" if section.claim is None or not section.claim.pairs else f" {BEST}; {EQUAL} {section.claim.winner}."
+    legend = "" if section.claim is None or not section.claim.equal else f" {BEST}; {EQUAL} {section.claim.winner}."
     return PolicyTable(results.caption + legend, head, rows)
 
 
@@ -117,7 +117,7 @@ def leading_number(text: str) -> Cell:
 def _mark(section: Section, policy: str) -> str:
     if section.claim is None:
         return ""
-    return BEST if policy == section.claim.winner else EQUAL[0] if section.claim.pairs and policy in section.claim.equal else ""
+    return BEST if policy == section.claim.winner else EQUAL[0] if policy in section.claim.equal else ""
 
 
 def _row(policy: str, access: str, mark: str, cells: Sequence[Cell], styles: Styles) -> Row:

@@ -51,6 +51,13 @@ def test_few_seeds_allow_no_order():
     assert "no order may be claimed" in str(found)
 
 
+def test_a_policy_with_too_few_seeds_is_not_called_equal():
+    found = claim_of([*setting(), *runs("short", "nothing", 0.7, seeds=3)])
+    assert (found.winner, found.few) == ("learner", ("short",))
+    assert "short" not in found.above + found.equal
+    assert str(found).endswith("Not compared, with fewer than 5 seeds in common: short.")
+
+
 def test_many_names_are_counted():
     equal = [run for i in range(12) for run in runs(f"policy {i:02d}", "nothing", 0.5)]
     text = str(claim_of(equal))

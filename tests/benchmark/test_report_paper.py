@@ -72,7 +72,7 @@ def test_names_are_escaped():
 
 def test_the_methods_name_every_setting_of_real_records(tmp_path):
     command = (
-        "run --task digits --policy uniform --policy reinforce --updates 3 --seeds 0-1,4 --set temperature=3 --quiet --workers 1 --out"
+        "run --task digits --policy uniform --policy reinforce --updates 3 --seeds 0,2 --set temperature=3 --quiet --workers 1 --out"
     )
     assert invoke([*command.split(), str(tmp_path)]) == 0
     assert invoke(["report", str(tmp_path), "--paper"]) == 0
@@ -82,10 +82,10 @@ def test_the_methods_name_every_setting_of_real_records(tmp_path):
         "for 3 updates with a batch size of 32.",
         "The weight of the teachers in the loss (kd_weight) is 1.0, and the temperature is 3.0.",
         "Policies that use the reward split have 1,200 reward labels.",
-        "Each policy runs with the seeds 0-1, 4;",
+        "Each policy runs with the seeds 0, 2;",
         "action = weights (subset for reinforce)",
         "reinforce (reward scalar), uniform (nothing).",
-        "Diverged trials: 0 of 6.",
+        "Diverged trials: 0 of 4.",
     ):
         assert sentence in text, sentence
     from kd_env import tasks
