@@ -1,7 +1,7 @@
 // Sorts tables by a click on a column's name, and filters the rows of all tables and the lines of all figures.
 (() => {
   const value = (row, column) => row.cells[column].dataset.value ?? "";
-  const text = (row, column) => row.cells[column].textContent.trim();
+  const text = (row, column) => (column === 0 ? row.dataset.policy : row.cells[column].textContent.trim());
 
   function sort(header) {
     const table = header.closest("table"), column = header.cellIndex, body = table.tBodies[0], rows = [...body.rows];
