@@ -32,6 +32,7 @@ FAINT, RULE = "#5c636d", "#c9ced6"
 PAGE = "#ffffff"
 BEHIND_TEXT = {"facecolor": PAGE, "edgecolor": "none", "pad": 0.5}
 MAX_BANDS = 12
+MAP_WIDTH = 1.08
 Styles = Mapping[str, Style]
 
 
@@ -95,32 +96,39 @@ def selection_by_group_figure(
     if not isinstance(traces, SelectionMap):
         traces = mean_over_seeds([selection_map(trace, bins) for trace in ([traces] if isinstance(traces, pd.DataFrame) else traces)])
     weights, groups, teachers, updates, _ = traces
-    columns, row, head = min(2, len(groups)), 0.16 * len(teachers), 0.5
-    rows, left = math.ceil(len(groups) / columns), LETTER * max(map(len, teachers)) + 0.15
-    width, height = left + 1.47 * columns + 0.03, (row + 0.3) * rows + head - 0.1
+    columns, left, row = min(2, len(groups)), LETTER * max(map(len, teachers)) + 0.12, 0.16
+    rows, panel = math.ceil(len(groups) / columns), 0.16 * len(teachers) + 0.3
+    width, height = left + 1.47 * columns + 0.03, panel * rows + 0.4
     figure = _figure(width, height)
+    axes = figure.add_axes((0, 0, 1, 1))  # one axes in inches for all panels: an axes per panel takes ten times as long
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    size = MAP_WIDTH / weights.shape[2]
+    frames, cells, faces = [], [], []
     for place, (name, of_group) in enumerate(zip(groups, weights, strict=True)):
-        x, y = left + 1.47 * (place % columns), height - (row + 0.3) * (place // columns + 1)
-        axes = figure.add_axes((x / width, y / height, 1.08 / width, row / height))
-        cells = [(k, t) for k, t in np.ndindex(of_group.shape) if of_group[k, t] > 0.005]
-        corners = [[(updates[t + i], k + j) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))] for k, t in cells]
-        faces = [to_rgba(colour, round(float(of_group[k, t]), 2)) for k, t in cells]
-        axes.add_collection(PolyCollection(corners, facecolors=faces, linewidths=0, antialiaseds=False, gid=f"policy:{policy}"))
-        axes.set_xlim(updates[0], updates[-1])
-        axes.set_ylim(len(teachers), 0)
-        axes.set_title(name, fontsize=FONT, loc="left", pad=2)
-        first, bottom = place % columns == 0, place + columns >= len(groups)
-        axes.set_yticks(np.arange(len(teachers)) + 0.5, teachers if first else [""] * len(teachers))
-        axes.set_xticks([updates[0], updates[-1]], [f"{u:.0f}" for u in (updates[0], updates[-1])] if bottom else ["", ""])
-        start, end = axes.get_xticklabels()
-        start.set_horizontalalignment("left")
-        end.set_horizontalalignment("right")
-        axes.tick_params(labelsize=FONT, color=RULE, length=0)
-        axes.spines[:].set_color(RULE)
-        for k, mean in enumerate(np.nanmean(of_group, axis=1)):
-            axes.text(1.03, k + 0.5, f"{mean:.2f}", transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", color=FAINT)
-    figure.text((left + 0.54) / width, 0.06 / height, "student updates", fontsize=FONT, ha="center", va="bottom", color=FAINT)
+        x, y = left + 1.47 * (place % columns), panel * (place // columns) + 0.22
+        frames.append(_box(x, y, MAP_WIDTH, row * len(teachers)))
+        taught = [(k, t) for k, t in np.ndindex(of_group.shape) if of_group[k, t] > 0.005]
+        cells += [_box(x + t * size, y + k * row, size, row) for k, t in taught]
+        faces += [to_rgba(colour, round(float(of_group[k, t]), 2)) for k, t in taught]
+        axes.text(x, y - 0.03, name, fontsize=FONT, va="bottom")
+        for k, (teacher, mean) in enumerate(zip(teachers, np.nanmean(of_group, axis=1), strict=True)):
+            middle = y + (k + 0.5) * row
+            axes.text(x + MAP_WIDTH + 0.04, middle, f"{mean:.2f}", fontsize=FONT, va="center", color=FAINT)
+            if place % columns == 0:
+                axes.text(x - 0.05, middle, teacher, fontsize=FONT, va="center", ha="right")
+        if place + columns >= len(groups):
+            below = y + row * len(teachers) + 0.03
+            axes.text(x, below, f"{updates[0]:.0f}", fontsize=FONT, va="top", color=FAINT)
+            axes.text(x + MAP_WIDTH, below, f"{updates[-1]:.0f}", fontsize=FONT, va="top", ha="right", color=FAINT)
+    axes.add_collection(PolyCollection(cells, facecolors=faces, linewidths=0, antialiaseds=False, gid=f"policy:{policy}"), autolim=False)
+    axes.add_collection(PolyCollection(frames, facecolors="none", edgecolors=RULE, linewidths=0.8), autolim=False)
+    axes.text(left + MAP_WIDTH / 2, height - 0.03, "student updates", fontsize=FONT, ha="center", va="bottom", color=FAINT)
     return figure
+
+
+def _box(x: float, y: float, width: float, height: float) -> list[tuple[float, float]]:
+    return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
 
 
 def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | None = None) -> Figure:

@@ -93,22 +93,23 @@ def mean_over_seeds(maps: Sequence[SelectionMap]) -> SelectionMap:
 def _map(columns: Sequence[npt.NDArray[np.generic]], group_names: list[str], teacher_names: list[str], bins: int) -> SelectionMap:
     if not len(columns[0]):
         raise InputError("an empty trace has no decisions to bin; run the trial for at least one update")
-    update, slot, group, teacher = (column.astype(np.int64) for column in columns[:4])
+    update, slot, group, teacher = (column.astype(np.int32) for column in columns[:4])
     weight = columns[4].astype(np.float64)
     update -= (first := int(update.min()))
     span, slots = int(update.max()) + 1, int(slot.max()) + 1
     bins = min(bins, span)
-    present = np.unique(group)
+    present = np.flatnonzero(np.bincount(group + 1)) - 1
     present = np.concatenate([present[present >= 0], present[present < 0]])  # examples of unknown group come last
-    row = np.zeros(int(present.max()) + 2, dtype=np.int64)
+    row = np.zeros(int(present.max()) + 2, dtype=np.int32)
     row[present] = np.arange(len(present))  # -1 is the last entry
-    cell = row[group] * bins + update * bins // span
-    of_decision = np.full(span * slots, -1)  # the cell of each decision, -1 where there is no decision
+    time = (np.arange(span) * bins // span).astype(np.int32)[update]  # the bin of each row
+    cell = row[group] * bins + time
+    of_decision = np.full(span * slots, -1, dtype=np.int32)  # the cell of each decision, -1 where there is no decision
     of_decision[update * slots + slot] = cell
     decisions = np.bincount(of_decision[of_decision >= 0], minlength=len(present) * bins).reshape(len(present), 1, bins)
     taught = teacher >= 0
     teachers = len(teacher_names)
-    place = (row[group[taught]] * teachers + teacher[taught]) * bins + update[taught] * bins // span
+    place = (row[group[taught]] * teachers + teacher[taught]) * bins + time[taught]
     total = np.bincount(place, weight[taught], minlength=len(present) * teachers * bins).reshape(len(present), teachers, bins)
     total = total.astype(np.float64)  # of no weights at all, bincount counts in integers
     weights = np.divide(total, decisions, out=np.full_like(total, np.nan), where=decisions > 0)

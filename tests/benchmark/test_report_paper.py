@@ -71,9 +71,7 @@ def test_names_are_escaped():
 
 
 def test_the_methods_name_every_setting_of_real_records(tmp_path):
-    command = (
-        "run --task digits --policy uniform --policy reinforce --updates 3 --seeds 0,2 --set temperature=3 --quiet --workers 1 --out"
-    )
+    command = "run --task digits --policy uniform --policy reinforce --updates 3 --seeds 0,2 --set temperature=3 --quiet --workers 1 --out"
     assert invoke([*command.split(), str(tmp_path)]) == 0
     assert invoke(["report", str(tmp_path), "--paper"]) == 0
     text = (tmp_path / "paper" / "methods.md").read_text()
