@@ -23,10 +23,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import special
 
-from kd_env.analysis.palette import COLOURS, Style, policy_styles
+from kd_env.analysis.palette import COLOURS as COLOURS
+from kd_env.analysis.palette import DASHES as DASHES
+from kd_env.analysis.palette import Style, policy_styles
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, selection_map
 
 FONT = 8.5
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": FONT, "alignment": "left"}
 LETTER = 0.56 * FONT / 72  # mean width of a letter in inches
 FAINT, RULE = "#5c636d", "#c9ced6"
 PAGE = "#ffffff"
