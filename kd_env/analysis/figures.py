@@ -10,30 +10,26 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import special
 
+from kd_env.analysis.canvas import BEHIND_TEXT, FAINT, LETTER, RULE, LineEnd, blank_figure, canvas, name_lines, policy_line
+from kd_env.analysis.canvas import FONT as FONT
+from kd_env.analysis.canvas import LEGEND as LEGEND
 from kd_env.analysis.palette import COLOURS as COLOURS
 from kd_env.analysis.palette import DASHES as DASHES
 from kd_env.analysis.palette import Style, policy_styles
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, selection_map
+from kd_env.analysis.selection_regret import BestTeachers, regret_curve
 
-FONT = 8.5
-LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": FONT, "alignment": "left"}
-LETTER = 0.56 * FONT / 72  # mean width of a letter in inches
-FAINT, RULE = "#5c636d", "#c9ced6"
-PAGE = "#ffffff"
-BEHIND_TEXT = {"facecolor": PAGE, "edgecolor": "none", "pad": 0.5}
 MAX_BANDS = 12
 MAP_WIDTH = 1.08
 Styles = Mapping[str, Style]
@@ -53,7 +49,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None 
     styles = styles or policy_styles(points)
     height = max(3.4, 0.75 + 0.17 * len(points))
     names = LETTER * max((len(policy) for policy in points), default=0) + 0.35
-    figure, axes = _canvas(0.55, 2.9, names, 0.15, height - 0.6, 0.45)
+    figure, axes = canvas(0.55, 2.9, names, 0.15, height - 0.6, 0.45)
     scores = [v for policy in points.values() for values in policy.values() for v in values]
     last = max((update for policy in points.values() for update in policy), default=1)
     if scores:  # the axis covers the scores, not the intervals, which are far wider with few seeds
@@ -68,10 +64,10 @@ def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None 
         if len(points) <= MAX_BANDS and half.any():
             edge = np.concatenate([np.column_stack([updates, mean - half]), np.column_stack([updates, mean + half])[::-1]])
             axes.add_collection(PolyCollection([edge], facecolors=[to_rgba(style.colour, 0.12)], linewidths=0, gid=f"policy:{policy}"))
-        axes.add_line(_line(updates, mean, style, policy))
+        axes.add_line(policy_line(updates, mean, style, policy))
         ends.append(LineEnd(float(mean[-1]), updates[-1], policy, style))
     axes.set(xlabel="student updates", ylabel=f"validation {_metric(records)}, mean over seeds")
-    _name_lines(axes, ends)
+    name_lines(axes, ends)
     return figure
 
 
@@ -102,7 +98,7 @@ def selection_by_group_figure(
     columns, left, row = min(2, len(groups)), LETTER * max(map(len, teachers)) + 0.12, 0.16
     rows, panel = math.ceil(len(groups) / columns), 0.16 * len(teachers) + 0.3
     width, height = left + 1.47 * columns + 0.03, panel * rows + 0.4
-    figure = _figure(width, height)
+    figure = blank_figure(width, height)
     axes = figure.add_axes((0, 0, 1, 1))  # one axes in inches for all panels: an axes per panel takes ten times as long
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
@@ -134,6 +130,38 @@ def _box(x: float, y: float, width: float, height: float) -> list[tuple[float, f
     return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
 
 
+def regret_figure(
+    traces: Mapping[str, Sequence[pd.DataFrame]], answer: BestTeachers, bins: int = 20, styles: Styles | None = None
+) -> Figure:
+    """Draw the regret of selection over the updates: the mean over the traces of each policy, with the name at the end of the line.
+
+    Args:
+        traces: traces of each policy, one for each seed, all of the pool and budget of ``answer``.
+        answer: the best teachers of the pool. A vertical line marks the update at which they change.
+        bins: number of intervals of updates.
+        styles: style of each policy.
+    """
+    styles = styles or policy_styles(traces)
+    names = LETTER * max((len(policy) for policy in traces), default=0) + 0.35
+    height = max(3.4, 0.75 + 0.17 * len(traces))
+    figure, axes = canvas(0.55, 2.9, names, 0.15, height - 0.6, 0.45)
+    if answer.change is not None:
+        axes.axvline(answer.change, color=FAINT, linewidth=1, linestyle=":")
+    axes.set(xlabel="student updates", ylabel="regret: 1 - weight on the best teacher", ylim=(-0.02, 1.02))
+    means = {
+        policy: pd.concat([regret_curve(trace, answer, bins) for trace in of_policy], axis=1).mean(axis=1)
+        for policy, of_policy in sorted(traces.items())
+    }
+    last = max((float(mean.index[-1]) for mean in means.values()), default=1.0)
+    axes.set_xlim(-0.01 * last, 1.01 * last)
+    ends = []
+    for policy, mean in means.items():
+        axes.add_line(policy_line(mean.index.to_numpy(), mean.to_numpy(), styles[policy], policy))
+        ends.append(LineEnd(float(mean.iloc[-1]), float(mean.index[-1]), policy, styles[policy]))
+    name_lines(axes, ends)
+    return figure
+
+
 def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | None = None) -> Figure:
     """Draw the test score of each policy, the highest first: mean and 95 % t interval, lines at `uniform` (dotted) and `oracle` (dashed).
 
@@ -144,7 +172,7 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | No
     styles = styles or policy_styles(rows["policy"])
     labels = [f"{row.policy} (n={row.n})" for row in rows.itertuples()]
     width = max([3.4, *(LETTER * len(label) for label in labels)])
-    figure, axes = _canvas(0.15, width, 0.15, 0.2, 0.1 + 0.27 * len(rows), 0.45)
+    figure, axes = canvas(0.15, width, 0.15, 0.2, 0.1 + 0.27 * len(rows), 0.45)
     ends = np.array([*rows["test"], *rows["test_low"].dropna(), *rows["test_high"].dropna()])
     low, high = (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
     margin = 0.03 * (high - low) or 0.02
@@ -158,7 +186,7 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | No
         policy, style, gid = row["policy"], styles[row["policy"]], f"policy:{row['policy']}"
         axes.axhline(place, color=RULE, linewidth=0.5, alpha=0.6, zorder=0)
         if not math.isnan(row["test_low"]):
-            axes.add_line(_line([row["test_low"], row["test_high"]], [place, place], style._replace(dashes="-"), policy, 2.2))
+            axes.add_line(policy_line([row["test_low"], row["test_high"]], [place, place], style._replace(dashes="-"), policy, 2.2))
         axes.add_line(Line2D([row["test"]], [place], color=style.colour, marker=style.marker, markersize=5.5, gid=gid))
         text: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": FONT, "va": "bottom", "gid": gid, "bbox": BEHIND_TEXT}
         axes.text(0.0, place + 0.17, labels[place], **text)
@@ -179,62 +207,6 @@ def half_width(values: npt.NDArray[np.float64]) -> float:
 @functools.cache
 def _t_quantile(degrees: int) -> float:
     return float(special.stdtrit(degrees, 0.975))
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=100)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _canvas(left: float, width: float, right: float, top: float, height: float, bottom: float) -> tuple[Figure, Axes]:
-    """Return a figure with one plain axes of `width` and `height` inches and the margins around it."""
-    total, tall = left + width + right, top + height + bottom
-    figure = _figure(total, tall)
-    axes = figure.add_axes((left / total, bottom / tall, width / total, height / tall))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["bottom", "left"]].set_color(FAINT)
-    axes.tick_params(labelsize=FONT, color=FAINT)
-    axes.xaxis.label.set_fontsize(FONT)
-    axes.yaxis.label.set_fontsize(FONT)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _line(x: Sequence[float], y: Any, style: Style, policy: str, width: float = 1.6) -> Line2D:
-    line = Line2D(x, y, color=style.colour, linestyle=style.dashes, linewidth=width, gid=f"policy:{policy}")
-    line.set_solid_capstyle("round")
-    return line
-
-
-class LineEnd(NamedTuple):
-    """The end of the line of a policy, and its style."""
-
-    height: float
-    update: int
-    policy: str
-    style: Style
-
-
-def _name_lines(axes: Axes, ends: list[LineEnd]) -> None:
-    """Write the name of each line to the right of the axes at the height of its end. Names that would overlap are moved apart."""
-    low, high = axes.get_ylim()
-    step = (high - low) * FONT * 1.25 / (axes.get_window_extent().height * 72 / axes.figure.dpi)
-    ends = sorted(ends, key=lambda end: (end.height, end.policy))
-    heights: list[float] = []
-    for end in ends:
-        heights.append(max(end.height, heights[-1] + step) if heights else end.height)
-    ceiling = high
-    for index in reversed(range(len(heights))):
-        heights[index] = min(heights[index], ceiling)
-        ceiling = heights[index] - step
-    left, right = axes.get_xlim()
-    for height, end in zip(heights, ends, strict=True):
-        leader = _line([end.update, right, right + 0.04 * (right - left)], [end.height, end.height, height], end.style, end.policy, 1.0)
-        leader.set_clip_on(False)
-        axes.add_line(leader)
-        gid = f"policy:{end.policy}"
-        axes.text(1.05, height, end.policy, transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", gid=gid)
 
 
 def _metric(records: Sequence[Mapping[str, Any]]) -> str:

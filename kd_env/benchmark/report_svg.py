@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from kd_env.analysis.figures import FAINT, PAGE, RULE
+from kd_env.analysis.canvas import FAINT, PAGE, RULE
 from kd_env.analysis.palette import COLOURS
 
 VARIABLES = {colour: f"var(--c{index})" for index, colour in enumerate(COLOURS)} | {
