@@ -1,4 +1,4 @@
-"""Compare credit with the improvement that follows. In: an environment and a policy, or a table. Out: tables, correlations, binned means.
+"""Compare credit with the improvement that follows. In: an environment and a policy, or a table. Out: tables and correlations.
 
 Credit predicts, to first order, how much the held-out loss falls. Both measurements teach one student from a seed, on the held-out examples
 of the credit's own gradient, so the two numbers are about the same loss.
@@ -119,7 +119,9 @@ def correlation(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 
 def binned(table: pd.DataFrame, x: str, y: str, bins: int = 10) -> pd.DataFrame:
-    """Return means of two columns over equally large parts of the rows, sorted by ``x``, with columns bin, x, y and rows.
+    """Return medians of two columns over equally large parts of the rows, sorted by ``x``, with columns bin, x, y and rows.
+
+    They are medians because a few updates at the start of Adam have credit that is hundreds of times larger than all others.
 
     Raises:
         InputError: there are fewer rows than bins.
@@ -128,7 +130,7 @@ def binned(table: pd.DataFrame, x: str, y: str, bins: int = 10) -> pd.DataFrame:
         raise InputError(f"binned: {len(table)} rows cannot fill {bins} bins; give fewer bins")
     number = (table[x].rank(method="first").to_numpy() - 1) * bins // len(table)
     parts = table.groupby(number.astype(int))
-    return pd.DataFrame({x: parts[x].mean(), y: parts[y].mean(), "rows": parts.size()}).rename_axis("bin").reset_index()
+    return pd.DataFrame({x: parts[x].median(), y: parts[y].median(), "rows": parts.size()}).rename_axis("bin").reset_index()
 
 
 def _checked(env: Any) -> Selection:
