@@ -46,7 +46,7 @@ ifeq ($(NOTEBOOKS),)
 else
 	@for notebook in $(NOTEBOOKS); do \
 		echo "executing $$notebook"; \
-		$(BIN)/python -m jupyter execute --timeout=300 "$$notebook" > /dev/null || exit 1; \
+		$(BIN)/python -m jupyter execute --timeout=300 --NbClientApp.log_level=WARN "$$notebook" > /dev/null || exit 1; \
 	done
 endif
 
