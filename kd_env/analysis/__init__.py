@@ -7,7 +7,10 @@
 - `difficulty`: easy and hard examples, and the weight of each teacher on them
 - `agreement`: how often two policies, or a policy and a rule, choose the same teacher
 - `entropy`: marginal and conditional entropy of the selection, and mutual information
-- `regret`: what a policy loses to the oracle, by seed and by group
+- `score_regret`: the score and the cross-entropy that a policy loses to the oracle, by seed and by group
 - `compare`: two policies example by example: where they differ, and who was right
 - `references`: weights of rules and correct teachers for every example, from the bank
 - `credit`: credit against the improvement that follows
+- `figures`: learning curves, selection by group, scores by policy
+- `policy_figures`, `comparison_figures`: the figures of the other tables; `panels`: their empty canvas
+"""

@@ -95,12 +95,12 @@ def entropy_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def regret_figure(means: pd.DataFrame, names: Sequence[str] = (), unit: str = "score") -> Figure:
+def score_regret_figure(means: pd.DataFrame, names: Sequence[str] = (), unit: str = "score") -> Figure:
     """Draw the regret of each policy with its 95 % interval over seeds; with a column group, one panel per group.
 
     Args:
-        means: means over seeds of :func:`kd_env.analysis.regret.regret` or :func:`~kd_env.analysis.regret.regret_by_group`, with the
-            columns policy, regret, low and high.
+        means: means over seeds of :func:`kd_env.analysis.score_regret.score_regret` or :func:`~kd_env.analysis.score_regret.loss_regret`,
+            with the columns policy, regret, low and high.
         names: names of the groups.
         unit: what the regret is measured in.
     """

@@ -1,4 +1,7 @@
-"""Make references from a bank, to compare choices with. In: an environment. Out: arrays ``[N, K]`` over training examples and teachers."""
+"""Make references from a bank, to compare choices with. In: an environment. Out: arrays ``[N, K]`` over training examples and teachers.
+
+If the teachers of the pool change during a run, the references are those of its start.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 from small_traces import chosen
 
 from kd_env.analysis.entropy import entropies
-from kd_env.analysis.policy_figures import agreement_curves, entropy_figure, regret_figure, selection_figure
+from kd_env.analysis.policy_figures import agreement_curves, entropy_figure, score_regret_figure, selection_figure
 from kd_env.analysis.seeds import for_each_seed, over_seeds
 from kd_env.analysis.traces import selection_by_group
 
@@ -54,9 +54,9 @@ def test_entropies_have_a_row_per_policy():
 
 def test_regret_is_sorted_and_has_a_panel_per_group():
     means = pd.DataFrame({"policy": ["far", "near"], "regret": [0.5, 0.1], "low": [0.4, 0.0], "high": [0.6, 0.2]})
-    axes = regret_figure(means).axes[0]
+    axes = score_regret_figure(means).axes[0]
     assert labels(axes) == ["far", "near"]
     assert list(axes.get_lines()[-1].get_xdata()) == [0.5, 0.1]
-    figure = regret_figure(pd.concat([means.assign(group=0), means.assign(group=1, regret=[0.7, 0.3])]), ["a", "b"])
+    figure = score_regret_figure(pd.concat([means.assign(group=0), means.assign(group=1, regret=[0.7, 0.3])]), ["a", "b"])
     assert titles(figure) == ["a", "b"]
     assert list(figure.axes[1].get_lines()[-1].get_xdata()) == [0.7, 0.3]

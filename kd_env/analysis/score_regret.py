@@ -1,4 +1,4 @@
-"""Compute regret: how much a policy loses to a reference such as the oracle. In: records or traces. Out: a table.
+"""Compute what a policy loses to a reference such as the oracle, in score or in cross-entropy. In: records or traces. Out: a table.
 
 Regret is paired by seed: equal seeds start from equal students and see the examples in the same order. It is 0 for the reference itself.
 :func:`~kd_env.analysis.seeds.over_seeds` averages it and adds the interval.
@@ -15,7 +15,7 @@ from kd_env.analysis.decisions import matched
 from kd_env.errors import InputError
 
 
-def regret(
+def score_regret(
     records: Sequence[Mapping[str, Any]], reference: str = "oracle", score: Literal["test", "validation", "reward_split"] = "test"
 ) -> pd.DataFrame:
     """Return the reference's score minus each policy's, with columns policy, seed and regret.
@@ -32,13 +32,13 @@ def regret(
     of_reference = scores[scores["policy"] == reference].set_index("seed")["score"]
     if of_reference.empty:
         raise InputError(
-            f"regret: no record of policy {reference!r} has a {score} score; run it with the same seeds, or name another reference"
+            f"score_regret: no record of policy {reference!r} has a {score} score; run it with the same seeds, or name another reference"
         )
     scores["regret"] = scores["seed"].map(of_reference) - scores["score"].astype(float)
     return scores.dropna()[["policy", "seed", "regret"]].reset_index(drop=True)
 
 
-def regret_by_group(trace: pd.DataFrame, reference: pd.DataFrame, last: float = 0.25) -> pd.DataFrame:
+def loss_regret(trace: pd.DataFrame, reference: pd.DataFrame, last: float = 0.25) -> pd.DataFrame:
     """Return the student's mean cross-entropy minus the reference's for each group, with columns group, regret and decisions.
 
     The cross-entropy is that of the training examples of the last updates, before each update, in nats. It is what a trace knows of groups;
@@ -57,5 +57,5 @@ def regret_by_group(trace: pd.DataFrame, reference: pd.DataFrame, last: float = 
     first_update = table["update"].min() + (1 - last) * (table["update"].max() + 1 - table["update"].min())
     table = table[(table["update"] >= first_update) & table["regret"].notna()]
     if table.empty:
-        raise InputError("regret_by_group: no example of the last updates has a label, so the student's cross-entropy is unknown")
+        raise InputError("loss_regret: no example of the last updates has a label, so the student's cross-entropy is unknown")
     return table.groupby("group")["regret"].agg(regret="mean", decisions="size").reset_index()
