@@ -99,8 +99,8 @@ CASES = [
     Case("exp3(gamma=0.3)", BY_REWARD, EQUAL_REWARD, wanted=0.7),
     Case("linucb", BY_REWARD, EQUAL_REWARD),
     Case("sliding_ucb", BY_REWARD, EQUAL_REWARD),
-    Case("akd(training_episodes=6,batch_size=32)", {"reward": f"{__name__}:PaysResponse"}, EQUAL_REWARD, **OF_AKD),
-    Case("akd_hard(training_episodes=6,batch_size=32)", {"reward": f"{__name__}:PaysResponse"}, EQUAL_REWARD, **OF_AKD),
+    Case("akd(training_episodes=8,batch_size=32)", {"reward": f"{__name__}:PaysResponse"}, EQUAL_REWARD, **OF_AKD),
+    Case("akd_hard(training_episodes=8,batch_size=32)", {"reward": f"{__name__}:PaysResponse"}, EQUAL_REWARD, **OF_AKD),
     Case("sb3:PPO(n_steps=4,batch_size=32,n_epochs=4,learning_rate=0.005)", BY_CREDIT, EQUAL_CREDIT, moved=0.35),
     Case("sb3:A2C(n_steps=1,learning_rate=0.003)", BY_CREDIT, EQUAL_CREDIT, moved=0.35),
     Case(
