@@ -37,6 +37,7 @@ class ActorCriticAgent:
     access = "reward gradient"
     learns_from = "the reward of the drawn teacher"
     paper = "Mnih et al. 2016, arXiv 1602.01783"
+    any_pool = True
     env_options: dict[str, Any] = {
         "granularity": "instance",
         "action": "one",

@@ -38,6 +38,7 @@ class PPO:
     access = "reward gradient"
     learns_from = "the reward of the drawn teacher"
     paper = "Schulman et al. 2017, arXiv 1707.06347"
+    any_pool = True
     env_options: dict[str, Any] = {
         "granularity": "instance",
         "action": "one",

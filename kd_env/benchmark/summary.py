@@ -114,11 +114,12 @@ def uses_reward_labels(access: str) -> bool:
 def _varied_options(records: Sequence[Record]) -> list[str]:
     """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
-    `population` is left out, because a student learns the same alone and in a population.
+    `population` is left out, because a student learns the same alone and in a population, and what is said of a saved policy, because the
+    policy's name says it.
     """
     configs = [record["config"] for record in records]
     varied = {name for config in configs for name in config if len({_json(other.get(name)) for other in configs}) > 1}
-    return sorted(varied - {"command", "population"})
+    return sorted(varied - {"command", "population", "policy_from", "frozen"})
 
 
 def _runs(records: Sequence[Record]) -> pd.DataFrame:
