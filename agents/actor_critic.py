@@ -54,7 +54,7 @@ class ActorCriticAgent:
         rollout: int = 1,
         discount: float = 0.0,
         gae_lambda: float = 0.95,
-        entropy_bonus: float = 0.01,
+        entropy_bonus: float = 0.1,
         value_weight: float = 0.5,
         max_gradient: float = 0.5,
         hidden: int = 64,

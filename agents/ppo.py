@@ -58,7 +58,7 @@ class PPO:
         clip: float = 0.2,
         discount: float = 0.0,
         gae_lambda: float = 0.95,
-        entropy_bonus: float = 0.01,
+        entropy_bonus: float = 0.03,
         value_weight: float = 0.5,
         max_gradient: float = 0.5,
         hidden: int = 64,

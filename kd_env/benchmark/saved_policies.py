@@ -135,7 +135,7 @@ def load(policy: PolicyClass, file: Path, env: Any, num_classes: int, student: i
     if not getattr(policy.make, "any_pool", False) and source.shape != shape:
         different = [f"{name} {source.shape.get(name)}, here {shape.get(name)}" for name in shape if source.shape.get(name) != shape[name]]
         raise InputError(
-            f"policy-from {file}: {source.policy} learned on {source.task} with {'; '.join(different)}; it works with the same shape alone, "
+            f"policy-from {file}: {source.policy} learned on {source.task} with {'; '.join(different)}; it works with the same alone, "
             "unlike actor_critic and ppo"
         )
     context = env if policy.owns_loop else make_context(env, policy.name, policy.access, student)
