@@ -62,6 +62,7 @@ class PPO:
         value_weight: float = 0.5,
         max_gradient: float = 0.5,
         hidden: int = 64,
+        read_student: bool = True,
     ) -> None:
         """Make actor and critic.
 
@@ -79,6 +80,7 @@ class PPO:
             value_weight: weight of the critic's loss.
             max_gradient: largest norm of a gradient; longer ones are scaled.
             hidden: width of the layers.
+            read_student: whether to read the columns that the student and the progress decide.
         """
         spec.numbers("ppo", least=1, whole=True, rollout=rollout, epochs=epochs, part_size=part_size, hidden=hidden)
         spec.numbers("ppo", above=0, learning_rate=learning_rate, max_gradient=max_gradient, clip=clip)
@@ -97,11 +99,12 @@ class PPO:
             "value_weight": value_weight,
             "max_gradient": max_gradient,
             "hidden": hidden,
+            "read_student": read_student,
         }
         self.rollout, self.epochs, self.part_size, self.clip = rollout, epochs, part_size, clip
         self.discount, self.gae_lambda = discount, gae_lambda
         self.entropy_bonus, self.value_weight, self.max_gradient = entropy_bonus, value_weight, max_gradient
-        self.num_teachers = context.num_teachers
+        self.num_teachers, self.read_student = context.num_teachers, read_student
         with seeded(seed):
             self.net = ActorCritic(num_columns(context.columns, self.num_teachers), hidden)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=learning_rate, eps=1e-5)
@@ -117,7 +120,7 @@ class PPO:
     @torch.no_grad()
     def act(self, observation: Observation) -> np.ndarray:
         """Return a drawn teacher for every slot, ``[num_envs]``."""
-        columns = teacher_columns(observation, self.num_teachers)
+        columns = teacher_columns(observation, self.num_teachers, self.read_student)
         if self._learning and not self._steps:  # within a rollout the moments stay, so that rho is 1 before the first gradient step
             self.net.standardise.adapt(columns)
         logits, value = self.net(columns)
@@ -129,7 +132,7 @@ class PPO:
     @torch.no_grad()
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy of the policy over ln K, ``[num_envs]``."""
-        return normalized_entropy(self.net(teacher_columns(observation, self.num_teachers))[0].softmax(1).numpy())
+        return normalized_entropy(self.net(teacher_columns(observation, self.num_teachers, self.read_student))[0].softmax(1).numpy())
 
     def update(self, transition: Transition) -> None:
         """Keep the step; learn once a rollout is complete."""
@@ -137,7 +140,7 @@ class PPO:
         self._steps.append(Paid(self._drawn, reward, torch.from_numpy(transition.terminated).float()))
         if len(self._steps) == self.rollout or transition.terminated.all():
             with torch.no_grad():
-                next_value = self.net(teacher_columns(transition.next_observation, self.num_teachers))[1]
+                next_value = self.net(teacher_columns(transition.next_observation, self.num_teachers, self.read_student))[1]
             self._learn(rollout(self._steps, next_value, self.discount, self.gae_lambda))
             self._steps = []
 

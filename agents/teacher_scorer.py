@@ -19,14 +19,20 @@ from kd_env.types import Observation
 LEAST = 1e-6
 """Probabilities are clamped to [LEAST, 1 - LEAST] before log-odds, entropies to at least LEAST before logarithms."""
 
+OF_STUDENT = slice(3, 5)
+"""The columns of a teacher that compare it with the student: KL and agreement."""
 
-def teacher_columns(observation: Observation, num_teachers: int) -> Tensor:
+
+def teacher_columns(observation: Observation, num_teachers: int, read_student: bool = True) -> Tensor:
     """Return what the networks read of each teacher, ``[B, K, F]``.
 
     They are the teacher's columns of ``summary``, the mean and the largest of the same columns over the other teachers (0 if there are
     none), and the columns of the instance, the student and the progress. Probabilities are read as log-odds, entropies as logarithms.
+    Without ``read_student`` the columns that the student or the progress decide are 0.
     """
     own = _unbounded(torch.from_numpy(split_teachers(observation, num_teachers)))  # [B, K, 6, with labels 8]
+    if not read_student:
+        own[..., OF_STUDENT] = 0.0
     if num_teachers > 1:
         mean_of_others = (own.sum(1, keepdim=True) - own) / (num_teachers - 1)
         top = own.topk(2, 1)
@@ -34,8 +40,9 @@ def teacher_columns(observation: Observation, num_teachers: int) -> Tensor:
         largest_of_others = torch.where(is_top, top.values[:, 1:], top.values[:, :1])
     else:
         mean_of_others = largest_of_others = torch.zeros_like(own)
-    mixture, student = (torch.from_numpy(observation[name]) for name in ("instance", "student"))
-    shared = torch.cat([mixture[:, :1], _unbounded(mixture[:, 1:]), _unbounded(student), torch.from_numpy(observation["progress"])], 1)
+    mixture, student, progress = (torch.from_numpy(observation[name]) for name in ("instance", "student", "progress"))
+    of_student = torch.cat([_unbounded(student), progress], 1)
+    shared = torch.cat([mixture[:, :1], _unbounded(mixture[:, 1:]), of_student if read_student else torch.zeros_like(of_student)], 1)
     return torch.cat([own, mean_of_others, largest_of_others, shared[:, None].expand(-1, num_teachers, -1)], 2)
 
 

@@ -9,9 +9,10 @@ import torch
 from agents.actor_critic import ActorCriticAgent
 from agents.ppo import PPO
 from agents.rollout import Rollout, gae
-from agents.teacher_scorer import ActorCritic, num_columns, teacher_columns
+from agents.teacher_scorer import OF_STUDENT, ActorCritic, num_columns, teacher_columns
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
+from kd_env.envs.observations import Summary
 from kd_env.errors import InputError
 from kd_env.policies import registry, run_episode
 from kd_env.testing import check_policy
@@ -66,6 +67,17 @@ def test_the_largest_of_the_others_leaves_out_the_teacher_itself():
         others = own[:, [j for j in range(4) if j != k]]
         assert torch.allclose(mean[:, k], others.mean(1), atol=1e-5)
         assert torch.equal(largest[:, k], others.amax(1))
+
+
+def test_without_the_student_only_the_teachers_outputs_count():
+    observation = some_observation(3)
+    other = {name: block.copy() for name, block in observation.items()}
+    other["student"] += 1.0
+    other["progress"] += 1.0
+    other["teachers"].reshape(5, 3, 6)[:, :, 3:5] += 1.0  # KL to the student, agreement with it
+    assert torch.equal(teacher_columns(observation, 3, read_student=False), teacher_columns(other, 3, read_student=False))
+    assert not torch.equal(teacher_columns(observation, 3), teacher_columns(other, 3))
+    assert Summary.columns["teachers"][OF_STUDENT] == ("KL(teacher, student)", "agrees with the student")
 
 
 def test_one_teacher_has_no_others():
