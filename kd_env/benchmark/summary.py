@@ -123,7 +123,8 @@ def uses_reward_labels(access: str) -> bool:
 def _varied_options(records: Sequence[Record]) -> list[str]:
     """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
-    `population` is left out, because a student learns the same alone and in a population.
+    `population` is left out, because a student learns the same alone and in a population, and what is said of a saved policy, because the
+    policy's name says it.
     """
     values: dict[str, set[str]] = defaultdict(set)
     entries: dict[str, int] = defaultdict(int)
@@ -134,7 +135,7 @@ def _varied_options(records: Sequence[Record]) -> list[str]:
     for name, number in entries.items():
         if number < len(records):  # an entry that is left out counts as null
             values[name].add(_json(None))
-    return sorted({name for name, different in values.items() if len(different) > 1} - {"command", "population"})
+    return sorted({name for name, different in values.items() if len(different) > 1} - {"command", "population", "policy_from", "frozen"})
 
 
 class Runs(NamedTuple):

@@ -18,6 +18,7 @@ from kd_env.policies.protocol import Rule
 from kd_env.policies.rules import RulePolicy
 
 POLICIES = {
+    "actor_critic": "agents.actor_critic:ActorCriticAgent",
     "aekd": "baselines.aekd:AEKD",
     "akd": "agents.knowledge_actor_critic:KnowledgeActorCritic",
     "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
@@ -50,6 +51,7 @@ POLICIES = {
     "oracle": "baselines.oracle:Oracle",
     "peer_ensemble": "baselines.peer_ensemble:PeerEnsemble",
     "pkd": "baselines.pkd:PKD",
+    "ppo": "agents.ppo:PPO",
     "random_hard": "baselines.random_knowledge:RandomHard",
     "random_single": "baselines.single:RandomSingle",
     "random_soft": "baselines.random_knowledge:RandomSoft",
