@@ -17,14 +17,14 @@ demo: $(INSTALLED)  ## run the main job on the embedded default; writes results/
 	$(BIN)/kd-env demo --out results/demo
 
 # Two workers of one thread each: more threads than cores make small models slower, not faster.
-test test-slow: export OMP_NUM_THREADS := 1
-test test-slow: export HF_HUB_OFFLINE := 1
+test test-slow notebooks: export OMP_NUM_THREADS := 1
+test test-slow notebooks: export HF_HUB_OFFLINE := 1
 
 test: $(INSTALLED)  ## run the fast tests, offline
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-slow: $(INSTALLED)  ## run the slow tests
-	$(BIN)/pytest -m slow -n 2 --dist loadfile
+test-slow: $(INSTALLED)  ## run the slow tests, and those that need Chromium
+	$(BIN)/pytest -m "slow or browser" -n 2 --dist loadfile
 
 check: $(INSTALLED)  ## lint, formatting and types
 	$(BIN)/ruff check
@@ -46,7 +46,7 @@ ifeq ($(NOTEBOOKS),)
 else
 	@for notebook in $(NOTEBOOKS); do \
 		echo "executing $$notebook"; \
-		$(BIN)/python -m nbconvert --to notebook --execute --stdout --log-level WARN "$$notebook" > /dev/null || exit 1; \
+		$(BIN)/python -m jupyter execute --timeout=300 --NbClientApp.log_level=WARN "$$notebook" > /dev/null || exit 1; \
 	done
 endif
 

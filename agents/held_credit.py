@@ -79,7 +79,7 @@ class CreditLearner:
         log_policy = self.log_policy(instances, log_prior)
         value = (log_policy.exp() * (credit - self.hold * (log_policy - log_prior))).sum(1).mean()
         self.optimizer.zero_grad()
-        (-value).backward()
+        (-value).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.residual.parameters(), 1.0)
         self.optimizer.step()
 

@@ -30,10 +30,17 @@ class StableBaselines3:
     paper = ""
     env_options: dict[str, Any] = {"granularity": "instance", "observation": "full", "reward": "dev_improvement", "credit": "first_order"}
     defaults: dict[str, Any] = {}
+    network = "MultiInputPolicy"
+
+    @classmethod
+    def algorithm(cls) -> type[BaseAlgorithm]:
+        """Return SB3's class of the same name."""
+        found: type[BaseAlgorithm] = getattr(stable_baselines3, cls.__name__)
+        return found
 
     def __init__(self, env: Any, seed: int = 0, **hyperparameters: Any) -> None:  # SB3's, checked against its signature
         """Make the algorithm of this class's name with SB3's ``hyperparameters``."""
-        algorithm = getattr(stable_baselines3, type(self).__name__)
+        algorithm = self.algorithm()
         known = set(inspect.signature(algorithm).parameters) - {"policy", "env", "seed", "device"}
         for name in hyperparameters:
             if name not in known:
@@ -41,7 +48,7 @@ class StableBaselines3:
         slots = SB3VecEnv(env)
         arguments = {**self.defaults, **hyperparameters}
         try:
-            self.model: BaseAlgorithm = algorithm("MultiInputPolicy", slots, seed=seed, device="cpu", **arguments)
+            self.model: BaseAlgorithm = algorithm(self.network, slots, seed=seed, device="cpu", **arguments)
         except (TypeError, ValueError, AssertionError) as error:
             raise InputError(f"sb3:{algorithm.__name__}: {error}") from None
 

@@ -74,7 +74,7 @@ def read_trace(path: Path | str) -> pd.DataFrame:
 
 def selection_over_time(trace: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
     """Return the mean weight of each teacher. The index is the middle update of each bin, the columns are the numbers of the teachers."""
-    return _mean_weight(trace.assign(bin=_bin(trace, bins)), ["bin"]).rename_axis(index="update")
+    return _mean_weight(trace.assign(bin=update_bins(trace, bins)), ["bin"]).rename_axis(index="update")
 
 
 def selection_by_group(trace: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def selection_by_group(trace: pd.DataFrame, bins: int = 20) -> pd.DataFrame:
 
     Examples of unknown group are in group -1.
     """
-    mean = _mean_weight(trace.assign(bin=_bin(trace, bins)), ["bin", "group"])
+    mean = _mean_weight(trace.assign(bin=update_bins(trace, bins)), ["bin", "group"])
     return mean.reset_index().rename(columns={"bin": "update"}).melt(["update", "group"], var_name="teacher", value_name="weight")
 
 
@@ -94,19 +94,11 @@ def weight_entropy(trace: pd.DataFrame, bins: int = 20) -> pd.Series:
     teachers = len(trace.attrs["teacher_names"])
     weight = trace["weight"].to_numpy(dtype=np.float64)
     terms = -weight * np.log(np.where(weight > 0, weight, 1)) / math.log(max(teachers, 2))
-    binned = trace[DECISION].assign(bin=_bin(trace, bins), entropy=terms)
+    binned = trace[DECISION].assign(bin=update_bins(trace, bins), entropy=terms)
     return binned.groupby(["bin", *DECISION])["entropy"].sum().groupby("bin").mean().rename_axis("update")
 
 
-def _mean_weight(trace: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return the mean weight over the decisions of each value of `keys`, one column per teacher."""
-    decisions = trace.drop_duplicates(DECISION).groupby(keys).size()
-    weight = trace.groupby([*keys, "teacher"])["weight"].sum().unstack("teacher", fill_value=0.0)
-    all_teachers = pd.RangeIndex(len(trace.attrs["teacher_names"]), name="teacher")
-    return weight.reindex(columns=all_teachers, fill_value=0.0).div(decisions, axis=0)
-
-
-def _bin(trace: pd.DataFrame, bins: int) -> npt.NDArray[np.float64]:
+def update_bins(trace: pd.DataFrame, bins: int) -> npt.NDArray[np.float64]:
     """Return the bin of each row as the middle update of that bin. The number of bins is at most the number of updates."""
     if trace.empty:
         raise InputError("an empty trace has no decisions to bin; run the trial for at least one update")
@@ -117,3 +109,11 @@ def _bin(trace: pd.DataFrame, bins: int) -> npt.NDArray[np.float64]:
     number = (update - first) * bins // span
     middle: npt.NDArray[np.float64] = first + (number + 0.5) * span / bins - 0.5
     return middle
+
+
+def _mean_weight(trace: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return the mean weight over the decisions of each value of `keys`, one column per teacher."""
+    decisions = trace.drop_duplicates(DECISION).groupby(keys).size()
+    weight = trace.groupby([*keys, "teacher"])["weight"].sum().unstack("teacher", fill_value=0.0)
+    all_teachers = pd.RangeIndex(len(trace.attrs["teacher_names"]), name="teacher")
+    return weight.reindex(columns=all_teachers, fill_value=0.0).div(decisions, axis=0)

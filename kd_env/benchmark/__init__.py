@@ -9,7 +9,10 @@
 - `check`: check all records of a folder, by one or the other
 - `statistics`: intervals, paired differences, Holm's correction, recovered gap (pure functions)
 - `summary`, `overview`: one table per setting, and one table of all settings
-- `report_text`, `report`: conclusions as text; report.md, report.html and figures
+- `report_text`, `report_claims`: conclusions as text, and what may be claimed about the highest score
+- `report`, `report_sections`: report.md, report.html and figures/, and what they contain
+- `report_page`, `report_figures`, `report_svg`: sortable tables; which figures, and figures as part of a page
+- `report_paper`, `report_latex`, `report_methods`: the folder for a paper: LaTeX tables, and the methods as text
 - `distill`, `card`: the best student of some trials as a Transformers checkpoint with a model card
 - `progress`, `catalogue`: the progress bars and the lists of the command line
 """

@@ -16,7 +16,7 @@ from kd_env.envs.rewards import REWARDS
 from kd_env.envs.settings import GROUPS
 from kd_env.knowledge import KNOWLEDGE
 from kd_env.plugins import resolve
-from kd_env.policies.registry import POLICIES, STABLE_BASELINES3, find
+from kd_env.policies.registry import POLICIES, SB3_CONTRIB, STABLE_BASELINES3, find
 from kd_env.tasks import TASKS
 from kd_env.teachers import POOLS, heads
 
@@ -34,7 +34,7 @@ def _pools() -> Rows:
 
 def _policies() -> Rows:
     rows = []
-    for name in [*POLICIES, *(f"sb3:{algorithm}" for algorithm in STABLE_BASELINES3)]:
+    for name in [*POLICIES, *(f"sb3:{algorithm}" for algorithm in (*STABLE_BASELINES3, *SB3_CONTRIB))]:
         policy = find(name)
         class_is_documented = name.startswith("sb3") or (policy.make.__doc__ or "").startswith("``")  # else see its module
         about = _about(policy.make if class_is_documented else sys.modules[policy.make.__module__])

@@ -7,7 +7,9 @@ by seed. The mark ``▲`` or ``▼`` means that the interval of that difference 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, number
@@ -22,13 +24,39 @@ REFERENCE = "uniform"
 def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], list[list[str]]]:
     """Return the column names and the rows. Columns are named by their pool. Rows are sorted by access class and name."""
     access_of = {record["policy"]: record["access"] for records in settings.values() for record in records}
+    columns = [_by_policy(records) for records in settings.values()]
     rows, previous = [], ""
     for policy in sorted(access_of, key=lambda policy: (access_rank(access_of[policy]), policy)):
         access = access_of[policy]
         first, previous = "" if access == previous else access, access
-        rows.append([first, policy, _paper(policy), *(_cell(policy, records) for records in settings.values())])
+        rows.append([first, policy, _paper(policy), *(_cell(policy, column) for column in columns)])
+    return ["access", "policy", "paper", *column_names(list(settings))], rows
+
+
+def column_names(settings: Sequence[Setting]) -> list[str]:
+    """Return the name of each setting's column."""
     several_tasks = len({setting.task for setting in settings}) > 1
-    return ["access", "policy", "paper", *(_column_name(setting, several_tasks) for setting in settings)], rows
+    return [_column_name(setting, several_tasks) for setting in settings]
+
+
+class Scores(NamedTuple):
+    """The test scores of a policy by seed, and the number of its runs that diverged."""
+
+    test: dict[int, float]
+    diverged: int
+
+
+def _by_policy(records: Sequence[Record]) -> dict[str, Scores]:
+    runs: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        runs[record["policy"]].append(record)
+    return {
+        policy: Scores(
+            {record["seed"]: record["test"] for record in of_policy if record["test"] is not None},
+            sum(record["diverged"] for record in of_policy),
+        )
+        for policy, of_policy in runs.items()
+    }
 
 
 def _column_name(setting: Setting, several_tasks: bool) -> str:
@@ -37,9 +65,9 @@ def _column_name(setting: Setting, several_tasks: bool) -> str:
     return setting.pool if pool_is_enough else f"{setting.task}, {setting.pool}"
 
 
-def _cell(policy: str, records: Sequence[Record]) -> str:
-    scores, reference = (_scores(name, records) for name in (policy, REFERENCE))
-    diverged = sum(record["diverged"] for record in records if record["policy"] == policy)
+def _cell(policy: str, column: Mapping[str, Scores]) -> str:
+    nothing = Scores({}, 0)
+    (scores, diverged), (reference, _) = column.get(policy, nothing), column.get(REFERENCE, nothing)
     if not scores:
         return f"{diverged} diverged" if diverged else NO_VALUE
     mean, low, high = sum(scores.values()) / len(scores), *mean_interval(list(scores.values()))
@@ -51,10 +79,6 @@ def _cell(policy: str, records: Sequence[Record]) -> str:
     difference, low, high, _ = paired_difference([scores[seed] for seed in shared], [reference[seed] for seed in shared])
     mark = " ▲" if low > 0.0 else " ▼" if high < 0.0 else ""
     return f"{text} ({number(difference, '+')}{mark})"
-
-
-def _scores(policy: str, records: Sequence[Record]) -> dict[int, float]:
-    return {record["seed"]: record["test"] for record in records if record["policy"] == policy and record["test"] is not None}
 
 
 def _paper(policy: str) -> str:

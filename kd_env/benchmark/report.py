@@ -5,167 +5,137 @@ The HTML page contains its figures and needs no other file. Files are replaced a
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import math
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from kd_env.analysis.figures import learning_curves, scores_figure, selection_by_group_figure
-from kd_env.analysis.traces import read_trace
-from kd_env.benchmark.overview import overview
+from kd_env.analysis.figures import Styles
+from kd_env.analysis.palette import COLOURS, DARK, policy_styles
 from kd_env.benchmark.records import Record, read
-from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
-from kd_env.benchmark.summary import Setting, base_name, by_setting, summarise, uses_reward_labels
+from kd_env.benchmark.report_page import cost_page_table, filters, overview_page_table, score_page_table, short_title
+from kd_env.benchmark.report_paper import write_paper
+from kd_env.benchmark.report_sections import (
+    Section,
+    Table,
+    all_settings_table,
+    as_text,
+    costs_table,
+    distinct,
+    make_section,
+    results_table,
+    values_table,
+)
+from kd_env.benchmark.report_svg import page_svg
+from kd_env.benchmark.summary import by_setting
 
 
-def write_report(directory: Path | str) -> Path:
+@dataclass(frozen=True)
+class Report:
+    """What report.md and report.html contain.
+
+    Attributes:
+        title, overview: first lines.
+        all_settings: table of all settings, if there are several.
+        sections: a section for each setting.
+        commands: commands that made the records.
+        versions: versions of the packages.
+        styles: style of each policy on all figures.
+    """
+
+    title: str
+    overview: str
+    all_settings: Table | None
+    sections: Sequence[Section]
+    commands: Sequence[str]
+    versions: Table
+    styles: Styles
+
+
+def write_report(directory: Path | str, paper: bool = False) -> Path:
     """Write the report of a results folder and return the path of its report.html.
+
+    Args:
+        directory: the results folder.
+        paper: whether to write paper/ too: figures as PDF and SVG, tables in LaTeX and a paragraph on the methods.
 
     Raises:
         InputError: the folder has no records, or a record or trace cannot be read.
     """
     directory = Path(directory)
-    records = read(directory)
-    groups = by_setting(records)
-    sections = [_section(directory, index, *group) for index, group in enumerate(groups.items(), start=1)]
-    policies = {record["policy"] for record in records}
-    view = {
-        "title": "kd-env: " + ", ".join(_distinct(record["suite"] or record["task"] for record in records)),
-        "overview": f"Trials: {len(records)}. Policies: {len(policies)}. Settings: {len(sections)}.",
-        "all_settings": _all_settings(groups),
-        "sections": sections,
-        "commands": _distinct(_text(record["config"]["command"]) for record in records if record["config"].get("command")),
-        "versions": _values("Versions and devices", [record["versions"] | {"device": record["device"]} for record in records]),
-    }
-    for name in ("report.md", "report.html"):
-        source = Path(__file__).with_name(f"{name}.jinja").read_text(encoding="utf-8")
-        engine = Environment(autoescape=name.endswith("html"), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-        _replace(directory / name, engine.from_string(source).render(view).encode())
+    report = make_report(directory, read(directory))
+    plots = [plot for section in report.sections for plot in section.plots.plots]
+    figures = {plot.name: plot.draw() for plot in plots}
+    for name, figure in figures.items():
+        _replace(directory / "figures" / f"{name}.png", _png(figure))
+    drawings = {plot.name: page_svg(figures[plot.name], plot.name, plot.caption) for plot in plots}
+    if paper:
+        write_paper(directory / "paper", report.sections, figures, _replace)
+    _replace(directory / "report.md", markdown(report).encode())
+    _replace(directory / "report.html", _page(report, drawings).encode())
     return directory / "report.html"
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of formatted text."""
+def make_report(directory: Path, records: Sequence[Record]) -> Report:
+    """Return the content of the report; figures are not drawn yet.
 
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure: its file in figures/ for report.md, its bytes for report.html."""
-
-    file: str
-    caption: str
-    base64: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """The part of the report about one setting."""
-
-    title: str
-    conclusions: str
-    results: Table
-    figures: Sequence[Picture]
-    costs: Table
-    config: Table
-
-
-def _all_settings(groups: Mapping[Setting, Sequence[Record]]) -> Table | None:
-    """Return the table of all settings, if there are several."""
-    if len(groups) < 2:
-        return None
-    caption = (
-        "Mean test score over seeds ± half of its 95 % t interval, and in brackets the mean difference to uniform, paired by seed: ▲ above "
-        "or ▼ below it where the interval of the difference excludes zero. The intervals are not adjusted for the number of comparisons."
+    Raises:
+        InputError: a trace cannot be read.
+    """
+    groups = by_setting(records)
+    styles = policy_styles(record["policy"] for record in records)
+    sections = [make_section(directory, index, *group, styles) for index, group in enumerate(groups.items(), start=1)]
+    return Report(
+        "kd-env: " + ", ".join(distinct(record["suite"] or record["task"] for record in records)),
+        f"Trials: {len(records)}. Policies: {len(styles)}. Settings: {len(sections)}.",
+        all_settings_table(groups),
+        sections,
+        distinct(as_text(record["config"]["command"]) for record in records if record["config"].get("command")),
+        values_table("Versions and devices", [record["versions"] | {"device": record["device"]} for record in records]),
+        styles,
     )
-    return Table(caption, *overview(groups))
 
 
-def _section(directory: Path, index: int, setting: Setting, records: Sequence[Record]) -> Section:
-    table = summarise(records)
-    stem = f"{index:02d}-" + re.sub(r"[^A-Za-z0-9_]+", "-", setting.task).strip("-")
-    pictures = []
-    for name, caption, figure in _figures(directory, table, records):
-        image = io.BytesIO()
-        figure.savefig(image, format="png", bbox_inches="tight")
-        _replace(directory / "figures" / f"{stem}-{name}.png", image.getvalue())
-        pictures.append(Picture(f"{stem}-{name}.png", caption, base64.b64encode(image.getvalue()).decode()))
-    config = [{name: value for name, value in record["config"].items() if name != "command"} for record in records]
-    results, values = _results(table, records[0]["metric"]), _values("Values set by the commands", config)
-    return Section(str(setting), conclusions(table, records), results, pictures, _costs(table), values)
+def markdown(report: Report) -> str:
+    """Return the text of report.md."""
+    sections = [(section, results_table(section), costs_table(section.table)) for section in report.sections]
+    return _render("report.md", report, {"tables": sections})
 
 
-def _figures(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> Iterator[tuple[str, str, Figure]]:
-    """Yield file name, caption and figure."""
-    if table["test"].notna().any():
-        yield "scores", "Test score by policy, mean and 95 % t interval over seeds.", scores_figure(table, records[0]["metric"])
-    if any(record["curve"] for record in records):
-        yield "curves", "Learning curves on the validation split, mean and 95 % t interval over seeds.", learning_curves(records)
-    for row in table.itertuples():
-        if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
-            runs = sorted((r for r in records if r["policy"] == row.policy), key=lambda record: int(record["seed"]))
-            traces = ((run, directory / "traces" / f"{run['trial']}.parquet") for run in runs)
-            for run, path in [(run, path) for run, path in traces if path.is_file()][:1]:
-                caption = f"Mean weight that {row.policy} gives to each teacher, by group of examples, seed {run['seed']}."
-                yield f"selection-{run['trial']}", caption, selection_by_group_figure(read_trace(path))
-
-
-def _results(table: pd.DataFrame, metric: str) -> Table:
-    scores = (f"test {metric} [95 %]", "validation", "gap recovered [95 %]", "reward − validation", "test − best rival")
-    rows, access = [], ""
-    for row in table.itertuples():
-        versus = "rival" if row.rival else difference(row) if row.pairs else NO_VALUE
-        test, gap = interval(row.test, row.test_low, row.test_high), interval(row.gap, row.gap_low, row.gap_high)
-        diverged = f" ({row.diverged} diverged)" if row.diverged else ""
-        first, access = "" if row.access == access else row.access, row.access
-        rows.append((first, row.policy, f"{row.n}{diverged}", test, number(row.validation), gap, number(row.overfit, "+"), versus))
-    caption = (
-        "Means over seeds with Student's t interval. Gap recovered: 0 is uniform, 1 is oracle. Best rival: the baseline with the highest "
-        "validation score among those that have the same labels. Differences are paired by seed; p is Holm-adjusted over this table."
+def _page(report: Report, drawings: Mapping[str, str]) -> str:
+    sections = [
+        (section, score_page_table(section, report.styles), cost_page_table(section, report.styles), short_title(section.setting))
+        for section in report.sections
+    ]
+    overview = report.all_settings and overview_page_table(report.all_settings, report.sections, report.styles)
+    colours = list(zip(COLOURS, DARK, strict=True))
+    return _render(
+        "report.html",
+        report,
+        {"tables": sections, "all_settings": overview, "drawings": drawings, "filters": filters(report.sections), "colours": colours},
     )
-    return Table(caption, ("access", "policy", "n", *scores), rows)
 
 
-def _costs(table: pd.DataFrame) -> Table:
-    columns = {
-        "wall_s": "wall seconds", "peak_rss_mb": "peak memory (MB)", "student_forward_examples": "student forward examples",
-        "reward_forward_examples": "reward forward examples", "teacher_forward_examples": "teacher forward examples",
-    }  # fmt: skip
-    rows = [(row["policy"], *(_count(row[name]) for name in columns)) for _, row in table.iterrows()]
-    return Table("Medians over seeds, per trial.", ("policy", *columns.values()), rows)
+def _render(name: str, report: Report, more: Mapping[str, Any]) -> str:
+    engine = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=name.endswith("html"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return engine.get_template(f"{name}.jinja").render({**vars(report), **more})
 
 
-def _values(caption: str, dicts: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table of all entries with their distinct values."""
-    names = sorted({name for entries in dicts for name in entries})
-    rows = [(name, "; ".join(_distinct(_text(entries[name]) for entries in dicts if name in entries))) for name in names]
-    return Table(caption, ("name", "value"), rows)
-
-
-def _count(value: float) -> str:
-    return NO_VALUE if math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _distinct(values: Iterator[str]) -> list[str]:
-    return list(dict.fromkeys(values))
+def _png(figure: Figure) -> bytes:
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()
 
 
 def _replace(path: Path, data: bytes) -> None:

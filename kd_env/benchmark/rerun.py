@@ -25,19 +25,28 @@ COMPARED = (
 """Fields of a record that the trial determines. The other fields define the trial, or depend on the machine and the time."""
 
 
+NOT_SETTINGS = ("command", "population", "test", "policy_from", "frozen")
+"""Entries of a record's configuration that are not settings of the environment."""
+
+
 def trial_of(record: Record) -> Trial:
     """Return the trial of a record."""
-    set_by_user = {name: value for name, value in record["config"].items() if name not in ("command", "population", "test")}
+    config = record["config"]
+    set_by_user = {name: value for name, value in config.items() if name not in NOT_SETTINGS}
+    source = config.get("policy_from")
     return Trial(
         record["env"]["task"],
-        record["policy"],
+        source["policy"] if source else record["policy"],
         record["seed"],
         record["env"]["teachers"],
         record["env"]["bank"],
         record["suite"],
         set_by_user,
-        record["config"].get("command", ""),
-        record["config"].get("test", True),
+        config.get("command", ""),
+        config.get("test", True),
+        source["file"] if source else None,
+        record["policy"].removeprefix(f"{source['policy']} from ").removesuffix(", frozen") if source else "",
+        config.get("frozen", False),
     )
 
 
@@ -45,7 +54,7 @@ def units(records: Sequence[Record]) -> list[list[Record]]:
     """Return the records in units that ran together, in the order of the first record of each unit."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        config = {name: value for name, value in record["config"].items() if name != "command"}
+        config = {name: value for name, value in record["config"].items() if name not in ("command", "policy_from")}
         env = {name: value for name, value in record["env"].items() if name != "label_seed"}
         groups[json.dumps([record["policy"], record["suite"], config, env], sort_keys=True)].append(record)
     populations = []

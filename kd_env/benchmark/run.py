@@ -26,7 +26,8 @@ from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.run_trial import Report, make_env, run_trials
+from kd_env.benchmark.run_trial import Report, make_env, policy_of, run_trials
+from kd_env.benchmark.saved_policies import agent_file, can_be_saved
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.interrupts import raise_if_interrupted
@@ -47,7 +48,7 @@ def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: i
     for trial in trials:
         _ = trial.resolved  # an invalid trial raises here, before any other starts
     done = records.finished(directory)
-    todo = [trial for trial in trials if trial.id not in done]
+    todo = [trial for trial in trials if trial.id not in done or _misses_policy(trial, directory)]
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     prepare(todo, progress)
     _try_out(todo)
@@ -97,8 +98,14 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
 
 def _try_out(trials: Sequence[Trial]) -> None:
     """Build each policy and its environment once, so that one that cannot work stops the run before its first trial."""
-    for trial in {(trial.task, trial.policy): trial for trial in reversed(trials)}.values():
-        trial.resolved.policy.build(make_env(trial), trial.seed)
+    for trial in {(trial.task, trial.policy, trial.policy_from): trial for trial in reversed(trials)}.values():
+        policy_of(trial, make_env(trial))
+
+
+def _misses_policy(trial: Trial, directory: Path) -> bool:
+    """Return whether a finished trial must run again for its policy."""
+    wanted = trial.save_policy and can_be_saved(trial.resolved.policy)
+    return wanted and not agent_file(directory, trial.id).with_suffix(".json").exists()
 
 
 def _require_folder(directory: Path) -> None:
@@ -114,7 +121,8 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
     """
     groups: dict[Any, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(json.dumps(asdict(replace(trial, seed=0)), sort_keys=True), []).append(trial)
+        alike = replace(trial, seed=0, policy_from=None if trial.policy_from is None else "each its own")
+        groups.setdefault(json.dumps(asdict(alike), sort_keys=True), []).append(trial)
     units = []
     for group in groups.values():
         size = 1 if _runs_alone(group[0]) else most

@@ -19,6 +19,7 @@ import gymnasium as gym
 import torch
 
 from kd_env import tasks
+from kd_env.benchmark import saved_policies
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
@@ -28,7 +29,6 @@ from kd_env.errors import InputError
 from kd_env.policies.access import effective_access
 from kd_env.policies.episode import run_episode, run_population_episode
 from kd_env.policies.protocol import OwnsLoop
-from kd_env.policies.registry import PolicyClass
 from kd_env.teachers import heads
 
 EPISODE_SEEDS = 1_000_003
@@ -38,16 +38,17 @@ Report = Callable[[int, float | None], None]
 """Called with the number of updates since the last call, and validation if it was measured."""
 
 
-def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int]) -> None:
+def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool = False) -> None:
     """Teach one student per policy to the end of its budget; a policy that learns over several students teaches those first.
 
-    A policy with ``learn`` drives the environment itself; it is then the only one.
+    A policy with ``learn`` drives the environment itself; it is then the only one. ``frozen`` policies teach without learning.
     """
-    if isinstance(policies[0], OwnsLoop):
+    if not frozen and isinstance(policies[0], OwnsLoop):
         policies[0].learn(env, env.selection.settings.distillation.updates)
         return
-    for episode in range(getattr(policies[0], "training_episodes", 0), -1, -1):
-        learning = episode > 0 or not getattr(policies[0], "training_episodes", 0)
+    training_episodes = 0 if frozen else getattr(policies[0], "training_episodes", 0)
+    for episode in range(training_episodes, -1, -1):
+        learning = not frozen and (episode > 0 or not training_episodes)
         starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the student that counts, the last, starts from the seed itself
         if len(policies) == 1:
             run_episode(env, policies[0], starts[0], learning)
@@ -109,14 +110,14 @@ def run_trials(
         raise InputError(f"population: policy {policy_class.name!r} teaches one student at a time; run it without --population")
     selection: Selection = env.selection
     selection.label_seeds = [trial.resolved.settings.reward.label_seed for trial in trials for _ in range(1 + peers)]
-    policies = [policy_class.build(env, trial.seed, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
+    policies = [policy_of(trial, env, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
     recorders = []
     for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
-        skip = getattr(policy, "training_episodes", 0)
+        skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
         entropy = getattr(policy, "selection_entropy", None)
         recorders.append(Recorder(selection, report(trial), number, skip, peers, entropy))
         selection.listeners.append(recorders[-1])
-    teach(env, policies, [trial.seed for trial in trials])
+    teach(env, policies, [trial.seed for trial in trials], trials[0].frozen)
     updates = selection.settings.distillation.updates
     for recorder in recorders:
         if recorder.finished is None:
@@ -125,18 +126,40 @@ def run_trials(
     records = []
     for number, trial in enumerate(trials):
         started = time.perf_counter()
-        record = _record(trial, directory, policy_class, selection, recorders[number])
+        record = _record(trial, directory, selection, recorders[number])
         record["wall_s"] = round(wall + time.perf_counter() - started, 3)
         if len(trials) > 1:
             record["config"]["population"] = len(trials)
         records.append(record)
         if keep is not None and (finished := recorders[number].finished) is not None:
             keep(trial, finished)
+        if trial.save_policy and saved_policies.can_be_saved(policy_class):
+            saved_policies.save(directory, policies[number], _source(trial, env))
     return records
 
 
-def _record(trial: Trial, directory: Path, policy: PolicyClass, selection: Selection, recorder: Recorder) -> Record:
+def policy_of(trial: Trial, env: Any, student: int | None = None) -> Any:
+    """Return the policy of a trial, new or saved; see :meth:`~kd_env.policies.registry.PolicyClass.build`.
+
+    Raises:
+        InputError: it cannot be built, or the saved one does not fit the trial.
+    """
+    policy = trial.resolved.policy
+    if trial.policy_from is None:
+        return policy.build(env, trial.seed, student)
+    return saved_policies.load(policy, Path(trial.policy_from), env, trial.resolved.task.num_classes, student)
+
+
+def _source(trial: Trial, env: Any) -> saved_policies.Source:
+    task, settings = trial.resolved.task, trial.resolved.settings
+    shape = saved_policies.shape_of(env, task.num_classes)
+    updates = settings.distillation.updates
+    return saved_policies.Source(trial.policy, trial.id, task.name, env.selection.pool.name, trial.seed, updates, shape)
+
+
+def _record(trial: Trial, directory: Path, selection: Selection, recorder: Recorder) -> Record:
     settings, run, split = trial.resolved.settings, recorder.finished, recorder.reward_split
+    policy = trial.resolved.policy
     assert run is not None
     recorder.write(directory / "traces" / f"{trial.id}.parquet", trial.id)
     runs = [*recorder.before, run]

@@ -5,13 +5,14 @@ All functions are pure. The interval of fewer than two values is (nan, nan), bec
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from kd_env.errors import InputError
 
@@ -33,9 +34,20 @@ def mean_interval(x: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
     _check_level(level)
     if len(values) < 2:
         return NO_INTERVAL
-    half = float(stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1))
+    half = standard_error(values) * t_quantile((1 + level) / 2, len(values) - 1)
     mean = float(values.mean())
     return mean - half, mean + half
+
+
+def standard_error(values: FloatArray) -> float:
+    """Return the standard error of the mean of at least two values."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+@functools.cache
+def t_quantile(probability: float, degrees: int) -> float:
+    """Return the quantile of Student's t distribution."""
+    return float(special.stdtrit(degrees, probability))
 
 
 def bootstrap_interval(
@@ -49,6 +61,8 @@ def bootstrap_interval(
     _check_level(level)
     if len(values) < 2:
         return NO_INTERVAL
+    from scipy import stats  # takes half a second to import, and a report does not need it
+
     result = stats.bootstrap(
         (values,), statistic, n_resamples=RESAMPLES, confidence_level=level, method="percentile", rng=np.random.default_rng(seed)
     )
@@ -74,8 +88,26 @@ def paired_difference(x: npt.ArrayLike, y: npt.ArrayLike, level: float = 0.95) -
     elif low == high:  # all differences are equal: the t statistic is 0/0 or infinite
         p = 1.0 if mean == 0 else 0.0
     else:
-        p = float(2 * stats.t.sf(abs(mean) / stats.sem(difference), len(difference) - 1))
+        p = float(2 * special.stdtr(len(difference) - 1, -abs(mean) / standard_error(difference)))
     return PairedDifference(mean, low, high, p)
+
+
+def paired_p(differences: FloatArray, fewest: int = 2) -> FloatArray:
+    """Return the two-sided p value of the paired t test of each row; nan is a missing pair.
+
+    Args:
+        differences: [rows, seeds].
+        fewest: rows with fewer pairs get nan.
+    """
+    known = np.isfinite(differences)
+    pairs = known.sum(1)
+    mean = np.where(known, differences, 0.0).sum(1) / np.maximum(pairs, 1)
+    deviation = np.where(known, differences - mean[:, None], 0.0)
+    error = np.sqrt((deviation**2).sum(1) / np.maximum(pairs - 1, 1) / np.maximum(pairs, 1))
+    equal = error <= 1e-15 * np.maximum(np.abs(mean), 1e-300)  # all differences are equal: the t statistic is 0/0 or infinite
+    t = np.divide(np.abs(mean), error, out=np.where(mean == 0, 0.0, np.inf), where=~equal)
+    p: FloatArray = 2 * special.stdtr(np.maximum(pairs - 1, 1), -t)
+    return np.where(pairs >= max(fewest, 2), p, math.nan)
 
 
 def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> float:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from kd_env.benchmark.records import Record
-from kd_env.benchmark.statistics import gap_recovered, holm, mean_interval, paired_difference
+from kd_env.benchmark.statistics import FloatArray, gap_recovered, holm, mean_interval, paired_difference
 from kd_env.policies.access import ACCESS, SEPARATOR
 
 USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labels"})
@@ -77,7 +78,10 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     - difference, difference_low, difference_high, pairs, p: test score minus the best rival's, with p Holm-adjusted over the setting;
     - medians of wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples and teacher_forward_examples.
     """
-    runs = {policy: _runs([r for r in records if r["policy"] == policy]) for policy in sorted({r["policy"] for r in records})}
+    of_policy: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        of_policy[record["policy"]].append(record)
+    runs = {policy: _runs(of_policy[policy]) for policy in sorted(of_policy)}
     rival = best_rival(records)
     rows = [_row(policy, runs, rival) for policy in runs]
     table = pd.DataFrame(sorted(rows, key=lambda row: (access_rank(row["access"]), row["policy"])))
@@ -85,6 +89,11 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     if tested.any():
         table.loc[tested, "p"] = holm(table.loc[tested, "p"].to_numpy())
     return table
+
+
+def by_score(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of a setting sorted by test score, the highest first; by validation score where test is not evaluated."""
+    return table.sort_values(["test", "validation"], ascending=False, kind="stable")
 
 
 def best_rival(records: Sequence[Record]) -> str | None:
@@ -114,59 +123,85 @@ def uses_reward_labels(access: str) -> bool:
 def _varied_options(records: Sequence[Record]) -> list[str]:
     """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
-    `population` is left out, because a student learns the same alone and in a population.
+    `population` is left out, because a student learns the same alone and in a population, and what is said of a saved policy, because the
+    policy's name says it.
     """
-    configs = [record["config"] for record in records]
-    varied = {name for config in configs for name in config if len({_json(other.get(name)) for other in configs}) > 1}
-    return sorted(varied - {"command", "population"})
+    values: dict[str, set[str]] = defaultdict(set)
+    entries: dict[str, int] = defaultdict(int)
+    for record in records:
+        for name, value in record["config"].items():
+            values[name].add(_json(value))
+            entries[name] += 1
+    for name, number in entries.items():
+        if number < len(records):  # an entry that is left out counts as null
+            values[name].add(_json(None))
+    return sorted({name for name, different in values.items() if len(different) > 1} - {"command", "population", "policy_from", "frozen"})
 
 
-def _runs(records: Sequence[Record]) -> pd.DataFrame:
-    """Return the records of one policy as a table with one row per seed; null becomes nan."""
-    numbers = ["test", "validation", "reward_split", "wall_s", "peak_rss_mb", *FORWARDS]
-    frame = pd.DataFrame(records).set_index("seed").sort_index()
-    frame[numbers] = frame[numbers].astype(float)
-    return frame
+class Runs(NamedTuple):
+    """The records of one policy, sorted by seed.
+
+    Attributes:
+        access: access class of the policy.
+        diverged: number of diverged runs.
+        test: test score by seed, for the seeds that have one.
+        values: the number of each run by name of the field, nan where it is null.
+    """
+
+    access: str
+    diverged: int
+    test: dict[int, float]
+    values: dict[str, FloatArray]
 
 
-def _row(policy: str, runs: dict[str, pd.DataFrame], rival: str | None) -> dict[str, Any]:
-    runs_of_policy = runs[policy]
-    test = runs_of_policy["test"].dropna()
-    gap = _gap(*(runs[name]["test"] for name in (policy, "uniform", "oracle"))) if {"uniform", "oracle"} <= runs.keys() else []
+def _runs(records: Sequence[Record]) -> Runs:
+    records = sorted(records, key=lambda record: int(record["seed"]))
+    names = ("validation", "reward_split", *MEDIANS)
+    values = {name: np.array([record[name] for record in records], dtype=np.float64) for name in names}
+    test = {record["seed"]: float(record["test"]) for record in records if not _missing(record["test"])}
+    return Runs(records[0]["access"], sum(bool(record["diverged"]) for record in records), test, values)
+
+
+def _row(policy: str, runs: dict[str, Runs], rival: str | None) -> dict[str, Any]:
+    access, diverged, test, values = runs[policy]
+    gap = _gap(*(runs[name].test for name in (policy, "uniform", "oracle"))) if {"uniform", "oracle"} <= runs.keys() else []
     row = {
         "policy": policy,
-        "access": runs_of_policy["access"].iloc[0],
-        "n": len(test) or int(runs_of_policy["validation"].notna().sum()),
-        "diverged": int(runs_of_policy["diverged"].sum()),
+        "access": access,
+        "n": len(test) or int(np.isfinite(values["validation"]).sum()),
+        "diverged": diverged,
     }
-    row |= dict(zip(("test", "test_low", "test_high"), _mean(test), strict=True))
+    row |= dict(zip(("test", "test_low", "test_high"), _mean(list(test.values())), strict=True))
     row |= dict(zip(("gap", "gap_low", "gap_high"), _mean(gap), strict=True))
     row |= {
-        "validation": runs_of_policy["validation"].mean(),
-        "overfit": (runs_of_policy["reward_split"] - runs_of_policy["validation"]).mean(),
+        "validation": _nanmean(values["validation"]),
+        "overfit": _nanmean(values["reward_split"] - values["validation"]),
         "rival": policy == rival,
     }
-    row |= _against(test, runs[rival]["test"]) if rival and policy != rival and uses_reward_labels(row["access"]) else NO_DIFFERENCE
-    return row | dict(runs_of_policy[["wall_s", "peak_rss_mb", *FORWARDS]].median())
+    row |= _against(test, runs[rival].test) if rival and policy != rival and uses_reward_labels(access) else NO_DIFFERENCE
+    return row | {name: _nanmedian(values[name]) for name in MEDIANS}
 
 
 FORWARDS = ("student_forward_examples", "reward_forward_examples", "teacher_forward_examples")
+MEDIANS = ("wall_s", "peak_rss_mb", *FORWARDS)
 NO_DIFFERENCE = {"difference": math.nan, "difference_low": math.nan, "difference_high": math.nan, "p": math.nan, "pairs": 0}
 
 
-def _gap(score: pd.Series, floor: pd.Series, ceiling: pd.Series) -> Sequence[float]:
+def _gap(score: Mapping[int, float], floor: Mapping[int, float], ceiling: Mapping[int, float]) -> Sequence[float]:
     """Return the recovered gap of each shared seed; an empty list if one seed has no gap, since leaving it out would select seeds."""
-    shared = pd.concat([score, floor, ceiling], axis=1, join="inner").dropna().to_numpy()
-    gap = gap_recovered(*shared.T) if len(shared) else shared[:, 0]
-    return [] if any(math.isnan(value) for value in gap) else gap.tolist()
+    seeds = [seed for seed in score if seed in floor and seed in ceiling]
+    if not seeds:
+        return []
+    gap: list[float] = gap_recovered(*([of[seed] for seed in seeds] for of in (score, floor, ceiling))).tolist()
+    return [] if any(math.isnan(value) for value in gap) else gap
 
 
-def _against(score: pd.Series, rival: pd.Series) -> dict[str, float]:
-    shared = pd.concat([score, rival], axis=1, join="inner").dropna().to_numpy()
-    if not len(shared):
+def _against(score: Mapping[int, float], rival: Mapping[int, float]) -> dict[str, float]:
+    seeds = [seed for seed in score if seed in rival]
+    if not seeds:
         return NO_DIFFERENCE
-    mean, low, high, p = paired_difference(*shared.T)
-    return {"difference": mean, "difference_low": low, "difference_high": high, "p": p, "pairs": len(shared)}
+    mean, low, high, p = paired_difference([score[seed] for seed in seeds], [rival[seed] for seed in seeds])
+    return {"difference": mean, "difference_low": low, "difference_high": high, "p": p, "pairs": len(seeds)}
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float, float]:
@@ -174,6 +209,20 @@ def _mean(values: Sequence[float]) -> tuple[float, float, float]:
     if not len(values):
         return math.nan, math.nan, math.nan
     return sum(values) / len(values), *mean_interval(values)
+
+
+def _nanmean(values: FloatArray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.sum() / len(finite)) if len(finite) else math.nan
+
+
+def _nanmedian(values: FloatArray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else math.nan
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
 def _json(value: Any) -> str:

@@ -6,12 +6,14 @@ later code reads ``trial.resolved``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from kd_env import spec, tasks
 from kd_env.benchmark.records import trial_id
+from kd_env.benchmark.saved_policies import described
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.envs.settings import Settings
 from kd_env.envs.settings import settings as make_settings
@@ -40,6 +42,10 @@ class Trial:
         settings: env keywords that the user set.
         command: command line of the user. The report shows it. It is not part of the trial's identity.
         test: whether the finished student is scored on the test split. It is false while settings are tuned.
+        policy_from: file of a saved policy to begin with, see :mod:`kd_env.benchmark.saved_policies`. Default: a new policy.
+        policy_from_name: name of its place, which the record's policy has.
+        frozen: whether the saved policy teaches without learning.
+        save_policy: whether to save the policy, if it can be saved. It is not part of the trial's identity.
     """
 
     task: str
@@ -51,6 +57,10 @@ class Trial:
     settings: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     test: bool = True
+    policy_from: str | None = None
+    policy_from_name: str = ""
+    frozen: bool = False
+    save_policy: bool = False
 
     @cached_property
     def resolved(self) -> ResolvedTrial:
@@ -63,6 +73,8 @@ class Trial:
         options = _env_options(self, task, policy)
         settings = make_settings(task, **options)
         env_keywords = {"task": self.task, "teachers": self.teachers, "bank": self.bank, **options}
+        if self.policy_from is not None:
+            policy = replace(policy, name=f"{policy.name} from {self.policy_from_name}{', frozen' if self.frozen else ''}")
         return ResolvedTrial(task, policy, settings, env_keywords, _id(self, task, policy, settings))
 
     @property
@@ -73,7 +85,8 @@ class Trial:
     @property
     def config(self) -> dict[str, Any]:
         """The user's settings in the form in which a record stores them."""
-        return {**self.settings, **_test_option(self), "command": self.command}
+        source = {"policy_from": described(Path(self.policy_from)), "frozen": self.frozen} if self.policy_from else {}
+        return {**self.settings, **_test_option(self), **source, "command": self.command}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickle without the resolved trial, which contains the task's data; another process loads that itself."""
@@ -139,6 +152,8 @@ def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> st
     files = {name: content_hash(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}
     if any(files.values()):
         config["files"] = files
+    if trial.policy_from is not None:
+        config |= {"policy_from": described(Path(trial.policy_from))["sha256"], "frozen": trial.frozen}
     return trial_id(
         trial.task,
         pool,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import Out, Quiet, Workers, read_seeds
+from kd_env.cli.options import Out, Paper, Quiet, Workers, read_seeds
 from kd_env.cli.trials import run_suite
 
 
@@ -16,6 +16,7 @@ def bench(
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
     workers: Workers = 0,
     quiet: Quiet = False,
+    paper: Paper = False,
 ) -> None:
     """Run a suite of trials, with a report.
 
@@ -26,4 +27,4 @@ def bench(
 
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
-    run_suite(suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet)
+    run_suite(suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet, paper)

@@ -24,6 +24,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Number of trials at the same time, one core each; 0 uses all cores.")
 ]
+Paper = Annotated[bool, typer.Option("--paper", help="Write DIR/paper/ too: figures as PDF and SVG, LaTeX tables, a text on methods.")]
 Task = Annotated[
     str,
     typer.Option(

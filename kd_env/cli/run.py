@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,20 +32,21 @@ from kd_env.cli.options import (
     read_settings,
 )
 from kd_env.cli.trials import run_trials
+from kd_env.errors import InputError
 
 
 def run(
     task: Task,
+    out: Out,
     policy: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--policy",
             metavar="POLICY",
             help="Policy, with options as in reinforce(window=4); sb3:PPO(n_steps=16); or module:Class. Can be repeated. "
             "See kd-env list policies.",
         ),
-    ],
-    out: Out,
+    ] = None,
     teachers: Teachers = None,
     student: Student = None,
     updates: Updates = None,
@@ -55,6 +58,17 @@ def run(
         typer.Option("--population", min=1, metavar="N", help="Number of seeds that learn at once, which is faster for small students."),
     ] = 1,
     no_test: Annotated[bool, typer.Option("--no-test", help="Do not evaluate on test, for choosing settings by validation.")] = False,
+    save_policy: Annotated[bool, typer.Option("--save-policy", help="Save what each policy learned, in DIR/policies.")] = False,
+    policy_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy-from",
+            metavar="DIR",
+            help="Begin with saved policies: a folder of --save-policy, of which each trial uses the policy of its seed, or the only one; "
+            "or one of its files. Default of --policy: all that are there.",
+        ),
+    ] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Use the saved policies without learning.")] = False,
     data_dir: DataDir = None,
     text: TextColumn = None,
     pair: PairColumn = None,
@@ -69,17 +83,34 @@ def run(
     Each policy distils one student for each seed. Trials that are finished already are not run again.
     """
     from kd_env import tasks
+    from kd_env.benchmark import saved_policies
     from kd_env.benchmark.trial import Trial
 
+    if not policy and policy_from is None:
+        raise InputError("Missing option '--policy': name a policy of kd-env list policies, or give saved ones with --policy-from DIR")
+    if frozen and policy_from is None:
+        raise InputError("--frozen: only saved policies can be used without learning; add --policy-from DIR")
+    names = list(dict.fromkeys(policy or ()))
     settings = read_settings(set_, student=student, updates=updates)
-    task, pool = (
-        named_task(task, data_dir, text, pair, label, group, max_length),
-        join_teachers(teachers),
-    )  # a record's task carries all that decides it
-    trials = [
-        Trial(task, name, seed, pool, None if bank is None else str(bank), "run", settings, command_line(), not no_test)
-        for seed in read_seeds(seeds)
-        for name in dict.fromkeys(policy)
-    ]
+    task = named_task(task, data_dir, text, pair, label, group, max_length)  # a record's task carries all that decides it
+    pool = join_teachers(teachers)
+    trials = []
+    for seed in read_seeds(seeds):
+        for number, file in enumerate([None] * len(names) if policy_from is None else saved_policies.find(policy_from, names, seed)):
+            trial = Trial(
+                task,
+                names[number] if file is None else saved_policies.source_of(file).policy,
+                seed,
+                pool,
+                None if bank is None else str(bank),
+                "run",
+                settings,
+                command_line(),
+                not no_test,
+                save_policy=save_policy,
+            )
+            trials.append(
+                trial if file is None else replace(trial, policy_from=str(file), policy_from_name=str(policy_from), frozen=frozen)
+            )
     print_notes(tasks.load(task), quiet)
     print(run_trials(trials, out, workers, quiet, population))

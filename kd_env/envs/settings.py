@@ -28,7 +28,8 @@ class RewardSettings:
         reward_examples: number of examples of the reward split in one measurement.
         reward_labels: number of labels of the reward split that are used; 0 for all.
         label_seed: seed that chooses these labels; a trial sets it to its own seed.
-        credit: ``shared``, or a division of ``dev_improvement`` among the teachers of an instance, see ``kd_env.envs.credit``.
+        credit: ``shared``, or a division of ``dev_improvement`` among the teachers of an instance, see ``kd_env.envs.credit``;
+            ``first_order(smoothing=-0.3)`` names the label smoothing of the held-out loss.
         credit_refresh: updates between two held-out gradients.
         normalize_credit: whether to centre and scale credit over the K teachers of each instance.
         teacher_cost: cost of each selected teacher, subtracted from the reward of the instance.

@@ -18,6 +18,7 @@ from kd_env.policies.protocol import Rule
 from kd_env.policies.rules import RulePolicy
 
 POLICIES = {
+    "actor_critic": "agents.actor_critic:ActorCriticAgent",
     "aekd": "baselines.aekd:AEKD",
     "akd": "agents.knowledge_actor_critic:KnowledgeActorCritic",
     "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
@@ -50,6 +51,7 @@ POLICIES = {
     "oracle": "baselines.oracle:Oracle",
     "peer_ensemble": "baselines.peer_ensemble:PeerEnsemble",
     "pkd": "baselines.pkd:PKD",
+    "ppo": "agents.ppo:PPO",
     "random_hard": "baselines.random_knowledge:RandomHard",
     "random_single": "baselines.single:RandomSingle",
     "random_soft": "baselines.random_knowledge:RandomSoft",
@@ -65,6 +67,8 @@ POLICIES = {
 }
 TEACHER_SELECTION = "kd_env/TeacherSelection-v0"
 STABLE_BASELINES3 = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
+SB3_CONTRIB = ("TRPO", "QRDQN", "TQC", "MaskablePPO", "RecurrentPPO")
+"""Algorithms of the optional package sb3-contrib."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +139,15 @@ def find(text: str) -> PolicyClass:
         options = {"teacher": int(argument) if argument.isdecimal() else argument, **options} if argument else options
         path = POLICIES["single"]
     elif head == "sb3":
-        if argument not in STABLE_BASELINES3:
-            raise spec.unknown("Stable-Baselines3 algorithm", argument, STABLE_BASELINES3)
-        path = f"agents.sb3:{argument}"
+        if argument not in (*STABLE_BASELINES3, *SB3_CONTRIB):
+            raise spec.unknown("Stable-Baselines3 algorithm", argument, (*STABLE_BASELINES3, *SB3_CONTRIB))
+        path = f"agents.{'sb3_contrib' if argument in SB3_CONTRIB else 'sb3'}:{argument}"
     elif ":" in name:
         path = name
     elif name in POLICIES:
         path = POLICIES[name]
     else:
-        raise spec.unknown("policy", name, [*POLICIES, *(f"sb3:{algorithm}" for algorithm in STABLE_BASELINES3)])
+        raise spec.unknown("policy", name, [*POLICIES, *(f"sb3:{algorithm}" for algorithm in (*STABLE_BASELINES3, *SB3_CONTRIB))])
     return declared(shown, resolve(path, "policy"), options)
 
 

@@ -26,6 +26,8 @@ CASES = {
     "reinforce(window=3)": {},
     "reinforce(baseline=False,student_warmup=9)": {},
     "reinforce(student_warmup=2,selector_warmup=3)": {"reward": "mixed"},
+    "actor_critic(rollout=2)": {},
+    "ppo(rollout=4)": {},
     "gradient_credit": {},
     "gradient_credit(router_start=True)": {"credit": "head"},
     "held_credit": {"reward_labels": 32, "credit": "head"},

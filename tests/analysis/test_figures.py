@@ -6,30 +6,48 @@ import math
 import pandas
 import pytest
 
-from kd_env.analysis.figures import ACCESS_COLOURS, learning_curves, scores_figure, selection_by_group_figure
+from kd_env.analysis.figures import has_bands, learning_curves, scores_figure, selection_by_group_figure
+from kd_env.analysis.palette import policy_styles
 from kd_env.analysis.traces import read_trace
-from kd_env.policies.registry import ACCESS
 
 # (update, slot, group, teacher, weight)
 ROWS = [(0, 0, 0, 0, 1.0), (0, 1, 1, 0, 0.5), (0, 1, 1, 1, 0.5), (1, 0, 0, -1, 0.0), (1, 1, 1, 1, 1.0)]
 
 
-def test_every_access_class_has_a_colour():
-    assert set(ACCESS_COLOURS) == set(ACCESS)
+def cells(figure):
+    """The cells of a map: alpha by (panel, row, bin); two bins."""
+    drawn, frames = figure.axes[0].collections
+    panels = [path.get_extents() for path in frames.get_paths()]
+    found = {}
+    for path, face in zip(drawn.get_paths(), drawn.get_facecolors(), strict=True):
+        x, y = path.get_extents().x0 + 0.01, path.get_extents().y0 + 0.01
+        (panel,) = [i for i, box in enumerate(panels) if box.contains(x, y)]
+        found[panel, int((y - panels[panel].y0) / 0.16), int((x - panels[panel].x0) / panels[panel].width * 2)] = float(face[3])
+    return found
 
 
-def test_the_figure_has_a_panel_per_group_and_a_line_per_teacher(write):
+def texts(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_the_map_has_a_panel_per_group_and_a_row_per_teacher(write):
     figure = selection_by_group_figure(read_trace(write(ROWS)))
-    panels = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title(loc="left") for axes in panels] == ["a", "b"]
-    lines = panels[1].get_lines()[1:]  # the first is 1/K
-    assert [list(line.get_ydata()) for line in lines] == [[0.5, 0], [0.5, 1], [0, 0]]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["p", "q", "r", "uniform, 1/K"]
+    assert cells(figure) == {(0, 0, 0): 1.0, (1, 0, 0): 0.5, (1, 1, 0): 0.5, (1, 1, 1): 1.0}, "cells without weight are not drawn"
+    first, second = ["a", "0.50", "p", "0.00", "q", "0.00", "r", "0", "2"], ["b", "0.25", "0.75", "0.00", "0", "2"]
+    assert texts(figure) == [*first, *second, "student updates"]
+
+
+def test_the_map_of_several_traces_is_their_mean(write):
+    first = read_trace(write(ROWS))
+    second = read_trace(write([(u, s, g, 2, 1.0) for u, s, g, _, _ in ROWS]))
+    figure = selection_by_group_figure([first, second])
+    assert {place: alpha for place, alpha in cells(figure).items() if place[0] == 0} == {(0, 0, 0): 0.5, (0, 2, 0): 0.5, (0, 2, 1): 0.5}
 
 
 def test_a_task_without_groups_has_one_panel(write):
     figure = selection_by_group_figure(read_trace(write([(u, s, -1, k, w) for u, s, _, k, w in ROWS], groups=())))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["all examples"]
+    assert texts(figure)[0] == "all examples"
+    assert len(figure.axes[0].collections[1].get_paths()) == 1
 
 
 def test_learning_curves_draw_the_mean_over_seeds_and_skip_missing_scores():
@@ -53,14 +71,50 @@ def test_names_of_lines_that_end_together_do_not_overlap():
     assert all(below.y1 <= above.y0 + 2 for below, above in itertools.pairwise(boxes))
 
 
-def test_scores_mark_uniform_and_oracle():
-    scores = [
-        ("uniform", "nothing", 3, 0.4, 0.3, 0.5),
-        ("mine", "reward scalar", 1, 0.6, math.nan, math.nan),
-        ("oracle", "privileged", 3, 0.9, 0.8, 1.4),
+def scores(*rows):
+    return pandas.DataFrame(rows, columns=["policy", "access", "n", "test", "test_low", "test_high"])
+
+
+TABLE = scores(
+    ("mine", "reward scalar", 1, 0.6, math.nan, math.nan),
+    ("oracle", "privileged", 3, 0.9, 0.8, 1.4),
+    ("uniform", "nothing", 3, 0.4, 0.3, 0.5),
+)
+
+
+def test_scores_are_in_their_order_and_one_seed_has_no_interval():
+    axes = scores_figure(TABLE, "accuracy").axes[0]
+    names = {round(text.get_position()[1]): text.get_text() for text in axes.texts if "n=" in text.get_text()}
+    assert names == {2: "oracle (n=3)", 1: "mine (n=1)", 0: "uniform (n=3)"}
+    intervals = {line.get_ydata()[0]: list(line.get_xdata()) for line in axes.get_lines() if line.get_linewidth() > 2}
+    assert intervals == {2: [0.8, 1.4], 0: [0.3, 0.5]}
+    assert axes.get_xlim()[1] < 1.1, "an interval may exceed the range of the metric, the axis does not"
+    references = [
+        line.get_xdata()[0] for line in axes.get_lines() if line.get_xdata()[0] == line.get_xdata()[-1] and len(line.get_xdata()) == 2
     ]
-    rows = pandas.DataFrame(scores, columns=["policy", "access", "n", "test", "test_low", "test_high"])
-    axes = scores_figure(rows, "accuracy").axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["oracle  (n=3)", "mine  (n=1)", "uniform  (n=3)"]
-    assert {text.get_text(): round(text.get_position()[0], 3) for text in axes.texts} == {"uniform": 0.4, "oracle": 0.9}
-    assert axes.get_xlim()[1] <= 1.01
+    assert references == [0.4, 0.9]
+
+
+def test_a_policy_has_the_same_colour_on_all_figures():
+    records = [{"policy": name, "metric": "f1", "curve": [{"update": 1, "validation": 0.5}]} for name in TABLE["policy"]]
+    styles = policy_styles([*TABLE["policy"], "another"])
+    figures = learning_curves(records, styles), scores_figure(TABLE, "f1", styles)
+    for figure in figures:
+        colours = {line.get_gid(): line.get_color() for line in figure.axes[0].get_lines() if line.get_gid()}
+        assert colours == {f"policy:{name}": styles[name].colour for name in TABLE["policy"]}
+    assert policy_styles(["b", "a", "a"]) == policy_styles(["a", "b"])
+
+
+def test_thirty_two_policies_differ_in_colour_dashes_or_marker():
+    assert len(set(policy_styles(f"policy {i}" for i in range(32)).values())) == 32
+
+
+def test_curves_have_intervals_from_three_seeds_and_up_to_twelve_policies():
+    curve = [{"update": 0, "validation": 0.0}, {"update": 10, "validation": 1.0}]
+    three = [
+        {"policy": "a", "metric": "f1", "curve": [point | {"validation": point["validation"] + 0.1 * s} for point in curve]}
+        for s in range(3)
+    ]
+    many = [run | {"policy": f"policy {i}"} for i in range(13) for run in three]
+    assert [has_bands(records) for records in (three[:2], three, many)] == [False, True, False]
+    assert [len(learning_curves(records).axes[0].collections) for records in (three[:2], three, many)] == [0, 1, 0]

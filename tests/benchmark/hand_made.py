@@ -30,3 +30,7 @@ def setting(seeds=5):
         *runs("entropy", "teacher outputs", 0.45, seeds),
         *runs("oracle", "privileged", 0.8, seeds),
     ]
+
+
+def other_setting(policy, **changes):
+    return [run | {"trial": f"other-{run['trial']}"} for run in runs(policy, "nothing", 0.2, **changes)]

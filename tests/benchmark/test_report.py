@@ -1,27 +1,15 @@
 """A report that claims no more than its records support, and needs no other file."""
 
-import base64
-import json
 import math
 import re
 
-import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 from hand_made import runs, setting
+from traces import write_trace
 
-from kd_env.benchmark.records import append
-from kd_env.benchmark.report import write_report
+from kd_env.benchmark.records import append, read
+from kd_env.benchmark.report import make_report, markdown, write_report
 from kd_env.errors import InputError
-
-
-def write_trace(path, groups=("even", "odd")):
-    rows = [(u, b, u * 4 + b, b % 2, b % 2, 1.0, 0.1, 1.0) for u in range(30) for b in range(4)]
-    names = ["update", "slot", "example_id", "group", "teacher", "weight", "reward", "student_ce"]
-    table = pyarrow.table([np.array(column) for column in zip(*rows, strict=True)], names=names)
-    path.parent.mkdir(exist_ok=True)
-    pyarrow.parquet.write_table(table.replace_schema_metadata({"group_names": json.dumps(groups), "teacher_names": '["p", "q"]'}), path)
 
 
 def report_of(directory, records):
@@ -60,16 +48,39 @@ def test_diverged_trials_are_named(tmp_path):
 
 
 def test_the_page_contains_its_figures_and_needs_no_other_file(tmp_path):
-    write_trace(tmp_path / "traces" / "learner-1.parquet")
+    for seed in range(5):
+        write_trace(tmp_path / "traces" / f"learner-{seed}.parquet")
     write_trace(tmp_path / "traces" / "uniform-0.parquet")
     markdown, page = report_of(tmp_path, setting())
-    assert set(re.findall(r'(?:src|href|srcset)\s*=\s*"?([^,"]*)', page)) == {"data:image/png;base64"}
-    assert not re.search(r"://|<script|<link|@import|url\(", page)
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert len(ids) == len(set(ids)), "ids are unique, over all figures too"
+    links = re.findall(r'(?:src|href|srcset)\s*=\s*"?([^"]*)', page)
+    assert {link[0] for link in links} == {"#"}
+    assert {link[1:] for link in links} <= set(ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+    assert not re.search(r"://|<link|@import|<img|url\((?!#)", page)
     files = re.findall(r"\(figures/(.+?\.png)\)", markdown)
-    assert files == ["01-domains-scores.png", "01-domains-curves.png", "01-domains-selection-learner-1.png"]
-    inlined = [base64.b64decode(image) for image in re.findall(r"base64,([^\"]+)", page)]
-    assert inlined == [(tmp_path / "figures" / file).read_bytes() for file in files]
-    assert all(image.startswith(b"\x89PNG") for image in inlined)
+    assert files == ["01-domains-scores.png", "01-domains-curves.png", "01-domains-selection-learner.png"]
+    assert all((tmp_path / "figures" / file).read_bytes().startswith(b"\x89PNG") for file in files)
+    assert page.count('<svg class="plot"') == 3
+    assert "learner, mean over 5 seeds." in page
+
+
+def test_a_policy_that_never_teaches_has_a_line_and_no_map(tmp_path):
+    write_trace(tmp_path / "traces" / "router-0.parquet", teaches=False)
+    write_trace(tmp_path / "traces" / "learner-0.parquet")
+    for text in report_of(tmp_path, setting()):
+        assert "Without a selection map, because no teacher has weight in any decision: router." in text
+        assert "learner, one seed." in text
+    assert [path.name for path in (tmp_path / "figures").glob("*selection*")] == ["01-domains-selection-learner.png"]
+
+
+def test_the_markdown_is_made_without_drawing(tmp_path):
+    markdown_of_report, _ = report_of(tmp_path, setting())
+    for figure in (tmp_path / "figures").iterdir():
+        figure.unlink()
+    assert markdown(make_report(tmp_path, read(tmp_path))) == markdown_of_report
+    assert not list((tmp_path / "figures").iterdir())
 
 
 def test_both_reports_have_the_command_and_escape_special_characters(tmp_path):

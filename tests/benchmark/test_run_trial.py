@@ -212,7 +212,16 @@ def reachable(root):
     return list(seen.values())
 
 
-WITHOUT_A_TASK = ("gradient_credit", "akd", "akd_hard", "exp3", "linucb", "sliding_ucb")  # they keep only what they observe
+WITHOUT_A_TASK = (
+    "actor_critic",
+    "ppo",
+    "gradient_credit",
+    "akd",
+    "akd_hard",
+    "exp3",
+    "linucb",
+    "sliding_ucb",
+)  # they keep only what they observe
 
 
 @pytest.mark.parametrize("policy", NAMES)

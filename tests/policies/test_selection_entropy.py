@@ -118,7 +118,17 @@ def test_it_is_the_mean_over_the_measurements_of_validation(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "policy", ["reinforce", "gradient_credit", "exp3", "mtkd_rl", "random_single", "random_hard", "sb3:PPO(n_steps=4,batch_size=32)"]
+    "policy",
+    [
+        "reinforce",
+        "gradient_credit",
+        "ppo(rollout=4)",
+        "exp3",
+        "mtkd_rl",
+        "random_single",
+        "random_hard",
+        "sb3:PPO(n_steps=4,batch_size=32)",
+    ],
 )
 def test_recording_it_changes_no_bit(policy, tmp_path, monkeypatch):
     trial = Trial("digits", policy, 1, settings=SETTINGS)

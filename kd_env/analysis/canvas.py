@@ -1,0 +1,80 @@
+"""Draw what figures of policies have in common. In: sizes in inches and ends of lines. Out: plain axes, lines, and names at their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from kd_env.analysis.palette import Style
+
+FONT = 8.5
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": FONT, "alignment": "left"}
+LETTER = 0.56 * FONT / 72  # mean width of a letter in inches
+FAINT, RULE = "#5c636d", "#c9ced6"
+PAGE = "#ffffff"
+BEHIND_TEXT = {"facecolor": PAGE, "edgecolor": "none", "pad": 0.5}
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
+    figure = Figure(figsize=(width, height), dpi=100)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def canvas(left: float, width: float, right: float, top: float, height: float, bottom: float) -> tuple[Figure, Axes]:
+    """Return a figure with one plain axes of `width` and `height` inches and the margins around it."""
+    total, tall = left + width + right, top + height + bottom
+    figure = blank_figure(total, tall)
+    axes = figure.add_axes((left / total, bottom / tall, width / total, height / tall))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(FAINT)
+    axes.tick_params(labelsize=FONT, color=FAINT)
+    axes.xaxis.label.set_fontsize(FONT)
+    axes.yaxis.label.set_fontsize(FONT)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def policy_line(x: Sequence[float], y: Any, style: Style, policy: str, width: float = 1.6) -> Line2D:
+    """Return a line in the style of a policy, not yet part of an axes."""
+    line = Line2D(x, y, color=style.colour, linestyle=style.dashes, linewidth=width, gid=f"policy:{policy}")
+    line.set_solid_capstyle("round")
+    return line
+
+
+class LineEnd(NamedTuple):
+    """The end of the line of a policy, and its style."""
+
+    height: float
+    update: float
+    policy: str
+    style: Style
+
+
+def name_lines(axes: Axes, ends: list[LineEnd]) -> None:
+    """Write the name of each line to the right of the axes at the height of its end. Names that would overlap are moved apart."""
+    low, high = axes.get_ylim()
+    step = (high - low) * FONT * 1.25 / (axes.get_window_extent().height * 72 / axes.figure.dpi)
+    ends = sorted(ends, key=lambda end: (end.height, end.policy))
+    heights: list[float] = []
+    for end in ends:
+        heights.append(max(end.height, heights[-1] + step) if heights else end.height)
+    ceiling = high
+    for index in reversed(range(len(heights))):
+        heights[index] = min(heights[index], ceiling)
+        ceiling = heights[index] - step
+    left, right = axes.get_xlim()
+    for height, end in zip(heights, ends, strict=True):
+        leader = policy_line(
+            [end.update, right, right + 0.04 * (right - left)], [end.height, end.height, height], end.style, end.policy, 1.0
+        )
+        leader.set_clip_on(False)
+        axes.add_line(leader)
+        gid = f"policy:{end.policy}"
+        axes.text(1.05, height, end.policy, transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", gid=gid)

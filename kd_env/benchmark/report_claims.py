@@ -1,0 +1,86 @@
+"""State what may be claimed about the policy with the highest score. In: the table and the records of a setting. Out: a `Claim`.
+
+The policy is found by comparing test scores, so the tests must allow for that choice: all pairs of policies are compared, paired by seed,
+and the p values are Holm-adjusted over all of these pairs, not only over those of the winner.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kd_env.benchmark.records import Record
+from kd_env.benchmark.statistics import FloatArray, holm, paired_p
+from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM, by_score
+
+LEVEL = 0.05
+
+
+class Claim(NamedTuple):
+    """What the records show about the policy with the highest mean test score.
+
+    Attributes:
+        winner: name of the policy.
+        above: policies whose score is significantly lower.
+        equal: policies from which it cannot be distinguished.
+        few: policies that share too few seeds with it to be compared.
+        pairs: number of compared pairs; 0 if there are too few seeds.
+    """
+
+    winner: str
+    above: tuple[str, ...]
+    equal: tuple[str, ...]
+    few: tuple[str, ...]
+    pairs: int
+
+    def __str__(self) -> str:
+        """Return what may be claimed as sentences."""
+        if not self.above and not self.equal:
+            return f"{self.winner} has the highest mean, but with fewer than {SEEDS_FOR_A_CLAIM} seeds no order may be claimed."
+        compared = f"paired t tests, Holm-adjusted over all {self.pairs:,} pairs of policies that are not privileged"
+        few = f" Not compared, with fewer than {SEEDS_FOR_A_CLAIM} seeds in common: {_some(self.few)}." if self.few else ""
+        if not self.above:
+            return f"{self.winner} is not distinguishable from any other policy ({compared}): {_some(self.equal)}.{few}"
+        others = len(self.above) + len(self.equal)
+        above = f"{self.winner} is above {len(self.above)} of {others} other policies with p < {LEVEL} ({compared})."
+        return f"{above} It is not distinguishable from {_some(self.equal)}.{few}" if self.equal else above + few
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:most])} and {more} others"
+
+
+def claim(table: pd.DataFrame, records: Sequence[Record]) -> Claim | None:
+    """Return the claim of a setting; None if fewer than two policies that are not privileged have test scores."""
+    candidates = by_score(table[(table["access"] != "privileged") & table["test"].notna()])
+    policies = candidates["policy"].tolist()
+    if len(policies) < 2:
+        return None
+    p = _adjusted(policies, records)
+    above = tuple(name for name, value in zip(policies, p[0], strict=True) if value < LEVEL)
+    equal = tuple(name for name, value in zip(policies, p[0], strict=True) if value >= LEVEL)
+    few = tuple(name for name, value in zip(policies[1:], p[0, 1:], strict=True) if math.isnan(value))
+    return Claim(policies[0], above, equal, few, int(np.isfinite(p).sum() // 2))
+
+
+def _adjusted(policies: Sequence[str], records: Sequence[Record]) -> FloatArray:
+    """Return the Holm-adjusted p value of each pair [P, P]; nan on the diagonal and for pairs with too few seeds in common."""
+    seeds = sorted({record["seed"] for record in records})
+    scores = np.full((len(policies), len(seeds)), math.nan)  # [P, seeds]
+    row = {policy: index for index, policy in enumerate(policies)}
+    for record in records:
+        if record["policy"] in row and record["test"] is not None:
+            scores[row[record["policy"]], seeds.index(record["seed"])] = record["test"]
+    p = np.full((len(policies), len(policies)), math.nan)
+    first, second = np.triu_indices(len(policies), 1)
+    values = paired_p(scores[first] - scores[second], SEEDS_FOR_A_CLAIM)
+    tested = np.isfinite(values)
+    if tested.any():
+        values[tested] = holm(values[tested])
+    p[first, second] = p[second, first] = values
+    return p

@@ -1,0 +1,84 @@
+"""Choose and draw the figures of a setting. In: its records, its table and its traces. Out: `Plot`, which draws when it is asked."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kd_env.analysis.figures import Styles, has_bands, learning_curves, scores_figure, selection_by_group_figure
+from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, read_selection_map
+from kd_env.benchmark.records import Record
+from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
+
+
+class Plot(NamedTuple):
+    """A figure that is drawn when `draw` is called.
+
+    Attributes:
+        name: name of its file, without the suffix.
+        caption: text below it.
+        policy: the policy of a selection map; empty for figures of all policies.
+        draw: returns the figure.
+    """
+
+    name: str
+    caption: str
+    policy: str
+    draw: Callable[[], Figure]
+
+
+class Plots(NamedTuple):
+    """The figures of a setting, and a sentence about the policies that have no selection map although they have traces."""
+
+    plots: Sequence[Plot]
+    note: str
+
+    @property
+    def maps(self) -> Sequence[Plot]:
+        """The selection maps."""
+        return [plot for plot in self.plots if plot.policy]
+
+
+def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequence[Record], styles: Styles) -> Plots:
+    """Return the figures of a setting, selection maps in the order of the policies' scores.
+
+    Raises:
+        InputError: a trace cannot be read.
+    """
+    plots = []
+    if table["test"].notna().any():
+        caption = "Test score by policy, mean and 95 % t interval over seeds."
+        plots.append(Plot(f"{stem}-scores", caption, "", lambda: scores_figure(table, records[0]["metric"], styles)))
+    if any(record["curve"] for record in records):
+        caption = f"Learning curves on the validation split, mean{' and 95 % t interval' if has_bands(records) else ''} over seeds."
+        plots.append(Plot(f"{stem}-curves", caption, "", lambda: learning_curves(records, styles)))
+    idle = []
+    for policy, mean in _maps(directory, table, records):
+        if not mean.teaches:
+            idle.append(policy)
+            continue
+        seeds = f"mean over {mean.seeds} seeds" if mean.seeds > 1 else "one seed"
+        caption = f"Weight of each teacher by group of examples: {policy}, {seeds}."
+        draw = functools.partial(selection_by_group_figure, mean, colour=styles[policy].colour, policy=policy)
+        plots.append(Plot(f"{stem}-selection-{_file_safe(policy)}", caption, policy, draw))
+    note = f"Without a selection map, because no teacher has weight in any decision: {', '.join(idle)}." if idle else ""
+    return Plots(plots, note)
+
+
+def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> Iterator[tuple[str, SelectionMap]]:
+    """Yield the mean map of each policy that learns to select, and of the oracle, if they have traces; the highest score first."""
+    for row in by_score(table).itertuples():
+        if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
+            paths = [directory / "traces" / f"{r['trial']}.parquet" for r in records if r["policy"] == row.policy]
+            if maps := [read_selection_map(path) for path in paths if path.is_file()]:
+                yield row.policy, mean_over_seeds(maps)
+
+
+def _file_safe(policy: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "-", policy).strip("-")

@@ -1,0 +1,154 @@
+"""Saved policies: what a trial's policy learned, for use in other trials. In: a finished trial and its policy. Out: files in DIR/policies.
+
+``<trial>.agent`` is what the policy's ``save`` wrote, ``<trial>.json`` says where the policy comes from. A policy whose class declares
+``any_pool = True`` can be used with any number of teachers and of classes; others only where these and their observation are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kd_env.errors import InputError
+from kd_env.policies.context import make_context
+from kd_env.policies.registry import PolicyClass
+
+FOLDER = "policies"
+HOW = "kd-env run --save-policy --out DIR makes some"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a saved policy comes from.
+
+    Attributes:
+        policy: name of the policy, with options.
+        trial: id of the trial in which it learned.
+        task: name of that trial's task.
+        pool: name of its pool.
+        seed: its seed.
+        updates: number of student updates that it learned from.
+        shape: numbers of teachers and of classes, and of columns of each block of an observation.
+    """
+
+    policy: str
+    trial: str
+    task: str
+    pool: str
+    seed: int
+    updates: int
+    shape: dict[str, int]
+
+
+def agent_file(directory: Path, trial: str) -> Path:
+    """Return where the policy of a trial is kept."""
+    return directory / FOLDER / f"{trial}.agent"
+
+
+def can_be_saved(policy: PolicyClass) -> bool:
+    """Return whether a policy has ``save`` and ``load``."""
+    return callable(getattr(policy.make, "save", None)) and callable(getattr(policy.make, "load", None))
+
+
+def save(directory: Path, policy: Any, source: Source) -> None:
+    """Write a policy and where it comes from. The second file is written last, so a policy that has it is complete."""
+    file = agent_file(directory, source.trial)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    policy.save(str(partial))
+    partial.replace(file)
+    partial.write_text(json.dumps(asdict(source), indent=1) + "\n")
+    partial.replace(file.with_suffix(".json"))
+
+
+def shape_of(env: Any, num_classes: int) -> dict[str, int]:
+    """Return :attr:`Source.shape` of an environment."""
+    columns = {name: int(space.shape[0]) for name, space in env.single_observation_space.items()}
+    return {"number of teachers": env.selection.num_teachers, "number of classes": num_classes, **columns}
+
+
+def source_of(file: Path) -> Source:
+    """Read where a saved policy comes from.
+
+    Raises:
+        InputError: the file is not a saved policy.
+    """
+    try:
+        source = Source(**json.loads(file.with_suffix(".json").read_text()))
+    except (OSError, ValueError, TypeError):
+        raise InputError(f"policy-from {file}: not a saved policy with a .json file beside it; {HOW}") from None
+    if not file.is_file():
+        raise InputError(f"policy-from {file}: no such file; {HOW}")
+    return source
+
+
+def find(place: Path, policies: Sequence[str], seed: int) -> list[Path]:
+    """Return the files of the policies that a trial with ``seed`` uses, one for each of ``policies``, by default for all that are there.
+
+    In a folder it is the policy that learned with the same seed, or the only one.
+
+    Raises:
+        InputError: there is no such policy, or more than one.
+    """
+    files = [place] if place.is_file() else [path.with_suffix(".agent") for path in sorted((place / FOLDER).glob("*.json"))]
+    if not files:
+        raise InputError(f"policy-from {place}: holds no saved policies; {HOW}")
+    by_policy: dict[str, list[Path]] = {}
+    for file in files:
+        by_policy.setdefault(source_of(file).policy, []).append(file)
+    chosen = []
+    for policy in policies or by_policy:
+        candidates = by_policy.get(policy, [])
+        if not candidates:
+            raise InputError(f"policy-from {place}: holds no {policy!r}, but {', '.join(by_policy)}; name one of them with --policy")
+        if len(candidates) > 1:
+            seeds = [source_of(file).seed for file in candidates]
+            candidates = [file for file, of_file in zip(candidates, seeds, strict=True) if of_file == seed]
+            if len(candidates) != 1:
+                raise InputError(
+                    f"policy-from {place}: {len(candidates)} policies {policy!r} of seed {seed} among seeds {', '.join(map(str, seeds))}; "
+                    f"give these --seeds, or name one file of {place / FOLDER}"
+                )
+        chosen += candidates
+    return chosen
+
+
+def load(policy: PolicyClass, file: Path, env: Any, num_classes: int, student: int | None = None) -> Any:
+    """Return the saved policy for ``env``, a vector environment.
+
+    Args:
+        policy: its class.
+        file: the file that :func:`save` wrote.
+        env: the environment.
+        num_classes: number of classes of its task.
+        student: the student of a population that it teaches; by default it acts for all slots.
+
+    Raises:
+        InputError: the policy cannot be loaded, or does not fit the environment.
+    """
+    source, shape = source_of(file), shape_of(env, num_classes)
+    if not getattr(policy.make, "any_pool", False) and source.shape != shape:
+        different = [f"{name} {source.shape.get(name)}, here {shape.get(name)}" for name in shape if source.shape.get(name) != shape[name]]
+        raise InputError(
+            f"policy-from {file}: {source.policy} learned on {source.task} with {'; '.join(different)}; it works with the same alone, "
+            "unlike actor_critic and ppo"
+        )
+    context = env if policy.owns_loop else make_context(env, policy.name, policy.access, student)
+    try:
+        return policy.make.load(str(file), context)
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"policy-from {file}: does not fit the settings of this trial: {reason[:300]}; use those of its own") from error
+
+
+def described(file: Path) -> dict[str, Any]:
+    """Return what a record says of a saved policy: the file, its hash, and where it comes from."""
+    source = {name: value for name, value in asdict(source_of(file)).items() if name != "shape"}
+    return {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), **source}

@@ -1,0 +1,79 @@
+"""Claims about the policy with the highest score."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hand_made import record, runs, setting
+from scipy import stats
+
+from kd_env.benchmark.report_claims import claim
+from kd_env.benchmark.statistics import holm, paired_difference, paired_p
+from kd_env.benchmark.summary import summarise
+
+
+def claim_of(records):
+    return claim(summarise(records), records)
+
+
+def test_all_pairs_are_compared_and_corrected_together():
+    records = setting()
+    found = claim_of(records)
+    scores = {p: [r["test"] for r in records if r["policy"] == p] for p in ("learner", "uniform", "router", "lr_dev(c=1)", "entropy")}
+    pairs = list(itertools.combinations(scores, 2))
+    adjusted = dict(zip(pairs, holm([paired_difference(scores[a], scores[b]).p for a, b in pairs]), strict=True))
+    assert found.winner == "learner"
+    assert found.pairs == 10
+    assert set(found.above) == {b for (a, b), p in adjusted.items() if a == "learner" and p < 0.05} == set(scores) - {"learner"}
+    assert "learner is above 4 of 4 other policies with p < 0.05" in str(found)
+    assert "all 10 pairs" in str(found)
+
+
+def test_policies_with_overlapping_scores_are_not_distinguishable():
+    noise = [0.02, -0.02, 0.01, -0.01, 0.005]
+    near = [record("near", "nothing", seed, 0.69 + noise[seed]) for seed in range(5)]
+    records = [*runs("router", "reward labels", 0.7), *near, *runs("uniform", "nothing", 0.3)]
+    found = claim_of(records)
+    assert (found.winner, found.above, found.equal) == ("router", ("uniform",), ("near",))
+    assert str(found).endswith("It is not distinguishable from near.")
+    alone = claim_of([record for record in records if record["policy"] != "uniform"])
+    assert "router is not distinguishable from any other policy" in str(alone)
+
+
+def test_a_privileged_policy_does_not_win():
+    assert claim_of(setting()).winner == "learner"
+    assert claim_of([*runs("oracle", "privileged", 0.8), *runs("uniform", "nothing", 0.4)]) is None
+
+
+def test_few_seeds_allow_no_order():
+    found = claim_of(setting(seeds=4))
+    assert (found.winner, found.pairs) == ("learner", 0)
+    assert "no order may be claimed" in str(found)
+
+
+def test_a_policy_with_too_few_seeds_is_not_called_equal():
+    found = claim_of([*setting(), *runs("short", "nothing", 0.7, seeds=3)])
+    assert (found.winner, found.few) == ("learner", ("short",))
+    assert "short" not in found.above + found.equal
+    assert str(found).endswith("Not compared, with fewer than 5 seeds in common: short.")
+
+
+def test_many_names_are_counted():
+    equal = [run for i in range(12) for run in runs(f"policy {i:02d}", "nothing", 0.5)]
+    text = str(claim_of(equal))
+    assert "policy 08 and 3 others" in text
+    assert "policy 09" not in text
+
+
+def test_paired_p_is_the_paired_t_test_of_each_row():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 6, 8))
+    expected = stats.ttest_rel(x, y, axis=1).pvalue
+    assert paired_p(x - y) == pytest.approx(expected)
+    rows = np.array([[0.1] * 4, [0.0] * 4, [0.1, np.nan, np.nan, np.nan], [0.3, 0.1, np.nan, 0.2]])
+    p = paired_p(rows)
+    assert p[0] == 0
+    assert p[1] == 1
+    assert np.isnan(p[2])
+    assert p[3] == pytest.approx(stats.ttest_1samp([0.3, 0.1, 0.2], 0).pvalue)
+    assert np.isnan(paired_p(rows, fewest=4)[3])

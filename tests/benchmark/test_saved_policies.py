@@ -1,0 +1,153 @@
+"""Saved policies go on elsewhere: frozen or learning, on another seed, pool, number of teachers, student and task."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kd_env.benchmark import records
+from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.replay import replay
+from kd_env.benchmark.rerun import rerun, trial_of
+from kd_env.benchmark.run import run
+from kd_env.benchmark.run_trial import run_trial
+from kd_env.benchmark.saved_policies import agent_file, find, source_of
+from kd_env.benchmark.summary import by_setting
+from kd_env.benchmark.trial import Trial
+from kd_env.errors import InputError
+
+SETTINGS = {"updates": 12, "student": "mlp(width=8)", "batch_size": 8}
+
+
+def trials_of(policies, seeds=(0,), teachers="digits/experts", **changes):
+    return [Trial("digits", policy, seed, teachers, settings=SETTINGS, test=False, **changes) for seed in seeds for policy in policies]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Policies that learned on four experts: two seeds of ppo, one each of others; uniform learns nothing and is not saved."""
+    folder = tmp_path_factory.mktemp("learned")
+    trials = trials_of(["ppo", "uniform"], (0, 1), save_policy=True) + trials_of(["exp3", "reinforce", "sb3:A2C"], save_policy=True)
+    run(trials, folder, Progress(quiet=True), population=2)
+    return folder
+
+
+def used(folder, policy="ppo", seed=0, frozen=True, teachers="digits/experts", task="digits", **settings):
+    (file,) = find(folder, [policy], seed)
+    given = {**SETTINGS, **settings}
+    place = str(folder)
+    return Trial(task, policy, seed, teachers, settings=given, test=False, policy_from=str(file), policy_from_name=place, frozen=frozen)
+
+
+def network(file):
+    return [value for _, value in sorted(load_file(file).items())]
+
+
+def test_what_can_learn_is_saved_with_where_it_comes_from(learned):
+    files = sorted((learned / "policies").iterdir())
+    assert len(files) == 2 * 5
+    source = source_of(find(learned, ["ppo"], 1)[0])
+    assert (source.policy, source.task, source.pool, source.seed, source.updates) == ("ppo", "digits", "digits/experts", 1, 12)
+    assert source.shape == {
+        "number of teachers": 4, "number of classes": 10, "instance": 3, "teachers": 24, "student": 3, "progress": 1
+    }  # fmt: skip
+    assert source.trial in {record["trial"] for record in records.read(learned)}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {},
+        {"teachers": "digits/capacity"},
+        {"student": "mlp(width=20)"},
+        {"task": "domains", "teachers": None, "student": "tiny-bert(width=8,layers=1)", "updates": 4},
+    ],
+    ids=["same", "three teachers", "another student", "text"],
+)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_ppo_is_used_elsewhere(learned, target, frozen, tmp_path):
+    trial = dataclasses.replace(used(learned, frozen=frozen, **target), save_policy=True)
+    record = run_trial(trial, tmp_path)
+    assert record["policy"] == f"ppo from {learned}{', frozen' if frozen else ''}"
+    assert record["config"]["policy_from"]["trial"] == source_of(Path(trial.policy_from)).trial
+    assert record["config"]["policy_from"]["pool"] == "digits/experts"
+    before, after = network(trial.policy_from), network(agent_file(tmp_path, trial.id))
+    unchanged = [a.shape == b.shape and torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    weights = [same for same, value in zip(unchanged, before, strict=True) if value.ndim == 2 and value.shape[0] > 1]
+    assert all(weights) if frozen else not any(weights)
+
+
+def test_a_population_uses_the_policy_of_each_seed(learned, tmp_path):
+    trials = [used(learned, seed=seed, precision="float64") for seed in (0, 1)]
+    run(trials, tmp_path / "together", Progress(quiet=True), population=2)
+    together = {record["seed"]: record for record in records.read(tmp_path / "together")}
+    for trial in trials:
+        alone = run_trial(trial, tmp_path / "alone")
+        assert together[trial.seed]["config"]["population"] == 2
+        assert together[trial.seed]["config"]["policy_from"]["seed"] == trial.seed
+        np.testing.assert_allclose(together[trial.seed]["selection_rate"], alone["selection_rate"], atol=1e-9)
+
+
+def test_the_record_is_replayed_and_rerun(learned, tmp_path):
+    trial = used(learned)
+    record = run_trial(trial, tmp_path)
+    records.append(tmp_path, record)
+    assert replay(tmp_path, trial.id) == []
+    assert trial_of(record).id == trial.id
+    assert rerun([record]) == {trial.id: []}
+
+
+def test_frozen_learning_and_new_are_different_trials_in_one_table(learned, tmp_path):
+    trials = [used(learned), used(learned, frozen=False), *trials_of(["ppo"])]
+    assert len({trial.id for trial in trials}) == 3
+    made = [run_trial(trial, tmp_path) for trial in trials]
+    (setting,) = by_setting(made).values()
+    assert len({record["policy"] for record in setting}) == 3
+
+
+def test_sb3_goes_on_or_is_frozen(learned, tmp_path):
+    for frozen in (True, False):
+        record = run_trial(used(learned, "sb3:A2C", frozen=frozen), tmp_path)
+        assert record["curve"][-1]["update"] == 12
+
+
+def test_a_finished_trial_without_its_policy_runs_again(tmp_path):
+    (trial,) = trials_of(["exp3"])
+    run([trial], tmp_path, Progress(quiet=True))
+    assert not (tmp_path / "policies").exists()
+    run([dataclasses.replace(trial, save_policy=True)], tmp_path, Progress(quiet=True))
+    assert agent_file(tmp_path, trial.id).exists()
+    assert len(records.read(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "target", "message"),
+    [
+        ("exp3", {"teachers": "digits/capacity"}, "exp3 learned on digits with number of teachers 4, here 3"),
+        ("reinforce", {"student": "mlp(width=20)"}, "reinforce learned on digits with instance 8, here 20; it works with the same alone"),
+        ("ppo", {"observe_labels": True}, "does not fit the settings of this trial: Error"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_a_trial_starts(learned, policy, target, message, tmp_path):
+    with pytest.raises(InputError) as refused:
+        run([used(learned, policy, **target)], tmp_path, Progress(quiet=True))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_place_without_the_policy_is_named(learned, tmp_path):
+    with pytest.raises(InputError, match=r"holds no saved policies; kd-env run --save-policy"):
+        find(tmp_path, ["ppo"], 0)
+    with pytest.raises(InputError, match=r"holds no 'akd', but exp3, ppo, reinforce, sb3:A2C"):
+        find(learned, ["akd"], 0)
+    with pytest.raises(InputError, match=r"0 policies 'ppo' of seed 7 among seeds 0, 1; give these --seeds, or name one file"):
+        find(learned, ["ppo"], 7)
+    assert find(learned, ["exp3"], 7) == find(learned, ["exp3"], 0), "the only one serves every seed"
+    (tmp_path / "some.agent").write_text("")
+    with pytest.raises(InputError, match=r"some\.agent: not a saved policy"):
+        find(tmp_path / "some.agent", [], 0)
+    assert len(find(find(learned, ["ppo"], 1)[0], [], 5)) == 1, "a file serves every seed"
