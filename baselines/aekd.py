@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.box_simplex import shortest_mixture
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
 
@@ -41,7 +41,7 @@ def gradients(teacher_logits: Tensor, student_logits: Tensor, temperature: float
     return temperature * (student - (teacher_logits / temperature).softmax(2)).transpose(0, 1)
 
 
-class AEKD(Rule):
+class AEKD(BaseRule):
     """Reads the teachers' gradients on the student's logits."""
 
     access = "gradient"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env.policies import PolicyBatch
 
 KNOWLEDGE_SELECTION = "kd_env/KnowledgeSelection-v0"
@@ -18,7 +18,7 @@ KNOWLEDGE_OPTIONS: dict[str, Any] = {"granularity": "batch", "reward_every": 0}
 """Env keywords of all rules for knowledge selection: like other rules they do not use the reward."""
 
 
-class AllKnowledge(Rule):
+class AllKnowledge(BaseRule):
     """All types on."""
 
     paper = "Wang et al. 2022, arXiv 2302.00444"

@@ -22,7 +22,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from baselines.rule import WEIGHTS, Rule, auxiliary_output
+from baselines.rule import WEIGHTS, BaseRule, auxiliary_output
 from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.types import Decision, ModelOutput
@@ -42,7 +42,7 @@ class Gate(nn.Module):
         return (output.features @ (self.u * self.theta).T).softmax(-1)
 
 
-class AMTML(Rule):
+class AMTML(BaseRule):
     """Reads the student's gradient, by which the gate learns."""
 
     access = "gradient"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.rule import ONE, Rule, choice
+from baselines.rule import ONE, BaseRule, choice
 from kd_env.knowledge.label import UNKNOWN, teacher_ce
 from kd_env.policies import PolicyBatch
 
 
-class BestSingle(Rule):
+class BestSingle(BaseRule):
     """Reads the training labels."""
 
     access = "train labels"

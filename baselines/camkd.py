@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from baselines.rule import WEIGHTS, Rule
+from baselines.rule import WEIGHTS, BaseRule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.hint import LinearProjector
@@ -43,7 +43,7 @@ def feature_weights(hints: Sequence[Tensor], classifiers: Sequence[tuple[Tensor,
     return weights(torch.stack(logits, 1), labels)
 
 
-class CAMKD(Rule):
+class CAMKD(BaseRule):
     """Reads the training labels and, unless ``detach`` is set, weighs features by a function of the student that carries its gradient."""
 
     access = "gradient"
@@ -71,7 +71,7 @@ class CAMKD(Rule):
         return scaled(self.context, by_type, self.scale, 1.0 / self.context.num_teachers)
 
 
-class CAMKDLogits(Rule):
+class CAMKDLogits(BaseRule):
     """``camkd_logits``: the logit weights alone."""
 
     access = "train labels"

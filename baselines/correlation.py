@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
 
@@ -39,7 +39,7 @@ def _centred(logits: Tensor) -> Tensor:
     return torch.where(norm > ROUNDING, centred / norm, 0.0)
 
 
-class Correlation(Rule):
+class Correlation(BaseRule):
     """Reads the outputs of teachers and student at the temperature of the response loss."""
 
     access = "student outputs"

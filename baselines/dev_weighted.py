@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env.policies import PolicyBatch, PolicyContext
 
 
@@ -20,7 +20,7 @@ def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     return (accuracy / accuracy.sum()).to(teacher_logits.dtype)
 
 
-class DevWeighted(Rule):
+class DevWeighted(BaseRule):
     """Scores the teachers once, before the first update."""
 
     access = "reward labels"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
@@ -35,7 +35,7 @@ def weights(teacher_logits: Tensor) -> Tensor:
     return ((1.0 - share) / (count - 1)).to(teacher_logits.dtype)
 
 
-class EBKD(Rule):
+class EBKD(BaseRule):
     """Reads only the teachers' outputs."""
 
     access = "teacher outputs"

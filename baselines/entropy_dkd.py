@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from baselines import ebkd
-from baselines.rule import WEIGHTS, Rule
+from baselines.rule import WEIGHTS, BaseRule
 from kd_env.policies import PolicyBatch
 from kd_env.types import Decision
 
@@ -21,7 +21,7 @@ def weights(teacher_logits: Tensor) -> Tensor:
     return ebkd.weights(teacher_logits) if teacher_logits.shape[1] > 1 else torch.ones_like(teacher_logits[:, :, 0])
 
 
-class EntropyDKD(Rule):
+class EntropyDKD(BaseRule):
     """Reads the teachers' outputs."""
 
     access = "teacher outputs"

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env import spec
 from kd_env.envs.credit import normalize
 from kd_env.policies import PolicyBatch, PolicyContext
@@ -30,7 +30,7 @@ def weights(credit: Tensor, sharpness: float) -> Tensor:
     return (sharpness * normalized).softmax(1)
 
 
-class Lookahead(Rule):
+class Lookahead(BaseRule):
     """Reads the gradient of the loss on the reward labels at every update."""
 
     supports_population = False

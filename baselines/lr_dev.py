@@ -8,12 +8,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from baselines.lr_ensemble import weights
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
 
 
-class LRDev(Rule):
+class LRDev(BaseRule):
     """Fits once, before the first update, on the reward labels."""
 
     access = "reward labels"

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext
 
@@ -47,7 +47,7 @@ def coefficients(teacher_logits: Tensor, labels: Tensor, ridge: float = 1e-3) ->
     return optimum[:count], optimum[count:]
 
 
-class LREnsemble(Rule):
+class LREnsemble(BaseRule):
     """Fits once, before the first update, on the training labels."""
 
     access = "train labels"

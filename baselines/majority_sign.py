@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env.policies import PolicyBatch
 
 ROUNDING = 1e-12
@@ -30,7 +30,7 @@ def weights(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     return agrees / agrees.sum(1, keepdim=True)
 
 
-class MajoritySign(Rule):
+class MajoritySign(BaseRule):
     """Reads the outputs of teachers and student at the temperature of the response loss."""
 
     access = "student outputs"

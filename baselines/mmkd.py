@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy
 from baselines.hard_buffer import HardBuffer
 from baselines.meta_step import Descent, Objective, meta_gradient
 from baselines.meta_weights import MetaWeights
-from baselines.rule import WEIGHTS, Rule
+from baselines.rule import WEIGHTS, BaseRule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.errors import InputError
@@ -42,7 +42,7 @@ from kd_env.randomness import seeded
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
 
-class MMKD(Rule):
+class MMKD(BaseRule):
     """Differentiates through the student's steps, and reads the labels of the split it learns from."""
 
     access = "gradient"

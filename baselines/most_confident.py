@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.rule import ONE, Rule, choice
+from baselines.rule import ONE, BaseRule, choice
 from kd_env.policies import PolicyBatch
 
 
@@ -13,7 +13,7 @@ def choose(teacher_logits: Tensor) -> Tensor:
     return teacher_logits.log_softmax(2).amax(2).argmax(1)
 
 
-class MostConfident(Rule):
+class MostConfident(BaseRule):
     """The teacher that is most confident."""
 
     access = "teacher outputs"

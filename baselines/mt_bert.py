@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.rule import WEIGHTS, Rule
+from baselines.rule import WEIGHTS, BaseRule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
@@ -29,7 +29,7 @@ def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     return trust / trust.sum(1, keepdim=True)
 
 
-class MTBert(Rule):
+class MTBert(BaseRule):
     """Reads the training labels."""
 
     access = "train labels"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.rule import RULE_OPTIONS, Rule
+from baselines.rule import RULE_OPTIONS, BaseRule
 from kd_env.policies import PolicyBatch
 
 
-class NoTeacher(Rule):
+class NoTeacher(BaseRule):
     """Selects no teacher."""
 
     access = "train labels"

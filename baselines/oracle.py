@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from baselines.rule import ONE, Rule, choice
+from baselines.rule import ONE, BaseRule, choice
 from kd_env.policies import PolicyBatch, PolicyContext
 
 
-class Oracle(Rule):
+class Oracle(BaseRule):
     """Reads the groups and the labels of the examples, and what is known about the pool."""
 
     access = "privileged"

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from baselines.all_knowledge import KNOWLEDGE_OPTIONS, KNOWLEDGE_SELECTION
-from baselines.rule import Rule
+from baselines.rule import BaseRule
 from kd_env.policies import PolicyBatch
 from kd_env.types import Observation
 
 
-class RandomHard(Rule):
+class RandomHard(BaseRule):
     """Turns each knowledge type on or off."""
 
     paper = "Wang et al. 2022, arXiv 2302.00444"
@@ -36,7 +36,7 @@ class RandomHard(Rule):
         return np.ones(len(observation["progress"]))
 
 
-class RandomSoft(Rule):
+class RandomSoft(BaseRule):
     """Gives each knowledge type a strength."""
 
     paper = RandomHard.paper

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from baselines.gate import Gate, fit, gate_inputs
-from baselines.rule import ONE, Rule, choice
+from baselines.rule import ONE, BaseRule, choice
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.randomness import seeded
 
 
-class Router(Rule):
+class Router(BaseRule):
     """Fits its gate once, before the first update."""
 
     access = "reward labels"

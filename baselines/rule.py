@@ -1,7 +1,7 @@
 """What the rules of this package share: they decide from the mini-batch that they are handed, and learn nothing from rewards.
 
-A rule of your own need not derive from :class:`Rule`: any class that is built as ``R(context, seed, **options)`` and has ``decide(batch)``
-is a rule.
+A rule of your own need not derive from :class:`BaseRule`: any class that is built as ``R(context, seed, **options)`` and has
+``decide(batch)`` is a rule.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ONE: dict[str, Any] = {**RULE_OPTIONS, "action": "one"}
 """Env keywords of rules that choose one teacher."""
 
 
-class Rule(ABC):
+class BaseRule(ABC):
     """A policy given by a formula.
 
     Attributes:
@@ -67,7 +67,7 @@ def choice(teachers: Tensor | np.ndarray, num_teachers: int) -> Tensor:
     return one_hot(torch.as_tensor(teachers), num_teachers).float()
 
 
-def auxiliary_output(batch: PolicyBatch, rule: Rule) -> Tensor:
+def auxiliary_output(batch: PolicyBatch, rule: BaseRule) -> Tensor:
     """Return the output of the rule's auxiliary module ``[rows, ...]``, with the gradient that it learns by.
 
     Raises:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from baselines.rule import ONE, Rule, choice
+from baselines.rule import ONE, BaseRule, choice
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.types import Observation
 
 
-class Single(Rule):
+class Single(BaseRule):
     """Always the same teacher."""
 
     env_options = ONE
@@ -30,7 +30,7 @@ class Single(Rule):
         return choice(np.full(batch.rows, self.index), batch.num_teachers)
 
 
-class RandomSingle(Rule):
+class RandomSingle(BaseRule):
     """One random teacher per mini-batch."""
 
     env_options = ONE

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.gate import Gate, fit, gate_inputs
-from baselines.rule import WEIGHTS, Rule, choice
+from baselines.rule import WEIGHTS, BaseRule, choice
 from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
 from kd_env.errors import InputError
@@ -213,7 +213,7 @@ class Stack(nn.Module):
         return torch.einsum("r,rnk->nk", self.shares, self.members(instances))
 
 
-class Stacking(Rule):
+class Stacking(BaseRule):
     """Fits once, before the first update, on the reward labels."""
 
     access = "reward labels"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines.rule import WEIGHTS, Rule, auxiliary_output
+from baselines.rule import WEIGHTS, BaseRule, auxiliary_output
 from kd_env import spec
 from kd_env.policies import PolicyBatch
 from kd_env.types import Decision, ModelOutput
@@ -39,7 +39,7 @@ class LogSigma(nn.Module):
         return (self.bound * (self.free / self.bound).tanh()).expand(len(output.logits), -1)
 
 
-class Uncertainty(Rule):
+class Uncertainty(BaseRule):
     """Reads the student's gradient, by which ``log sigma`` learns."""
 
     access = "gradient"
@@ -52,7 +52,7 @@ class Uncertainty(Rule):
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return the strengths, and the penalty that prevents them from falling to 0."""
-        names = [*self.context.terms, *(["label"] if self.context.reads_labels else [])]
+        names = [*self.context.terms, *(["label"] if self.context.uses_hard_labels else [])]
         log_sigma = auxiliary_output(batch, self)[:, : len(names)]  # [B, M or M + 1]
         factors = dict(zip(names, (0.5 * (-2.0 * log_sigma).exp()).unbind(1), strict=True))
         equal = batch.teacher_logits.new_full((batch.rows, batch.num_teachers), 1.0 / batch.num_teachers)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from baselines.rule import Rule, uniform
+from baselines.rule import BaseRule, uniform
 from kd_env.policies import PolicyBatch
 
 
-class Uniform(Rule):
+class Uniform(BaseRule):
     """Weights of 1/K."""
 
     def decide(self, batch: PolicyBatch) -> Tensor:

@@ -86,7 +86,8 @@ def call(text: str, function: Callable[..., Any], options: Mapping[str, Any], *a
     try:
         signature.bind(*arguments, **options)
     except TypeError as error:
-        names = [p.name for p in signature.parameters.values() if p.default is not p.empty]
+        optional = list(signature.parameters.values())[len(arguments) :]  # the first parameters are not for users to set
+        names = [parameter.name for parameter in optional if parameter.default is not parameter.empty]
         raise InputError(f"{text}: {error}; options: {', '.join(names) or 'none'}") from None
     return function(*arguments, **options)
 

@@ -201,5 +201,5 @@ class Recorder:
     def _numbers(self, decision: Decision) -> RecordedDecision:
         run = self._selection.distillation
         rows = run.num_students * run.settings.batch_size
-        kept = to_numbers(decision, list(run.loss.terms), run.settings.reads_labels, rows, len(self._weights))
+        kept = to_numbers(decision, list(run.loss.terms), run.settings.uses_hard_labels, rows, len(self._weights))
         return RecordedDecision(*(part[self._traced] for part in kept))

@@ -145,13 +145,13 @@ def _decision(run: Distillation, columns: dict[str, np.ndarray], slot: np.ndarra
     asked = teacher >= 0
     by_slot[slot[asked], :, teacher[asked]] = weights[asked]
     return from_numbers(
-        RecordedDecision(by_slot, columns["strengths"], columns["temperature"][:, 0]), names, run.settings.reads_labels, like
+        RecordedDecision(by_slot, columns["strengths"], columns["temperature"][:, 0]), names, run.settings.uses_hard_labels, like
     )
 
 
 def _different_part(run: Distillation, decision: Decision, traced: Decision, tolerance: float) -> str:
     """Return the name of the first part of ``decision`` that differs from the traced one; empty if none does."""
-    names, labels, rows = list(run.loss.terms), run.settings.reads_labels, run.settings.batch_size
+    names, labels, rows = list(run.loss.terms), run.settings.uses_hard_labels, run.settings.batch_size
     new, old = (to_numbers(each, names, labels, rows, run.num_teachers) for each in (decision, traced))
     for name, new_part, old_part in zip(RecordedDecision._fields, new, old, strict=True):
         if not np.allclose(new_part, old_part, max(tolerance, 1e-6), max(tolerance, 1e-6), equal_nan=True):
@@ -163,7 +163,7 @@ def _widths(selection: Selection, whole: bool) -> dict[str, int]:
     """Return the columns of the trace besides weights, and how many numbers a decision has in each."""
     if whole:
         types = len(selection.distillation.loss.terms)
-        return {"by_knowledge": types, "strengths": types + selection.distillation.settings.reads_labels, "temperature": 1}
+        return {"by_knowledge": types, "strengths": types + selection.distillation.settings.uses_hard_labels, "temperature": 1}
     return selection.action_kind.trace_columns
 
 

@@ -31,11 +31,11 @@ class Loss:
         """
         self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
         self.extra_outputs = extra_outputs(list(self.terms.values()))  # outputs that students compute beyond logits and features
-        self.reads_labels = settings.reads_labels
+        self.uses_hard_labels = settings.uses_hard_labels
         for term in self.terms.values():
             if not term.kind.reads_labels:
                 continue
-            if not self.reads_labels:
+            if not self.uses_hard_labels:
                 raise InputError(
                     f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, which are not part of this setting "
                     "(kd_weight=1); leave it out, or use a lower kd_weight"
@@ -63,7 +63,7 @@ class Loss:
             return label.loss(student, batch.labels)[:, None]
         if name not in self.terms:
             raise unknown("knowledge type", name, [*self.terms, "label"])
-        labels = batch.labels if self.reads_labels else None
+        labels = batch.labels if self.uses_hard_labels else None
         context = LossContext(temperature[:, None] if isinstance(temperature, Tensor) else temperature, labels)
         return self.terms[name].kind.losses(student, batch, context)
 

@@ -63,7 +63,7 @@ class DistillationSettings:
         require_range(self, "above 0", lambda value: 0.0 < value < math.inf, "temperature")
 
     @property
-    def reads_labels(self) -> bool:
+    def uses_hard_labels(self) -> bool:
         """Whether the training labels are part of the loss."""
         return self.kd_weight < 1.0
 

@@ -41,7 +41,7 @@ def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> De
     if not kind.replaces_kd_weight:
         kd_weight = settings.kd_weight if decoded.kd_weight is None else tensor(decoded.kd_weight)
     strengths: dict[str, float | Tensor] = {name: term.strength * kd_weight for name, term in run.loss.terms.items()}
-    if run.settings.reads_labels:
+    if run.settings.uses_hard_labels:
         strengths["label"] = 1.0 if kind.replaces_kd_weight else 1.0 - kd_weight
     if decoded.gates is not None:
         strengths = {name: tensor(decoded.gates[:, m]) * strengths[name] for m, name in enumerate(kind.layout.knowledge)}
@@ -69,7 +69,7 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
             f"knowledge={settings.knowledge!r}: the policy gives weights for {weighted}, not for {missing[0]}; leave {missing[0]} out"
         )
     strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.loss.terms.items()}
-    if run.settings.reads_labels:
+    if run.settings.uses_hard_labels:
         strengths["label"] = 1.0 - settings.kd_weight
     for name, factor in (factors or {}).items():
         strengths[name] = strengths[name] * factor
@@ -84,7 +84,7 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
             teaches phases, which need actions.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
-    types = {*run.loss.terms, *(["label"] if run.settings.reads_labels else [])}
+    types = {*run.loss.terms, *(["label"] if run.settings.uses_hard_labels else [])}
     for name in (*decision.weights, *decision.strengths):
         if name not in types:
             raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(sorted(types))}")
@@ -112,23 +112,23 @@ def as_action(run: Distillation, decision: Decision) -> DecodedAction:
     return DecodedAction(first.detach().float().cpu().numpy())
 
 
-def to_numbers(decision: Decision, names: Sequence[str], reads_labels: bool, rows: int, num_teachers: int) -> RecordedDecision:
+def to_numbers(decision: Decision, names: Sequence[str], uses_hard_labels: bool, rows: int, num_teachers: int) -> RecordedDecision:
     """Return the numbers of a decision about ``rows`` instances; ``names`` are the knowledge types of the setting."""
     zero = torch.zeros(rows, num_teachers)
     weights = torch.stack([decision.weights.get(name, zero).detach().float().cpu() for name in names], 1)
-    with_label = [*names, "label"] if reads_labels else list(names)
+    with_label = [*names, "label"] if uses_hard_labels else list(names)
     strengths = np.stack([_column(decision.strengths.get(name, 0.0), rows) for name in with_label], 1)
     return RecordedDecision(weights.numpy(), strengths, _column(decision.temperature, rows))
 
 
-def from_numbers(recorded: RecordedDecision, names: Sequence[str], reads_labels: bool, like: Tensor) -> Decision:
+def from_numbers(recorded: RecordedDecision, names: Sequence[str], uses_hard_labels: bool, like: Tensor) -> Decision:
     """Return the decision with these numbers; tensors have the type and device of ``like``. A column of equal values becomes one number."""
 
     def column(values: np.ndarray) -> float | Tensor:
         return float(values[0]) if (values == values[0]).all() else torch.from_numpy(values).to(like)
 
     weights = {name: torch.from_numpy(recorded.weights[:, m].copy()).to(like) for m, name in enumerate(names)}
-    with_label = [*names, "label"] if reads_labels else list(names)
+    with_label = [*names, "label"] if uses_hard_labels else list(names)
     strengths = {name: column(recorded.strengths[:, m]) for m, name in enumerate(with_label)}
     return Decision(weights, strengths, column(recorded.temperature))
 

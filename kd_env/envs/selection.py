@@ -59,7 +59,7 @@ class Selection:
         self.rows = num_students * (settings.distillation.batch_size if interface.granularity == "instance" else 1)
         kinds = {term.name: term.kind for term in parse_terms(settings.distillation.knowledge)}
         require_peers(kinds, num_students)
-        names = (*kinds, "label") if settings.distillation.reads_labels else tuple(kinds)
+        names = (*kinds, "label") if settings.distillation.uses_hard_labels else tuple(kinds)
         self.layout = ActionLayout(len(pool.teachers), names, parse_factors(interface.factors))
         self.action_kind = make_action(interface.action, self.layout)
         self.observation_set = make_observation_set(interface.observation)

@@ -131,9 +131,9 @@ class PolicyContext:
         return {name: int(np.prod(space.shape or ())) for name, space in self.single_observation_space.items()}
 
     @property
-    def reads_labels(self) -> bool:
+    def uses_hard_labels(self) -> bool:
         """Whether training labels are part of the loss."""
-        return self.settings.distillation.reads_labels
+        return self.settings.distillation.uses_hard_labels
 
     def __getattr__(self, name: str) -> NoReturn:
         """Raise the error of a resource that is not there."""

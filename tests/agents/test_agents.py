@@ -293,7 +293,7 @@ def test_what_was_learned_comes_back_from_a_file(policy, tmp_path):
         ("gradient_credit(learning_rat=1)", "policy 'gradient_credit(learning_rat=1)': got an unexpected keyword argument 'learning_rat'"),
         (
             "reinforce(windows=2)",
-            "policy 'reinforce(windows=2)': got an unexpected keyword argument 'windows'; options: seed, learning_rate",
+            "policy 'reinforce(windows=2)': got an unexpected keyword argument 'windows'; options: learning_rate",
         ),
         ("uniform(x=1)", "policy 'uniform(x=1)': got an unexpected keyword argument 'x'"),
         ("sb3:PPO(n_step=16)", "sb3:PPO: no hyperparameter 'n_step'; known:"),

@@ -214,7 +214,7 @@ def test_entropy_dkd_weighs_both_parts_alike_under_pure_distillation():
     expected = entropy_dkd.weights(env.distillation.observe().teacher_logits)
     assert all(torch.equal(weights, expected) for weights in decision.weights.values())
     assert decision.strengths == {"tckd": 1.0, "nckd": 1.0}
-    assert not env.distillation.settings.reads_labels
+    assert not env.distillation.settings.uses_hard_labels
 
 
 # mt_bert

@@ -24,6 +24,12 @@ def test_list_is_a_table_and_is_json(what, capsys):
         assert line.split() == " ".join(map(str, words)).split()
 
 
+def test_each_task_is_described_by_its_own_words():
+    about = {row["name"]: row["about"] for row in CATALOGUE["tasks"]()}
+    assert len(set(about.values())) == len(about)
+    assert about["glue/rte"] == "Whether one sentence follows from another (RTE 1, 2, 3 and 5)."
+
+
 def test_list_alone_names_the_lists_and_a_terminal_sees_a_table(capsys, monkeypatch):
     assert invoke(["list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["list", *CATALOGUE]

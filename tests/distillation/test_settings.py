@@ -45,7 +45,7 @@ def test_whole_numbers_serve_as_floats_and_become_floats(task):
 
 
 def test_labels_are_read_below_full_kd_weight(task):
-    assert [distillation_settings(task, kd_weight=kd_weight).reads_labels for kd_weight in (0.0, 0.99, 1.0)] == [True, True, False]
+    assert [distillation_settings(task, kd_weight=kd_weight).uses_hard_labels for kd_weight in (0.0, 0.99, 1.0)] == [True, True, False]
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("update", "updates"), ("temprature", "temperature")])

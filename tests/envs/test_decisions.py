@@ -105,16 +105,16 @@ def test_an_action_s_gates_and_factors_become_strengths_and_temperature(digits_d
 def test_numbers_of_a_decision_and_back():
     weights, column = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([0.25, 0.75])
     decision = Decision({"response": weights}, {"response": column, "label": 0.5}, 2.0)
-    recorded = to_numbers(decision, ["response", "hint"], reads_labels=True, rows=2, num_teachers=2)
+    recorded = to_numbers(decision, ["response", "hint"], uses_hard_labels=True, rows=2, num_teachers=2)
     assert recorded.weights.tolist() == [[[0.5, 0.5], [0, 0]], [[1.0, 0.0], [0, 0]]]
     assert recorded.strengths.tolist() == [[0.25, 0.0, 0.5], [0.75, 0.0, 0.5]]
     assert recorded.temperature.tolist() == [2.0, 2.0]
-    again = from_numbers(recorded, ["response", "hint"], reads_labels=True, like=torch.zeros((), dtype=torch.float64))
+    again = from_numbers(recorded, ["response", "hint"], uses_hard_labels=True, like=torch.zeros((), dtype=torch.float64))
     assert again.weights["response"].tolist() == weights.tolist()
     assert again.weights["response"].dtype == torch.float64
     assert again.strengths["response"].tolist() == [0.25, 0.75]
     assert (again.strengths["hint"], again.strengths["label"], again.temperature) == (0.0, 0.5, 2.0), "equal values are one number"
-    without_label = to_numbers(decision, ["response"], reads_labels=False, rows=2, num_teachers=2)
+    without_label = to_numbers(decision, ["response"], uses_hard_labels=False, rows=2, num_teachers=2)
     assert without_label.strengths.tolist() == [[0.25], [0.75]]
     assert isinstance(without_label, RecordedDecision)
 

@@ -148,7 +148,7 @@ def teach(run, updates=5):
     for _ in range(updates):
         run.observe()
         weights = torch.full((rows, run.num_teachers), 1.0 / run.num_teachers, dtype=run.student.dtype)
-        strengths = dict.fromkeys(run.loss.terms, 1.0) | ({"label": 0.2} if run.settings.reads_labels else {})
+        strengths = dict.fromkeys(run.loss.terms, 1.0) | ({"label": 0.2} if run.settings.uses_hard_labels else {})
         losses.append(run.apply(Decision(dict.fromkeys(run.loss.terms, weights), strengths, 2.0)).loss)
     return np.stack(losses)
 

@@ -33,7 +33,7 @@ def test_types_that_read_labels_are_refused_where_there_are_none(digits_data, kn
 @pytest.mark.parametrize("students", [1, 2])
 def test_types_around_the_teacher_s_class_need_no_labels(digits_data, students):
     run = start(digits_data, knowledge="tckd(class_of=teacher),nckd(class_of=teacher)", kd_weight=1.0, num_students=students)
-    assert not run.settings.reads_labels
+    assert not run.settings.uses_hard_labels
     losses = run.per_teacher_loss("tckd", 2.0)
     assert losses.shape == (4 * students, 4)
     assert losses.isfinite().all()
