@@ -46,7 +46,7 @@ class LogisticPolicies(nn.Module):
         self.standardise = Standardised(num_columns)
 
     def forward(self, observation: Observation) -> Tensor:
-        """Return the log-logits of selection, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
+        """Return the logits of selection, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
         logits: Tensor = (self.standardise(self._state(observation)) * self.weight).sum(2) + self.bias
         return logits
 
@@ -91,7 +91,8 @@ class Reinforce:
         """
         spec.numbers("reinforce", least=1, whole=True, window=window)
         spec.numbers("reinforce", least=0, whole=True, student_warmup=student_warmup, selector_warmup=selector_warmup)
-        reward, budget = context.settings.reward.reward, context.settings.distillation.updates
+        reward = context.settings.reward.reward
+        budget = context.settings.distillation.updates
         if selector_warmup and reward not in ("student_and_distillation_loss", "mixed"):
             raise InputError(
                 f"reinforce(selector_warmup={selector_warmup}): with the student fixed reward={reward!r} does not "

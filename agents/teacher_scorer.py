@@ -68,8 +68,8 @@ class ActorCritic(nn.Module):
 
 def _unbounded(confidence: Tensor) -> Tensor:
     """Return columns with the first, a probability, as log-odds and the second, an entropy, as its logarithm."""
-    odds = confidence[..., :1].clamp(LEAST, 1.0 - LEAST).logit()
-    return torch.cat([odds, confidence[..., 1:2].clamp_min(LEAST).log(), confidence[..., 2:]], -1)
+    log_odds = confidence[..., :1].clamp(LEAST, 1.0 - LEAST).logit()
+    return torch.cat([log_odds, confidence[..., 1:2].clamp_min(LEAST).log(), confidence[..., 2:]], -1)
 
 
 def _network(num_columns: int, hidden: int) -> nn.Sequential:

@@ -1,13 +1,14 @@
 """Define the shape letters and the values that pass from one stage to the next.
 
 N: examples of a split. B: instances of a mini-batch. K: teachers. M: knowledge types. C: classes. D: width of the features. L: layers.
-T: tokens. F: observation columns. S: students. ``rows``: S * B, the instances of all students, student 0 first.
+T: tokens. F: observation columns. S: students. ``rows``: S * B, the instances of all students, student 0 first. ``slots``: the decisions of
+one step; a slot decides about one instance (``rows`` slots) or about the mini-batch of one student (S slots).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ Inputs = dict[str, Tensor]
 """Inputs of a network by their Transformers names (``pixel_values`` or ``input_ids``, ``attention_mask``). The first axis is N or B."""
 
 Observation = dict[str, np.ndarray]
-"""Observation blocks by name, each of shape ``[rows, F]`` and type float32."""
+"""Observation blocks by name, each of shape ``[slots, F]`` and type float32."""
 
 
 class ModelOutput(NamedTuple):
@@ -76,7 +77,7 @@ class Batch:
 
     update: np.ndarray  # [S]
     progress: np.ndarray  # [S], in [0, 1)
-    example_ids: np.ndarray  # [rows], rows of the train split
+    example_ids: np.ndarray  # [rows], positions of the examples in the train split
     labels: Tensor  # [rows], -1 where unknown
     teacher_logits: Tensor  # [rows, K, C]
     teacher_features: tuple[Tensor, ...]  # K x [rows, D_k]
@@ -84,14 +85,31 @@ class Batch:
     teacher_layers: tuple[Tensor, ...] = ()  # K x [rows, L_k, D_k], if a knowledge type needs them
     teacher_attention: tuple[Tensor, ...] = ()  # K x [rows, 2, T, T], if a knowledge type needs them
 
+    def of_student(self, student: int) -> Batch:
+        """Return the mini-batch of one student, with B rows."""
+        rows, students = self.rows_of(student), slice(student, student + 1)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: _select(value, students if name in ("update", "progress") else rows) for name, value in values.items()})
+
+    def rows_of(self, student: int) -> slice:
+        """Return the rows of one student."""
+        size = len(self.labels) // len(self.update)
+        return slice(student * size, (student + 1) * size)
+
+
+def _select(value: Any, rows: slice) -> Any:
+    if isinstance(value, ModelOutput):
+        return value.map(lambda tensor: tensor[rows])
+    return tuple(tensor[rows] for tensor in value) if isinstance(value, tuple) else value[rows]
+
 
 class DecodedAction(NamedTuple):
-    """The meaning of an action, one row per decision. A field that is ``None`` is decided by the setting."""
+    """The meaning of an action, one entry per slot. A field that is ``None`` is decided by the setting."""
 
-    weights: np.ndarray  # [rows, K], each row on the simplex, or all zero if no teacher teaches the row
-    gates: np.ndarray | None = None  # [rows, M], in [0, 1], a factor of each knowledge type
-    kd_weight: np.ndarray | None = None  # [rows], in [0, 1]
-    temperature_scale: np.ndarray | None = None  # [rows], a factor of the setting's temperature
+    weights: np.ndarray  # [slots, K], on the simplex for each slot, or all zero if no teacher teaches it
+    gates: np.ndarray | None = None  # [slots, M], in [0, 1], a factor of each knowledge type
+    kd_weight: np.ndarray | None = None  # [slots], in [0, 1]
+    temperature_scale: np.ndarray | None = None  # [slots], a factor of the setting's temperature
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class Recorder:
     def _measure_selection_entropy(self) -> None:
         if self._policy_entropy is None:
             return
-        rows = self._selection.rows // self._selection.num_students
+        rows = self._selection.num_slots // self._selection.num_students
         part = slice(self._student * rows, (self._student + 1) * rows)
         entropy = self._policy_entropy({name: block[part] for name, block in self._selection.observation().items()})
         if entropy is not None:

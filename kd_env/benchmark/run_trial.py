@@ -198,7 +198,7 @@ def _record(trial: Trial, directory: Path, selection: Selection, recorder: Recor
         "bank": bank.fingerprint,
         "env": {
             "id": policy.environment,
-            "num_envs": selection.rows // selection.num_students * settings.distillation.num_students,
+            "num_envs": selection.num_slots // selection.num_students * settings.distillation.num_students,
             **trial.resolved.env_keywords,
         },
         "curve": recorder.curve,

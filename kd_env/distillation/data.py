@@ -51,20 +51,20 @@ class EncodedTask:
     def batch(
         self,
         split: str,
-        rows: np.ndarray,
+        examples: np.ndarray,
         output: ModelOutput,
         update: np.ndarray,
         progress: np.ndarray,
         extra_outputs: frozenset[str] = frozenset(),
     ) -> Batch:
-        """Return rows of a split as a mini-batch. The teachers' outputs have the type and device of the student's ``output``.
+        """Return examples of a split as a mini-batch. The teachers' outputs have the type and device of the student's ``output``.
 
-        If the pool has a drift, the teachers of train rows are as they are at each student's own progress.
+        If the pool has a drift, the teachers of training examples are as they are at each student's own progress.
 
         Args:
             split: name of the split.
-            rows: rows of the split, ``[rows]``.
-            output: outputs of the students for these rows; they are detached.
+            examples: positions of the examples in the split, ``[rows]``.
+            output: outputs of the students for these examples; they are detached.
             update: updates so far, ``[S]``.
             progress: part of the budget that is spent, ``[S]``.
             extra_outputs: outputs of the teachers beyond logits and features, such as ``layers``.
@@ -73,14 +73,14 @@ class EncodedTask:
         def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(array).to(output.logits) for array in arrays)
 
-        teachers, drift = self.bank.gather(split, rows, extra_outputs), self.bank.drift
+        teachers, drift = self.bank.gather(split, examples, extra_outputs), self.bank.drift
         if drift is not None and split == "train":
-            teachers = after_drift(teachers, drift, np.repeat(progress >= drift.at, len(rows) // len(progress)))
+            teachers = after_drift(teachers, drift, np.repeat(progress >= drift.at, len(examples) // len(progress)))
         return Batch(
             update=update,
             progress=progress,
-            example_ids=rows,
-            labels=self.labels[split][rows].to(output.logits.device),
+            example_ids=examples,
+            labels=self.labels[split][examples].to(output.logits.device),
             teacher_logits=torch.from_numpy(teachers.logits).to(output.logits),
             teacher_features=tensors(teachers.features),
             teacher_layers=tensors(teachers.layers),

@@ -104,8 +104,8 @@ class Distillation:
             self.dropout.before_batch = self.dropout.states
             with self.dropout.draw():
                 self._output = self.student.forward(self._inputs, self.loss.extra_outputs)
-            update, progress = self.state.update.copy(), self.state.update / self.settings.updates
-            self.batch = self.data.batch("train", rows, self._output, update, progress, self.loss.extra_outputs)
+            progress = self.update / self.settings.updates
+            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, self.loss.extra_outputs)
             self.state.forward_examples += self.settings.batch_size
         return self.batch
 
@@ -159,7 +159,7 @@ class Distillation:
 
     def skip(self, active: np.ndarray | None = None) -> None:
         """Go on to the next mini-batches without learning from the observed ones."""
-        self.state.update += np.ones_like(self.state.diverged) if active is None else active
+        self.state.update += 1 if active is None else active
         self.forget_batch()
 
     def logits_after_update(self) -> Tensor:
@@ -185,13 +185,13 @@ class Distillation:
         """Return the state of the run as self-contained bytes without pickle; on CPU, :meth:`restore` continues from it bit-exactly."""
         return to_bytes(self.tensors(), {"identity": self.identity(), **self.info()})
 
-    def restore(self, snapshot: bytes) -> None:
+    def restore(self, state: bytes) -> None:
         """Continue from a snapshot of a run with the same task, pool and settings.
 
         Raises:
-            InputError: ``snapshot`` is not a snapshot, or its task, pool or settings are different.
+            InputError: ``state`` is not a snapshot, or its task, pool or settings are different.
         """
-        self.load(*from_bytes(snapshot, self.identity()))
+        self.load(*from_bytes(state, self.identity()))
 
     def identity(self) -> dict[str, object]:
         """Return the task, teachers and settings of the run. A run can restore a snapshot only if they are equal."""

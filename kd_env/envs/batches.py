@@ -53,9 +53,9 @@ class BatchEnv(gym.Env[Observation, Any]):
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
         self.render_mode = render_mode
         self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
-        rows = self.selection.rows
-        self.observation_space = observations.space(self.selection.observation(), rows)  # type: ignore[assignment]
-        self.action_space = self.selection.action_kind.space(rows)
+        slots = self.selection.num_slots
+        self.observation_space = observations.space(self.selection.observation(), slots)  # type: ignore[assignment]
+        self.action_space = self.selection.action_kind.space(slots)
         self.history = render.begin(self.selection) if render_mode else None
 
     @property

@@ -1,6 +1,6 @@
 """Turn credit into rewards. In: a decision, and the credit of each teacher and knowledge type at strength 1. Out: rewards.
 
-The first axis is instances (S * B), or rows if one decision serves a mini-batch.
+The first axis is instances (S * B), or slots, where a slot decides about a whole mini-batch.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from kd_env.envs.credit import CreditByType, normalize, scale
 from kd_env.types import Decision, DecodedAction
 
 CreditReward = tuple[Tensor, dict[str, Tensor]]
-"""Reward per instance, ``[S * B]``, or per row, ``[rows]``; and the credit that ``info`` shows, by name."""
+"""Reward per instance, ``[S * B]``, or per slot, ``[slots]``; and the credit that ``info`` shows, by name."""
 
 
 @dataclass(frozen=True)
 class CreditOfStep:
-    """The values from which a kind of action computes a reward. The first axis is instances (S * B), or rows after :meth:`row_means`.
+    """The values from which a kind of action computes a reward. The first axis is instances (S * B), or slots after :func:`slot_means`.
 
     Attributes:
         by_type: credit of each knowledge type at strength 1, ``[S * B, K]`` (``label``: ``[S * B, 1]``).
         decision: decision about the loss.
-        decoded: decoded action behind the decision, with ``rows`` rows.
+        decoded: decoded action behind the decision, of all slots.
         strengths: strength of each knowledge type in the setting.
         kd_weight: ``kd_weight`` of the setting.
         normalize: whether credit is normalised.
-        rows: number of decisions in one step.
+        num_slots: number of slots.
     """
 
     by_type: CreditByType
@@ -38,15 +38,16 @@ class CreditOfStep:
     strengths: dict[str, float]
     kd_weight: float
     normalize: bool
-    rows: int
+    num_slots: int
 
-    def row_means(self, values: Tensor) -> Tensor:
-        """Return the means over the instances of each decision, ``[S * B, ...]`` -> ``[rows, ...]``."""
-        return values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
-
-    def tensor(self, rows: np.ndarray) -> Tensor:
+    def tensor(self, values: np.ndarray) -> Tensor:
         """Return an array of the decoded action as a tensor with the type and device of the credit."""
-        return torch.tensor(rows).to(next(iter(self.by_type.values())))
+        return torch.tensor(values).to(next(iter(self.by_type.values())))
+
+
+def slot_means(values: Tensor, num_slots: int) -> Tensor:
+    """Return the means over the instances of each slot, ``[S * B, ...]`` or ``[slots, ...]`` -> ``[slots, ...]``."""
+    return values if len(values) == num_slots else values.reshape(num_slots, -1, *values.shape[1:]).mean(1)
 
 
 def of_teachers(by_type: CreditByType, decision: Decision, normal: bool) -> CreditReward:
@@ -58,10 +59,13 @@ def of_teachers(by_type: CreditByType, decision: Decision, normal: bool) -> Cred
 
 
 def pairs_and_label(credit: CreditOfStep) -> tuple[Tensor, Tensor]:
-    """Return the credit of the teachers by type, ``[rows, M, K]``, and of the label, ``[rows, 1 or 0]``, scaled together if normalised."""
-    pairs = credit.row_means(torch.stack([strength * credit.by_type[name] for name, strength in credit.strengths.items()], 1))
+    """Return the credit of the teachers by type, ``[slots, M, K]``, and of the label, ``[slots, 1 or 0]``.
+
+    If credit is normalised, they are scaled together.
+    """
+    pairs = slot_means(torch.stack([strength * credit.by_type[name] for name, strength in credit.strengths.items()], 1), credit.num_slots)
     has_label = "label" in credit.by_type
-    label = credit.row_means(credit.by_type["label"]) if has_label else pairs.new_zeros(credit.rows, 0)
+    label = slot_means(credit.by_type["label"], credit.num_slots) if has_label else pairs.new_zeros(credit.num_slots, 0)
     if not credit.normalize:
         return pairs, label
     scaled = scale(torch.cat([pairs.flatten(1), label], 1))
@@ -72,25 +76,25 @@ def of_types(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> Cr
     """Return reward and credit of knowledge selection.
 
     Args:
-        pairs: credit of the teachers by type, ``[rows, M, K]``.
-        label: credit of the label, ``[rows, 1 or 0]``.
-        weights: weights of the teachers, ``[rows, K]``.
-        gates: factors of the types, the label last, ``[rows, M]``.
+        pairs: credit of the teachers by type, ``[slots, M, K]``.
+        label: credit of the label, ``[slots, 1 or 0]``.
+        weights: weights of the teachers, ``[slots, K]``.
+        gates: factors of the types, the label last, ``[slots, M]``.
     """
     by_type = _by_type(pairs, label, weights)
     return (gates * by_type).sum(1), {"credit": by_type}
 
 
 def of_both(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_weight: Tensor) -> CreditReward:
-    """Return reward and credit of joint selection. ``kd_weight [rows]`` multiplies types with teachers, ``1 - kd_weight`` the label.
+    """Return reward and credit of joint selection. ``kd_weight [slots]`` multiplies types with teachers, ``1 - kd_weight`` the label.
 
     :func:`of_types` describes the other arguments.
     """
     by_type = _by_type(pairs, label, weights)
-    share = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [rows, M]
-    by_teacher = (gates[:, : pairs.shape[1], None] * pairs).sum(1)  # [rows, K]
+    share = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [slots, M]
+    by_teacher = (gates[:, : pairs.shape[1], None] * pairs).sum(1)  # [slots, K]
     return (share * gates * by_type).sum(1), {"credit": by_teacher, "knowledge_credit": by_type}
 
 
 def _by_type(pairs: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    return torch.cat([(pairs * weights[:, None]).sum(2), label], 1)  # [rows, M]
+    return torch.cat([(pairs * weights[:, None]).sum(2), label], 1)  # [slots, M]

@@ -29,12 +29,12 @@ class RecordedDecision(NamedTuple):
 
 
 def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> Decision:
-    """Return the decision about the loss of a decoded action. A row that decides for a mini-batch is repeated for its instances."""
+    """Return the decision about the loss of a decoded action. A slot that decides about a mini-batch decides about all of its instances."""
     settings = run.settings
     instances = run.num_students * settings.batch_size
 
-    def tensor(rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(per_instance(rows, instances)).to(run.student.device, run.student.dtype)
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(per_instance(values, instances)).to(run.student.device, run.student.dtype)
 
     weights = tensor(decoded.weights)
     kd_weight: float | Tensor = 1.0
@@ -51,9 +51,9 @@ def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> De
     return Decision(dict.fromkeys(run.loss.terms, weights), strengths, temperature)
 
 
-def per_instance(rows: np.ndarray, instances: int) -> np.ndarray:
-    """Repeat rows that decide for a mini-batch, ``[rows, ...]`` -> ``[instances, ...]``."""
-    return rows if len(rows) == instances else np.repeat(rows, instances // len(rows), axis=0)
+def per_instance(values: np.ndarray, instances: int) -> np.ndarray:
+    """Repeat values of slots for their instances, ``[slots, ...]`` -> ``[instances, ...]``."""
+    return values if len(values) == instances else np.repeat(values, instances // len(values), axis=0)
 
 
 def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:

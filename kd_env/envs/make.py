@@ -87,9 +87,9 @@ def require_action(name: str, base: type[ActionKind]) -> None:
 
 
 def _require_consistent(settings: Settings, task: Task) -> None:
-    reward = settings.reward
-    if task.unlabelled and make_reward(reward.reward).reads_labels:
+    reward = settings.reward.reward
+    if task.unlabelled and make_reward(reward).reads_labels:
         raise InputError(
-            f"reward={reward.reward!r} reads the label of every training example, but task {task.name!r} has unlabelled examples; "
+            f"reward={reward!r} reads the label of every training example, but task {task.name!r} has unlabelled examples; "
             "use another reward"
         )

@@ -148,10 +148,10 @@ def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Obse
     return {name: np.ascontiguousarray(part) for name, part in zip(blocks, np.split(table, ends, axis=1), strict=True)}
 
 
-def space(observation: Observation, rows: int = 1) -> spaces.Dict:
-    """Return the space of ``rows`` rows of such an observation, concatenated."""
+def space(observation: Observation, slots: int = 1) -> spaces.Dict:
+    """Return the space of such an observation of ``slots`` slots, concatenated."""
     return spaces.Dict(
-        {name: spaces.Box(-BOUND, BOUND, (rows * block.shape[1],), np.float32) for name, block in observation.items()},
+        {name: spaces.Box(-BOUND, BOUND, (slots * block.shape[1],), np.float32) for name, block in observation.items()},
     )
 
 

@@ -31,14 +31,14 @@ def begin(selection: Selection, student: int = 0) -> History:
 
 def add(history: History, selection: Selection, step: Step, student: int) -> None:
     """Add the selection, the reward and the validation metric of one student in ``step``."""
-    kind, rows = selection.action_kind, slice(*(np.array([student, student + 1]) * selection.rows // selection.num_students))
-    parts = [step.action.weights[rows].mean(0)] if kind.decides_teachers else []
+    kind, slots = selection.action_kind, slice(*(np.array([student, student + 1]) * selection.num_slots // selection.num_students))
+    parts = [step.action.weights[slots].mean(0)] if kind.decides_teachers else []
     if kind.decides_knowledge:
         gates = step.action.gates
-        parts.append(np.ones(len(selection.layout.knowledge)) if gates is None else gates[rows].mean(0))
+        parts.append(np.ones(len(selection.layout.knowledge)) if gates is None else gates[slots].mean(0))
     validation = None if step.validation is None else float(step.validation[student])
     update = int(step.batch.update[student]) + 1
-    history.add(update, np.concatenate(parts), float(step.rewards[rows].mean()), validation)
+    history.add(update, np.concatenate(parts), float(step.rewards[slots].mean()), validation)
 
 
 class History:

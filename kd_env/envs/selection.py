@@ -1,7 +1,7 @@
 """Connect a distillation with observations, actions and rewards, for all environments of this package.
 
-In: an action for each row (an instance of a student's mini-batch, or a student), or a whole decision. Out: observation, reward and info of
-each row.
+In: an action for each slot, or a whole decision. Out: observation, reward and info of each slot. A slot decides about one instance, or
+about the mini-batch of one student.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs import decisions, selection_snapshot
 from kd_env.envs.actions import ActionLayout, Hard, make_action, parse_factors
 from kd_env.envs.credit import make_credit
-from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
+from kd_env.envs.credit_rewards import CreditOfStep, CreditReward, slot_means
 from kd_env.envs.exploration import ExplorationBonus
 from kd_env.envs.measurement import Measurement
 from kd_env.envs.observations import make_observation_set, observe
@@ -32,11 +32,11 @@ from kd_env.teachers import Pool
 from kd_env.types import Batch, Decision, DecodedAction, Observation
 
 DIVERGED_REWARD = -10.0
-"""Reward of each row of a student in the step in which it diverges. It is finite, and far below the usual loss of an update."""
+"""Reward of each slot of a student in the step in which it diverges. It is finite, and far below the usual loss of an update."""
 
 
 class Selection:
-    """A distillation with rows: instances (S * B rows, ``granularity="instance"``) or students (S rows, ``granularity="batch"``).
+    """A distillation with slots: instances (S * B slots, ``granularity="instance"``) or students (S slots, ``granularity="batch"``).
 
     Attributes:
         distillation: current run.
@@ -56,15 +56,16 @@ class Selection:
         """
         self.data, self.pool, self.settings = data, pool, settings
         interface, num_students = settings.interface, settings.distillation.num_students
-        self.rows = num_students * (settings.distillation.batch_size if interface.granularity == "instance" else 1)
+        self.num_slots = num_students * (settings.distillation.batch_size if interface.granularity == "instance" else 1)
         kinds = {term.name: term.kind for term in parse_terms(settings.distillation.knowledge)}
         require_peers(kinds, num_students)
         names = (*kinds, "label") if settings.distillation.uses_hard_labels else tuple(kinds)
         self.layout = ActionLayout(len(pool.teachers), names, parse_factors(interface.factors))
         self.action_kind = make_action(interface.action, self.layout)
         self.observation_set = make_observation_set(interface.observation)
-        self.reward, self.credit = make_reward(settings.reward.reward), make_credit(settings.reward.credit)
-        self.measurement = Measurement(settings, self.reward.measures and self.credit is None)
+        self.reward_rule = make_reward(settings.reward.reward)
+        self.credit = make_credit(settings.reward.credit)
+        self.measurement = Measurement(settings, self.reward_rule.measures and self.credit is None)
         self.label_seeds = [settings.reward.label_seed] * num_students if label_seeds is None else list(label_seeds)
         self.finished: list[Distillation | None] = [None] * num_students
         self.listeners: list[Callable[[Step], None]] = []
@@ -97,7 +98,8 @@ class Selection:
         """Return an independent copy in the same state, without listeners; data and pool are shared."""
         twin = copy.copy(self)
         twin.distillation, twin.finished, twin.listeners = self.distillation.fork(), list(self.finished), []
-        twin.meter, twin.exploration = self._meter(twin.distillation), copy.deepcopy(self.exploration)
+        twin.exploration = copy.deepcopy(self.exploration)
+        twin.meter = self._meter(twin.distillation)
         twin.meter.load(self.meter.tensors(), self.meter.info(), self.distillation.student.device)
         return twin
 
@@ -116,14 +118,14 @@ class Selection:
         selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
 
     def observation(self) -> Observation:
-        """Return the observation of the next mini-batches: blocks by name, each ``[rows, F]``."""
+        """Return the observation of the next mini-batches: blocks by name, each ``[slots, F]``."""
         blocks = observe(self.distillation.observe(), self.observation_set, self.settings.interface.observe_labels)
-        if self.rows == len(blocks["progress"]):
+        if self.num_slots == len(blocks["progress"]):
             return blocks
-        return {name: block.reshape(self.rows, -1, block.shape[1]).mean(1) for name, block in blocks.items()}
+        return {name: block.reshape(self.num_slots, -1, block.shape[1]).mean(1) for name, block in blocks.items()}
 
     def advance(self, action: np.ndarray | Decision, active: np.ndarray | None = None) -> Step:
-        """Teach each ``active`` student ``updates_per_phase`` mini-batches with ``action`` (``rows`` actions), and return the step.
+        """Teach each ``active`` student ``updates_per_phase`` mini-batches with ``action``, one for each slot, and return the step.
 
         Rewards and terms are sums over the phase, measurements are the last of the phase. A whole decision teaches one mini-batch.
 
@@ -134,7 +136,7 @@ class Selection:
         if isinstance(action, Decision):
             decisions.require_fits(self.distillation, self.settings, action)
             return self._update(decisions.as_action(self.distillation, action), active, None, action)
-        decoded = self.action_kind.decode(action, self.rows)
+        decoded = self.action_kind.decode(action, self.num_slots)
         bonus = self.exploration.pay(decoded)
         step = self._update(decoded, active, bonus)
         for _ in range(self.settings.interface.updates_per_phase - 1):
@@ -145,11 +147,11 @@ class Selection:
         return step
 
     def rehearse(self, action: np.ndarray) -> np.ndarray:
-        """Return the rewards of ``action``, ``[rows]``, without an update or costs or a bonus, and go on to the next mini-batches."""
+        """Return the rewards of ``action``, ``[slots]``, without an update or costs or a bonus, and go on to the next mini-batches."""
         batch = self.distillation.observe()
-        decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.rows))
+        decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.num_slots))
         step = self._taught_batch(batch, decision, None, taught=False)
-        rewards = self._per_row(self.reward.pay(step))
+        rewards = self._per_slot(self.reward_rule.pay(step))
         self.distillation.skip()
         return rewards
 
@@ -157,13 +159,15 @@ class Selection:
         run = self.distillation
         batch = run.observe()
         decision = decisions.of_action(run, self.action_kind, decoded) if whole_decision is None else whole_decision
-        credit_reward = self._credit_reward(decision, decoded)
+        by_credit = self._reward_by_credit(decision, decoded)
         self.measurement.before_update(run, self.meter, active)
         outcome = run.apply(decision, active)
         improvement = self.measurement.improvement(run, self.meter, active & ~outcome.diverged)
-        if credit_reward is None:
-            credit_reward = self.reward.pay(self._taught_batch(batch, decision, improvement)), {}
-        reward, credit = credit_reward
+        credit: dict[str, Tensor] = {}
+        if by_credit is None:
+            reward = self.reward_rule.pay(self._taught_batch(batch, decision, improvement))
+        else:
+            reward, credit = by_credit
         rewards, terms = self._rewards(reward, decoded, bonus)
         validation = self.measurement.validation(run, active)
         run.diverged[:] |= active & ~np.isfinite(rewards.reshape(self.num_students, -1)).all(1)
@@ -173,9 +177,9 @@ class Selection:
             decision=whole_decision,
             weights=decisions.per_instance(decoded.weights, len(batch.labels)),
             student_ce=outcome.student_ce.float().cpu().numpy(),
-            rewards=self._masked(rewards, active, DIVERGED_REWARD),
-            terms={name: self._masked(values, active) for name, values in terms.items()},
-            credit={name: self._without_diverged(self._per_row(values)) for name, values in credit.items()},
+            rewards=self._fill(self._fill(rewards, run.diverged, DIVERGED_REWARD), ~active, 0.0),
+            terms={name: self._fill(values, ~active, 0.0) for name, values in terms.items()},
+            credit={name: self._fill(self._per_slot(values), run.diverged, 0.0) for name, values in credit.items()},
             improvement=improvement,
             validation=None if validation is None else np.where(run.diverged, np.nan, validation),
             diverged=run.diverged.copy(),
@@ -187,20 +191,20 @@ class Selection:
             listener(step)
         return step
 
-    def _credit_reward(self, decision: Decision, decoded: DecodedAction) -> CreditReward | None:
+    def _reward_by_credit(self, decision: Decision, decoded: DecodedAction) -> CreditReward | None:
         """Return the reward by credit, and the credit; ``None`` if the reward is not divided."""
         if self.credit is None:
             return None
         run = self.distillation
         names = self.layout.knowledge if self.action_kind.decides_knowledge else tuple(run.loss.terms)
         credit = CreditOfStep(
-            self.credit(run, self.meter, names, decision.temperature),
-            decision,
-            decoded,
-            {name: term.strength for name, term in run.loss.terms.items()},
-            run.settings.kd_weight,
-            self.settings.reward.normalize_credit,
-            self.rows,
+            by_type=self.credit(run, self.meter, names, decision.temperature),
+            decision=decision,
+            decoded=decoded,
+            strengths={name: term.strength for name, term in run.loss.terms.items()},
+            kd_weight=run.settings.kd_weight,
+            normalize=self.settings.reward.normalize_credit,
+            num_slots=self.num_slots,
         )
         return self.action_kind.credit_reward(credit)
 
@@ -209,39 +213,28 @@ class Selection:
         return TaughtBatch(self.distillation, batch, decision, improvements, self.meter.metric, self.settings.reward.reward_mix, taught)
 
     def _rewards(self, reward: Tensor, decoded: DecodedAction, bonus: np.ndarray | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the rewards with costs and bonus, ``[rows]``, and these terms."""
-        rewards, terms = self._per_row(reward), {}
+        """Return the rewards with costs and bonus, ``[slots]``, and these terms."""
+        rewards, terms = self._per_slot(reward), {}
         cost = self.settings.reward.teacher_cost
         if cost > 0.0 or (self.action_kind.decides_knowledge and self.action_kind.decides_teachers):
-            terms["teacher_calls"] = self._per_row(torch.from_numpy(np.count_nonzero(decoded.weights, axis=1)))
+            terms["teacher_calls"] = self._per_slot(torch.from_numpy(np.count_nonzero(decoded.weights, axis=1)))
             rewards = rewards - cost * terms["teacher_calls"]
         if bonus is not None:
             terms["exploration"] = bonus
             rewards = rewards + bonus
         return rewards, terms
 
-    def _masked(self, values: np.ndarray, active: np.ndarray, of_diverged: float | None = None) -> np.ndarray:
-        """Return values ``[rows]`` with 0 for students that were not taught and ``of_diverged`` for diverged students."""
-        diverged = self.distillation.diverged
-        if of_diverged is not None and diverged.any():
-            values = np.where(self._of_students(diverged), of_diverged, values)
-        return values if active.all() else np.where(self._of_students(active), values, 0.0)
+    def _fill(self, values: np.ndarray, students: np.ndarray, value: float) -> np.ndarray:
+        """Return values ``[slots, ...]`` with ``value`` in the slots of ``students``, a mask ``[S]``."""
+        if not students.any():
+            return values
+        mask = np.repeat(students, self.num_slots // self.num_students)
+        return np.where(mask.reshape(-1, *[1] * (values.ndim - 1)), value, values)
 
-    def _without_diverged(self, values: np.ndarray) -> np.ndarray:
-        """Return values ``[rows, ...]`` with 0 for diverged students."""
-        diverged = self.distillation.diverged
-        return np.where(self._of_students(diverged)[:, None], 0.0, values) if diverged.any() else values
-
-    def _per_row(self, values: Tensor) -> np.ndarray:
-        """Return the means over the instances of each decision, ``[S * B, ...]`` or ``[rows, ...]`` -> ``[rows, ...]``, float64."""
-        values = values.double()
-        means = values if len(values) == self.rows else values.reshape(self.rows, -1, *values.shape[1:]).mean(1)
-        rows: np.ndarray = means.cpu().numpy()
-        return rows
-
-    def _of_students(self, values: np.ndarray) -> np.ndarray:
-        """Repeat values per student for their rows, ``[S]`` -> ``[rows]``."""
-        return np.repeat(values, self.rows // self.num_students)
+    def _per_slot(self, values: Tensor) -> np.ndarray:
+        """Return the means over the instances of each slot, ``[S * B, ...]`` or ``[slots, ...]`` -> ``[slots, ...]``, float64."""
+        means: np.ndarray = slot_means(values.double(), self.num_slots).cpu().numpy()
+        return means
 
     def _meter(self, run: Distillation) -> RewardMeter:
         reward = self.settings.reward

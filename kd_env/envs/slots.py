@@ -116,7 +116,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         else:
             raise InputError(f"seed: {len(slot_seeds)} seeds for {self.num_envs} slots; use one number, or one per slot")
         self._begin(students, seeds)
-        return self.selection.observation(), self._reset_info({}, self._rows(students))
+        return self.selection.observation(), self._reset_info({}, self._slots_of(students))
 
     def step(self, actions: np.ndarray | Decision) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Teach each student one mini-batch or phase. Finished students are reset according to ``autoreset_mode``.
@@ -142,11 +142,11 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             for student in np.flatnonzero(cut).tolist():
                 self.selection.finished[student] = self.distillation.member(student)
             self._ended = ended | cut
-            rewards, terminated, truncated = step.rewards, self._rows(ended), self._rows(cut)
-            info = self._info(step, self._rows(~over))
+            rewards, terminated, truncated = step.rewards, self._slots_of(ended), self._slots_of(cut)
+            info = self._info(step, self._slots_of(~over))
         if over.any():
             self._begin(over, [self._draw() for _ in range(self.num_students)])
-            info = self._reset_info(info, self._rows(over))
+            info = self._reset_info(info, self._slots_of(over))
         observation = self.selection.observation()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
             observation, info = self._reset_within_the_step(observation, info)
@@ -181,13 +181,13 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return twin
 
     def _reset_within_the_step(self, final: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        rows = self._rows(self._ended)
-        final_rows = np.empty(self.num_envs, dtype=object)
-        for slot in np.flatnonzero(rows):
-            final_rows[slot] = {name: block[slot] for name, block in final.items()}
+        ended = self._slots_of(self._ended)
+        final_blocks = np.empty(self.num_envs, dtype=object)
+        for slot in np.flatnonzero(ended):
+            final_blocks[slot] = {name: block[slot] for name, block in final.items()}
         self._begin(self._ended, [self._draw() for _ in range(self.num_students)])
-        ends = {"final_obs": final_rows, "_final_obs": rows, "final_info": of_slots(info, rows), "_final_info": rows.copy()}
-        return self.selection.observation(), {**self._reset_info(of_slots(info, ~rows), rows), **ends}
+        ends = {"final_obs": final_blocks, "_final_obs": ended, "final_info": of_slots(info, ended), "_final_info": ended.copy()}
+        return self.selection.observation(), {**self._reset_info(of_slots(info, ~ended), ended), **ends}
 
     def _begin(self, which: np.ndarray, seeds: Sequence[int]) -> None:
         if which.all():
@@ -208,33 +208,33 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise InputError(f"reset_mask: expected {self.num_envs} booleans, equal for the slots of one student, which reset together")
         return np.asarray(grouped.all(1))
 
-    def _rows(self, students: np.ndarray) -> np.ndarray:
+    def _slots_of(self, students: np.ndarray) -> np.ndarray:
         return np.repeat(students, self.num_envs // self.num_students)
 
-    def _reset_info(self, info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
-        """Return ``info`` with the first mini-batch of new students in their slots ``rows``."""
+    def _reset_info(self, info: dict[str, Any], slots: np.ndarray) -> dict[str, Any]:
+        """Return ``info`` with the first mini-batch of new students in their ``slots``."""
         ids = self._of_slots(self.distillation.observe().example_ids)
-        ids = np.where(rows.reshape(-1, *[1] * (ids.ndim - 1)), ids, info.get("example_ids", ids))
-        return {**info, "example_ids": ids, "_example_ids": rows | info.get("_example_ids", False)}
+        ids = np.where(slots.reshape(-1, *[1] * (ids.ndim - 1)), ids, info.get("example_ids", ids))
+        return {**info, "example_ids": ids, "_example_ids": slots | info.get("_example_ids", False)}
 
     def _of_slots(self, values: np.ndarray) -> np.ndarray:
-        """Return values per instance as ``[num_envs]``, or as ``[num_envs, B]`` if a slot decides for a mini-batch."""
+        """Return values per instance as ``[num_envs]``, or as ``[num_envs, B]`` if a slot decides about a mini-batch."""
         return values.copy() if self.selection.settings.interface.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
 
     def _info(self, step: Step, mask: np.ndarray) -> dict[str, Any]:
         terms: dict[str, Any] = dict(step.terms)
         if self.selection.settings.interface.observe_labels:
             terms["student_ce"] = self._of_slots(step.student_ce)
-        values = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._rows(step.diverged), **step.credit}
+        values = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._slots_of(step.diverged), **step.credit}
         reward_terms = {**masked(terms, mask), **self._measured("improvement", step.improvement, mask)}
         validation = self._measured("validation", step.validation, mask)
         return {**masked(values, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
 
     def _measured(self, name: str, values: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
         """Return values per student ``[S]`` for the slots of students that have a value."""
-        if values is None or not (measured := mask & self._rows(np.isfinite(values))).any():
+        if values is None or not (measured := mask & self._slots_of(np.isfinite(values))).any():
             return {}
-        return {name: np.where(measured, self._rows(values), 0.0), f"_{name}": measured}
+        return {name: np.where(measured, self._slots_of(values), 0.0), f"_{name}": measured}
 
 
 def _batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:

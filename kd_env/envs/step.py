@@ -11,16 +11,16 @@ from kd_env.types import Batch, Decision, DecodedAction
 
 @dataclass(frozen=True)
 class Step:
-    """The result of one update, or of one phase. For rows, see :class:`~kd_env.envs.selection.Selection`."""
+    """The result of one update, or of one phase. For slots, see :class:`~kd_env.envs.selection.Selection`."""
 
     batch: Batch
-    action: DecodedAction  # [rows]; for a whole decision, the teachers' weights of its first knowledge type
+    action: DecodedAction  # [slots]; for a whole decision, the teachers' weights of its first knowledge type
     decision: Decision | None  # the whole decision that replaced an action
     weights: np.ndarray  # [S * B, K]
     student_ce: np.ndarray  # [S * B], before the update
-    rewards: np.ndarray  # [rows]
-    terms: dict[str, np.ndarray]  # parts of the reward besides improvement, each [rows]
-    credit: dict[str, np.ndarray]  # ``credit`` [rows, K or M] and ``knowledge_credit`` [rows, M], if there is credit
+    rewards: np.ndarray  # [slots]
+    terms: dict[str, np.ndarray]  # parts of the reward besides improvement, each [slots]
+    credit: dict[str, np.ndarray]  # ``credit`` [slots, K or M] and ``knowledge_credit`` [slots, M], if there is credit
     improvement: np.ndarray | None  # [S], NaN if not due
     validation: np.ndarray | None  # [S], NaN if not due
     diverged: np.ndarray  # [S]

@@ -30,7 +30,7 @@ class PolicyBatch:
         num_teachers: number of teachers K.
         update: number of updates so far, per student ``[S]``.
         progress: fraction of the budget that is spent, per student ``[S]``, in [0, 1).
-        example_ids: rows of the train split ``[rows]``.
+        example_ids: positions of the examples in the train split, ``[rows]``.
         teacher_logits: ``[rows, K, C]``.
         teacher_features: K x ``[rows, D_k]``.
         teacher_layers: K x ``[rows, L_k, D_k]``, where a knowledge type of the setting compares layers.

@@ -26,7 +26,7 @@ from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
 from kd_env.teachers.best_teachers import best_teachers
 from kd_env.teachers.teacher import classifiers
-from kd_env.types import Batch, Decision, ModelOutput
+from kd_env.types import Decision
 
 
 class Examples(NamedTuple):
@@ -64,7 +64,7 @@ class PolicyContext:
     """What a policy may know. Reading a resource that its access does not include raises an error that names it.
 
     Attributes:
-        num_envs: number of slots that the policy acts for, which is the number of rows of an observation.
+        num_envs: number of slots that the policy acts for, which is the length of each block of an observation.
         single_observation_space: observation space of one slot.
         single_action_space: action space of one slot.
         num_teachers: number of teachers K.
@@ -82,10 +82,10 @@ class PolicyContext:
         reward_outputs: returns the teachers' outputs on the reward split at the start of a run, without labels.
         classifiers: returns the teachers' linear classifiers, ``([C, D_k], [C])`` each.
         student: the student, a :class:`StudentView`.
-        labelled_train_rows: rows of the train split that have a label.
-        train_examples: returns training examples with labels, for some rows.
+        labelled_train_rows: positions of the examples of the train split that have a label.
+        train_examples: returns training examples with labels, at some positions.
         rehearsal: returns a :class:`Rehearsal`.
-        reward_rows: rows of the reward split whose labels the policy has, ``[n]``.
+        reward_rows: positions of the examples of the reward split whose labels the policy has, ``[n]``.
         reward_examples: returns those examples with labels.
         credit: returns first-order credit ``[rows, K]`` of the mini-batch about to be taught, by knowledge type.
         best_teachers: returns for each training example ``[N]`` the teacher that is known to be best, at the start or at some progress.
@@ -156,20 +156,21 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
     selection: Selection = env.unwrapped.selection
     data, pool, settings = selection.data, selection.pool, selection.settings
     students = 1 if student is not None else settings.distillation.num_students
-    label_seed = selection.label_seeds[student or 0]
+    label_seed = selection.label_seeds[0 if student is None else student]
     settings = replace(
         settings,
         distillation=replace(settings.distillation, num_students=students),
         reward=replace(settings.reward, label_seed=label_seed),
     )
-    first, size = (student or 0), settings.distillation.batch_size * students
-    rows = slice(first * size, (first + 1) * size)
 
     def batch() -> PolicyBatch:
         run = selection.distillation
-        observed, output = run.observe(), run.student_output() if GRADIENT in ALLOWED[access] else None
+        observed = run.observe()
+        output = run.student_output() if GRADIENT in ALLOWED[access] else None
         if student is not None:
-            observed, output = _of_student(observed, first, rows), None if output is None else output.map(lambda part: part[rows])
+            rows = observed.rows_of(student)
+            output = None if output is None else output.map(lambda tensor: tensor[rows])
+            observed = observed.of_student(student)
         return PolicyBatch(observed, output, access, name)
 
     def examples(split: str, which: np.ndarray, labels: bool) -> Examples:
@@ -213,22 +214,6 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
             "credit": lambda names: first_order(selection.distillation, selection.meter, names),
         }
     return PolicyContext(name, access, values)
-
-
-def _of_student(batch: Batch, student: int, rows: slice) -> Batch:
-    """Return the part of a population's mini-batches that belongs to one student."""
-    of_student = slice(student, student + 1)
-    return Batch(
-        update=batch.update[of_student],
-        progress=batch.progress[of_student],
-        example_ids=batch.example_ids[rows],
-        labels=batch.labels[rows],
-        teacher_logits=batch.teacher_logits[rows],
-        teacher_features=tuple(values[rows] for values in batch.teacher_features),
-        student=ModelOutput(batch.student.logits[rows], batch.student.features[rows]),
-        teacher_layers=tuple(values[rows] for values in batch.teacher_layers),
-        teacher_attention=tuple(values[rows] for values in batch.teacher_attention),
-    )
 
 
 def _best_teachers(selection: Selection, policy: str) -> Callable[[float], np.ndarray]:

@@ -42,7 +42,7 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
         seeds: the seeds, one per student.
     """
     slots = env.num_envs // len(policies)
-    parts = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
+    slots_of = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
     for policy in policies:
         begin_episode(policy, learning)
     views = [EpisodeView(policy) for policy in policies]
@@ -50,19 +50,17 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
     over = np.zeros(len(policies), dtype=np.bool_)
     actions: list[Any] = [None] * len(policies)
     while not over.all():
-        seen = [rows_of(observation, part) for part in parts]
+        seen = [take_slots(observation, part) for part in slots_of]
         for student in np.flatnonzero(~over).tolist():  # for the others the last action is repeated
             actions[student] = policies[student].act(views[student].observation(seen[student]))
-        if isinstance(actions[0], Decision):
-            step = env.step(concatenate(actions, slots))
-        else:
-            step = env.step(np.concatenate([np.asarray(action) for action in actions]))
-        observation = step[0]
+        decided = isinstance(actions[0], Decision)
+        action_of_all = concatenate(actions, slots) if decided else np.concatenate([np.asarray(action) for action in actions])
+        observation, rewards, terminated, truncated, infos = env.step(action_of_all)
         for student in np.flatnonzero(~over).tolist() if learning else ():
             if isinstance(policy := policies[student], Learner):
-                following, reward, terminated, _, info = (rows_of(part, parts[student]) for part in step)
-                policy.update(views[student].transition(seen[student], actions[student], reward, following, terminated, info))
-        over |= (step[2] | step[3]).reshape(len(policies), slots)[:, 0]
+                own = (take_slots(values, slots_of[student]) for values in (rewards, observation, terminated, infos))
+                policy.update(views[student].transition(seen[student], actions[student], *own))
+        over |= (terminated | truncated).reshape(len(policies), slots)[:, 0]
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
 
 
@@ -72,8 +70,8 @@ def begin_episode(policy: Any, learning: bool) -> None:
         begin(learning)
 
 
-def rows_of(values: Any, rows: slice) -> Any:
+def take_slots(values: Any, slots: slice) -> Any:
     """Return some slots of an array, or of a dict of arrays at any depth."""
     if isinstance(values, dict):
-        return {name: rows_of(value, rows) for name, value in values.items()}
-    return values[rows]
+        return {name: take_slots(value, slots) for name, value in values.items()}
+    return values[slots]

@@ -20,6 +20,6 @@ class Rehearsal:
         return self._copy.observation()
 
     def pay(self, action: np.ndarray) -> np.ndarray:
-        """Return the reward ``[rows]`` of ``action`` and go on to the next mini-batch."""
+        """Return the rewards ``[num_envs]`` of ``action`` and go on to the next mini-batch."""
         self._original.distillation.state.forward_examples += self._copy.settings.distillation.batch_size
         return self._copy.rehearse(action)

@@ -23,12 +23,12 @@ class RulePolicy:
         decided = self.rule.decide(self.context.batch())
         if isinstance(decided, Decision):
             return decided
-        rows = len(observation["progress"])
-        if len(decided) != rows:
-            raise InputError(f"policy {self.context.name!r}: decide() returned {len(decided)} rows of weights, expected {rows}")
+        slots = len(observation["progress"])
+        if len(decided) != slots:
+            raise InputError(f"policy {self.context.name!r}: decide() returned weights for {len(decided)} slots, expected {slots}")
         return self.context.action.encode(decided.detach().cpu().numpy())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
-        """Return the entropy of the rule's selection probabilities ``[rows]``; ``None`` if it has none."""
+        """Return the entropy of the rule's selection probabilities ``[num_envs]``; ``None`` if it has none."""
         entropy = getattr(self.rule, "selection_entropy", None)
         return None if entropy is None else np.asarray(entropy(observation))

@@ -86,19 +86,19 @@ class StudentView:
         """Return the loss ``[n]`` of some outputs under ``decision``."""
         return self._run.loss.per_example(decision, output, batch)
 
-    def examples(self, split: Literal["train", "reward"], rows: np.ndarray) -> tuple[Inputs, Batch]:
-        """Return rows of a split whose labels the access includes: the student's inputs, and a batch with the teachers' outputs.
+    def examples(self, split: Literal["train", "reward"], positions: np.ndarray) -> tuple[Inputs, Batch]:
+        """Return examples of a split whose labels the access includes: the student's inputs, and a batch with the teachers' outputs.
 
         Raises:
-            InputError: the access does not include the labels of the split, or the run does not have those of some rows.
+            InputError: the access does not include the labels of the split, or the run does not have those of some examples.
         """
         self._require(REWARD_LABELS if split == "reward" else LABELS, f"student.examples({split!r})")
-        if split == "reward" and not np.isin(rows, self._reward_rows).all():
+        if split == "reward" and not np.isin(positions, self._reward_rows).all():
             raise InputError(f"policy {self._policy!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
         run, data = self._run, self._selection.data
         observed = run.observe()
-        batch = data.batch(split, rows, observed.student, observed.update[:1], observed.progress[:1])  # rows of no student in particular
-        return take(data.inputs[split], rows, run.student.device), replace(batch, student=observed.student)
+        batch = data.batch(split, positions, observed.student, observed.update[:1], observed.progress[:1])  # of no student in particular
+        return take(data.inputs[split], positions, run.student.device), replace(batch, student=observed.student)
 
     def observed(self) -> Batch:
         """Return the mini-batch about to be taught, with its labels."""

@@ -44,7 +44,7 @@ def acted_weights(env, policy):
     action = policy.act(env.selection.observation())
     if isinstance(action, Decision):
         return next(iter(action.weights.values())).numpy()
-    return env.selection.action_kind.decode(action, env.selection.rows).weights
+    return env.selection.action_kind.decode(action, env.selection.num_slots).weights
 
 
 def decided(policy):

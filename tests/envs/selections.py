@@ -23,7 +23,7 @@ def select(data, seed=0, label_seeds=None, **keywords):
 
 def actions_for(selection):
     """Random actions that follow from each student's update: subsets of the teachers, some of them empty; or gates."""
-    kind, rows = selection.action_kind, selection.rows // selection.num_students
+    kind, rows = selection.action_kind, selection.num_slots // selection.num_students
     of_students = []
     for update in selection.distillation.update.tolist():
         rng = np.random.default_rng([11, update])
@@ -54,4 +54,4 @@ def state_of(selection):
 
 def uniform(selection):
     """The ``weights`` action that gives all teachers the same weight."""
-    return np.zeros((selection.rows, selection.num_teachers))
+    return np.zeros((selection.num_slots, selection.num_teachers))

@@ -164,7 +164,7 @@ def test_forks_are_independent(digits_data, case):
     steps = advance(fork, 4)
     assert state_of(selection) == before
     assert state_of(other_fork) == before
-    other_fork.advance(np.zeros((other_fork.rows, other_fork.action_kind.size)))
+    other_fork.advance(np.zeros((other_fork.num_slots, other_fork.action_kind.size)))
     selection.listeners.clear()
     assert repr(advance(selection, 4)) == repr(steps)
     assert state_of(selection) == state_of(fork)

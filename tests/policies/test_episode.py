@@ -157,7 +157,7 @@ def test_weights_of_another_length_are_named():
             return torch.full((3, 4), 0.25)
 
     env = make(action="weights")
-    with pytest.raises(InputError, match=r"policy 'Short': decide\(\) returned 3 rows of weights, expected 8"):
+    with pytest.raises(InputError, match=r"policy 'Short': decide\(\) returned weights for 3 slots, expected 8"):
         run_episode(env, make_policy(Short, env), seed=0)
 
 

@@ -42,9 +42,9 @@ class JointAction(ActionKind):
         """Fields of :class:`DecodedAction` besides ``weights`` that the factors set, with their widths."""
         return {COLUMNS[name]: width for name, width in self.layout.widths.items() if name in COLUMNS}
 
-    def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return ``Box(-1, 1, (rows * A,))``."""
-        return self.box(rows)
+    def space(self, slots: int = 1) -> spaces.Space[Any]:
+        """Return ``Box(-1, 1, (slots * A,))``."""
+        return self.box(slots)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return the decoded factors."""
@@ -64,12 +64,12 @@ class JointAction(ActionKind):
         )
 
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
-        """Return the credit of the types that are on as the reward, and the credit ``[rows, K]`` and ``[rows, M]``."""
+        """Return the credit of the types that are on as the reward, and the credit ``[slots, K]`` and ``[slots, M]``."""
         pairs, label = credit_rewards.pairs_and_label(credit)
         decoded, weights = credit.decoded, credit.tensor(credit.decoded.weights)
-        gates = pairs.new_ones(credit.rows, len(self.layout.knowledge)) if decoded.gates is None else credit.tensor(decoded.gates)
+        gates = pairs.new_ones(credit.num_slots, len(self.layout.knowledge)) if decoded.gates is None else credit.tensor(decoded.gates)
         if decoded.kd_weight is None:
-            kd_weight = pairs.new_full((credit.rows,), credit.kd_weight)
+            kd_weight = pairs.new_full((credit.num_slots,), credit.kd_weight)
         else:
             kd_weight = credit.tensor(decoded.kd_weight)
         return credit_rewards.of_both(pairs, label, weights, gates, kd_weight)

@@ -1,6 +1,6 @@
 """Define the base class of kinds of action: a space, the meaning of its elements, and their reward from credit.
 
-In: ``rows`` actions as numbers. Out: a :class:`DecodedAction`. Boxes are [-1, 1], which all libraries explore well.
+In: ``slots`` actions as numbers. Out: a :class:`DecodedAction`. Boxes are [-1, 1], which all libraries explore well.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class ActionLayout:
         widths = dict(zip(FACTORS, (self.num_teachers, len(self.knowledge), 1, 1, 1), strict=True))
         return {name: widths[name] for name in self.factors}
 
-    def uniform(self, rows: int) -> np.ndarray:
-        """Return equal weights 1/K, ``[rows, K]``."""
-        return np.full((rows, self.num_teachers), 1.0 / self.num_teachers, dtype=np.float32)
+    def uniform(self, slots: int) -> np.ndarray:
+        """Return equal weights 1/K, ``[slots, K]``."""
+        return np.full((slots, self.num_teachers), 1.0 / self.num_teachers, dtype=np.float32)
 
 
 class ActionKind(ABC):
@@ -74,12 +74,12 @@ class ActionKind(ABC):
         return f"{self.layout.num_teachers} teachers"
 
     @abstractmethod
-    def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return the space of ``rows`` decisions in one step; with ``rows=1``, the space of one slot."""
+    def space(self, slots: int = 1) -> spaces.Space[Any]:
+        """Return the space of ``slots`` decisions in one step; with ``slots=1``, the space of one slot."""
 
     @abstractmethod
     def decode_table(self, table: np.ndarray) -> DecodedAction:
-        """Return the meaning of actions ``[rows, size]``.
+        """Return the meaning of actions ``[slots, size]``.
 
         Raises:
             InputError: the actions are not in the space.
@@ -89,7 +89,7 @@ class ActionKind(ABC):
         """Return the actions for weights or gates, the inverse of :meth:`decode`.
 
         Args:
-            values: weights of the teachers, ``[rows, K]``; in knowledge selection, gates of the types, ``[rows, M]``.
+            values: weights of the teachers, ``[slots, K]``; in knowledge selection, gates of the types, ``[slots, M]``.
 
         Raises:
             InputError: this kind of action has no inverse.
@@ -107,23 +107,23 @@ class ActionKind(ABC):
         """Fields of :class:`DecodedAction` besides ``weights`` that this kind sets, with the numbers per decision."""
         return {}
 
-    def decode(self, actions: np.ndarray, rows: int) -> DecodedAction:
-        """Return the meaning of the actions of ``rows`` decisions.
+    def decode(self, actions: np.ndarray, slots: int) -> DecodedAction:
+        """Return the meaning of the actions of ``slots`` decisions.
 
         Raises:
             InputError: the actions are not in the space.
         """
         array = np.asarray(actions)
-        if array.size != rows * self.size:
+        if array.size != slots * self.size:
             raise InputError(
-                f"action {self.name!r}: expected {rows * self.size} numbers for {rows} decisions over {self.contents}, "
+                f"action {self.name!r}: expected {slots * self.size} numbers for {slots} decisions over {self.contents}, "
                 f"got shape {array.shape}"
             )
-        if array.ndim > 1 and array.shape != (rows, self.size):
-            raise InputError(f"action {self.name!r}: expected shape ({rows}, {self.size}) or ({rows * self.size},), got {array.shape}")
+        if array.ndim > 1 and array.shape != (slots, self.size):
+            raise InputError(f"action {self.name!r}: expected shape ({slots}, {self.size}) or ({slots * self.size},), got {array.shape}")
         if not np.isfinite(array).all():
             raise InputError(f"action {self.name!r}: it has NaN or infinite numbers; return finite ones")
-        return self.decode_table(array.reshape(rows, self.size))
+        return self.decode_table(array.reshape(slots, self.size))
 
     def binary(self, table: np.ndarray) -> np.ndarray:
         """Return ``table`` as float32, after a check that it contains only zeros and ones."""
@@ -137,9 +137,9 @@ class ActionKind(ABC):
             raise InputError(f"action {self.name!r}: expected numbers in [-1, 1]")
         return table.astype(np.float32)
 
-    def box(self, rows: int) -> spaces.Box:
-        """Return the box [-1, 1] of ``rows`` decisions."""
-        return spaces.Box(-1.0, 1.0, (rows * self.size,), np.float32)
+    def box(self, slots: int) -> spaces.Box:
+        """Return the box [-1, 1] of ``slots`` decisions."""
+        return spaces.Box(-1.0, 1.0, (slots * self.size,), np.float32)
 
 
 def parse_factors(text: str) -> tuple[str, ...]:

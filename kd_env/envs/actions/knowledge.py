@@ -39,7 +39,7 @@ class KnowledgeAction(ActionKind):
         return {"gates": self.size}
 
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
-        """Return the sum of gates times credit as the reward, and the credit of the types, ``[rows, M]``."""
+        """Return the sum of gates times credit as the reward, and the credit of the types, ``[slots, M]``."""
         pairs, label = credit_rewards.pairs_and_label(credit)
         gates = credit.decoded.gates
         assert gates is not None
@@ -49,9 +49,9 @@ class KnowledgeAction(ActionKind):
 class Soft(KnowledgeAction):
     """Set a gate in [0, 1] for each knowledge type: ``(a + 1) / 2``."""
 
-    def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return ``Box(-1, 1, (rows * M,))``."""
-        return self.box(rows)
+    def space(self, slots: int = 1) -> spaces.Space[Any]:
+        """Return ``Box(-1, 1, (slots * M,))``."""
+        return self.box(slots)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return the gates, in [0, 1]."""
@@ -65,9 +65,9 @@ class Soft(KnowledgeAction):
 class Hard(KnowledgeAction):
     """Turn each knowledge type on or off."""
 
-    def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return ``MultiBinary(rows * M)``."""
-        return spaces.MultiBinary(rows * self.size)
+    def space(self, slots: int = 1) -> spaces.Space[Any]:
+        """Return ``MultiBinary(slots * M)``."""
+        return spaces.MultiBinary(slots * self.size)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return the gates, 0 or 1."""

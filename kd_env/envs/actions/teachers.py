@@ -33,9 +33,9 @@ class TeacherAction(ActionKind):
 class Subset(TeacherAction):
     """Select any set of teachers, which get equal weights; the empty set is legal."""
 
-    def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return ``MultiBinary(rows * K)``."""
-        return spaces.MultiBinary(rows * self.size)
+    def space(self, slots: int = 1) -> spaces.Space[Any]:
+        """Return ``MultiBinary(slots * K)``."""
+        return spaces.MultiBinary(slots * self.size)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return equal weights for the selected teachers, and zeros for an empty set."""
@@ -55,10 +55,10 @@ class One(TeacherAction):
         """Numbers in one decision: 1, the index of the teacher."""
         return 1
 
-    def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return ``Discrete(K)``, or ``MultiDiscrete([K] * rows)``."""
+    def space(self, slots: int = 1) -> spaces.Space[Any]:
+        """Return ``Discrete(K)``, or ``MultiDiscrete([K] * slots)``."""
         count = self.layout.num_teachers
-        return spaces.Discrete(count) if rows == 1 else spaces.MultiDiscrete([count] * rows)
+        return spaces.Discrete(count) if slots == 1 else spaces.MultiDiscrete([count] * slots)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return weight 1 for the selected teacher."""
@@ -75,12 +75,12 @@ class One(TeacherAction):
 class Weights(TeacherAction):
     """Set weights over the teachers: ``softmax(10 a)``."""
 
-    def space(self, rows: int = 1) -> spaces.Space[Any]:
-        """Return ``Box(-1, 1, (rows * K,))``."""
-        return self.box(rows)
+    def space(self, slots: int = 1) -> spaces.Space[Any]:
+        """Return ``Box(-1, 1, (slots * K,))``."""
+        return self.box(slots)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
-        """Return the softmax of each row."""
+        """Return the softmax of each slot's numbers."""
         return DecodedAction(sharp_softmax(self.bounded(table)))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
@@ -89,14 +89,14 @@ class Weights(TeacherAction):
 
 
 def sharp_softmax(table: np.ndarray) -> np.ndarray:
-    """Return ``softmax(10 a)`` of each row of ``table [rows, K]``."""
-    odds = np.exp(SHARPNESS * (table - table.max(1, keepdims=True)))
-    weights: np.ndarray = odds / odds.sum(1, keepdims=True)
+    """Return ``softmax(10 a)`` over the teachers, ``[slots, K]``."""
+    exponentials = np.exp(SHARPNESS * (table - table.max(1, keepdims=True)))
+    weights: np.ndarray = exponentials / exponentials.sum(1, keepdims=True)
     return weights
 
 
 def from_weights(weights: np.ndarray) -> np.ndarray:
-    """Return the ``weights`` action ``[rows, K]`` that decodes to ``weights``. A weight is at least exp(-20) times the largest."""
+    """Return the ``weights`` action ``[slots, K]`` that decodes to ``weights``. A weight is at least exp(-20) times the largest."""
     with np.errstate(divide="ignore"):
         logs = np.log(weights / weights.max(axis=1, keepdims=True))
     action: np.ndarray = np.clip(1.0 + logs / SHARPNESS, -1.0, 1.0).astype(np.float32)

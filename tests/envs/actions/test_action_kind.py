@@ -28,17 +28,17 @@ def test_every_kind_has_one_base_and_knows_its_name():
 @pytest.mark.parametrize("name", ACTIONS)
 def test_sampled_actions_decode_to_legal_weights_and_gates(name):
     """Weights of a row are on the simplex or all zero; gates are in [0, 1]."""
-    for num_teachers, rows in itertools.product([1, 2, 5, 16], [1, 2, 32]):
-        assert_legal(name, num_teachers, rows)
+    for num_teachers, num_slots in itertools.product([1, 2, 5, 16], [1, 2, 32]):
+        assert_legal(name, num_teachers, num_slots)
 
 
-def assert_legal(name, num_teachers, rows):
+def assert_legal(name, num_teachers, num_slots):
     kind = make_action(name, ActionLayout(num_teachers, ("response", "label")))
-    space = kind.space(rows)
+    space = kind.space(num_slots)
     space.seed(0)
     for _ in range(5):
-        decoded = kind.decode(space.sample(), rows)
-        assert decoded.weights.shape == (rows, num_teachers)
+        decoded = kind.decode(space.sample(), num_slots)
+        assert decoded.weights.shape == (num_slots, num_teachers)
         assert decoded.weights.dtype == np.float32
         assert (decoded.weights >= 0).all()
         sums = decoded.weights.sum(1)
@@ -47,7 +47,7 @@ def assert_legal(name, num_teachers, rows):
         np.testing.assert_allclose(sums[~empty], 1.0, atol=1e-6)
         assert (decoded.gates is not None) == kind.decides_knowledge
         if decoded.gates is not None:
-            assert decoded.gates.shape == (rows, 2)
+            assert decoded.gates.shape == (num_slots, 2)
             assert ((decoded.gates >= 0) & (decoded.gates <= 1)).all()
 
 
@@ -148,8 +148,8 @@ class FirstTeachers(TeacherAction):
     def size(self):
         return 1
 
-    def space(self, rows=1):
-        return spaces.MultiDiscrete([self.layout.num_teachers + 1 - self.least] * rows)
+    def space(self, slots=1):
+        return spaces.MultiDiscrete([self.layout.num_teachers + 1 - self.least] * slots)
 
     def decode_table(self, table):
         chosen = np.arange(self.layout.num_teachers) < table + self.least
@@ -163,8 +163,8 @@ class OneGate(KnowledgeAction):
     def size(self):
         return 1
 
-    def space(self, rows=1):
-        return spaces.MultiDiscrete([len(self.layout.knowledge)] * rows)
+    def space(self, slots=1):
+        return spaces.MultiDiscrete([len(self.layout.knowledge)] * slots)
 
     def decode_table(self, table):
         gates = np.eye(len(self.layout.knowledge), dtype=np.float32)[table[:, 0]]
@@ -183,7 +183,7 @@ class OfNoEnvironment(ActionKind):
 
     size = 1
 
-    def space(self, rows=1):
+    def space(self, slots=1):
         return spaces.Discrete(2)
 
     def decode_table(self, table):
