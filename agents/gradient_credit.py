@@ -2,8 +2,8 @@
 
 The environment returns the credit of every teacher of every instance in ``info["credit"]``, so the expected reward
 ``sum_k pi_k(x) r_k(x)`` can be differentiated exactly, without sampling and without a baseline. So it is a full-information learner, and it
-reads the gradient of the loss on the reward labels. Ours; the closest prior work is Differentiable Data Selection (Wang et al. 2020, arXiv
-1911.10088), which weighs data instead of teachers.
+reads the gradient of the loss on the reward labels. The method is our own. The closest prior work is Differentiable Data Selection (Wang et
+al. 2020, arXiv 1911.10088), which weighs data instead of teachers.
 
     J = mean_b [ sum_k pi_bk r_bk - prior_strength * KL(pi_b || prior_b) ]
 

@@ -12,7 +12,7 @@ log-odds grow by ``rate * (credit of the held policy - release * credit of the f
 reward labels mislead about teaching value, or the teachers change, credit alone takes over.
 
 Credit is first-order, of a held-out loss with negative label smoothing, and normalised within the instance. Residuals are 0 at first. They
-read the teachers' outputs, and not the student's state. Ours.
+read the teachers' outputs, and not the student's state. The method is our own.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Contrib(StableBaselines3):
             package = importlib.import_module("sb3_contrib")
         except ImportError as error:
             raise InputError(f"sb3:{cls.__name__} needs the package sb3-contrib ({error}); pip install 'kd-env[contrib]'") from None
-        found: type[BaseAlgorithm] = getattr(package, cls.__name__)
-        return found
+        algorithm: type[BaseAlgorithm] = getattr(package, cls.__name__)
+        return algorithm
 
 
 class TRPO(Contrib):

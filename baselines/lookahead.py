@@ -1,4 +1,4 @@
-"""``lookahead``: the greedy use of first-order credit. Ours; nothing is learned and nothing is explored.
+"""``lookahead``: the greedy use of first-order credit. Our own; nothing is learned and nothing is explored.
 
     r_bk = <grad CE_reward, grad tau^2 KL(p_k || q)_b>;    w_bk = softmax_k(sharpness * r_bk normalised over k)
 

@@ -36,15 +36,15 @@ def agreement(trace: pd.DataFrame, other: pd.DataFrame | FloatArray, by: Sequenc
         InputError: the traces have no decision in common, or there are no weights for an example.
     """
     first, second = matched(trace, other) if isinstance(other, pd.DataFrame) else _with_rule(decisions(trace), other)
-    mine, its = choices(first.weights), choices(second.weights)
-    table = first.table.assign(all=0, same=(mine * its).sum(1))
+    choice, other_choice = choices(first.weights), choices(second.weights)
+    table = first.table.assign(all=0, same=(choice * other_choice).sum(1))
     if "update" in by:
         table["update"] = update_bins(table, bins)
     keys = list(by) or ["all"]
     rows = []
     for values, part in table.groupby(keys):
         places = part.index.to_numpy()
-        chance = float(mine[places].mean(0) @ its[places].mean(0))
+        chance = float(choice[places].mean(0) @ other_choice[places].mean(0))
         rows.append([*values, part["same"].mean(), chance, len(part)])
     result = pd.DataFrame(rows, columns=[*keys, "agreement", "chance", "decisions"])
     return result if by else result.drop(columns="all")

@@ -40,18 +40,18 @@ def compare(trace: pd.DataFrame, other: pd.DataFrame, right: FloatArray) -> pd.D
         raise InputError(
             f"compare: right has shape {np.shape(right)}; give [N, K] of every training example, for the teachers of the traces"
         )
-    mine, its = choices(first.weights), choices(second.weights)
+    choice, other_choice = choices(first.weights), choices(second.weights)
     is_right = np.asarray(right, dtype=np.float64)[examples]
-    a, b = ((choice[:, :-1] * is_right).sum(1) for choice in (mine, its))
+    a, b = ((chosen[:, :-1] * is_right).sum(1) for chosen in (choice, other_choice))
     columns = dict(zip(OUTCOMES, (a * b, a * (1 - b), (1 - a) * b, (1 - a) * (1 - b)), strict=True))
     table = first.table[["example_id", "group"]].assign(
-        disagreement=1 - (mine * its).sum(1), **columns, ce=first.table["student_ce"], other_ce=second.table["student_ce"]
+        disagreement=1 - (choice * other_choice).sum(1), **columns, ce=first.table["student_ce"], other_ce=second.table["student_ce"]
     )
     means = table.groupby(["example_id", "group"]).mean()
     means["decisions"] = table.groupby(["example_id", "group"]).size()
     ids = means.index.get_level_values("example_id")
-    means.insert(0, "choice", _most_frequent(mine, examples).reindex(ids).to_numpy())
-    means.insert(1, "other_choice", _most_frequent(its, examples).reindex(ids).to_numpy())
+    means.insert(0, "choice", _most_frequent(choice, examples).reindex(ids).to_numpy())
+    means.insert(1, "other_choice", _most_frequent(other_choice, examples).reindex(ids).to_numpy())
     return means.reset_index().sort_values("disagreement", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from kd_env.analysis.canvas import FONT, LEGEND, REFERENCE, panels
 from kd_env.analysis.compare import OUTCOMES
 from kd_env.analysis.credit import binned
-from kd_env.analysis.figures import FONT, LEGEND
-from kd_env.analysis.panels import REFERENCE, panels
 
 OUTCOME_COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#BBBBBB")
 

@@ -60,7 +60,7 @@ def credit_of_updates(env: Any, policy: Any, seed: int = 0) -> pd.DataFrame:
             idle = student.after([torch.zeros_like(parameter) for parameter in student.parameters], run.observe().progress)
             before.append((loss(student.parameters, update + 1), loss(idle, update + 1)))
 
-    _teach(env, policy, seed, listen)
+    teach_and_listen(env, policy, seed, listen)
     return pd.DataFrame(rows, columns=["update", "credit", "improvement", "effect"])
 
 
@@ -95,7 +95,7 @@ def credit_of_teachers(env: Any, policy: Any, seed: int = 0, every: int = 50) ->
         columns = {"update": int(run.update[0]), "slot": slot, "teacher": teacher, "credit": predicted.ravel()}
         tables.append(pd.DataFrame({**columns, "improvement": measured.ravel()}))
 
-    _teach(env, policy, seed, listen)
+    teach_and_listen(env, policy, seed, listen)
     if not tables:
         raise InputError(f"credit_of_teachers: every={every} is not below the number of updates; measure more often")
     return pd.concat(tables, ignore_index=True)
@@ -144,7 +144,8 @@ def _checked(env: Any) -> Selection:
     return selection
 
 
-def _teach(env: Any, policy: Any, seed: int, listen: Callable[[Step], None]) -> None:
+def teach_and_listen(env: Any, policy: Any, seed: int, listen: Callable[[Step], None]) -> None:
+    """Teach a student, and call ``listen`` after each update."""
     selection: Selection = env.unwrapped.selection
     selection.listeners.append(listen)
     try:

@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from kd_env.analysis.figures import COLOURS, DASHES
+from kd_env.analysis.credit import teach_and_listen
+from kd_env.analysis.palette import COLOURS, DASHES
 from kd_env.envs.credit import make_credit, normalize
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
-from kd_env.policies import run_episode
 from kd_env.teachers.best_teachers import best_teachers
 
 CHOICES = ("best", "most_confident")
@@ -62,11 +62,7 @@ def credit_of_choices(env: Any, policy: Any, smoothings: Sequence[float], seed: 
             for choice, teacher in teachers.items():
                 rows.append((int(run.update[0]), smoothing, choice, float(credit.gather(1, teacher[:, None]).mean())))
 
-    selection.listeners.append(listen)
-    try:
-        run_episode(env, policy, seed, learning=True)
-    finally:
-        selection.listeners.remove(listen)
+    teach_and_listen(env, policy, seed, listen)
     if not rows:
         raise InputError(f"credit_of_choices: every={every} is not below the number of updates; measure more often")
     return pd.DataFrame(rows, columns=["update", "smoothing", "choice", "credit"])

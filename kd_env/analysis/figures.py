@@ -6,27 +6,21 @@ that a page can find it.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import special
 
-from kd_env.analysis.canvas import BEHIND_TEXT, FAINT, LETTER, RULE, LineEnd, blank_figure, canvas, name_lines, policy_line
-from kd_env.analysis.canvas import FONT as FONT
-from kd_env.analysis.canvas import LEGEND as LEGEND
-from kd_env.analysis.palette import COLOURS as COLOURS
-from kd_env.analysis.palette import DASHES as DASHES
-from kd_env.analysis.palette import Style, policy_styles
+from kd_env.analysis.canvas import BEHIND_TEXT, FAINT, FONT, LETTER, RULE, LineEnd, blank_figure, canvas, name_lines, policy_line
+from kd_env.analysis.intervals import standard_error, t_quantile
+from kd_env.analysis.palette import COLOURS, Style, policy_styles
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, selection_map
 from kd_env.analysis.selection_regret import BestTeachers, regret_curve
 
@@ -60,7 +54,8 @@ def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None 
     for policy in sorted(points):
         style, updates = styles[policy], sorted(points[policy])
         values = [np.asarray(points[policy][update]) for update in updates]
-        mean, half = np.array([v.mean() for v in values]), np.array([half_width(v) if len(v) > 2 else 0.0 for v in values])
+        mean = np.array([v.mean() for v in values])
+        half = np.array([standard_error(v) * t_quantile(0.975, len(v) - 1) if len(v) > 2 else 0.0 for v in values])
         if len(points) <= MAX_BANDS and half.any():
             edge = np.concatenate([np.column_stack([updates, mean - half]), np.column_stack([updates, mean + half])[::-1]])
             axes.add_collection(PolyCollection([edge], facecolors=[to_rgba(style.colour, 0.12)], linewidths=0, gid=f"policy:{policy}"))
@@ -197,16 +192,6 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | No
     axes.set_ylim(-0.4, len(rows) - 0.15)
     axes.set_xlabel(f"test {metric}, mean and 95 % interval over seeds")
     return figure
-
-
-def half_width(values: npt.NDArray[np.float64]) -> float:
-    """Return half the width of the 95 % t interval of the mean of at least two values."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) * _t_quantile(len(values) - 1)
-
-
-@functools.cache
-def _t_quantile(degrees: int) -> float:
-    return float(special.stdtrit(degrees, 0.975))
 
 
 def _metric(records: Sequence[Mapping[str, Any]]) -> str:

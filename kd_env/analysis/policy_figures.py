@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kd_env.analysis.panels import REFERENCE, legend, line_style, panels
+from kd_env.analysis.canvas import REFERENCE, legend, line_style, panels
 
 LEVEL_NAMES = {2: ("easy", "hard"), 3: ("easy", "medium", "hard")}
 ENTROPY_MARKERS: dict[str, dict[str, Any]] = {

@@ -52,8 +52,8 @@ def loss_regret(trace: pd.DataFrame, reference: pd.DataFrame, last: float = 0.25
     Raises:
         InputError: the traces have no decision in common, or their examples have no labels.
     """
-    mine, its = matched(trace, reference)
-    table = mine.table.assign(regret=mine.table["student_ce"] - its.table["student_ce"])
+    of_policy, of_reference = matched(trace, reference)
+    table = of_policy.table.assign(regret=of_policy.table["student_ce"] - of_reference.table["student_ce"])
     first_update = table["update"].min() + (1 - last) * (table["update"].max() + 1 - table["update"].min())
     table = table[(table["update"] >= first_update) & table["regret"].notna()]
     if table.empty:

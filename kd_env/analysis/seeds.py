@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from kd_env.analysis.intervals import t_quantile
 from kd_env.analysis.traces import read_trace
 from kd_env.errors import InputError
 
@@ -75,6 +75,6 @@ def over_seeds(table: pd.DataFrame, value: str, by: Sequence[str] = (), level: f
         raise InputError(f"over_seeds: several rows have the same {', '.join([*keys, 'seed'])}; name in `by` all columns that differ")
     groups = table.groupby(keys)[value] if keys else table.groupby(np.zeros(len(table)))[value]
     mean, error, n = groups.mean(), groups.sem(), groups.count()
-    half = error * stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1))
+    half = error * [t_quantile((1 + level) / 2, max(count - 1, 1)) for count in n]
     result = pd.DataFrame({value: mean, "low": mean - half, "high": mean + half, "n": n})
     return result.reset_index(drop=not keys)

@@ -66,7 +66,7 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
         seeds = f"mean over {mean.seeds} seeds" if mean.seeds > 1 else "one seed"
         caption = f"Weight of each teacher by group of examples: {policy}, {seeds}."
         draw = functools.partial(selection_by_group_figure, mean, colour=styles[policy].colour, policy=policy)
-        plots.append(Plot(f"{stem}-selection-{_file_safe(policy)}", caption, policy, draw))
+        plots.append(Plot(f"{stem}-selection-{file_safe(policy)}", caption, policy, draw))
     note = f"Without a selection map, because no teacher has weight in any decision: {', '.join(idle)}." if idle else ""
     return Plots(plots, note)
 
@@ -80,5 +80,6 @@ def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> It
                 yield row.policy, mean_over_seeds(maps)
 
 
-def _file_safe(policy: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_]+", "-", policy).strip("-")
+def file_safe(name: str) -> str:
+    """Return a name with a hyphen for what may not be in the name of a file."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")

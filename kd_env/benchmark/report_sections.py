@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from kd_env.analysis.figures import Styles
 from kd_env.benchmark.overview import overview
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_claims import Claim, claim
-from kd_env.benchmark.report_figures import Plots, setting_plots
+from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
 from kd_env.benchmark.summary import FORWARDS, Setting, summarise
 
@@ -67,7 +66,7 @@ def make_section(directory: Path, index: int, setting: Setting, records: Sequenc
         InputError: a trace cannot be read.
     """
     table = summarise(records)
-    stem = f"{index:02d}-" + re.sub(r"[^A-Za-z0-9_]+", "-", setting.task).strip("-")
+    stem = f"{index:02d}-{file_safe(setting.task)}"
     config = [{name: value for name, value in record["config"].items() if name != "command"} for record in records]
     values = values_table("Values set by the commands", config)
     plots = setting_plots(directory, stem, table, records, styles)

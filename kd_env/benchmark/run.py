@@ -34,16 +34,18 @@ from kd_env.interrupts import raise_if_interrupted
 from kd_env.teachers import load_pool
 
 
-def run(trials: Sequence[Trial], directory: Path, progress: Progress, workers: int = 1, population: int = 1) -> None:
+def run(trials: Sequence[Trial], directory: str | Path, progress: Progress, workers: int = 1, population: int = 1) -> None:
     """Run the trials that are not finished yet; each record is written as soon as its trial ends.
 
     Args:
+        directory: the results folder.
         workers: number of processes.
         population: number of seeds of a trial that are taught at once, as one population of students.
 
     Raises:
         InputError: something in a trial cannot be used; raised before any trial starts where that can be seen.
     """
+    directory = Path(directory)
     _require_folder(directory)
     for trial in trials:
         _ = trial.resolved  # an invalid trial raises here, before any other starts

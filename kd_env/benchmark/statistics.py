@@ -5,7 +5,6 @@ All functions are pure. The interval of fewer than two values is (nan, nan), bec
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from kd_env.analysis.intervals import standard_error, t_quantile
 from kd_env.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,17 +37,6 @@ def mean_interval(x: npt.ArrayLike, level: float = 0.95) -> tuple[float, float]:
     half = standard_error(values) * t_quantile((1 + level) / 2, len(values) - 1)
     mean = float(values.mean())
     return mean - half, mean + half
-
-
-def standard_error(values: FloatArray) -> float:
-    """Return the standard error of the mean of at least two values."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
-@functools.cache
-def t_quantile(probability: float, degrees: int) -> float:
-    """Return the quantile of Student's t distribution."""
-    return float(special.stdtrit(degrees, probability))
 
 
 def bootstrap_interval(
