@@ -1,94 +1,22 @@
 """Rules against values worked out by hand, and what each of them may read."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
-from weighing import acted_weights, decided
+from rule_problems import env_and_policy, weights_of
+from weighing import decided
 
-from baselines import camkd
-from baselines.gate import LOG_FLOOR, Gate, fit, gate_inputs
 from baselines.most_confident import choose
-from baselines.router import Router
 from kd_env import tasks
-from kd_env.benchmark.run_trial import make_env, run_trial
+from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
-from kd_env.distillation.reward_split import labelled_rows
 from kd_env.errors import InputError
-from kd_env.policies import make_policy, registry
+from kd_env.policies import registry
 from kd_env.policies.rules import RulePolicy
-from kd_env.teachers import Pool, load_pool
+from kd_env.teachers import Pool
 from kd_env.types import Decision, ModelOutput
 
 RULES = [name for name, path in registry.POLICIES.items() if path.startswith("baselines.")]
-
-
-def env_and_policy(name, teachers=None, seed=0, task="digits", **settings):
-    if name == "no_teacher":
-        settings.setdefault("kd_weight", 0.5)
-    trial = Trial(task, name, seed, teachers, settings={"updates": 20, **settings})
-    env = make_env(trial)
-    return env, registry.find(name).build(env, seed)
-
-
-def weights_of(env, policy, seed=0):
-    """Teacher weights ``[B, K]`` for the first mini-batch of ``seed``, and that mini-batch."""
-    env.reset(seed=seed)
-    return acted_weights(env, policy), env.selection.distillation.observe()
-
-
-def with_probability(p, classes=4):
-    """Logits that give class 0 the probability ``p``."""
-    return [math.log(p / (1 - p) * (classes - 1)), *[0.0] * (classes - 1)]
-
-
-# camkd
-
-
-def test_camkd_of_two_teachers_by_hand():
-    logits = torch.tensor([[with_probability(0.8), with_probability(0.2)]], dtype=torch.float64)
-    # exp(c_k) = 1/p_k, so softmax(c) = (1/.8, 1/.2) / (1/.8 + 1/.2) = (.2, .8); 1 - that, over K - 1 = 1
-    assert camkd.weights(logits, torch.tensor([0]))[0].tolist() == pytest.approx([0.8, 0.2])
-
-
-def test_camkd_of_three_teachers_by_hand():
-    logits = torch.tensor([[with_probability(p) for p in (0.5, 0.25, 0.125)]], dtype=torch.float64)
-    # 1/p = (2, 4, 8), softmax(c) = (1, 2, 4)/7, weights (6, 5, 3)/14
-    assert camkd.weights(logits, torch.tensor([0]))[0].tolist() == pytest.approx([6 / 14, 5 / 14, 3 / 14])
-
-
-@pytest.mark.parametrize("teachers", [2, 3, 7])
-def test_camkd_is_on_the_simplex_and_follows_a_permutation(teachers):
-    generator = torch.Generator().manual_seed(teachers)
-    logits = 5 * torch.randn(50, teachers, 6, generator=generator, dtype=torch.float64)
-    labels = torch.randint(6, (50,), generator=generator)
-    weights = camkd.weights(logits, labels)
-    assert weights.shape == (50, teachers)
-    assert (weights >= 0).all()
-    assert weights.max() <= 1 / (teachers - 1) + 1e-6
-    assert weights.sum(1).tolist() == pytest.approx([1.0] * 50, abs=1e-5)
-    order = torch.randperm(teachers, generator=generator)
-    assert torch.allclose(camkd.weights(logits[:, order], labels), weights[:, order], atol=1e-6)
-    assert (weights.argmax(1) == camkd.teacher_ce(logits, labels).argmin(1)).all()
-
-
-def test_camkd_of_extreme_teachers_is_finite():
-    logits = torch.tensor([[[1e4, 0.0], [-1e4, 0.0]]])
-    assert camkd.weights(logits, torch.tensor([0]))[0].tolist() == [1.0, 0.0]
-
-
-def test_camkd_needs_two_teachers():
-    with pytest.raises(ValueError, match="camkd needs at least two teachers"):
-        camkd.weights(torch.zeros(3, 1, 4), torch.zeros(3, dtype=torch.int64))
-
-
-def test_camkd_acts_on_its_formula():
-    env, policy = env_and_policy("camkd_logits")
-    weights, batch = weights_of(env, policy)
-    expected = camkd.weights(batch.teacher_logits, batch.labels)
-    # the action cannot say less than exp(-20) of the largest weight
-    assert weights == pytest.approx(expected.numpy(), abs=1e-6)
 
 
 # rules by hand
@@ -279,96 +207,3 @@ def test_uniform_reward_ce_hears_both_teachers_and_reward_labels(tmp_path):
     plain, _ = students("uniform", tmp_path)
     assert plain["curve"] != record["curve"]
     assert other["test"] > students("uniform", tmp_path)[1]["test"], "with uninformative teachers the labels are what is left"
-
-
-def router_of(reward_labels=256, seed=0):
-    env, _ = env_and_policy("uniform", reward_labels=reward_labels, seed=seed)
-    return env, make_policy(Router, env, seed)
-
-
-def poison(env, keep):
-    """Make every reward label wrong but those of ``keep``."""
-    labels = env.selection.data.labels
-    wrong = np.setdiff1d(np.arange(len(labels["reward"])), keep)
-    labels["reward"] = labels["reward"].clone()
-    labels["reward"][wrong] = (labels["reward"][wrong] + 1) % 10
-
-
-def equal(*policies):
-    gates = (policy.rule.gate.state_dict().values() for policy in policies)
-    return all(torch.equal(a, b) for a, b in zip(*gates, strict=True))
-
-
-def test_the_router_is_mostly_right_with_256_labels():
-    env, router = router_of()
-    task, experts = tasks.load("digits"), load_pool("digits/experts", tasks.load("digits"))
-    right = by_group = 0
-    for update in range(20):
-        env.reset(seed=update)
-        batch = env.selection.distillation.observe()
-        chosen = decided(router).argmax(1)
-        answers = batch.teacher_logits.argmax(2)[torch.arange(32), chosen]
-        right += float((answers == batch.labels).float().mean()) / 20
-        by_group += float((chosen.numpy() == np.array(experts.best_for_group)[task.train.groups[batch.example_ids]]).mean()) / 20
-    assert right > 0.8
-    assert by_group > 0.7
-
-
-def test_the_router_reads_no_label_that_its_run_does_not_have(monkeypatch):
-    env, honest = router_of()
-    env.reset(seed=0)
-    labelled = env.selection.distillation.reward_split.rows[0]
-    assert len(labelled) == 256
-    # drawn by class, so poison would move it
-    monkeypatch.setattr("kd_env.policies.context.labelled_rows", lambda labels, count, seed: labelled)
-    poison(env, keep=labelled)
-    assert equal(make_policy(Router, env, 0), honest)
-    poison(env, keep=labelled[1:])
-    assert not equal(make_policy(Router, env, 0), honest)
-
-
-def test_the_router_has_the_labels_that_its_run_has():
-    for seed in (0, 3):
-        env, _ = env_and_policy("uniform", reward_labels=64, seed=seed)
-        env.reset(seed=seed)
-        drawn = labelled_rows(env.selection.data.labels["reward"].numpy(), 64, seed)
-        assert (env.selection.distillation.reward_split.rows == drawn).all()
-        assert (make_policy(Router, env, seed).context.reward_rows == drawn).all()
-
-
-def test_the_router_is_the_same_for_a_seed():
-    assert equal(router_of(reward_labels=64)[1], router_of(reward_labels=64)[1])
-    assert not equal(router_of(reward_labels=64)[1], router_of(reward_labels=64, seed=1)[1])
-
-
-def test_router_without_features_reads_the_outputs_alone():
-    env, _ = env_and_policy("uniform", reward_labels=64)
-    assert make_policy(Router, env, 0, teacher_features=False).rule.gate.mean.shape == (40,)
-    assert make_policy(Router, env, 0).rule.gate.mean.shape == (40 + sum(env.selection.data.bank.widths),)
-
-
-def test_a_gate_learns_who_is_right():
-    """Teacher 0 is right where it is sure of class 0, else teacher 1 is."""
-    generator = torch.Generator().manual_seed(0)
-    sure = torch.rand(200, generator=generator) < 0.5
-    logits = torch.randn(200, 2, 3, generator=generator)
-    logits[sure, 0, 0] += 6.0
-    inputs = gate_inputs(logits)
-    right = torch.stack([sure.float(), 1 - sure.float()], 1)
-    torch.manual_seed(0)
-    gate = Gate(6, 2)
-    fit(gate, inputs, right)
-    assert float((gate(inputs).argmax(1) == (~sure).long()).float().mean()) > 0.95
-
-
-def test_gate_inputs_by_hand():
-    logits = torch.tensor([[[0.0, 0.0], [100.0, 0.0]]])
-    features = torch.tensor([[7.0]])
-    assert gate_inputs(logits, [features])[0].tolist() == pytest.approx([-math.log(2), -math.log(2), 0.0, LOG_FLOOR, 7.0])
-
-
-def test_a_gate_of_a_constant_column_is_finite():
-    gate = Gate(3, 2)
-    inputs = torch.ones(10, 3)
-    fit(gate, inputs, torch.ones(10, 2), steps=3)
-    assert gate(inputs).isfinite().all()

@@ -8,10 +8,10 @@ import torch
 from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from playing import KINDS, KNOWLEDGE, TEACHERS, recorded_steps, same, slots
+from populations import SIZE, STUDENTS, broken, population
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
-from test_population_slots import SIZE, STUDENTS, broken, population
 
 from kd_env.envs import SB3VecEnv
 from kd_env.errors import InputError
