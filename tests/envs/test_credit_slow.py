@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from test_credit import at_rate, rank_correlations, start, taught
+from credited import start, taught
+from test_credit import at_rate, rank_correlations
 
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
