@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from agents import saving
 from agents.entropy import normalized_entropy
-from baselines.gate import LOG_FLOOR, Gate, gate_inputs, standardise
-from baselines.router import fit_on_reward_split
+from baselines.gate import LOG_FLOOR, Gate, fit_on_reward_split, gate_inputs, standardise
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers

@@ -43,7 +43,6 @@ class Correlation(BaseRule):
     """Reads the outputs of teachers and student at the temperature of the response loss."""
 
     access = "student outputs"
-    paper = ""
 
     def __init__(self, context: PolicyContext, seed: int = 0, t: float = 0.5) -> None:
         """Take the sharpness ``t``: the smaller it is, the more weight the best-correlated teacher has."""

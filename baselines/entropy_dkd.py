@@ -25,7 +25,6 @@ class EntropyDKD(BaseRule):
     """Reads the teachers' outputs."""
 
     access = "teacher outputs"
-    paper = ""
     env_options = {**WEIGHTS, "knowledge": "tckd(class_of=teacher),nckd(class_of=teacher)"}
 
     def decide(self, batch: PolicyBatch) -> Decision:

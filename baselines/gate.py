@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from kd_env.policies import PolicyContext
+
 LOG_FLOOR = -10.0
 
 
@@ -52,3 +54,10 @@ def fit(gate: Gate, inputs: Tensor, right: Tensor, steps: int = 400) -> None:
         optimizer.zero_grad()
         binary_cross_entropy_with_logits(gate(inputs), right).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+
+def fit_on_reward_split(gate: Gate, context: PolicyContext, teacher_features: bool) -> None:
+    """Fit ``gate`` on the reward examples that have labels."""
+    examples = context.reward_examples()
+    right = examples.teacher_logits.argmax(2) == examples.known_labels()[:, None]
+    fit(gate, gate_inputs(examples.teacher_logits, examples.teacher_features if teacher_features else ()), right.float())

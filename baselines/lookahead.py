@@ -35,7 +35,6 @@ class Lookahead(BaseRule):
 
     supports_population = False
     access = "reward labels"
-    paper = ""
 
     def __init__(self, context: PolicyContext, seed: int = 0, sharpness: float = 3.0, greedy: bool = False) -> None:
         """Take the sharpness of the weights.

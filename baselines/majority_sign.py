@@ -34,7 +34,6 @@ class MajoritySign(BaseRule):
     """Reads the outputs of teachers and student at the temperature of the response loss."""
 
     access = "student outputs"
-    paper = ""
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return :func:`weights` of the mini-batch."""

@@ -17,7 +17,6 @@ class MostConfident(BaseRule):
     """The teacher that is most confident."""
 
     access = "teacher outputs"
-    paper = ""
     env_options = ONE
 
     def decide(self, batch: PolicyBatch) -> Tensor:

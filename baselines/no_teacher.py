@@ -13,7 +13,6 @@ class NoTeacher(BaseRule):
     """Selects no teacher."""
 
     access = "train labels"
-    paper = ""
     env_options = {**RULE_OPTIONS, "action": "subset", "kd_weight": 0.0}
 
     def decide(self, batch: PolicyBatch) -> Tensor:

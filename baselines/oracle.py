@@ -17,7 +17,6 @@ class Oracle(BaseRule):
     """Reads the groups and the labels of the examples, and what is known about the pool."""
 
     access = "privileged"
-    paper = ""
     env_options = ONE
 
     def __init__(self, context: PolicyContext, seed: int = 0) -> None:

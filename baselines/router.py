@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.gate import Gate, fit, gate_inputs
+from baselines.gate import Gate, fit_on_reward_split, gate_inputs
 from baselines.rule import ONE, BaseRule, choice
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.randomness import seeded
@@ -19,7 +19,6 @@ class Router(BaseRule):
 
     access = "reward labels"
     learns_from = "reward labels, once"
-    paper = ""
     env_options = ONE
     min_teachers = 2
 
@@ -37,10 +36,3 @@ class Router(BaseRule):
         """Choose the teacher that is most likely right."""
         inputs = gate_inputs(batch.teacher_logits, batch.teacher_features if self.teacher_features else ())
         return choice(self.gate(inputs.float().cpu()).argmax(1), batch.num_teachers)
-
-
-def fit_on_reward_split(gate: Gate, context: PolicyContext, teacher_features: bool) -> None:
-    """Fit ``gate`` on the reward examples that have labels."""
-    examples = context.reward_examples()
-    right = examples.teacher_logits.argmax(2) == examples.known_labels()[:, None]
-    fit(gate, gate_inputs(examples.teacher_logits, examples.teacher_features if teacher_features else ()), right.float())

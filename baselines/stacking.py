@@ -218,7 +218,6 @@ class Stacking(BaseRule):
 
     access = "reward labels"
     learns_from = "reward labels, once"
-    paper = ""
     env_options = WEIGHTS
     min_teachers = 2
 

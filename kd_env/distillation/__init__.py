@@ -8,7 +8,7 @@
 - ``state``: values that are kept per student; ``snapshot``: the state of a run as tensors.
 - ``reward_split``: the held-out labelled examples; ``reward_meter`` measures students on them.
 
-This package does not know rewards or credit.
+This package does not know rewards or credit: :mod:`kd_env.envs` decides when to measure and what to pay.
 """
 
 from kd_env.distillation.data import EncodedTask

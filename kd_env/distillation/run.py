@@ -87,8 +87,12 @@ class Distillation:
 
     @property
     def diverged(self) -> np.ndarray:
-        """Students with a loss that is no longer finite, ``[S]``. A caller that measures other losses sets its entries too."""
+        """Students with a loss that is no longer finite, ``[S]``."""
         return self.state.diverged
+
+    def mark_diverged(self, students: np.ndarray) -> None:
+        """Mark ``students``, a mask ``[S]``, as diverged. For callers that measure other losses, such as the held-out loss."""
+        self.state.diverged |= students
 
     @property
     def done(self) -> np.ndarray:
@@ -144,18 +148,17 @@ class Distillation:
         if not active.any():
             raise InputError("apply: no student is left to teach, since the budget is spent or all have diverged; begin with a new one")
         batch = self.observe()
-        student_ce = label.ce(batch.student.logits, batch.labels)
         loss = self.per_example_loss(decision).view(self.num_students, -1).mean(1)  # [S]
         if self.settings.reward_ce > 0.0:
             loss = loss + self.settings.reward_ce * self._reward_ce()
         value = loss.detach().double().cpu().numpy()
-        self.state.diverged |= active & ~np.isfinite(value)
+        self.mark_diverged(active & ~np.isfinite(value))
         learns = active & ~self.state.diverged
         if learns.any() and loss.requires_grad:
             loss_of_learners = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
             self.student.step(loss_of_learners.sum(), batch.progress, learns)
         self.skip(active)
-        return Outcome(value, student_ce, self.state.diverged.copy())
+        return Outcome(value, label.ce(batch.student.logits, batch.labels), self.state.diverged.copy())
 
     def skip(self, active: np.ndarray | None = None) -> None:
         """Go on to the next mini-batches without learning from the observed ones."""

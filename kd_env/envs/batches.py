@@ -123,10 +123,10 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     def _info(self, step: Step) -> dict[str, Any]:
         options = self.selection.settings.interface
-        per_row = options.granularity == "instance"
+        per_instance = options.granularity == "instance"
         info: dict[str, Any] = {
             "example_ids": step.batch.example_ids.copy(),
-            "reward_terms": {name: values.copy() if per_row else float(values[0]) for name, values in step.terms.items()},
+            "reward_terms": {name: values.copy() if per_instance else float(values[0]) for name, values in step.reward_terms.items()},
             "diverged": bool(step.diverged[0]),
             **step.credit,
         }

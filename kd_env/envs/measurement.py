@@ -33,7 +33,7 @@ class Measurement:
         if not self.needs_improvement or not due.any():
             return None
         improvement = meter.improvement(run.student, due)
-        run.diverged[:] |= due & ~np.isfinite(improvement)
+        run.mark_diverged(due & ~np.isfinite(improvement))
         return np.where(run.diverged, np.nan, improvement)
 
     def validation(self, run: Distillation, active: np.ndarray) -> np.ndarray | None:
@@ -45,5 +45,5 @@ class Measurement:
         if not due.any():
             return None
         loss, metric = run.validate()
-        run.diverged[:] |= due & ~np.isfinite(loss)
+        run.mark_diverged(due & ~np.isfinite(loss))
         return np.where(due, metric, np.nan)

@@ -170,7 +170,7 @@ class Selection:
             reward, credit = by_credit
         rewards, terms = self._rewards(reward, decoded, bonus)
         validation = self.measurement.validation(run, active)
-        run.diverged[:] |= active & ~np.isfinite(rewards.reshape(self.num_students, -1)).all(1)
+        run.mark_diverged(active & ~np.isfinite(rewards.reshape(self.num_students, -1)).all(1))
         step = Step(
             batch=batch,
             action=decoded,
@@ -178,7 +178,7 @@ class Selection:
             weights=decisions.per_instance(decoded.weights, len(batch.labels)),
             student_ce=outcome.student_ce.float().cpu().numpy(),
             rewards=self._fill(self._fill(rewards, run.diverged, DIVERGED_REWARD), ~active, 0.0),
-            terms={name: self._fill(values, ~active, 0.0) for name, values in terms.items()},
+            reward_terms={name: self._fill(values, ~active, 0.0) for name, values in terms.items()},
             credit={name: self._fill(self._per_slot(values), run.diverged, 0.0) for name, values in credit.items()},
             improvement=improvement,
             validation=None if validation is None else np.where(run.diverged, np.nan, validation),

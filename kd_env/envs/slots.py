@@ -222,7 +222,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return values.copy() if self.selection.settings.interface.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
 
     def _info(self, step: Step, mask: np.ndarray) -> dict[str, Any]:
-        terms: dict[str, Any] = dict(step.terms)
+        terms: dict[str, Any] = dict(step.reward_terms)
         if self.selection.settings.interface.observe_labels:
             terms["student_ce"] = self._of_slots(step.student_ce)
         values = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._slots_of(step.diverged), **step.credit}

@@ -19,7 +19,7 @@ class Step:
     weights: np.ndarray  # [S * B, K]
     student_ce: np.ndarray  # [S * B], before the update
     rewards: np.ndarray  # [slots]
-    terms: dict[str, np.ndarray]  # parts of the reward besides improvement, each [slots]
+    reward_terms: dict[str, np.ndarray]  # parts of the reward besides improvement, each [slots]
     credit: dict[str, np.ndarray]  # ``credit`` [slots, K or M] and ``knowledge_credit`` [slots, M], if there is credit
     improvement: np.ndarray | None  # [S], NaN if not due
     validation: np.ndarray | None  # [S], NaN if not due
@@ -30,11 +30,12 @@ class Step:
 def merge(before: Step, after: Step) -> Step:
     """Return two parts of a phase as one step."""
     zero = np.zeros_like(after.rewards)
+    names = {**before.reward_terms, **after.reward_terms}
     validation = _latest(before.validation, after.validation)
     return replace(
         after,
         rewards=before.rewards + after.rewards,
-        terms={name: before.terms.get(name, zero) + after.terms.get(name, zero) for name in {**before.terms, **after.terms}},
+        reward_terms={name: before.reward_terms.get(name, zero) + after.reward_terms.get(name, zero) for name in names},
         improvement=_latest(before.improvement, after.improvement),
         validation=None if validation is None else np.where(after.diverged, np.nan, validation),
         active=before.active,

@@ -38,7 +38,7 @@ def advance(selection, updates):
 
 def shown(step):
     values = {name: getattr(step, name) for name in ("rewards", "student_ce", "improvement", "validation", "diverged")}
-    arrays = {**values, **step.terms, **step.credit}
+    arrays = {**values, **step.reward_terms, **step.credit}
     return {name: None if values is None else np.asarray(values).tolist() for name, values in arrays.items()}
 
 

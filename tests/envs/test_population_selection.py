@@ -100,15 +100,15 @@ def follow(selection, apart, steps):
             for name in ("example_ids", "update", "progress"):
                 assert (of_student(getattr(step.batch, name), s, count) == getattr(expected.batch, name)).all(), name
             assert step.diverged[s] == expected.diverged[0]
-            assert step.terms.keys() == expected.terms.keys()
+            assert step.reward_terms.keys() == expected.reward_terms.keys()
             assert step.credit.keys() == expected.credit.keys()
             if expected.diverged[0]:
                 assert (of_student(step.rewards, s, count) == DIVERGED_REWARD).all()
                 continue
             np.testing.assert_allclose(of_student(step.student_ce, s, count), expected.student_ce, rtol=1e-6, atol=1e-7)
             np.testing.assert_allclose(of_student(step.rewards, s, count), expected.rewards, rtol=1e-6, atol=1e-7)
-            for name, values in expected.terms.items():
-                np.testing.assert_allclose(of_student(step.terms[name], s, count), values, rtol=1e-6, err_msg=name)
+            for name, values in expected.reward_terms.items():
+                np.testing.assert_allclose(of_student(step.reward_terms[name], s, count), values, rtol=1e-6, err_msg=name)
             for name, values in expected.credit.items():
                 scale = np.abs(values).max()
                 np.testing.assert_allclose(of_student(step.credit[name], s, count), values.ravel(), rtol=1e-6, atol=1e-6 * scale)

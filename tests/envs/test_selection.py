@@ -66,7 +66,7 @@ def test_a_step_records_what_was_decided_and_taught(digits_data):
     assert step.weights.tolist() == step.action.weights.tolist() == [[0.5, 0, 0, 0.5], [0] * 4, [0, 1, 0, 0]]
     ce = cross_entropy(batch_before.student.logits, batch_before.labels, reduction="none")
     np.testing.assert_allclose(step.student_ce, ce, rtol=1e-6)
-    assert step.terms == {"teacher_calls": pytest.approx([2, 0, 1])}
+    assert step.reward_terms == {"teacher_calls": pytest.approx([2, 0, 1])}
     assert step.rewards.tolist() == [-1.0, 0.0, -0.5], "no improvement is due"
     assert (step.improvement, step.active.tolist(), step.diverged.tolist()) == (None, [True], [False])
 
@@ -225,6 +225,6 @@ def test_inactive_students_are_neither_paid_nor_taught(digits_data):
     step = selection.advance(actions_for(selection), np.array([False, True]))
     assert step.active.tolist() == [False, True]
     assert not step.rewards[:8].any()
-    assert not step.terms["teacher_calls"][:8].any()
-    assert (step.terms["teacher_calls"][8:] == 1).all()
+    assert not step.reward_terms["teacher_calls"][:8].any()
+    assert (step.reward_terms["teacher_calls"][8:] == 1).all()
     assert all(torch.equal(value, before[name]) for name, value in selection.distillation.student.state_of(0).items())
