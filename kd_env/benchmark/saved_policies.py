@@ -19,7 +19,7 @@ from kd_env.policies.context import make_context
 from kd_env.policies.registry import PolicyClass
 
 FOLDER = "policies"
-HOW = "kd-env run --save-policy --out DIR makes some"
+HOW = "kd-env run --save-policy --out DIR saves policies"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def load(policy: PolicyClass, file: Path, env: Any, num_classes: int, student: i
     if not getattr(policy.make, "any_pool", False) and source.shape != shape:
         different = [f"{name} {source.shape.get(name)}, here {shape.get(name)}" for name in shape if source.shape.get(name) != shape[name]]
         raise InputError(
-            f"policy-from {file}: {source.policy} learned on {source.task} with {'; '.join(different)}; it works with the same alone, "
+            f"policy-from {file}: {source.policy} learned on {source.task} with {'; '.join(different)}; it needs the same numbers, "
             "unlike actor_critic and ppo"
         )
     context = env if policy.owns_loop else make_context(env, policy.name, policy.access, student)

@@ -32,7 +32,7 @@ def test_two_workers_give_the_records_of_one(tmp_path):
 def test_finished_trials_are_not_run_again(tmp_path):
     run(trials(seeds=(0,)), tmp_path, Progress(quiet=True))
     before = (tmp_path / "results.jsonl").read_bytes()
-    run(trials(seeds=(0,)), tmp_path, Progress(quiet=True))
+    run(trials(seeds=(0,)), str(tmp_path), Progress(quiet=True))
     assert (tmp_path / "results.jsonl").read_bytes() == before
     run(trials(), tmp_path, Progress(quiet=True))
     after = (tmp_path / "results.jsonl").read_bytes()

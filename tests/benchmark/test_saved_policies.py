@@ -127,7 +127,7 @@ def test_a_finished_trial_without_its_policy_runs_again(tmp_path):
     ("policy", "target", "message"),
     [
         ("exp3", {"teachers": "digits/capacity"}, "exp3 learned on digits with number of teachers 4, here 3"),
-        ("reinforce", {"student": "mlp(width=20)"}, "reinforce learned on digits with instance 8, here 20; it works with the same alone"),
+        ("reinforce", {"student": "mlp(width=20)"}, "reinforce learned on digits with instance 8, here 20; it needs the same numbers"),
         ("ppo", {"observe_labels": True}, "does not fit the settings of this trial: Error"),
     ],
 )
