@@ -17,6 +17,7 @@ ORDER = (
         "kd_env.interrupts",
         "kd_env.paths",
         "kd_env.plugins",
+        "kd_env.printable",
         "kd_env.randomness",
         "kd_env.serialization",
         "kd_env.spec",

@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from kd_env.analysis.palette import COLOURS, DASHES, Style
+from kd_env.printable import printable
 
 FONT = 8.5
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": FONT, "title_fontsize": FONT, "alignment": "left"}
@@ -24,9 +26,21 @@ REFERENCE: dict[str, Any] = {"color": "#BBBBBB", "linewidth": 1, "linestyle": (0
 """Style of a line to compare with."""
 
 
+class PlainFigure(Figure):
+    """A figure that shows all text as it is: a ``$`` in a name does not begin mathematics, control characters are escaped."""
+
+    def draw(self, renderer: Any) -> None:
+        """Draw the figure with plain text."""
+        for text in self.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_parse_math(False)
+            text.set_text(printable(text.get_text()))
+        super().draw(renderer)
+
+
 def blank_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches."""
-    figure = Figure(figsize=(width, height), dpi=100)
+    figure = PlainFigure(figsize=(width, height), dpi=100)
     FigureCanvasAgg(figure)
     return figure
 
@@ -57,7 +71,7 @@ def panels(titles: Sequence[str], width: float, height: float, x: str = "", y: s
     """
     columns = min(MOST_COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
-    figure = Figure(figsize=(width * columns, height * rows), dpi=100, layout="constrained")
+    figure = PlainFigure(figsize=(width * columns, height * rows), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for axes in grid[len(titles) :]:

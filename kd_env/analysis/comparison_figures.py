@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from kd_env.analysis.canvas import FONT, LEGEND, REFERENCE, panels
 from kd_env.analysis.compare import OUTCOMES
 from kd_env.analysis.credit import binned
+from kd_env.printable import printable
 
 OUTCOME_COLOURS = ("#56B4E9", "#0072B2", "#D55E00", "#BBBBBB")
 
@@ -30,8 +31,8 @@ def agreement_figure(table: pd.DataFrame) -> Figure:
     for row, column in np.argwhere(~np.isnan(values)):
         colour = "white" if values[row, column] > 0.6 else "#222222"
         axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", fontsize=FONT, color=colour)
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), [printable(name) for name in columns], rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), [printable(name) for name in rows])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     return figure
@@ -55,7 +56,7 @@ def outcomes_figure(shares: pd.DataFrame, first: str, second: str, names: Sequen
     for outcome, colour in zip(OUTCOMES, OUTCOME_COLOURS, strict=True):
         axes.barh(range(len(wide)), wide[outcome], left=left, color=colour, height=0.7)
         left += wide[outcome].to_numpy()
-    axes.set_yticks(range(len(wide)), [known.get(value, f"{by} {value}") for value in wide.index])
+    axes.set_yticks(range(len(wide)), [printable(known.get(value, f"{by} {value}")) for value in wide.index])
     axes.set_xlim(0, 1)
     labels = [outcome.replace("first", first).replace("second", second) for outcome in OUTCOMES]
     keys = [Patch(color=colour, label=label) for colour, label in zip(OUTCOME_COLOURS, labels, strict=True)]

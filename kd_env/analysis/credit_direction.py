@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from kd_env.analysis.canvas import PlainFigure
 from kd_env.analysis.credit import teach_and_listen
 from kd_env.analysis.palette import COLOURS, DASHES
 from kd_env.envs.credit import make_credit, normalize
@@ -75,7 +76,7 @@ def credit_direction_figure(table: pd.DataFrame) -> Figure:
         table: rows of :func:`credit_of_choices`, with a column ``taught_by``; seeds are averaged.
     """
     names = list(table["taught_by"].unique())
-    figure = Figure(figsize=(4.2 * len(names) + 1.2, 3.2), layout="constrained")
+    figure = PlainFigure(figsize=(4.2 * len(names) + 1.2, 3.2), layout="constrained")
     smoothings = sorted(table["smoothing"].unique(), reverse=True)
     axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
     for panel, name in zip(axes, names, strict=True):

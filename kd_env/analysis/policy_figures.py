@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kd_env.analysis.canvas import REFERENCE, legend, line_style, panels
+from kd_env.printable import printable
 
 LEVEL_NAMES = {2: ("easy", "hard"), 3: ("easy", "medium", "hard")}
 ENTROPY_MARKERS: dict[str, dict[str, Any]] = {
@@ -86,7 +87,7 @@ def entropy_figure(table: pd.DataFrame) -> Figure:
     axes.plot(exchanged, rows, "|", color="#999999", markersize=14, zorder=1)
     for name, style in ENTROPY_MARKERS.items():
         axes.plot(means[name], rows, linestyle="", markersize=11 if style["marker"] == "|" else 6, **style)
-    axes.set_yticks(rows, means.index)
+    axes.set_yticks(rows, [printable(name) for name in means.index])
     axes.set_ylim(-0.6, len(means) - 0.4)
     axes.set_xlim(-0.04, 1.04)
     labels = [name.replace("_", " ") for name in ENTROPY_MARKERS]
@@ -114,7 +115,7 @@ def score_regret_figure(means: pd.DataFrame, names: Sequence[str] = (), unit: st
         axes.axvline(0, **REFERENCE)
         axes.hlines(range(len(rows)), rows["low"], rows["high"], color="#0072B2", linewidth=2.2)
         axes.plot(rows["regret"], range(len(rows)), "o", color="#0072B2", markersize=6)
-        axes.set_yticks(range(len(policies)), policies)
+        axes.set_yticks(range(len(policies)), [printable(policy) for policy in policies])
         axes.set_ylim(-0.6, len(policies) - 0.4)
     return figure
 

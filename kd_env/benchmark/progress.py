@@ -11,6 +11,7 @@ from rich.console import Console
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
 from kd_env.interrupts import raise_if_interrupted
+from kd_env.printable import printable
 
 
 class Progress:
@@ -20,13 +21,13 @@ class Progress:
         """Show nothing before :meth:`start`."""
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._live = bars.Progress(
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.fields[unit]} {task.fields[rate]}"),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
-            bars.TextColumn("{task.fields[latest]}"),
+            bars.TextColumn("{task.fields[latest]}", markup=False),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
         )
@@ -46,7 +47,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print one plain line."""
-        self._live.console.print(line, markup=False, soft_wrap=True)
+        self._live.console.print(printable(line.replace("\n", " ")), markup=False, soft_wrap=True)
 
     def start(self, trials: int, updates: int, skipped: int) -> None:
         """Print the number of trials, and add their bar."""
@@ -59,7 +60,7 @@ class Progress:
         """Show the number of finished examples of a bank's file."""
         raise_if_interrupted()
         if name not in self._bank_bars:
-            self._bank_bars[name] = self._live.add_task(f"bank: {name}", total=total, unit="examples", rate="", latest="")
+            self._bank_bars[name] = self._live.add_task(printable(f"bank: {name}"), total=total, unit="examples", rate="", latest="")
         self._live.update(self._bank_bars[name], completed=done, visible=done < total)
         if done == total:
             self.say(f"  bank: {name}, {total} examples")
@@ -68,13 +69,13 @@ class Progress:
         """Show the number of updates of a teacher, and print ``message`` if it is not empty, as at the end of an epoch."""
         raise_if_interrupted()
         if name not in self._teacher_bars:
-            self._teacher_bars[name] = self._live.add_task(name, total=total, unit="updates", rate="", latest="")
+            self._teacher_bars[name] = self._live.add_task(printable(name), total=total, unit="updates", rate="", latest="")
         bar = self._teacher_bars[name]
         self._live.update(bar, completed=done)
         speed = self._live.tasks[bar].speed
         self._live.update(bar, rate=f"{speed:.0f}/s" if speed else "")
         if message:
-            self._live.update(bar, latest=message)
+            self._live.update(bar, latest=printable(message))
             self.say(f"{name}: {message}")
         elif not self._console.is_terminal and 10 * done // total > 10 * (done - 1) // total:
             self.say(f"{name}: {done} of {total} updates")
@@ -92,7 +93,7 @@ class Progress:
         speed = self._live.tasks[self._bar].speed
         self._live.update(self._bar, rate=f"{speed:.0f}/s" if speed else "")
         if validation is not None:
-            self._live.update(self._bar, latest=f"{policy} seed {seed}: validation {validation:.3f}")
+            self._live.update(self._bar, latest=printable(f"{policy} seed {seed}: validation {validation:.3f}"))
 
     def finished(self, record: Record) -> None:
         """Print the score of a finished trial."""

@@ -33,6 +33,7 @@ from kd_env.benchmark.report_sections import (
 )
 from kd_env.benchmark.report_svg import page_svg
 from kd_env.benchmark.summary import by_setting
+from kd_env.printable import markdown_text, printable
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def _render(name: str, report: Report, more: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return engine.get_template(f"{name}.jinja").render({**vars(report), **more})
+    engine.filters["md"] = markdown_text
+    return printable(engine.get_template(f"{name}.jinja").render({**vars(report), **more}))
 
 
 def _png(figure: Figure) -> bytes:

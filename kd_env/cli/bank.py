@@ -22,6 +22,7 @@ from kd_env.cli.options import (
     named_task,
     print_notes,
 )
+from kd_env.printable import one_line, printable
 
 
 def bank(
@@ -59,7 +60,7 @@ def bank(
     with Progress(quiet) as progress:
         pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
         opened = open_bank(loaded, pool, out, progress.bank, keep, half)
-    print(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}")
-    print("\n".join(teacher_lines(loaded, pool, opened)))
+    print(one_line(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}"))
+    print(printable("\n".join(teacher_lines(loaded, pool, opened))))
     for line in () if quiet else cut_lines(loaded, pool, loaded.defaults.student):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)

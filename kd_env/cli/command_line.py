@@ -24,6 +24,7 @@ from kd_env.cli.run import run
 from kd_env.cli.teach import teach
 from kd_env.errors import InputError
 from kd_env.interrupts import remember_interrupts
+from kd_env.printable import one_line
 
 app = typer.Typer(
     name="kd-env",
@@ -113,5 +114,5 @@ def invoke(arguments: list[str]) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"kd-env: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kd-env: {one_line(message)}", file=sys.stderr)
     return 2

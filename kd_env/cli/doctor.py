@@ -12,6 +12,7 @@ import typer
 
 from kd_env.cli.options import DataDir, GroupColumn, LabelColumn, MaxLength, PairColumn, TextColumn, named_task
 from kd_env.errors import InputError
+from kd_env.printable import one_line
 
 PACKAGES = ("kd-env", "torch", "gymnasium", "stable-baselines3", "transformers", "datasets", "numpy", "pandas", "pyarrow", "safetensors")
 
@@ -47,7 +48,7 @@ def doctor(
     checks = [_packages(), _device(), _cache(), _own_packages()]
     facts = [fact for findings in checks for fact in findings.facts] + (_task(task) if task else [])
     problems = [problem for findings in checks for problem in findings.problems]
-    print("\n".join([*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
+    print("\n".join(one_line(line) for line in [*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
     raise typer.Exit(1 if problems else 0)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kd_env.errors import InputError
+from kd_env.printable import one_line
 
 MAX_SEEDS = 10_000
 MAX_WIDTH = 72
@@ -145,7 +146,7 @@ def read_seeds(text: str) -> list[int]:
 def print_notes(task: Any, quiet: bool) -> None:
     """Print on stderr what a user should know of a task's splits."""
     for note in () if quiet else task.notes:
-        print(f"{task.name}: {note}", file=sys.stderr)
+        print(one_line(f"{task.name}: {note}"), file=sys.stderr)
 
 
 def command_line() -> str:

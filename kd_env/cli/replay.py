@@ -12,6 +12,7 @@ import typer
 from kd_env.cli.options import Quiet
 from kd_env.errors import InputError
 from kd_env.interrupts import raise_if_interrupted
+from kd_env.printable import printable
 
 if TYPE_CHECKING:
     from kd_env.benchmark.check import Check
@@ -94,7 +95,7 @@ def _announcements(check: Check) -> list[str]:
 
 def _say(lines: Iterable[str], quiet: bool) -> None:
     for line in () if quiet else lines:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _full_id(ids: list[Any], beginning: str, directory: Path) -> str:

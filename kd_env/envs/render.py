@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from kd_env.printable import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -45,7 +47,8 @@ class History:
     """The history of one episode of ``updates`` updates, in constant memory. ``labels`` are the names of teachers and knowledge types."""
 
     def __init__(self, labels: tuple[str, ...], updates: int) -> None:
-        self.names = tuple(label if len(label) <= NAME else f"{label[: NAME // 2]}…{label[-(NAME - NAME // 2 - 1) :]}" for label in labels)
+        shown = [printable(label) for label in labels]
+        self.names = tuple(label if len(label) <= NAME else f"{label[: NAME // 2]}…{label[-(NAME - NAME // 2 - 1) :]}" for label in shown)
         self.updates, self.update, self.window = updates, 0, max(updates // 50, 1)  # rates and rewards are shown as means over the window
         self.steps, self.validations = Bins(2 + len(labels)), Bins(2)  # columns: update, reward, rates; update, validation
         self.last = self.best = (0, np.nan)  # update, validation

@@ -1,5 +1,6 @@
 """Figures of traces, learning curves and scores."""
 
+import io
 import itertools
 import math
 
@@ -118,3 +119,13 @@ def test_curves_have_intervals_from_three_seeds_and_up_to_twelve_policies():
     many = [run | {"policy": f"policy {i}"} for i in range(13) for run in three]
     assert [has_bands(records) for records in (three[:2], three, many)] == [False, True, False]
     assert [len(learning_curves(records).axes[0].collections) for records in (three[:2], three, many)] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["from $x^$ up", "$\\frac$ $", "red \x1b[31m"])
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_a_name_is_drawn_as_it_is(write, name, form):
+    figure = selection_by_group_figure(read_trace(write(ROWS, groups=(name, "b"), teachers=(name, "q", "r"))))
+    figure.savefig(io.BytesIO(), format=form)
+    assert texts(figure).count(name.replace("\x1b", "\\x1b")) == 2
+    records = [{"policy": name, "metric": "accuracy", "curve": [{"update": update, "validation": 0.5} for update in (1, 2)]}]
+    learning_curves(records).savefig(io.BytesIO(), format=form)
