@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +16,11 @@ from kd_env.errors import InputError
 
 
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
-    """Serialise named tensors and a state that JSON can hold; ``state["identity"]`` says which run they belong to."""
-    text = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+    """Serialise named tensors and a state that JSON can hold; ``state["identity"]`` says which run they belong to.
+
+    The state also carries a checksum of both, so that :func:`from_bytes` sees any change.
+    """
+    text = torch.frombuffer(bytearray(json.dumps({**state, "checksum": checksum(tensors, state)}).encode()), dtype=torch.uint8)
     return bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in {**tensors, "state": text}.items()}))
 
 
@@ -24,19 +28,33 @@ def from_bytes(snapshot: bytes, identity: Mapping[str, Any]) -> tuple[dict[str, 
     """Return the tensors and the state that :func:`to_bytes` wrote, if the state has the same ``identity``.
 
     Raises:
-        InputError: the bytes are not a snapshot, or they are one of another task, pool or settings.
+        InputError: the bytes are not a snapshot, they have changed since it was made, or they are one of another task, pool or settings.
     """
     try:
         tensors = load(snapshot)
         state: dict[str, Any] = json.loads(tensors.pop("state").numpy().tobytes())
         saved_identity = dict(state["identity"])
-    except (SafetensorError, KeyError, ValueError, TypeError):
+        saved_checksum = state.pop("checksum", None)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
         raise InputError("restore: these bytes are not a snapshot; give what snapshot() returned") from None
+    if saved_checksum is None:
+        raise InputError("restore: the snapshot has no checksum, so it is of an older version; make it again")
+    if saved_checksum != checksum(tensors, state):
+        raise InputError("restore: the snapshot has changed since it was made (its checksum differs); give what snapshot() returned")
     if saved_identity != identity:
         names = {*saved_identity, *identity}
         differences = sorted(name for name in names if saved_identity.get(name) != identity.get(name))
         raise InputError(f"restore: the snapshot is of another run; these differ: {', '.join(differences)}")
     return tensors, state
+
+
+def checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the names, types, shapes and values of tensors, and of a state that JSON can hold."""
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"|{name}:{tensor.dtype}:{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
