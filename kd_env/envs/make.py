@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from kd_env import tasks
@@ -58,6 +59,8 @@ def make_selection(
         pool = load_pool(pool_or_name, loaded_task)
     else:
         pool = as_pool("own", pool_or_name, loaded_task.development())
+    if not isinstance(bank, (str, Path, NoneType)):
+        raise InputError(f"bank={bank!r}: expected the path of a folder, got a {type(bank).__name__}")
     student, knowledge = settings.distillation.student, settings.distillation.knowledge
     require_same_vocabulary(loaded_task, pool, student, knowledge)
     opened_bank = open_bank(loaded_task, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(knowledge)))

@@ -21,6 +21,7 @@ from kd_env.distillation import Distillation
 from kd_env.envs import observations, render
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
+from kd_env.envs.reset_arguments import checked_options, checked_seed
 from kd_env.envs.slot_info import masked, of_slots
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
@@ -104,9 +105,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             seed: seed of student 0 (student s uses ``seed + s``), or one seed per slot, of which each student uses its first.
             options: ``{"reset_mask": mask}`` resets only the students of the slots in ``mask``.
         """
-        mask = (options or {}).get("reset_mask")
-        students = np.ones(self.num_students, dtype=np.bool_) if mask is None else self._whole_students(np.asarray(mask))
-        slot_seeds = [seed] if seed is None or isinstance(seed, int) else list(seed)
+        students = self._whole_students(checked_options(options).get("reset_mask"))
+        slot_seeds = [checked_seed(value) for value in (list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed])]
         super().reset(seed=slot_seeds[0])
         if len(slot_seeds) == 1:
             first = self._draw() if slot_seeds[0] is None else slot_seeds[0]
@@ -202,7 +202,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _draw(self) -> int:
         return int(self.np_random.integers(2**31))
 
-    def _whole_students(self, mask: np.ndarray) -> np.ndarray:
+    def _whole_students(self, mask: Any) -> np.ndarray:
+        mask = np.ones(self.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
         grouped = mask.astype(np.bool_).reshape(self.num_students, -1) if mask.shape == (self.num_envs,) else np.array([[True, False]])
         if (grouped.any(1) != grouped.all(1)).any():
             raise InputError(f"reset_mask: expected {self.num_envs} booleans, equal for the slots of one student, which reset together")
