@@ -24,7 +24,7 @@ def resolve(path: str, kind: str) -> Any:
     """
     try:
         return pkgutil.resolve_name(path)
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise InputError(
             f"{kind} {path!r} cannot be imported ({type(error).__name__}: {error}); give module:name, importable from here"
         ) from None

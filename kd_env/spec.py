@@ -9,6 +9,7 @@ import ast
 import difflib
 import inspect
 import math
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
@@ -102,9 +103,23 @@ def call_plugin(text: str, function: Callable[..., Any], options: Mapping[str, A
         return call(text, function, options, *arguments)
     except InputError:
         raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise InputError(f"{text}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}); fix it there") from error
+    except (Exception, SystemExit) as error:  # sys.exit() there must not end the command as if it were done
+        raise fault(text, error, function) from error
+
+
+def fault(text: str, error: BaseException, plugin: object = None) -> InputError:
+    """Return the error to raise for an exception in code that a user may have written: its text, and the file and line.
+
+    Args:
+        text: what was called, for the message.
+        error: the exception.
+        plugin: what was called; the line is the last one of its file, so that an error deep in a library names the user's line.
+    """
+    places = traceback.extract_tb(error.__traceback__)
+    own_file = getattr(sys.modules.get(getattr(plugin, "__module__", "")), "__file__", None)
+    place = next((place for place in reversed(places) if place.filename == own_file), places[-1])
+    reason = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    return InputError(f"{text}: {reason} ({place.filename}, line {place.lineno}); fix it there")
 
 
 def numbers(

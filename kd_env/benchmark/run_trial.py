@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 
 from kd_env import tasks
@@ -28,8 +29,10 @@ from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.access import effective_access
 from kd_env.policies.episode import run_episode, run_population_episode
+from kd_env.policies.faults import faults_of
 from kd_env.policies.protocol import OwnsLoop
 from kd_env.teachers import heads
+from kd_env.types import Observation
 
 EPISODE_SEEDS = 1_000_003
 """Distance between the seeds of two students that one policy teaches in a row."""
@@ -44,7 +47,8 @@ def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool 
     A policy with ``learn`` drives the environment itself; it is then the only one. ``frozen`` policies teach without learning.
     """
     if not frozen and isinstance(policies[0], OwnsLoop):
-        policies[0].learn(env, env.selection.settings.distillation.updates)
+        with faults_of(policies[0], "learn"):
+            policies[0].learn(env, env.selection.settings.distillation.updates)
         return
     training_episodes = 0 if frozen else getattr(policies[0], "training_episodes", 0)
     for episode in range(training_episodes, -1, -1):
@@ -114,8 +118,7 @@ def run_trials(
     recorders = []
     for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
-        entropy = getattr(policy, "selection_entropy", None)
-        recorders.append(Recorder(selection, report(trial), number, skip, peers, entropy))
+        recorders.append(Recorder(selection, report(trial), number, skip, peers, _selection_entropy(policy)))
         selection.listeners.append(recorders[-1])
     teach(env, policies, [trial.seed for trial in trials], trials[0].frozen)
     updates = selection.settings.distillation.updates
@@ -148,6 +151,18 @@ def policy_of(trial: Trial, env: Any, student: int | None = None) -> Any:
     if trial.policy_from is None:
         return policy.build(env, trial.seed, student)
     return saved_policies.load(policy, Path(trial.policy_from), env, trial.resolved.task.num_classes, student)
+
+
+def _selection_entropy(policy: Any) -> Callable[[Observation], np.ndarray | None] | None:
+    if not callable(method := getattr(policy, "selection_entropy", None)):
+        return None
+
+    def entropy(observation: Observation) -> np.ndarray | None:
+        with faults_of(policy, "selection_entropy"):
+            values = method(observation)
+            return None if values is None else np.asarray(values, dtype=np.float64)
+
+    return entropy
 
 
 def _source(trial: Trial, env: Any) -> saved_policies.Source:

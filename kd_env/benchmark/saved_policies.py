@@ -16,6 +16,7 @@ from typing import Any
 
 from kd_env.errors import InputError
 from kd_env.policies.context import make_context
+from kd_env.policies.faults import faults_of
 from kd_env.policies.registry import PolicyClass
 
 FOLDER = "policies"
@@ -60,7 +61,8 @@ def save(directory: Path, policy: Any, source: Source) -> None:
     file = agent_file(directory, source.trial)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{os.getpid()}.{file.name}")
-    policy.save(str(partial))
+    with faults_of(policy, "save"):
+        policy.save(str(partial))
     partial.replace(file)
     partial.write_text(json.dumps(asdict(source), indent=1) + "\n")
     partial.replace(file.with_suffix(".json"))

@@ -14,6 +14,7 @@ from kd_env.distillation import Distillation
 from kd_env.envs import observations, render
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
+from kd_env.envs.reset_arguments import checked_options, checked_seed
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
 from kd_env.tasks import Task
@@ -70,6 +71,8 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Start a new student and return the first observation."""
+        seed = checked_seed(seed)
+        checked_options(options)
         super().reset(seed=seed)
         self.selection.begin(int(self.np_random.integers(2**31)) if seed is None else seed)
         if self.history is not None:
@@ -88,7 +91,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         """
         if self.distillation.done:
             raise InputError("step: the episode has ended; call reset() first")
-        step = self.selection.advance(action if isinstance(action, Decision) else np.asarray(action))
+        step = self.selection.advance(action)
         if self.history is not None:
             render.add(self.history, self.selection, step, 0)
         return self._observation(), float(step.rewards.mean()), bool(self.distillation.done), False, self._info(step)

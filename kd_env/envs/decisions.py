@@ -89,10 +89,14 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
         if name not in types:
             raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(sorted(types))}")
     for name, weights in decision.weights.items():
+        if not isinstance(weights, Tensor) or not weights.is_floating_point():
+            raise InputError(f"decision: weights of {name!r} are a {type(weights).__name__}; expected a tensor of floating-point numbers")
         if tuple(weights.shape) != (rows, num_teachers):
             raise InputError(f"decision: weights of {name!r} have shape {tuple(weights.shape)}, expected ({rows}, {num_teachers})")
     columns = {f"strength of {name!r}": strength for name, strength in decision.strengths.items()}
     for part, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
+        if not isinstance(column, (int, float, Tensor) if part != "penalty" else (Tensor, type(None))):
+            raise InputError(f"decision: {part} is a {type(column).__name__}; expected {'' if part == 'penalty' else 'a number or '}a tensor")
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if part == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
     asks_teachers = {name for name, term in run.loss.terms.items() if not term.kind.asks_peers}

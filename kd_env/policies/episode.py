@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from kd_env.envs.actions.kind import as_numbers
 from kd_env.envs.decisions import concatenate
+from kd_env.errors import InputError
 from kd_env.policies.episode_view import EpisodeView
+from kd_env.policies.faults import faults_of
 from kd_env.policies.protocol import Learner
 from kd_env.types import Decision
 
@@ -26,10 +29,14 @@ def run_episode(env: Any, policy: Any, seed: int, learning: bool = True) -> None
     observation, _ = env.reset(seed=seed)
     over = False
     while not over:
-        action = policy.act(view.observation(observation))
+        seen = view.observation(observation)
+        with faults_of(policy, "act"):
+            action = policy.act(seen)
         next_observation, reward, terminated, truncated, info = env.step(action)
         if learning and isinstance(policy, Learner):
-            policy.update(view.transition(observation, action, reward, next_observation, terminated, info))
+            transition = view.transition(observation, action, reward, next_observation, terminated, info)
+            with faults_of(policy, "update"):
+                policy.update(transition)
         observation, over = next_observation, bool(terminated[0] | truncated[0])  # slots after the first student's are its peers'
 
 
@@ -52,14 +59,18 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
     while not over.all():
         seen = [take_slots(observation, part) for part in slots_of]
         for student in np.flatnonzero(~over).tolist():  # for the others the last action is repeated
-            actions[student] = policies[student].act(views[student].observation(seen[student]))
+            shown = views[student].observation(seen[student])
+            with faults_of(policies[student], "act"):
+                actions[student] = policies[student].act(shown)
         decided = isinstance(actions[0], Decision)
-        action_of_all = concatenate(actions, slots) if decided else np.concatenate([np.asarray(action) for action in actions])
+        action_of_all = concatenate(actions, slots) if decided else _joined(actions)
         observation, rewards, terminated, truncated, infos = env.step(action_of_all)
         for student in np.flatnonzero(~over).tolist() if learning else ():
             if isinstance(policy := policies[student], Learner):
                 own = (take_slots(values, slots_of[student]) for values in (rewards, observation, terminated, infos))
-                policy.update(views[student].transition(seen[student], actions[student], *own))
+                transition = views[student].transition(seen[student], actions[student], *own)
+                with faults_of(policy, "update"):
+                    policy.update(transition)
         over |= (terminated | truncated).reshape(len(policies), slots)[:, 0]
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
 
@@ -67,7 +78,15 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
 def begin_episode(policy: Any, learning: bool) -> None:
     """Call ``begin_episode`` of a policy that has it."""
     if callable(begin := getattr(policy, "begin_episode", None)):
-        begin(learning)
+        with faults_of(policy, "begin_episode"):
+            begin(learning)
+
+
+def _joined(actions: Sequence[Any]) -> np.ndarray:
+    arrays = [as_numbers(action, "actions of the policies") for action in actions]
+    if len({array.shape for array in arrays}) > 1:
+        raise InputError(f"actions of the policies: expected equal shapes, got {', '.join(str(array.shape) for array in arrays)}")
+    return np.concatenate(arrays)
 
 
 def take_slots(values: Any, slots: slice) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from kd_env.errors import InputError
 from kd_env.policies.context import PolicyContext
@@ -23,6 +24,8 @@ class RulePolicy:
         decided = self.rule.decide(self.context.batch())
         if isinstance(decided, Decision):
             return decided
+        if not isinstance(decided, Tensor) or not decided.ndim:
+            raise InputError(f"policy {self.context.name!r}: decide() returned a {type(decided).__name__}, expected a tensor or a Decision")
         slots = len(observation["progress"])
         if len(decided) != slots:
             raise InputError(f"policy {self.context.name!r}: decide() returned weights for {len(decided)} slots, expected {slots}")

@@ -113,7 +113,7 @@ class ActionKind(ABC):
         Raises:
             InputError: the actions are not in the space.
         """
-        array = np.asarray(actions)
+        array = as_numbers(actions, f"action {self.name!r}")
         if array.size != slots * self.size:
             raise InputError(
                 f"action {self.name!r}: expected {slots * self.size} numbers for {slots} decisions over {self.contents}, "
@@ -140,6 +140,21 @@ class ActionKind(ABC):
     def box(self, slots: int) -> spaces.Box:
         """Return the box [-1, 1] of ``slots`` decisions."""
         return spaces.Box(-1.0, 1.0, (slots * self.size,), np.float32)
+
+
+def as_numbers(actions: Any, name: str) -> np.ndarray:
+    """Return actions as an array of real numbers.
+
+    Raises:
+        InputError: they are texts, objects, complex numbers, lists of different lengths or a tensor with a gradient.
+    """
+    try:
+        array = np.asarray(actions)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: a {type(actions).__name__} that is no array of numbers ({error}); return a NumPy array") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: expected real numbers, got an array of {array.dtype}; return a NumPy array of numbers")
+    return array
 
 
 def parse_factors(text: str) -> tuple[str, ...]:

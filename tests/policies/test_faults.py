@@ -1,0 +1,112 @@
+"""What a policy of the user's own raises arrives as one line with its text, file and line; faults of this project keep their traceback."""
+
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from kd_env.benchmark.run_trial import teach
+from kd_env.errors import InputError
+from kd_env.policies import make_policy, run_episode
+from kd_env.policies.faults import faults_of
+
+
+def make(**keywords):
+    return gym.make_vec(
+        "kd_env/TeacherSelection-v0", num_envs=8, vectorization_mode="vector_entry_point", task="digits", updates=3, **keywords
+    ).unwrapped
+
+
+@pytest.fixture(scope="module")
+def env():
+    return make()
+
+
+class Uniform:
+    def act(self, observation):
+        return np.ones((8, 4))
+
+
+class DividesInAct:
+    def act(self, observation):
+        raise ZeroDivisionError("mine")
+
+
+class ExitsInAct:
+    def act(self, observation):
+        sys.exit(0)
+
+
+class FailsInUpdate(Uniform):
+    def update(self, transition):
+        return np.zeros(3) @ np.zeros(4)  # raised by a library, in a line of this file
+
+
+class FailsInBegin(Uniform):
+    def begin_episode(self, learning):
+        raise KeyError("gone")
+
+
+class Learns(Uniform):
+    def learn(self, env, num_updates):
+        raise SystemExit("enough")
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (DividesInAct, r"DividesInAct, act\(\): ZeroDivisionError: mine \(.*test_faults.py, line \d+\)"),
+        (ExitsInAct, r"ExitsInAct, act\(\): sys.exit\(0\) \(.*test_faults.py, line \d+\)"),
+        (FailsInUpdate, r"FailsInUpdate, update\(\): ValueError: .*test_faults.py, line \d+\)"),
+        (FailsInBegin, r"FailsInBegin, begin_episode\(\): KeyError: 'gone' \(.*test_faults.py"),
+    ],
+)
+def test_an_exception_of_a_policy_is_one_line(env, policy, message):
+    with pytest.raises(InputError, match=message):
+        run_episode(env, policy(), 0)
+
+
+def test_an_exception_of_learn_is_one_line(env):
+    with pytest.raises(InputError, match=r"Learns, learn\(\): sys.exit\('enough'\)"):
+        teach(env, [Learns()], [0])
+
+
+def test_an_input_error_of_the_environment_stays_as_it_is(env):
+    class Wrong:
+        def act(self, observation):
+            return np.ones(3)
+
+    with pytest.raises(InputError, match="^action 'subset': expected 32 numbers"):
+        run_episode(env, Wrong(), 0)
+
+
+def test_a_fault_of_this_project_keeps_its_traceback(env):
+    policy = make_policy("uniform", env)
+    with pytest.raises(ZeroDivisionError), faults_of(policy, "act"):
+        raise ZeroDivisionError
+    with pytest.raises(KeyboardInterrupt), faults_of(Uniform(), "act"):
+        raise KeyboardInterrupt
+
+
+class GivesArray:
+    def __init__(self, context, seed=0):
+        pass
+
+    def decide(self, batch):
+        return np.ones((8, 4))
+
+
+def test_a_rule_returns_a_tensor(env):
+    with pytest.raises(InputError, match=r"decide\(\) returned a ndarray, expected a tensor"):
+        run_episode(env, make_policy(GivesArray, env), 0)
+
+
+def test_an_action_with_a_gradient(env):
+    class Gradient:
+        def act(self, observation):
+            return torch.ones(8, 4, requires_grad=True)
+
+    with pytest.raises(InputError, match="action 'subset': a Tensor that is no array of numbers"):
+        run_episode(env, Gradient(), 0)
