@@ -1,15 +1,90 @@
-"""Where the project keeps files that it can make again: trained pools, banks and tokenizers."""
+"""Where the project keeps files that it can make again: trained pools, banks and tokenizers. And how it writes and locks files."""
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
+
+from kd_env.errors import InputError
 
 
 def cache_dir() -> Path:
     """Return ``$KD_ENV_CACHE`` or, where that is not set, ``kd-env`` in the user's cache folder.
 
     Deleting the folder costs a rebuild and nothing else.
+
+    Raises:
+        InputError: neither is known, as for a user without a home folder.
     """
     own_folder = os.environ.get("KD_ENV_CACHE")
-    return Path(own_folder) if own_folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-env"
+    try:
+        return Path(own_folder) if own_folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kd-env"
+    except RuntimeError as error:
+        raise InputError(f"no folder for the cache ({error}); set KD_ENV_CACHE to a folder that you can write to") from None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make errors of the operating system name ``path``: those of a full disk name no file by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+    except Exception as error:  # libraries that write files raise their own errors, with the system's error in the text
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of ``path``, a file beside it.
+
+    What is there already can be used without a lock where its folder cannot be written to, as a shared cache: it does not change.
+    """
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not path.exists():
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def partial_file(path: Path) -> Path:
+    """Return where this process writes ``path`` before it moves it there; :func:`sweep` finds it if the process is killed."""
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}")
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes of this machine that are dead left of :func:`partial_file` in ``folder``."""
+    for path in folder.glob(f".*.{_machine()}.*"):
+        process = path.name.rpartition(".")[2]
+        if process.isdecimal() and not _alive(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    return re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()) or "localhost"
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

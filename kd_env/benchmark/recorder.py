@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from kd_env.distillation import Distillation
 from kd_env.envs.decisions import RecordedDecision, to_numbers
 from kd_env.envs.selection import Selection
 from kd_env.envs.step import Step
+from kd_env.paths import naming, partial_file
 from kd_env.types import Decision, Observation
 
 
@@ -146,9 +146,10 @@ class Recorder:
             "differentiable": json.dumps(self._differentiable),
             **{name: json.dumps(list(value)) for name, value in self._names.items()},
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
-        partial.replace(path)
+        partial = partial_file(path)
+        with naming(path):
+            pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
+            partial.replace(path)
 
     def _measure_selection_entropy(self) -> None:
         if self._policy_entropy is None:

@@ -6,7 +6,6 @@ The HTML page contains its figures and needs no other file. Files are replaced a
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from kd_env.benchmark.report_sections import (
 )
 from kd_env.benchmark.report_svg import page_svg
 from kd_env.benchmark.summary import by_setting
+from kd_env.paths import naming, partial_file, sweep
 from kd_env.printable import markdown_text, printable
 
 
@@ -70,6 +70,8 @@ def write_report(directory: Path | str, paper: bool = False) -> Path:
     """
     directory = Path(directory)
     report = make_report(directory, read(directory))
+    for folder in (directory, directory / "figures", directory / "paper"):
+        sweep(folder)
     plots = [plot for section in report.sections for plot in section.plots.plots]
     figures = {plot.name: plot.draw() for plot in plots}
     for name, figure in figures.items():
@@ -142,6 +144,7 @@ def _png(figure: Figure) -> bytes:
 
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    partial = partial_file(path)
+    with naming(path):
+        partial.write_bytes(data)
+        partial.replace(path)

@@ -31,6 +31,7 @@ from kd_env.benchmark.saved_policies import agent_file, can_be_saved
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.interrupts import raise_if_interrupted
+from kd_env.paths import sweep
 from kd_env.teachers import load_pool
 
 
@@ -47,6 +48,8 @@ def run(trials: Sequence[Trial], directory: str | Path, progress: Progress, work
     """
     directory = Path(directory)
     _require_folder(directory)
+    for folder in (directory / "traces", directory / "policies"):
+        sweep(folder)
     for trial in trials:
         _ = trial.resolved  # an invalid trial raises here, before any other starts
     done = records.finished(directory)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
+from kd_env.paths import naming, partial_file
 from kd_env.policies.context import make_context
 from kd_env.policies.faults import faults_of
 from kd_env.policies.registry import PolicyClass
@@ -60,12 +60,13 @@ def save(directory: Path, policy: Any, source: Source) -> None:
     """Write a policy and where it comes from. The second file is written last, so a policy that has it is complete."""
     file = agent_file(directory, source.trial)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
-    with faults_of(policy, "save"):
+    partial = partial_file(file)
+    with naming(file), faults_of(policy, "save"):
         policy.save(str(partial))
     partial.replace(file)
-    partial.write_text(json.dumps(asdict(source), indent=1) + "\n")
-    partial.replace(file.with_suffix(".json"))
+    with naming(file.with_suffix(".json")):
+        partial.write_text(json.dumps(asdict(source), indent=1) + "\n")
+        partial.replace(file.with_suffix(".json"))
 
 
 def shape_of(env: Any, num_classes: int) -> dict[str, int]:

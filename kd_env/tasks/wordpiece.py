@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from kd_env.paths import cache_dir
+from kd_env.paths import cache_dir, locked
 
 VOCABULARY = 8000
 """Largest number of word pieces."""
@@ -71,7 +70,7 @@ class WordPiece:
         key = hashlib.sha256(settings.encode() + "\0".join(texts).encode()).hexdigest()[:16]
         path = cache_dir() / "tokenizers" / f"wordpiece-{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with locked(path):
             tokenizer = _load(path)
             if tokenizer is None:
                 partial = path.with_suffix(".partial")

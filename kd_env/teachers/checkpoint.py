@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -21,7 +20,7 @@ from kd_env.models.checkpoint_files import require_weights
 from kd_env.models.encode import Reader, TextReader, TrimmedInputs, take, vocabulary_hash
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import open_checkpoint
-from kd_env.paths import cache_dir
+from kd_env.paths import cache_dir, locked
 from kd_env.tasks import Task
 from kd_env.teachers.classes import ClassMap, match_by_validation, match_classes
 from kd_env.teachers.file_hashes import checkpoint_hash
@@ -84,11 +83,11 @@ class CheckpointTeacher:
         key = hashlib.sha256(f"{checkpoint_hash(self.folder)}|{task.fingerprint}".encode()).hexdigest()[:16]
         path = cache_dir() / "teachers" / f"classes-{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with locked(path):
             try:
                 order, notes = json.loads(path.read_text())
                 return ClassMap(tuple((int(number),) for number in order), tuple(map(str, notes)))
-            except (OSError, ValueError, TypeError):  # not there yet, or damaged
+            except (FileNotFoundError, ValueError, TypeError):  # not there yet, or damaged
                 pass
             rows = np.linspace(0, len(task.validation) - 1, min(len(task.validation), MATCHED)).round().astype(np.int64)
             split = task.validation.take(rows)
