@@ -1,10 +1,14 @@
-"""Snapshots: tensors and a little JSON as self-contained bytes, in the safetensors format and without pickle."""
+"""Snapshots: tensors and a little JSON as self-contained bytes, in the safetensors format and without pickle. And files of tensors.
+
+Both carry a checksum, which is checked when they are read.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from kd_env.errors import InputError
+from kd_env.paths import naming
 
 
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
@@ -55,6 +60,40 @@ def checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
         digest.update(f"|{name}:{tensor.dtype}:{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a file, completely or not at all. The caller holds the lock."""
+    partial = path.with_suffix(".partial")
+    try:
+        with naming(path):
+            partial.write_bytes(save(dict(tensors), {"checksum": checksum(tensors, {})}))
+            partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_tensors(path: Path) -> dict[str, Tensor] | None:
+    """Return the tensors of a file, or ``None`` if there is none or it has changed since :func:`write_tensors`.
+
+    A file without a checksum, of an older version, is taken as it is.
+
+    Raises:
+        OSError: the file cannot be read at the moment; that says nothing about its content.
+    """
+    try:
+        with naming(path):
+            content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError):
+        return None
+    expected = header.get("__metadata__", {}).get("checksum")
+    return tensors if expected in (None, checksum(tensors, {})) else None
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,11 +1,15 @@
 """Snapshots carry a checksum: any change of tensors or state is refused."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load, save
 
 from kd_env.errors import InputError
-from kd_env.serialization import from_bytes, to_bytes
+from kd_env.serialization import from_bytes, read_tensors, to_bytes, write_tensors
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(True), "c": torch.zeros(3, dtype=torch.bfloat16), "d": torch.zeros(0)}
 IDENTITY = {"task": "digits"}
@@ -47,3 +51,49 @@ def test_bytes_without_a_checksum_are_of_an_older_version():
     old = torch.frombuffer(bytearray(b'{"identity": {"task": "digits"}}'), dtype=torch.uint8)
     with pytest.raises(InputError, match="has no checksum"):
         from_bytes(save({"state": old}), IDENTITY)
+
+
+def test_a_file_of_tensors_reads_back(tmp_path):
+    assert read_tensors(tmp_path / "w.safetensors") is None
+    write_tensors(tmp_path / "w.safetensors", TENSORS)
+    read = read_tensors(tmp_path / "w.safetensors")
+    assert read.keys() == TENSORS.keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_flipped_bit_in_a_file_of_tensors_is_seen(tmp_path):
+    write_tensors(tmp_path / "w.safetensors", TENSORS)
+    content = bytearray((tmp_path / "w.safetensors").read_bytes())
+    content[-3] ^= 4
+    (tmp_path / "w.safetensors").write_bytes(content)
+    assert read_tensors(tmp_path / "w.safetensors") is None
+    (tmp_path / "w.safetensors").write_bytes(content[:40])
+    assert read_tensors(tmp_path / "w.safetensors") is None
+
+
+def test_a_file_without_a_checksum_is_taken(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(save({"a": torch.ones(2)}))
+    assert torch.equal(read_tensors(tmp_path / "w.safetensors")["a"], torch.ones(2))
+
+
+def test_an_error_of_the_moment_is_not_damage(tmp_path, monkeypatch):
+    write_tensors(tmp_path / "w.safetensors", TENSORS)
+
+    def fails(self):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Too many open files") as caught:
+        read_tensors(tmp_path / "w.safetensors")
+    assert caught.value.filename == str(tmp_path / "w.safetensors")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def fails(self, content):
+        self.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    with pytest.raises(OSError, match="No space left"):
+        write_tensors(tmp_path / "w.safetensors", TENSORS)
+    assert not list(tmp_path.iterdir())

@@ -18,14 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kd_env.errors import InputError
-from kd_env.paths import cache_dir
+from kd_env.paths import cache_dir, locked
 from kd_env.randomness import one_thread
+from kd_env.serialization import read_tensors, write_tensors
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.logistic_regression import fit_classifier
@@ -142,17 +140,12 @@ def _load_or_fit(body: CachedTeacher, task: Task) -> dict[str, Tensor]:
     key = hashlib.sha256(f"{FORMAT}|{body.teacher.fingerprint()}|{task.fingerprint}".encode()).hexdigest()[:16]
     path = cache_dir() / "teachers" / f"heads-{key}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        try:
-            saved = load_file(path)
-            if {"layers", "weight", "bias"} <= set(saved):
-                return saved
-        except (FileNotFoundError, SafetensorError):  # not there yet, or damaged
-            pass
+    with locked(path):
+        saved = read_tensors(path)
+        if saved is not None and {"layers", "weight", "bias"} <= set(saved):
+            return saved
         fitted = _fit(body, task)
-        partial = path.with_suffix(".partial")
-        save_file(fitted, partial)
-        partial.replace(path)
+        write_tensors(path, fitted)
     return fitted
 
 

@@ -6,16 +6,14 @@ import hashlib
 import re
 from pathlib import Path
 
-from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models.networks import build
-from kd_env.paths import cache_dir
+from kd_env.paths import cache_dir, locked
 from kd_env.plugins import resolve
+from kd_env.serialization import read_tensors, write_tensors
 from kd_env.tasks import Task
 from kd_env.teachers import heads, pool_files
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -98,7 +96,7 @@ def _from_pool_file(path: Path, task: Task) -> Path:
     key = hashlib.sha256(f"{configs}|{contents}|{task.fingerprint}".encode()).hexdigest()[:16]
     folder = cache_dir() / "teachers" / f"{_file_name(path.stem)}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with locked(folder):
         return pool_files.teach(path, task, folder)
 
 
@@ -125,13 +123,11 @@ def _load_or_train(recipe: TeacherRecipe, task: Task) -> nn.Module:
     key = hashlib.sha256(f"{recipe}|{task.fingerprint}".encode()).hexdigest()[:16]
     path = cache_dir() / "teachers" / f"{_file_name(task.name.split('(')[0])}-{_file_name(recipe.name)}-{key}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with locked(path):
         network = build(recipe.network, task, recipe.seed)
         if not _load_weights(network, path):
             network = train_network(recipe, task)
-            partial = path.with_suffix(".partial")
-            save_file(network.state_dict(), partial)
-            partial.replace(path)
+            write_tensors(path, network.state_dict())
     return network.eval()
 
 
@@ -141,8 +137,11 @@ def _file_name(name: str) -> str:
 
 def _load_weights(network: nn.Module, path: Path) -> bool:
     """Load the weights and return whether that was possible."""
+    weights = read_tensors(path)
+    if weights is None:
+        return False
     try:
-        network.load_state_dict(load_file(path))
-    except (FileNotFoundError, SafetensorError, RuntimeError):  # not there yet, or damaged
+        network.load_state_dict(weights)
+    except RuntimeError:  # of another network
         return False
     return True
