@@ -70,6 +70,8 @@ class Trial:
             InputError: the user's settings contradict the policy's, or the policy would read labels that the settings leave out.
         """
         task, policy = tasks.load(self.task), registry.find(self.policy)
+        if self.test and task.test is None:
+            raise InputError(f"task {task.name!r} has no test split to score students on; give it one, or run with --no-test")
         options = _env_options(self, task, policy)
         settings = make_settings(task, **options)
         env_keywords = {"task": self.task, "teachers": self.teachers, "bank": self.bank, **options}

@@ -13,6 +13,7 @@ import numpy as np
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.tasks.metrics import find, metric_key
+from kd_env.tasks.split_arrays import require_arrays
 from kd_env.tasks.wordpiece import MAX_TOKENS, WordPiece
 
 SPLITS = ("train", "reward", "validation", "test")
@@ -115,6 +116,8 @@ class Task:
             split: Split | None = getattr(self, name)
             if split is None and name == "test":
                 continue
+            if split is not None:
+                require_arrays(f"task {self.name!r}, split {name!r}", split, self.kind, self.train)
             if split is None or len(split) == 0:
                 raise InputError(f"task {self.name!r}: split {name!r} is empty; every split needs at least one example")
             self._check(name, split)
