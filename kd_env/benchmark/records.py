@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
+from kd_env.benchmark.record_types import other_type
 from kd_env.errors import InputError
+from kd_env.paths import naming
 
 Record = dict[str, Any]
 """The result of a trial; its keys are `FIELDS`.
@@ -68,7 +71,7 @@ def append(directory: Path | str, record: Mapping[str, Any]) -> None:
     _check_fields(record, str(path))
     line = json.dumps(_plain(record), allow_nan=False).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"), path.open("ab+") as file:
+    with naming(path), FileLock(f"{path}.lock"), path.open("ab+") as file:
         _drop_torn_line(file)
         file.write(line)
         file.flush()
@@ -77,6 +80,8 @@ def append(directory: Path | str, record: Mapping[str, Any]) -> None:
 
 def read(directory: Path | str) -> list[Record]:
     """Return all records in the order in which they were written. Of a trial that was recorded twice, only the last record is returned.
+
+    A record with a field of another type is left out, with a warning that names its line.
 
     Raises:
         InputError: the folder has no records, or a line is not a record.
@@ -119,7 +124,10 @@ def _parse(content: bytes, path: Path) -> dict[str, Record]:
         if not isinstance(record, dict):
             raise InputError(f"{place}: a JSON {type(record).__name__}, not an object; delete that line and run the same command again")
         _check_fields(record, place)
-        records[record["trial"]] = record
+        if reason := other_type(record):
+            warnings.warn(f"{place}: {reason}; the record is left out", stacklevel=2)
+        else:
+            records[record["trial"]] = record
     return records
 
 

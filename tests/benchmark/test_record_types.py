@@ -1,0 +1,37 @@
+"""Records whose fields have other types are left out, with a warning that names file and line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hand_made import record
+
+from kd_env.benchmark import records
+from kd_env.benchmark.record_types import TYPES, other_type
+
+WRONG = {
+    "trial": ["x"], "test": "x", "curve": 5, "config": None, "versions": 5, "diverged": "maybe",
+    "policy": None, "seed": 1.5, "updates": True,
+    "teachers": "p", "selection_rate": ["x"], "wall_s": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [*WRONG.items(), ("teachers", [1]), ("curve", [5]), ("curve", [{"update": "x"}])])
+def test_a_field_of_another_type_is_named_by_line_and_left_out(tmp_path, name, value):
+    good, bad = record("uniform", "nothing", 0, 0.5), record("router", "nothing", 0, 0.5) | {name: value}
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (good, bad)))
+    with pytest.warns(UserWarning, match=rf"results.jsonl, line 2: {name} (is|holds) .*left out"):
+        assert records.read(tmp_path) == [good]
+
+
+def test_every_field_has_types():
+    assert TYPES.keys() == set(records.FIELDS)
+
+
+def test_numbers_that_are_not_finite_are_null():
+    assert other_type(record("uniform", "nothing", 0, 0.5, reward_sum=None, selection_rate=[None, 0.5]) | {"test": None}) == ""
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in Path("docs/records").rglob("results.jsonl.gz"))[:1])
+def test_committed_records_have_these_types(folder):
+    assert records.read(folder)
