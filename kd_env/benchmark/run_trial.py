@@ -6,6 +6,7 @@ finished, and nowhere else.
 
 from __future__ import annotations
 
+import gc
 import platform
 import resource
 import sys
@@ -105,6 +106,7 @@ def run_trials(
         InputError: several trials whose students have peers, or whose policy teaches one student at a time; or something in a trial cannot
             be used.
     """
+    gc.collect()  # students of earlier trials are in reference cycles (optimizers, environments); Python may keep them for many trials
     started = time.perf_counter()
     peers = trials[0].resolved.settings.distillation.num_students - 1
     if peers and len(trials) > 1:
