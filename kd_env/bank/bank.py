@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
 from kd_env.bank.build import ProgressCallback, build
-from kd_env.bank.fingerprint import FORMAT, describe, fingerprint
+from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
-from kd_env.paths import cache_dir
+from kd_env.paths import cache_dir, locked, naming
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool
@@ -57,10 +57,13 @@ class KnowledgeBank:
 
         Raises:
             DamagedBankError: a file is missing, has another size or shape, or its sampled checksum differs.
+            OSError: a file cannot be read at the moment; that says nothing about its content.
         """
         self.directory = directory
         try:
             self.meta: dict[str, Any] = json.loads((directory / "bank.json").read_text())
+            if self.meta.get("checksum") not in (None, meta_checksum(self.meta)):  # banks of older versions have none
+                raise DamagedBankError(f"{directory}: bank.json has changed since it was written")
             if self.meta["format"] != FORMAT:
                 raise DamagedBankError(f"format {self.meta['format']}, this version reads {FORMAT}")
             self.teachers: tuple[str, ...] = tuple(self.meta["teachers"])
@@ -76,9 +79,18 @@ class KnowledgeBank:
                 if split == "train" or not output.startswith("attention")
             ]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            self._require_consistent()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedBankError(f"{directory}: {error}") from None
         self._ends = np.cumsum(self.widths)[:-1]
+
+    def _require_consistent(self) -> None:
+        """Check that the arrays have the numbers of teachers and the widths that ``bank.json`` says."""
+        for split in SPLITS[:3]:
+            logits, features = self._arrays[f"{split}.logits.npy"], self._arrays[f"{split}.features.npy"]
+            numbers = {logits.shape[1], len(self.teachers), len(self.widths)}
+            if len(numbers) > 1 or features.shape != (len(logits), sum(self.widths)):
+                raise ValueError(f"bank.json and the arrays of {split} are of different teachers")
 
     @property
     def fingerprint(self) -> str:
@@ -149,15 +161,15 @@ def open_bank(
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file; a bank is a folder, name another place")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"):
+    with locked(place):
         if place.exists() and any(place.iterdir()):
             foreign = [path.name for path in place.iterdir() if path.suffix != ".npy" and path.name != "bank.json"]
             if directory is not None and (foreign or not (place / "bank.json").exists()):
                 raise InputError(f"{place} holds something that is not a bank ({', '.join(foreign) or 'no bank.json'}); name a new folder")
             try:
                 bank = KnowledgeBank(place)
-            except DamagedBankError:
-                pass
+            except DamagedBankError as error:
+                warnings.warn(f"bank is damaged and is built again: {error}", stacklevel=2)
             else:
                 _require_same(bank, task, pool, keep)
                 return bank
@@ -187,4 +199,5 @@ def _require_same(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[s
 def _open(path: Path, expected: dict[str, Any]) -> np.ndarray:
     if describe(path) != expected:
         raise DamagedBankError(f"{path}: the content has changed since it was written")
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    with naming(path):
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -15,11 +16,12 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kd_env.bank.fingerprint import FORMAT, describe, fingerprint
+from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.bank.finished_shards import FinishedShards
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.models.encode import encode
+from kd_env.paths import naming
 from kd_env.randomness import one_thread
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
@@ -68,10 +70,12 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         with one_thread():
             for name in SPLITS[:3]:
                 _write_split(job, name, getattr(task, name))
+    except OSError:  # as of a full disk: what is finished stays, and the next build carries on
+        raise
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    meta = {
+    meta: dict[str, Any] = {
         "format": FORMAT,
         "fingerprint": identity,
         "task": task.fingerprint,
@@ -82,7 +86,8 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         **({} if pool.drift is None else {"drift": asdict(pool.drift)}),
         "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
     }
-    (partial / "bank.json").write_text(json.dumps(meta, indent=1))
+    with naming(partial / "bank.json"):
+        (partial / "bank.json").write_text(json.dumps({**meta, "checksum": meta_checksum(meta)}, indent=1))
     finished.path.unlink()
     shutil.rmtree(place, ignore_errors=True)
     partial.replace(place)
@@ -144,7 +149,17 @@ def _write_split(job: _Job, name: str, split: Split) -> None:
 def _array(job: _Job, name: str, *shape: int) -> Any:
     """Return the memory-mapped array of that name, of an earlier run where there is one."""
     path = job.folder / f"{name}.npy"
-    return open_memmap(path, "r+") if path.exists() else open_memmap(path, "w+", np.float16 if job.half else np.float32, shape)
+    with naming(path):
+        array = open_memmap(path, "r+") if path.exists() else open_memmap(path, "w+", np.float16 if job.half else np.float32, shape)
+        _allocate(path)
+    return array
+
+
+def _allocate(path: Path) -> None:
+    """Take the space of a file from the disk. A memory-mapped file has holes; on a full disk, writing to one would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _run(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:

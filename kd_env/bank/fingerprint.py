@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,12 @@ def fingerprint(task: Task, pool: Pool, keep: frozenset[str] = frozenset(), half
     parts = [settings, task.fingerprint, *(f"{teacher.name}={teacher.fingerprint()}" for teacher in pool.teachers)]
     parts += [] if pool.drift is None else [str(pool.drift)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def meta_checksum(meta: Mapping[str, Any]) -> str:
+    """Return the checksum of the content of ``bank.json`` without the entry that holds it."""
+    content = json.dumps({name: value for name, value in meta.items() if name != "checksum"}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """The bank holds the outputs of the teachers, is built once, and is either complete or built again."""
 
 import dataclasses
+import errno
 import json
+import os
 import statistics
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +144,8 @@ DAMAGES = {
     "lacking a key": lambda bank: (bank / "bank.json").write_text('{"format": 1}'),
     "files no object": lambda bank: (bank / "bank.json").write_text('{"format": 1, "teachers": [], "widths": [], "files": [1]}'),
     "no files": lambda bank: (bank / "bank.json").write_text('{"format": 1, "teachers": [], "widths": [], "files": {}}'),
+    "widths": lambda bank: (bank / "bank.json").write_text((bank / "bank.json").read_text().replace('"bytes": ', '"bytes": 1', 1)),
+    "checksum": lambda bank: (bank / "bank.json").write_text((bank / "bank.json").read_text().replace('"half": false', '"half": true')),
     "another format": lambda bank: (bank / "bank.json").write_text('{"format": 0}'),
     "empty": lambda bank: [path.unlink() for path in bank.iterdir()],
 }
@@ -154,10 +159,65 @@ def test_a_damaged_bank_is_built_again(tmp_path, damage):
     with pytest.raises(DamagedBankError):
         KnowledgeBank(place)
     pool = make_pool()
-    rebuilt = open_bank(task, pool, place)
+    with nullcontext() if damage == "empty" else pytest.warns(UserWarning, match="bank is damaged and is built again"):
+        rebuilt = open_bank(task, pool, place)
     assert pool.teachers[0].examples > SIZES["train"]
     assert np.array_equal(rebuilt.gather("train", slice(None)).logits, whole)
     assert left_behind(tmp_path) == {"bank"}
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("file", ["bank.json", "train.features.npy"])
+def test_an_error_of_the_moment_is_not_damage(tmp_path, monkeypatch, number, file):
+    task, place = image_task(), tmp_path / "bank"
+    open_bank(task, make_pool(), place)
+    before = (place / "train.features.npy").stat().st_ino
+    open_file = Path.open
+
+    def fails(self, *arguments, **options):
+        if self.name == file:
+            raise OSError(number, os.strerror(number), str(self))
+        return open_file(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fails)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            open_bank(task, make_pool(), place)
+    assert (place / "train.features.npy").stat().st_ino == before
+    open_bank(task, make_pool(), place)
+    assert (place / "train.features.npy").stat().st_ino == before
+
+
+def test_a_bank_of_an_older_version_has_no_checksum_and_is_opened(tmp_path):
+    task, place = image_task(), tmp_path / "bank"
+    open_bank(task, make_pool(), place)
+    meta = json.loads((place / "bank.json").read_text())
+    del meta["checksum"]
+    (place / "bank.json").write_text(json.dumps(meta))
+    assert open_bank(task, make_pool(), place).meta == meta
+    meta["widths"][0] += 1
+    (place / "bank.json").write_text(json.dumps(meta))
+    with pytest.raises(DamagedBankError, match="are of different teachers"):
+        KnowledgeBank(place)
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_what_is_finished(tmp_path, monkeypatch):
+    allocate, calls = os.posix_fallocate, []
+
+    def fails(*arguments):
+        calls.append(arguments)
+        if len(calls) > 2:  # the arrays of train fit
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        allocate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", fails)
+        with pytest.raises(OSError, match="No space left") as caught:
+            open_bank(image_task(), make_pool(), tmp_path / "bank")
+    assert caught.value.filename == str(tmp_path / ".bank.partial" / "reward.logits.npy")
+    pool = make_pool()
+    open_bank(image_task(), pool, tmp_path / "bank")
+    assert pool.teachers[0].examples < SIZES["train"]
 
 
 def test_a_folder_without_bank_json_is_built_again_in_the_cache_alone(tmp_path, monkeypatch):
@@ -239,7 +299,9 @@ def test_a_bank_that_has_lost_layers_or_attention_is_built_again(tmp_path, name)
     with pytest.raises(DamagedBankError):
         KnowledgeBank(place)
     pool = layered_pool()
-    rebuilt = open_bank(image_task(), pool, place, keep=keep).gather("train", np.arange(9), keep)
+    with pytest.warns(UserWarning, match="bank is damaged and is built again"):
+        opened = open_bank(image_task(), pool, place, keep=keep)
+    rebuilt = opened.gather("train", np.arange(9), keep)
     assert pool.teachers[0].examples > SIZES["train"]
     assert np.array_equal(rebuilt.attention[1], whole.attention[1])
 
