@@ -9,7 +9,7 @@ _ACTING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 
 
 def printable(text: str) -> str:
-    """Replace control characters, as of terminal colours, and direction marks by their escapes, as ``\\x1b``. Line feeds stay."""
+    r"""Replace control characters, as of terminal colours, and direction marks by their escapes, as ``\x1b``. Line feeds stay."""
     return _ACTING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

@@ -19,7 +19,7 @@ from kd_env.envs.step import Step
 from kd_env.errors import InputError
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
-from kd_env.types import Decision, Observation
+from kd_env.types import Observation
 
 
 class BatchEnv(gym.Env[Observation, Any]):

@@ -96,7 +96,9 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
     columns = {f"strength of {name!r}": strength for name, strength in decision.strengths.items()}
     for part, column in {**columns, "temperature": decision.temperature, "penalty": decision.penalty}.items():
         if not isinstance(column, (int, float, Tensor) if part != "penalty" else (Tensor, type(None))):
-            raise InputError(f"decision: {part} is a {type(column).__name__}; expected {'' if part == 'penalty' else 'a number or '}a tensor")
+            raise InputError(
+                f"decision: {part} is a {type(column).__name__}; expected {'' if part == 'penalty' else 'a number or '}a tensor"
+            )
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if part == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
     asks_teachers = {name for name, term in run.loss.terms.items() if not term.kind.asks_peers}

@@ -29,7 +29,9 @@ def test_options_are_a_dict(options):
 
 @pytest.fixture(scope="module")
 def slots():
-    return gym.make_vec("kd_env/TeacherSelection-v0", num_envs=8, vectorization_mode="vector_entry_point", task="digits", updates=3).unwrapped
+    return gym.make_vec(
+        "kd_env/TeacherSelection-v0", num_envs=8, vectorization_mode="vector_entry_point", task="digits", updates=3
+    ).unwrapped
 
 
 def test_numpy_seeds_start_the_same_student(slots):
@@ -67,8 +69,7 @@ def test_actions_are_numbers(slots, actions, message):
 )
 @pytest.mark.parametrize("vector", [True, False])
 def test_teachers_and_bank_of_other_types(keywords, message, vector):
+    make = gym.make_vec if vector else gym.make
+    options = {"num_envs": 8, "vectorization_mode": "vector_entry_point"} if vector else {}
     with pytest.raises(InputError, match=message):
-        if vector:
-            gym.make_vec("kd_env/TeacherSelection-v0", num_envs=8, vectorization_mode="vector_entry_point", task="digits", **keywords)
-        else:
-            gym.make("kd_env/TeacherSelection-v0", task="digits", **keywords)
+        make("kd_env/TeacherSelection-v0", task="digits", **options, **keywords)

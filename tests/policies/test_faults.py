@@ -78,7 +78,7 @@ def test_an_input_error_of_the_environment_stays_as_it_is(env):
         def act(self, observation):
             return np.ones(3)
 
-    with pytest.raises(InputError, match="^action 'subset': expected 32 numbers"):
+    with pytest.raises(InputError, match=r"^action 'subset': expected 32 numbers"):
         run_episode(env, Wrong(), 0)
 
 
