@@ -225,7 +225,8 @@ def test_a_folder_without_bank_json_is_built_again_in_the_cache_alone(tmp_path, 
     cached = open_bank(image_task(), make_pool())
     (cached.directory / "bank.json").unlink()
     pool = make_pool()
-    assert open_bank(image_task(), pool).size("train") == SIZES["train"]
+    with pytest.warns(UserWarning, match="bank is damaged and is built again"):
+        assert open_bank(image_task(), pool).size("train") == SIZES["train"]
     assert pool.teachers[0].examples > 0
     own = tmp_path / "own"
     own.mkdir()
