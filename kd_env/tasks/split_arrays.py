@@ -25,7 +25,7 @@ def require_arrays(place: str, split: Any, kind: str, train: Any) -> None:
     _require_numbers(f"{place}: labels", split.labels)
     if split.groups is not None:
         _require_numbers(f"{place}: groups", split.groups)
-        if len(split.groups) != len(split.labels):
+        if hasattr(split.inputs, "__len__") and len(split.inputs) == len(split.labels) != len(split.groups):
             raise InputError(f"{place}: {len(split.groups)} groups but {len(split.labels)} labels")
     inputs = split.inputs
     if not isinstance(inputs, np.ndarray):

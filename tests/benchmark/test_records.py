@@ -26,8 +26,15 @@ ARGUMENTS = {
 }
 
 
+TYPED = {
+    **dict.fromkeys(("task", "policy", "access", "student", "pool", "metric", "device"), "x"),
+    **dict.fromkeys(("seed", "updates", "reward_labels", "wall_s", "peak_rss_mb"), 0),
+    **{"versions": {}, "config": {}, "teachers": [], "curve": [], "diverged": False},
+}
+
+
 def record(trial, **changes):
-    return dict.fromkeys(FIELDS) | {"trial": trial} | changes
+    return dict.fromkeys(FIELDS) | TYPED | {"trial": trial} | changes
 
 
 def append_many(directory, name):

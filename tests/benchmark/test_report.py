@@ -91,7 +91,7 @@ def test_both_reports_have_the_command_and_escape_special_characters(tmp_path):
         assert "3,200" in text
     assert "a<b>" not in page
     assert "a&lt;b&gt;|c" in page
-    assert "| a<b>\\|c |" in markdown
+    assert "| a&lt;b>\\|c |" in markdown
     assert len({line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| nothing")}) == 1
 
 

@@ -57,7 +57,7 @@ def test_splits_that_nothing_can_be_learned_from_are_refused(task):
     with pytest.raises(InputError, match=r"task 'digits', split 'train': labels must lie in 0\.\.9$"):
         changed(labels=task.train.labels + 1)
     with pytest.raises(InputError, match="task 'digits', split 'train': images hold NaN or infinite values"):
-        changed(inputs=np.where(task.train.inputs > 0.99, np.nan, task.train.inputs))
+        changed(inputs=np.where(task.train.inputs > 0.99, np.float32(np.nan), task.train.inputs))
 
 
 def test_unknown_labels_are_refused_unless_the_task_declares_them(tmp_path):
