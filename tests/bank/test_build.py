@@ -79,10 +79,11 @@ def test_a_failed_rebuild_keeps_nothing_half_written(tmp_path):
     open_bank(image_task(), make_pool(), place)
     (place / "train.logits.npy").write_bytes((place / "train.logits.npy").read_bytes()[:-4])
     broken = make_pool(Linear("one", 1, 2), Linear("two", 2, 5, spoil=spoiled("logits", 0, float("nan"))))
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="not finite"), pytest.warns(UserWarning, match="is built again"):
         open_bank(image_task(), broken, place)
     assert left_behind(tmp_path) == {"bank"}
-    assert open_bank(image_task(), make_pool(), place).size("train") == SIZES["train"]
+    with pytest.warns(UserWarning, match="is built again"):
+        assert open_bank(image_task(), make_pool(), place).size("train") == SIZES["train"]
 
 
 def test_what_a_build_of_something_else_left_is_deleted(tmp_path):

@@ -41,10 +41,10 @@ def assert_as_alone(trials, together, folder):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_together_is_as_alone(policy, tmp_path):
-    trials = [Trial("digits", policy, seed, settings=SETTINGS) for seed in (4, 0, 7)]
+    trials = [Trial("digits", policy, seed, settings=SETTINGS) for seed in (4, 0)]
     together = run_trials(trials, tmp_path / "together", lambda _: None)
     assert_as_alone(trials, together, tmp_path / "alone")
-    assert len({record["curve"][0]["train_loss"] for record in together}) == 3, "the seeds differ"
+    assert len({record["curve"][0]["train_loss"] for record in together}) == 2, "the seeds differ"
 
 
 def test_a_record_of_several_replays_alone(tmp_path):
@@ -144,7 +144,7 @@ class FailsAtSeed1:
 
 def test_an_error_in_a_policy_is_raised(tmp_path):
     trials = [Trial("digits", f"{__name__}:FailsAtSeed1", seed, settings={"updates": 12}) for seed in (0, 1, 2)]
-    with pytest.raises(ZeroDivisionError, match="in the policy"):
+    with pytest.raises(InputError, match=r"FailsAtSeed1, act\(\): ZeroDivisionError: in the policy \(.*, line \d+\)"):
         run_trials(trials, tmp_path, lambda _: None)
 
 

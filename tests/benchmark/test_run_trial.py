@@ -178,7 +178,7 @@ ABOUT_TEST = ("test", "trial", "env")
 
 @pytest.mark.parametrize("policy", NAMES)
 def test_a_poisoned_test_split_changes_the_test_score_alone(policy, tmp_path):
-    settings = settings_of(policy, reward_labels=100)
+    settings = settings_of(policy, updates=8, reward_labels=100)
     clean, spoiled = (
         run_trial(Trial(task, policy, 0, settings=settings), tmp_path / task[:6]) for task in ("digits", f"{__name__}:poisoned")
     )
