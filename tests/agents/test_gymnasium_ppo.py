@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from ppo import Agent, Args, make_agent, make_env, train
+from gymnasium_ppo import Agent, Args, make_agent, make_env, train
 
 from kd_env import tasks
 

@@ -1,6 +1,6 @@
 """PPO for teacher selection in one file, after CleanRL's manner (Huang et al. 2022): what an outsider writes.
 
-    python tests/agents/ppo.py --num_updates 800 --seed 1
+    python tests/agents/gymnasium_ppo.py --num_updates 800 --seed 1
 
 In: arguments. Out: a trained agent and the mean reward of every step. Each slot of the vector environment is one of ``num_envs`` agents
 that share a network; its action says of each of K teachers whether to ask it. Of ``kd_env`` it knows the environment's name alone.
