@@ -167,8 +167,8 @@ class HeldCredit:
             held, free = ((policy * credit).sum(1).mean().item() for policy in self._policies())
             log_odds = self.log_odds + self.rate * (held - self.release * free)
             self.log_odds = min(max(log_odds, -MOST_LOG_ODDS), MOST_LOG_ODDS)
+            self.free.learn(self._instances, self._log_uniform, credit)
         self.held.learn(self._instances, self._log_start, credit)
-        self.free.learn(self._instances, self._log_uniform, credit)
 
     @torch.no_grad()
     def _policies(self) -> tuple[Tensor, Tensor]:

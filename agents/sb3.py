@@ -35,8 +35,8 @@ class StableBaselines3:
     @classmethod
     def algorithm(cls) -> type[BaseAlgorithm]:
         """Return SB3's class of the same name."""
-        found: type[BaseAlgorithm] = getattr(stable_baselines3, cls.__name__)
-        return found
+        algorithm: type[BaseAlgorithm] = getattr(stable_baselines3, cls.__name__)
+        return algorithm
 
     def __init__(self, env: Any, seed: int = 0, **hyperparameters: Any) -> None:  # SB3's, checked against its signature
         """Make the algorithm of this class's name with SB3's ``hyperparameters``."""

@@ -76,8 +76,8 @@ def with_options(text: str, /, **options: object) -> str:
     except InputError:
         reads_back = False
     if not reads_back:
-        given = ", ".join(f"{key}={value!r}" for key, value in added.items())
-        raise InputError(f"task {text!r}: {given} cannot be written in the name of a task; use a name without brackets and quotes")
+        added_text = ", ".join(f"{key}={value!r}" for key, value in added.items())
+        raise InputError(f"task {text!r}: {added_text} cannot be written in the name of a task; use a name without brackets and quotes")
     return full_name
 
 

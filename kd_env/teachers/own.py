@@ -34,13 +34,13 @@ def as_pool(name: str, teachers: object, task: Task) -> Pool:
     if isinstance(teachers, Pool):
         return teachers
     items = list(teachers) if isinstance(teachers, list | tuple) else [teachers]
-    made: list[Teacher] = []
+    named: list[Teacher] = []
     for position, item in enumerate(items):
         teacher = item if isinstance(item, Teacher) else _own_teacher(item, position, task)
-        if isinstance(teacher, OwnTeacher) and teacher.name in [other.name for other in made]:
+        if isinstance(teacher, OwnTeacher) and teacher.name in [other.name for other in named]:
             teacher = OwnTeacher(f"{teacher.name}-{position + 1}", teacher.function, task)
-        made.append(teacher)
-    return Pool(name, tuple(made))
+        named.append(teacher)
+    return Pool(name, tuple(named))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,10 @@ REPLAY = {"buffer_size": 400, "learning_starts": 32, "batch_size": 32}
 
 
 def make(name, action=None, **options):
-    found = registry.find(f"sb3:{name}")
-    settings = found.env_options | ({} if action is None else {"action": action})
-    env = gym.make_vec(found.environment, vectorization_mode="vector_entry_point", **SMALL, **settings)
-    return found.make(env, 0, **options), env
+    policy_class = registry.find(f"sb3:{name}")
+    settings = policy_class.env_options | ({} if action is None else {"action": action})
+    env = gym.make_vec(policy_class.environment, vectorization_mode="vector_entry_point", **SMALL, **settings)
+    return policy_class.make(env, 0, **options), env
 
 
 @pytest.mark.parametrize("name", registry.SB3_CONTRIB)

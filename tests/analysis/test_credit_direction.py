@@ -10,10 +10,10 @@ from kd_env.policies import registry
 
 
 def measured(teachers, every=20, policy="uniform"):
-    found = registry.find(policy)
-    options = {"task": "digits", "teachers": teachers, "updates": 80, **found.env_options}
+    policy_class = registry.find(policy)
+    options = {"task": "digits", "teachers": teachers, "updates": 80, **policy_class.env_options}
     env = gym.make_vec(registry.TEACHER_SELECTION, num_envs=32, vectorization_mode="vector_entry_point", **options)
-    table = credit_of_choices(env, found.build(env.unwrapped, 0), (0.0, -1.0), seed=3, every=every)
+    table = credit_of_choices(env, policy_class.build(env.unwrapped, 0), (0.0, -1.0), seed=3, every=every)
     assert not env.unwrapped.selection.listeners
     return table
 
