@@ -56,6 +56,7 @@ class EncodedTask:
         update: np.ndarray,
         progress: np.ndarray,
         extra_outputs: frozenset[str] = frozenset(),
+        teacher_temperatures: np.ndarray | None = None,
     ) -> Batch:
         """Return examples of a split as a mini-batch. The teachers' outputs have the type and device of the student's ``output``.
 
@@ -68,6 +69,7 @@ class EncodedTask:
             update: updates so far, ``[S]``.
             progress: part of the budget that is spent, ``[S]``.
             extra_outputs: outputs of the teachers beyond logits and features, such as ``layers``.
+            teacher_temperatures: what the teachers' logits are divided by, ``[S, K]``; by default nothing.
         """
 
         def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
@@ -76,12 +78,16 @@ class EncodedTask:
         teachers, drift = self.bank.gather(split, examples, extra_outputs), self.bank.drift
         if drift is not None and split == "train":
             teachers = after_drift(teachers, drift, np.repeat(progress >= drift.at, len(examples) // len(progress)))
+        logits = torch.from_numpy(teachers.logits)
+        if teacher_temperatures is not None:
+            per_row = np.repeat(teacher_temperatures, len(examples) // len(teacher_temperatures), axis=0)
+            logits = logits / torch.from_numpy(per_row[:, :, None])
         return Batch(
             update=update,
             progress=progress,
             example_ids=examples,
             labels=self.labels[split][examples].to(output.logits.device),
-            teacher_logits=torch.from_numpy(teachers.logits).to(output.logits),
+            teacher_logits=logits.to(output.logits),
             teacher_features=tensors(teachers.features),
             teacher_layers=tensors(teachers.layers),
             teacher_attention=tensors(teachers.attention),

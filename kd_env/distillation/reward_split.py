@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kd_env.distillation.calibration import fit_temperatures
 from kd_env.distillation.data import EncodedTask
 from kd_env.errors import InputError
 from kd_env.models.encode import take
@@ -37,7 +39,7 @@ class RewardSplit:
         Raises:
             InputError: ``num_labels`` is larger than the split.
         """
-        self._inputs, self._labels = data.inputs["reward"], data.labels["reward"]
+        self._inputs, self._labels, self._bank = data.inputs["reward"], data.labels["reward"], data.bank
         self.label_seeds = [int(seed) for seed in label_seeds]
         labels = self._labels.numpy()
         self.rows = np.stack([labelled_rows(labels, num_labels, seed) for seed in self.label_seeds])  # [S, n]
@@ -47,9 +49,16 @@ class RewardSplit:
         """Number of labels of each student, n."""
         return int(self.rows.shape[1])
 
+    @cached_property
+    def teacher_temperatures(self) -> np.ndarray:
+        """Temperatures of the teachers, fitted on the labelled reward examples of each student, ``[S, K]``."""
+        logits, labels = self._bank.gather("reward", slice(None)).logits, self._labels.numpy()
+        return np.stack([fit_temperatures(logits[rows], labels[rows]) for rows in self.rows])
+
     def of_student(self, student: int) -> RewardSplit:
         """Return the reward split of one student."""
         split = copy.copy(self)
+        split.__dict__.pop("teacher_temperatures", None)
         split.rows, split.label_seeds = self.rows[student : student + 1], self.label_seeds[student : student + 1]
         return split
 

@@ -45,7 +45,7 @@ class Distillation:
 
         Args:
             seed: seed of student 0 (student s uses ``seed + s``), or one seed per student.
-            reward_split: labelled reward examples, on which ``reward_ce`` trains. Default: all of them.
+            reward_split: labelled reward examples, for ``calibrate_teachers`` and ``reward_ce``. Default: all of them.
 
         Raises:
             InputError: fewer training examples than one mini-batch, or a knowledge type that does not fit the setting or the student.
@@ -74,6 +74,11 @@ class Distillation:
     def num_teachers(self) -> int:
         """Number of teachers K."""
         return self.data.bank.num_teachers
+
+    @property
+    def teacher_temperatures(self) -> np.ndarray | None:
+        """What the teachers' logits are divided by, ``[S, K]``; ``None`` if the setting does not calibrate them."""
+        return self.reward_split.teacher_temperatures if self.settings.calibrate_teachers else None
 
     @property
     def update(self) -> np.ndarray:
@@ -109,7 +114,8 @@ class Distillation:
             with self.dropout.draw():
                 self._output = self.student.forward(self._inputs, self.loss.extra_outputs)
             progress = self.update / self.settings.updates
-            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, self.loss.extra_outputs)
+            extra, temperatures = self.loss.extra_outputs, self.teacher_temperatures
+            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, extra, temperatures)
             self.state.forward_examples += self.settings.batch_size
         return self.batch
 
@@ -125,10 +131,7 @@ class Distillation:
         return self._inputs
 
     def per_teacher_loss(self, name: str, temperature: float | Tensor, output: ModelOutput | None = None) -> Tensor:
-        """Return the loss of each observed example against each teacher, ``[rows, K]`` (``label``: ``[rows, 1]``).
-
-        It is computed from ``output``, by default :meth:`student_output`, and is then differentiable.
-        """
+        """Return the loss of ``output`` (default: :meth:`student_output`) against each teacher, ``[rows, K]``; ``label``: ``[rows, 1]``."""
         return self.loss.per_teacher(name, temperature, self.student_output() if output is None else output, self.observe())
 
     def per_example_loss(self, decision: Decision) -> Tensor:
@@ -155,8 +158,8 @@ class Distillation:
         self.mark_diverged(active & ~np.isfinite(value))
         learns = active & ~self.state.diverged
         if learns.any() and loss.requires_grad:
-            loss_of_learners = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
-            self.student.step(loss_of_learners.sum(), batch.progress, learns)
+            learning = loss if learns.all() else loss[torch.from_numpy(learns).to(loss.device)]
+            self.student.step(learning.sum(), batch.progress, learns)
         self.skip(active)
         return Outcome(value, label.ce(batch.student.logits, batch.labels), self.state.diverged.copy())
 
@@ -197,7 +200,7 @@ class Distillation:
         self.load(*from_bytes(state, self.identity()))
 
     def identity(self) -> dict[str, object]:
-        """Return the task, teachers and settings of the run. A run can restore a snapshot only if they are equal."""
+        """Return task, teachers and settings of the run. A run can restore a snapshot only if they are equal."""
         return {"task": self.data.task.fingerprint, "bank": self.data.bank.fingerprint, **asdict(self.settings)}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -37,6 +37,8 @@ class DistillationSettings:
         knowledge: knowledge types of the loss, such as ``response,layer(strength=50)``; ``kd-env list knowledge`` lists them.
         auxiliary_module: module with parameters that learn with the student, ``module:Class(options)``.
         num_students: number of students that learn at once, S; they do not affect each other, except through peer knowledge types.
+        calibrate_teachers: whether to divide each teacher's logits by a temperature that is fitted on the labelled reward examples, see
+            ``kd_env.distillation.calibration``.
         reward_ce: weight of an extra cross-entropy on a mini-batch of reward examples, for baselines that train on reward labels.
         device: device of the students: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: number format of the students: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
@@ -51,6 +53,7 @@ class DistillationSettings:
     knowledge: str = "response"
     auxiliary_module: str = ""
     num_students: int = 1
+    calibrate_teachers: bool = False
     reward_ce: float = 0.0
     device: str = "auto"
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"

@@ -67,7 +67,7 @@ def effective_access(access: str, settings: Settings) -> str:
     reads = {access}
     if settings.interface.observe_labels or make_reward(settings.reward.reward).reads_labels:
         reads.add("train labels")
-    if settings.distillation.reward_ce > 0.0:
+    if settings.distillation.reward_ce > 0.0 or settings.distillation.calibrate_teachers:
         reads.add("reward labels")
     widest = [name for name in ACCESS if name in reads and not any(ALLOWED[name] < ALLOWED[other] for other in reads)]
     return SEPARATOR.join(widest)

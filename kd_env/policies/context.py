@@ -173,10 +173,21 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
             observed = observed.of_student(student)
         return PolicyBatch(observed, output, access, name)
 
+    def temperatures() -> Tensor | None:
+        fitted = selection.distillation.teacher_temperatures  # [S, K]
+        return None if fitted is None else torch.from_numpy(fitted[student or 0])
+
+    def heads() -> list[tuple[Tensor, Tensor]]:
+        fitted = temperatures()
+        divisors = [1.0] * len(pool.teachers) if fitted is None else fitted.tolist()
+        return [(weight / divisor, bias / divisor) for (weight, bias), divisor in zip(classifiers(pool), divisors, strict=True)]
+
     def examples(split: str, which: np.ndarray, labels: bool) -> Examples:
         answers = data.bank.gather(split, which)
-        features = tuple(torch.from_numpy(values) for values in answers.features)
-        return Examples(torch.from_numpy(answers.logits), features, data.labels[split][which] if labels else None)
+        logits, features = torch.from_numpy(answers.logits), tuple(torch.from_numpy(values) for values in answers.features)
+        if (divisors := temperatures()) is not None:
+            logits = (logits / divisors[:, None]).float()
+        return Examples(logits, features, data.labels[split][which] if labels else None)
 
     def decision(weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
         return decisions.from_weights(selection.distillation, weights, factors)
@@ -200,7 +211,7 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
         "batch": batch,
         "decision": decision,
         "reward_outputs": lambda: examples("reward", np.arange(len(data.labels["reward"])), labels=False),
-        "classifiers": lambda: classifiers(pool),
+        "classifiers": heads,
         "labelled_train_rows": data.task.train.labelled,
         "train_examples": lambda which: examples("train", which, labels=True),
         "reward_rows": reward_rows,

@@ -97,7 +97,10 @@ class StudentView:
             raise InputError(f"policy {self._policy!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
         run, data = self._run, self._selection.data
         observed = run.observe()
-        batch = data.batch(split, positions, observed.student, observed.update[:1], observed.progress[:1])  # of no student in particular
+        temperatures = run.teacher_temperatures  # one student only
+        batch = data.batch(
+            split, positions, observed.student, observed.update[:1], observed.progress[:1], teacher_temperatures=temperatures
+        )
         return take(data.inputs[split], positions, run.student.device), replace(batch, student=observed.student)
 
     def observed(self) -> Batch:

@@ -21,6 +21,7 @@ CASES = {
     "sgd": ("digits_data", {"optimizer": "sgd(lr=0.05,decay=linear)"}, 100),
     "adamw, labels": ("digits_data", {"optimizer": "adamw(lr=0.01,weight_decay=0.1,warmup=0.3,decay=linear)", "kd_weight": 0.5}, 100),
     "extra reward loss": ("digits_data", {"reward_ce": 0.5, "reward_labels": 21}, 60),
+    "calibrated": ("digits_data", {"calibrate_teachers": True, "reward_labels": 21, "label_seeds": [4, 5, 6]}, 20),
     # not Adam: Transformers takes a ViT's softmax in float32, whose rounding Adam makes a drift of the key bias, which no output sees
     "tiny-vit": ("digits_data", {"student": "tiny-vit(width=8,layers=1)", "num_students": 2, "optimizer": "sgd(lr=0.02)"}, 20),
     "text, layers": ("layered_data", {"knowledge": "response,layer,relation", "optimizer": "adam(lr=0.001)"}, 40),

@@ -22,6 +22,7 @@ CASES = {
     "adamw": {"optimizer": "adamw(lr=0.01,weight_decay=0.1,warmup=0.5)", "kd_weight": 0.5},
     "reward labels, dropout": {"student": "mlp(width=12,dropout=0.3)", "reward_ce": 0.5},
     "float64": {"precision": "float64"},
+    "calibrated": {"calibrate_teachers": True},
     "tiny-vit, dropout": {"student": "tiny-vit(width=8,layers=1,dropout=0.2)"},
 }
 

@@ -30,6 +30,7 @@ CASES = {
         22,
     ),
     "extra reward loss": ("digits_data", {"reward_ce": 0.5, "reward_labels": 21, "optimizer": "adam(lr=0.01)"}, 12),
+    "calibrated, head credit": ("digits_data", {"calibrate_teachers": True, "credit": "head", "reward_labels": 21}, 8),
     "first-order credit": ("digits_data", {"credit": "first_order", "optimizer": "adam(lr=0.01)"}, 12),
     "stale first-order credit": ("digits_data", {"credit": "first_order", "credit_refresh": 7, "optimizer": "sgd(lr=0.05)"}, 16),
     "head credit": ("digits_data", {"credit": "head", "credit_refresh": 2, "optimizer": "adam(lr=0.01)"}, 12),

@@ -24,6 +24,7 @@ def test_with_the_defaults_it_is_what_the_class_declares(access):
         ("gradient", {"observe_labels": True}, "gradient"),
         ("privileged", {"observe_labels": True, "reward_ce": 1.0}, "privileged"),
         ("teacher outputs", {"reward_ce": 1.0}, "reward labels"),
+        ("nothing", {"calibrate_teachers": True}, "reward labels"),
         ("train labels", {"reward_ce": 1.0}, "train labels + reward labels"),
         ("reward labels", {"reward": "mixed"}, "train labels + reward labels"),
     ],
