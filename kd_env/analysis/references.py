@@ -12,6 +12,7 @@ import torch
 
 from kd_env.analysis.decisions import FloatArray
 from kd_env.distillation import EncodedTask
+from kd_env.distillation.calibration import calibrated
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, registry
 from kd_env.policies.rules import RulePolicy
@@ -46,6 +47,7 @@ def rule_weights(policy: str, env: Any, seed: int = 0) -> FloatArray:
         InputError: the policy is not a rule, or its weights depend on the student; compare with its trace instead.
     """
     data: EncodedTask = env.unwrapped.distillation.data
+    temperatures = env.unwrapped.distillation.teacher_temperatures  # [S, K], those of student 0 are used
     policy_class = registry.find(policy)
     built = policy_class.build(env, seed)
     if not isinstance(built, RulePolicy):
@@ -60,7 +62,7 @@ def rule_weights(policy: str, env: Any, seed: int = 0) -> FloatArray:
             progress=np.zeros(1),
             example_ids=rows,
             labels=data.labels["train"][rows],
-            teacher_logits=torch.from_numpy(teachers.logits),
+            teacher_logits=calibrated(teachers.logits, None if temperatures is None else temperatures[0]),
             teacher_features=features,
             student=student,
         )

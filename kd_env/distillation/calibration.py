@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
+from torch import Tensor
 
 MOST_LOG_TEMPERATURE = 4.0
 
@@ -37,3 +39,9 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     fitted = minimize(objective, np.zeros(logits.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds)
     temperatures: np.ndarray = np.exp(fitted.x)
     return temperatures
+
+
+def calibrated(logits: np.ndarray, temperatures: np.ndarray | None) -> Tensor:
+    """Return logits ``[n, K, C]`` divided by ``temperatures [K]`` or ``[n, K]``, or as they are without any, in their type."""
+    tensor = torch.from_numpy(logits)
+    return tensor if temperatures is None else (tensor / torch.from_numpy(temperatures)[..., None]).to(tensor.dtype)

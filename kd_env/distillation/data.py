@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kd_env.bank import KnowledgeBank
 from kd_env.bank.drift import after_drift
+from kd_env.distillation.calibration import calibrated
 from kd_env.models.encode import Reader, take
 from kd_env.models.networks import reader
 from kd_env.tasks import Split, Task
@@ -78,16 +79,14 @@ class EncodedTask:
         teachers, drift = self.bank.gather(split, examples, extra_outputs), self.bank.drift
         if drift is not None and split == "train":
             teachers = after_drift(teachers, drift, np.repeat(progress >= drift.at, len(examples) // len(progress)))
-        logits = torch.from_numpy(teachers.logits)
         if teacher_temperatures is not None:
-            per_row = np.repeat(teacher_temperatures, len(examples) // len(teacher_temperatures), axis=0)
-            logits = logits / torch.from_numpy(per_row[:, :, None])
+            teacher_temperatures = np.repeat(teacher_temperatures, len(examples) // len(teacher_temperatures), axis=0)  # [rows, K]
         return Batch(
             update=update,
             progress=progress,
             example_ids=examples,
             labels=self.labels[split][examples].to(output.logits.device),
-            teacher_logits=logits.to(output.logits),
+            teacher_logits=calibrated(teachers.logits, teacher_temperatures).to(output.logits),
             teacher_features=tensors(teachers.features),
             teacher_layers=tensors(teachers.layers),
             teacher_attention=tensors(teachers.attention),

@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from kd_env.distillation.calibration import calibrated
 from kd_env.distillation.reward_split import labelled_rows
 from kd_env.envs import decisions
 from kd_env.envs.actions import ActionKind
@@ -173,9 +174,9 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
             observed = observed.of_student(student)
         return PolicyBatch(observed, output, access, name)
 
-    def temperatures() -> Tensor | None:
+    def temperatures() -> np.ndarray | None:
         fitted = selection.distillation.teacher_temperatures  # [S, K]
-        return None if fitted is None else torch.from_numpy(fitted[student or 0])
+        return None if fitted is None else fitted[student or 0]
 
     def heads() -> list[tuple[Tensor, Tensor]]:
         fitted = temperatures()
@@ -184,10 +185,8 @@ def make_context(env: Any, name: str, access: str, student: int | None = None) -
 
     def examples(split: str, which: np.ndarray, labels: bool) -> Examples:
         answers = data.bank.gather(split, which)
-        logits, features = torch.from_numpy(answers.logits), tuple(torch.from_numpy(values) for values in answers.features)
-        if (divisors := temperatures()) is not None:
-            logits = (logits / divisors[:, None]).float()
-        return Examples(logits, features, data.labels[split][which] if labels else None)
+        features = tuple(torch.from_numpy(values) for values in answers.features)
+        return Examples(calibrated(answers.logits, temperatures()), features, data.labels[split][which] if labels else None)
 
     def decision(weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
         return decisions.from_weights(selection.distillation, weights, factors)
