@@ -14,7 +14,7 @@ from kd_env.benchmark.run_trial import teach
 from kd_env.benchmark.trial import default_options
 from kd_env.envs.settings import settings
 from kd_env.knowledge.check import check_knowledge
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 from kd_env.policies.registry import PolicyClass, declared
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
@@ -98,7 +98,7 @@ def _check_saved(name: str, policy: Any, policy_class: PolicyClass, agent: Any) 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "policy")
         agent.save(path)
-        source = env if policy_class.owns_loop else make_context(env, name, policy_class.access)
+        source = env if policy_class.owns_loop else PolicyContext(env, name, policy_class.access)
         again = policy.load(path, source)
     assert np.shape(again.act(observation)) == np.shape(agent.act(observation)), (
         f"{name}.load returned a policy whose actions have another shape"

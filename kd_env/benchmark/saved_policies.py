@@ -15,7 +15,7 @@ from typing import Any
 
 from kd_env.errors import InputError
 from kd_env.paths import naming, partial_file
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 from kd_env.policies.faults import faults_of
 from kd_env.policies.registry import PolicyClass
 
@@ -141,7 +141,7 @@ def load(policy: PolicyClass, file: Path, env: Any, num_classes: int, student: i
             f"policy-from {file}: {source.policy} learned on {source.task} with {'; '.join(different)}; it needs the same numbers, "
             "unlike actor_critic and ppo"
         )
-    context = env if policy.owns_loop else make_context(env, policy.name, policy.access, student)
+    context = env if policy.owns_loop else PolicyContext(env, policy.name, policy.access, student)
     try:
         return policy.make.load(str(file), context)
     except InputError:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 from kd_env.envs.rewards import make_reward
 from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
@@ -45,6 +49,39 @@ ALLOWED: dict[str, frozenset[str]] = {
     "privileged": frozenset({TEACHERS, STUDENT, LABELS, GRADIENT, REWARD, REWARD_LABELS, GROUPS}),
 }
 """What each access class includes. What rewards are computed from is not part of it: see :func:`effective_access`."""
+
+
+NEEDS: dict[str, str] = {}
+"""What each method and property decorated by :func:`needs` gives, by its name, such as ``context.reward_rows``."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def needs(resource: str, place: str) -> Callable[[Method], Method]:
+    """Decorate a method that gives ``resource`` to a policy: it raises an error if the policy's access does not include that.
+
+    The object has the attributes ``name`` and ``access`` of the policy; policies call it ``place``.
+    """
+
+    def decorate(method: Method) -> Method:
+        name = f"{place}.{method.__name__}"
+        NEEDS[name] = resource
+
+        @functools.wraps(method)
+        def checked(self: Any, *args: Any, **options: Any) -> Any:
+            require(self.name, self.access, name, resource)
+            return method(self, *args, **options)
+
+        return cast(Method, checked)
+
+    return decorate
+
+
+def require(policy: str, access: str, name: str, resource: str) -> None:
+    """Raise an error if ``access`` does not include ``resource``, which the policy reads as ``name``."""
+    if resource not in ALLOWED[access]:
+        raise refuse(policy, access, name, resource)
 
 
 def refuse(policy: str, access: str, name: str, resource: str) -> InputError:

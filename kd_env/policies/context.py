@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +15,10 @@ from torch import Tensor
 from kd_env.distillation.calibration import calibrated
 from kd_env.distillation.reward_split import labelled_rows
 from kd_env.envs import decisions
-from kd_env.envs.actions import ActionKind
 from kd_env.envs.credit import first_order
 from kd_env.envs.selection import Selection
-from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
-from kd_env.knowledge.terms import Term
-from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, refuse
+from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, needs
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
@@ -46,85 +43,62 @@ class Examples(NamedTuple):
         return self.labels
 
 
-RESOURCES = {
-    "reward_outputs": TEACHERS,
-    "classifiers": TEACHERS,
-    "student": STUDENT,
-    "train_examples": LABELS,
-    "labelled_train_rows": LABELS,
-    "rehearsal": REWARD,
-    "reward_rows": REWARD_LABELS,
-    "reward_examples": REWARD_LABELS,
-    "credit": REWARD_LABELS,
-    "best_teachers": GROUPS,
-}
-"""What each resource of a context needs."""
-
-
 class PolicyContext:
-    """What a policy may know. Reading a resource that its access does not include raises an error that names it.
+    """What a policy may know. The attributes are for all policies; a method or property says above it what it needs.
 
-    Attributes:
-        num_envs: number of slots that the policy acts for, which is the length of each block of an observation.
-        single_observation_space: observation space of one slot.
-        single_action_space: action space of one slot.
-        num_teachers: number of teachers K.
-        num_classes: number of classes C.
-        num_students: number of students that the policy teaches; more than one where students teach each other.
-        teacher_names: names of the teachers.
-        pool_name: name of their pool.
-        teacher_widths: widths D_k of the teachers' features.
-        settings: all settings of the environment, with ``num_students`` as above.
-        action: the kind of action.
-        terms: the knowledge types of the setting, by name.
-        device, dtype: where the student computes, and in which type.
-        batch: returns the mini-batch about to be taught, a :class:`PolicyBatch`.
-        decision: returns the decision with teacher weights by knowledge type, and the setting's strengths times optional factors.
-        reward_outputs: returns the teachers' outputs on the reward split at the start of a run, without labels.
-        classifiers: returns the teachers' linear classifiers, ``([C, D_k], [C])`` each.
-        student: the student, a :class:`StudentView`.
-        labelled_train_rows: positions of the examples of the train split that have a label.
-        train_examples: returns training examples with labels, at some positions.
-        rehearsal: returns a :class:`Rehearsal`.
-        reward_rows: positions of the examples of the reward split whose labels the policy has, ``[n]``.
-        reward_examples: returns those examples with labels.
-        credit: returns first-order credit ``[rows, K]`` of the mini-batch about to be taught, by knowledge type.
-        best_teachers: returns for each training example ``[N]`` the teacher that is known to be best, at the start or at some progress.
+    Reading what the policy's access does not include raises an error that names it.
     """
 
-    name: str
-    access: str
-    num_envs: int
-    single_observation_space: spaces.Dict
-    single_action_space: spaces.Space[Any]
-    num_teachers: int
-    num_classes: int
-    num_students: int
-    teacher_names: tuple[str, ...]
-    pool_name: str
-    teacher_widths: tuple[int, ...]
-    settings: Settings
-    action: ActionKind
-    terms: dict[str, Term]
-    device: torch.device
-    dtype: torch.dtype
-    batch: Callable[[], PolicyBatch]
-    decision: Callable[..., Decision]
-    reward_outputs: Callable[[], Examples]
-    classifiers: Callable[[], list[tuple[Tensor, Tensor]]]
-    student: StudentView
-    labelled_train_rows: np.ndarray
-    train_examples: Callable[[np.ndarray], Examples]
-    rehearsal: Callable[[], Rehearsal]
-    reward_rows: np.ndarray
-    reward_examples: Callable[[], Examples]
-    credit: Callable[[Sequence[str]], dict[str, Tensor]]
-    best_teachers: Callable[..., np.ndarray]
+    def __init__(self, env: Any, name: str, access: str, student: int | None = None) -> None:
+        """Describe the problem of a policy that acts in ``env`` (vector form).
 
-    def __init__(self, name: str, access: str, values: Mapping[str, Any]) -> None:
-        """Keep those of ``values`` that ``access`` includes."""
-        self.name, self.access = name, access
-        self.__dict__.update({key: value for key, value in values.items() if key not in RESOURCES or RESOURCES[key] in ALLOWED[access]})
+        Args:
+            env: the environment.
+            name: name of the policy, for errors.
+            access: its access class.
+            student: the student of a population that the policy teaches; by default it acts for all slots.
+        """
+        selection: Selection = env.unwrapped.selection
+        data, pool, settings, run = selection.data, selection.pool, selection.settings, selection.distillation
+        self._selection, self._student = selection, student
+        self.name = name
+        """Name of the policy."""
+        self.access = access
+        """Access class of the policy."""
+        self.num_envs: int = env.num_envs if student is None else env.num_envs // selection.num_students
+        """Number of slots that the policy acts for, which is the length of each block of an observation."""
+        self.single_observation_space: spaces.Dict = copy.deepcopy(env.single_observation_space)
+        """Observation space of one slot. It is a copy, because libraries seed spaces and draw from them."""
+        self.single_action_space: spaces.Space[Any] = copy.deepcopy(env.single_action_space)
+        """Action space of one slot, a copy."""
+        self.num_teachers = selection.num_teachers
+        """Number of teachers K."""
+        self.num_classes = data.task.num_classes
+        """Number of classes C."""
+        self.num_students = 1 if student is not None else settings.distillation.num_students
+        """Number of students that the policy teaches; more than one where students teach each other."""
+        self.teacher_names = pool.names
+        """Names of the teachers."""
+        self.pool_name = pool.name
+        """Name of their pool."""
+        self.teacher_widths = tuple(data.bank.widths)
+        """Widths D_k of the teachers' features."""
+        self.settings = replace(
+            settings,
+            distillation=replace(settings.distillation, num_students=self.num_students),
+            reward=replace(settings.reward, label_seed=selection.label_seeds[student or 0]),
+        )
+        """All settings of the environment, with ``num_students`` as above."""
+        self.action = selection.action_kind
+        """The kind of action."""
+        self.terms = run.loss.terms
+        """The knowledge types of the setting, by name."""
+        self.device = run.student.device
+        """Where the student computes."""
+        self.dtype = run.student.dtype
+        """The type in which it computes."""
+        reward_labels = data.labels["reward"].numpy()
+        self._reward_rows = labelled_rows(reward_labels, settings.reward.reward_labels, self.settings.reward.label_seed)
 
     @property
     def columns(self) -> dict[str, int]:
@@ -136,106 +110,103 @@ class PolicyContext:
         """Whether training labels are part of the loss."""
         return self.settings.distillation.uses_hard_labels
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Raise the error of a resource that is not there."""
-        if name in RESOURCES and RESOURCES[name] not in ALLOWED[self.access]:
-            raise refuse(self.name, self.access, f"context.{name}", RESOURCES[name])
-        if name in ("student", "credit", "rehearsal"):
+    def batch(self) -> PolicyBatch:
+        """Return the mini-batch about to be taught. What a field of it needs is checked when the field is read."""
+        run = self._selection.distillation
+        observed = run.observe()
+        output = run.student_output() if GRADIENT in ALLOWED[self.access] else None
+        if self._student is not None:
+            rows = observed.rows_of(self._student)
+            output = None if output is None else output.map(lambda tensor: tensor[rows])
+            observed = observed.of_student(self._student)
+        return PolicyBatch(observed, output, self.access, self.name)
+
+    def decision(self, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
+        """Return the decision with teacher weights by knowledge type, and the setting's strengths times optional factors."""
+        return decisions.from_weights(self._selection.distillation, weights, factors)
+
+    @needs(TEACHERS, "context")
+    def reward_outputs(self) -> Examples:
+        """Return the teachers' outputs on the reward split at the start of a run, without labels."""
+        return self._examples("reward", np.arange(len(self._selection.data.labels["reward"])), labels=False)
+
+    @needs(TEACHERS, "context")
+    def classifiers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the teachers' linear classifiers, ``([C, D_k], [C])`` each."""
+        linear, temperatures = classifiers(self._selection.pool), self._teacher_temperatures()
+        divisors = [1.0] * len(linear) if temperatures is None else temperatures.tolist()
+        return [(weight / divisor, bias / divisor) for (weight, bias), divisor in zip(linear, divisors, strict=True)]
+
+    @property
+    @needs(STUDENT, "context")
+    def student(self) -> StudentView:
+        """The student. A policy of a population has none."""
+        self._require_lone_student("student")
+        return StudentView(self._selection, self.name, self.access, self._reward_rows)
+
+    @property
+    @needs(LABELS, "context")
+    def labelled_train_rows(self) -> np.ndarray:
+        """Positions of the examples of the train split that have a label."""
+        return self._selection.data.task.train.labelled
+
+    @needs(LABELS, "context")
+    def train_examples(self, positions: np.ndarray) -> Examples:
+        """Return the training examples at some positions, with labels."""
+        return self._examples("train", positions, labels=True)
+
+    @needs(REWARD, "context")
+    def rehearsal(self) -> Rehearsal:
+        """Return a copy of the environment whose student does not learn. A policy of a population has none."""
+        self._require_lone_student("rehearsal")
+        return Rehearsal(self._selection)
+
+    @property
+    @needs(REWARD_LABELS, "context")
+    def reward_rows(self) -> np.ndarray:
+        """Positions of the examples of the reward split whose labels the policy has, ``[n]``."""
+        return self._reward_rows
+
+    @needs(REWARD_LABELS, "context")
+    def reward_examples(self) -> Examples:
+        """Return those examples, with labels."""
+        return self._examples("reward", self._reward_rows, labels=True)
+
+    @needs(REWARD_LABELS, "context")
+    def credit(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return first-order credit ``[rows, K]`` of the mini-batch about to be taught, by knowledge type. Not for populations."""
+        self._require_lone_student("credit")
+        return first_order(self._selection.distillation, self._selection.meter, names)
+
+    @needs(GROUPS, "context")
+    def best_teachers(self, progress: float = 0.0) -> np.ndarray:
+        """Return for each training example ``[N]`` the teacher that is known to be best at ``progress``.
+
+        Raises:
+            InputError: the best teachers of the pool are not known.
+        """
+        pool = self._selection.pool
+        try:
+            best = best_teachers(pool, self._selection.data.task, progress)
+        except InputError as error:
+            raise InputError(f"policy {self.name!r}: {error}, or leave this policy out") from None
+        if best is None:
+            raise InputError(f"policy {self.name!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
+        return best
+
+    def _examples(self, split: str, positions: np.ndarray, labels: bool) -> Examples:
+        data = self._selection.data
+        answers = data.bank.gather(split, positions)
+        features = tuple(torch.from_numpy(values) for values in answers.features)
+        return Examples(calibrated(answers.logits, self._teacher_temperatures()), features, data.labels[split][positions] if labels else None)
+
+    def _teacher_temperatures(self) -> np.ndarray | None:
+        temperatures = self._selection.distillation.teacher_temperatures  # [S, K]
+        return None if temperatures is None else temperatures[self._student or 0]
+
+    def _require_lone_student(self, name: str) -> None:
+        if self._student is not None:
             raise InputError(
                 f"population: policy {self.name!r} reads context.{name}, which students taught together do not have; run it without "
                 "--population, or declare supports_population = False in its class"
             )
-        raise AttributeError(f"a policy's context has no {name!r}")
-
-
-def make_context(env: Any, name: str, access: str, student: int | None = None) -> PolicyContext:
-    """Return the context of a policy named ``name`` that acts in ``env`` (vector form).
-
-    Args:
-        student: the student of a population that the policy teaches; by default it acts for all slots.
-    """
-    selection: Selection = env.unwrapped.selection
-    data, pool, settings = selection.data, selection.pool, selection.settings
-    students = 1 if student is not None else settings.distillation.num_students
-    label_seed = selection.label_seeds[0 if student is None else student]
-    settings = replace(
-        settings,
-        distillation=replace(settings.distillation, num_students=students),
-        reward=replace(settings.reward, label_seed=label_seed),
-    )
-
-    def batch() -> PolicyBatch:
-        run = selection.distillation
-        observed = run.observe()
-        output = run.student_output() if GRADIENT in ALLOWED[access] else None
-        if student is not None:
-            rows = observed.rows_of(student)
-            output = None if output is None else output.map(lambda tensor: tensor[rows])
-            observed = observed.of_student(student)
-        return PolicyBatch(observed, output, access, name)
-
-    def temperatures() -> np.ndarray | None:
-        fitted = selection.distillation.teacher_temperatures  # [S, K]
-        return None if fitted is None else fitted[student or 0]
-
-    def heads() -> list[tuple[Tensor, Tensor]]:
-        fitted = temperatures()
-        divisors = [1.0] * len(pool.teachers) if fitted is None else fitted.tolist()
-        return [(weight / divisor, bias / divisor) for (weight, bias), divisor in zip(classifiers(pool), divisors, strict=True)]
-
-    def examples(split: str, which: np.ndarray, labels: bool) -> Examples:
-        answers = data.bank.gather(split, which)
-        features = tuple(torch.from_numpy(values) for values in answers.features)
-        return Examples(calibrated(answers.logits, temperatures()), features, data.labels[split][which] if labels else None)
-
-    def decision(weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
-        return decisions.from_weights(selection.distillation, weights, factors)
-
-    reward_rows = labelled_rows(data.labels["reward"].numpy(), settings.reward.reward_labels, label_seed)
-    values: dict[str, Any] = {
-        "num_envs": env.num_envs if student is None else env.num_envs // selection.num_students,
-        "single_observation_space": copy.deepcopy(env.single_observation_space),  # libraries seed spaces and draw from them
-        "single_action_space": copy.deepcopy(env.single_action_space),
-        "num_teachers": selection.num_teachers,
-        "num_classes": data.task.num_classes,
-        "num_students": students,
-        "teacher_names": pool.names,
-        "pool_name": pool.name,
-        "teacher_widths": tuple(data.bank.widths),
-        "settings": settings,
-        "action": selection.action_kind,
-        "terms": selection.distillation.loss.terms,
-        "device": selection.distillation.student.device,
-        "dtype": selection.distillation.student.dtype,
-        "batch": batch,
-        "decision": decision,
-        "reward_outputs": lambda: examples("reward", np.arange(len(data.labels["reward"])), labels=False),
-        "classifiers": heads,
-        "labelled_train_rows": data.task.train.labelled,
-        "train_examples": lambda which: examples("train", which, labels=True),
-        "reward_rows": reward_rows,
-        "reward_examples": lambda: examples("reward", reward_rows, labels=True),
-        "best_teachers": _best_teachers(selection, name),
-    }
-    if student is None:
-        values |= {
-            "student": StudentView(selection, access, name, reward_rows),
-            "rehearsal": lambda: Rehearsal(selection),
-            "credit": lambda names: first_order(selection.distillation, selection.meter, names),
-        }
-    return PolicyContext(name, access, values)
-
-
-def _best_teachers(selection: Selection, policy: str) -> Callable[[float], np.ndarray]:
-    pool, task = selection.pool, selection.data.task
-
-    def at(progress: float = 0.0) -> np.ndarray:
-        try:
-            best = best_teachers(pool, task, progress)
-        except InputError as error:
-            raise InputError(f"policy {policy!r}: {error}, or leave this policy out") from None
-        if best is None:
-            raise InputError(f"policy {policy!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
-        return best
-
-    return at

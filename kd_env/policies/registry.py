@@ -13,7 +13,7 @@ from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
 from kd_env.policies.access import ACCESS, DEFAULT_ACCESS
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 from kd_env.policies.protocol import Rule
 from kd_env.policies.rules import RulePolicy
 
@@ -114,7 +114,7 @@ class PolicyClass:
         name = f"policy {self.name!r}"
         if self.owns_loop:
             return self._checked(spec.call_plugin(name, self.make, self.options, env, seed))
-        context = make_context(env, self.name, self.access, student)
+        context = PolicyContext(env, self.name, self.access, student)
         policy = spec.call_plugin(name, self.make, self.options, context, seed)
         return RulePolicy(policy, context) if isinstance(policy, Rule) else self._checked(policy)
 

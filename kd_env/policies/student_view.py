@@ -15,30 +15,31 @@ from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.models.encode import take
-from kd_env.policies.access import ALLOWED, GRADIENT, LABELS, REWARD_LABELS, refuse
+from kd_env.policies.access import GRADIENT, LABELS, REWARD_LABELS, needs, require
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
 
 class StudentView:
     """A lone student and its loss."""
 
-    def __init__(self, selection: Selection, access: str, policy: str, reward_rows: np.ndarray, run: Distillation | None = None) -> None:
-        """Show the student of ``run``; by default the one that ``selection`` is teaching at the time of each call."""
-        self._selection, self._access, self._policy, self._fixed_run = selection, access, policy, run
+    def __init__(self, selection: Selection, name: str, access: str, reward_rows: np.ndarray, run: Distillation | None = None) -> None:
+        """Show the student of ``run`` to policy ``name``; by default the one that ``selection`` is teaching at the time of each call."""
+        self.name, self.access = name, access
+        self._selection, self._fixed_run = selection, run
         self._reward_rows = reward_rows  # whose labels there are
 
     def of_this_run(self) -> StudentView:
         """Return a view that keeps showing the student that is being taught now, also after the next student begins."""
-        return StudentView(self._selection, self._access, self._policy, self._reward_rows, self._run)
+        return StudentView(self._selection, self.name, self.access, self._reward_rows, self._run)
 
     @property
     def _run(self) -> Distillation:
         return self._fixed_run or self._selection.distillation
 
     @property
+    @needs(GRADIENT, "student")
     def parameters(self) -> list[Tensor]:
         """The student's parameters."""
-        self._require(GRADIENT, "student.parameters")
         return self._run.student.parameters
 
     def rate(self, progress: float) -> float:
@@ -54,9 +55,9 @@ class StudentView:
         self._count(inputs)
         return self._run.student.predict(inputs)
 
+    @needs(GRADIENT, "student")
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs) -> ModelOutput:
         """Return the outputs that the student would have with other ``parameters``, differentiable in them."""
-        self._require(GRADIENT, "student.forward_at")
         self._count(inputs)
         return self._run.student.forward_at(parameters, inputs)
 
@@ -92,9 +93,9 @@ class StudentView:
         Raises:
             InputError: the access does not include the labels of the split, or the run does not have those of some examples.
         """
-        self._require(REWARD_LABELS if split == "reward" else LABELS, f"student.examples({split!r})")
+        require(self.name, self.access, f"student.examples({split!r})", REWARD_LABELS if split == "reward" else LABELS)
         if split == "reward" and not np.isin(positions, self._reward_rows).all():
-            raise InputError(f"policy {self._policy!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
+            raise InputError(f"policy {self.name!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
         run, data = self._run, self._selection.data
         observed = run.observe()
         temperatures = run.teacher_temperatures  # one student only
@@ -103,14 +104,10 @@ class StudentView:
         )
         return take(data.inputs[split], positions, run.student.device), replace(batch, student=observed.student)
 
+    @needs(LABELS, "student")
     def observed(self) -> Batch:
         """Return the mini-batch about to be taught, with its labels."""
-        self._require(LABELS, "student.observed")
         return self._run.observe()
 
     def _count(self, inputs: Inputs) -> None:
         self._run.state.forward_examples += len(next(iter(inputs.values())))
-
-    def _require(self, resource: str, name: str) -> None:
-        if resource not in ALLOWED[self._access]:
-            raise refuse(self._policy, self._access, name, resource)

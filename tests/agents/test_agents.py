@@ -13,7 +13,7 @@ from kd_env.benchmark.run_trial import make_env, teach
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import make_policy, registry, run_episode
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 
 LEARNERS = ["gradient_credit", "reinforce", "sb3:PPO(n_steps=4,batch_size=32)", "sb3:A2C", "sb3:DQN(learning_starts=32,buffer_size=200)"]
 
@@ -278,7 +278,7 @@ def test_what_was_learned_comes_back_from_a_file(policy, tmp_path):
     path = str(tmp_path / "agent.zip")
     agent.save(path)
     env, fresh = make(policy, updates=8)
-    loaded = type(agent).load(path, env if policy.startswith("sb3") else make_context(env, policy, agent.access))
+    loaded = type(agent).load(path, env if policy.startswith("sb3") else PolicyContext(env, policy, agent.access))
     observation, _ = env.reset(seed=4)
     assert np.array_equal(agent.act(observation), loaded.act(observation))
     if isinstance(agent, (Reinforce, GradientCredit)):
@@ -322,7 +322,7 @@ def test_a_saved_policy_keeps_its_options_and_its_prior(tmp_path):
     env, agent = make("gradient_credit(sharpness=1.0,floor=0.3,router_start=True)", updates=4)
     run_episode(env, agent, 0)
     agent.save(str(tmp_path / "policy"))
-    again = GradientCredit.load(str(tmp_path / "policy"), make_context(env, "gradient_credit", "reward labels"))
+    again = GradientCredit.load(str(tmp_path / "policy"), PolicyContext(env, "gradient_credit", "reward labels"))
     observation, _ = env.reset(seed=1)
     assert np.array_equal(again.act(observation), agent.act(observation))
     credit = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.knowledge.response import per_teacher
 from kd_env.policies import registry, run_episode
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 from kd_env.testing import check_policy
 
 BOTH = ["mtkd_rl", "mtkd_rl_released"]
@@ -247,7 +247,7 @@ def test_it_learns_in_a_run_and_is_saved(policy, tmp_path):
     assert not any(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))
     assert all(parameter.isfinite().all() for parameter in agent.agent.parameters())
     agent.save(str(tmp_path / "agent"))
-    again = type(agent).load(str(tmp_path / "agent"), make_context(env, policy, agent.access))
+    again = type(agent).load(str(tmp_path / "agent"), PolicyContext(env, policy, agent.access))
     state = current_state(agent)
     for name in ("response", "hint"):
         assert torch.equal(again.agent(state.columns)[name], agent.agent(state.columns)[name])

@@ -13,7 +13,7 @@ from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import Transition, registry
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 
 BEFORE, AFTER = 7, 5
 """Steps before the agent is saved, and after it."""
@@ -76,7 +76,7 @@ def equal(first, second):
 def loaded(agent, policy, env, path):
     agent.save(str(path))
     kind = registry.find(policy)
-    return type(agent).load(str(path), make_context(env, kind.name, kind.access))
+    return type(agent).load(str(path), PolicyContext(env, kind.name, kind.access))
 
 
 @pytest.mark.parametrize("policy", CASES)
@@ -119,7 +119,7 @@ def test_the_file_is_safetensors_and_json(tmp_path):
 
 def test_a_file_of_another_agent_and_a_file_that_is_none_are_refused(tmp_path):
     env, agent, _ = started("exp3")
-    context = make_context(env, "linucb", "reward scalar")
+    context = PolicyContext(env, "linucb", "reward scalar")
     agent.save(str(tmp_path / "agent"))
     with pytest.raises(InputError, match=r"agent: holds a EXP3, not a LinUCB; load it with EXP3\.load"):
         LinUCB.load(str(tmp_path / "agent"), context)

@@ -16,7 +16,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.models.networks import build
 from kd_env.policies import make_policy
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.testing import check_policy
 
@@ -147,7 +147,7 @@ def test_no_reward_label_is_read_that_the_run_does_not_have(name, monkeypatch):
 
 def test_the_reward_labels_are_those_of_the_run():
     env, _ = env_and_policy("uniform", reward_labels=64, seed=3)
-    context = make_context(env, "a policy", "reward labels")
+    context = PolicyContext(env, "a policy", "reward labels")
     examples, rows = context.reward_examples(), env.selection.distillation.reward_split.rows[0]
     assert np.array_equal(context.reward_rows, rows)
     assert torch.equal(examples.labels, env.selection.data.labels["reward"][rows])

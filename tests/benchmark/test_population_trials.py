@@ -14,7 +14,7 @@ from kd_env.benchmark.run import _together, run
 from kd_env.benchmark.run_trial import make_env, run_trial, run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 
 SETTINGS = {"updates": 24, "precision": "float64", "reward_labels": 32, "validation_every": 8}
 SAME = (
@@ -188,7 +188,7 @@ def test_each_policy_sees_the_mini_batch_of_its_own_student(access):
     run, whole = env.selection.distillation, env.selection.distillation.observe()
     for student in range(3):
         rows = slice(32 * student, 32 * (student + 1))
-        context = make_context(env, "a policy", access, student)
+        context = PolicyContext(env, "a policy", access, student)
         batch = context.batch()
         assert (batch.rows, batch.num_teachers, context.num_envs, context.num_students) == (32, 4, 32, 1)
         assert context.settings.distillation.num_students == 1

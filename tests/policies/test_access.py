@@ -12,25 +12,19 @@ from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
+from kd_env.policies import PolicyBatch, PolicyContext, make_policy, run_episode
 from kd_env.policies import batch as batch_module
-from kd_env.policies import context as context_module
-from kd_env.policies import make_policy, run_episode
-from kd_env.policies.access import ACCESS, ALLOWED, DEFAULT_ACCESS, GRADIENT, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, refuse
+from kd_env.policies.access import ACCESS, ALLOWED, DEFAULT_ACCESS, GRADIENT, LABELS, NEEDS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, refuse
 from kd_env.policies.registry import declared
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8, "reward_labels": 40, "knowledge": "response,layer"}
 CREDIT = {"credit": "first_order"}
 
-BATCH = {f"batch.{name}": resource for name, resource in batch_module.RESOURCES.items()}
-CONTEXT = {f"context.{name}": resource for name, resource in context_module.RESOURCES.items()}
-STUDENTS = {
-    "student.parameters": GRADIENT,
-    "student.forward_at": GRADIENT,
-    "student.examples('train')": LABELS,
-    "student.examples('reward')": REWARD_LABELS,
-    "student.observed": LABELS,
-}
+BATCH = {f"batch.{name}": resource for name, resource in batch_module.NEEDS.items()}
+CONTEXT = {name: resource for name, resource in NEEDS.items() if name.startswith("context.")}
+STUDENTS = {name: resource for name, resource in NEEDS.items() if name.startswith("student.")}
+STUDENTS |= {"student.examples('train')": LABELS, "student.examples('reward')": REWARD_LABELS}
 TOLD = {
     "observation['teachers']": TEACHERS,
     "observation['student']": STUDENT,
@@ -56,21 +50,21 @@ def read(name, context, batch, observation=None, transition=None):
     """Read ``name`` as a policy's code would; nothing, if it is empty."""
     if not name:
         return None
-    if name.startswith("student."):
-        student, rows = context.student, vars(context).get("reward_rows", np.arange(4))[:4]
-        calls = {
-            "student.parameters": lambda: student.parameters,
-            "student.forward_at": lambda: student.forward_at([], {}),
-            "student.examples('train')": lambda: student.examples("train", rows),
-            "student.examples('reward')": lambda: student.examples("reward", rows),
-            "student.observed": student.observed,
-        }
-        return calls[name]()
-    root, _, rest = name.partition(".")
-    if "[" in name:
+    rows = np.array(context.reward_rows[:4] if REWARD_LABELS in ALLOWED[context.access] else range(4))
+    arguments = {
+        "context.train_examples": (rows,),
+        "context.credit": (("response",),),
+        "student.forward_at": ([], {}),
+        "student.examples('train')": ("train", rows),
+        "student.examples('reward')": ("reward", rows),
+    }
+    if "observation[" in name or "info[" in name:
         place, key = re.fullmatch(r"(.*)\['(.*)'\]", name).groups()
         return {"observation": observation, "transition.info": transition and transition.info}[place][key]
-    return getattr({"batch": batch, "context": context, "transition": transition}[root], rest)
+    root, rest = re.fullmatch(r"(\w+)\.(\w+)(?:\(.*\))?", name).groups()
+    place = context.student if root == "student" else {"batch": batch, "context": context, "transition": transition}[root]
+    value = getattr(place, rest)
+    return value(*arguments.get(name, ())) if callable(value) else value
 
 
 class ReachingRule:
@@ -157,8 +151,10 @@ def test_every_class_but_the_last_is_planted_and_every_resource():
     assert {access for access, _ in RULES} == {access for access, _ in LEARNERS} == set(ACCESS) - {"privileged"}
     assert {name for _, name in LEARNERS} == {*BATCH, *CONTEXT, *STUDENTS, *TOLD}
     assert set(BATCH.values()) | set(CONTEXT.values()) == set().union(*ALLOWED.values())
-    fields = set(batch_module.PolicyBatch.__annotations__) - {"rows", "num_teachers", "update", "progress", "example_ids"}
-    assert fields == set(batch_module.RESOURCES), "a new field of the batch says what it needs"
+    fields = set(PolicyBatch.__annotations__) - {"rows", "num_teachers", "update", "progress", "example_ids"}
+    assert fields == set(batch_module.NEEDS), "a new field of the batch says what it needs"
+    public = {name for name in vars(PolicyContext) if not name.startswith("_")} - {"columns", "uses_hard_labels", "batch", "decision"}
+    assert {f"context.{name}" for name in public} == set(CONTEXT), "a new method of the context says what it needs"
 
 
 @pytest.mark.parametrize("kind", [ReachingRule, ReachingLearner])
@@ -184,8 +180,8 @@ def test_a_batch_holds_the_fields_of_its_class_and_their_values(access, env):
     env.reset(seed=0)
     policy = make_policy(ReachingRule, env, access=access)
     batch, observed = policy.context.batch(), env.selection.distillation.observe()
-    held = {name for name in batch_module.RESOURCES if name in vars(batch)}
-    assert held == {name for name, resource in batch_module.RESOURCES.items() if resource in ALLOWED[access]}
+    held = {name for name in batch_module.NEEDS if name in vars(batch)}
+    assert held == {name for name, resource in batch_module.NEEDS.items() if resource in ALLOWED[access]}
     assert (batch.rows, batch.num_teachers) == (8, 4)
     assert batch.example_ids.tolist() == observed.example_ids.tolist()
     for name in held - {"student_output"}:
@@ -200,13 +196,16 @@ def test_a_batch_holds_the_fields_of_its_class_and_their_values(access, env):
         _ = batch.tacher_logits
 
 
-@pytest.mark.parametrize("access", ACCESS)
-def test_a_context_holds_the_resources_of_its_class(access, env):
-    context = make_policy(ReachingRule, env, access=access).context
-    held = {name for name in context_module.RESOURCES if name in vars(context)}
-    assert held == {name for name, resource in context_module.RESOURCES.items() if resource in ALLOWED[access]}
-    with pytest.raises(AttributeError, match="a policy's context has no 'studnet'"):
-        _ = context.studnet
+def test_a_name_that_does_not_exist_is_no_question_of_access(env):
+    with pytest.raises(AttributeError, match="has no attribute 'studnet'"):
+        _ = make_policy(ReachingRule, env, access="nothing").context.studnet
+
+
+def test_what_needs_a_lone_student_is_refused_for_a_student_of_a_population(env):
+    context = PolicyContext(env, "crowded", "privileged", student=0)
+    for name in ("context.student", "context.rehearsal", "context.credit"):
+        with pytest.raises(InputError, match=f"population: policy 'crowded' reads {name}, which students taught together do not have"):
+            read(name, context, None)
 
 
 def test_reward_outputs_come_without_labels_and_reward_examples_with_those_of_the_run(env):
