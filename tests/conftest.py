@@ -1,11 +1,13 @@
 """Fixtures of all tests: a cache of their own, one thread, and data to distil with."""
 
+import gc
 import os
 import random
 
 import pytest
 import torch
 
+from baselines.stacking import Stack
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
 from kd_env.bank.fingerprint import fingerprint
@@ -27,6 +29,12 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KD_ENV_CACHE", str(shared / "kd-env-cache"))
         yield
+
+
+def pytest_collection_finish():
+    """Keep 5,000 test items and all modules out of the passes of Python's collector of reference cycles."""
+    gc.collect()
+    gc.freeze()
 
 
 LOADED_POOLS, OPENED_BANKS = {}, {}
@@ -55,6 +63,25 @@ def _load_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "load_pool", loaded)
         patch.setattr(make, "open_bank", opened)
+        yield
+
+
+STACKS = {}
+"""Fitted stacks by their examples and seed, for all tests in this process; nobody changes a stack."""
+
+
+@pytest.fixture(scope="module")
+def fit_stacks_once():
+    """``stacking`` and ``held_credit`` fit once on the same labels with the same seed: a fit takes seconds."""
+
+    def fitted(examples, seed):
+        key = seed, *(part.numpy().tobytes() for part in (examples.teacher_logits, *examples.teacher_features, examples.labels))
+        STACKS[key] = STACKS[key] if key in STACKS else Stack(examples, seed)
+        return STACKS[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("baselines.stacking.Stack", fitted)
+        patch.setattr("agents.held_credit.Stack", fitted)
         yield
 
 

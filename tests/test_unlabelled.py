@@ -165,7 +165,7 @@ def quick_pool(monkeypatch):
     monkeypatch.setitem(POOLS, "text/experts", type(POOLS["text/sizes"])("quick", expert=expert))
 
 
-@pytest.mark.parametrize("policy", ["uniform", "best_single", "camkd", "reinforce", "akd"])
+@pytest.mark.parametrize("policy", ["best_single", "reinforce", "akd(training_episodes=1)"])
 def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, quick_pool, tmp_path):
     write(grouped, "unlabelled", 200, label=False)
     name = f"folder:{grouped}(unlabelled=true)"

@@ -6,7 +6,7 @@ finished, and nowhere else.
 
 from __future__ import annotations
 
-import gc
+import functools
 import platform
 import resource
 import sys
@@ -106,7 +106,6 @@ def run_trials(
         InputError: several trials whose students have peers, or whose policy teaches one student at a time; or something in a trial cannot
             be used.
     """
-    gc.collect()  # students of earlier trials are in reference cycles (optimizers, environments); Python may keep them for many trials
     started = time.perf_counter()
     peers = trials[0].resolved.settings.distillation.num_students - 1
     if peers and len(trials) > 1:
@@ -122,7 +121,10 @@ def run_trials(
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
         recorders.append(Recorder(selection, report(trial), number, skip, peers, _selection_entropy(policy)))
         selection.listeners.append(recorders[-1])
-    teach(env, policies, [trial.seed for trial in trials], trials[0].frozen)
+    try:
+        teach(env, policies, [trial.seed for trial in trials], trials[0].frozen)
+    finally:
+        selection.listeners.clear()  # they hold the environment: without this cycle it is freed when the trial is over
     updates = selection.settings.distillation.updates
     for recorder in recorders:
         if recorder.finished is None:
@@ -140,6 +142,7 @@ def run_trials(
             keep(trial, finished)
         if trial.save_policy and saved_policies.can_be_saved(policy_class):
             saved_policies.save(directory, policies[number], _source(trial, env))
+    del env.selection  # libraries such as Stable-Baselines3 keep the environment in reference cycles; its students go now
     return records
 
 
@@ -231,5 +234,10 @@ def evaluate_on_test(task: tasks.Task, run: Distillation) -> float:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     names = ("kd-env", "torch", "numpy", "gymnasium", "stable-baselines3", "transformers")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}

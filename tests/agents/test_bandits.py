@@ -223,7 +223,7 @@ def test_it_teaches_text(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["exp3", "linucb", "sliding_ucb"])
 def test_students_of_a_population_are_taught_as_alone(name, tmp_path):
-    trials = [Trial("digits", name, seed, settings={"updates": 25, "precision": "float64"}) for seed in (0, 4)]
+    trials = [Trial("digits", name, seed, settings={"updates": 10, "precision": "float64"}) for seed in (0, 4)]
     together = run_trials(trials, tmp_path / "together", lambda _: None)
     for trial, record in zip(trials, together, strict=True):
         alone = run_trial(trial, tmp_path / "alone")

@@ -4,28 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.stacking import Stack, Stacking
+from baselines.stacking import Stacking
 from kd_env import tasks
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import Transition, make_policy, registry
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _fit_once():
-    """All tests have the same 64 labels and seed, so they share one start, which no agent changes."""
-    starts = {}
-
-    def start(examples, seed):
-        assert (len(examples.teacher_logits), seed) == (64, 0)
-        if not starts:
-            starts["of all"] = Stack(examples, seed)
-        return starts["of all"]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agents.held_credit.Stack", start)
-        yield
+pytestmark = pytest.mark.usefixtures("fit_stacks_once")
 
 
 def make(policy="held_credit", **settings):

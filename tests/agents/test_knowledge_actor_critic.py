@@ -49,8 +49,7 @@ class Target:
         return self.seen(), np.array([reward]), over, ~over & False, {}
 
 
-@pytest.mark.parametrize("hard", [False, True])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("hard", "seed"), [(False, 0), (True, 1)])
 def test_it_finds_the_best_action(hard, seed):
     env = Target(hard)
     kind = HardKnowledgeActorCritic if hard else KnowledgeActorCritic

@@ -28,7 +28,7 @@ CASES = {
     "TD3 weighs knowledge": (TD3, REPLAY, KNOWLEDGE | {"action": "soft", "updates_per_phase": 2}),
     "PPO picks knowledge": (PPO, ROLLOUT, KNOWLEDGE | {"action": "hard", "credit": "head"}),
 }
-DECISIONS = 256
+DECISIONS = 128
 """Whole rollouts of all."""
 
 

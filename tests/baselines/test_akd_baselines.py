@@ -107,6 +107,6 @@ def test_a_record_replays(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_teaches_text(name, tmp_path):
     settings = {"updates": 4, "batch_size": 4, "student": "tiny-bert(width=8,layers=2,heads=2)", "validation_every": 4}
-    record = run_trial(Trial("domains", name, 0, settings=settings), tmp_path)
+    record = run_trial(Trial("domains(train=160,reward=48,validation=32,test=16)", name, 0, "domains/experts", settings=settings), tmp_path)
     assert not record["diverged"]
     assert 0.0 < record["test"] <= 1.0

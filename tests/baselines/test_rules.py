@@ -139,6 +139,7 @@ def test_a_rule_that_needs_two_teachers_says_so(name):
         env_and_policy(name, "digits/experts/upright")
 
 
+@pytest.mark.usefixtures("fit_stacks_once")
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_gives_legal_actions_and_one_student_a_seed(name, tmp_path):
     env, policy = env_and_policy(name, reward_labels=64)
@@ -184,26 +185,22 @@ def silence(task):
     return Pool("silence", (Silent("one"), Silent("two")))
 
 
-def students(name, tmp_path, **settings):
-    return [
-        run_trial(Trial("digits", name, 0, f"{__name__}:{pool}", settings={"updates": 40, **settings}), tmp_path)
-        for pool in ("nonsense", "silence")
-    ]
+def taught(name, pool, tmp_path, **settings):
+    return run_trial(Trial("digits", name, 0, f"{__name__}:{pool}", settings={"updates": 40, **settings}), tmp_path)
 
 
 def test_reward_supervised_ignores_teachers(tmp_path):
-    record, other = students("reward_supervised", tmp_path)
+    record, other = (taught("reward_supervised", pool, tmp_path) for pool in ("nonsense", "silence"))
     assert record["test"] == other["test"]
     assert record["curve"] == other["curve"]
     assert record["selection_rate"] == [0.0, 0.0]
     assert record["test"] > 0.15, "it learns something from the reward labels"
-    more, fewer = (students("reward_supervised", tmp_path, reward_labels=labels)[0] for labels in (0, 64))
-    assert more["curve"] != fewer["curve"]
+    assert record["curve"] != taught("reward_supervised", "nonsense", tmp_path, reward_labels=64)["curve"]
 
 
 def test_uniform_reward_ce_hears_both_teachers_and_reward_labels(tmp_path):
-    record, other = students("uniform_reward_ce", tmp_path)
+    record, other = (taught("uniform_reward_ce", pool, tmp_path) for pool in ("nonsense", "silence"))
     assert record["curve"] != other["curve"]
-    plain, _ = students("uniform", tmp_path)
+    plain, quiet = (taught("uniform", pool, tmp_path) for pool in ("nonsense", "silence"))
     assert plain["curve"] != record["curve"]
-    assert other["test"] > students("uniform", tmp_path)[1]["test"], "with uninformative teachers the labels are what is left"
+    assert other["test"] > quiet["test"], "with uninformative teachers the labels are what is left"

@@ -1,26 +1,41 @@
-"""A finished trial's student is freed before the next trial builds its own, though Python's collector is off."""
+"""A finished trial's students are freed when it returns, though Python's collector of reference cycles is off."""
 
 import gc
 import weakref
 
+import pytest
+
 from kd_env.benchmark import run_trial
 from kd_env.benchmark.trial import Trial
+from kd_env.envs.selection import Selection
+
+POLICIES = [
+    "uniform",
+    "amtml",
+    "mutual_learning",
+    "gradient_credit",
+    "mtkd_rl",
+    "akd(training_episodes=1)",
+    "sb3:PPO(n_steps=4,batch_size=32)",
+    "sb3:DQN",
+]
 
 
-def test_a_finished_student_is_freed_before_the_next_trial_begins(tmp_path, monkeypatch):
-    make, alive, students = run_trial.make_env, [], []
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_a_trial_made_is_freed_when_it_returns(policy, tmp_path, monkeypatch):
+    begin, made = Selection.begin, []
 
-    def recorded(*arguments):
-        alive.append(sum(student() is not None for student in students))
-        env = make(*arguments)
-        students.append(weakref.ref(env.selection.distillation.student))
-        return env
+    def begun(selection, *arguments):
+        begin(selection, *arguments)
+        run = selection.distillation
+        made.extend(map(weakref.ref, (selection, selection.meter, run, run.student, run.student.parameters[0])))
 
-    monkeypatch.setattr(run_trial, "make_env", recorded)
+    monkeypatch.setattr(Selection, "begin", begun)
     gc.disable()
     try:
-        for seed in range(3):
-            run_trial.run_trial(Trial("digits", "uniform", seed, settings={"updates": 2, "reward_examples": 16}), tmp_path)
+        run_trial.run_trial(Trial("digits", policy, 0, settings={"updates": 6, "reward_examples": 16}), tmp_path)
+        alive = [type(reference()).__name__ for reference in made if reference() is not None]
     finally:
         gc.enable()
-    assert alive == [0, 0, 0]
+    assert len(made) >= 5
+    assert alive == []

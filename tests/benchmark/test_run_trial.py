@@ -174,9 +174,17 @@ def poisoned():
 
 
 ABOUT_TEST = ("test", "trial", "env")
+OF_EACH_ACCESS = [
+    "uniform", "camkd", "mutual_learning", "lr_ensemble", "amtml", "akd(training_episodes=1)", "reinforce", "gradient_credit", "lookahead",
+    "mtkd_rl", "mmkd", "router", "uniform_reward_ce", "oracle", "sb3:PPO(n_steps=4,batch_size=32)",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("policy", NAMES)
+def test_these_are_of_each_access():
+    assert {registry.find(policy).access for policy in OF_EACH_ACCESS} == {registry.find(policy).access for policy in NAMES}
+
+
+@pytest.mark.parametrize("policy", OF_EACH_ACCESS)
 def test_a_poisoned_test_split_changes_the_test_score_alone(policy, tmp_path):
     settings = settings_of(policy, updates=8, reward_labels=100)
     clean, spoiled = (
@@ -224,9 +232,10 @@ WITHOUT_A_TASK = (
 )  # they keep only what they observe
 
 
+@pytest.mark.usefixtures("fit_stacks_once")
 @pytest.mark.parametrize("policy", NAMES)
 def test_no_object_that_a_policy_can_reach_holds_test(policy):
-    env = make_env(Trial("digits", policy, 0, settings=settings_of(policy)))
+    env = make_env(Trial("digits", policy, 0, settings=settings_of(policy, reward_labels=32)))
     built = registry.find(policy).build(env, 0)
     env.reset(seed=0)
     objects = reachable(built)

@@ -63,7 +63,12 @@ def test_what_can_learn_is_saved_with_where_it_comes_from(learned):
         {},
         {"teachers": "digits/capacity"},
         {"student": "mlp(width=20)"},
-        {"task": "domains", "teachers": None, "student": "tiny-bert(width=8,layers=1)", "updates": 4},
+        {
+            "task": "domains(train=160,reward=48,validation=32,test=16)",
+            "teachers": "domains/experts",
+            "student": "tiny-bert(width=8,layers=1)",
+            "updates": 4,
+        },
     ],
     ids=["same", "three teachers", "another student", "text"],
 )

@@ -41,9 +41,10 @@ def test_a_suite_runs_its_parts_into_one_folder_and_resumes(monkeypatch, tmp_pat
     assert "unknown suite 'nothing'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("fit_stacks_once")
 @pytest.mark.parametrize("policy", [name for name in suites.SYSTEMS if not name.startswith(("sb3", "akd"))])
 def test_every_system_trains_two_seeds_as_a_population_or_declares_that_it_runs_alone(policy, tmp_path):
-    trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1}) for seed in (0, 1)]
+    trials = [Trial("digits", policy, seed, settings={"updates": 1, "validation_every": 1, "reward_labels": 32}) for seed in (0, 1)]
     run(trials, tmp_path, Progress(quiet=True), population=2)
     assert [record["seed"] for record in read(tmp_path)] == [0, 1]
     policy_class, students = registry.find(policy), trials[0].resolved.settings.distillation.num_students
