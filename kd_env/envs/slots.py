@@ -22,6 +22,7 @@ from kd_env.envs import observations, render
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
 from kd_env.envs.reset_arguments import checked_options, checked_seed
+from kd_env.envs.slot_arguments import checked_autoreset_mode, whole_batch_size
 from kd_env.envs.slot_info import masked, of_slots
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
@@ -58,13 +59,10 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             InputError: a keyword is unknown, or its value cannot be used.
         """
         if (settings.get("granularity") or self.defaults.get("granularity", "instance")) == "instance":
-            settings["batch_size"] = _batch_size(num_envs, settings)
+            settings["batch_size"] = whole_batch_size(num_envs, settings)
         elif num_envs != (settings.get("num_students") or 1):
             raise InputError(f"num_envs={num_envs}: with granularity='batch' there is one slot per student; give num_envs=num_students")
-        try:
-            self.autoreset_mode = AutoresetMode(autoreset_mode) if isinstance(autoreset_mode, AutoresetMode) else _MODES[autoreset_mode]
-        except KeyError:
-            raise InputError(f"autoreset_mode={autoreset_mode!r}: expected {', '.join(_MODES)}") from None
+        self.autoreset_mode = checked_autoreset_mode(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
@@ -236,16 +234,3 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         if values is None or not (measured := mask & self._slots_of(np.isfinite(values))).any():
             return {}
         return {name: np.where(measured, self._slots_of(values), 0.0), f"_{name}": measured}
-
-
-def _batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:
-    students, batch_size = settings.get("num_students") or 1, settings.get("batch_size")
-    if not isinstance(students, int) or students < 1 or num_envs % students:
-        raise InputError(f"num_envs={num_envs} slots are not num_students={students} whole mini-batches; use a multiple of num_students")
-    if batch_size not in (None, num_envs // students):
-        mini_batch = f"mini-batches of {num_envs // students}" if students > 1 else "one mini-batch"
-        raise InputError(f"num_envs={num_envs} slots are {mini_batch}, but batch_size={batch_size}; leave out one of them")
-    return num_envs // students
-
-
-_MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP, "disabled": AutoresetMode.DISABLED}
