@@ -1,4 +1,4 @@
-"""Load the pool that a text names, where names may hold commas, checkpoints may have options, and a function may return a list."""
+"""Load the pool that a text names: built-in pools, checkpoints, folders, pool files, heads of a teacher, and pools from your own code."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ def load_pool(text: str, task: Task) -> Pool:
     """Load the pool that ``text`` names.
 
     Args:
-        text: as :func:`kd_env.teachers.pools.load_pool` reads it. Besides, a name of a built-in pool may hold commas, a checkpoint may have
-            a mapping of its classes, as ``PATH(classes=NEGATIVE=neg;POSITIVE=pos)``, and a function may return a list of teachers.
+        text: ``module:function``, called with the task, which returns a pool or a list of teachers; or one or several, separated by commas,
+            of: a built-in pool, a teacher of it (``POOL/NAME``), a checkpoint (a folder or a hub id) with or without a mapping of its
+            classes, as ``PATH(classes=NEGATIVE=neg;POSITIVE=pos)``, a folder of several, a pool file, whose teachers are made once and
+            cached, and ``heads(TEACHER)``, the heads of a teacher.
 
     Raises:
         InputError: there is no such pool or teacher, it is for another task, or a checkpoint cannot be used.
     """
-    items = split_names(text, _built_in_teachers(task))
-    plain = not any("," in item or split_options(item)[1] is not None for item in items)
-    if ":" in text and plain and heads.parse(text) is None:
-        value = resolve(text, "pool")
-        returned = spec.call_plugin(f"pool {text!r}", value, {}, task.development()) if callable(value) else value
-        if not isinstance(returned, Pool | list | tuple):
-            raise InputError(f"pool {text!r}: returned {type(returned).__name__}, expected a kd_env.teachers.Pool or a list of teachers")
-        return as_pool(text, returned, task.development())
-    if plain or len(items) == 0 or heads.parse(text) is not None:
-        return pools.load_pool(text, task)
-    places = [item.rpartition("/")[::2] if item in _built_in_teachers(task) else ("", "") for item in items]
-    if len({pool for pool, _ in places}) == 1 and places[0][0]:
-        return pools.load_pool(places[0][0], task).select([name for _, name in places])
+    items = split_names(text, _built_in_names(task))
+    if ":" in text and not any("," in item or split_options(item)[1] is not None for item in items) and heads.parse(text) is None:
+        return _from_module(text, task)
+    if text in POOLS:
+        return pools.built_in(text, task)
+    if not items:
+        raise spec.unknown("pool", text, POOLS)
+    prefixes, names = zip(*(item.rpartition("/")[::2] for item in items), strict=True)
+    if len(set(prefixes)) == 1 and prefixes[0] in POOLS:
+        return _select(pools.built_in(prefixes[0], task), list(names))
     teachers = tuple(teacher for item in items for teacher in _teachers_of(item, task))
     return Pool(text, teachers, pool_files.best_for_group(teachers, task))
 
@@ -52,18 +51,51 @@ def split_options(item: str) -> tuple[str, str | None]:
     return item[:start], item[start + len("(classes=") : -1].strip("'\"")
 
 
+def _from_module(text: str, task: Task) -> Pool:
+    value = resolve(text, "pool")
+    returned = spec.call_plugin(f"pool {text!r}", value, {}, task.development()) if callable(value) else value
+    if not isinstance(returned, Pool | list | tuple):
+        raise InputError(f"pool {text!r}: returned {type(returned).__name__}, expected a kd_env.teachers.Pool or a list of teachers")
+    return as_pool(text, returned, task.development())
+
+
 def _teachers_of(item: str, task: Task) -> tuple[Teacher, ...]:
+    """Return the teachers that one part of a pool's text names."""
+    pool, _, name = item.rpartition("/")
+    development = task.development()
+    if (inner := heads.parse(item)) is not None:
+        return heads.heads_of(load_pool(inner, task).teachers, development)
+    if item in POOLS:
+        return _without_drift(pools.built_in(item, task)).teachers
+    if pool in POOLS:
+        return _select(_without_drift(pools.built_in(pool, task)), [name]).teachers
     path, mapping = split_options(item)
     if mapping is not None:
-        classes = parse_mapping(f"teacher {item!r}", mapping)
-        return (CheckpointTeacher(path, task.development(), classes=classes),)
-    pool, _, name = item.rpartition("/")
-    if item in _built_in_teachers(task):
-        return pools.load_pool(pool, task).select([name]).teachers
-    return load_pool(item, task).teachers
+        return (CheckpointTeacher(path, development, classes=parse_mapping(f"teacher {item!r}", mapping)),)
+    place = Path(item).expanduser()
+    if place.suffix in (".json", ".toml"):
+        return pool_files.open_folder(pools.taught_from_file(place, development), development)
+    if place.is_dir():
+        return pool_files.open_folder(place, development)
+    if "/" not in item or item.split("/")[0] in {built_in.split("/")[0] for built_in in POOLS}:
+        raise spec.unknown("pool", item, POOLS, " (there is no folder of that name either)")
+    return (CheckpointTeacher(item, development),)
 
 
-def _built_in_teachers(task: Task) -> set[str]:
+def _without_drift(pool: Pool) -> Pool:
+    if pool.drift is not None:
+        raise InputError(f"pool {pool.name!r}: its teachers change during a run, together; name this pool alone")
+    return pool
+
+
+def _select(pool: Pool, names: list[str]) -> Pool:
+    for name in names:
+        if name not in pool.names:
+            raise spec.unknown(f"teacher of {pool.name}", name, pool.names)
+    return pool.select(names)
+
+
+def _built_in_names(task: Task) -> set[str]:
     """Return the names of the teachers of built-in pools for ``task`` that hold commas or could be a part of such a name."""
     kinds = (task.name.split("(")[0], task.kind)
     return {
