@@ -198,7 +198,8 @@ class PolicyContext:
         data = self._selection.data
         answers = data.bank.gather(split, positions)
         features = tuple(torch.from_numpy(values) for values in answers.features)
-        return Examples(calibrated(answers.logits, self._teacher_temperatures()), features, data.labels[split][positions] if labels else None)
+        logits = calibrated(answers.logits, self._teacher_temperatures())
+        return Examples(logits, features, data.labels[split][positions] if labels else None)
 
     def _teacher_temperatures(self) -> np.ndarray | None:
         temperatures = self._selection.distillation.teacher_temperatures  # [S, K]

@@ -1,7 +1,7 @@
 """Teachers and pools of them. ``load_pool(text, task)`` returns the :class:`Pool` that a text names.
 
-- ``teacher``: what a teacher and a pool are. ``load``: the pool that a text names. ``pools``: pools whose teachers are trained
-  here, once; ``pool_recipes`` describes the built-in ones. ``pool_files``: your own pools, from a file or a folder. ``names``: names that hold commas.
+- ``teacher``: what a teacher and a pool are. ``load``: the pool that a text names. ``pools``: pools whose teachers are trained here, once;
+  ``pool_recipes`` describes the built-in ones. ``pool_files``: your own pools, from a file or a folder. ``names``: names that hold commas.
 - ``existing``: a classifier of a pool file that is used as it is. ``own``: a callable or a module as a teacher. ``classes``: which class of
   a checkpoint is which class of the task.
 - ``train_recipe``: train a built-in network as a recipe says. ``finetune`` (with ``finetune_config`` and ``finetune_loop``): fine-tune a

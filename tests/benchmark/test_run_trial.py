@@ -175,7 +175,7 @@ def poisoned():
 
 ABOUT_TEST = ("test", "trial", "env")
 OF_EACH_ACCESS = [
-    "uniform", "camkd", "mutual_learning", "lr_ensemble", "amtml", "akd(training_episodes=1)", "reinforce", "gradient_credit", "lookahead",
+    "uniform", "most_confident", "camkd", "mutual_learning", "lr_ensemble", "amtml", "akd(training_episodes=1)", "reinforce", "gradient_credit", "lookahead",
     "mtkd_rl", "mmkd", "router", "uniform_reward_ce", "oracle", "sb3:PPO(n_steps=4,batch_size=32)",
 ]  # fmt: skip
 

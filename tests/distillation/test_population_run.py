@@ -142,7 +142,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("name", "observed"), zip(BROKEN, BOTH, strict=False))
+@pytest.mark.parametrize(("name", "observed"), list(zip(BROKEN, BOTH, strict=False)))
 def test_numbers_that_are_not_finite_stay_in_their_student_which_can_begin_again(request, name, observed):
     """Another student takes the place of the broken one, at its own point of schedule, data and draws."""
     case, value = BROKEN[name]
@@ -205,7 +205,7 @@ def test_students_that_are_left_out_stay_as_they_are(request):
 MEMBERS = ["adam", "sgd", "adamw, labels", "extra reward loss", "text, layers"]
 
 
-@pytest.mark.parametrize(("case", "observed"), zip(MEMBERS, BOTH, strict=False))
+@pytest.mark.parametrize(("case", "observed"), list(zip(MEMBERS, BOTH, strict=False)))
 def test_a_member_continues_alone_as_it_would_among_the_others(request, case, observed):
     run = start_case(request, case, updates=40)
     drive(run, 6)
@@ -247,7 +247,7 @@ def out_of_phase(data, case, seed):
     return run
 
 
-@pytest.mark.parametrize(("case", "observed"), zip(SNAPSHOTS, BOTH, strict=False))
+@pytest.mark.parametrize(("case", "observed"), list(zip(SNAPSHOTS, BOTH, strict=False)))
 def test_a_restored_population_continues_to_the_last_bit(request, case, observed):
     data = request.getfixturevalue(SNAPSHOTS[case][0])
     run, undisturbed = (out_of_phase(data, case, 2) for _ in range(2))
