@@ -175,8 +175,8 @@ def poisoned():
 
 ABOUT_TEST = ("test", "trial", "env")
 OF_EACH_ACCESS = [
-    "uniform", "most_confident", "camkd", "mutual_learning", "lr_ensemble", "amtml", "akd(training_episodes=1)", "reinforce", "gradient_credit", "lookahead",
-    "mtkd_rl", "mmkd", "router", "uniform_reward_ce", "oracle", "sb3:PPO(n_steps=4,batch_size=32)",
+    "uniform", "most_confident", "camkd", "mutual_learning", "lr_ensemble", "amtml", "akd(training_episodes=1)", "reinforce",
+    "gradient_credit", "lookahead", "mtkd_rl", "mmkd", "router", "uniform_reward_ce", "oracle", "sb3:PPO(n_steps=4,batch_size=32)",
 ]  # fmt: skip
 
 
