@@ -1,11 +1,12 @@
 """The order of the training examples: every row once per epoch, texts of similar length together, batches shuffled."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from kd_env.distillation.order import WINDOW, epoch_order, length_order
+from kd_env.distillation.order import WINDOW, epoch_order, length_order, make_order
 
 LENGTHS = np.random.default_rng(0).geometric(0.08, size=8000)
 
@@ -52,3 +53,12 @@ def test_few_mini_batches_are_not_all_sorted_together():
     few = LENGTHS[: 8 * 32]
     for rows, again in pairwise(batches(epoch=epoch, lengths=few) for epoch in range(3)):
         assert not {tuple(sorted(row)) for row in rows} & {tuple(sorted(row)) for row in again}
+
+
+def test_mini_batches_are_slices_of_each_epoch_s_order_from_its_first_row(digits_data):
+    size = len(digits_data.labels["train"])
+    next_rows, batches = make_order(digits_data, SimpleNamespace(batch_size=32, num_students=1)), size // 32
+    first, second = (epoch_order(5, epoch, size) for epoch in (0, 1))
+    expected = {0: first[:32], 1: first[32:64], batches - 1: first[32 * batches - 32 : 32 * batches], batches: second[:32]}
+    for update, rows in expected.items():
+        assert next_rows(5, update).tolist() == rows.tolist(), update
