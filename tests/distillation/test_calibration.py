@@ -8,7 +8,7 @@ from small_runs import start
 
 import kd_env  # noqa: F401  registers the environments
 from kd_env.distillation.calibration import fit_temperatures
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 
 
 def two_classes(log_odds, right, count):
@@ -82,7 +82,7 @@ def test_policies_see_the_calibrated_teachers():
         env = gymnasium.make_vec(
             "kd_env/TeacherSelection-v0", num_envs=32, vectorization_mode="vector_entry_point", calibrate_teachers=calibrate, **options
         )
-        contexts.append(make_context(env, "test", "privileged"))
+        contexts.append(PolicyContext(env, "test", "privileged"))
     plain, calibrated = contexts
     divisor = torch.from_numpy(env.unwrapped.distillation.teacher_temperatures[0]).float()
     for resource in ("reward_outputs", "reward_examples"):
