@@ -41,7 +41,7 @@ def save(path: str, agent: Saveable) -> None:
     """Write ``agent`` to ``path``."""
     tensors: dict[str, Tensor] = {}
     content = {"agent": type(agent).__name__, "options": agent.options, "state": pack(agent.state(), tensors)}
-    save_file(tensors, path, {"agent": json.dumps(content), "checksum": checksum(tensors, content)})
+    save_file(tensors, path, {"agent": json.dumps({**content, "checksum": checksum(tensors, content)})})
 
 
 def load(path: str, kind: Callable[..., Agent], context: PolicyContext) -> Agent:
@@ -52,12 +52,11 @@ def load(path: str, kind: Callable[..., Agent], context: PolicyContext) -> Agent
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            content = json.loads(metadata["agent"])
+            content = json.loads(file.metadata()["agent"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise InputError(f"{path}: not a saved agent; name a file that an agent's save(path) wrote") from None
-    if metadata.get("checksum") not in (None, checksum(tensors, content)):  # a file of an older version has none
+    if content.pop("checksum", None) not in (None, checksum(tensors, content)):  # a file of an older version has none
         raise InputError(f"{path}: the agent has changed since it was saved (its checksum differs); save it again")
     if content["agent"] != kind.__name__:
         raise InputError(f"{path}: holds a {content['agent']}, not a {kind.__name__}; load it with {content['agent']}.load")

@@ -30,7 +30,7 @@ def remember_interrupts() -> Iterator[None]:
     """
     global _received
     in_main_thread = threading.current_thread() is threading.main_thread()
-    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    defaults: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     handled = [number for number, default in defaults.items() if in_main_thread and signal.getsignal(number) is default]
     if not handled:
         yield

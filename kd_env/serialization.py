@@ -116,10 +116,11 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """
     if isinstance(value, Tensor | np.ndarray):
         name = str(len(tensors))
-        tensors[name] = (torch.from_numpy(value) if isinstance(value, np.ndarray) else value.detach().cpu()).clone().contiguous()
-        return {"array" if isinstance(value, np.ndarray) else "tensor": name}
+        array = isinstance(value, np.ndarray)
+        tensors[name] = torch.from_numpy(np.array(value, order="C")) if array else value.detach().cpu().clone().contiguous()
+        return {"array" if array else "tensor": name}
     if isinstance(value, bytes):
-        return {"bytes": pack(np.frombuffer(value, np.uint8).copy(), tensors)}
+        return {"bytes": pack(np.frombuffer(value, np.uint8), tensors)}
     if isinstance(value, dict):
         return {"dict": [[key, pack(part, tensors)] for key, part in value.items()]}
     if isinstance(value, list | tuple):

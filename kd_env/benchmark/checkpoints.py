@@ -1,8 +1,8 @@
 """Save a trial while it runs, so that a run that was stopped does not do work twice.
 
-In: the environment, policies and recorders of a trial, or of several that run as one population. Out: ``DIR/checkpoints/<trial>.checkpoint``,
-from which the same trial carries on; on CPU it ends in the same record, trace and weights, bit for bit. The file holds a small part and the
-environment's snapshot, each with its checksum.
+In: the environment, policies and recorders of a trial, or of several that run as one population. Out: a file in ``DIR/checkpoints``, from
+which the same trial carries on; on CPU it ends in the same record, trace and weights, bit for bit. The file holds the environment's
+snapshot after all the rest, each with its checksum.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state of a finished run, for the checkpoint of a trial that goes on: others of its population do, or it learns on several students."""
+"""The state of a finished run, for the checkpoint of a trial that goes on with other students."""
 
 from __future__ import annotations
 

@@ -25,7 +25,6 @@ from kd_env.envs.step import Step
 from kd_env.paths import naming, partial_file
 from kd_env.types import Decision, Observation
 
-
 _NUMBERS = (
     "_weights", "_weight_entropy", "_decisions", "_differentiable", "_selection_entropies", "_losses", "curve", "reward_sum",
     "reward_forward_examples", "_unreported",
@@ -183,6 +182,10 @@ class Recorder:
         self.finished = None if state["finished"] is None else ended_run.load(self._selection, state["finished"])
         self.reward_split = split.of_student(self._student) if self.before or self.finished else split
         self._ended_in = self._selection.distillation if state["ended_here"] else None
+        if self._report:
+            ended = len(self.before) + (self.finished is not None)
+            now = 0 if self.finished else int(self._selection.distillation.update[self._student])
+            self._report(ended * self._updates + now - self._unreported, None)
 
     def _measure_selection_entropy(self) -> None:
         if self._policy_entropy is None:

@@ -45,9 +45,7 @@ Report = Callable[[int, float | None], None]
 """Called with the number of updates since the last call, and validation if it was measured."""
 
 
-def teach(
-    env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool = False, checkpoint: Checkpoint | None = None
-) -> None:
+def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool = False, checkpoint: Checkpoint | None = None) -> None:
     """Teach one student per policy to the end of its budget; a policy that learns over several students teaches those first.
 
     A policy with ``learn`` drives the environment itself; it is then the only one. ``frozen`` policies teach without learning. With a

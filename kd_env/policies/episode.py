@@ -90,9 +90,10 @@ def run_population_episode(
         for policy in policies:
             begin_episode(policy, learning)
         observation, _ = env.reset(seed=np.repeat(list(seeds), slots).tolist())
-        over, actions = np.zeros(len(policies), dtype=np.bool_), [None] * len(policies)
     else:
-        observation, over, actions = start.observation, start.over.copy(), list(start.actions)
+        observation = start.observation
+    over = np.zeros(len(policies), dtype=np.bool_) if start is None else start.over.copy()
+    actions: list[Any] = [None] * len(policies) if start is None else list(start.actions)
     while not over.all():
         seen = [take_slots(observation, part) for part in slots_of]
         for student in np.flatnonzero(~over).tolist():  # for the others the last action is repeated
