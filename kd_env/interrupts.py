@@ -10,9 +10,15 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+MINUTES = 5.0
+"""Time between two saves of work that is under way, by default."""
+SHARE = 0.01
+"""Largest share of the time that saving takes: after a slow save, the next one waits longer."""
 
 _received = 0  # the signal
 _deferred = False
@@ -77,6 +83,29 @@ def raise_if_interrupted() -> None:
     """
     if interrupted() and not _deferred:
         raise _error()
+
+
+class SaveTimes:
+    """When work that is under way saves its state: after some minutes, and before Ctrl-C or SIGTERM ends it."""
+
+    def __init__(self, minutes: float) -> None:
+        """Begin to count."""
+        self._wait = 60.0 * minutes
+        self._due = time.monotonic() + self._wait
+
+    def check(self, save: Callable[[], None]) -> None:
+        """Call ``save`` if it is time. The work calls this often, where it can be carried on, in :func:`deferred_interrupts`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM received; the state is saved.
+        """
+        started, ends = time.monotonic(), interrupted()
+        if ends or started >= self._due:
+            save()
+            now = time.monotonic()
+            self._due = now + max(self._wait, (now - started) / SHARE)
+        if ends:
+            raise _error()
 
 
 def _receive(signum: int, frame: Any) -> None:

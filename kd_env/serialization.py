@@ -21,6 +21,10 @@ from kd_env.errors import InputError
 from kd_env.paths import naming
 
 
+class DamagedSnapshot(InputError):
+    """Bytes that are not a snapshot, or not as they were made."""
+
+
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
     """Serialise named tensors and a state that JSON can hold; ``state["identity"]`` says which run they belong to.
 
@@ -40,7 +44,8 @@ def from_bytes(
         fix: what to do if they cannot be used, for messages.
 
     Raises:
-        InputError: the bytes are not a snapshot, they have changed since it was made, or they are one of another task, pool or settings.
+        DamagedSnapshot: the bytes are not a snapshot, or they have changed since it was made.
+        InputError: it is one of another task, pool or settings.
     """
     try:
         tensors = load(snapshot)
@@ -48,11 +53,11 @@ def from_bytes(
         saved_identity = dict(state["identity"])
         saved_checksum = state.pop("checksum", None)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
-        raise InputError(f"{place}: these bytes are not a snapshot; {fix}") from None
+        raise DamagedSnapshot(f"{place}: these bytes are not a snapshot; {fix}") from None
     if saved_checksum is None:
-        raise InputError(f"{place}: the snapshot has no checksum, so it is of an older version; make it again")
+        raise DamagedSnapshot(f"{place}: the snapshot has no checksum, so it is of an older version; make it again")
     if saved_checksum != checksum(tensors, state):
-        raise InputError(f"{place}: the snapshot has changed since it was made (its checksum differs); {fix}")
+        raise DamagedSnapshot(f"{place}: the snapshot has changed since it was made (its checksum differs); {fix}")
     if saved_identity != identity:
         names = {*saved_identity, *identity}
         differences = sorted(name for name in names if saved_identity.get(name) != identity.get(name))
@@ -65,7 +70,8 @@ def checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"|{name}:{tensor.dtype}:{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -114,11 +120,13 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     Args:
         value: dicts, lists and tuples, at any depth, of tensors, arrays, bytes, numbers, text and ``None``.
     """
-    if isinstance(value, Tensor | np.ndarray):
-        name = str(len(tensors))
-        array = isinstance(value, np.ndarray)
-        tensors[name] = torch.from_numpy(np.array(value, order="C")) if array else value.detach().cpu().clone().contiguous()
-        return {"array" if array else "tensor": name}
+    name = str(len(tensors))
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, np.ndarray):
+        tensors[name] = torch.from_numpy(np.array(value, order="C"))
+        return {"array": name}
     if isinstance(value, bytes):
         return {"bytes": pack(np.frombuffer(value, np.uint8), tensors)}
     if isinstance(value, dict):

@@ -22,7 +22,7 @@ from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.selection_snapshot import identity
 from kd_env.errors import InputError
-from kd_env.interrupts import interrupted
+from kd_env.interrupts import MINUTES, SaveTimes
 from kd_env.paths import naming, write_bytes
 from kd_env.policies.context import make_context
 from kd_env.policies.episode import Between, Position
@@ -31,10 +31,6 @@ from kd_env.serialization import from_bytes, pack, to_bytes, unpack
 from kd_env.types import Decision
 
 FOLDER = "checkpoints"
-MINUTES = 5.0
-"""Time between two checkpoints, by default."""
-SHARE = 0.01
-"""Largest share of the time that checkpoints take: the next one waits until the last has cost no more."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,7 @@ class Checkpoint:
         self._snapshot = b""
         self._policies: Sequence[Any] = ()
         self._recorders: Sequence[Recorder] = ()
-        self._started, self._wait = time.monotonic(), 60.0 * checkpoints.minutes
-        self._due = self._started + self._wait
+        self._started, self._times = time.monotonic(), SaveTimes(checkpoints.minutes)
         self._read()
 
     @property
@@ -134,16 +129,9 @@ class Checkpoint:
         if not all(has_state(policy) for policy in self._policies):
             return None
 
-        def check(position: Position) -> None:
-            if interrupted() or time.monotonic() >= self._due:
-                self._save(episode, position)
-            if interrupted():
-                raise KeyboardInterrupt
-
-        return check
+        return lambda position: self._times.check(lambda: self._save(episode, position))
 
     def _save(self, episode: int, position: Position) -> None:
-        started = time.monotonic()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "episode": episode,
@@ -158,8 +146,6 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         head = to_bytes(tensors, {"content": pack(content, tensors), "identity": self._identity})
         write_bytes(self._file, len(head).to_bytes(8), head, self._env.snapshot())
-        now = time.monotonic()
-        self._due = now + max(self._wait, (now - started) / SHARE)
 
     def _read(self) -> None:
         try:

@@ -26,13 +26,13 @@ from kd_env import tasks
 from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
-from kd_env.benchmark.checkpoints import FOLDER, MINUTES, Checkpoints
+from kd_env.benchmark.checkpoints import FOLDER, Checkpoints
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, policy_of
 from kd_env.benchmark.shared_trials import Outcome, Unit, misses_policy, run_all, run_unit
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.interrupts import remember_interrupts
+from kd_env.interrupts import MINUTES, remember_interrupts
 from kd_env.paths import sweep
 from kd_env.policies.policy_state import has_state, no_state_line
 from kd_env.teachers import load_pool
