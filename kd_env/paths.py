@@ -68,7 +68,7 @@ def locked(path: Path) -> Iterator[None]:
 def claim(path: Path) -> Iterator[str]:
     """Hold the lock file ``path`` without waiting for it. A process that dies releases it.
 
-    The file is deleted at the end. Where the file system has no locks, as some network file systems, every process gets the claim.
+    Its folder is made if need be, and the file is deleted at the end. Where the file system has no locks, as some network file systems, every process gets the claim.
 
     Yields:
         The holder, as ``process 12 of host``; empty if this process holds the file now.
@@ -86,7 +86,11 @@ def claim(path: Path) -> Iterator[str]:
 def _open_claimed(path: Path) -> tuple[int, str]:
     """Return the open lock file, and who holds it; see :func:`claim`."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

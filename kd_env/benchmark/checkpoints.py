@@ -129,7 +129,14 @@ class Checkpoint:
         if not all(has_state(policy) for policy in self._policies):
             return None
 
-        return lambda position: self._times.check(lambda: self._save(episode, position))
+        return lambda position: self._times.check(lambda: self._try_to_save(episode, position))
+
+    def _try_to_save(self, episode: int, position: Position) -> None:
+        """Save; if the disk is full or fails, tell the user and go on, since the trial may still end well."""
+        try:
+            self._save(episode, position)
+        except OSError as error:
+            self._settings.say(f"checkpoint {error.filename}: {error.strerror}; it is not saved, and the trial goes on")
 
     def _save(self, episode: int, position: Position) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,6 @@ class Outcome:
 def run_unit(unit: Unit, checkpoints: Checkpoints, finished: records.FinishedTrials, reporter: Callable[[Trial], Report | None]) -> Outcome:
     """Run those trials of a unit that are not finished, and append their records, unless another process runs one of them."""
     directory = checkpoints.directory
-    (directory / FOLDER).mkdir(parents=True, exist_ok=True)
     with ExitStack() as claims:
         for trial in sorted(unit, key=lambda trial: trial.id):
             if holder := claims.enter_context(claim(directory / FOLDER / f"{trial.id}.lock")):

@@ -49,7 +49,6 @@ def finetune(
     partial, lock = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.lock")
     if _is_complete(out, identity) and not partial.exists() and not lock.exists():
         return out
-    place.parent.mkdir(parents=True, exist_ok=True)
     with claim(lock) as holder:
         if holder:
             raise InputError(f"{out}: {holder} is making this teacher; wait for it, or name another folder")

@@ -1,6 +1,7 @@
 """A trial that is stopped between two updates carries on and ends in the same record, trace, policy and weights, bit for bit."""
 
 import dataclasses
+import errno
 import json
 
 import numpy as np
@@ -200,6 +201,16 @@ def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
     file.rmdir()
     file.write_bytes(content)
     assert run([trial()], tmp_path, monkeypatch)[2] == ["reinforce seed 3: resumed at update 5 of 14"]
+
+
+def test_a_full_disk_does_not_end_the_trial(tmp_path, monkeypatch):
+    def full(path, *_parts):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoints, "write_bytes", full)
+    (record,), _, said = run([trial()], tmp_path, monkeypatch, minutes=0.0)
+    assert record["validation"] is not None
+    assert said[0].endswith(f"{trial().id}.checkpoint: No space left on device; it is not saved, and the trial goes on")
 
 
 class Draws:
