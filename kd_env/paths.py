@@ -68,7 +68,8 @@ def locked(path: Path) -> Iterator[None]:
 def claim(path: Path) -> Iterator[str]:
     """Hold the lock file ``path`` without waiting for it. A process that dies releases it.
 
-    Its folder is made if need be, and the file is deleted at the end. Where the file system has no locks, as some network file systems, every process gets the claim.
+    Its folder is made if need be, and the file is deleted at the end. Where the file system has no locks, as some network file systems,
+    every process gets the claim.
 
     Yields:
         The holder, as ``process 12 of host``; empty if this process holds the file now.
