@@ -47,12 +47,7 @@ def run_episode(
         between: called between two updates.
     """
     view = EpisodeView(policy)
-    if start is None:
-        begin_episode(policy, learning)
-        observation, _ = env.reset(seed=seed)
-    else:
-        observation = start.observation
-    over = False
+    observation, over = _begin(env, [policy], seed, learning, start), False
     while not over:
         seen = view.observation(observation)
         with faults_of(policy, "act"):
@@ -86,12 +81,7 @@ def run_population_episode(
     slots = env.num_envs // len(policies)
     slots_of = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
     views = [EpisodeView(policy) for policy in policies]
-    if start is None:
-        for policy in policies:
-            begin_episode(policy, learning)
-        observation, _ = env.reset(seed=np.repeat(list(seeds), slots).tolist())
-    else:
-        observation = start.observation
+    observation = _begin(env, policies, np.repeat(list(seeds), slots).tolist(), learning, start)
     over = np.zeros(len(policies), dtype=np.bool_) if start is None else start.over.copy()
     actions: list[Any] = [None] * len(policies) if start is None else list(start.actions)
     while not over.all():
@@ -113,6 +103,16 @@ def run_population_episode(
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
         if between is not None and not over.all():
             between(Position(observation, over, actions))
+
+
+def _begin(env: Any, policies: Sequence[Any], seed: int | list[int], learning: bool, start: Position | None) -> Observation:
+    """Begin an episode, or go on from ``start``; return the first observation."""
+    if start is not None:
+        return start.observation
+    for policy in policies:
+        begin_episode(policy, learning)
+    observation: Observation = env.reset(seed=seed)[0]
+    return observation
 
 
 def begin_episode(policy: Any, learning: bool) -> None:

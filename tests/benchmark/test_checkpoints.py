@@ -28,9 +28,14 @@ OWN_SETTINGS = {
     "distilbert": {"kd_weight": 0.5},
 }
 KEPT = [
-    "random_single", "reinforce(window=3)", "reinforce(student_warmup=2,selector_warmup=3)", "exp3", "ppo(rollout=4)", "gradient_credit",
-    "akd(training_episodes=1)", "mmkd(buffer=16,every=2)", "mutual_learning", "amtml",
-]  # fmt: skip
+    "reinforce(window=3)",
+    "akd(training_episodes=1)",
+    "mmkd(buffer=16,every=2)",
+    *(
+        pytest.param(policy, marks=pytest.mark.slow)
+        for policy in ("random_single", "reinforce(student_warmup=2,selector_warmup=3)", "ppo(rollout=4)", "mutual_learning")
+    ),
+]
 """Policies whose states differ in kind."""
 
 
@@ -106,7 +111,7 @@ def test_the_line_names_the_update(tmp_path, monkeypatch):
     assert said == ["exp3 seed 5: resumed at update 5 of 14"]
 
 
-@pytest.mark.parametrize("policy", ["reinforce", "camkd", "amtml", "random_single"])
+@pytest.mark.parametrize("policy", ["reinforce", pytest.param("amtml", marks=pytest.mark.slow)])
 def test_a_stopped_population_ends_equally(policy, tmp_path, monkeypatch):
     check_stops([trial(policy, seed) for seed in (0, 1, 2)], tmp_path, monkeypatch)
 
@@ -137,7 +142,7 @@ class BreaksSeed4:
         self.episodes = state["episodes"]
 
 
-@pytest.mark.parametrize("episodes", [0, 1])
+@pytest.mark.parametrize("episodes", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_population_of_which_a_student_has_diverged_ends_equally(episodes, tmp_path, monkeypatch):
     """New students take its place, which diverge again and again; nobody records them."""
     trials = [trial(f"test_checkpoints:BreaksSeed4(training_episodes={episodes})", seed) for seed in (0, 4)]
