@@ -61,19 +61,20 @@ def trial_id(
     return f"{prefix}-s{seed}-{digest}"
 
 
-def append(directory: Path | str, record: Mapping[str, Any]) -> None:
-    """Append one record. It is on disk when this function returns. Several processes may append at the same time.
+def append(directory: Path | str, *records: Mapping[str, Any]) -> None:
+    """Append records, all at once. They are on disk when this function returns. Several processes may append at the same time.
 
     Raises:
         InputError: a field of `FIELDS` is missing.
     """
     path = Path(directory) / FILE
-    _check_fields(record, str(path))
-    line = json.dumps(_plain(record), allow_nan=False).encode() + b"\n"
+    for record in records:
+        _check_fields(record, str(path))
+    lines = b"".join(json.dumps(_plain(record), allow_nan=False).encode() + b"\n" for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), FileLock(f"{path}.lock"), path.open("ab+") as file:
         _drop_torn_line(file)
-        file.write(line)
+        file.write(lines)
         file.flush()
         os.fsync(file.fileno())
 

@@ -51,8 +51,8 @@ def run_unit(unit: Unit, checkpoints: Checkpoints, finished: records.FinishedTri
         done = finished.update()
         todo = [trial for trial in unit if trial.id not in done or misses_policy(trial, checkpoints)]
         new = run_trials(todo, directory, reporter, checkpoints=checkpoints) if todo else []
-        for record in new:
-            records.append(directory, record)
+        if new:
+            records.append(directory, *new)  # a population runs together or not at all
         for trial in unit:
             checkpoints.remove(trial)
     return Outcome(unit, new)
