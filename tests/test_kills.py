@@ -102,3 +102,31 @@ def test_killed_at_random_moments_it_ends_equally(name, own_data, tmp_path, caps
     assert resumed == len(lines), "no checkpoint was damaged"
     with capsys.disabled():
         print(f"\n{name}: {hits} kills, {resumed} times resumed within a trial or teacher, all equal; {seconds:.0f} s without kills")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_saves_the_trials_that_are_under_way(number, status, workers, own_data, tmp_path):
+    """They carry on where the signal stopped them, not at their last checkpoint."""
+    small = f"--set batch_size=8 --student mlp(width=16) --workers {workers} --no-test --checkpoint-minutes 0.001"
+    command = f"run --task digits --policy reinforce --seeds 0-1 --updates 1500 {small}"
+    whole = start(command, own_data, tmp_path / "whole")
+    whole.join()
+    assert whole.exitcode == 0
+    stopped = start(command, own_data, tmp_path / "stopped")
+    while len(saved := list((tmp_path / "stopped").glob("checkpoints/*.checkpoint"))) < workers:
+        time.sleep(0.05)
+    before = [file.stat().st_mtime_ns for file in saved]
+    os.kill(stopped.pid, number)
+    stopped.join()
+    assert stopped.exitcode == status
+    assert errors_of(tmp_path / "stopped").endswith("stopped; finished trials are kept, and the same command resumes\n")
+    assert sorted(saved) == sorted((tmp_path / "stopped" / "checkpoints").iterdir())
+    assert all(file.stat().st_mtime_ns > time_before for file, time_before in zip(saved, before, strict=True))
+    again = start(command, own_data, tmp_path / "stopped")
+    again.join()
+    assert again.exitcode == 0
+    assert len(re.findall(r"reinforce seed \d: resumed at update [1-9]\d* of 1500", errors_of(tmp_path / "stopped"))) == workers
+    assert content(tmp_path / "stopped") == content(tmp_path / "whole")
