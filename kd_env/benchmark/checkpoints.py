@@ -24,7 +24,7 @@ from kd_env.envs.selection_snapshot import identity
 from kd_env.errors import InputError
 from kd_env.interrupts import MINUTES, SaveTimes
 from kd_env.paths import naming, write_bytes
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 from kd_env.policies.episode import Between, Position
 from kd_env.policies.policy_state import has_state, state_of, with_state
 from kd_env.serialization import from_bytes, pack, to_bytes, unpack
@@ -93,7 +93,7 @@ class Checkpoint:
         restored = []
         for number, (trial, policy, state) in enumerate(zip(self._trials, policies, self._content["policies"], strict=True)):
             kind = trial.resolved.policy
-            context = make_context(self._env, kind.name, kind.access, number if len(self._trials) > 1 else None)
+            context = PolicyContext(self._env, kind.name, kind.access, number if len(self._trials) > 1 else None)
             restored.append(with_state(policy, state, context, self._file.parent))
         return restored
 

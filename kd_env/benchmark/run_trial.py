@@ -6,14 +6,11 @@ finished, and nowhere else.
 
 from __future__ import annotations
 
-import functools
-import platform
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from kd_env.benchmark.checkpoints import Checkpoint, Checkpoints
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
+from kd_env.benchmark.versions import versions
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
@@ -243,14 +241,3 @@ def evaluate_on_test(task: tasks.Task, run: Distillation) -> float:
     """Return the metric of a finished run's student on the test split."""
     assert task.test is not None
     return float(run.student.evaluate(run.data.read(task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
-    return dict(_versions())
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    names = ("kd-env", "torch", "numpy", "gymnasium", "stable-baselines3", "transformers")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -127,7 +127,7 @@ def test_a_flipped_bit_is_named(tmp_path):
         damaged[place] ^= 1
         (tmp_path / "agent").write_bytes(damaged)
         with pytest.raises(InputError, match=r"agent: the agent has changed since it was saved \(its checksum differs\)"):
-            type(agent).load(str(tmp_path / "agent"), make_context(env, "reinforce", "reward scalar"))
+            type(agent).load(str(tmp_path / "agent"), PolicyContext(env, "reinforce", "reward scalar"))
 
 
 def test_equal_agents_have_equal_files(tmp_path):
