@@ -38,7 +38,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None:
-            error.filename = str(path)
+            error.filename = str(path.absolute())
         raise
     except Exception as error:  # libraries that write files raise their own errors, with the system's error in the text
         if number := re.search(r"os error (\d+)", str(error)):
