@@ -123,6 +123,20 @@ class MMKD(BaseRule):
         with torch.no_grad():
             return self.weighed(batch.teacher_logits, batch.teacher_features, batch.student)
 
+    def state(self) -> dict[str, Any]:
+        """Return nets, optimizer, hard examples and random states."""
+        buffer = {"rows": self.buffer.rows, "rng": self.buffer.rng.bit_generator.state}
+        learned = {"nets": self.nets.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**super().state(), **learned, "buffer": buffer, "decided": self._decided}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        super().load_state(state)
+        self.nets.load_state_dict(state["nets"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.buffer.rows, self.buffer.rng.bit_generator.state = state["buffer"]["rows"], state["buffer"]["rng"]
+        self._decided = state["decided"]
+
     def weighed(self, teacher_logits: Tensor, teacher_features: Sequence[Tensor], student: ModelOutput) -> Decision:
         """Return the nets' weights for some examples with the setting's strengths, differentiable in the nets' parameters."""
         weights = {}

@@ -52,6 +52,14 @@ class BaseRule(ABC):
                 f"{context.num_teachers}"
             )
 
+    def state(self) -> dict[str, Any]:
+        """Return all that changes while the rule decides: its random state, and what a subclass adds."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.rng.bit_generator.state = state["rng"]
+
     @abstractmethod
     def decide(self, batch: PolicyBatch) -> Tensor | Decision:
         """Return weights ``[rows, K]``, rows on the simplex, or a decision; ``context.decision`` fills in the setting's strengths."""

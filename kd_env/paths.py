@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import platform
 import re
@@ -37,7 +38,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None:
-            error.filename = str(path)
+            error.filename = str(path.absolute())
         raise
     except Exception as error:  # libraries that write files raise their own errors, with the system's error in the text
         if number := re.search(r"os error (\d+)", str(error)):
@@ -61,6 +62,65 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[str]:
+    """Hold the lock file ``path`` without waiting for it. A process that dies releases it.
+
+    Its folder is made if need be, and the file is deleted at the end. Where the file system has no locks, as some network file systems,
+    every process gets the claim.
+
+    Yields:
+        The holder, as ``process 12 of host``; empty if this process holds the file now.
+    """
+    with naming(path):
+        descriptor, holder = _open_claimed(path)
+    try:
+        yield holder
+    finally:
+        if not holder:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _open_claimed(path: Path) -> tuple[int, str]:
+    """Return the open lock file, and who holds it; see :func:`claim`."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return descriptor, os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                os.close(descriptor)
+                raise
+        if os.fstat(descriptor).st_nlink:  # otherwise its holder deleted it between the two calls, and it guards nothing
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} of {_machine()}\n".encode(), 0)
+            return descriptor, ""
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, *parts: bytes) -> None:
+    """Write ``parts`` to a file, completely or not at all, and to the disk: also a power cut leaves the old file or the new one."""
+    partial = partial_file(path)
+    try:
+        with naming(path):
+            with partial.open("wb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def partial_file(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """Snapshots: tensors and a little JSON as self-contained bytes, in the safetensors format and without pickle. And files of tensors.
 
-Both carry a checksum, which is checked when they are read.
+Both carry a checksum, which is checked when they are read. :func:`pack` turns nested values into tensors and JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -18,6 +19,10 @@ from torch import Tensor
 
 from kd_env.errors import InputError
 from kd_env.paths import naming
+
+
+class DamagedSnapshot(InputError):
+    """Bytes that are not a snapshot, or not as they were made."""
 
 
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
@@ -29,11 +34,18 @@ def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
     return bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in {**tensors, "state": text}.items()}))
 
 
-def from_bytes(snapshot: bytes, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def from_bytes(
+    snapshot: bytes, identity: Mapping[str, Any], place: str = "restore", fix: str = "give what snapshot() returned"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the state that :func:`to_bytes` wrote, if the state has the same ``identity``.
 
+    Args:
+        place: where the bytes come from, for messages.
+        fix: what to do if they cannot be used, for messages.
+
     Raises:
-        InputError: the bytes are not a snapshot, they have changed since it was made, or they are one of another task, pool or settings.
+        DamagedSnapshot: the bytes are not a snapshot, or they have changed since it was made.
+        InputError: it is one of another task, pool or settings.
     """
     try:
         tensors = load(snapshot)
@@ -41,15 +53,15 @@ def from_bytes(snapshot: bytes, identity: Mapping[str, Any]) -> tuple[dict[str, 
         saved_identity = dict(state["identity"])
         saved_checksum = state.pop("checksum", None)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
-        raise InputError("restore: these bytes are not a snapshot; give what snapshot() returned") from None
+        raise DamagedSnapshot(f"{place}: these bytes are not a snapshot; {fix}") from None
     if saved_checksum is None:
-        raise InputError("restore: the snapshot has no checksum, so it is of an older version; make it again")
+        raise DamagedSnapshot(f"{place}: the snapshot has no checksum, so it is of an older version; make it again")
     if saved_checksum != checksum(tensors, state):
-        raise InputError("restore: the snapshot has changed since it was made (its checksum differs); give what snapshot() returned")
+        raise DamagedSnapshot(f"{place}: the snapshot has changed since it was made (its checksum differs); {fix}")
     if saved_identity != identity:
         names = {*saved_identity, *identity}
         differences = sorted(name for name in names if saved_identity.get(name) != identity.get(name))
-        raise InputError(f"restore: the snapshot is of another run; these differ: {', '.join(differences)}")
+        raise InputError(f"{place}: the snapshot is of another run; these differ: {', '.join(differences)}")
     return tensors, state
 
 
@@ -58,7 +70,8 @@ def checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"|{name}:{tensor.dtype}:{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -99,3 +112,40 @@ def read_tensors(path: Path) -> dict[str, Tensor] | None:
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names begin with ``prefix.``, by the rest of their names."""
     return {name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return ``value`` as JSON can hold it; its tensors and arrays go into ``tensors``, under new names.
+
+    Args:
+        value: dicts, lists and tuples, at any depth, of tensors, arrays, bytes, numbers, text and ``None``.
+    """
+    name = str(len(tensors))
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, np.ndarray):
+        tensors[name] = torch.from_numpy(np.array(value, order="C"))
+        return {"array": name}
+    if isinstance(value, bytes):
+        return {"bytes": pack(np.frombuffer(value, np.uint8), tensors)}
+    if isinstance(value, dict):
+        return {"dict": [[key, pack(part, tensors)] for key, part in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [pack(part, tensors) for part in value]}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the value that :func:`pack` was given."""
+    if not isinstance(packed, dict):
+        return packed
+    ((kind, content),) = packed.items()
+    if kind in ("tensor", "array"):
+        return tensors[content].numpy() if kind == "array" else tensors[content]
+    if kind == "bytes":
+        return unpack(content, tensors).tobytes()
+    if kind == "dict":
+        return {key: unpack(part, tensors) for key, part in content}
+    parts = [unpack(part, tensors) for part in content]
+    return tuple(parts) if kind == "tuple" else parts

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from kd_env.benchmark.run_trial import versions
+from kd_env.benchmark.versions import versions
 from speed.measure import Row
 
 HEAD = ("what", "value", "unit", "ratio", "quartiles", "to")

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from kd_env.interrupts import raise_if_interrupted, remember_interrupts
+from kd_env import interrupts
+from kd_env.interrupts import SaveTimes, Terminated, deferred_interrupts, interrupted, raise_if_interrupted, remember_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +122,64 @@ def test_another_thread_is_not_interrupted():
     with pytest.raises(KeyboardInterrupt):
         run(press_in_a_destructor, in_a_thread)
     assert errors == []
+
+
+def test_sigterm_is_an_interrupt_of_its_own_kind():
+    with pytest.raises(Terminated):
+        run(lambda: signal.raise_signal(signal.SIGTERM), unreachable)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_waits_for_work_to_be_saved(number):
+    steps = []
+
+    def work():
+        with deferred_interrupts():
+            times = SaveTimes(5.0)
+            times.check(unreachable)
+            signal.raise_signal(number)
+            raise_if_interrupted()  # not yet
+            steps.append(interrupted())
+            times.check(lambda: steps.append("saved"))
+            unreachable()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(work)
+    assert steps == [True, "saved"]
+    assert (caught.type is Terminated) == (number == signal.SIGTERM)
+
+
+def test_the_second_signal_does_not_wait():
+    def work():
+        with deferred_interrupts():
+            press()
+            press()
+            unreachable()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(work)
+
+
+def test_after_the_block_the_signal_is_raised_at_the_next_check():
+    def work():
+        with deferred_interrupts():
+            press()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(work, raise_if_interrupted, unreachable)
+
+
+def test_work_is_saved_after_some_minutes_and_at_most_a_hundredth_of_the_time(monkeypatch):
+    clock, saves = [0.0], []
+    monkeypatch.setattr(interrupts.time, "monotonic", lambda: clock[0])
+    times = SaveTimes(minutes=1.0)
+
+    def save():
+        saves.append(clock[0])
+        clock[0] += 2.0  # what saving takes
+
+    for second in range(1000):
+        clock[0] = max(clock[0], float(second))
+        times.check(save)
+    assert saves == [60.0, 262.0, 464.0, 666.0, 868.0], "after 2 s of saving it waits 200 s"

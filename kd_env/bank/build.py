@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -31,7 +32,9 @@ from kd_env.teachers.heads import group_by_network
 from kd_env.types import ModelOutput
 
 BATCH, SHARD = 256, 4096
-"""Examples of one forward pass, and of the unit in which a stopped build carries on."""
+"""Examples of one forward pass, and of a shard, in which texts are sorted by length."""
+SECONDS = 60.0
+"""A build that is stopped repeats no more work than this, or a shard where that is less."""
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the teacher and the split, the examples done and all examples."""
@@ -54,7 +57,7 @@ class _Job(NamedTuple):
 def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool, progress: ProgressCallback | None) -> None:
     """Write the bank beside ``place`` and move it there when it is complete; what was at ``place`` is deleted. The caller holds the lock.
 
-    A build that was killed carries on with the same task, teachers and settings, in shards of 4,096 examples.
+    A build that was killed carries on with the same task, teachers and settings where it was, up to a minute earlier.
 
     Raises:
         InputError: a teacher's outputs have the wrong shape or are not finite; the partial build is deleted then.
@@ -124,26 +127,58 @@ def _write_split(job: _Job, name: str, split: Split) -> None:
             k: {out: _array(job, f"{name}.{out}.{k}", len(split), *kept[k][out]) for out in EXTRA_OUTPUTS if out in kept[k]} for k in group
         }
         sorts_by_length = isinstance(teachers[group[0]], CheckpointTeacher) and "attention" not in extra[group[0]]
-        step = SHARD if sorts_by_length else BATCH  # the more texts it sorts at once, the less padding
+        arrays = (logits, features, *(array for k in group for array in extra[k].values()))
         for shard in range(0, len(split), SHARD):
-            end = min(shard + SHARD, len(split))
             waiting = [k for k in group if f"{name} {k} {shard}" not in job.finished]
-            for start, k in product(range(shard, end, step), waiting):
-                rows = slice(start, min(start + step, end))
-                output = _run(teachers[k], split.inputs[rows], frozenset(extra[k]))
-                for what, values in _checked(teachers[k], output, kept[k], f"{name} example", rows, job.half):
-                    if what == "logits":
-                        logits[rows, k] = values.numpy()
-                    elif what == "features":
-                        features[rows, ends[k] : ends[k + 1]] = values.numpy()
-                    else:
-                        extra[k][what][rows] = values.numpy()
-                if job.progress:
-                    job.progress(f"{teachers[k].name}, {name}", rows.stop, len(split))
-            for array in (logits, features, *(array for k in group for array in extra[k].values())):
-                array.flush()
-            for k in waiting:
-                job.finished.add(f"{name} {k} {shard}")
+            part = slice(shard, min(shard + SHARD, len(split)))
+            for together in [[k] for k in waiting] if sorts_by_length else [waiting] * bool(waiting):
+                key = f"{name} {'+'.join(map(str, together))} {shard}"
+                saved = time.monotonic()
+                batches = _outputs(
+                    teachers, together, split.inputs[part], {k: frozenset(extra[k]) for k in together}, job.finished.batches(key)
+                )
+                for number, k, positions, done, output in batches:
+                    rows = shard + positions
+                    for what, values in _checked(teachers[k], output, kept[k], f"{name} example", rows, job.half):
+                        if what == "logits":
+                            logits[rows, k] = values.numpy()
+                        elif what == "features":
+                            features[rows, ends[k] : ends[k + 1]] = values.numpy()
+                        else:
+                            extra[k][what][rows] = values.numpy()
+                    if time.monotonic() - saved >= SECONDS:
+                        _flush(arrays)
+                        job.finished.add_batches(key, number + 1)
+                        saved = time.monotonic()
+                    if job.progress:
+                        job.progress(f"{teachers[k].name}, {name}", shard + done, len(split))
+                _flush(arrays)
+                for k in together:
+                    job.finished.add(f"{name} {k} {shard}")
+
+
+def _outputs(
+    teachers: Sequence[Teacher], together: Sequence[int], inputs: np.ndarray, extra: Mapping[int, frozenset[str]], first: int
+) -> Iterator[tuple[int, int, np.ndarray, int, ModelOutput]]:
+    """Run the teachers ``together`` on a shard; yield from batch ``first`` on.
+
+    Yields:
+        Number of the batch, teacher, positions of its examples in the shard, number of examples that are done, outputs.
+    """
+    teacher = teachers[together[0]]
+    if len(together) == 1 and isinstance(teacher, CheckpointTeacher) and "attention" not in extra[together[0]]:  # sorts by length
+        for number, (positions, done, output) in enumerate(teacher.forward_in_batches(inputs, extra[together[0]], first), start=first):
+            yield number, together[0], positions, done, output
+        return
+    for number, (start, k) in enumerate(product(range(0, len(inputs), BATCH), together)):
+        if number >= first:
+            positions = np.arange(start, min(start + BATCH, len(inputs)))
+            yield number, k, positions, int(positions[-1]) + 1, _run(teachers[k], inputs[positions[0] : positions[-1] + 1], extra[k])
+
+
+def _flush(arrays: Sequence[Any]) -> None:
+    for array in arrays:
+        array.flush()
 
 
 def _array(job: _Job, name: str, *shape: int) -> Any:
@@ -166,21 +201,23 @@ def _run(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[str]) ->
     return teacher.forward(inputs, extra_outputs) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
 
 
-def _checked(teacher: Teacher, output: ModelOutput, shapes: Shapes, place: str, rows: slice, half: bool) -> Iterator[tuple[str, Tensor]]:
+def _checked(
+    teacher: Teacher, output: ModelOutput, shapes: Shapes, place: str, rows: np.ndarray, half: bool
+) -> Iterator[tuple[str, Tensor]]:
     """Yield the outputs to keep, by name, after a check of shape and values; ``place`` is for messages."""
     for what, shape in shapes.items():
         values = getattr(output, what)
         if what == "attention" and values is not None:  # a batch is padded to its own longest text, the bank to the split's
             missing = shape[-1] - values.shape[-1]
             values = pad(values, (0, missing, 0, missing))
-        expected = (rows.stop - rows.start, *shape)
+        expected = (len(rows), *shape)
         if values is None or tuple(values.shape) != expected:
             actual = None if values is None else tuple(values.shape)
             raise InputError(f"teacher {teacher.name!r} gave {what} of shape {actual}, expected {expected}; was it made for this task?")
         if half:
             values = values.half()  # what is too large for it becomes infinite
         if not values.isfinite().all():
-            example = rows.start + int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
+            example = int(rows[int((~values.isfinite()).flatten(1).any(1).nonzero()[0])])
             precision = " in half precision" if half else ""
             raise InputError(
                 f"teacher {teacher.name!r}: {what} of {place} {example} are not finite{precision}; fix or leave out that teacher"

@@ -1,4 +1,4 @@
-"""The shards of a bank that are complete on disk, so that a build that was stopped can carry on."""
+"""The shards of a bank that are complete on disk, or partly, so that a build that was stopped can carry on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 class FinishedShards:
-    """A list of finished shards, one per line of ``done.txt`` in the folder of a build."""
+    """A list of finished shards, one per line of ``done.txt`` in the folder of a build.
+
+    A line ``SHARD: N`` says that the first N batches of a shard are on disk.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
         """Read the list in ``folder``, or clear the folder and begin a list if it belongs to another build.
@@ -21,12 +24,22 @@ class FinishedShards:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             lines = [identity]
-            self.path.write_text(f"{identity}\n")
+        self.path.write_text("".join(f"{line}\n" for line in lines))
         self._shards = set(lines[1:])
+        begun = [line.rpartition(": ") for line in lines[1:] if ": " in line]
+        self._begun = {shard: int(batches) for shard, _, batches in begun}  # of several lines of a shard, the last
 
     def __contains__(self, shard: str) -> bool:
         """Whether the shard was finished when the list was read."""
         return shard in self._shards
+
+    def batches(self, shard: str) -> int:
+        """Return the number of batches of a shard that were on disk when the list was read."""
+        return self._begun.get(shard, 0)
+
+    def add_batches(self, shard: str, batches: int) -> None:
+        """Note that the first ``batches`` batches of the shard are on disk."""
+        self.add(f"{shard}: {batches}")
 
     def add(self, shard: str) -> None:
         """Note that the shard is on disk."""

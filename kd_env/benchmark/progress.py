@@ -101,3 +101,9 @@ class Progress:
         score = "diverged" if record["diverged"] else f"validation {record['validation']:.3f}"
         number = f"[{self._finished_trials}/{self._trials}]"
         self.say(f"{number} {record['task']} {record['policy']} seed {record['seed']}: {score}, {record['wall_s']:.1f} s")
+
+    def finished_elsewhere(self, trial: Trial) -> None:
+        """Print that another process has finished a trial."""
+        self._finished_trials += 1
+        number = f"[{self._finished_trials}/{self._trials}]"
+        self.say(f"{number} {trial.policy} seed {trial.seed}: finished by another process")

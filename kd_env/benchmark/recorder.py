@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,19 @@ import pyarrow
 import pyarrow.parquet
 
 from kd_env.analysis.traces import DECIDED, SCHEMA
+from kd_env.benchmark import ended_run
 from kd_env.distillation import Distillation
 from kd_env.envs.decisions import RecordedDecision, to_numbers
 from kd_env.envs.selection import Selection
 from kd_env.envs.step import Step
 from kd_env.paths import naming, partial_file
 from kd_env.types import Decision, Observation
+
+_NUMBERS = (
+    "_weights", "_weight_entropy", "_decisions", "_differentiable", "_selection_entropies", "_losses", "curve", "reward_sum",
+    "reward_forward_examples", "_unreported",
+)  # fmt: skip
+"""Attributes of a recorder that a checkpoint takes as they are."""
 
 
 class Recorder:
@@ -151,6 +158,35 @@ class Recorder:
             pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
             partial.replace(path)
 
+    def state(self) -> dict[str, Any]:
+        """Return all that was recorded so far; :func:`kd_env.serialization.pack` takes it."""
+        self._columns = {name: [_narrow(name, np.concatenate(parts))] if parts else [] for name, parts in self._columns.items()}
+        self._more = {name: [np.concatenate(parts)] for name, parts in self._more.items()}
+        return {
+            **{name: getattr(self, name) for name in _NUMBERS},
+            "columns": {name: parts[0] for name, parts in self._columns.items() if parts},
+            "more": {name: parts[0] for name, parts in self._more.items()},
+            "before": [ended_run.state(run) for run in self.before],
+            "finished": None if self.finished is None else ended_run.state(self.finished),
+            "ended_here": self._ended_in is self._selection.distillation,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` returned. The environment must be in its state of that time."""
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
+        self._columns = {name: [state["columns"][name]] if name in state["columns"] else [] for name in SCHEMA}
+        self._more = {name: [rows] for name, rows in state["more"].items()}
+        split = self._selection.distillation.reward_split
+        self.before = [ended_run.load(self._selection, run) for run in state["before"]]
+        self.finished = None if state["finished"] is None else ended_run.load(self._selection, state["finished"])
+        self.reward_split = split.of_student(self._student) if self.before or self.finished else split
+        self._ended_in = self._selection.distillation if state["ended_here"] else None
+        if self._report:
+            ended = len(self.before) + (self.finished is not None)
+            now = 0 if self.finished else int(self._selection.distillation.update[self._student])
+            self._report(ended * self._updates + now - self._unreported, None)
+
     def _measure_selection_entropy(self) -> None:
         if self._policy_entropy is None:
             return
@@ -204,3 +240,9 @@ class Recorder:
         rows = run.num_students * run.settings.batch_size
         kept = to_numbers(decision, list(run.loss.terms), run.settings.uses_hard_labels, rows, len(self._weights))
         return RecordedDecision(*(part[self._traced] for part in kept))
+
+
+def _narrow(name: str, rows: np.ndarray) -> np.ndarray:
+    """Return a column in the type in which the trace has it."""
+    narrow: np.ndarray = pyarrow.array(rows, SCHEMA[name]).to_numpy()
+    return narrow

@@ -61,19 +61,20 @@ def trial_id(
     return f"{prefix}-s{seed}-{digest}"
 
 
-def append(directory: Path | str, record: Mapping[str, Any]) -> None:
-    """Append one record. It is on disk when this function returns. Several processes may append at the same time.
+def append(directory: Path | str, *records: Mapping[str, Any]) -> None:
+    """Append records, all at once. They are on disk when this function returns. Several processes may append at the same time.
 
     Raises:
         InputError: a field of `FIELDS` is missing.
     """
     path = Path(directory) / FILE
-    _check_fields(record, str(path))
-    line = json.dumps(_plain(record), allow_nan=False).encode() + b"\n"
+    for record in records:
+        _check_fields(record, str(path))
+    lines = b"".join(json.dumps(_plain(record), allow_nan=False).encode() + b"\n" for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), FileLock(f"{path}.lock"), path.open("ab+") as file:
         _drop_torn_line(file)
-        file.write(line)
+        file.write(lines)
         file.flush()
         os.fsync(file.fileno())
 
@@ -97,19 +98,42 @@ def finished(directory: Path | str) -> set[str]:
     return set(_read_all(Path(directory)))
 
 
+class FinishedTrials:
+    """The ids of the recorded trials of a folder to which other processes append; what was read is not read again."""
+
+    def __init__(self, directory: Path | str) -> None:
+        """Read all records."""
+        self._path, self._end = Path(directory) / FILE, 0
+        self._ids = set(_read_compressed(Path(directory)))
+
+    def update(self) -> set[str]:
+        """Read the records that were appended since the last call, and return all ids."""
+        if self._path.is_file():
+            with self._path.open("rb") as file:
+                file.seek(self._end)
+                content = file.read()
+            self._ids |= _parse(content, self._path).keys()
+            self._end += content.rfind(b"\n") + 1
+        return self._ids
+
+
 def _read_all(directory: Path) -> dict[str, Record]:
     """Return the records by trial id, records of the compressed file first."""
-    compressed, plain = directory / COMPRESSED, directory / FILE
-    records: dict[str, Record] = {}
-    if compressed.is_file():
-        try:
-            lines = gzip.decompress(compressed.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{compressed}: not a complete gzip file ({error}); copy it again") from error
-        records |= _parse(lines, compressed)
+    records, plain = _read_compressed(directory), directory / FILE
     if plain.is_file():
         records |= _parse(plain.read_bytes(), plain)
     return records
+
+
+def _read_compressed(directory: Path) -> dict[str, Record]:
+    compressed = directory / COMPRESSED
+    if not compressed.is_file():
+        return {}
+    try:
+        lines = gzip.decompress(compressed.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{compressed}: not a complete gzip file ({error}); copy it again") from error
+    return _parse(lines, compressed)
 
 
 def _parse(content: bytes, path: Path) -> dict[str, Record]:

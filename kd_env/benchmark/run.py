@@ -1,7 +1,7 @@
 """Run trials, in this process or several. In: trials and a folder. Out: their records in it.
 
-Finished trials are not run again, so the same command continues where it was stopped. A trial is deterministic on CPU, so neither the
-number of workers nor interruptions change a result.
+Finished trials are not run again, and others carry on from their checkpoints, so the same command continues where it was stopped. A trial
+is deterministic on CPU, so neither the number of workers nor interruptions change a result.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import json
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,38 +26,54 @@ from kd_env import tasks
 from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
+from kd_env.benchmark.checkpoints import FOLDER, Checkpoints
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.run_trial import Report, make_env, policy_of, run_trials
-from kd_env.benchmark.saved_policies import agent_file, can_be_saved
+from kd_env.benchmark.run_trial import Report, make_env, policy_of
+from kd_env.benchmark.shared_trials import Outcome, Unit, misses_policy, run_all, run_unit
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.interrupts import raise_if_interrupted
+from kd_env.interrupts import MINUTES, remember_interrupts
 from kd_env.paths import sweep
+from kd_env.policies.policy_state import has_state, no_state_line
 from kd_env.teachers import load_pool
 
+PATIENCE = 60.0
+"""Seconds in which a worker that is stopped must have saved its trial."""
 
-def run(trials: Sequence[Trial], directory: str | Path, progress: Progress, workers: int = 1, population: int = 1) -> None:
+
+def run(
+    trials: Sequence[Trial],
+    directory: str | Path,
+    progress: Progress,
+    workers: int = 1,
+    population: int = 1,
+    checkpoint_minutes: float = MINUTES,
+) -> None:
     """Run the trials that are not finished yet; each record is written as soon as its trial ends.
+
+    Other processes may run trials of the same folder at the same time; then the trials are shared.
 
     Args:
         directory: the results folder.
         workers: number of processes.
         population: number of seeds of a trial that are taught at once, as one population of students.
+        checkpoint_minutes: time between two checkpoints of a trial.
 
     Raises:
         InputError: something in a trial cannot be used; raised before any trial starts where that can be seen.
     """
     directory = Path(directory)
     _require_folder(directory)
-    for folder in (directory / "traces", directory / "policies"):
-        sweep(folder)
+    _sweep(directory)
+    checkpoints = Checkpoints(directory, checkpoint_minutes, progress.say)
     for trial in trials:
         _ = trial.resolved  # an invalid trial raises here, before any other starts
-    done = records.finished(directory)
-    todo = [trial for trial in trials if trial.id not in done or _misses_policy(trial, directory)]
+    finished = records.FinishedTrials(directory)
+    done = finished.update()
+    todo = [trial for trial in trials if trial.id not in done or misses_policy(trial, checkpoints)]
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     prepare(todo, progress)
-    _try_out(todo)
+    _try_out(todo, progress)
     total = sum(trial.resolved.settings.distillation.updates for trial in todo)
     progress.start(len(todo), total, skipped=len(trials) - len(todo))
     units = _together(todo, population)
@@ -64,26 +81,11 @@ def run(trials: Sequence[Trial], directory: str | Path, progress: Progress, work
         for policy in dict.fromkeys(trial.policy for trial in todo if _runs_alone(trial)):
             progress.say(f"policy {policy} teaches one student at a time: its seeds are run one by one")
     if workers <= 1 or len(units) <= 1:
-        for unit in units:
-            _finish(run_trials(unit, directory, progress.reporter), directory, progress)
-        return
-    context = multiprocessing.get_context("spawn")
-    channel = context.Queue()
-    with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(units)), context, _start_worker, (channel,)) as pool:
-        futures = [pool.submit(_work, unit, directory) for unit in units]
-        try:
-            for future in as_completed(futures):
-                _finish(future.result(), directory, progress)
-        except BrokenProcessPool:
-            raise InputError("a worker process was killed (out of memory?); finished trials are kept; give fewer --workers") from None
-        except BaseException:
-            for worker in list(pool._processes.values()):  # otherwise it would finish its trial and the next, though nobody waits for them
-                worker.terminate()
-                worker.join()
-                for half_written in (directory / "traces").glob(f".*.{worker.pid}"):
-                    half_written.unlink()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        run_all(units, lambda units: (run_unit(unit, checkpoints, finished, progress.reporter) for unit in units), progress)
+    else:
+        _run_in_processes(units, checkpoints, finished, progress, workers)
+    with suppress(OSError):  # it holds checkpoints of other trials, or was never made
+        (directory / FOLDER).rmdir()
 
 
 def prepare(trials: Sequence[Trial], progress: Progress) -> None:
@@ -101,16 +103,19 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
             progress.say(line)
 
 
-def _try_out(trials: Sequence[Trial]) -> None:
+def _try_out(trials: Sequence[Trial], progress: Progress) -> None:
     """Build each policy and its environment once, so that one that cannot work stops the run before its first trial."""
+    lines = []
     for trial in {(trial.task, trial.policy, trial.policy_from): trial for trial in reversed(trials)}.values():
-        policy_of(trial, make_env(trial))
+        if not has_state(policy := policy_of(trial, make_env(trial))):
+            lines.append(no_state_line(policy, trial.policy))
+    for line in dict.fromkeys(reversed(lines)):
+        progress.say(line)
 
 
-def _misses_policy(trial: Trial, directory: Path) -> bool:
-    """Return whether a finished trial must run again for its policy."""
-    wanted = trial.save_policy and can_be_saved(trial.resolved.policy)
-    return wanted and not agent_file(directory, trial.id).with_suffix(".json").exists()
+def _sweep(directory: Path) -> None:
+    for name in ("traces", "policies", FOLDER):
+        sweep(directory / name)
 
 
 def _require_folder(directory: Path) -> None:
@@ -140,20 +145,44 @@ def _runs_alone(trial: Trial) -> bool:
     return policy.owns_loop or not policy.supports_population or trial.resolved.settings.distillation.num_students > 1
 
 
-def _finish(finished: Sequence[records.Record], directory: Path, progress: Progress) -> None:
-    for record in finished:
-        records.append(directory, record)
-        progress.finished(record)
-    raise_if_interrupted()
+def _run_in_processes(
+    units: Sequence[Unit], checkpoints: Checkpoints, finished: records.FinishedTrials, progress: Progress, workers: int
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    channel = context.Queue()
+    arguments = (channel, checkpoints.directory, checkpoints.minutes, finished)
+    with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(units)), context, _start_worker, arguments) as pool:
+
+        def submit(units: Sequence[Unit]) -> Iterator[Outcome]:
+            for future in as_completed([pool.submit(_work, unit) for unit in units]):
+                yield future.result()
+
+        try:
+            run_all(units, submit, progress)
+        except BrokenProcessPool:
+            raise InputError("a worker process was killed (out of memory?); finished trials are kept; give fewer --workers") from None
+        except BaseException:
+            processes = list(pool._processes.values())  # they would finish their trials and the next, though nobody waits for them
+            for process in processes:
+                process.terminate()  # each saves its trial first
+            for process in processes:
+                process.join(PATIENCE)
+                process.kill()
+                process.join()
+            pool.shutdown(wait=False, cancel_futures=True)
+            _sweep(checkpoints.directory)
+            raise
 
 
 _channel: Any = None
+_shared: tuple[Checkpoints, records.FinishedTrials] | None = None
 
 
-def _start_worker(channel: Any) -> None:
-    global _channel
-    _channel = channel
+def _start_worker(channel: Any, directory: Path, minutes: float, finished: records.FinishedTrials) -> None:
+    global _channel, _shared
+    _channel, _shared = channel, (Checkpoints(directory, minutes, channel.put), finished)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -165,11 +194,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(unit: Sequence[Trial], directory: Path) -> list[records.Record]:
+def _work(unit: Unit) -> Outcome:
     def reporter(trial: Trial) -> Report:
         return lambda updates, validation: _channel.put((trial.policy, trial.seed, updates, validation))
 
-    return run_trials(unit, directory, reporter)
+    assert _shared is not None
+    try:
+        with remember_interrupts():
+            return run_unit(unit, *_shared, reporter)
+    except KeyboardInterrupt:
+        os._exit(143)  # an exception would be sent to the parent, and the worker would begin its next trial
 
 
 @contextmanager
@@ -179,9 +213,13 @@ def _listening(channel: Any, progress: Progress) -> Iterator[None]:
     def listen() -> None:
         while not over.is_set():
             try:
-                progress.advance(*channel.get(timeout=0.2))
+                message = channel.get(timeout=0.2)
             except queue.Empty:
                 continue
+            if isinstance(message, str):
+                progress.say(message)
+            else:
+                progress.advance(*message)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()

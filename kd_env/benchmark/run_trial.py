@@ -6,13 +6,11 @@ finished, and nowhere else.
 
 from __future__ import annotations
 
-import functools
-import platform
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,15 @@ import torch
 
 from kd_env import tasks
 from kd_env.benchmark import saved_policies
+from kd_env.benchmark.checkpoints import Checkpoint, Checkpoints
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
+from kd_env.benchmark.versions import versions
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
+from kd_env.interrupts import deferred_interrupts
 from kd_env.policies.access import effective_access
 from kd_env.policies.episode import run_episode, run_population_episode
 from kd_env.policies.faults import faults_of
@@ -42,23 +43,27 @@ Report = Callable[[int, float | None], None]
 """Called with the number of updates since the last call, and validation if it was measured."""
 
 
-def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool = False) -> None:
+def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool = False, checkpoint: Checkpoint | None = None) -> None:
     """Teach one student per policy to the end of its budget; a policy that learns over several students teaches those first.
 
-    A policy with ``learn`` drives the environment itself; it is then the only one. ``frozen`` policies teach without learning.
+    A policy with ``learn`` drives the environment itself; it is then the only one. ``frozen`` policies teach without learning. With a
+    checkpoint the work goes on from there, and is saved.
     """
     if not frozen and isinstance(policies[0], OwnsLoop):
         with faults_of(policies[0], "learn"):
             policies[0].learn(env, env.selection.settings.distillation.updates)
         return
     training_episodes = 0 if frozen else getattr(policies[0], "training_episodes", 0)
-    for episode in range(training_episodes, -1, -1):
+    first = training_episodes if checkpoint is None else checkpoint.first_episode(training_episodes)
+    for episode in range(first, -1, -1):
         learning = not frozen and (episode > 0 or not training_episodes)
         starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the student that counts, the last, starts from the seed itself
-        if len(policies) == 1:
-            run_episode(env, policies[0], starts[0], learning)
-        else:
-            run_population_episode(env, policies, starts, learning)
+        start, between = (None, None) if checkpoint is None else (checkpoint.start(episode), checkpoint.between(episode))
+        with nullcontext() if between is None else deferred_interrupts():
+            if len(policies) == 1:
+                run_episode(env, policies[0], starts[0], learning, start, between)
+            else:
+                run_population_episode(env, policies, starts, learning, start, between)
 
 
 def make_env(trial: Trial, trials: int = 1) -> Any:
@@ -93,6 +98,7 @@ def run_trials(
     directory: Path,
     report: Callable[[Trial], Report | None],
     keep: Callable[[Trial, Distillation], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Record]:
     """Run trials that differ in their seeds alone, with their students taught as one population; return their records.
 
@@ -101,6 +107,7 @@ def run_trials(
     Args:
         report: returns the progress callback of a trial.
         keep: called with each trial and its finished run.
+        checkpoints: where the trials are saved while they run, and carried on from. Default: nowhere.
 
     Raises:
         InputError: several trials whose students have peers, or whose policy teaches one student at a time; or something in a trial cannot
@@ -115,21 +122,25 @@ def run_trials(
         raise InputError(f"population: policy {policy_class.name!r} teaches one student at a time; run it without --population")
     selection: Selection = env.selection
     selection.label_seeds = [trial.resolved.settings.reward.label_seed for trial in trials for _ in range(1 + peers)]
+    checkpoint = None if checkpoints is None else Checkpoint(checkpoints, trials, env, versions())
     policies = [policy_of(trial, env, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
+    policies = policies if checkpoint is None else checkpoint.restored(policies)
     recorders = []
     for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
         recorders.append(Recorder(selection, report(trial), number, skip, peers, _selection_entropy(policy)))
         selection.listeners.append(recorders[-1])
     try:
-        teach(env, policies, [trial.seed for trial in trials], trials[0].frozen)
+        if checkpoint is not None:
+            checkpoint.watch(policies, recorders)
+        teach(env, policies, [trial.seed for trial in trials], trials[0].frozen, checkpoint)
     finally:
         selection.listeners.clear()  # they hold the environment: without this cycle it is freed when the trial is over
     updates = selection.settings.distillation.updates
     for recorder in recorders:
         if recorder.finished is None:
             raise InputError(f"policy {policy_class.name!r}: its learn() stopped before {updates} updates; it must drive env that long")
-    wall = (time.perf_counter() - started) / len(trials)
+    wall = (time.perf_counter() - started if checkpoint is None else checkpoint.elapsed) / len(trials)
     records = []
     for number, trial in enumerate(trials):
         started = time.perf_counter()
@@ -230,14 +241,3 @@ def evaluate_on_test(task: tasks.Task, run: Distillation) -> float:
     """Return the metric of a finished run's student on the test split."""
     assert task.test is not None
     return float(run.student.evaluate(run.data.read(task.test.inputs), torch.from_numpy(task.test.labels))[1][0])
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
-    return dict(_versions())
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    names = ("kd-env", "torch", "numpy", "gymnasium", "stable-baselines3", "transformers")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

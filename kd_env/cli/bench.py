@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import Out, Paper, Quiet, Workers, read_seeds
+from kd_env.cli.options import CheckpointMinutes, Out, Paper, Quiet, Workers, read_seeds
 from kd_env.cli.trials import run_suite
 
 
@@ -15,16 +15,18 @@ def bench(
     out: Out,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
     workers: Workers = 0,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
     quiet: Quiet = False,
     paper: Paper = False,
 ) -> None:
     """Run a suite of trials, with a report.
 
-    Trials that are finished already are not run again.
+    Trials that are finished already are not run again, and trials that were
+    stopped carry on.
     """
     from kd_env.benchmark.suites import SUITES
     from kd_env.spec import unknown
 
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
-    run_suite(suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet, paper)
+    run_suite(suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet, paper, checkpoint_minutes)

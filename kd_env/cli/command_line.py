@@ -1,4 +1,4 @@
-"""Run a ``kd-env`` command line: exit status 0 when done, 2 on bad input with one line on stderr, 130 on Ctrl-C.
+"""Run a ``kd-env`` command line: exit status 0 when done, 2 on bad input with one line on stderr, 130 on Ctrl-C, 143 on SIGTERM.
 
 Heavy libraries are imported by the commands that need them, so that ``--help`` answers at once.
 """
@@ -23,7 +23,7 @@ from kd_env.cli.report import report
 from kd_env.cli.run import run
 from kd_env.cli.teach import teach
 from kd_env.errors import InputError
-from kd_env.interrupts import remember_interrupts
+from kd_env.interrupts import Terminated, remember_interrupts
 from kd_env.printable import one_line
 
 app = typer.Typer(
@@ -104,11 +104,13 @@ def invoke(arguments: list[str]) -> int:
         return _fail(str(error))
     except UsageError as error:
         return _fail(f"{error.format_message()} (try kd-env --help)")
+    except Terminated:
+        status = 143
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
-    if status == 130:  # Typer may have turned Ctrl-C into this status
+    if status in (130, 143):  # Typer may have turned Ctrl-C into this status
         print("stopped; finished trials are kept, and the same command resumes", file=sys.stderr)
     return status if isinstance(status, int) else 0
 

@@ -25,6 +25,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Number of trials at the same time, one core each; 0 uses all cores.")
 ]
+CheckpointMinutes = Annotated[
+    float, typer.Option("--checkpoint-minutes", min=0.0, metavar="MIN", help="Minutes between two saves of work that is under way.")
+]
 Paper = Annotated[bool, typer.Option("--paper", help="Write DIR/paper/ too: figures as PDF and SVG, LaTeX tables, a text on methods.")]
 Task = Annotated[
     str,

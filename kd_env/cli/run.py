@@ -10,6 +10,7 @@ import typer
 
 from kd_env.cli.options import (
     Bank,
+    CheckpointMinutes,
     DataDir,
     GroupColumn,
     LabelColumn,
@@ -76,11 +77,13 @@ def run(
     group: GroupColumn = None,
     max_length: MaxLength = None,
     workers: Workers = 0,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
     quiet: Quiet = False,
 ) -> None:
     """Distil students with one or several policies, with a report.
 
-    Each policy distils one student for each seed. Trials that are finished already are not run again.
+    Each policy distils one student for each seed. Trials that are finished already are not run again, and trials that were
+    stopped carry on.
     """
     from kd_env import tasks
     from kd_env.benchmark import saved_policies
@@ -113,4 +116,4 @@ def run(
                 trial if file is None else replace(trial, policy_from=str(file), policy_from_name=str(policy_from), frozen=frozen)
             )
     print_notes(tasks.load(task), quiet)
-    print(run_trials(trials, out, workers, quiet, population))
+    print(run_trials(trials, out, workers, quiet, population, checkpoint_minutes=checkpoint_minutes))

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_env.cli.options import Checkpoint, DataDir, GroupColumn, LabelColumn, PairColumn, Quiet, Task, TextColumn, named_task, print_notes
+from kd_env.cli.options import (
+    Checkpoint,
+    CheckpointMinutes,
+    DataDir,
+    GroupColumn,
+    LabelColumn,
+    PairColumn,
+    Quiet,
+    Task,
+    TextColumn,
+    named_task,
+    print_notes,
+)
 from kd_env.errors import InputError
 
 
@@ -57,6 +69,7 @@ def teach(
     max_length: Annotated[
         int | None, typer.Option("--max-length", metavar="N", help="Tokens of a text; the rest is cut off. Default: 128, or the task's.")
     ] = None,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
     quiet: Quiet = False,
     data_dir: DataDir = None,
     text: TextColumn = None,
@@ -94,12 +107,12 @@ def teach(
     print_notes(loaded, quiet)
     with Progress(quiet) as progress:
         if pool is not None:
-            pool_files.teach(pool, loaded, out, progress.teaching)
+            pool_files.teach(pool, loaded, out, progress.teaching, checkpoint_minutes)
         else:
             names = [name for item in groups or [] for name in split_names(item, loaded.group_names)]
             config = FinetuneConfig(model or "", tuple(dict.fromkeys(names)), **changed)
             if folds is None:
-                finetune(loaded, config, out, progress.teaching)
+                finetune(loaded, config, out, progress.teaching, checkpoint_minutes)
             else:
-                finetune_folds(loaded, config, folds, out, progress.teaching)
+                finetune_folds(loaded, config, folds, out, progress.teaching, checkpoint_minutes)
     print(out)

@@ -11,7 +11,9 @@ from typing import Any
 from kd_env.cli.options import command_line
 
 
-def run_trials(trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1, paper: bool = False) -> Path:
+def run_trials(
+    trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1, paper: bool = False, checkpoint_minutes: float = 5.0
+) -> Path:
     """Run the trials that are not finished yet and return the path of the report.
 
     Args:
@@ -19,22 +21,26 @@ def run_trials(trials: list[Any], out: Path, workers: int, quiet: bool, populati
         workers: trials at the same time; 0 for as many as there are cores.
         population: seeds of a policy that are run at once as one population.
         paper: whether to write the tables and figures of a paper too.
+        checkpoint_minutes: time between two checkpoints of a trial.
     """
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.report import write_report
     from kd_env.benchmark.run import run
 
     with Progress(quiet) as progress:
-        run(trials, out, progress, workers or _num_cores(), population)
+        run(trials, out, progress, workers or _num_cores(), population, checkpoint_minutes)
     return write_report(out, paper)
 
 
-def run_suite(name: str, seeds: Sequence[int], out: Path, workers: int, quiet: bool, paper: bool = False) -> None:
+def run_suite(
+    name: str, seeds: Sequence[int], out: Path, workers: int, quiet: bool, paper: bool = False, checkpoint_minutes: float = 5.0
+) -> None:
     """Run a suite part by part and print the path of the report."""
     from kd_env.benchmark.suites import SUITES
 
     for part in SUITES[name].parts:
-        page = run_trials(part.trials(name, seeds, command_line()), out, workers, quiet, part.population, paper)
+        trials = part.trials(name, seeds, command_line())
+        page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes)
     print(page)
 
 

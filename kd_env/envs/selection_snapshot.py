@@ -17,7 +17,7 @@ def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, s
     tensors = {f"run.{name}": tensor for name, tensor in run.tensors().items()}
     tensors |= {f"meter.{name}": tensor for name, tensor in meter.tensors().items()}
     info = {
-        "identity": _identity(run, settings),
+        "identity": identity(run, settings),
         "run": run.info(),
         "meter": meter.info(),
         "exploration": exploration.memory,
@@ -32,12 +32,13 @@ def load(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, s
     Raises:
         InputError: ``state`` is not a snapshot, or its task, pool or settings are different.
     """
-    tensors, info = from_bytes(state, _identity(run, settings))
+    tensors, info = from_bytes(state, identity(run, settings))
     run.reward_split = meter.split = RewardSplit(run.data, settings.reward.reward_labels, info["label_seeds"])
     run.load(part(tensors, "run"), info["run"])
     meter.load(part(tensors, "meter"), info["meter"], run.student.device)
     exploration.memory = info["exploration"]
 
 
-def _identity(run: Distillation, settings: Settings) -> Mapping[str, object]:
+def identity(run: Distillation, settings: Settings) -> Mapping[str, object]:
+    """Return what a state belongs to: task, pool and all settings."""
     return {**run.identity(), **settings.flat()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,21 +13,41 @@ from kd_env.errors import InputError
 from kd_env.policies.episode_view import EpisodeView
 from kd_env.policies.faults import faults_of
 from kd_env.policies.protocol import Learner
-from kd_env.types import Decision
+from kd_env.types import Decision, Observation
 
 
-def run_episode(env: Any, policy: Any, seed: int, learning: bool = True) -> None:
+class Position(NamedTuple):
+    """Where an episode is between two updates, besides the states of the environment and of the policies.
+
+    Attributes:
+        observation: what the environment shows.
+        over: the students of a population that are finished, ``[S]``.
+        actions: the last action for each student of a population, which the finished ones repeat.
+    """
+
+    observation: Observation
+    over: np.ndarray
+    actions: Sequence[Any]
+
+
+Between = Callable[[Position], None]
+"""Called between two updates."""
+
+
+def run_episode(
+    env: Any, policy: Any, seed: int, learning: bool = True, start: Position | None = None, between: Between | None = None
+) -> None:
     """Teach one student, or a student and its peers, from ``seed`` to the end of the budget.
 
     Args:
         env: a vector environment of this package, ``gymnasium.make_vec``.
         policy: an object with ``act`` and, if it learns, ``update``.
         learning: whether ``update`` is called.
+        start: go on from there with the student that ``env`` holds. Default: begin a new student.
+        between: called between two updates.
     """
-    begin_episode(policy, learning)
     view = EpisodeView(policy)
-    observation, _ = env.reset(seed=seed)
-    over = False
+    observation, over = _begin(env, [policy], seed, learning, start), False
     while not over:
         seen = view.observation(observation)
         with faults_of(policy, "act"):
@@ -38,24 +58,32 @@ def run_episode(env: Any, policy: Any, seed: int, learning: bool = True) -> None
             with faults_of(policy, "update"):
                 policy.update(transition)
         observation, over = next_observation, bool(terminated[0] | truncated[0])  # slots after the first student's are its peers'
+        if between is not None and not over:
+            between(Position(observation, np.zeros(1, dtype=np.bool_), ()))
 
 
-def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[int], learning: bool = True) -> None:
+def run_population_episode(
+    env: Any,
+    policies: Sequence[Any],
+    seeds: Sequence[int],
+    learning: bool = True,
+    start: Position | None = None,
+    between: Between | None = None,
+) -> None:
     """Teach S students at once, each by its own policy, as :func:`run_episode` teaches one.
 
     Args:
         env: a vector environment of S students. It replaces a student that diverges; the new student is not shown to the policy.
         policies: the policies, one per student.
         seeds: the seeds, one per student.
+        learning, start, between: see :func:`run_episode`.
     """
     slots = env.num_envs // len(policies)
     slots_of = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
-    for policy in policies:
-        begin_episode(policy, learning)
     views = [EpisodeView(policy) for policy in policies]
-    observation, _ = env.reset(seed=np.repeat(list(seeds), slots).tolist())
-    over = np.zeros(len(policies), dtype=np.bool_)
-    actions: list[Any] = [None] * len(policies)
+    observation = _begin(env, policies, np.repeat(list(seeds), slots).tolist(), learning, start)
+    over = np.zeros(len(policies), dtype=np.bool_) if start is None else start.over.copy()
+    actions: list[Any] = [None] * len(policies) if start is None else list(start.actions)
     while not over.all():
         seen = [take_slots(observation, part) for part in slots_of]
         for student in np.flatnonzero(~over).tolist():  # for the others the last action is repeated
@@ -73,6 +101,18 @@ def run_population_episode(env: Any, policies: Sequence[Any], seeds: Sequence[in
                     policy.update(transition)
         over |= (terminated | truncated).reshape(len(policies), slots)[:, 0]
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
+        if between is not None and not over.all():
+            between(Position(observation, over, actions))
+
+
+def _begin(env: Any, policies: Sequence[Any], seed: int | list[int], learning: bool, start: Position | None) -> Observation:
+    """Begin an episode, or go on from ``start``; return the first observation."""
+    if start is not None:
+        return start.observation
+    for policy in policies:
+        begin_episode(policy, learning)
+    observation: Observation = env.reset(seed=seed)[0]
+    return observation
 
 
 def begin_episode(policy: Any, learning: bool) -> None:

@@ -7,6 +7,9 @@ A class is built as ``P(context, seed, **options)``. It may declare:
 - ``environment``: the id that it acts in, by default ``kd_env/TeacherSelection-v0``;
 - ``supports_population``: false for one that reads its student's gradients;
 - ``paper`` and ``learns_from``: for ``kd-env list policies``.
+
+A policy can be stopped and carried on between two updates if it has ``state()`` and ``load_state(state)``, see
+:mod:`kd_env.policies.policy_state`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from kd_env.paths import cache_dir, locked
 from kd_env.tasks import Task
 from kd_env.teachers.classes import ClassMap, match_by_validation, match_classes
 from kd_env.teachers.file_hashes import checkpoint_hash
-from kd_env.types import ModelOutput
+from kd_env.types import Inputs, ModelOutput
 
 FORWARD_BATCH = 32
 """Examples in a forward pass. Texts of similar length are put together, so that there is little padding."""
@@ -148,19 +148,43 @@ class CheckpointTeacher:
         return output._replace(logits=self._classes.logits(output.logits))
 
     @torch.no_grad()
+    def forward_in_batches(
+        self, inputs: np.ndarray, extra_outputs: frozenset[str], start: int = 0
+    ) -> Iterator[tuple[np.ndarray, int, ModelOutput]]:
+        """Run the batches that :meth:`forward` runs, from number ``start`` on.
+
+        Yields:
+            Positions of the batch's inputs, number of inputs so far, outputs.
+        """
+        encoded = self._read(inputs)
+        device = next(self.network.parameters()).device
+        batches = self._batches(encoded, len(inputs))
+        done = sum(map(len, batches[:start]))
+        for rows in batches[start:]:
+            output = self.network(extra_outputs=extra_outputs, **take(encoded, rows, device)).map(lambda tensor: tensor.float().cpu())
+            done += len(rows)
+            yield rows, done, output._replace(logits=self._classes.logits(output.logits))
+
+    def _batches(self, encoded: Inputs, count: int) -> list[np.ndarray]:
+        """Return the rows of each batch, texts sorted by length."""
+        if not isinstance(encoded, TrimmedInputs):
+            groups = [np.arange(count)]
+        else:
+            lengths = encoded["attention_mask"].sum(1)
+            order = lengths.argsort(stable=True)
+            groups = [order.numpy()]
+            if isinstance(self.network, AnyClassifier):  # its batches must have no padding
+                groups = np.split(groups[0], np.flatnonzero(np.diff(lengths[order].numpy())) + 1)
+        return [rows[start : start + FORWARD_BATCH] for rows in groups for start in range(0, len(rows), FORWARD_BATCH)]
+
+    @torch.no_grad()
     def _own_outputs(self, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
         """Return the outputs for some inputs, with logits in the order of the checkpoint's own classes."""
         encoded = self._read(inputs)
-        count = len(inputs)
-        order = encoded["attention_mask"].sum(1).argsort(stable=True) if isinstance(encoded, TrimmedInputs) else torch.arange(count)
         device = next(self.network.parameters()).device
-        groups = [order.numpy()]
-        if isinstance(self.network, AnyClassifier) and isinstance(encoded, TrimmedInputs):  # its batches must have no padding
-            lengths = encoded["attention_mask"].sum(1)[order].numpy()
-            groups = np.split(groups[0], np.flatnonzero(np.diff(lengths)) + 1)
-        batches = [rows[start : start + FORWARD_BATCH] for rows in groups for start in range(0, len(rows), FORWARD_BATCH)]
+        batches = self._batches(encoded, len(inputs))
         outputs = [self.network(extra_outputs=extra_outputs, **take(encoded, batch, device)) for batch in batches]
-        original_order = order.argsort()
+        original_order = torch.from_numpy(np.concatenate(batches)).argsort()
 
         def joined(parts: list[Tensor]) -> Tensor:
             return torch.cat(parts)[original_order].float().cpu()

@@ -1,6 +1,6 @@
 """Fine-tune a teacher on the train split of a task, or on some of its groups, into a Transformers checkpoint.
 
-Training stops early on a slice of train; reward, validation and test are not used. Each epoch is saved beside the final folder, so that the
+Training stops early on a slice of train; reward, validation and test are not used. The state is saved beside the final folder, so that the
 same call resumes where it was stopped and, on CPU, ends in the same weights. The folder appears when it is complete.
 """
 
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
+from kd_env.interrupts import MINUTES
 from kd_env.models import from_checkpoint
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.models.saving import save
+from kd_env.paths import claim
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers.existing import ExistingTeacher
@@ -31,21 +33,37 @@ CONFIG_FILE = "teaching.json"
 """In a checkpoint's folder: how it was trained, and the losses of each epoch."""
 
 
-def finetune(task: Task, config: FinetuneConfig, out: Path, progress: ProgressCallback | None = None) -> Path:
+def finetune(
+    task: Task, config: FinetuneConfig, out: Path, progress: ProgressCallback | None = None, checkpoint_minutes: float = MINUTES
+) -> Path:
     """Fine-tune a teacher into the folder ``out`` and return it. A folder that holds the result of the same call is left as it is.
 
     Raises:
-        InputError: the config cannot be used, or ``out`` holds something else.
+        InputError: the config cannot be used, ``out`` holds something else, or another process is making it.
     """
     task = task.development()
     config = config.filled(task)
     origin = {"task": task.name, "task_content": task.fingerprint, **asdict(config), "model_content": model_content(config)}
     identity: dict[str, Any] = json.loads(json.dumps(origin))  # as JSON holds it, to compare it with what is read back
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        _require_same(out, identity)
+    place = out.absolute()
+    partial, lock = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.lock")
+    if _is_complete(out, identity) and not partial.exists() and not lock.exists():
         return out
+    with claim(lock) as holder:
+        if holder:
+            raise InputError(f"{out}: {holder} is making this teacher; wait for it, or name another folder")
+        if _is_complete(out, identity):
+            shutil.rmtree(partial, ignore_errors=True)  # a process that was killed left it
+        else:
+            _train(task, config, out, identity, progress, checkpoint_minutes)
+    return out
+
+
+def _train(
+    task: Task, config: FinetuneConfig, out: Path, identity: dict[str, Any], progress: ProgressCallback | None, checkpoint_minutes: float
+) -> None:
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    loop = FinetuneLoop(task, config, partial / "state", identity)
+    loop = FinetuneLoop(task, config, partial / "state", identity, checkpoint_minutes)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         with one_thread():
@@ -61,7 +79,6 @@ def finetune(task: Task, config: FinetuneConfig, out: Path, progress: ProgressCa
         out.rmdir()
     final.replace(out)
     shutil.rmtree(partial)
-    return out
 
 
 def model_content(config: FinetuneConfig | ExistingTeacher) -> str:
@@ -69,8 +86,10 @@ def model_content(config: FinetuneConfig | ExistingTeacher) -> str:
     return content_hash(from_checkpoint.parse(config.model).name) if begins_as_checkpoint(config.model) else ""
 
 
-def _require_same(out: Path, identity: dict[str, Any]) -> None:
-    """Check that the folder holds the teacher of ``identity``."""
+def _is_complete(out: Path, identity: dict[str, Any]) -> bool:
+    """Return whether the folder holds the teacher of ``identity``; if it holds something else, raise ``InputError``."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
     try:
         saved = json.loads((out / CONFIG_FILE).read_text())
     except (OSError, ValueError):
@@ -81,3 +100,4 @@ def _require_same(out: Path, identity: dict[str, Any]) -> None:
             f"{out} holds a teacher made with other {', '.join(words.get(key, key) for key in differences)}; "
             "name another folder or delete it"
         )
+    return True

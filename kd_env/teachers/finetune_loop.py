@@ -1,4 +1,8 @@
-"""The training loop of fine-tuning: epoch by epoch, with early stopping and a state on disk to resume from."""
+"""The training loop of fine-tuning: epoch by epoch, with early stopping and a state on disk to resume from.
+
+The state is saved after each epoch, and within an epoch every few minutes and before Ctrl-C or SIGTERM ends the process. On CPU, a loop
+that is resumed ends in the same weights.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
+from kd_env.interrupts import MINUTES, SaveTimes, deferred_interrupts, raise_if_interrupted
 from kd_env.models import from_checkpoint
 from kd_env.models.device import pick_device
 from kd_env.models.encode import Reader, TrimmedInputs, take
@@ -19,8 +24,9 @@ from kd_env.models.encoder import Encoder
 from kd_env.models.networks import begins_as_checkpoint, build
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.models.saving import reader_to_save
+from kd_env.paths import sweep, write_bytes
 from kd_env.randomness import seeded
-from kd_env.serialization import from_bytes, part, to_bytes
+from kd_env.serialization import DamagedSnapshot, from_bytes, part, to_bytes
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
 from kd_env.tasks import Split, Task
@@ -48,13 +54,16 @@ class FinetuneLoop:
         reader: how it reads raw inputs.
     """
 
-    def __init__(self, task: Task, config: FinetuneConfig, state_file: Path, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, task: Task, config: FinetuneConfig, state_file: Path, identity: dict[str, Any], checkpoint_minutes: float = MINUTES
+    ) -> None:
         """Build the network, or load it from ``state_file`` if that exists.
 
         Args:
             config: with its defaults filled in.
-            state_file: holds the state after the last finished epoch.
+            state_file: holds the state to resume from.
             identity: says which call the state belongs to.
+            checkpoint_minutes: time between two saves of the state within an epoch.
 
         Raises:
             InputError: there are too few examples, or the state belongs to another call.
@@ -78,6 +87,10 @@ class FinetuneLoop:
         self._student = Student(network, options, pick_device("auto"), metric=task.metric_key)
         self._metric, self._history = task.metric, list[dict[str, float]]()
         self._best_weights: dict[str, torch.Tensor] = {}
+        self._losses: list[torch.Tensor] = []  # of the batches of the epoch under way
+        self._dropout: torch.Tensor | None = None  # state of the generator after them
+        self._minutes, self._note = checkpoint_minutes, ""
+        sweep(self._state_file.parent)
         if self._state_file.exists():
             self._resume()
 
@@ -87,9 +100,15 @@ class FinetuneLoop:
         Raises:
             InputError: the loss is no longer finite.
         """
-        total = self._epochs * self._num_batches
+        total, times = self._epochs * self._num_batches, SaveTimes(self._minutes)
+        if done := len(self._history) * self._num_batches + len(self._losses):
+            self._note = f"resumed at update {done} of {total}"
+        if self._note:
+            progress(done, total, self._note)
         while len(self._history) < self._epochs and not self._stalled:
-            message = self._run_epoch(len(self._history), progress)
+            with deferred_interrupts():
+                message = self._run_epoch(len(self._history), progress, times)
+            raise_if_interrupted()
             progress(len(self._history) * self._num_batches, total, message)
         if total < FEW_UPDATES:
             progress(total, total, f"only {total} updates in all: with so few examples give more --epochs and a higher --lr")
@@ -97,9 +116,9 @@ class FinetuneLoop:
         self.network.to("cpu").eval()
         return self._history
 
-    def _run_epoch(self, epoch: int, progress: ProgressCallback) -> str:
-        """Train for one epoch, evaluate it, save the state, and return a line about it."""
-        loss = self._train(epoch, progress)
+    def _run_epoch(self, epoch: int, progress: ProgressCallback, times: SaveTimes) -> str:
+        """Train for the rest of an epoch, evaluate it, save the state, and return a line about it."""
+        loss = self._train(epoch, progress, times)
         held_out_loss, held_out_metric = (float(values[0]) for values in self._student.evaluate(*self._held_out))
         if not np.isfinite([loss, held_out_loss]).all():
             raise InputError(f"teacher of {self._config.model!r}: the loss is no longer finite in epoch {epoch + 1}; give a lower lr")
@@ -115,22 +134,27 @@ class FinetuneLoop:
             line += f"; epoch {self._best_epoch + 1} is kept" + (", no better since" if self._stalled else "")
         return line
 
-    def _train(self, epoch: int, progress: ProgressCallback) -> float:
-        """Train for one epoch and return its mean loss."""
+    def _train(self, epoch: int, progress: ProgressCallback, times: SaveTimes) -> float:
+        """Train for the rest of an epoch and return the mean loss of the whole epoch."""
         student, config = self._student, self._config
         order = np.random.default_rng([config.seed, 11, epoch, 1]).permutation(len(self._labels))
         batches = np.array_split(order, self._num_batches)
-        total, losses = self._epochs * len(batches), []
+        total = self._epochs * len(batches)
         with seeded(config.seed * 1009 + epoch):  # dropout draws from the global generator
-            for number, rows in enumerate(batches):
+            if self._dropout is not None:
+                torch.set_rng_state(self._dropout)
+            for number, rows in list(enumerate(batches))[len(self._losses) :]:
                 done = epoch * len(batches) + number
                 output = student.forward(take(self._inputs, rows, student.device))
                 loss = cross_entropy(output.logits, self._labels[rows].to(student.device))
                 student.step(loss, (done + 1) / (total + 1))
-                losses.append(loss.detach())
+                self._losses.append(loss.detach())
                 if number + 1 < len(batches):
                     progress(done + 1, total, "")
-        return float(torch.stack(losses).mean())
+                    times.check(self._save)
+        mean = float(torch.stack(self._losses).mean())
+        self._losses, self._dropout = [], None
+        return mean
 
     @property
     def _num_batches(self) -> int:
@@ -147,18 +171,25 @@ class FinetuneLoop:
     def _save(self) -> None:
         tensors = {f"student.{name}": tensor for name, tensor in self._student.state().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
-        new_file = self._state_file.with_suffix(".new")
-        new_file.write_bytes(to_bytes(tensors, {"identity": self._identity, "history": self._history}))
-        new_file.replace(self._state_file)
+        if self._losses:
+            tensors |= {"epoch.losses": torch.stack(self._losses), "epoch.dropout": torch.get_rng_state()}
+        write_bytes(self._state_file, to_bytes(tensors, {"identity": self._identity, "history": self._history}))
 
     def _resume(self) -> None:
         try:
-            tensors, state = from_bytes(self._state_file.read_bytes(), self._identity)
+            tensors, state = from_bytes(self._state_file.read_bytes(), self._identity, str(self._state_file), "it cannot be used")
+        except DamagedSnapshot as error:
+            aside = self._state_file.with_suffix(".set-aside")
+            self._state_file.replace(aside)
+            self._note = f"{error}; it is now {aside.name}, and the teacher starts over"
+            return
         except InputError as error:
             folder = self._state_file.parent
             raise InputError(f"{folder}: begun by another command ({error}); delete it, or name another --out") from None
         self._student.load_state(part(tensors, "student"))
-        self._best_weights, self._history = part(tensors, "best"), state["history"]
+        self._best_weights, self._history, epoch = part(tensors, "best"), state["history"], part(tensors, "epoch")
+        self._losses = list(epoch["losses"].to(self._student.device)) if epoch else []
+        self._dropout = epoch.get("dropout")
 
     def _encode(self, split: Split) -> tuple[Inputs, torch.Tensor]:
         inputs = self.reader(split.inputs)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from kd_env.errors import InputError
+from kd_env.interrupts import MINUTES
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import ProgressCallback, finetune
@@ -64,7 +65,14 @@ class OutOfFoldTeacher:
         )
 
 
-def finetune_folds(task: Task, config: FinetuneConfig, folds: int, out: Path, progress: ProgressCallback | None = None) -> Path:
+def finetune_folds(
+    task: Task,
+    config: FinetuneConfig,
+    folds: int,
+    out: Path,
+    progress: ProgressCallback | None = None,
+    checkpoint_minutes: float = MINUTES,
+) -> Path:
     """Fine-tune the F teachers ``out/fold-0`` and so on, and return ``out``. Teachers that are complete are left as they are.
 
     Raises:
@@ -77,7 +85,7 @@ def finetune_folds(task: Task, config: FinetuneConfig, folds: int, out: Path, pr
     if out.exists() and not (out.is_dir() and all(_is_of_folds(path.name) for path in out.iterdir())):
         raise InputError(f"{out} holds something that kd-env teach --folds did not write; name a new folder")
     for fold in range(folds):
-        finetune(task, replace(config, fold=fold, folds=folds), out / f"fold-{fold}", progress)
+        finetune(task, replace(config, fold=fold, folds=folds), out / f"fold-{fold}", progress, checkpoint_minutes)
     (out / FOLDS_FILE).write_text(json.dumps({"folds": folds}))
     return out
 

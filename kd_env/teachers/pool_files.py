@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
+from kd_env.interrupts import MINUTES
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -67,7 +68,7 @@ def read(path: Path) -> dict[str, FinetuneConfig | ExistingTeacher]:
     return configs
 
 
-def teach(path: Path, task: Task, out: Path, progress: ProgressCallback | None = None) -> Path:
+def teach(path: Path, task: Task, out: Path, progress: ProgressCallback | None = None, checkpoint_minutes: float = MINUTES) -> Path:
     """Fine-tune every teacher of a pool file into a folder of ``out``, and return ``out``. Complete teachers are left as they are.
 
     Raises:
@@ -85,7 +86,7 @@ def teach(path: Path, task: Task, out: Path, progress: ProgressCallback | None =
         if isinstance(config, ExistingTeacher):
             config.write(out / name, task)
         else:
-            finetune(task, config, out / name, progress)
+            finetune(task, config, out / name, progress, checkpoint_minutes)
     (out / LIST_FILE).write_text(json.dumps({"teachers": list(configs)}))
     return out
 

@@ -117,6 +117,28 @@ def test_the_file_is_safetensors_and_json(tmp_path):
         assert len(list(file.keys())) > 20
 
 
+def test_a_flipped_bit_is_named(tmp_path):
+    env, agent, observation = started("reinforce")
+    play(env, agent, observation, BEFORE)
+    agent.save(str(tmp_path / "agent"))
+    content = bytearray((tmp_path / "agent").read_bytes())
+    for place in (-3, content.index(b"learning_rate") + 20):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (tmp_path / "agent").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"agent: the agent has changed since it was saved \(its checksum differs\)"):
+            type(agent).load(str(tmp_path / "agent"), PolicyContext(env, "reinforce", "reward scalar"))
+
+
+def test_equal_agents_have_equal_files(tmp_path):
+    """A trial that uses a saved policy is identified by the hash of its file."""
+    env, agent, observation = started("reinforce")
+    play(env, agent, observation, BEFORE)
+    for name in ("one", "two"):
+        agent.save(str(tmp_path / name))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 def test_a_file_of_another_agent_and_a_file_that_is_none_are_refused(tmp_path):
     env, agent, _ = started("exp3")
     context = PolicyContext(env, "linucb", "reward scalar")

@@ -32,3 +32,18 @@ def test_the_folder_of_another_build_is_cleared(tmp_path):
     other = FinishedShards(folder, "bank 2")
     assert "train 0 0" not in other
     assert {path.name for path in folder.iterdir()} == {"done.txt"}
+
+
+def test_a_shard_can_be_done_in_part(tmp_path):
+    folder = tmp_path / "partial"
+    first = FinishedShards(folder, "bank 1")
+    first.add_batches("train 0 0", 2)
+    first.add_batches("train 0 0", 5)
+    with (folder / "done.txt").open("a") as file:
+        file.write("train 0 0: 7")  # torn: the next line must not join it
+    again = FinishedShards(folder, "bank 1")
+    again.add("train 1 0")
+    again = FinishedShards(folder, "bank 1")
+    assert (again.batches("train 0 0"), again.batches("train 1 0")) == (5, 0)
+    assert "train 1 0" in again
+    assert "train 0 0" not in again

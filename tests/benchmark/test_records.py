@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from kd_env.benchmark.records import FIELDS, append, finished, read, trial_id
+from kd_env.benchmark.records import FIELDS, FinishedTrials, append, finished, read, trial_id
 from kd_env.errors import InputError
 
 ARGUMENTS = {
@@ -171,3 +171,26 @@ def test_a_trial_id_differs_with_every_argument(name):
 def test_a_trial_id_depends_neither_on_key_order_nor_on_the_command():
     config = {"nested": {"a": None, "b": (1, 2)}, "kd_weight": 1.0, "command": "kd-env run --seeds 0-9"}
     assert trial_id(**ARGUMENTS | {"config": config}) == trial_id(**ARGUMENTS)
+
+
+def test_several_records_are_appended_at_once(tmp_path):
+    append(tmp_path, record("a"), record("b"))
+    assert [each["trial"] for each in read(tmp_path)] == ["a", "b"]
+    incomplete = {name: value for name, value in record("d").items() if name != "seed"}
+    with pytest.raises(InputError, match="the record lacks seed"):
+        append(tmp_path, record("c"), incomplete)
+    assert finished(tmp_path) == {"a", "b"}, "all or none"
+
+
+def test_what_others_append_is_read_once(tmp_path):
+    trials = FinishedTrials(tmp_path)
+    assert trials.update() == set()
+    append(tmp_path, record("a"))
+    assert trials.update() == {"a"}
+    with (tmp_path / "results.jsonl").open("ab") as file:
+        file.write(b'{"trial": "to')  # another process is killed while it writes
+    assert trials.update() == {"a"}
+    append(tmp_path, record("b"))
+    text = (tmp_path / "results.jsonl").read_text()
+    (tmp_path / "results.jsonl").write_text("x" * text.index("\n") + text[text.index("\n") :])
+    assert trials.update() == {"a", "b"}, "the first line is not read again"

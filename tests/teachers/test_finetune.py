@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from kd_env import tasks
+from kd_env import interrupts, tasks
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.teachers import load_pool
@@ -100,6 +102,59 @@ def test_stopped_at_any_time_the_same_call_ends_in_the_same_weights(own_task, tm
     assert len(epochs) == 1, "the first epoch is not done again"
     assert same(whole, out)
     assert (whole / "teaching.json").read_text() == (out / "teaching.json").read_text()
+
+
+def test_stopped_within_an_epoch_it_goes_on_from_there(own_task, tmp_path, monkeypatch):
+    config = dataclasses.replace(QUICK, model="tiny-bert(width=8,layers=1,dropout=0.3)")
+    whole = finetune(own_task, config, tmp_path / "whole")
+    updates = []
+
+    def stop(checks):
+        asked = iter(range(10**9))
+        monkeypatch.setattr(interrupts, "interrupted", lambda: next(asked) >= checks)
+
+    for checks in (3, 2):
+        stop(checks)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(own_task, config, tmp_path / "stopped", lambda _name, done, _total, message: updates.append((done, message)))
+    monkeypatch.setattr(interrupts, "interrupted", lambda: False)
+    finetune(own_task, config, tmp_path / "stopped", lambda _name, done, _total, message: updates.append((done, message)))
+    assert same(whole, tmp_path / "stopped")
+    assert (whole / "teaching.json").read_text() == (tmp_path / "stopped" / "teaching.json").read_text()
+    done = [done for done, message in updates if not message]
+    assert done == sorted(set(done)), "no update was done twice"
+    resumed = [message for _, message in updates if "resumed" in message]
+    assert len(resumed) == 2
+    assert resumed[0].startswith("resumed at update 4 of ")
+
+
+def test_a_damaged_state_is_named_and_set_aside(own_task, tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "interrupted", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(own_task, QUICK, tmp_path / "out")
+    monkeypatch.setattr(interrupts, "interrupted", lambda: False)
+    state = tmp_path / ".out.partial" / "state"
+    content = bytearray(state.read_bytes())
+    content[-5] ^= 1
+    state.write_bytes(content)
+    messages = []
+    finetune(own_task, QUICK, tmp_path / "out", lambda _name, _done, _total, message: messages.append(message))
+    assert messages[0].startswith(f"{state}: the snapshot has changed since it was made")
+    assert messages[0].endswith("it is now state.set-aside, and the teacher starts over")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_processes_cannot_make_one_teacher(own_task, tmp_path):
+    lock = tmp_path / ".out.lock"
+    holder = "import fcntl, os, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); f.write('process 7 of it'); f.flush()"
+    process = subprocess.Popen([sys.executable, "-c", f"{holder}; print(flush=True); time.sleep(60)", str(lock)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    with pytest.raises(InputError, match="out: process 7 of it is making this teacher; wait for it, or name another folder"):
+        finetune(own_task, QUICK, tmp_path / "out")
+    process.kill()
+    process.communicate()
+    finetune(own_task, QUICK, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "the lock of a dead process is nobody's"
 
 
 def test_a_finished_teacher_is_left_as_it_is_and_another_in_its_folder_is_refused(own_task, tmp_path):

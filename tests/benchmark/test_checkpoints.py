@@ -1,0 +1,289 @@
+"""A trial that is stopped between two updates carries on and ends in the same record, trace, policy and weights, bit for bit."""
+
+import dataclasses
+import errno
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from kd_env import interrupts
+from kd_env.benchmark import checkpoints
+from kd_env.benchmark.checkpoints import FOLDER, Checkpoints
+from kd_env.benchmark.rerun import COMPARED
+from kd_env.benchmark.run_trial import run_trials
+from kd_env.benchmark.trial import Trial
+from kd_env.policies import registry
+from kd_env.policies.registry import POLICIES
+from kd_env.serialization import pack
+
+SETTINGS = {"updates": 14, "student": "mlp(width=8)", "batch_size": 8, "validation_every": 4}
+OWN_SETTINGS = {
+    "akd": {"updates_per_phase": 2, "exploration_bonus": 0.5},
+    "akd_hard": {"updates_per_phase": 2, "exploration_bonus": 0.5},
+    "mtkd_rl": {"kd_weight": 0.5},
+    "mtkd_rl_released": {"kd_weight": 0.5},
+    "mmkd(buffer=16,every=2)": {},
+    "distilbert": {"kd_weight": 0.5},
+}
+KEPT = [
+    "reinforce(window=3)",
+    "akd(training_episodes=1)",
+    "mmkd(buffer=16,every=2)",
+    *(
+        pytest.param(policy, marks=pytest.mark.slow)
+        for policy in ("random_single", "reinforce(student_warmup=2,selector_warmup=3)", "ppo(rollout=4)", "mutual_learning")
+    ),
+]
+"""Policies whose states differ in kind."""
+
+
+def trial(policy="reinforce", seed=3, **changes):
+    name = policy.partition("(")[0]
+    rehearses = {"reward": "mixed"} if "selector_warmup" in policy else {}
+    settings = {**SETTINGS, **OWN_SETTINGS.get(policy, OWN_SETTINGS.get(name, {})), **rehearses, **changes}
+    return Trial("digits", policy, seed, settings=settings, test=False, save_policy=True)
+
+
+class Stop:
+    """Stops the check after the n-th between two updates, as Ctrl-C does."""
+
+    def __init__(self, number):
+        self.asked, self.number = 0, number
+
+    def __call__(self):
+        self.asked += 1
+        return self.asked > self.number
+
+
+def run(trials, folder, monkeypatch, stops=(), minutes=5.0):
+    """Run trials that are stopped some times; return their records, weights, and what was said."""
+    said, weights = [], {}
+
+    def keep(trial, finished):
+        weights[trial.id] = [tensor.clone() for tensor in finished.student.parameters]
+
+    kept = Checkpoints(folder, minutes, said.append)
+    for number in stops:
+        monkeypatch.setattr(interrupts, "interrupted", Stop(number))
+        with pytest.raises(KeyboardInterrupt):
+            run_trials(trials, folder, lambda _: None, keep, kept)
+    monkeypatch.setattr(interrupts, "interrupted", lambda: False)
+    return run_trials(trials, folder, lambda _: None, keep, kept), weights, said
+
+
+def assert_equal(first, second, trials, folders):
+    """Compare records, weights, traces and saved policies."""
+    for record, other in zip(first[0], second[0], strict=True):
+        assert {name: record[name] for name in COMPARED} == {name: other[name] for name in COMPARED}
+    for one in trials:
+        assert all(map(torch.equal, first[1][one.id], second[1][one.id]))
+        for name in (f"traces/{one.id}.parquet", f"policies/{one.id}.agent"):
+            paths = [folder / name for folder in folders]
+            assert paths[0].exists() == paths[1].exists()
+            assert not paths[0].exists() or paths[0].read_bytes() == paths[1].read_bytes(), name
+
+
+def check_stops(trials, tmp_path, monkeypatch, stops=(4, 6)):
+    folders = tmp_path / "whole", tmp_path / "stopped"
+    whole, stopped = run(trials, folders[0], monkeypatch), run(trials, folders[1], monkeypatch, stops)
+    assert_equal(whole, stopped, trials, folders)
+    return stopped
+
+
+@pytest.mark.parametrize("policy", KEPT)
+def test_a_stopped_trial_ends_equally(policy, tmp_path, monkeypatch):
+    _, _, said = check_stops([trial(policy)], tmp_path, monkeypatch)
+    assert len(said) == 2
+    assert all("resumed at update" in line for line in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if not registry.find(policy).owns_loop])
+def test_every_policy_carries_on(policy, tmp_path, monkeypatch):
+    knowledge = registry.find(policy).environment == "kd_env/KnowledgeSelection-v0"
+    check_stops([trial(policy, **({"updates": 40} if knowledge else {}))], tmp_path, monkeypatch)
+
+
+def test_the_line_names_the_update(tmp_path, monkeypatch):
+    _, _, said = run([trial("exp3", seed=5)], tmp_path, monkeypatch, stops=(4,))
+    assert said == ["exp3 seed 5: resumed at update 5 of 14"]
+
+
+@pytest.mark.parametrize("policy", ["reinforce", pytest.param("amtml", marks=pytest.mark.slow)])
+def test_a_stopped_population_ends_equally(policy, tmp_path, monkeypatch):
+    check_stops([trial(policy, seed) for seed in (0, 1, 2)], tmp_path, monkeypatch)
+
+
+class BreaksSeed4:
+    """A policy of one's own whose student of seed 4 diverges at the third update of its first episode."""
+
+    access = "gradient"
+    env_options = {"action": "weights", "reward_every": 0}
+
+    def __init__(self, context, seed=0, training_episodes=0):
+        self.context, self.seed, self.training_episodes, self.episodes = context, seed, training_episodes, 0
+
+    def begin_episode(self, learning):
+        self.episodes += 1
+
+    def act(self, observation):
+        batch = self.context.batch()
+        distance = (batch.student_output.logits[:, None] - batch.teacher_logits).square().mean(2)
+        decision = self.context.decision({"response": distance.softmax(1)})
+        breaks = self.seed == 4 and self.episodes == 1 and batch.update[0] == 2
+        return dataclasses.replace(decision, strengths={"response": float("nan")}) if breaks else decision
+
+    def state(self):
+        return {"episodes": self.episodes}
+
+    def load_state(self, state):
+        self.episodes = state["episodes"]
+
+
+@pytest.mark.parametrize("episodes", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_population_of_which_a_student_has_diverged_ends_equally(episodes, tmp_path, monkeypatch):
+    """New students take its place, which diverge again and again; nobody records them."""
+    trials = [trial(f"test_checkpoints:BreaksSeed4(training_episodes={episodes})", seed) for seed in (0, 4)]
+    records, _, _ = check_stops(trials, tmp_path, monkeypatch, stops=(1, 4, 5))
+    assert [record["diverged"] for record in records] == [False, episodes == 0]
+
+
+def test_text_with_dropout_ends_equally(tmp_path, monkeypatch):
+    settings = {"updates": 6, "student": "tiny-bert(width=8,layers=1,dropout=0.3)", "batch_size": 8}
+    stopped = Trial("domains(train=160,reward=48,validation=32,test=16)", "gradient_credit", 0, settings=settings, test=False)
+    check_stops([stopped], tmp_path, monkeypatch, stops=(1, 1))
+
+
+def test_a_checkpoint_at_every_update_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "SHARE", float("inf"))
+    folders = tmp_path / "whole", tmp_path / "saved"
+    whole = run([trial("ppo(rollout=4)")], folders[0], monkeypatch)
+    saved = run([trial("ppo(rollout=4)")], folders[1], monkeypatch, minutes=0.0)
+    assert_equal(whole, saved, [trial("ppo(rollout=4)")], folders)
+    assert len(list((folders[1] / FOLDER).iterdir())) == 1
+    Checkpoints(folders[1]).remove(trial("ppo(rollout=4)"))
+    assert not any((folders[1] / FOLDER).iterdir())
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_named_and_set_aside(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "interrupted", Stop(4))
+    with pytest.raises(KeyboardInterrupt):
+        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+    (file,) = (tmp_path / FOLDER).iterdir()
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 4
+    file.write_bytes(content)
+    (record,), _, said = run([trial()], tmp_path, monkeypatch)
+    assert len(said) == 1
+    assert str(file) in said[0]
+    assert said[0].endswith(f"it is now {trial().id}.set-aside, and the trial starts over")
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [f"{trial().id}.set-aside"]
+    assert len(record["curve"]) == 4
+
+
+def test_a_checkpoint_of_another_version_is_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "interrupted", Stop(4))
+    with pytest.raises(KeyboardInterrupt):
+        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+    monkeypatch.setattr("kd_env.benchmark.run_trial.versions", lambda: {"torch": "0.1"})
+    _, _, said = run([trial()], tmp_path, monkeypatch)
+    assert "is of another run; these differ: versions; it is now" in said[0]
+
+
+def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "interrupted", Stop(4))
+    with pytest.raises(KeyboardInterrupt):
+        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+    (file,) = (tmp_path / FOLDER).iterdir()
+    content = file.read_bytes()
+    file.unlink()
+    file.mkdir()  # reading it is an error of the operating system
+    with pytest.raises(IsADirectoryError):
+        run([trial()], tmp_path, monkeypatch)
+    file.rmdir()
+    file.write_bytes(content)
+    assert run([trial()], tmp_path, monkeypatch)[2] == ["reinforce seed 3: resumed at update 5 of 14"]
+
+
+def test_a_full_disk_does_not_end_the_trial(tmp_path, monkeypatch):
+    def full(path, *_parts):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoints, "write_bytes", full)
+    (record,), _, said = run([trial()], tmp_path, monkeypatch, minutes=0.0)
+    assert record["validation"] is not None
+    assert said[0].endswith(f"{trial().id}.checkpoint: No space left on device; it is not saved, and the trial goes on")
+
+
+class Draws:
+    """A policy of one's own that draws from a global generator."""
+
+    access = "nothing"
+    env_options = {"action": "one"}
+
+    def __init__(self, context, seed=0):
+        np.random.seed(seed)  # noqa: NPY002
+        self.slots = context.num_envs
+
+    def act(self, observation):
+        return np.random.randint(4, size=self.slots)  # noqa: NPY002
+
+
+class Stateless(Draws):
+    """One that says that all of its state is in that generator."""
+
+    def state(self):
+        return {}
+
+    def load_state(self, state):
+        assert state == {}
+
+
+class Saved(Draws):
+    """One with a file."""
+
+    count = 0
+
+    def act(self, observation):
+        self.count += 1
+        return np.full(self.slots, self.count % 4)
+
+    def save(self, path):
+        with open(path, "w") as file:
+            json.dump(self.count, file)
+
+    @classmethod
+    def load(cls, path, context):
+        policy = cls(context)
+        with open(path) as file:
+            policy.count = json.load(file)
+        return policy
+
+
+@pytest.mark.parametrize("kind", ["Stateless", "Saved"])
+def test_a_policy_of_ones_own_ends_equally(kind, tmp_path, monkeypatch):
+    check_stops([trial(f"test_checkpoints:{kind}")], tmp_path, monkeypatch)
+
+
+def test_a_policy_without_a_state_begins_again(tmp_path, monkeypatch):
+    run_trials([trial("test_checkpoints:Draws")], tmp_path, lambda _: None, None, Checkpoints(tmp_path, 0.0))
+    assert not (tmp_path / FOLDER).exists()
+
+
+def test_time_before_the_stop_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupts, "interrupted", Stop(4))
+    with pytest.raises(KeyboardInterrupt):
+        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+    monkeypatch.setattr(checkpoints.Checkpoint, "restored", lambda self, policies: self._content.update(elapsed=1e6) or list(policies))
+    (record,), _, _ = run([trial()], tmp_path, monkeypatch)
+    assert 1e6 < record["wall_s"] < 1e6 + 300.0
+
+
+def test_pack_keeps_bytes_and_generators():
+    tensors = {}
+    value = {"bytes": b"\x00\xff", "numpy": np.random.default_rng(3).bit_generator.state, "nothing": b""}
+    packed = json.loads(json.dumps(pack(value, tensors)))
+    assert checkpoints.unpack(packed, tensors) == value

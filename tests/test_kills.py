@@ -1,0 +1,132 @@
+"""Kill commands with SIGKILL at random moments: run again, they end in the same records, traces and weights.
+
+``KD_ENV_KILLS=30 pytest -m slow tests/test_kills.py -s`` kills each command 30 times and prints what happened.
+"""
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+
+from kd_env.benchmark import records
+from kd_env.benchmark.rerun import COMPARED
+from kd_env.cli import invoke
+
+KILLS = int(os.environ.get("KD_ENV_KILLS", "3"))
+SMALL = "--set batch_size=8 --student mlp(width=16) --workers 1 --no-test --save-policy --checkpoint-minutes 0.001"
+TEXT = "tiny-bert(width=16,layers=1,dropout=0.1)"
+COMMANDS = {
+    "run": f"run --task digits --policy reinforce --policy akd(training_episodes=1) --seeds 0 --updates 200 {SMALL}",
+    "run --population": f"run --task digits --policy gradient_credit --seeds 0-2 --updates 200 --population 3 {SMALL}",
+    "teach": f"teach --task folder:DATA --model {TEXT} --epochs 6 --checkpoint-minutes 0.001",
+    "bank": "bank --task digits --teachers digits/mixed",
+    "distill": f"distill --task folder:DATA --policy uniform --student {TEXT} --seeds 0-1 --updates 30",
+}
+PRELOADED = ["kd_env.benchmark.run", "kd_env.benchmark.report", "kd_env.benchmark.distill", "kd_env.teachers.finetune", "agents.reinforce"]
+
+
+def child(words, errors):
+    """Run a command line in a new process."""
+    sys.stderr = sys.stdout = open(errors, "w", buffering=1)  # noqa: SIM115 (open until the process ends)
+    sys.exit(invoke(words))
+
+
+def start(command, data, out):
+    context = multiprocessing.get_context("forkserver")  # imports take longer than these commands; they are done once
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=child, args=([*command.replace("DATA", str(data)).split(), "--out", str(out)], f"{out}.err"))
+    process.start()
+    return process
+
+
+def errors_of(out):
+    with open(f"{out}.err") as file:
+        return file.read()
+
+
+def content(out):
+    """Return all that a command leaves and that must be equal: files by name, records without times."""
+    kept = {}
+    for path in sorted(out.rglob("*")):
+        name = str(path.relative_to(out))
+        if path.suffix in (".parquet", ".agent", ".safetensors", ".npy") or path.name in ("teaching.json", "bank.json"):
+            kept[name] = path.read_bytes()
+        elif path.name == records.FILE:
+            kept[name] = {record["trial"]: {field: record[field] for field in COMPARED} for record in records.read(path.parent)}
+    return kept
+
+
+def kill_and_finish(command, data, out, seconds, rng, kills):
+    """Run a command until it ends, killed up to ``kills`` times on the way; return the kills that hit, and the lines about resuming."""
+    hits, lines = 0, []
+    while True:
+        process = start(command, data, out)
+        process.join(rng.uniform(0.1, 1.0) * seconds if hits < kills else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        lines += re.findall(r".*(?:resumed at update|set-aside).*", errors_of(out))
+        if process.exitcode == 0:
+            return hits, lines
+        assert process.exitcode == -signal.SIGKILL, errors_of(out)
+        hits += 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_random_moments_it_ends_equally(name, own_data, tmp_path, capsys):
+    rng = random.Random(name)
+    for folder in ("warm", "whole"):  # the first builds what the cache holds
+        began = time.monotonic()
+        process = start(COMMANDS[name], own_data, tmp_path / folder)
+        process.join()
+        assert process.exitcode == 0, errors_of(tmp_path / folder)
+    seconds, expected = time.monotonic() - began, content(tmp_path / "whole")
+    assert expected
+    hits, lines = 0, []
+    while hits < KILLS:
+        new_hits, new_lines = kill_and_finish(COMMANDS[name], own_data, tmp_path / "killed", seconds, rng, min(KILLS - hits, 5))
+        hits, lines = hits + new_hits, lines + new_lines
+        assert content(tmp_path / "killed") == expected
+        left = [path.name for path in tmp_path.rglob(".*")] + [path.name for path in tmp_path.rglob("checkpoints/*")]
+        assert left == [], "a finished command leaves nothing of those that were killed"
+        shutil.rmtree(tmp_path / "killed")
+    resumed = sum("resumed" in line for line in lines)
+    assert resumed == len(lines), "no checkpoint was damaged"
+    with capsys.disabled():
+        print(f"\n{name}: {hits} kills, {resumed} times resumed within a trial or teacher, all equal; {seconds:.0f} s without kills")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_saves_the_trials_that_are_under_way(number, status, workers, own_data, tmp_path):
+    """They carry on where the signal stopped them, not at their last checkpoint."""
+    small = f"--set batch_size=8 --student mlp(width=16) --workers {workers} --no-test --checkpoint-minutes 0.001"
+    command = f"run --task digits --policy reinforce --seeds 0-1 --updates 1500 {small}"
+    whole = start(command, own_data, tmp_path / "whole")
+    whole.join()
+    assert whole.exitcode == 0
+    stopped = start(command, own_data, tmp_path / "stopped")
+    while len(saved := list((tmp_path / "stopped").glob("checkpoints/*.checkpoint"))) < workers:
+        time.sleep(0.05)
+    before = [file.stat().st_mtime_ns for file in saved]
+    os.kill(stopped.pid, number)
+    stopped.join()
+    assert stopped.exitcode == status
+    assert errors_of(tmp_path / "stopped").endswith("stopped; finished trials are kept, and the same command resumes\n")
+    assert sorted(saved) == sorted((tmp_path / "stopped" / "checkpoints").iterdir())
+    assert all(file.stat().st_mtime_ns > time_before for file, time_before in zip(saved, before, strict=True))
+    again = start(command, own_data, tmp_path / "stopped")
+    again.join()
+    assert again.exitcode == 0
+    assert len(re.findall(r"reinforce seed \d: resumed at update [1-9]\d* of 1500", errors_of(tmp_path / "stopped"))) == workers
+    assert content(tmp_path / "stopped") == content(tmp_path / "whole")
