@@ -1,19 +1,15 @@
 """``held_credit``: starts from the stacking of the teachers, learns from credit near that start, and leaves it if credit says so.
 
-The start w is fitted by supervision on the reward labels (:mod:`baselines.stacking`). Two policies then learn from the credit of
-every teacher of every instance, as :mod:`agents.gradient_credit` does. The held policy stays near the start, the free one begins uniform:
+The start w is fitted by supervision on the reward labels (:mod:`baselines.stacking`). Two policies then learn from the credit of every
+teacher of every instance, as :mod:`agents.gradient_credit` does. The held policy stays near the start, the free policy begins uniform:
 
     held:  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ],     pi = softmax(log w + residual)
     free:  J = mean_b [ sum_k rho_bk r_bk - prior * KL(rho_b || 1/K) ],  rho = softmax(residual)
 
 The student is taught with ``trust * pi + (1 - trust) * softmax(sharpness * log rho)``. Trust is close to 1 at first. At every step its
-log-odds grow by ``rate * (credit of the held policy - credit of the free policy)``, between -4 and 4: exponentiated gradient (Kivinen and
-Warmuth 1997) between two policies. So the start is kept as long as it earns as much as credit alone can earn; where the reward labels
-mislead about teaching value, or the teachers change, credit alone takes over.
-
-A policy that learns from the credit of some labels earns more credit on them than on others. So credit is measured on two folds of the
-reward labels in turn (``credit_folds=2``), and the free policy is judged by copies of it, one per fold, that learn from the credit of the
-other folds and are judged on their own: cross-fitting (Chernozhukov et al. 2018, arXiv 1608.00060).
+log-odds grow by ``rate * (credit of the held policy - release * credit of the free policy)``, between -4 and 4: exponentiated gradient
+(Kivinen and Warmuth 1997) between two policies. So the start is kept as long as it earns a part of what credit alone can earn; where the
+reward labels mislead about teaching value, or the teachers change, credit alone takes over.
 
 Credit is first-order, of a held-out loss with negative label smoothing, and normalised within the instance. Residuals are 0 at first. They
 read the teachers' outputs, and not the student's state. The method is our own.
@@ -108,7 +104,6 @@ class HeldCredit:
         "action": "weights",
         "reward": "dev_improvement",
         "credit": "first_order(smoothing=-0.3)",
-        "credit_folds": 2,
     }
 
     def __init__(
@@ -117,6 +112,7 @@ class HeldCredit:
         seed: int = 0,
         learning_rate: float = 5e-4,
         hold: float = 1.0,
+        release: float = 0.5,
         rate: float = 0.3,
         floor: float = 0.01,
     ) -> None:
@@ -127,34 +123,28 @@ class HeldCredit:
             seed: of the start and of the residuals.
             learning_rate: of Adam.
             hold: weight of the held policy's KL to the start, in units of normalised credit.
-            rate: step of the log-odds of trust; 0 for a start that is never left.
+            release: part of the free policy's credit that the held policy must earn to be trusted; 0 for a start that is never left.
+            rate: step of the log-odds of trust.
             floor: weight that all teachers share equally, whatever the policies say.
         """
-        spec.numbers("held_credit", least=0, hold=hold, rate=rate)
+        spec.numbers("held_credit", least=0, hold=hold, release=release, rate=rate)
         spec.numbers("held_credit", above=0, learning_rate=learning_rate)
         spec.numbers("held_credit", least=0, most=1, floor=floor)
         if context.settings.reward.credit == "shared":
             raise InputError("policy held_credit learns from credit; use credit=first_order, head or counterfactual")
-        num_folds = context.settings.reward.credit_folds
-        if rate and num_folds < 2:
-            raise InputError(
-                f"credit_folds={num_folds}: policy held_credit judges itself on labels that it did not learn from; use at least 2"
-            )
-        self.context, self.rate, self.floor = context, rate, floor
-        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "rate": rate, "floor": floor}
+        self.context, self.release, self.rate, self.floor = context, release, rate, floor
+        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
         self.start = Stack(context.reward_examples(), seed)
         seen = context.reward_outputs()
         instances = Instances.of(seen.teacher_logits, seen.teacher_features)
         with seeded(seed):
-            self.held = CreditLearner(instances, learning_rate, hold)
-            self.free = CreditLearner(instances, learning_rate, PRIOR)
-            self.judged = [CreditLearner(instances, learning_rate, PRIOR) for _ in range(num_folds)]  # one does not learn from one fold
+            self.held, self.free = CreditLearner(instances, learning_rate, hold), CreditLearner(instances, learning_rate, PRIOR)
         self.log_odds = MOST_LOG_ODDS
 
     @property
     def trust(self) -> float:
-        """Weight of the held policy; 1 with ``rate=0``."""
-        return 1.0 / (1.0 + math.exp(-self.log_odds)) if self.rate else 1.0
+        """Weight of the held policy; 1 with ``release=0``."""
+        return 1.0 / (1.0 + math.exp(-self.log_odds)) if self.release else 1.0
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
@@ -173,41 +163,35 @@ class HeldCredit:
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        if self.rate:
-            fold = int(transition.info["credit_fold"][0])
-            held, free = ((policy * credit).sum(1).mean().item() for policy in (self._held(), self._free(self.judged[fold])))
-            self.log_odds = min(max(self.log_odds + self.rate * (held - free), -MOST_LOG_ODDS), MOST_LOG_ODDS)
-            for learner in (self.free, *self.judged[:fold], *self.judged[fold + 1 :]):
-                learner.learn(self._instances, self._log_uniform, credit)
+        if self.release:
+            held, free = ((policy * credit).sum(1).mean().item() for policy in self._policies())
+            log_odds = self.log_odds + self.rate * (held - self.release * free)
+            self.log_odds = min(max(log_odds, -MOST_LOG_ODDS), MOST_LOG_ODDS)
+            self.free.learn(self._instances, self._log_uniform, credit)
         self.held.learn(self._instances, self._log_start, credit)
 
     @torch.no_grad()
-    def _held(self) -> Tensor:
-        return self.held.log_policy(self._instances, self._log_start).exp()  # [n, K]
-
-    @torch.no_grad()
-    def _free(self, learner: CreditLearner) -> Tensor:
-        return (SHARPNESS * learner.log_policy(self._instances, self._log_uniform)).softmax(1)  # [n, K]
+    def _policies(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of the held policy and the sharpened weights of the free policy, each ``[n, K]``."""
+        held = self.held.log_policy(self._instances, self._log_start).exp()
+        return held, (SHARPNESS * self.free.log_policy(self._instances, self._log_uniform)).softmax(1)
 
     def _taught(self) -> np.ndarray:
-        policy = self.trust * self._held() + (1.0 - self.trust) * self._free(self.free)
+        held, free = self._policies()
+        policy = self.trust * held + (1.0 - self.trust) * free
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).numpy()
         return weights
 
     def state(self) -> dict[str, Any]:
         """Return start, policies and trust."""
-        learners = {name: learner.state() for name, learner in self._learners().items()}
-        return {"start": self.start.state_dict(), "log_odds": self.log_odds, **learners}
+        return {"start": self.start.state_dict(), "held": self.held.state(), "free": self.free.state(), "log_odds": self.log_odds}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         self.start.load_state_dict(state["start"])
+        self.held.load_state(state["held"])
+        self.free.load_state(state["free"])
         self.log_odds = state["log_odds"]
-        for name, learner in self._learners().items():
-            learner.load_state(state[name])
-
-    def _learners(self) -> dict[str, CreditLearner]:
-        return {"held": self.held, "free": self.free, **{f"judged.{fold}": learner for fold, learner in enumerate(self.judged)}}
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""

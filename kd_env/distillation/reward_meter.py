@@ -17,7 +17,6 @@ from torch.nn.functional import cross_entropy
 
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.state import PerStudent, per_student
-from kd_env.errors import InputError
 from kd_env.serialization import part
 from kd_env.student.protocol import Students
 from kd_env.types import Inputs
@@ -36,7 +35,6 @@ class MeterState(PerStudent):
         loss_before: held-out loss at the last measurement, on the current draw; NaN before the first.
         metric_before: metric at the last measurement, on the current draw; NaN before the first.
         gradient_update: update at which the held-out gradient was computed; -1 before the first.
-        gradient_fold: fold of the labels that it was computed on.
         forward_examples: number of examples that passed through the student for measurements.
     """
 
@@ -45,7 +43,6 @@ class MeterState(PerStudent):
     loss_before: np.ndarray = per_student(np.float64, np.nan)
     metric_before: np.ndarray = per_student(np.float64, np.nan)
     gradient_update: np.ndarray = per_student(np.int64, -1)
-    gradient_fold: np.ndarray = per_student(np.int64)
     forward_examples: np.ndarray = per_student(np.int64)
 
 
@@ -53,13 +50,7 @@ class RewardMeter:
     """Measures S students on labelled reward examples. The draws for a student depend on its seed alone."""
 
     def __init__(
-        self,
-        split: RewardSplit,
-        seeds: Sequence[int],
-        examples: int,
-        measure: Literal["loss", "metric"],
-        gradient_refresh: int = 1,
-        gradient_folds: int = 1,
+        self, split: RewardSplit, seeds: Sequence[int], examples: int, measure: Literal["loss", "metric"], gradient_refresh: int = 1
     ) -> None:
         """Create a meter without measurements.
 
@@ -69,14 +60,8 @@ class RewardMeter:
             examples: number of examples in one measurement; it is limited to the number of labels.
             measure: measure of improvement: the decrease of the ``loss``, or the increase of the ``metric``.
             gradient_refresh: number of updates after which the held-out gradient is computed again.
-            gradient_folds: number of folds of the labels; each new held-out gradient is computed on the next fold.
-
-        Raises:
-            InputError: there are fewer labels than folds.
         """
-        if split.num_labels < gradient_folds:
-            raise InputError(f"credit_folds={gradient_folds}: there are {split.num_labels} reward labels, and each fold needs one")
-        self.split, self.measure, self.gradient_refresh, self.gradient_folds = split, measure, gradient_refresh, gradient_folds
+        self.split, self.measure, self.gradient_refresh = split, measure, gradient_refresh
         self.examples = min(examples, split.num_labels)
         self.state = MeterState.start(len(seeds))
         self.state.seed[:] = seeds
@@ -143,7 +128,9 @@ class RewardMeter:
             with students.evaluating(), torch.set_grad_enabled(not head_only):
                 output = students.forward(inputs)
             logits = students.classify(output.features.detach(), parameters) if head_only else output.logits
-            loss = students.num_students * smoothed_cross_entropy(logits, labels, smoothing).mean()  # sum over students of their means
+            loss = (
+                students.num_students * smoothed_cross_entropy(logits, labels, smoothing).mean()
+            )  # sum over students of their mean losses
             gradient = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
             if self.gradient is not None and not stale.all() and students.num_students > 1:  # some students were reset
                 replaced = torch.from_numpy(stale).to(students.device)[:, None]
@@ -163,8 +150,7 @@ class RewardMeter:
 
     def of_student(self, student: int, split: RewardSplit) -> RewardMeter:
         """Return a meter for one student. It computes the held-out gradient again when it is next needed."""
-        seeds = [int(self.state.seed[student])]
-        meter = RewardMeter(split, seeds, self.examples, self.measure, self.gradient_refresh, self.gradient_folds)
+        meter = RewardMeter(split, [int(self.state.seed[student])], self.examples, self.measure, self.gradient_refresh)
         meter.state = self.state.of_student(student)
         meter.state.gradient_update[:] = -1
         return meter
@@ -196,15 +182,9 @@ class RewardMeter:
         self.state.forward_examples += self.examples * which
         return students.evaluate(*self._drawn[1:])
 
-    def _gradient_examples(self, update: np.ndarray, students: Students, which: np.ndarray) -> tuple[Inputs, Tensor]:
-        """Draw examples for the held-out gradient of the students in ``which``, from the fold whose turn it is at their ``update``."""
-        folds = self.gradient_folds
-        fold = (update // self.gradient_refresh) % folds
-        self.state.gradient_fold = np.where(which, fold, self.state.gradient_fold)
-        count = min(self.examples, self.split.num_labels // folds)
-        self.state.forward_examples += count * which
-        rows = self.split.draw(self.state.seed, "gradient", update, count, fold if folds > 1 else None, folds)
-        return self.split.at(rows, students.device)
+    def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray) -> tuple[Inputs, Tensor]:
+        self.state.forward_examples += self.examples * which
+        return self.split.at(self.split.draw(self.state.seed, "gradient", number, self.examples), students.device)
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -62,9 +62,7 @@ class RewardSplit:
         split.rows, split.label_seeds = self.rows[student : student + 1], self.label_seeds[student : student + 1]
         return split
 
-    def draw(
-        self, seeds: np.ndarray, purpose: Purpose, number: np.ndarray, count: int, fold: np.ndarray | None = None, num_folds: int = 1
-    ) -> np.ndarray:
+    def draw(self, seeds: np.ndarray, purpose: Purpose, number: np.ndarray, count: int) -> np.ndarray:
         """Draw ``count`` rows for each student without replacement. Equal seeds, purposes and numbers give equal rows.
 
         Args:
@@ -72,19 +70,15 @@ class RewardSplit:
             purpose: purpose of the draw.
             number: number of the draw, ``[S]``.
             count: number of rows per student.
-            fold: fold of the labels to draw from, ``[S]``. Fold f has rows f, f + num_folds, and so on. Default: all labels.
-            num_folds: number of folds.
 
         Returns:
             Rows of the reward split, ``[S * count]``, student 0 first.
         """
-        if fold is None and purpose != "reward_ce" and count == self.num_labels:
+        size = self.num_labels
+        if purpose != "reward_ce" and count == size:
             return self.rows.ravel()
-        first = np.zeros_like(number) if fold is None else fold
-        candidates = [rows[start::num_folds] for rows, start in zip(self.rows, first, strict=True)]
-        draws = zip(candidates, seeds, number, strict=True)
-        picks = [rows[stream(int(seed), purpose, int(n)).choice(len(rows), count, replace=False)] for rows, seed, n in draws]
-        return np.concatenate(picks)
+        picks = [stream(int(seed), purpose, int(n)).choice(size, count, replace=False) for seed, n in zip(seeds, number, strict=True)]
+        return np.concatenate([rows[pick] for rows, pick in zip(self.rows, picks, strict=True)])
 
     def at(self, rows: np.ndarray, device: torch.device | None = None) -> tuple[Inputs, Tensor]:
         """Return the inputs and labels of ``rows`` of the reward split, by default on the device that stores them."""

@@ -62,7 +62,6 @@ class JointSelectionEnv(BatchEnv):
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
     | ``credit`` | unless ``credit="shared"`` | ``[B, K]``, ``[1, K]`` with ``granularity="batch"`` |
     | ``knowledge_credit`` | unless ``credit="shared"`` | ``[B, M]``, ``[1, M]`` with ``granularity="batch"`` |
-    | ``credit_fold`` | if also ``credit_folds`` > 1 | ``[B]``, ``[1]`` with ``granularity="batch"``, fold of the reward labels |
     | ``validation`` | when measured | metric on the validation split |
 
     ## Arguments

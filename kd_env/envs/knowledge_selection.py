@@ -55,7 +55,6 @@ class KnowledgeSelectionEnv(BatchEnv):
     | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | number of selected teachers |
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
     | ``credit`` | unless ``credit="shared"`` | ``[1, M]``, credit of each type |
-    | ``credit_fold`` | if also ``credit_folds`` > 1 | ``[1]``, fold of the reward labels on which credit was measured |
     | ``validation`` | when measured | metric on the validation split |
 
     ## Arguments

@@ -179,7 +179,7 @@ class Selection:
             student_ce=outcome.student_ce.float().cpu().numpy(),
             rewards=self._fill(self._fill(rewards, run.diverged, DIVERGED_REWARD), ~active, 0.0),
             reward_terms={name: self._fill(values, ~active, 0.0) for name, values in terms.items()},
-            credit=self._credit_of_slots(credit),
+            credit={name: self._fill(self._per_slot(values), run.diverged, 0.0) for name, values in credit.items()},
             improvement=improvement,
             validation=None if validation is None else np.where(run.diverged, np.nan, validation),
             diverged=run.diverged.copy(),
@@ -207,14 +207,6 @@ class Selection:
             num_slots=self.num_slots,
         )
         return self.action_kind.credit_reward(credit)
-
-    def _credit_of_slots(self, credit: dict[str, Tensor]) -> dict[str, np.ndarray]:
-        """Return credit per slot, and the fold of the labels on which it was measured."""
-        diverged = self.distillation.diverged
-        of_slots = {name: self._fill(self._per_slot(values), diverged, 0.0) for name, values in credit.items()}
-        if of_slots and self.settings.reward.credit_folds > 1:
-            of_slots["credit_fold"] = np.repeat(self.meter.state.gradient_fold, self.num_slots // self.num_students)
-        return of_slots
 
     def _taught_batch(self, batch: Batch, decision: Decision, improvement: np.ndarray | None, taught: bool = True) -> TaughtBatch:
         improvements = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
@@ -246,5 +238,4 @@ class Selection:
 
     def _meter(self, run: Distillation) -> RewardMeter:
         reward = self.settings.reward
-        refresh, folds = reward.credit_refresh, reward.credit_folds
-        return RewardMeter(run.reward_split, run.seeds.tolist(), reward.reward_examples, reward.measure, refresh, folds)
+        return RewardMeter(run.reward_split, run.seeds.tolist(), reward.reward_examples, reward.measure, reward.credit_refresh)

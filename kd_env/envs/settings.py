@@ -31,8 +31,6 @@ class RewardSettings:
         credit: ``shared``, or a division of ``dev_improvement`` among the teachers of an instance, see ``kd_env.envs.credit``;
             ``first_order(smoothing=-0.3)`` names the label smoothing of the held-out loss.
         credit_refresh: updates between two held-out gradients.
-        credit_folds: number of folds of the reward labels for credit. The held-out gradients take turns, and ``info["credit_fold"]`` says
-            on which fold the credit was measured, so that a policy can be judged by labels that it did not learn from.
         normalize_credit: whether to centre and scale credit over the K teachers of each instance.
         teacher_cost: cost of each selected teacher, subtracted from the reward of the instance.
         exploration_bonus: weight of a bonus for gates that differ from earlier phases, see ``kd_env.envs.exploration``.
@@ -47,14 +45,13 @@ class RewardSettings:
     label_seed: int = 0
     credit: str = "shared"
     credit_refresh: int = 1
-    credit_folds: int = 1
     normalize_credit: bool = True
     teacher_cost: float = 0.0
     exploration_bonus: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges and the combination of the values."""
-        require_range(self, "at least 1", lambda value: value >= 1, "credit_refresh", "credit_folds", "reward_examples")
+        require_range(self, "at least 1", lambda value: value >= 1, "credit_refresh", "reward_examples")
         not_negative = ("reward_every", "reward_labels", "label_seed", "teacher_cost", "exploration_bonus")
         require_range(self, "at least 0", lambda value: 0 <= value < math.inf, *not_negative)
         require_range(self, "in [0, 1]", lambda value: 0.0 <= value <= 1.0, "reward_mix")

@@ -20,9 +20,7 @@ class Step:
     student_ce: np.ndarray  # [S * B], before the update
     rewards: np.ndarray  # [slots]
     reward_terms: dict[str, np.ndarray]  # parts of the reward besides improvement, each [slots]
-    credit: dict[
-        str, np.ndarray
-    ]  # if there is credit: ``credit`` [slots, K or M], ``knowledge_credit`` [slots, M], ``credit_fold`` [slots]
+    credit: dict[str, np.ndarray]  # ``credit`` [slots, K or M] and ``knowledge_credit`` [slots, M], if there is credit
     improvement: np.ndarray | None  # [S], NaN if not due
     validation: np.ndarray | None  # [S], NaN if not due
     diverged: np.ndarray  # [S]

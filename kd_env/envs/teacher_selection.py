@@ -53,7 +53,6 @@ class TeacherSelectionEnv(BatchEnv):
     | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | number of selected teachers, for each instance |
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
     | ``credit`` | unless ``credit="shared"`` | ``[B, K]``, ``[1, K]`` with ``granularity="batch"`` |
-    | ``credit_fold`` | if also ``credit_folds`` > 1 | ``[B]``, ``[1]`` with ``granularity="batch"``, fold of the reward labels |
     | ``validation`` | when measured | metric on the validation split |
 
     ## Arguments

@@ -26,13 +26,11 @@ def taught_weights(env, agent, observation):
     return env.selection.action_kind.decode(agent.act(observation), len(observation["progress"])).weights
 
 
-def follow(agent, observation, credit, steps, folds=(0, 1)):
-    """Pay ``credit`` in every step, measured on each fold in turn; ``credit`` may be one for each fold."""
-    for step in range(steps):
-        action, fold = agent.act(observation), folds[step % len(folds)]
+def follow(agent, observation, credit, steps):
+    for _ in range(steps):
+        action = agent.act(observation)
         nothing = np.zeros(len(action))
-        info = {"credit": credit[fold] if isinstance(credit, tuple) else credit, "credit_fold": np.full(len(action), fold)}
-        agent.update(Transition(observation, action, nothing, observation, nothing.astype(bool), info))
+        agent.update(Transition(observation, action, nothing, observation, nothing.astype(bool), {"credit": credit}))
 
 
 def experts_of(env):
@@ -40,7 +38,7 @@ def experts_of(env):
 
 
 def test_it_starts_as_stacking_with_a_floor():
-    env, agent, observation = make("held_credit(floor=0.2,rate=0)")
+    env, agent, observation = make("held_credit(floor=0.2,release=0)")
     stacking = make_policy(Stacking, env, 0)
     start = stacking.rule.decide(stacking.context.batch()).clamp_min(1e-4)
     start = start / start.sum(1, keepdim=True)
@@ -53,7 +51,7 @@ def test_it_starts_as_stacking_with_a_floor():
 def test_credit_moves_it_and_the_hold_keeps_it():
     taught = {}
     for hold in (0.0, 1.0, 100.0):
-        env, agent, observation = make(f"held_credit(hold={hold},learning_rate=0.01,rate=0)")
+        env, agent, observation = make(f"held_credit(hold={hold},learning_rate=0.01,release=0)")
         wrong = (experts_of(env) + 1) % 4  # where it starts, these have little weight
         credit = np.full((32, 4), -0.5)
         credit[np.arange(32), wrong] = 1.5
@@ -68,7 +66,7 @@ def test_credit_moves_it_and_the_hold_keeps_it():
 
 def test_the_optimum_by_hand():
     """The maximum of ``sum pi r - hold KL(pi || w)`` is ``pi ~ w exp(r / hold)``."""
-    env, agent, observation = make("held_credit(hold=2.0,learning_rate=0.01,floor=0.0,rate=0)")
+    env, agent, observation = make("held_credit(hold=2.0,learning_rate=0.01,floor=0.0,release=0)")
     start = taught_weights(env, agent, observation).astype(np.float64)
     credit = np.tile([1.0, -1.0, 0.5, -0.5], (32, 1))
     follow(agent, observation, credit, steps=600)
@@ -89,9 +87,9 @@ def test_equal_credit_teaches_nothing():
 def test_trust_by_hand():
     """The free policy is uniform at first and gains nothing, so one step moves the log-odds by rate times the credit of the start."""
     _, agent, observation = make("held_credit(rate=0.5)")
-    start = make("held_credit(floor=0.0,rate=0)")[1]
+    start = make("held_credit(floor=0.0,release=0)")[1]
     start.act(observation)
-    held = start._held()
+    held, _ = start._policies()
     credit = np.tile([1.0, -1.0, 0.5, -0.5], (32, 1))
     agent.log_odds = 0.0
     follow(agent, observation, credit, steps=1)
@@ -113,29 +111,8 @@ def test_it_leaves_a_start_that_does_not_pay_and_comes_back():
     assert taught_weights(env, agent, observation)[rows, experts].mean() > 0.6
 
 
-@pytest.mark.parametrize(("folds_agree", "leaves"), [(True, True), (False, False)])
-def test_the_free_policy_is_judged_by_labels_that_it_did_not_learn_from(folds_agree, leaves):
-    """Credit of one fold that the other contradicts is noise of the labels. The start earns a little on both, and is kept."""
-    env, agent, observation = make("held_credit(learning_rate=0.01,hold=100.0)")
-    experts, rows = experts_of(env), np.arange(32)
-    credit = []
-    for other in (1, 1 if folds_agree else 2):
-        of_fold = np.full((32, 4), -1.0)
-        of_fold[rows, experts], of_fold[rows, (experts + other) % 4] = 0.2, 1.8
-        credit.append(of_fold)
-    follow(agent, observation, tuple(credit), steps=120)
-    assert (agent.trust < 0.05) if leaves else (agent.trust > 0.9)
-
-
-def test_it_needs_two_folds_unless_the_start_is_never_left():
-    with pytest.raises(InputError, match="credit_folds=1: policy held_credit judges itself on labels that it did not learn from"):
-        make(credit_folds=1)
-    env, agent, observation = make("held_credit(rate=0)", credit_folds=1)
-    assert "credit_fold" not in env.step(agent.act(observation))[4]
-
-
-def test_with_rate_0_the_start_is_never_left():
-    _, agent, observation = make("held_credit(rate=0,learning_rate=0.01)")
+def test_with_release_0_the_start_is_never_left():
+    _, agent, observation = make("held_credit(release=0,learning_rate=0.01)")
     follow(agent, observation, np.tile([3.0, -1.0, -1.0, -1.0], (32, 1)), steps=30)
     assert agent.trust == 1.0
 

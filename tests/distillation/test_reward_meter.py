@@ -8,7 +8,6 @@ from torch.nn.functional import cross_entropy
 
 from kd_env.distillation.reward_meter import REDRAW, RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
-from kd_env.errors import InputError
 from kd_env.models.networks import build
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
@@ -151,27 +150,6 @@ def test_the_gradient_takes_fresh_examples_each_update(digits_data, student):
     first, again, following = (meter.held_out_loss(student, student.parameters, np.array([update])).item() for update in (0, 0, 1))
     assert student.network.training
     assert first == again != following
-
-
-def test_gradients_take_turns_between_the_folds(digits_data, student):
-    """Two updates with each gradient, three folds of ten labels: each gradient is that of one whole fold."""
-    split = RewardSplit(digits_data, 30, [0])
-    meter = RewardMeter(split, [0], 256, "loss", gradient_refresh=2, gradient_folds=3)
-    for update in range(9):
-        gradient = meter.held_out_gradient(student, np.array([update]))
-        fold = update // 2 % 3
-        assert meter.state.gradient_fold.tolist() == [fold]
-        inputs, labels = split.at(split.rows[0][fold::3], student.device)
-        with student.evaluating():
-            loss = cross_entropy(student.forward(inputs).logits, labels)
-        for found, expected in zip(gradient, torch.autograd.grad(loss, student.parameters), strict=True):
-            torch.testing.assert_close(found, expected)
-    assert meter.state.forward_examples.tolist() == [5 * 10]
-
-
-def test_each_fold_needs_a_label(digits_data):
-    with pytest.raises(InputError, match="credit_folds=4: there are 3 reward labels, and each fold needs one"):
-        RewardMeter(RewardSplit(digits_data, 3, [0]), [0], 256, "loss", gradient_folds=4)
 
 
 def test_a_loaded_meter_goes_on_to_the_last_bit(digits_data, student):

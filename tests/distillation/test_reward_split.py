@@ -72,19 +72,6 @@ def test_draws_follow_from_student_seed_purpose_and_number(digits_data):
     assert (draw(seeds=[8, 10])[20:] != rows[20:]).any()
 
 
-def test_folds_share_the_labels_out(digits_data):
-    split = RewardSplit(digits_data, 23, [1, 2])
-    seeds, numbers = np.array([8, 9]), np.array([0, 1])
-    folds = [split.draw(seeds, "gradient", numbers, 7, np.array([f, 2 - f]), 3).reshape(2, 7) for f in range(3)]
-    for student in range(2):
-        drawn = np.concatenate([rows[student] for rows in folds])
-        assert len(set(drawn)) == 21, "7 of the 8, 8 and 7 labels of each fold, none twice"
-        assert set(drawn) <= set(split.rows[student])
-    for f in range(3):
-        assert set(folds[f][0]) <= set(split.rows[0][f::3])
-        assert set(folds[f][1]) <= set(split.rows[1][2 - f :: 3])
-
-
 @pytest.mark.parametrize("purpose", ["measurement", "gradient", "reward_ce"])
 def test_a_draw_of_all_is_all(digits_data, purpose):
     split = RewardSplit(digits_data, 12, [1, 2])

@@ -90,7 +90,6 @@ def test_values_of_another_type_are_refused_by_name(task, group):
 
 RANGES = {
     "credit_refresh": (1, [0]),
-    "credit_folds": (1, [0]),
     "reward_examples": (1, [0]),
     "updates_per_phase": (1, [0, -1]),
     "reward_every": (0, [-1]),

@@ -33,7 +33,7 @@ CASES = {
     "calibrated, head credit": ("digits_data", {"calibrate_teachers": True, "credit": "head", "reward_labels": 21}, 8),
     "first-order credit": ("digits_data", {"credit": "first_order", "optimizer": "adam(lr=0.01)"}, 12),
     "stale first-order credit": ("digits_data", {"credit": "first_order", "credit_refresh": 7, "optimizer": "sgd(lr=0.05)"}, 16),
-    "head credit": ("digits_data", {"credit": "head", "credit_refresh": 2, "credit_folds": 3, "optimizer": "adam(lr=0.01)"}, 12),
+    "head credit": ("digits_data", {"credit": "head", "credit_refresh": 2, "optimizer": "adam(lr=0.01)"}, 12),
     "counterfactual credit": ("digits_data", {"credit": "counterfactual", "batch_size": 2, "optimizer": "adam(lr=0.01)"}, 6),
     "phases, bonus": (
         "digits_data",

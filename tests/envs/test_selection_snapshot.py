@@ -22,7 +22,7 @@ CASES = {
     "redrawn measurements": {"reward_examples": 20, "measure": "metric"},
     "now and then": {"optimizer": "adamw(lr=0.01,weight_decay=0.1,warmup=0.5)", "kd_weight": 0.5, "reward_every": 3},
     "stale credit, dropout": {**DROPOUT, "credit": "first_order", "credit_refresh": 3, "reward_examples": 20},
-    "stale head credit": {"credit": "head", "credit_refresh": 4, "credit_folds": 3},
+    "stale head credit": {"credit": "head", "credit_refresh": 4},
     "reward labels, dropout": {**DROPOUT, "reward_ce": 0.5},
     "mixed reward": {"reward": "mixed", "reward_every": 2},
     "float64": {"precision": "float64", "credit": "first_order"},
