@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kd_env import tasks
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race import Result
 from kd_env.benchmark.race_card import write_card
@@ -19,6 +20,7 @@ from kd_env.benchmark.race_score import score_interval
 from kd_env.benchmark.race_set_up import RaceSetUp, require_saveable, set_up
 from kd_env.benchmark.race_state import FILE
 from kd_env.errors import InputError
+from kd_env.models import in_memory
 from kd_env.models.encode import TextReader
 from kd_env.models.encoder import Encoder
 from kd_env.models.saving import reader_to_save, save
@@ -71,10 +73,12 @@ class Distilled:
 
 
 def distill(
-    task: str | Task,
-    teachers: str | Pool | Sequence[Teacher | Callable[..., Any]] | None = None,
-    student: str | None = None,
+    task: Any,
+    teachers: str | Pool | Sequence[str | Teacher | Callable[..., Any]] | None = None,
+    student: Any = None,
     *,
+    text: str | None = None,
+    label: str | None = None,
     budget: str | int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -85,9 +89,13 @@ def distill(
     """Race candidates and return the best student.
 
     Args:
-        task: a task, or its name.
-        teachers: a pool or its name, or a list of teachers, modules and callables. Default: the task's.
-        student: architecture, or checkpoint to start from. Default: the task's.
+        task: name of a task, a :class:`~kd_env.tasks.Task`, or a ``datasets.Dataset`` or ``DatasetDict``, see
+            :func:`kd_env.tasks.from_datasets`.
+        teachers: a pool or its name, or a list of checkpoints, Transformers models (alone, as pipelines, or in pairs with their
+            tokenizers), teachers, modules and callables. Default: the task's.
+        student: architecture or checkpoint to start from, or a Transformers model as for ``teachers``. Default: the task's.
+        text: column of the text in a dataset or in files of your own.
+        label: column of the class.
         budget: updates of all students together, as ``2000``, or a time, as ``"10min"``. Default: twice the updates of one student.
         seed: seed of the first student of each candidate.
         out: folder to save the student in. The same call goes on with a race that was stopped.
@@ -99,6 +107,12 @@ def distill(
         InputError: something cannot be used. It is raised before anything is taught where that can be seen.
     """
     with one_thread(), Progress(quiet) as progress:
+        if isinstance(task, str):
+            task = tasks.load(tasks.with_options(task, text=text, label=label))
+        elif not isinstance(task, Task):
+            task = tasks.from_datasets(task, text=text, label=label)
+        if student is not None and not isinstance(student, str):
+            student = str(in_memory.saved(student))
         ready = set_up(task, teachers, student, budget, seed, bank, settings, progress, to_save=out is not None)
         if out is not None:
             return distill_into(Path(out), ready, progress)

@@ -1,8 +1,8 @@
 """Race candidates for the best student. In: a task, its teachers, a plan. Out: the student that won, and all that was compared.
 
 At each rung every candidate that is left is taught further and judged on held-out labels; the best go on. The student without a teacher
-stays until one candidate is left, unless it is clearly behind, since it often catches up. The last choice falls on the simplest candidate
-within one standard error of the best. The test split is not here.
+stays until one candidate is left, since students that teachers teach often lead at first and are caught up with. The last choice is the
+simplest candidate within one standard error of the best. The test split is not here.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ import numpy as np
 
 from kd_env.benchmark.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, reads_reward_labels
 from kd_env.benchmark.race_plan import Plan, Rung
-from kd_env.benchmark.race_score import Predictions, difference, judging_splits, order, scores, simplest_of_the_best, student_scores
+from kd_env.benchmark.race_score import Predictions, judging_splits, order, scores, simplest_of_the_best, student_scores
 from kd_env.benchmark.race_state import Entry, RaceState
 from kd_env.benchmark.racer import Course, Racer
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 
-CLEARLY = 2.0
-"""Standard errors by which the student without a teacher must be behind to be left out before the last choice."""
 MOST_ALIVE = 1 << 30
 """Bytes of students, with their optimizers, that stay in memory between two rungs; the state of larger ones is read from its file."""
 BYTES_PER_PARAMETER = 16
@@ -109,7 +107,9 @@ class Race:
         field = self._taught(first, 0)
         uniform = [candidate for candidate in field if candidate.policy != NO_TEACHER]
         if not uniform:
-            raise InputError(f"task {self.course.task.name!r}: all students that teachers teach diverged; use a lower lr (--set optimizer=...)")
+            raise InputError(
+                f"task {self.course.task.name!r}: all students that teachers teach diverged; use a lower lr (--set optimizer=...)"
+            )
         leader = uniform[order(self.course.task, self._predictions(uniform, 0))[0]]
         teachers, settings = len(self.course.pool.teachers), self.course.settings
         field += self._taught(more_candidates(self.course.task, teachers, settings, leader, len(first)), 0)
@@ -127,7 +127,9 @@ class Race:
         alive = [candidate for candidate in candidates if self.state.predictions(candidate, number) is not None]
         self._diverged += [candidate for candidate in candidates if candidate not in alive]
         if not alive:
-            raise InputError(f"task {self.course.task.name!r}: all students diverged; use a lower lr (--set optimizer=...) and another --out")
+            raise InputError(
+                f"task {self.course.task.name!r}: all students diverged; use a lower lr (--set optimizer=...) and another --out"
+            )
         return alive
 
     def _groups(self, candidate: Candidate, rung: Rung) -> list[list[int]]:
@@ -180,13 +182,8 @@ class Race:
         if rung.left == 1 and len(field) > 1:
             predictions = self._predictions(field, number)
             return [field[simplest_of_the_best(self.course.task, predictions, [candidate.rank for candidate in field])]]
-        chosen = field[: rung.left]
-        reference = next((candidate for candidate in field if candidate.policy == NO_TEACHER), None)
-        if reference is not None and reference not in chosen:
-            behind = difference(self.course.task, *self._predictions([reference, field[0]], number))
-            if behind.mean >= -CLEARLY * behind.standard_error:
-                chosen = [*chosen[:-1], reference] if len(chosen) > 1 else chosen
-        return chosen
+        reference = [candidate for candidate in field if candidate.policy == NO_TEACHER and candidate not in field[: rung.left]]
+        return field[: rung.left - len(reference)] + reference
 
     def _leave_out(self, field: Sequence[Candidate]) -> None:
         """Forget the students of candidates that are not in ``field``."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 PLACES = (1 / 16, 3 / 16, 0.45, 1.0)
 """Where the rungs are, as parts of a student's updates."""
-LEFT = (1.0, 0.45, 0.3)
+LEFT = (1.0, 0.45, 0.35)
 """Part of the candidates at each rung but the last; at least two."""
 SEEDS = ((1, 1, 1, 1), (1, 1, 2, 2), (1, 2, 3, 3), (2, 3, 5, 5))
 """Seeds of a candidate at each rung, from the cheapest race to the most expensive."""

@@ -78,7 +78,7 @@ def what_decides(task: Task, result: Result, facts: RaceFacts) -> list[str]:
         "- A candidate is compared with the kept one at the last rung that both took part in, on the same examples. Scores after other "
         "numbers of updates cannot be compared.",
         f"- Candidates at each rung: {rungs}. Each goes on from where it was.",
-        "- The student without a teacher stays until the last choice, unless it is more than two standard errors behind.",
+        "- The student without a teacher stays until the last choice.",
         f"- The last choice is the simplest candidate within one standard error of the best. From the simplest: {simplest}.",
         f"- Budget: {facts.budget}. All students had {_taught(result):,} updates and {result.seconds:,.0f} seconds of processor time.",
     ]

@@ -73,7 +73,7 @@ def student_scores(task: Task, predictions: Predictions) -> list[float]:
 def difference(task: Task, one: Predictions, other: Predictions) -> Difference:
     """Return the difference in mean score of two candidates. The examples are resampled in pairs for its standard error.
 
-    The standard error has a term of ``2 / N**2`` added to its square, as if two more examples had been judged differently, one each way
+    The standard error has a term of ``4 / N**2`` added to its square, as if four more examples had been judged differently, two each way
     (after Agresti & Min 2005). So two students that differ in one or two examples count as equal.
     """
     splits = [split for split in one if split in other]
@@ -81,7 +81,7 @@ def difference(task: Task, one: Predictions, other: Predictions) -> Difference:
     _, others = _joined(task, other, splits)
     value = _resampled(task, labels, lambda rows: _score(task, labels, classes, rows) - _score(task, labels, others, rows))
     mean = _score(task, labels, classes, None) - _score(task, labels, others, None)
-    return Difference(mean, math.sqrt(value.var(ddof=1) + 2 / len(labels) ** 2), len(labels))
+    return Difference(mean, math.sqrt(value.var(ddof=1) + 4 / len(labels) ** 2), len(labels))
 
 
 def score_interval(task: Task, labels: np.ndarray, classes: np.ndarray) -> tuple[float, float, float]:

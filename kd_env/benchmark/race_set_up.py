@@ -93,14 +93,16 @@ class RaceSetUp:
         together = learns_in_population(self.network)
         race = plan(candidates, int(course.settings["updates"]), state.budget, together)
         settings = {**course.settings, "updates": race.updates, "validation_every": race.updates}
-        progress.say(f"race of {candidates} candidates; the student that is kept has {race.updates:,} updates, all together {race.taught:,}")
+        progress.say(
+            f"race of {candidates} candidates; the student that is kept has {race.updates:,} updates, all together {race.taught:,}"
+        )
         progress.start_race(race.taught, state.taught)
         return Race(Course(course.task, course.pool, course.bank, settings), race, state, progress, together, self.seed).run()
 
 
 def set_up(
     task: str | Task,
-    teachers: str | Pool | Sequence[Teacher | Callable[..., Any]] | None,
+    teachers: str | Pool | Sequence[str | Teacher | Callable[..., Any]] | None,
     student: str | None,
     budget: str | int | None,
     seed: int,
@@ -114,7 +116,7 @@ def set_up(
 
     Args:
         task: a task, or its name.
-        teachers: a pool, its name, or a list of teachers. Default: the task's.
+        teachers: a pool, its name, or a list of teachers and of names. Default: the task's.
         student: architecture, or checkpoint to start from. Default: the task's.
         budget: updates or a time, see :func:`~kd_env.benchmark.race_defaults.read_budget`.
         seed: seed of the first student of each candidate.
@@ -138,8 +140,7 @@ def set_up(
     for candidate in _candidates(task, given):
         keywords(candidate, task, filled)
     development = task.development()
-    named = task.defaults.pool if teachers is None else teachers
-    pool = load_pool(named, development) if isinstance(named, str) else as_pool("own", named, development)
+    pool = _pool(task.defaults.pool if teachers is None else teachers, development)
     keep = extra_outputs(parse_terms(str(filled.get("knowledge", "response"))))
     opened = open_bank(development, pool, None if bank is None else Path(bank), progress.bank, keep=keep)
     for line in dict.fromkeys([*teacher_lines(development, pool, opened), *cut_lines(development, pool, name)]):
@@ -160,6 +161,15 @@ def require_saveable(network: nn.Module, student: str, task: Task) -> None:
         raise InputError(
             f"student {student!r} is not a Transformers model and cannot be saved as one; use --student {alternative}, or a checkpoint"
         )
+
+
+def _pool(teachers: str | Pool | Sequence[Any], task: Task) -> Pool:
+    """Return the pool that a text names, a pool, or a pool of a list, in which texts name checkpoints or pools."""
+    if isinstance(teachers, str):
+        return load_pool(teachers, task)
+    if isinstance(teachers, list):
+        teachers = [one for item in teachers for one in (load_pool(item, task).teachers if isinstance(item, str) else [item])]
+    return as_pool("own", teachers, task)
 
 
 def _candidates(task: Task, settings: Mapping[str, Any]) -> list[Candidate]:

@@ -66,7 +66,9 @@ class RaceState:
         except ValueError:
             raise InputError(f"{folder / FILE} is damaged; delete the folder {folder}") from None
         if content["identity"] != self.identity:
-            different = sorted(name for name in {*self.identity, *content["identity"]} if _differs(name, content["identity"], self.identity))
+            different = sorted(
+                name for name in {*self.identity, *content["identity"]} if _differs(name, content["identity"], self.identity)
+            )
             raise InputError(f"{folder}: started by another command (other {', '.join(different)}); delete it, or name another --out")
         self.budget = content["budget"]
         self.entries = [Entry(**{**entry, "candidate": Candidate(**entry["candidate"])}) for entry in content["entries"]]

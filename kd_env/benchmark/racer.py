@@ -65,7 +65,7 @@ class Racer:
         students = len(self.seeds)
         self._slots = settings.distillation.batch_size if settings.interface.granularity == "instance" else 1
         replaced = ("num_students", "batch_size") if settings.interface.granularity == "instance" else ("num_students",)
-        self._env: Any = gym.make_vec(
+        env: Any = gym.make_vec(
             self._policy_class.environment,
             num_envs=students * self._slots,
             num_students=students,
@@ -74,11 +74,14 @@ class Racer:
             teachers=course.pool,
             bank=course.bank.directory,
             **{name: value for name, value in options.items() if name not in replaced},
-        ).unwrapped
+        )
+        self._env = env.unwrapped
         self._selection: Selection = self._env.selection
         self._selection.label_seeds = list(self.seeds)
         self._number_of = [None] if students == 1 else list(range(students))
-        self._policies = [self._policy_class.build(self._env, seed, number) for seed, number in zip(self.seeds, self._number_of, strict=True)]
+        self._policies = [
+            self._policy_class.build(self._env, seed, number) for seed, number in zip(self.seeds, self._number_of, strict=True)
+        ]
         self._views = [EpisodeView(policy) for policy in self._policies]
         for policy in self._policies:
             begin_episode(policy, True)

@@ -83,7 +83,11 @@ def distill(
     The checkpoint has its tokenizer and a model card. Students are tiny-bert, tiny-vit or start from a checkpoint.
     """
     settings = read_settings(set_, student=student, updates=updates)
-    name, pool, numbers = named_task(task, data_dir, text, pair, label, group, max_length), join_teachers(teachers), read_seeds(seeds or "0")
+    name, pool, numbers = (
+        named_task(task, data_dir, text, pair, label, group, max_length),
+        join_teachers(teachers),
+        read_seeds(seeds or "0"),
+    )
     if len(policies := policy or [AUTO]) > 1:
         raise InputError(f"--policy {' --policy '.join(policies)}: distill takes one policy; leave --policy out to race several")
     if policies[0] == AUTO:
