@@ -20,7 +20,7 @@ from kd_env.policies.registry import PolicyClass
 from kd_env.tasks import Task
 
 NO_TEACHER = "no_teacher"
-KD_WEIGHTS = (0.5, 0.9, 1.0)
+KD_WEIGHTS = (0.5, 1.0)
 """Weights of distillation against the hard label, of which the race finds the best for `uniform`."""
 WARMER = 2.5
 """Factor of the second temperature: 5 where the task's is 2."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env import tasks
+from kd_env.benchmark import ship
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race import Result
 from kd_env.benchmark.race_card import write_card
@@ -52,12 +53,18 @@ class Distilled:
     _result: Result = field(repr=False)
     _facts: RaceFacts = field(repr=False)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, export: str = "", dtype: str = "float32") -> Path:
         """Write a Transformers checkpoint with its tokenizer, a model card and the page into ``folder``, and return it.
 
+        Args:
+            folder: the folder.
+            export: ``onnx`` for ``model.onnx`` too.
+            dtype: number format of the weights: ``float32``, ``float16``, ``bfloat16``, or ``int8``, which is ``model_int8.onnx``.
+
         Raises:
-            InputError: the student is not a Transformers model.
+            InputError: the student is not a Transformers model, or an option cannot be used.
         """
+        ship.check(export, dtype)
         folder, run, task = Path(folder), self._result.student, self._set_up.task
         network = copy.deepcopy(_network(self._result))
         require_saveable(network, self._set_up.student, task)
@@ -69,6 +76,7 @@ class Distilled:
         content = {"key": self._set_up.key, **as_json(task, self._result, self._facts)}
         (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
         write_card(folder, self._set_up, self._result, self._facts)
+        ship.ship(folder, task, export, dtype)
         return folder
 
 

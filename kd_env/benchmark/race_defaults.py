@@ -19,7 +19,7 @@ from kd_env.models.networks import begins_as_checkpoint
 from kd_env.student.population import refuse_unbatched_layers
 from kd_env.tasks import Task
 
-PRETRAINED_OPTIMIZER = "adamw(lr=0.0003,warmup=0.1,decay=linear)"
+PRETRAINED_OPTIMIZER = "adamw(lr=0.0003,warmup=0.05,decay=linear)"
 """Optimizer of a student that starts from a checkpoint; the defaults of tasks are meant for new weights."""
 PRETRAINED_EPOCHS, FEWEST, MOST = 12, 200, 2000
 """Updates of a student that starts from a checkpoint: so many epochs, and at least and at most so many updates."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PLACES = (1 / 16, 3 / 16, 0.45, 1.0)
-"""Where the rungs are, as parts of a student's updates."""
-LEFT = (1.0, 0.45, 0.35)
+PLACES = (0.12, 0.28, 1.0)
+"""Where the rungs are, as parts of a student's updates. Before a tenth of them scores say little: many students are still at chance."""
+LEFT = (1.0, 0.35)
 """Part of the candidates at each rung but the last; at least two."""
-SEEDS = ((1, 1, 1, 1), (1, 1, 2, 2), (1, 2, 3, 3), (2, 3, 5, 5))
+SEEDS = ((1, 1, 1), (1, 2, 2), (2, 3, 3), (3, 5, 5))
 """Seeds of a candidate at each rung, from the cheapest race to the most expensive."""
-EARLIEST, LATEST = 0.7, 2.0
+EARLIEST, LATEST = 0.75, 3.0
 """Factors of :data:`PLACES` between which the budget moves the rungs."""
 SHARED_COST = 0.25
 """Cost of one more student in a population, relative to a student taught alone; measured with small students on a CPU."""

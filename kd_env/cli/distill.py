@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +67,17 @@ def distill(
             "seeds itself. Default: 0.",
         ),
     ] = None,
+    export: Annotated[
+        str, typer.Option("--export", metavar="FORMAT", help="onnx writes model.onnx too, with the same outputs in ONNX Runtime.")
+    ] = "",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            metavar="DTYPE",
+            help="Number format of the weights: float32, float16, bfloat16, or int8 (model_int8.onnx); the card has its score.",
+        ),
+    ] = "float32",
     set_: Set = None,
     bank: Bank = None,
     data_dir: DataDir = None,
@@ -82,6 +94,10 @@ def distill(
 
     The checkpoint has its tokenizer and a model card. Students are tiny-bert, tiny-vit or start from a checkpoint.
     """
+    from kd_env import tasks
+    from kd_env.benchmark import ship
+
+    ship.check(export, dtype)
     settings = read_settings(set_, student=student, updates=updates)
     name, pool, numbers = (
         named_task(task, data_dir, text, pair, label, group, max_length),
@@ -92,10 +108,14 @@ def distill(
         raise InputError(f"--policy {' --policy '.join(policies)}: distill takes one policy; leave --policy out to race several")
     if policies[0] == AUTO:
         _race(name, pool, settings, budget, numbers, bank, out, quiet)
-        return
-    if budget is not None:
+    elif budget is not None:
         raise InputError(f"--budget {budget}: it is the budget of a race; leave --policy out, or give --updates")
-    _one_policy(name, policies[0], pool, settings, numbers, bank, out, quiet)
+    else:
+        _one_policy(name, policies[0], pool, settings, numbers, bank, out, quiet)
+    for line in ship.ship(out, tasks.load(name), export, dtype):
+        if not quiet:
+            print(line, file=sys.stderr)
+    print(out)
 
 
 def _race(
@@ -115,7 +135,6 @@ def _race(
         ready = set_up(loaded, pool, student, budget, seeds[0], bank, settings, progress, command_line())
         if not is_finished(out, ready):
             progress.say(distill_into(out, ready, progress).verdict.replace("**", ""))
-    print(out)
 
 
 def _one_policy(
@@ -130,4 +149,4 @@ def _one_policy(
     trials = [Trial(task, policy, seed, pool, directory, "distill", settings, command_line()) for seed in seeds]
     print_notes(tasks.load(task), quiet)
     with Progress(quiet) as progress:
-        print(distill_best(trials, out, progress))
+        distill_best(trials, out, progress)

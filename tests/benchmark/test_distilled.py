@@ -9,9 +9,10 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 import kd_env
 from kd_env import tasks
-from kd_env.benchmark import candidates, distilled
+from kd_env.benchmark import candidates, distilled, ship
 from kd_env.cli import invoke
 from kd_env.errors import InputError
+from kd_env.models import onnx_export
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
 STUDENT = "tiny-bert(width=16,layers=1,dropout=0)"
@@ -41,7 +42,7 @@ def test_the_command_leaves_a_checkpoint_a_page_and_a_card(own_data, own_task, t
     assert capsys.readouterr() == (f"{out}\n", "")
     assert {path.name for path in tmp_path.iterdir()} == {"student"}
     values = json.loads((out / "race.json").read_text())
-    assert len(values["candidates"]) == 6
+    assert len(values["candidates"]) == 5
     assert values["kept"]["candidate"] == values["candidates"][0]["candidate"]
     logits = CheckpointTeacher(str(out), own_task)(own_task.test.inputs).logits
     accuracy = float((logits.argmax(1).numpy() == own_task.test.labels).mean())
@@ -122,3 +123,34 @@ def test_a_dataset_needs_a_split_train():
         tasks.from_datasets(DatasetDict(test=Dataset.from_dict({"sentence": ["a"], "label": [0]})))
     with pytest.raises(InputError, match=r"a list is not a datasets.Dataset"):
         kd_env.distill([1, 2])
+
+
+@pytest.mark.slow
+def test_the_shipped_formats_have_their_scores(own_data, own_task, teachers, tmp_path, capsys):
+    out = tmp_path / "student"
+    assert invoke(words(own_data, teachers, out, "--budget", "20", "--export", "onnx", "--dtype", "int8")) == 0
+    made = json.loads((out / "formats.json").read_text())
+    assert set(made) == {"float32", "onnx", "int8"}
+    inputs = ship.open_checkpoint(str(out), own_task).reader()(own_task.test.inputs)
+    expected = CheckpointTeacher(str(out), own_task)(own_task.test.inputs).logits.numpy()
+    np.testing.assert_allclose(onnx_export.predict(out / "model.onnx", inputs, batch=7), expected, atol=1e-4)
+    quantised = onnx_export.predict(out / "model_int8.onnx", inputs)
+    accuracy = float((quantised.argmax(1) == own_task.test.labels).mean())
+    assert made["int8"][0] == f"{accuracy:.3f}"
+    assert float(made["int8"][1]) < float(made["onnx"][1])
+    card = (out / "README.md").read_text()
+    assert f"| int8 | model_int8.onnx | {accuracy:.3f} |" in card
+    assert invoke(words(own_data, teachers, out, "--budget", "20", "--dtype", "float16")) == 0, "a format can be added later"
+    assert set(json.loads((out / "formats.json").read_text())) == {"float32", "onnx", "int8", "float16"}
+    assert (out / "README.md").read_text().count("## Other formats") == 1
+
+
+def test_formats_that_cannot_be_made_are_refused_first(own_data, teachers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("kd_env.benchmark.race_set_up.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
+    assert invoke(words(own_data, teachers, tmp_path / "out", "--export", "tflite")) == 2
+    assert "distill(export='tflite'): expected onnx" in capsys.readouterr().err
+    assert invoke(words(own_data, teachers, tmp_path / "out", "--dtype", "int4")) == 2
+    assert "expected float32 or float16 or bfloat16 or int8" in capsys.readouterr().err
+    monkeypatch.setattr(onnx_export, "PACKAGES", ("onnx", "no_such_package"))
+    assert invoke(words(own_data, teachers, tmp_path / "out", "--export", "onnx")) == 2
+    assert "--export onnx: no_such_package not installed; pip install 'kd-env[export]'" in capsys.readouterr().err

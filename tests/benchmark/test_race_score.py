@@ -74,4 +74,6 @@ def test_other_metrics_are_resampled_too():
     mean, low, high = race_score.score_interval(of, of.validation.labels, one["validation"][0])
     assert mean == pytest.approx(0.9)  # 90 right of class 1, 10 wrong of each class
     assert low < 0.87 < 0.93 < high
-    assert race_score.student_scores(of, {"validation": np.stack([one["validation"][0], of.validation.labels])}) == pytest.approx([0.9, 1.0])
+    assert race_score.student_scores(of, {"validation": np.stack([one["validation"][0], of.validation.labels])}) == pytest.approx(
+        [0.9, 1.0]
+    )
