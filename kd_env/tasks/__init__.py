@@ -5,8 +5,7 @@
 - Built-in tasks: ``digits``, ``domains``, ``glue``, ``clinc150``, ``fdu_mtl``, ``fashion_mnist``.
 - Your own data: ``text_files``, ``in_memory``, and ``image_folders``, whose files ``pictures`` reads.
 - What text tasks share: ``folders`` (find files), ``tables`` and ``columnar`` (read a file), ``columns`` and ``labels``
-  (check its columns), ``texts`` (make
-  the task) and ``wordpiece`` (its tokenizer).
+  (check its columns), ``texts`` (make the task) and ``wordpiece`` (its tokenizer).
 """
 
 from kd_env.tasks.in_memory import from_datasets
