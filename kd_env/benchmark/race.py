@@ -7,6 +7,7 @@ simplest candidate within one standard error of the best. The test split is not 
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections.abc import Sequence
@@ -151,6 +152,7 @@ class Race:
         self.state.write()
         if not self._fits_in_memory(racer):
             self._alive.clear()
+            gc.collect()  # students are in reference cycles with their optimizers and environments
 
     def _racer(self, entry: Entry) -> Racer:
         number = self.state.entries.index(entry)

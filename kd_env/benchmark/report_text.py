@@ -50,8 +50,8 @@ def _best_policy(table: pd.DataFrame, records: Sequence[Record]) -> Iterator[str
         best = candidates.loc[candidates["validation"].idxmax()]  # not by test, which then would no longer be new
         yield (
             f"Validation chooses, apart from privileged policies, {best.policy} ({best.access}): mean {records[0]['metric']} "
-            f"{number(best.validation)} on validation and {number(best.test)} on test, n = {best.n}. A highest mean alone does not show that "
-            "a policy is better."
+            f"{number(best.validation)} on validation and {number(best.test)} on test, n = {best.n}. A highest mean alone does not show "
+            "that a policy is better."
         )
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_env.errors import InputError
+from kd_env.models.checkpoint_files import first_line
 from kd_env.types import Inputs
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -49,20 +52,24 @@ def export(path: Path, model: nn.Module, inputs: Inputs) -> float:
         InputError: the packages are missing, or the outputs differ.
     """
     require_packages()
-    wrapped, names = _Logits(model).eval(), list(inputs)
-    examples = tuple(tensor[:2] for tensor in inputs.values())
-    axes = {name: _axes(name, tensor) for name, tensor in inputs.items()}
-    with _silent():
-        torch.onnx.export(
-            wrapped,
-            kwargs=dict(zip(names, examples, strict=True)),
-            f=path,
-            input_names=names,
-            output_names=["logits"],
-            dynamic_shapes={"inputs": axes},
-            dynamo=True,
-            external_data=False,
-        )
+    wrapped, names = _Logits(model, list(inputs)).eval(), list(inputs)
+    with _silent(), tempfile.TemporaryDirectory() as reports:
+        try:
+            torch.onnx.export(
+                wrapped,
+                tuple(tensor[:2] for tensor in inputs.values()),
+                path,
+                input_names=names,
+                output_names=["logits"],
+                dynamic_shapes=tuple(_axes(tensor) for tensor in inputs.values()),
+                dynamo=True,
+                external_data=False,
+                artifacts_dir=reports,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise InputError(
+                f"{path}: {type(model).__name__} cannot be exported as ONNX ({first_line(error)}); leave --export out"
+            ) from None
     difference = max(_difference(path, wrapped, inputs, start, shorter) for start, shorter in ((0, False), (CHECKED, True)))
     if not difference <= CLOSE:
         path.unlink()
@@ -96,17 +103,19 @@ def predict(path: Path, inputs: Inputs, batch: int = 64) -> np.ndarray:
 class _Logits(nn.Module):
     """A model whose output is the logits alone."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, names: Sequence[str]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, names
 
-    def forward(self, **inputs: Tensor) -> Tensor:
-        logits: Tensor = self.model(**inputs).logits
+    def forward(self, first: Tensor, second: Tensor | None = None, third: Tensor | None = None) -> Tensor:
+        tensors = [tensor for tensor in (first, second, third) if tensor is not None]
+        logits: Tensor = self.model(**dict(zip(self.names, tensors, strict=True))).logits
         return logits
 
 
-def _axes(name: str, tensor: Tensor) -> dict[int, Any]:
-    return {0: torch.export.Dim.DYNAMIC} if name == "pixel_values" or tensor.ndim != 2 else dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+def _axes(tensor: Tensor) -> dict[int, Any]:
+    """Return the axes of any length: examples, and tokens of texts ``[N, T]``; not those of images."""
+    return dict.fromkeys((0, 1) if tensor.ndim == 2 else (0,), torch.export.Dim.DYNAMIC)
 
 
 @torch.no_grad()
@@ -116,7 +125,7 @@ def _difference(path: Path, model: nn.Module, inputs: Inputs, start: int, shorte
     if shorter and "attention_mask" in rows:
         longest = max(2, int(rows["attention_mask"].sum(1).max()))
         rows = {name: tensor[:, :longest] for name, tensor in rows.items()}
-    return float(np.abs(predict(path, rows) - model(**rows).numpy()).max())
+    return float(np.abs(predict(path, rows) - model(*rows.values()).numpy()).max())
 
 
 @contextlib.contextmanager

@@ -137,7 +137,7 @@ def test_the_shipped_formats_have_their_scores(own_data, own_task, teachers, tmp
     quantised = onnx_export.predict(out / "model_int8.onnx", inputs)
     accuracy = float((quantised.argmax(1) == own_task.test.labels).mean())
     assert made["int8"][0] == f"{accuracy:.3f}"
-    assert float(made["int8"][1]) < float(made["onnx"][1])
+    assert float(made["int8"][1]) <= float(made["onnx"][1])
     card = (out / "README.md").read_text()
     assert f"| int8 | model_int8.onnx | {accuracy:.3f} |" in card
     assert invoke(words(own_data, teachers, out, "--budget", "20", "--dtype", "float16")) == 0, "a format can be added later"
