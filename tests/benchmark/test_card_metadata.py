@@ -1,6 +1,7 @@
 """The metadata of a model card are YAML that the hub reads, and say nothing that is not known."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -43,8 +44,7 @@ def test_what_is_not_known_is_left_out(own_task, make_checkpoint, tmp_path):
 
 
 def test_published_data_have_their_name_on_the_hub():
-    digits = tasks.load("digits")
-    named = type(digits)(**{**vars(digits), "name": "fashion-mnist", "metric": "f1_macro"})
+    named = replace(tasks.load("digits"), name="fashion-mnist", metric="f1_macro")
     values = read(front_matter(named, "tiny-vit", 0.5))
     assert values["datasets"] == ["zalando-datasets/fashion_mnist"]
     assert values["metrics"] == ["f1"]
