@@ -22,7 +22,7 @@ from kd_env.envs.decisions import concatenate
 from kd_env.envs.selection import Selection
 from kd_env.interrupts import raise_if_interrupted
 from kd_env.paths import naming, partial_file
-from kd_env.policies.context import make_context
+from kd_env.policies.context import PolicyContext
 from kd_env.policies.episode import begin_episode, take_slots
 from kd_env.policies.episode_view import EpisodeView
 from kd_env.policies.faults import faults_of
@@ -128,7 +128,7 @@ class Racer:
         self._observation = self._env.restore((folder / STATE).read_bytes())
         for number, student in enumerate(self._number_of):
             if (file := folder / POLICY.format(number)).exists():
-                context = make_context(self._env, self._policy_class.name, self._policy_class.access, student)
+                context = PolicyContext(self._env, self._policy_class.name, self._policy_class.access, student)
                 self._policies[number] = self._policy_class.make.load(str(file), context)
                 begin_episode(self._policies[number], True)
         self._views = [EpisodeView(policy) for policy in self._policies]
