@@ -85,8 +85,8 @@ def test_imports_point_upstream(name):
     assert not downstream, f"{name} imports {sorted(downstream)}"
 
 
-def test_the_package_itself_imports_the_registration_alone():
-    assert GRAPH["kd_env"] == {"kd_env.envs.registration"}
+def test_the_package_itself_imports_the_registration_and_on_first_use_the_call_that_does_all_stages():
+    assert GRAPH["kd_env"] == {"kd_env.envs.registration", "kd_env.benchmark.distilled"}
     assert not GRAPH["kd_env.envs.registration"]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
+from kd_env.benchmark.card_metadata import front_matter
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
@@ -31,7 +32,7 @@ def write_card(folder: Path, trial: Trial, records: Sequence[Record], best: Reco
     task = trial.resolved.task
     pool = load_pool(task.defaults.pool if trial.teachers is None else trial.teachers, task)
     student = CheckpointTeacher(str(folder), task.development(), "this student")
-    rows = [_row(network, task) for network in (student, *pool.teachers)]
+    rows = [network_row(network, task) for network in (student, *pool.teachers)]
     scores = {
         split: interval(float(np.mean(values)), *mean_interval(values))
         for split in ("test", "validation")
@@ -47,15 +48,16 @@ def write_card(folder: Path, trial: Trial, records: Sequence[Record], best: Reco
         "rows": rows,
         "selection": list(zip(best["teachers"], (number(rate) for rate in best["selection_rate"]), strict=True)),
         "command": trial.command,
+        "front_matter": front_matter(task, best["student"], best["test"]),
         "pipeline": "text-classification" if task.kind == "text" else "image-classification",
     }
     template = files("kd_env.benchmark").joinpath("card.md.jinja").read_text()
     (folder / "README.md").write_text(Environment(trim_blocks=True, lstrip_blocks=True).from_string(template).render(view))
 
 
-def _row(teacher: Teacher, task: Task) -> list[str]:
-    assert task.test is not None
-    score = f"{task.score(_predicted_classes(teacher, task.test), task.test.labels):.3f}"
+def network_row(teacher: Teacher, task: Task) -> list[str]:
+    """Return the cells of a network: name, test score, parameters, size and latency."""
+    score = NO_VALUE if task.test is None else f"{task.score(_predicted_classes(teacher, task.test), task.test.labels):.3f}"
     match teacher:
         case NetworkTeacher() | CheckpointTeacher():
             count = sum(parameter.numel() for parameter in teacher.network.parameters())

@@ -40,7 +40,7 @@ class Claim(NamedTuple):
     def __str__(self) -> str:
         """Return what may be claimed as sentences."""
         if not self.above and not self.equal:
-            return f"{self.winner} has the highest mean, but with fewer than {SEEDS_FOR_A_CLAIM} seeds no order may be claimed."
+            return f"{self.winner} has the highest mean test score, but with fewer than {SEEDS_FOR_A_CLAIM} seeds no order may be claimed."
         compared = f"paired t tests, Holm-adjusted over all {self.pairs:,} pairs of policies that are not privileged"
         few = f" Not compared, with fewer than {SEEDS_FOR_A_CLAIM} seeds in common: {_some(self.few)}." if self.few else ""
         if not self.above:

@@ -47,10 +47,11 @@ def _best_policy(table: pd.DataFrame, records: Sequence[Record]) -> Iterator[str
     if not all(record["config"].get("test", True) for record in records):
         yield "The test split was not evaluated (--no-test): use these trials to choose settings by validation, not as results."
     elif len(candidates):
-        best = candidates.loc[candidates["test"].idxmax()]
+        best = candidates.loc[candidates["validation"].idxmax()]  # not by test, which then would no longer be new
         yield (
-            f"The highest mean test {records[0]['metric']}, apart from privileged policies, is that of {best.policy} ({best.access}): "
-            f"{number(best.test)}, n = {best.n}. A highest mean alone does not show that a policy is better."
+            f"Validation chooses, apart from privileged policies, {best.policy} ({best.access}): mean {records[0]['metric']} "
+            f"{number(best.validation)} on validation and {number(best.test)} on test, n = {best.n}. A highest mean alone does not show "
+            "that a policy is better."
         )
 
 

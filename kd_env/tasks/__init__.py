@@ -3,13 +3,13 @@
 ``task`` says what a task is, ``loading`` loads a task by its name, ``splits`` holds the split rule, ``metrics`` the metrics.
 
 - Built-in tasks: ``digits``, ``domains``, ``glue``, ``clinc150``, ``fdu_mtl``, ``fashion_mnist``.
-- Your own data: ``text_files``, and ``image_folders``, whose files ``pictures`` reads.
+- Your own data: ``text_files``, ``in_memory``, and ``image_folders``, whose files ``pictures`` reads.
 - What text tasks share: ``folders`` (find files), ``tables`` and ``columnar`` (read a file), ``columns`` and ``labels``
-  (check its columns), ``texts`` (make
-  the task) and ``wordpiece`` (its tokenizer).
+  (check its columns), ``texts`` (make the task) and ``wordpiece`` (its tokenizer).
 """
 
+from kd_env.tasks.in_memory import from_datasets
 from kd_env.tasks.loading import TASKS, load, with_data_dir, with_options
 from kd_env.tasks.task import Defaults, Split, Task
 
-__all__ = ["TASKS", "Defaults", "Split", "Task", "load", "with_data_dir", "with_options"]
+__all__ = ["TASKS", "Defaults", "Split", "Task", "from_datasets", "load", "with_data_dir", "with_options"]

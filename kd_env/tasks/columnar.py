@@ -54,16 +54,30 @@ def read_dataset(folder: Path) -> Table:
     Raises:
         InputError: the folder cannot be read, or has no rows.
     """
-    from datasets import ClassLabel, load_from_disk
+    from datasets import load_from_disk
 
     try:
-        dataset = load_from_disk(str(folder))
-        table = dataset.with_format("arrow")[:]
-        classes = {name: list(feature.names) for name, feature in dataset.features.items() if isinstance(feature, ClassLabel)}
+        return dataset_table(folder, load_from_disk(str(folder)))
+    except InputError:
+        raise
     except Exception as error:  # the library raises many types of error for damaged files
         message = (str(error).splitlines() or [""])[0][:150]
         raise InputError(f"{folder} cannot be read as a dataset ({type(error).__name__}: {message}); save it again") from None
-    return _table(folder, table, classes)
+
+
+def dataset_table(path: Path, dataset: Any) -> Table:
+    """Return a ``datasets.Dataset`` as a table.
+
+    Args:
+        path: name of the dataset, for messages.
+
+    Raises:
+        InputError: it has no rows.
+    """
+    from datasets import ClassLabel
+
+    classes = {name: list(feature.names) for name, feature in dataset.features.items() if isinstance(feature, ClassLabel)}
+    return _table(path, dataset.with_format("arrow")[:], classes)
 
 
 def is_dataset(folder: Path) -> bool:

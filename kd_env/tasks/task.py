@@ -153,6 +153,10 @@ class Task:
         """Return the task without its test split: all that training may hold."""
         return replace(self, test=None)
 
+    def shuffled(self) -> Task:
+        """Return the task with the examples of train in an order of their own: policies see row numbers, which must not reveal labels."""
+        return replace(self, train=self.train.take(np.random.default_rng(0).permutation(len(self.train))))
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the content of train, reward and validation: equal content, equal fingerprint."""

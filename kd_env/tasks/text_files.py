@@ -72,7 +72,7 @@ def load(
         notes.append(
             f"not read: {unlabelled_file.name}; folder:PATH(unlabelled=true) adds its texts to train, where only the teachers teach them"
         )
-    notes += _without_unlabelled_test(tables, names)
+    notes += without_unlabelled_test(tables, names)
     return text_task(
         name,
         tables,
@@ -124,7 +124,7 @@ def _not_read(folder: Path, files: dict[str, Path], unlabelled_file: Path | None
     return [f"not read: {', '.join(unused)} (files are {', '.join(ROLES)})"] if unused else []
 
 
-def _without_unlabelled_test(tables: dict[str, Table], names: ColumnNames) -> list[str]:
+def without_unlabelled_test(tables: dict[str, Table], names: ColumnNames) -> list[str]:
     """Drop, in place, a test table without labels; return a note on it."""
     if "test" not in tables or has_labels(tables["test"], names) or not has_labels(tables["train"], names):
         return []

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models import in_memory
 from kd_env.models.encode import encode
 from kd_env.tasks import Task
+from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.teacher import Pool, Teacher
 from kd_env.types import ModelOutput
 
@@ -28,14 +30,21 @@ LEAST_PROBABILITY = 1e-7
 def as_pool(name: str, teachers: object, task: Task) -> Pool:
     """Return a pool of ``teachers``: a pool, a teacher, or a list of teachers, modules and callables.
 
+    A Transformers model, its pipeline, or the pair of it and its tokenizer is a teacher with its own tokenizer.
+
     Raises:
         InputError: one of them can be no teacher.
     """
     if isinstance(teachers, Pool):
         return teachers
-    items = list(teachers) if isinstance(teachers, list | tuple) else [teachers]
+    items = list(teachers) if isinstance(teachers, list | tuple) and not in_memory.is_model(teachers) else [teachers]
     named: list[Teacher] = []
     for position, item in enumerate(items):
+        if in_memory.is_model(item):
+            model = in_memory.name_of(item)
+            unique = f"{model}-{position + 1}" if model in [other.name for other in named] else model
+            named.append(CheckpointTeacher(str(in_memory.saved(item)), task, unique))
+            continue
         teacher = item if isinstance(item, Teacher) else _own_teacher(item, position, task)
         if isinstance(teacher, OwnTeacher) and teacher.name in [other.name for other in named]:
             teacher = OwnTeacher(f"{teacher.name}-{position + 1}", teacher.function, task)

@@ -74,7 +74,7 @@ def test_the_card_has_the_numbers_of_the_records(own_data, own_task, teachers, t
     for teacher in load_pool(teachers, own_task).teachers:
         score = float((teacher(own_task.test.inputs).logits.argmax(1).numpy() == own_task.test.labels).mean())
         assert re.search(rf"\| {teacher.name} \| {score:.3f} \| [\d,]+ \| 0\.0 \| \d+\.\d \|", card)
-    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n")
+    assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- knowledge-distillation\n")
     assert "Classes: neg, pos." in card
     assert own_task.notes[0] in card
     assert f"```\n{shlex.join(['kd-env', *typed])}\n```" in card

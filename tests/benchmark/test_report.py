@@ -9,6 +9,8 @@ from traces import write_trace
 
 from kd_env.benchmark.records import append, read
 from kd_env.benchmark.report import make_report, markdown, write_report
+from kd_env.benchmark.report_text import conclusions
+from kd_env.benchmark.summary import summarise
 from kd_env.errors import InputError
 
 
@@ -21,7 +23,7 @@ def report_of(directory, records):
 
 def test_the_conclusions_name_policies_above_the_rival(tmp_path):
     markdown, _ = report_of(tmp_path, setting())
-    assert "apart from privileged policies, is that of learner (reward gradient): 0.754, n = 5" in markdown
+    assert "Validation chooses, apart from privileged policies, learner (reward gradient): mean accuracy 0.754 on validation" in markdown
     assert "is significantly above 0 (Holm-adjusted p < 0.05) for learner (+0.054 [+0.047, +0.061]" in markdown
     assert "be called" not in markdown
 
@@ -104,3 +106,12 @@ def test_writing_again_replaces_the_report_and_leaves_no_partial_files(tmp_path)
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(InputError, match="no records"):
         write_report(tmp_path)
+
+
+def test_the_headline_names_the_policy_that_validation_chooses():
+    records = [*runs("uniform", "nothing", 0.6, validation=0.5), *runs("router", "reward labels", 0.5, validation=0.7)]
+    text = conclusions(summarise(records), records)
+    assert text.startswith(
+        "Validation chooses, apart from privileged policies, router (reward labels): mean accuracy 0.700 on validation and"
+    )
+    assert "and 0.500 on test, n = 5." in text

@@ -1,0 +1,130 @@
+"""Choose the candidates of a race. In: a task, its number of teachers, the user's settings. Out: policies with the settings to race.
+
+The first candidates are the student without a teacher and `uniform` at several weights of distillation. The others are raced with the
+weight of the `uniform` that leads: `uniform` at a higher temperature, and the policies that fit the data. So the grid is searched along
+one axis after the other, and not as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kd_env.benchmark.trial import default_options
+from kd_env.envs.settings import Settings
+from kd_env.envs.settings import settings as make_settings
+from kd_env.errors import InputError
+from kd_env.policies import registry
+from kd_env.policies.registry import PolicyClass
+from kd_env.tasks import Task
+
+NO_TEACHER = "no_teacher"
+KD_WEIGHTS = (0.5, 1.0)
+"""Weights of distillation against the hard label, of which the race finds the best for `uniform`."""
+WARMER = 2.5
+"""Factor of the second temperature: 5 where the task's is 2."""
+CREDIT_OPTIONS = {"credit_refresh": 4, "reward_examples": 64}
+"""Settings of a policy that learns from credit: a new held-out gradient, of this many examples, every fourth update.
+
+A held-out gradient of 256 examples at every update would cost several times as much as the update.
+"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy with the settings that it is raced with.
+
+    Attributes:
+        policy: name of the policy, with options.
+        options: settings of the environment that this candidate adds to the user's.
+        rank: place in the order from the simplest candidate to the least simple, which decides between candidates that score alike.
+    """
+
+    policy: str
+    options: dict[str, Any] = field(default_factory=dict)
+    rank: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name for people, such as ``uniform, kd_weight 0.5, temperature 2``."""
+        shown = [f"{name} {self.options[name]:g}" for name in ("kd_weight", "temperature") if name in self.options]
+        return ", ".join([self.policy, *shown])
+
+
+def first_candidates(task: Task, settings: Mapping[str, Any]) -> list[Candidate]:
+    """Return the student without a teacher and `uniform` at several weights of distillation.
+
+    Settings of the user are not varied. With ``kd_weight=1`` labels are not part of the setting, and neither is the student without a
+    teacher.
+
+    Args:
+        task: the task.
+        settings: the user's settings.
+    """
+    temperature = settings.get("temperature", task.defaults.temperature)
+    weights = KD_WEIGHTS if settings.get("kd_weight") is None else (settings["kd_weight"],)
+    candidates = [Candidate("uniform", {"kd_weight": weight, "temperature": temperature}) for weight in weights]
+    return _ranked(candidates if settings.get("kd_weight") == 1.0 else [Candidate(NO_TEACHER), *candidates])
+
+
+def more_candidates(task: Task, num_teachers: int, settings: Mapping[str, Any], leader: Candidate, first: int) -> list[Candidate]:
+    """Return `uniform` at a higher temperature and the policies that fit the data, with the weight of distillation of ``leader``.
+
+    Args:
+        task: the task.
+        num_teachers: number of teachers K.
+        settings: the user's settings.
+        leader: the best `uniform` so far.
+        first: rank of the first candidate.
+    """
+    candidates = []
+    if settings.get("temperature") is None:
+        candidates.append(replace(leader, options={**leader.options, "temperature": WARMER * leader.options["temperature"]}))
+    candidates += [replace(leader, policy=policy) for policy in _policies(task, num_teachers)]
+    credit = {name: value for name, value in CREDIT_OPTIONS.items() if settings.get(name) is None}
+    credit = {**credit, "reward_examples": min(credit.get("reward_examples", len(task.reward)), len(task.reward))}
+    candidates = [
+        replace(candidate, options={**candidate.options, **credit}) if candidate.policy == "held_credit" else candidate
+        for candidate in candidates
+    ]
+    return _ranked(candidates, first)
+
+
+def num_candidates(task: Task, num_teachers: int, settings: Mapping[str, Any]) -> int:
+    """Return the number of all candidates of a race."""
+    first = first_candidates(task, settings)
+    return len(first) + len(more_candidates(task, num_teachers, settings, first[-1], len(first)))
+
+
+def keywords(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> tuple[PolicyClass, Settings, dict[str, Any]]:
+    """Return the policy of a candidate, its checked settings, and the keywords of its environment without task and teachers.
+
+    Raises:
+        InputError: a setting of the user cannot be used.
+    """
+    policy = registry.find(candidate.policy)
+    options = {**default_options(policy.environment), **policy.env_options, **settings, **candidate.options}
+    for name in ("action", "granularity", "observation", "num_students"):
+        if name in settings:
+            raise InputError(f"{name}={settings[name]}: each candidate of a race sets its own; leave {name} out, or name one --policy")
+    if "kd_weight" in policy.env_options:
+        options["kd_weight"] = policy.env_options["kd_weight"]
+    return policy, make_settings(task, **options), options
+
+
+def reads_reward_labels(candidate: Candidate) -> bool:
+    """Return whether the candidate's student is taught with the help of the reward split, which then cannot judge it."""
+    return registry.find(candidate.policy).access not in ("nothing", "teacher outputs", "student outputs", "train labels", "gradient")
+
+
+def _policies(task: Task, num_teachers: int) -> list[str]:
+    """Return the policies that fit the data, the simplest first."""
+    if num_teachers < 2:
+        return []
+    by_group = task.train.groups is not None
+    return ["best_single", "router", "stacking", "held_credit"] if by_group else ["camkd_logits", "stacking", "held_credit"]
+
+
+def _ranked(candidates: list[Candidate], first: int = 0) -> list[Candidate]:
+    return [replace(candidate, rank=first + number) for number, candidate in enumerate(candidates)]

@@ -1,0 +1,173 @@
+"""Distil the best student of a race. In: a task, teachers, a student. Out: the student, a page on how it was chosen, a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kd_env import tasks
+from kd_env.benchmark import ship
+from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.race import Result
+from kd_env.benchmark.race_card import write_card
+from kd_env.benchmark.race_report import RaceFacts, as_json, page, verdict
+from kd_env.benchmark.race_score import score_interval
+from kd_env.benchmark.race_set_up import RaceSetUp, require_saveable, set_up
+from kd_env.benchmark.race_state import FILE
+from kd_env.errors import InputError
+from kd_env.models import in_memory
+from kd_env.models.encode import TextReader
+from kd_env.models.encoder import Encoder
+from kd_env.models.saving import reader_to_save, save
+from kd_env.models.wrapper import unwrap
+from kd_env.randomness import one_thread
+from kd_env.tasks import Task
+from kd_env.teachers import Pool, Teacher
+
+PAGE = "race.md"
+"""Name of the page in the student's folder; ``race.json`` beside it has the same as values."""
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A distilled student.
+
+    Attributes:
+        student: the network in evaluation mode: a Transformers model, or a network of another kind, which cannot be saved as a checkpoint.
+        report: page in Markdown on what was compared and what decided.
+        verdict: whether the teachers help, in a sentence.
+        test: score on the test split with its 95 % interval, or ``None``. The split was opened once, for this student.
+    """
+
+    student: Any
+    report: str
+    verdict: str
+    test: tuple[float, float, float] | None
+    _set_up: RaceSetUp = field(repr=False)
+    _result: Result = field(repr=False)
+    _facts: RaceFacts = field(repr=False)
+
+    def save(self, folder: str | Path, export: str = "", dtype: str = "float32") -> Path:
+        """Write a Transformers checkpoint with its tokenizer, a model card and the page into ``folder``, and return it.
+
+        Args:
+            folder: the folder.
+            export: ``onnx`` for ``model.onnx`` too.
+            dtype: number format of the weights: ``float32``, ``float16``, ``bfloat16``, or ``int8``, which is ``model_int8.onnx``.
+
+        Raises:
+            InputError: the student is not a Transformers model, or an option cannot be used.
+        """
+        ship.check(export, dtype)
+        folder, run, task = Path(folder), self._result.student, self._set_up.task
+        network = copy.deepcopy(_network(self._result))
+        require_saveable(network, self._set_up.student, task)
+        assert isinstance(network, Encoder)
+        folder.mkdir(parents=True, exist_ok=True)
+        read = run.data.read
+        save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
+        (folder / PAGE).write_text(self.report)
+        content = {"key": self._set_up.key, **as_json(task, self._result, self._facts)}
+        (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
+        write_card(folder, self._set_up, self._result, self._facts)
+        ship.ship(folder, task, export, dtype)
+        return folder
+
+
+def distill(
+    task: Any,
+    teachers: str | Pool | Sequence[str | Teacher | Callable[..., Any]] | None = None,
+    student: Any = None,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    budget: str | int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    bank: str | Path | None = None,
+    quiet: bool = True,
+    **settings: Any,  # keywords of the environment, checked there
+) -> Distilled:
+    """Race candidates and return the best student.
+
+    Args:
+        task: name of a task, a :class:`~kd_env.tasks.Task`, or a ``datasets.Dataset`` or ``DatasetDict``, see
+            :func:`kd_env.tasks.from_datasets`.
+        teachers: a pool or its name, or a list of checkpoints, Transformers models (alone, as pipelines, or in pairs with their
+            tokenizers), teachers, modules and callables. Default: the task's.
+        student: architecture or checkpoint to start from, or a Transformers model as for ``teachers``. Default: the task's.
+        text: column of the text in a dataset or in files of your own.
+        label: column of the class.
+        budget: updates of all students together, as ``2000``, or a time, as ``"10min"``. Default: twice the updates of one student.
+        seed: seed of the first student of each candidate.
+        out: folder to save the student in. The same call goes on with a race that was stopped.
+        bank: folder of a bank that was built before.
+        quiet: show no progress.
+        **settings: settings for all candidates, such as ``updates`` or ``optimizer``.
+
+    Raises:
+        InputError: something cannot be used. It is raised before anything is taught where that can be seen.
+    """
+    with one_thread(), Progress(quiet) as progress:
+        if isinstance(task, str):
+            task = tasks.load(tasks.with_options(task, text=text, label=label))
+        elif not isinstance(task, Task):
+            task = tasks.from_datasets(task, text=text, label=label)
+        if student is not None and not isinstance(student, str):
+            student = str(in_memory.saved(student))
+        ready = set_up(task, teachers, student, budget, seed, bank, settings, progress, to_save=out is not None)
+        if out is not None:
+            return distill_into(Path(out), ready, progress)
+        with tempfile.TemporaryDirectory() as folder:
+            return _distilled(ready, ready.run(Path(folder), progress))
+
+
+def distill_into(out: Path, ready: RaceSetUp, progress: Progress) -> Distilled:
+    """Run a race and save its student in the folder ``out``, which appears when it is complete.
+
+    Raises:
+        InputError: ``out`` holds something, or another race was stopped there.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        content = "this student already" if is_finished(out, ready) else "something that this command did not write"
+        raise InputError(f"{out} holds {content}; name a new folder")
+    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+    distilled = _distilled(ready, ready.run(partial, progress))
+    final = partial / "final"
+    shutil.rmtree(final, ignore_errors=True)
+    distilled.save(final)
+    if out.exists():
+        out.rmdir()
+    final.replace(out)
+    shutil.rmtree(partial)
+    return distilled
+
+
+def is_finished(out: Path, ready: RaceSetUp) -> bool:
+    """Return whether the folder ``out`` holds the student of this race."""
+    try:
+        return bool(json.loads((out / FILE).read_text()).get("key") == ready.key)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _distilled(ready: RaceSetUp, result: Result) -> Distilled:
+    run, task, test = result.student, ready.task, None
+    if task.test is not None:  # it is opened once, for the student that is kept
+        classes = run.student.predict(run.data.read(task.test.inputs)).argmax(1).cpu().numpy()
+        test = score_interval(task, task.test.labels, classes)
+    facts = RaceFacts(ready.student, ready.course.pool.names, str(ready.budget), test, ready.command)
+    network = _network(result)
+    model = network.model if isinstance(network, Encoder) else network
+    return Distilled(model.eval(), page(task, result, facts), verdict(task, result), test, ready, result, facts)
+
+
+def _network(result: Result) -> Any:
+    """Return the student's network without projectors and auxiliary module."""
+    return unwrap(result.student.student.network)

@@ -1,0 +1,163 @@
+"""Teach the students of one candidate of a race, in stretches. In: a candidate and its seeds. Out: students that can be taught further.
+
+The environment stays alive between two stretches, or its state is kept in a file: either way the next stretch goes on from there, bit for
+bit on CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from kd_env.bank import KnowledgeBank
+from kd_env.benchmark.candidates import Candidate, keywords
+from kd_env.distillation import Distillation
+from kd_env.envs.actions.kind import as_numbers
+from kd_env.envs.decisions import concatenate
+from kd_env.envs.selection import Selection
+from kd_env.interrupts import raise_if_interrupted
+from kd_env.paths import naming, partial_file
+from kd_env.policies.context import PolicyContext
+from kd_env.policies.episode import begin_episode, take_slots
+from kd_env.policies.episode_view import EpisodeView
+from kd_env.policies.faults import faults_of
+from kd_env.policies.protocol import Learner
+from kd_env.tasks import Task
+from kd_env.teachers import Pool
+from kd_env.types import Decision, Observation
+
+STATE, POLICY = "state.safetensors", "policy-{}.agent"
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all candidates of a race have in common.
+
+    Attributes:
+        task: the task, without its test split.
+        pool: the teachers.
+        bank: their outputs.
+        settings: settings of the user, and those that the race sets for all.
+    """
+
+    task: Task
+    pool: Pool
+    bank: KnowledgeBank
+    settings: Mapping[str, Any]
+
+
+class Racer:
+    """S students of one candidate, each with its seed and its policy; several students are taught as one population."""
+
+    def __init__(self, course: Course, candidate: Candidate, seeds: Sequence[int]) -> None:
+        """Begin with new students.
+
+        Raises:
+            InputError: a setting cannot be used, or the policy does not fit the pool.
+        """
+        self.candidate, self.seeds, self.update = candidate, list(seeds), 0
+        self._policy_class, settings, options = keywords(candidate, course.task, course.settings)
+        students = len(self.seeds)
+        self._slots = settings.distillation.batch_size if settings.interface.granularity == "instance" else 1
+        replaced = ("num_students", "batch_size") if settings.interface.granularity == "instance" else ("num_students",)
+        env: Any = gym.make_vec(
+            self._policy_class.environment,
+            num_envs=students * self._slots,
+            num_students=students,
+            vectorization_mode="vector_entry_point",
+            task=course.task,
+            teachers=course.pool,
+            bank=course.bank.directory,
+            **{name: value for name, value in options.items() if name not in replaced},
+        )
+        self._env = env.unwrapped
+        self._selection: Selection = self._env.selection
+        self._selection.label_seeds = list(self.seeds)
+        self._number_of = [None] if students == 1 else list(range(students))
+        self._policies = [
+            self._policy_class.build(self._env, seed, number) for seed, number in zip(self.seeds, self._number_of, strict=True)
+        ]
+        self._views = [EpisodeView(policy) for policy in self._policies]
+        for policy in self._policies:
+            begin_episode(policy, True)
+        self._observation: Observation = self._env.reset(seed=np.repeat(self.seeds, self._slots).tolist())[0]
+        self.lost = np.zeros(students, dtype=np.bool_)
+        self._actions: list[Any] = [None] * students
+
+    def teach(self, until: int, report: Callable[[int], None]) -> None:
+        """Teach all students that have not diverged until they have had ``until`` updates; ``report`` is called after each."""
+        while self.update < until and not self.lost.all():
+            self._step()
+            self.update += 1
+            report(self.update)
+            raise_if_interrupted()
+
+    def classes(self, split: str) -> np.ndarray:
+        """Return the predicted classes of all students on a split, ``[S, N]``."""
+        run = self._selection.distillation
+        logits = run.student.predict(run.data.inputs[split], shared=True)
+        return logits.argmax(1).view(len(self.seeds), -1).cpu().numpy().astype(np.int64)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of all students."""
+        return sum(parameter.numel() for parameter in self._selection.distillation.student.parameters)
+
+    def student(self, number: int) -> Distillation:
+        """Return one student as a run of its own."""
+        return self._selection.distillation.member(number)
+
+    def save(self, folder: Path) -> None:
+        """Write the state of students and policies into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, policy in enumerate(self._policies):
+            if callable(getattr(policy, "save", None)):
+                policy.save(str(folder / POLICY.format(number)))
+        partial = partial_file(folder / STATE)
+        with naming(folder / STATE):
+            partial.write_bytes(self._env.snapshot())
+            partial.replace(folder / STATE)
+
+    def load(self, folder: Path, lost: Sequence[bool]) -> None:
+        """Continue from what :meth:`save` wrote; ``lost`` are the students that had diverged. Rules are built anew: they keep no state."""
+        self._observation = self._env.restore((folder / STATE).read_bytes())
+        for number, student in enumerate(self._number_of):
+            if (file := folder / POLICY.format(number)).exists():
+                context = PolicyContext(self._env, self._policy_class.name, self._policy_class.access, student)
+                self._policies[number] = self._policy_class.make.load(str(file), context)
+                begin_episode(self._policies[number], True)
+        self._views = [EpisodeView(policy) for policy in self._policies]
+        self.lost = np.array(lost, dtype=np.bool_)
+        self.update = int(self._selection.distillation.update[~self.lost].max(initial=0))
+
+    def _step(self) -> None:
+        parts = [slice(number * self._slots, (number + 1) * self._slots) for number in range(len(self.seeds))]
+        learning = np.flatnonzero(~self.lost).tolist()
+        seen = [take_slots(self._observation, part) for part in parts]
+        for number in range(len(self.seeds)):
+            if not self.lost[number] or self._actions[number] is None:  # for a student that has diverged the last action is repeated
+                with faults_of(self._policies[number], "act"):
+                    self._actions[number] = self._policies[number].act(self._views[number].observation(seen[number]))
+        observation, rewards, terminated, _, info = self._env.step(self._joined())
+        for number in learning:
+            if isinstance(policy := self._policies[number], Learner):
+                own = (take_slots(values, parts[number]) for values in (rewards, observation, terminated, info))
+                transition = self._views[number].transition(seen[number], self._actions[number], *own)
+                with faults_of(policy, "update"):
+                    policy.update(transition)
+        self._observation = observation
+        over = terminated.reshape(len(self.seeds), self._slots)[:, 0]
+        self.lost |= over & self._selection.distillation.diverged
+        self._actions = [action.detach() if isinstance(action, Decision) else action for action in self._actions]
+
+    def _joined(self) -> Any:
+        if len(self._actions) == 1:
+            return self._actions[0]
+        if isinstance(self._actions[0], Decision):
+            return concatenate(self._actions, self._slots)
+        return np.concatenate([as_numbers(action, "actions of the policies") for action in self._actions])

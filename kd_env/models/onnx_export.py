@@ -1,0 +1,141 @@
+"""Export a Transformers classifier as ONNX and check it. In: a model and encoded inputs. Out: a file that gives the same outputs.
+
+The optional packages of the extra ``export`` do the work. The file is one file, with axes for examples and tokens of any length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kd_env.errors import InputError
+from kd_env.models.checkpoint_files import first_line
+from kd_env.types import Inputs
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+CLOSE = 1e-3
+"""Largest difference of a logit between torch and ONNX Runtime that counts as equal; float32 sums in another order differ by less."""
+CHECKED = 16
+"""Examples in each of the batches that are compared."""
+
+
+def require_packages() -> None:
+    """Check that the optional packages are installed.
+
+    Raises:
+        InputError: one is not.
+    """
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise InputError(f"--export onnx: {', '.join(missing)} not installed; pip install 'kd-env[export]'")
+
+
+def export(path: Path, model: nn.Module, inputs: Inputs) -> float:
+    """Write ``model`` to ``path`` and return the largest difference of its logits from ONNX Runtime's on ``inputs``.
+
+    Args:
+        path: the file.
+        model: a Transformers classifier, in evaluation mode on the CPU.
+        inputs: encoded examples, at least two, to trace and to check with.
+
+    Raises:
+        InputError: the packages are missing, or the outputs differ.
+    """
+    require_packages()
+    wrapped, names = _Logits(model, list(inputs)).eval(), list(inputs)
+    with _silent(), tempfile.TemporaryDirectory() as reports:
+        try:
+            torch.onnx.export(
+                wrapped,
+                tuple(tensor[:2] for tensor in inputs.values()),
+                path,
+                input_names=names,
+                output_names=["logits"],
+                dynamic_shapes=tuple(_axes(tensor) for tensor in inputs.values()),
+                dynamo=True,
+                external_data=False,
+                artifacts_dir=reports,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise InputError(
+                f"{path}: {type(model).__name__} cannot be exported as ONNX ({first_line(error)}); leave --export out"
+            ) from None
+    difference = max(_difference(path, wrapped, inputs, start, shorter) for start, shorter in ((0, False), (CHECKED, True)))
+    if not difference <= CLOSE:
+        path.unlink()
+        raise InputError(f"{path}: its logits differ from those of the student by up to {difference:g}; it was deleted")
+    return difference
+
+
+def quantize(path: Path, target: Path) -> None:
+    """Write an ONNX file with weights in int8 and activations that are quantised when it runs (dynamic quantisation)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _silent():
+        quantize_dynamic(path, target, weight_type=QuantType.QInt8)
+
+
+def predict(path: Path, inputs: Inputs, batch: int = 64) -> np.ndarray:
+    """Return the logits ``[N, C]`` that ONNX Runtime computes on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    size = len(next(iter(inputs.values())))
+    parts = [
+        session.run(None, {name: tensor[start : start + batch].numpy() for name, tensor in inputs.items()})[0]
+        for start in range(0, size, batch)
+    ]
+    return np.concatenate(parts)
+
+
+class _Logits(nn.Module):
+    """A model whose output is the logits alone."""
+
+    def __init__(self, model: Any, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, first: Tensor, second: Tensor | None = None, third: Tensor | None = None) -> Tensor:
+        tensors = [tensor for tensor in (first, second, third) if tensor is not None]
+        logits: Tensor = self.model(**dict(zip(self.names, tensors, strict=True))).logits
+        return logits
+
+
+def _axes(tensor: Tensor) -> dict[int, Any]:
+    """Return the axes of any length: examples, and tokens of texts ``[N, T]``; not those of images."""
+    return dict.fromkeys((0, 1) if tensor.ndim == 2 else (0,), torch.export.Dim.DYNAMIC)
+
+
+@torch.no_grad()
+def _difference(path: Path, model: nn.Module, inputs: Inputs, start: int, shorter: bool) -> float:
+    """Compare on some examples, also with another number of tokens than was traced."""
+    rows = {name: tensor[start : start + CHECKED] if len(tensor) > start else tensor[:1] for name, tensor in inputs.items()}
+    if shorter and "attention_mask" in rows:
+        longest = max(2, int(rows["attention_mask"].sum(1).max()))
+        rows = {name: tensor[:, :longest] for name, tensor in rows.items()}
+    return float(np.abs(predict(path, rows) - model(*rows.values()).numpy()).max())
+
+
+@contextlib.contextmanager
+def _silent() -> Any:
+    """Keep back what the exporter prints and warns of: it concerns its own insides."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,75 @@
+"""Which candidates a race has: what the data and the user's settings allow."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kd_env import tasks
+from kd_env.benchmark import candidates
+from kd_env.benchmark.candidates import Candidate
+from kd_env.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return tasks.load("digits")
+
+
+def names(task, teachers, **settings):
+    first = candidates.first_candidates(task, settings)
+    return [one.name for one in first + candidates.more_candidates(task, teachers, settings, first[1 % len(first)], len(first))]
+
+
+def test_the_grid_goes_along_one_axis_after_the_other(digits):
+    assert names(digits, 4) == [
+        "no_teacher",
+        "uniform, kd_weight 0.5, temperature 2",
+        "uniform, kd_weight 1, temperature 2",
+        "uniform, kd_weight 0.5, temperature 5",
+        "best_single, kd_weight 0.5, temperature 2",
+        "router, kd_weight 0.5, temperature 2",
+        "stacking, kd_weight 0.5, temperature 2",
+        "held_credit, kd_weight 0.5, temperature 2",
+    ]
+
+
+def test_without_groups_no_rule_looks_for_experts(digits):
+    without = replace(digits, train=replace(digits.train, groups=None))
+    assert [name.split(",")[0] for name in names(without, 2)][-3:] == ["camkd_logits", "stacking", "held_credit"]
+
+
+def test_settings_of_the_user_are_not_varied(digits):
+    assert names(digits, 1, kd_weight=0.3, temperature=4.0) == ["no_teacher", "uniform, kd_weight 0.3, temperature 4"]
+    assert "no_teacher" not in names(digits, 4, kd_weight=1.0), "labels are not part of the setting"
+
+
+def test_one_teacher_leaves_nothing_to_select(digits):
+    assert [name.split(",")[0] for name in names(digits, 1)] == ["no_teacher", *["uniform"] * 3]
+
+
+def test_ranks_follow_the_order_from_the_simplest(digits):
+    first = candidates.first_candidates(digits, {})
+    more = candidates.more_candidates(digits, 4, {}, first[2], len(first))
+    assert [one.rank for one in first + more] == list(range(8))
+    assert more[0].options["kd_weight"] == 1.0
+    assert candidates.num_candidates(digits, 4, {}) == 8
+
+
+@pytest.mark.parametrize(("policy", "reads"), [("uniform", False), ("best_single", False), ("router", True), ("held_credit", True)])
+def test_who_reads_the_reward_labels(policy, reads):
+    assert candidates.reads_reward_labels(Candidate(policy)) is reads
+
+
+def test_no_teacher_keeps_its_own_weight_and_the_user_s_settings_reach_all(digits):
+    _, settings, options = candidates.keywords(Candidate("no_teacher"), digits, {"updates": 7})
+    assert (settings.distillation.kd_weight, settings.distillation.updates, options["updates"]) == (0.0, 7, 7)
+    with pytest.raises(InputError, match="action=one: each candidate of a race sets its own"):
+        candidates.keywords(Candidate("uniform"), digits, {"action": "one"})
+
+
+def test_credit_is_measured_on_no_more_examples_than_there_are(digits):
+    few = replace(digits, reward=digits.reward.take(np.arange(20)))
+    first = candidates.first_candidates(few, {})
+    learned = candidates.more_candidates(few, 4, {}, first[1], 3)[-1]
+    assert (learned.policy, learned.options["reward_examples"], learned.options["credit_refresh"]) == ("held_credit", 20, 4)

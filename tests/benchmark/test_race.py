@@ -1,0 +1,197 @@
+"""A race with students whose answers are known: who goes on, who is kept, and that nothing is taught twice."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kd_env.benchmark import race as race_module
+from kd_env.benchmark.candidates import num_candidates
+from kd_env.benchmark.race import Race
+from kd_env.benchmark.race_plan import Plan, Rung
+from kd_env.benchmark.race_report import RaceFacts, as_json, page, verdict
+from kd_env.benchmark.race_state import RaceState
+from kd_env.errors import InputError
+from kd_env.tasks import Defaults, Split, Task
+
+FACTS = RaceFacts("mlp", ("one", "two"), "200 updates", (0.9, 0.88, 0.92), "kd-env distill --task toy")
+
+
+def toy():
+    def split(size):
+        return Split(np.zeros((size, 1, 2, 2), dtype=np.float32), np.arange(size) % 2)
+
+    return Task("toy", "image", split(64), split(100), split(600), split(50), ("no", "yes"), Defaults("own", "mlp", 100, 1.0, 2.0))
+
+
+class Course:
+    task, settings = toy(), {"updates": 100}
+
+    pool = SimpleNamespace(teachers=("one", "two"))
+
+
+class Audience:
+    def __init__(self):
+        self.lines, self.updates = [], 0
+
+    def race_stands(self, line):
+        self.lines.append(line)
+
+    def advance_race(self, updates, latest):
+        self.updates += updates
+
+
+class Students:
+    """Stands in for a racer: after u updates a student errs in ``errors(candidate, seed, u)`` of the 600 examples."""
+
+    taught = []
+
+    def __init__(self, course, candidate, seeds):
+        self.candidate, self.seeds, self.update, self.num_parameters = candidate, seeds, 0, 10
+        self.lost = np.array([self.errors(candidate, seed, 0) is None for seed in seeds])
+
+    def teach(self, until, report):
+        if self.stop_at == (self.candidate.policy, until):
+            raise KeyboardInterrupt
+        self.taught.append((self.candidate.name, tuple(self.seeds), self.update, until))
+        while self.update < until:
+            self.update += 1
+            report(self.update)
+
+    def classes(self, split):
+        labels = getattr(Course.task, split).labels
+        classes = np.tile(labels, (len(self.seeds), 1))
+        for row, seed in zip(classes, self.seeds, strict=True):
+            wrong = self.errors(self.candidate, seed, self.update) or 0
+            row[:wrong] = 1 - row[:wrong]
+        return classes
+
+    def student(self, number):
+        return self.candidate.name, self.seeds[number]
+
+    def save(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state").write_text(str(self.update))
+
+    def load(self, folder, lost):
+        self.update, self.lost = int((folder / "state").read_text()), np.array(lost)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run a race of students with these errors; returns the result, what was taught, and what the audience heard."""
+
+    def runner(errors, rungs=((10, 7, 1), (30, 4, 1), (60, 3, 1), (100, 1, 1)), stop_at=None, folder=tmp_path / "race", together=False):
+        students = type("Racer", (Students,), {"errors": staticmethod(errors), "stop_at": stop_at, "taught": []})
+        monkeypatch.setattr(race_module, "Racer", students)
+        audience = Audience()
+        plan = Plan(tuple(Rung(*rung) for rung in rungs), 100)
+        race = Race(Course, plan, RaceState(folder, {"a": 1}), audience, together)
+        try:
+            return race.run(), students.taught, audience
+        except KeyboardInterrupt:
+            return None, students.taught, audience
+
+    return runner
+
+
+def errors_of(table):
+    return lambda candidate, seed, update: table.get(candidate.policy, 300) - update
+
+
+def test_the_best_go_on_and_nothing_is_taught_twice(run):
+    result, taught, audience = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260}))
+    assert num_candidates(Course.task, 2, {}) == 7
+    assert result.kept.policy == "stacking"
+    assert result.student == ("stacking, kd_weight 0.5, temperature 2", 0)
+    assert [[one.candidate.policy for one in rung] for rung in result.standings] == [
+        ["stacking", *["uniform"] * 3, "held_credit", "camkd_logits", "no_teacher"],
+        ["stacking", "uniform", "uniform", "no_teacher"],
+        ["stacking", "uniform", "no_teacher"],
+        ["stacking"],
+    ]
+    stretches = [stretch for stretch in taught if stretch[0].startswith("stacking")]
+    assert [(start, end) for _, _, start, end in stretches] == [(0, 10), (10, 30), (30, 60), (60, 100)]
+    assert audience.updates == result.plan.taught == 7 * 10 + 4 * 20 + 3 * 30 + 40
+    assert audience.lines[-1] == "rung 4 of 4, 100 of 100 updates: stacking, kd_weight 0.5, temperature 2 0.833"
+
+
+def test_the_student_without_a_teacher_is_kept_if_the_others_are_no_better(run):
+    result, *_ = run(errors_of({"no_teacher": 238, "uniform": 237, "stacking": 236}))
+    assert result.kept.policy == "no_teacher", "a difference of 2 in 600 examples is within a standard error"
+    text = verdict(Course.task, result)
+    assert text.startswith(
+        "**Teachers do not help here.** stacking, kd_weight 0.5, temperature 2 minus the student without a teacher is +0.003 ["
+    )
+    assert "on 600 labels, after 60 of 100 updates" in text
+    assert "is not excluded" in text
+
+
+def test_the_page_and_its_values_say_the_same(run):
+    result, *_ = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200}))
+    text, values = page(Course.task, result, FACTS), as_json(Course.task, result, FACTS)
+    assert "**Kept: stacking, kd_weight 0.5, temperature 2**, seed 0. **Teachers help here.**" in text
+    assert "- accuracy on 600 held-out labels that chose it: 0.833" in text
+    assert "- accuracy on 50 test labels, which chose nothing: 0.900 [0.880, 0.920]" in text
+    assert "| **stacking, kd_weight 0.5, temperature 2** | 1 | 100 | 0.833 | 600 | kept |" in text
+    assert "- The labels that decide: 600 of validation. No student" in text
+    assert "- Budget: 200 updates. All students had 280 updates" in text
+    assert values["kept"] == {"candidate": "stacking, kd_weight 0.5, temperature 2", "seed": 0}
+    assert values["verdict"] == verdict(Course.task, result).replace("**", "")
+    plain = next(row for row in values["candidates"] if row["policy"] == "no_teacher")
+    mean, low, high = plain["minus_kept"]
+    assert (mean, plain["compared_after"], plain["updates"], plain["labels"]) == (pytest.approx(-150 / 600), 60, 60, 600)
+    assert low < mean < high < 0
+
+
+def test_seeds_are_added_and_the_best_student_is_kept(run):
+    def errors(candidate, seed, update):
+        return {"stacking": 100, "no_teacher": 120}.get(candidate.policy, 300) - 10 * seed
+
+    rungs = ((10, 7, 1), (30, 4, 1), (60, 3, 3), (100, 1, 3))
+    result, taught, _ = run(errors, rungs, together=True)
+    assert (result.kept.policy, result.seed) == ("stacking", 2)
+    assert [stretch[1:] for stretch in taught if stretch[0].startswith("stacking")] == [
+        ((0,), 0, 10),
+        ((0,), 10, 30),
+        ((0,), 30, 60),
+        ((1, 2), 0, 60),
+        ((0,), 60, 100),
+        ((1, 2), 60, 100),
+    ]
+    assert len(result.last(result.kept).predictions["validation"]) == 3
+    assert result.last(result.kept).score == pytest.approx(1 - (100 + 90 + 80) / 3 / 600)
+
+
+@pytest.mark.parametrize("stop_at", [("uniform", 10), ("held_credit", 10), ("stacking", 60), ("stacking", 100)])
+def test_a_race_that_was_stopped_goes_on_and_ends_the_same(run, stop_at, tmp_path):
+    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260})
+    whole, everything, _ = run(errors, folder=tmp_path / "whole")
+    stopped, before, _ = run(errors, stop_at=stop_at)
+    assert stopped is None
+    result, after, _ = run(errors)
+    assert before + after == everything
+    assert page(Course.task, result, FACTS).split("seconds")[0] == page(Course.task, whole, FACTS).split("seconds")[0]
+
+
+def test_a_candidate_whose_students_all_diverge_is_left_out(run):
+    def errors(candidate, seed, update):
+        return None if candidate.policy == "stacking" else 100
+
+    result, *_ = run(errors)
+    assert [candidate.policy for candidate in result.diverged] == ["stacking"]
+    assert "| stacking, kd_weight 0.5, temperature 2 | – | – | diverged | – | – |" in page(Course.task, result, FACTS)
+
+
+def test_a_race_in_which_all_diverge_says_what_to_do(run):
+    with pytest.raises(InputError, match="all students diverged; use a lower lr"):
+        run(lambda candidate, seed, update: None)
+
+
+def test_another_race_in_the_folder_is_refused(tmp_path):
+    RaceState(tmp_path, {"a": 1, "b": 2}).write()
+    with pytest.raises(InputError, match=r"started by another command \(other b\); delete it, or name another --out"):
+        RaceState(tmp_path, {"a": 1, "b": 3})
+    (tmp_path / "race.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged; delete the folder"):
+        RaceState(tmp_path, {"a": 1})
