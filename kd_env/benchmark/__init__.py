@@ -14,10 +14,7 @@
 - `report_page`, `report_figures`, `report_svg`: sortable tables; which figures, and figures as part of a page
 - `report_paper`, `report_latex`, `report_methods`: the folder for a paper: LaTeX tables, and the methods as text
 - `distill`, `card`: the best student of some trials as a Transformers checkpoint with a model card
-- `distilled`: the best student of a race, from Python or the command line; `race_set_up` checks what the user asks for
-- `candidates`, `race_plan`, `race_defaults`: who takes part in a race, how long, and what is filled in
-- `race`, `racer`, `race_state`: a race, the students of a candidate, and what is kept so that a stopped race goes on
-- `race_score`, `race_report`, `race_card`, `card_metadata`: what decides, and what is said of it
+- `race`: the package of a race for the best student; `distilled`: its student, from Python or the command line; `card_metadata`
 - `ship`: a student as ONNX and in other number formats
 - `progress`, `catalogue`: the progress bars and the lists of the command line
 """

@@ -14,12 +14,12 @@ from typing import Any
 from kd_env import tasks
 from kd_env.benchmark import ship
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.race import Result
-from kd_env.benchmark.race_card import write_card
-from kd_env.benchmark.race_report import RaceFacts, as_json, page, verdict
-from kd_env.benchmark.race_score import score_interval
-from kd_env.benchmark.race_set_up import RaceSetUp, require_saveable, set_up
-from kd_env.benchmark.race_state import FILE
+from kd_env.benchmark.race.card import write_card
+from kd_env.benchmark.race.race import Result
+from kd_env.benchmark.race.report import RaceFacts, as_json, page, verdict
+from kd_env.benchmark.race.score import score_interval
+from kd_env.benchmark.race.set_up import RaceSetUp, require_saveable, set_up
+from kd_env.benchmark.race.state import FILE
 from kd_env.errors import InputError
 from kd_env.models import in_memory
 from kd_env.models.encode import TextReader

@@ -124,7 +124,7 @@ def _race(
     from kd_env import tasks
     from kd_env.benchmark.distilled import distill_into, is_finished
     from kd_env.benchmark.progress import Progress
-    from kd_env.benchmark.race_set_up import set_up
+    from kd_env.benchmark.race.set_up import set_up
     from kd_env.randomness import one_thread
 
     if len(seeds) > 1:

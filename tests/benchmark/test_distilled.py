@@ -76,7 +76,7 @@ def test_the_command_leaves_a_checkpoint_a_page_and_a_card(own_data, own_task, t
     ],
 )
 def test_what_cannot_be_used_is_refused_before_teachers_are_read(own_data, teachers, tmp_path, monkeypatch, capsys, more, message):
-    monkeypatch.setattr("kd_env.benchmark.race_set_up.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
+    monkeypatch.setattr("kd_env.benchmark.race.set_up.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
     assert invoke(words(own_data, teachers, tmp_path / "out", *more)) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -84,7 +84,7 @@ def test_what_cannot_be_used_is_refused_before_teachers_are_read(own_data, teach
 
 
 def test_a_student_that_cannot_be_saved_is_refused_first(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("kd_env.benchmark.race_set_up.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
+    monkeypatch.setattr("kd_env.benchmark.race.set_up.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
     assert invoke(["distill", "--task", "digits", "--out", str(tmp_path / "out"), "--quiet"]) == 2
     assert "student 'mlp(width=24)' is not a Transformers model" in capsys.readouterr().err
 
@@ -146,7 +146,7 @@ def test_the_shipped_formats_have_their_scores(own_data, own_task, teachers, tmp
 
 
 def test_formats_that_cannot_be_made_are_refused_first(own_data, teachers, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kd_env.benchmark.race_set_up.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
+    monkeypatch.setattr("kd_env.benchmark.race.set_up.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
     assert invoke(words(own_data, teachers, tmp_path / "out", "--export", "tflite")) == 2
     assert "distill(export='tflite'): expected onnx" in capsys.readouterr().err
     assert invoke(words(own_data, teachers, tmp_path / "out", "--dtype", "int4")) == 2

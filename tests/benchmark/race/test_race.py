@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kd_env.benchmark import race as race_module
-from kd_env.benchmark.candidates import num_candidates
-from kd_env.benchmark.race import Race
-from kd_env.benchmark.race_plan import Plan, Rung
-from kd_env.benchmark.race_report import RaceFacts, as_json, page, verdict
-from kd_env.benchmark.race_state import RaceState
+from kd_env.benchmark.race import race as race_module
+from kd_env.benchmark.race.candidates import num_candidates
+from kd_env.benchmark.race.plan import Plan, Rung
+from kd_env.benchmark.race.race import Race
+from kd_env.benchmark.race.report import RaceFacts, as_json, page, verdict
+from kd_env.benchmark.race.state import RaceState
 from kd_env.errors import InputError
 from kd_env.tasks import Defaults, Split, Task
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kd_env import tasks
-from kd_env.benchmark.race_defaults import Budget, learns_in_population, race_settings, read_budget
+from kd_env.benchmark.race.defaults import Budget, learns_in_population, race_settings, read_budget
 from kd_env.errors import InputError
 from kd_env.models.networks import build
 

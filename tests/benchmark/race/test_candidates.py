@@ -7,7 +7,7 @@ import pytest
 
 from kd_env import tasks
 from kd_env.benchmark import candidates
-from kd_env.benchmark.candidates import Candidate
+from kd_env.benchmark.race.candidates import Candidate
 from kd_env.errors import InputError
 
 

@@ -9,9 +9,9 @@ from jinja2 import Environment
 
 from kd_env.benchmark.card import network_row
 from kd_env.benchmark.card_metadata import front_matter
-from kd_env.benchmark.race import Result
-from kd_env.benchmark.race_report import RaceFacts, candidate_table, verdict, what_decides
-from kd_env.benchmark.race_set_up import RaceSetUp
+from kd_env.benchmark.race.race import Result
+from kd_env.benchmark.race.report import RaceFacts, candidate_table, verdict, what_decides
+from kd_env.benchmark.race.set_up import RaceSetUp
 from kd_env.benchmark.report_text import interval, number
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -39,5 +39,5 @@ def write_card(folder: Path, ready: RaceSetUp, result: Result, facts: RaceFacts)
         "pipeline": "text-classification" if task.kind == "text" else "image-classification",
         "command": ready.command,
     }
-    template = files("kd_env.benchmark").joinpath("race_card.md.jinja").read_text()
+    template = files("kd_env.benchmark.race").joinpath("card.md.jinja").read_text()
     (folder / "README.md").write_text(Environment(trim_blocks=True, lstrip_blocks=True).from_string(template).render(view))

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 
 from kd_env.bank import KnowledgeBank
-from kd_env.benchmark.candidates import Candidate, keywords
+from kd_env.benchmark.race.candidates import Candidate, keywords
 from kd_env.distillation import Distillation
 from kd_env.envs.actions.kind import as_numbers
 from kd_env.envs.decisions import concatenate

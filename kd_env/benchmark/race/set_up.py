@@ -17,13 +17,13 @@ from torch import nn
 from kd_env import tasks
 from kd_env.bank import open_bank
 from kd_env.bank.assumptions import cut_lines, teacher_lines
-from kd_env.benchmark.candidates import Candidate, first_candidates, keywords, more_candidates, num_candidates
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.race import Race, Result
-from kd_env.benchmark.race_defaults import Budget, budget_in_updates, learns_in_population, race_settings, read_budget
-from kd_env.benchmark.race_plan import plan
-from kd_env.benchmark.race_state import RaceState
-from kd_env.benchmark.racer import Course
+from kd_env.benchmark.race.candidates import Candidate, first_candidates, keywords, more_candidates, num_candidates
+from kd_env.benchmark.race.defaults import Budget, budget_in_updates, learns_in_population, race_settings, read_budget
+from kd_env.benchmark.race.plan import plan
+from kd_env.benchmark.race.race import Race, Result
+from kd_env.benchmark.race.racer import Course
+from kd_env.benchmark.race.state import RaceState
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.models.encoder import Encoder
@@ -118,7 +118,7 @@ def set_up(
         task: a task, or its name.
         teachers: a pool, its name, or a list of teachers and of names. Default: the task's.
         student: architecture, or checkpoint to start from. Default: the task's.
-        budget: updates or a time, see :func:`~kd_env.benchmark.race_defaults.read_budget`.
+        budget: updates or a time, see :func:`~kd_env.benchmark.race.defaults.read_budget`.
         seed: seed of the first student of each candidate.
         bank: folder of a bank that was built before.
         settings: the user's settings.

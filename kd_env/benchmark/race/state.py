@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kd_env.benchmark.candidates import Candidate
-from kd_env.benchmark.race_score import Predictions
+from kd_env.benchmark.race.candidates import Candidate
+from kd_env.benchmark.race.score import Predictions
 from kd_env.errors import InputError
 from kd_env.paths import naming, partial_file
 

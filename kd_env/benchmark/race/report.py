@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kd_env.benchmark.candidates import NO_TEACHER, Candidate
-from kd_env.benchmark.race import Result, Standing
-from kd_env.benchmark.race_score import Difference, difference, judging_splits, num_judging
+from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate
+from kd_env.benchmark.race.race import Result, Standing
+from kd_env.benchmark.race.score import Difference, difference, judging_splits, num_judging
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.tasks import Task
 

@@ -16,11 +16,11 @@ from typing import Protocol
 
 import numpy as np
 
-from kd_env.benchmark.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, reads_reward_labels
-from kd_env.benchmark.race_plan import Plan, Rung
-from kd_env.benchmark.race_score import Predictions, judging_splits, order, scores, simplest_of_the_best, student_scores
-from kd_env.benchmark.race_state import Entry, RaceState
-from kd_env.benchmark.racer import Course, Racer
+from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, reads_reward_labels
+from kd_env.benchmark.race.plan import Plan, Rung
+from kd_env.benchmark.race.racer import Course, Racer
+from kd_env.benchmark.race.score import Predictions, judging_splits, order, scores, simplest_of_the_best, student_scores
+from kd_env.benchmark.race.state import Entry, RaceState
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 

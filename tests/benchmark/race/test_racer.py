@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kd_env.benchmark.candidates import Candidate
-from kd_env.benchmark.racer import Course, Racer
+from kd_env.benchmark.race.candidates import Candidate
+from kd_env.benchmark.race.racer import Course, Racer
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.teachers import Pool

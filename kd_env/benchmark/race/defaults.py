@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from kd_env.benchmark.candidates import first_candidates
-from kd_env.benchmark.race_plan import USUAL
-from kd_env.benchmark.racer import Course, Racer
+from kd_env.benchmark.race.candidates import first_candidates
+from kd_env.benchmark.race.plan import USUAL
+from kd_env.benchmark.race.racer import Course, Racer
 from kd_env.distillation.settings import DistillationSettings
 from kd_env.errors import InputError
 from kd_env.models.networks import begins_as_checkpoint

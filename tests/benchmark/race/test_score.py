@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd_env.benchmark import race_score
+from kd_env.benchmark.race import score
 from kd_env.tasks import Defaults, Split, Task
 
 
@@ -27,24 +27,24 @@ def predictions(of, wrong, students=1, splits=("validation", "reward")):
 
 
 def test_a_small_validation_split_gets_the_help_of_reward_unless_the_policy_reads_it():
-    assert race_score.judging_splits(task(499), False) == ("validation", "reward")
-    assert race_score.judging_splits(task(499), True) == ("validation",)
-    assert race_score.judging_splits(task(500), False) == ("validation",)
+    assert score.judging_splits(task(499), False) == ("validation", "reward")
+    assert score.judging_splits(task(499), True) == ("validation",)
+    assert score.judging_splits(task(500), False) == ("validation",)
 
 
 def test_a_candidate_that_validation_alone_judges_gets_the_correction_of_the_others():
     of = task()
     both = predictions(of, {"validation": 10, "reward": 20})  # .90 and .80, together .85
     alone = predictions(of, {"validation": 10}, splits=("validation",))
-    assert race_score.scores(of, [both, alone]) == pytest.approx([0.85, 0.85])
+    assert score.scores(of, [both, alone]) == pytest.approx([0.85, 0.85])
     better = predictions(of, {"validation": 5}, splits=("validation",))
-    assert race_score.order(of, [both, better, alone]) == [1, 0, 2]
+    assert score.order(of, [both, better, alone]) == [1, 0, 2]
 
 
 def test_the_standard_error_of_a_paired_difference_is_that_of_the_formula():
     of = task(400, 8)
     one, other = predictions(of, {"validation": 20}, splits=("validation",)), predictions(of, {"validation": 60}, splits=("validation",))
-    gain = race_score.difference(of, one, other)
+    gain = score.difference(of, one, other)
     assert gain.mean == pytest.approx(0.1)
     assert gain.examples == 400
     exact = np.sqrt((0.1 - 0.1**2) / 400 + 4 / 400**2)  # 40 discordant examples, all one way
@@ -57,23 +57,21 @@ def test_the_standard_error_of_a_paired_difference_is_that_of_the_formula():
 def test_a_difference_uses_the_examples_that_judge_both():
     of = task()
     both, alone = predictions(of, {"validation": 3, "reward": 50}), predictions(of, {"validation": 1}, splits=("validation",))
-    assert race_score.difference(of, alone, both)[::2] == (pytest.approx(0.02), 100)
+    assert score.difference(of, alone, both)[::2] == (pytest.approx(0.02), 100)
 
 
 @pytest.mark.parametrize(("ahead", "chosen"), [(1, 0), (2, 0), (8, 1)])
 def test_one_example_does_not_decide(ahead, chosen):
     of = task(90, 8)
     simple, better = (predictions(of, {"validation": wrong}, splits=("validation",)) for wrong in (10, 10 - ahead))
-    assert race_score.simplest_of_the_best(of, [simple, better], [0, 1]) == chosen
-    assert race_score.simplest_of_the_best(of, [better, simple], [1, 0]) == 1 - chosen
+    assert score.simplest_of_the_best(of, [simple, better], [0, 1]) == chosen
+    assert score.simplest_of_the_best(of, [better, simple], [1, 0]) == 1 - chosen
 
 
 def test_other_metrics_are_resampled_too():
     of = task(200, 8, "f1")
     one = predictions(of, {"validation": 20}, splits=("validation",))
-    mean, low, high = race_score.score_interval(of, of.validation.labels, one["validation"][0])
+    mean, low, high = score.score_interval(of, of.validation.labels, one["validation"][0])
     assert mean == pytest.approx(0.9)  # 90 right of class 1, 10 wrong of each class
     assert low < 0.87 < 0.93 < high
-    assert race_score.student_scores(of, {"validation": np.stack([one["validation"][0], of.validation.labels])}) == pytest.approx(
-        [0.9, 1.0]
-    )
+    assert score.student_scores(of, {"validation": np.stack([one["validation"][0], of.validation.labels])}) == pytest.approx([0.9, 1.0])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_env.benchmark.race_plan import SHARED_COST, Plan, Rung, plan
+from kd_env.benchmark.race.plan import SHARED_COST, Plan, Rung, plan
 
 
 def cost(race, extra):
