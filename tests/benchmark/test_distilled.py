@@ -9,7 +9,8 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 import kd_env
 from kd_env import tasks
-from kd_env.benchmark import candidates, distilled, ship
+from kd_env.benchmark import distilled, ship
+from kd_env.benchmark.race import candidates
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.models import onnx_export

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd_env import tasks
-from kd_env.benchmark import candidates
+from kd_env.benchmark.race import candidates
 from kd_env.benchmark.race.candidates import Candidate
 from kd_env.errors import InputError
 
