@@ -23,6 +23,7 @@ from kd_env.benchmark import saved_policies
 from kd_env.benchmark.checkpoints import Checkpoint, Checkpoints
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record
+from kd_env.benchmark.tensorboard_log import TensorBoardLog
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.versions import versions
 from kd_env.distillation import Distillation
@@ -130,11 +131,17 @@ def run_trials(
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
         recorders.append(Recorder(selection, report(trial), number, skip, peers, _selection_entropy(policy)))
         selection.listeners.append(recorders[-1])
+    logs = [
+        TensorBoardLog(directory, trial, selection, number, recorders[number]) for number, trial in enumerate(trials) if trial.tensorboard
+    ]
+    selection.listeners[:0] = logs  # before the recorders, which know when a student is finished
     try:
         if checkpoint is not None:
             checkpoint.watch(policies, recorders)
         teach(env, policies, [trial.seed for trial in trials], trials[0].frozen, checkpoint)
     finally:
+        for log in logs:
+            log.close()
         selection.listeners.clear()  # they hold the environment: without this cycle it is freed when the trial is over
     updates = selection.settings.distillation.updates
     for recorder in recorders:

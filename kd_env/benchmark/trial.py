@@ -46,6 +46,7 @@ class Trial:
         policy_from_name: name of its place, which the record's policy has.
         frozen: whether the saved policy teaches without learning.
         save_policy: whether to save the policy, if it can be saved. It is not part of the trial's identity.
+        tensorboard: whether to log the trial for TensorBoard. It is not part of the trial's identity.
     """
 
     task: str
@@ -61,6 +62,7 @@ class Trial:
     policy_from_name: str = ""
     frozen: bool = False
     save_policy: bool = False
+    tensorboard: bool = False
 
     @cached_property
     def resolved(self) -> ResolvedTrial:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import CheckpointMinutes, Out, Paper, Quiet, Workers, read_seeds
+from kd_env.cli.options import CheckpointMinutes, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
 from kd_env.cli.trials import run_suite
 
 
@@ -16,6 +16,7 @@ def bench(
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
     workers: Workers = 0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
+    tensorboard: TensorBoard = False,
     quiet: Quiet = False,
     paper: Paper = False,
 ) -> None:
@@ -29,4 +30,6 @@ def bench(
 
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
-    run_suite(suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet, paper, checkpoint_minutes)
+    run_suite(
+        suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet, paper, checkpoint_minutes, tensorboard
+    )

@@ -28,6 +28,10 @@ Workers = Annotated[
 CheckpointMinutes = Annotated[
     float, typer.Option("--checkpoint-minutes", min=0.0, metavar="MIN", help="Minutes between two saves of work that is under way.")
 ]
+TensorBoard = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Log each trial in DIR/tensorboard: validation, reward, loss and the teachers' weights."),
+]
 Paper = Annotated[bool, typer.Option("--paper", help="Write DIR/paper/ too: figures as PDF and SVG, LaTeX tables, a text on methods.")]
 Task = Annotated[
     str,

@@ -22,6 +22,7 @@ from kd_env.cli.options import (
     Student,
     Task,
     Teachers,
+    TensorBoard,
     TextColumn,
     Updates,
     Workers,
@@ -78,6 +79,7 @@ def run(
     max_length: MaxLength = None,
     workers: Workers = 0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
+    tensorboard: TensorBoard = False,
     quiet: Quiet = False,
 ) -> None:
     """Distil students with one or several policies, with a report.
@@ -111,6 +113,7 @@ def run(
                 command_line(),
                 not no_test,
                 save_policy=save_policy,
+                tensorboard=tensorboard,
             )
             trials.append(
                 trial if file is None else replace(trial, policy_from=str(file), policy_from_name=str(policy_from), frozen=frozen)

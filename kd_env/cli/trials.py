@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,20 @@ def run_trials(
 
 
 def run_suite(
-    name: str, seeds: Sequence[int], out: Path, workers: int, quiet: bool, paper: bool = False, checkpoint_minutes: float = 5.0
+    name: str,
+    seeds: Sequence[int],
+    out: Path,
+    workers: int,
+    quiet: bool,
+    paper: bool = False,
+    checkpoint_minutes: float = 5.0,
+    tensorboard: bool = False,
 ) -> None:
     """Run a suite part by part and print the path of the report."""
     from kd_env.benchmark.suites import SUITES
 
     for part in SUITES[name].parts:
-        trials = part.trials(name, seeds, command_line())
+        trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, seeds, command_line())]
         page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes)
     print(page)
 
