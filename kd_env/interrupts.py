@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM that are not lost.
+"""Handle Ctrl-C and SIGTERM reliably.
 
-Python raises ``KeyboardInterrupt`` wherever the program happens to be. In a destructor or in the callback of a weak reference it is printed
-and dropped ("Exception ignored in ..."), and libraries may turn it into another error. So the signal is remembered here. Work that saves
-its state before it ends asks for the signal at moments of its own choice, see :func:`deferred_interrupts`.
+Python raises ``KeyboardInterrupt`` at any point of the program. In a destructor or in the callback of a weak reference it is printed and
+dropped ("Exception ignored in ..."), and libraries may turn it into another error. So this module records the signal. Work that saves its
+state before it ends checks for the signal where its state is complete, see :func:`deferred_interrupts`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-MINUTES = 5.0
-"""Time between two saves of work that is under way, by default."""
-SHARE = 0.01
-"""Largest share of the time that saving takes: after a slow save, the next one waits longer."""
+CHECKPOINT_MINUTES = 5.0
+"""Default time between two saves of unfinished work."""
+MAX_SAVE_SHARE = 0.01
+"""Largest share of the time that is spent on saving. After a slow save, the next one is due later."""
 
-_received = 0  # the signal
+_received = 0  # the number of the signal; 0 before it
 _deferred = False
 
 
@@ -30,7 +30,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def remember_interrupts() -> Iterator[None]:
-    """Leave the block by ``KeyboardInterrupt`` after Ctrl-C or SIGTERM, also if it was dropped or turned into another error.
+    """Raise ``KeyboardInterrupt`` at the end of the block after Ctrl-C or SIGTERM, even if it was dropped or turned into another error.
 
     Does nothing outside the main thread, or if the program handles the signal itself.
     """
@@ -43,7 +43,7 @@ def remember_interrupts() -> Iterator[None]:
         return
     hook = sys.unraisablehook
     try:
-        sys.unraisablehook = lambda error: None if _is_interrupt(error.exc_type) else hook(error)  # it is remembered, not ignored
+        sys.unraisablehook = lambda error: None if _is_interrupt(error.exc_type) else hook(error)  # it is recorded, not ignored
         for number in handled:
             signal.signal(number, _receive)
         yield
@@ -61,7 +61,10 @@ def remember_interrupts() -> Iterator[None]:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Only remember the first Ctrl-C or SIGTERM of the block, which asks :func:`interrupted` often; the second is raised at once."""
+    """Record the first Ctrl-C or SIGTERM of the block without raising it; raise the second at once.
+
+    The block calls :func:`interrupted` or :meth:`SaveSchedule.save_if_due` often.
+    """
     global _deferred
     outer = _deferred
     _deferred = True
@@ -77,7 +80,7 @@ def interrupted() -> bool:
 
 
 def raise_if_interrupted() -> None:
-    """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed, :class:`Terminated` after SIGTERM. Long work calls this often.
+    """Raise ``KeyboardInterrupt`` after Ctrl-C, and :class:`Terminated` after SIGTERM. Call this often in long work.
 
     Does nothing outside the main thread, and in a block of :func:`deferred_interrupts`.
     """
@@ -85,34 +88,38 @@ def raise_if_interrupted() -> None:
         raise _error()
 
 
-class SaveTimes:
-    """When work that is under way saves its state: after some minutes, and before Ctrl-C or SIGTERM ends it."""
+class SaveSchedule:
+    """Decides when unfinished work saves its state: after some minutes, and before Ctrl-C or SIGTERM ends it."""
 
     def __init__(self, minutes: float) -> None:
-        """Begin to count."""
+        """Start the clock.
+
+        Args:
+            minutes: minutes between two saves.
+        """
         self._wait = 60.0 * minutes
         self._due = time.monotonic() + self._wait
 
-    def check(self, save: Callable[[], None]) -> None:
-        """Call ``save`` if it is time. The work calls this often, where it can be carried on, in :func:`deferred_interrupts`.
+    def save_if_due(self, save: Callable[[], None]) -> None:
+        """Call ``save`` if it is due. Call this often, where the state is complete, in a block of :func:`deferred_interrupts`.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM received; the state is saved.
         """
-        started, ends = time.monotonic(), interrupted()
-        if ends or started >= self._due:
+        started, stop = time.monotonic(), interrupted()
+        if stop or started >= self._due:
             save()
             now = time.monotonic()
-            self._due = now + max(self._wait, (now - started) / SHARE)
-        if ends:
+            self._due = now + max(self._wait, (now - started) / MAX_SAVE_SHARE)
+        if stop:
             raise _error()
 
 
 def _receive(signum: int, frame: Any) -> None:
     global _received
-    waits = _deferred and not _received
+    defer = _deferred and not _received
     _received = signum  # a plain number: the lock of an Event could be held by the very code that the signal interrupts
-    if not waits:
+    if not defer:
         raise _error()
 
 

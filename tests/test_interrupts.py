@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from kd_env import interrupts
-from kd_env.interrupts import SaveTimes, Terminated, deferred_interrupts, interrupted, raise_if_interrupted, remember_interrupts
+from kd_env.interrupts import SaveSchedule, Terminated, deferred_interrupts, interrupted, raise_if_interrupted, remember_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -136,12 +136,12 @@ def test_the_first_signal_waits_for_work_to_be_saved(number):
 
     def work():
         with deferred_interrupts():
-            times = SaveTimes(5.0)
-            times.check(unreachable)
+            schedule = SaveSchedule(5.0)
+            schedule.save_if_due(unreachable)
             signal.raise_signal(number)
             raise_if_interrupted()  # not yet
             steps.append(interrupted())
-            times.check(lambda: steps.append("saved"))
+            schedule.save_if_due(lambda: steps.append("saved"))
             unreachable()
 
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -173,7 +173,7 @@ def test_after_the_block_the_signal_is_raised_at_the_next_check():
 def test_work_is_saved_after_some_minutes_and_at_most_a_hundredth_of_the_time(monkeypatch):
     clock, saves = [0.0], []
     monkeypatch.setattr(interrupts.time, "monotonic", lambda: clock[0])
-    times = SaveTimes(minutes=1.0)
+    schedule = SaveSchedule(minutes=1.0)
 
     def save():
         saves.append(clock[0])
@@ -181,5 +181,5 @@ def test_work_is_saved_after_some_minutes_and_at_most_a_hundredth_of_the_time(mo
 
     for second in range(1000):
         clock[0] = max(clock[0], float(second))
-        times.check(save)
+        schedule.save_if_due(save)
     assert saves == [60.0, 262.0, 464.0, 666.0, 868.0], "after 2 s of saving it waits 200 s"

@@ -15,7 +15,7 @@
 - `report_paper`, `report_latex`, `report_methods`: the folder for a paper: LaTeX tables, and the methods as text
 - `distill`, `card`: the best student of some trials as a Transformers checkpoint with a model card
 - `race`: the package of a race for the best student; `distilled`: its student, from Python or the command line; `card_metadata`
-- `ship`: a student as ONNX and in other number formats
-- `tensorboard_log`: the course of a trial as TensorBoard events
+- `formats`: a student as ONNX and in other number formats
+- `tensorboard_log`: the progress of a trial as TensorBoard events
 - `progress`, `catalogue`: the progress bars and the lists of the command line
 """

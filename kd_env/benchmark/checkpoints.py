@@ -1,8 +1,8 @@
-"""Save a trial while it runs, so that a run that was stopped does not do work twice.
+"""Save a trial while it runs, so that it can be resumed after a stop.
 
-In: the environment, policies and recorders of a trial, or of several that run as one population. Out: a file in ``DIR/checkpoints``, from
-which the same trial carries on; on CPU it ends in the same record, trace and weights, bit for bit. The file holds the environment's
-snapshot after all the rest, each with its checksum.
+In: the environment, policies and recorders of a trial, or of several that run as one population. Out: a file in ``DIR/checkpoints``. A
+resumed trial ends with the same record, trace and weights, on CPU bit for bit. The file contains the state of policies and recorders,
+then the snapshot of the environment, each with a checksum.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.selection_snapshot import identity
 from kd_env.errors import InputError
-from kd_env.interrupts import MINUTES, SaveTimes
+from kd_env.interrupts import CHECKPOINT_MINUTES, SaveSchedule
 from kd_env.paths import naming, write_bytes
 from kd_env.policies.context import PolicyContext
-from kd_env.policies.episode import Between, Position
+from kd_env.policies.episode import AfterUpdate, EpisodeState
 from kd_env.policies.policy_state import has_state, state_of, with_state
 from kd_env.serialization import from_bytes, pack, to_bytes, unpack
 from kd_env.types import Decision
@@ -34,17 +34,17 @@ FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True)
-class Checkpoints:
-    """How the trials of a results folder are saved.
+class CheckpointSettings:
+    """Where and how often the trials of a results folder are saved.
 
     Attributes:
         directory: the results folder.
-        minutes: time between two checkpoints.
+        minutes: minutes between two checkpoints.
         say: prints a line for the user.
     """
 
     directory: Path
-    minutes: float = MINUTES
+    minutes: float = CHECKPOINT_MINUTES
     say: Callable[[str], None] = print
 
     def remove(self, trial: Trial) -> None:
@@ -54,13 +54,13 @@ class Checkpoints:
 
 
 class Checkpoint:
-    """The checkpoint of the trials that run in one environment."""
+    """The checkpoint of a trial, or of the trials of one population."""
 
-    def __init__(self, checkpoints: Checkpoints, trials: Sequence[Trial], env: Any, versions: Mapping[str, str]) -> None:
-        """Read the file, if there is one. A file that is damaged, or of other settings or versions, is renamed, and the user is told.
+    def __init__(self, checkpoints: CheckpointSettings, trials: Sequence[Trial], env: Any, versions: Mapping[str, str]) -> None:
+        """Read the file if it exists. Rename it, with a message, if it is damaged or belongs to other settings or versions.
 
         Args:
-            checkpoints: where and how often.
+            checkpoints: where and how often to save.
             trials: the trials that run in ``env``.
             env: their environment.
             versions: versions of the packages that results depend on.
@@ -78,7 +78,7 @@ class Checkpoint:
         self._snapshot = b""
         self._policies: Sequence[Any] = ()
         self._recorders: Sequence[Recorder] = ()
-        self._started, self._times = time.monotonic(), SaveTimes(checkpoints.minutes)
+        self._started, self._schedule = time.monotonic(), SaveSchedule(checkpoints.minutes)
         self._read()
 
     @property
@@ -86,8 +86,8 @@ class Checkpoint:
         """Seconds that the trials have run, in this process and in earlier ones."""
         return float(self._content.get("elapsed", 0.0)) + time.monotonic() - self._started
 
-    def restored(self, policies: Sequence[Any]) -> list[Any]:
-        """Return new ``policies`` in the state that they had; without a checkpoint, as they are."""
+    def restore_policies(self, policies: Sequence[Any]) -> list[Any]:
+        """Return the policies in their saved state; without a checkpoint, return them unchanged."""
         if not self._content:
             return list(policies)
         restored = []
@@ -97,8 +97,8 @@ class Checkpoint:
             restored.append(with_state(policy, state, context, self._file.parent))
         return restored
 
-    def watch(self, policies: Sequence[Any], recorders: Sequence[Recorder]) -> None:
-        """Save these from now on. With a checkpoint, the environment and new ``recorders`` return to the state that they had."""
+    def attach(self, policies: Sequence[Any], recorders: Sequence[Recorder]) -> None:
+        """Set the policies and recorders to save. With a checkpoint, restore the environment and the recorders."""
         self._policies, self._recorders = policies, recorders
         if not self._content:
             return
@@ -110,40 +110,42 @@ class Checkpoint:
         _set_generators(self._content["generators"], self._env)
         update, updates = int(self._env.distillation.update.max()), self._env.distillation.settings.updates
         seeds = ", ".join(str(trial.seed) for trial in self._trials)
-        several = "s" * (len(self._trials) > 1)
-        self._settings.say(f"{self._trials[0].policy} seed{several} {seeds}: resumed at update {update} of {updates}")
+        plural = "s" * (len(self._trials) > 1)
+        self._settings.say(f"{self._trials[0].policy} seed{plural} {seeds}: resumed at update {update} of {updates}")
 
     def first_episode(self, episode: int) -> int:
-        """Return the episode to go on with, by default ``episode``; they are counted down."""
+        """Return the number of the episode to resume; without a checkpoint, ``episode``. Episodes are counted down."""
         return int(self._content.get("episode", episode))
 
-    def start(self, episode: int) -> Position | None:
-        """Return where the episode goes on, or ``None`` at its beginning."""
+    def episode_state(self, episode: int) -> EpisodeState | None:
+        """Return the saved state of an episode, or ``None`` if the episode starts anew."""
         if not self._content or episode != self._content["episode"]:
             return None
         actions = [Decision(*action) if isinstance(action, tuple) else action for action in self._content["actions"]]
-        return Position(self._observation, self._content["over"], actions)
+        return EpisodeState(self._observation, self._content["over"], actions)
 
-    def between(self, episode: int) -> Between | None:
-        """Return what the loop calls between two updates: it saves when it is time, and ends the run after Ctrl-C or SIGTERM."""
+    def after_update(self, episode: int) -> AfterUpdate | None:
+        """Return a callback that saves the trial if it is due, and ends the run after Ctrl-C or SIGTERM.
+
+        ``None`` if the state of a policy cannot be saved.
+        """
         if not all(has_state(policy) for policy in self._policies):
             return None
+        return lambda state: self._schedule.save_if_due(lambda: self._try_to_save(episode, state))
 
-        return lambda position: self._times.check(lambda: self._try_to_save(episode, position))
-
-    def _try_to_save(self, episode: int, position: Position) -> None:
-        """Save; if the disk is full or fails, tell the user and go on, since the trial may still end well."""
+    def _try_to_save(self, episode: int, state: EpisodeState) -> None:
+        """Save the trial. If writing fails, print a message and continue: the trial does not need its checkpoint to finish."""
         try:
-            self._save(episode, position)
+            self._save(episode, state)
         except OSError as error:
-            self._settings.say(f"checkpoint {error.filename}: {error.strerror}; it is not saved, and the trial goes on")
+            self._settings.say(f"checkpoint {error.filename}: {error.strerror}; the checkpoint is not saved, and the trial continues")
 
-    def _save(self, episode: int, position: Position) -> None:
+    def _save(self, episode: int, state: EpisodeState) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "episode": episode,
-            "over": position.over,
-            "actions": [_fields(action) if isinstance(action, Decision) else action for action in position.actions],
+            "over": state.over,
+            "actions": [_fields(action) if isinstance(action, Decision) else action for action in state.actions],
             "policies": [state_of(policy, self._file.parent) for policy in self._policies],
             "recorders": [recorder.state() for recorder in self._recorders],
             "slots": self._env.np_random.bit_generator.state,
@@ -179,7 +181,7 @@ def _fields(decision: Decision) -> tuple[Any, ...]:
 
 
 def _generators(env: Any) -> dict[str, Any]:
-    """Return the states of the global generators, which a policy of one's own may draw from."""
+    """Return the states of the global random generators, which a policy of the user may draw from."""
     torch_states = randomness.states(env.distillation.student.device)
     return {"torch": torch_states, "numpy": np.random.get_state(legacy=False), "python": random.getstate()}  # noqa: NPY002
 

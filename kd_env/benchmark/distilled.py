@@ -1,4 +1,4 @@
-"""Distil the best student of a race. In: a task, teachers, a student. Out: the student, a page on how it was chosen, a checkpoint."""
+"""Distil the best student of a race. In: a task, teachers, a student. Out: the student, a report on how it was chosen, a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from kd_env import tasks
-from kd_env.benchmark import ship
+from kd_env.benchmark import formats
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.card import write_card
-from kd_env.benchmark.race.race import Result
+from kd_env.benchmark.race.prepare import PreparedRace, prepare_race, require_saveable
+from kd_env.benchmark.race.race import RaceResult
 from kd_env.benchmark.race.report import RaceFacts, as_json, page, verdict
 from kd_env.benchmark.race.score import score_interval
-from kd_env.benchmark.race.set_up import RaceSetUp, require_saveable, set_up
 from kd_env.benchmark.race.state import FILE
 from kd_env.errors import InputError
 from kd_env.models import in_memory
@@ -30,8 +30,8 @@ from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 
-PAGE = "race.md"
-"""Name of the page in the student's folder; ``race.json`` beside it has the same as values."""
+REPORT = "race.md"
+"""Name of the report in the student's folder; ``race.json`` has the same content as JSON."""
 
 
 @dataclass(frozen=True)
@@ -39,44 +39,44 @@ class Distilled:
     """A distilled student.
 
     Attributes:
-        student: the network in evaluation mode: a Transformers model, or a network of another kind, which cannot be saved as a checkpoint.
-        report: page in Markdown on what was compared and what decided.
-        verdict: whether the teachers help, in a sentence.
-        test: score on the test split with its 95 % interval, or ``None``. The split was opened once, for this student.
+        student: the network in evaluation mode: a Transformers model, or a network of another kind, which :meth:`save` refuses.
+        report: report in Markdown: the candidates, and how the student was chosen.
+        verdict: a sentence that says whether the teachers help.
+        test: score on the test split and the bounds of its 95 % interval, measured once, for this student; ``None`` without a test split.
     """
 
     student: Any
     report: str
     verdict: str
     test: tuple[float, float, float] | None
-    _set_up: RaceSetUp = field(repr=False)
-    _result: Result = field(repr=False)
+    _race: PreparedRace = field(repr=False)
+    _result: RaceResult = field(repr=False)
     _facts: RaceFacts = field(repr=False)
 
     def save(self, folder: str | Path, export: str = "", dtype: str = "float32") -> Path:
-        """Write a Transformers checkpoint with its tokenizer, a model card and the page into ``folder``, and return it.
+        """Write a Transformers checkpoint with its tokenizer, a model card and the report into ``folder``, and return ``folder``.
 
         Args:
             folder: the folder.
-            export: ``onnx`` for ``model.onnx`` too.
-            dtype: number format of the weights: ``float32``, ``float16``, ``bfloat16``, or ``int8``, which is ``model_int8.onnx``.
+            export: ``"onnx"`` to write ``model.onnx`` too.
+            dtype: number format of the weights: ``float32``, ``float16``, ``bfloat16``, or ``int8``, which writes ``model_int8.onnx``.
 
         Raises:
             InputError: the student is not a Transformers model, or an option cannot be used.
         """
-        ship.check(export, dtype)
-        folder, run, task = Path(folder), self._result.student, self._set_up.task
+        formats.check(export, dtype)
+        folder, run, task = Path(folder), self._result.student, self._race.task
         network = copy.deepcopy(_network(self._result))
-        require_saveable(network, self._set_up.student, task)
+        require_saveable(network, self._race.student, task)
         assert isinstance(network, Encoder)
         folder.mkdir(parents=True, exist_ok=True)
         read = run.data.read
         save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
-        (folder / PAGE).write_text(self.report)
-        content = {"key": self._set_up.key, **as_json(task, self._result, self._facts)}
+        (folder / REPORT).write_text(self.report)
+        content = {"key": self._race.key, **as_json(task, self._result, self._facts)}
         (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
-        write_card(folder, self._set_up, self._result, self._facts)
-        ship.ship(folder, task, export, dtype)
+        write_card(folder, self._race, self._result, self._facts)
+        formats.write_formats(folder, task, export, dtype)
         return folder
 
 
@@ -104,15 +104,15 @@ def distill(
         student: architecture or checkpoint to start from, or a Transformers model as for ``teachers``. Default: the task's.
         text: column of the text in a dataset or in files of your own.
         label: column of the class.
-        budget: updates of all students together, as ``2000``, or a time, as ``"10min"``. Default: twice the updates of one student.
+        budget: updates of all students as_population, as ``2000``, or a time, as ``"10min"``. Default: twice the updates of one student.
         seed: seed of the first student of each candidate.
-        out: folder to save the student in. The same call goes on with a race that was stopped.
+        out: folder to save the student in. After a stop, the same call continues the race.
         bank: folder of a bank that was built before.
-        quiet: show no progress.
+        quiet: whether to show no progress.
         **settings: settings for all candidates, such as ``updates`` or ``optimizer``.
 
     Raises:
-        InputError: something cannot be used. It is raised before anything is taught where that can be seen.
+        InputError: an argument cannot be used. It is raised before teaching starts, as far as possible.
     """
     with one_thread(), Progress(quiet) as progress:
         if isinstance(task, str):
@@ -120,25 +120,25 @@ def distill(
         elif not isinstance(task, Task):
             task = tasks.from_datasets(task, text=text, label=label)
         if student is not None and not isinstance(student, str):
-            student = str(in_memory.saved(student))
-        ready = set_up(task, teachers, student, budget, seed, bank, settings, progress, to_save=out is not None)
+            student = str(in_memory.save_to_cache(student))
+        race = prepare_race(task, teachers, student, budget, seed, bank, settings, progress, to_save=out is not None)
         if out is not None:
-            return distill_into(Path(out), ready, progress)
+            return distill_into(Path(out), race, progress)
         with tempfile.TemporaryDirectory() as folder:
-            return _distilled(ready, ready.run(Path(folder), progress))
+            return _evaluated(race, race.run(Path(folder), progress))
 
 
-def distill_into(out: Path, ready: RaceSetUp, progress: Progress) -> Distilled:
-    """Run a race and save its student in the folder ``out``, which appears when it is complete.
+def distill_into(out: Path, race: PreparedRace, progress: Progress) -> Distilled:
+    """Run a race, or continue it, and save its student in the folder ``out``, completely or not at all.
 
     Raises:
-        InputError: ``out`` holds something, or another race was stopped there.
+        InputError: ``out`` is not empty, or belongs to another race that was stopped.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        content = "this student already" if is_finished(out, ready) else "something that this command did not write"
+        content = "this student already" if is_finished(out, race) else "something that this command did not write"
         raise InputError(f"{out} holds {content}; name a new folder")
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    distilled = _distilled(ready, ready.run(partial, progress))
+    distilled = _evaluated(race, race.run(partial, progress))
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)
     distilled.save(final)
@@ -149,25 +149,25 @@ def distill_into(out: Path, ready: RaceSetUp, progress: Progress) -> Distilled:
     return distilled
 
 
-def is_finished(out: Path, ready: RaceSetUp) -> bool:
-    """Return whether the folder ``out`` holds the student of this race."""
+def is_finished(out: Path, race: PreparedRace) -> bool:
+    """Return whether the folder ``out`` contains the student of this race."""
     try:
-        return bool(json.loads((out / FILE).read_text()).get("key") == ready.key)
+        return bool(json.loads((out / FILE).read_text()).get("key") == race.key)
     except (OSError, ValueError, AttributeError):
         return False
 
 
-def _distilled(ready: RaceSetUp, result: Result) -> Distilled:
-    run, task, test = result.student, ready.task, None
-    if task.test is not None:  # it is opened once, for the student that is kept
+def _evaluated(race: PreparedRace, result: RaceResult) -> Distilled:
+    run, task, test = result.student, race.task, None
+    if task.test is not None:  # used once, for the student that is kept
         classes = run.student.predict(run.data.read(task.test.inputs)).argmax(1).cpu().numpy()
         test = score_interval(task, task.test.labels, classes)
-    facts = RaceFacts(ready.student, ready.course.pool.names, str(ready.budget), test, ready.command)
+    facts = RaceFacts(race.student, race.setup.pool.names, str(race.budget), test, race.command)
     network = _network(result)
     model = network.model if isinstance(network, Encoder) else network
-    return Distilled(model.eval(), page(task, result, facts), verdict(task, result), test, ready, result, facts)
+    return Distilled(model.eval(), page(task, result, facts), verdict(task, result), test, race, result, facts)
 
 
-def _network(result: Result) -> Any:
+def _network(result: RaceResult) -> Any:
     """Return the student's network without projectors and auxiliary module."""
     return unwrap(result.student.student.network)

@@ -81,18 +81,18 @@ class Progress:
             self.say(f"{name}: {done} of {total} updates")
 
     def start_race(self, updates: int, done: int) -> None:
-        """Add the bar of a race, of which ``done`` updates were taught before."""
+        """Add the bar of a race with ``updates`` updates, of which ``done`` were done before."""
         self._bar = self._live.add_task("race", total=updates, completed=done, unit="updates", rate="", latest="")
 
     def advance_race(self, updates: int, latest: str) -> None:
-        """Add ``updates`` to the bar of a race and show the candidate that is being taught."""
+        """Add ``updates`` to the bar of a race, and show the text ``latest`` beside it."""
         assert self._bar is not None
         self._live.advance(self._bar, updates)
         speed = self._live.tasks[self._bar].speed
         self._live.update(self._bar, rate=f"{speed:.0f}/s" if speed else "", latest=printable(latest))
 
-    def race_stands(self, line: str) -> None:
-        """Print how a race stands, with the rate and the time left."""
+    def end_rung(self, line: str) -> None:
+        """Print ``line``, the results of a rung, with the rate and the time left."""
         assert self._bar is not None
         bar = self._live.tasks[self._bar]
         left = f"; {bar.speed:.1f} updates/s, about {bar.time_remaining / 60:.1f} min left" if bar.speed and bar.time_remaining else ""

@@ -17,7 +17,7 @@ import pyarrow
 import pyarrow.parquet
 
 from kd_env.analysis.traces import DECIDED, SCHEMA
-from kd_env.benchmark import ended_run
+from kd_env.benchmark import finished_run
 from kd_env.distillation import Distillation
 from kd_env.envs.decisions import RecordedDecision, to_numbers
 from kd_env.envs.selection import Selection
@@ -166,8 +166,8 @@ class Recorder:
             **{name: getattr(self, name) for name in _NUMBERS},
             "columns": {name: parts[0] for name, parts in self._columns.items() if parts},
             "more": {name: parts[0] for name, parts in self._more.items()},
-            "before": [ended_run.state(run) for run in self.before],
-            "finished": None if self.finished is None else ended_run.state(self.finished),
+            "before": [finished_run.state(run) for run in self.before],
+            "finished": None if self.finished is None else finished_run.state(self.finished),
             "ended_here": self._ended_in is self._selection.distillation,
         }
 
@@ -178,8 +178,8 @@ class Recorder:
         self._columns = {name: [state["columns"][name]] if name in state["columns"] else [] for name in SCHEMA}
         self._more = {name: [rows] for name, rows in state["more"].items()}
         split = self._selection.distillation.reward_split
-        self.before = [ended_run.load(self._selection, run) for run in state["before"]]
-        self.finished = None if state["finished"] is None else ended_run.load(self._selection, state["finished"])
+        self.before = [finished_run.load(self._selection, run) for run in state["before"]]
+        self.finished = None if state["finished"] is None else finished_run.load(self._selection, state["finished"])
         self.reward_split = split.of_student(self._student) if self.before or self.finished else split
         self._ended_in = self._selection.distillation if state["ended_here"] else None
         if self._report:

@@ -26,15 +26,15 @@ from kd_env import tasks
 from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
-from kd_env.benchmark.checkpoints import FOLDER, Checkpoints
+from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, policy_of
-from kd_env.benchmark.shared_trials import Outcome, Unit, misses_policy, run_all, run_unit
+from kd_env.benchmark.shared_trials import Unit, UnitResult, misses_policy, run_all, run_unit
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
-from kd_env.interrupts import MINUTES, remember_interrupts
+from kd_env.interrupts import CHECKPOINT_MINUTES, remember_interrupts
 from kd_env.paths import sweep
-from kd_env.policies.policy_state import has_state, no_state_line
+from kd_env.policies.policy_state import has_state, no_state_message
 from kd_env.teachers import load_pool
 
 PATIENCE = 60.0
@@ -47,7 +47,7 @@ def run(
     progress: Progress,
     workers: int = 1,
     population: int = 1,
-    checkpoint_minutes: float = MINUTES,
+    checkpoint_minutes: float = CHECKPOINT_MINUTES,
 ) -> None:
     """Run the trials that are not finished yet; each record is written as soon as its trial ends.
 
@@ -65,7 +65,7 @@ def run(
     directory = Path(directory)
     _require_folder(directory)
     _sweep(directory)
-    checkpoints = Checkpoints(directory, checkpoint_minutes, progress.say)
+    checkpoints = CheckpointSettings(directory, checkpoint_minutes, progress.say)
     for trial in trials:
         _ = trial.resolved  # an invalid trial raises here, before any other starts
     finished = records.FinishedTrials(directory)
@@ -108,7 +108,7 @@ def _try_out(trials: Sequence[Trial], progress: Progress) -> None:
     lines = []
     for trial in {(trial.task, trial.policy, trial.policy_from): trial for trial in reversed(trials)}.values():
         if not has_state(policy := policy_of(trial, make_env(trial))):
-            lines.append(no_state_line(policy, trial.policy))
+            lines.append(no_state_message(policy, trial.policy))
     for line in dict.fromkeys(reversed(lines)):
         progress.say(line)
 
@@ -146,14 +146,14 @@ def _runs_alone(trial: Trial) -> bool:
 
 
 def _run_in_processes(
-    units: Sequence[Unit], checkpoints: Checkpoints, finished: records.FinishedTrials, progress: Progress, workers: int
+    units: Sequence[Unit], checkpoints: CheckpointSettings, finished: records.FinishedTrials, progress: Progress, workers: int
 ) -> None:
     context = multiprocessing.get_context("spawn")
     channel = context.Queue()
     arguments = (channel, checkpoints.directory, checkpoints.minutes, finished)
     with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(units)), context, _start_worker, arguments) as pool:
 
-        def submit(units: Sequence[Unit]) -> Iterator[Outcome]:
+        def submit(units: Sequence[Unit]) -> Iterator[UnitResult]:
             for future in as_completed([pool.submit(_work, unit) for unit in units]):
                 yield future.result()
 
@@ -175,12 +175,12 @@ def _run_in_processes(
 
 
 _channel: Any = None
-_shared: tuple[Checkpoints, records.FinishedTrials] | None = None
+_shared: tuple[CheckpointSettings, records.FinishedTrials] | None = None
 
 
 def _start_worker(channel: Any, directory: Path, minutes: float, finished: records.FinishedTrials) -> None:
     global _channel, _shared
-    _channel, _shared = channel, (Checkpoints(directory, minutes, channel.put), finished)
+    _channel, _shared = channel, (CheckpointSettings(directory, minutes, channel.put), finished)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -194,7 +194,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(unit: Unit) -> Outcome:
+def _work(unit: Unit) -> UnitResult:
     def reporter(trial: Trial) -> Report:
         return lambda updates, validation: _channel.put((trial.policy, trial.seed, updates, validation))
 

@@ -20,7 +20,7 @@ import torch
 
 from kd_env import tasks
 from kd_env.benchmark import saved_policies
-from kd_env.benchmark.checkpoints import Checkpoint, Checkpoints
+from kd_env.benchmark.checkpoints import Checkpoint, CheckpointSettings
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.tensorboard_log import TensorBoardLog
@@ -59,12 +59,14 @@ def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool 
     for episode in range(first, -1, -1):
         learning = not frozen and (episode > 0 or not training_episodes)
         starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the student that counts, the last, starts from the seed itself
-        start, between = (None, None) if checkpoint is None else (checkpoint.start(episode), checkpoint.between(episode))
-        with nullcontext() if between is None else deferred_interrupts():
+        resume_from, after_update = (
+            (None, None) if checkpoint is None else (checkpoint.episode_state(episode), checkpoint.after_update(episode))
+        )
+        with nullcontext() if after_update is None else deferred_interrupts():
             if len(policies) == 1:
-                run_episode(env, policies[0], starts[0], learning, start, between)
+                run_episode(env, policies[0], starts[0], learning, resume_from, after_update)
             else:
-                run_population_episode(env, policies, starts, learning, start, between)
+                run_population_episode(env, policies, starts, learning, resume_from, after_update)
 
 
 def make_env(trial: Trial, trials: int = 1) -> Any:
@@ -74,14 +76,14 @@ def make_env(trial: Trial, trials: int = 1) -> Any:
     """
     settings, keywords = trial.resolved.settings, trial.resolved.env_keywords
     per_instance, students = settings.interface.granularity == "instance", trials * settings.distillation.num_students
-    replaced = ("num_students", "batch_size") if per_instance else ("num_students",)
+    own_arguments = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(
         trial.resolved.policy.environment,
         num_envs=students * (settings.distillation.batch_size if per_instance else 1),
         num_students=students,
         vectorization_mode="vector_entry_point",
         autoreset_mode="same_step",
-        **{name: value for name, value in keywords.items() if name not in replaced},
+        **{name: value for name, value in keywords.items() if name not in own_arguments},
     ).unwrapped
 
 
@@ -99,7 +101,7 @@ def run_trials(
     directory: Path,
     report: Callable[[Trial], Report | None],
     keep: Callable[[Trial, Distillation], None] | None = None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: CheckpointSettings | None = None,
 ) -> list[Record]:
     """Run trials that differ in their seeds alone, with their students taught as one population; return their records.
 
@@ -108,7 +110,7 @@ def run_trials(
     Args:
         report: returns the progress callback of a trial.
         keep: called with each trial and its finished run.
-        checkpoints: where the trials are saved while they run, and carried on from. Default: nowhere.
+        checkpoints: where and how often the trials are saved while they run. Default: they are not saved.
 
     Raises:
         InputError: several trials whose students have peers, or whose policy teaches one student at a time; or something in a trial cannot
@@ -125,7 +127,7 @@ def run_trials(
     selection.label_seeds = [trial.resolved.settings.reward.label_seed for trial in trials for _ in range(1 + peers)]
     checkpoint = None if checkpoints is None else Checkpoint(checkpoints, trials, env, versions())
     policies = [policy_of(trial, env, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
-    policies = policies if checkpoint is None else checkpoint.restored(policies)
+    policies = policies if checkpoint is None else checkpoint.restore_policies(policies)
     recorders = []
     for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
@@ -137,7 +139,7 @@ def run_trials(
     selection.listeners[:0] = logs  # before the recorders, which know when a student is finished
     try:
         if checkpoint is not None:
-            checkpoint.watch(policies, recorders)
+            checkpoint.attach(policies, recorders)
         teach(env, policies, [trial.seed for trial in trials], trials[0].frozen, checkpoint)
     finally:
         for log in logs:

@@ -1,6 +1,6 @@
-"""Share the trials of a results folder among processes: a trial is run by the process that holds its lock, which a dead process cannot.
+"""Share the trials of a results folder among processes. A process locks a trial before it runs it; the lock is released when it ends.
 
-In: units of trials, and a function that runs them. Out: all of them are finished, here or elsewhere.
+In: units of trials, and a function that runs them. Out: all of them are finished, by this process or by others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from kd_env.benchmark import records
-from kd_env.benchmark.checkpoints import FOLDER, Checkpoints
+from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, run_trials
 from kd_env.benchmark.saved_policies import agent_file, can_be_saved
@@ -20,20 +20,20 @@ from kd_env.interrupts import raise_if_interrupted
 from kd_env.paths import claim
 
 PAUSE = 1.0
-"""Seconds between two looks at trials that other processes run."""
+"""Seconds between two checks of the trials that other processes run."""
 
 Unit = Sequence[Trial]
 """Trials that run as one population."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a unit.
+class UnitResult:
+    """The result of trying to run a unit.
 
     Attributes:
         unit: the trials.
-        new: their new records; fewer than trials if another process had finished some.
-        holder: the process that runs one of them now; empty if none does.
+        new: their new records; fewer than the trials if some were finished before.
+        holder: the process that runs one of the trials now; empty if none does.
     """
 
     unit: Unit
@@ -41,55 +41,58 @@ class Outcome:
     holder: str = ""
 
 
-def run_unit(unit: Unit, checkpoints: Checkpoints, finished: records.FinishedTrials, reporter: Callable[[Trial], Report | None]) -> Outcome:
-    """Run those trials of a unit that are not finished, and append their records, unless another process runs one of them."""
+def run_unit(
+    unit: Unit, checkpoints: CheckpointSettings, finished: records.FinishedTrials, reporter: Callable[[Trial], Report | None]
+) -> UnitResult:
+    """Run the trials of a unit that are not finished, and append their records. Do nothing if another process runs one of them."""
     directory = checkpoints.directory
     with ExitStack() as claims:
         for trial in sorted(unit, key=lambda trial: trial.id):
             if holder := claims.enter_context(claim(directory / FOLDER / f"{trial.id}.lock")):
-                return Outcome(unit, holder=holder)
-        done = finished.update()
-        todo = [trial for trial in unit if trial.id not in done or misses_policy(trial, checkpoints)]
-        new = run_trials(todo, directory, reporter, checkpoints=checkpoints) if todo else []
+                return UnitResult(unit, holder=holder)
+        finished_ids = finished.update()
+        unfinished = [trial for trial in unit if trial.id not in finished_ids or misses_policy(trial, checkpoints)]
+        new = run_trials(unfinished, directory, reporter, checkpoints=checkpoints) if unfinished else []
         if new:
-            records.append(directory, *new)  # a population runs together or not at all
+            records.append(directory, *new)  # of all trials of a population at once
         for trial in unit:
             checkpoints.remove(trial)
-    return Outcome(unit, new)
+    return UnitResult(unit, new)
 
 
-def run_all(units: Sequence[Unit], run: Callable[[Sequence[Unit]], Iterable[Outcome]], progress: Progress) -> None:
-    """Run units until all are finished, here or by other processes.
+def run_all(units: Sequence[Unit], run: Callable[[Sequence[Unit]], Iterable[UnitResult]], progress: Progress) -> None:
+    """Run units until all are finished, by this process or by others.
 
     Args:
-        run: runs some units, as :func:`run_unit` does, in any order.
-        progress: is told what is finished.
+        units: the units.
+        run: runs units as :func:`run_unit` does, in any order.
+        progress: shows the finished trials.
     """
-    waits = False
+    waiting = False
     while units:
-        claimed: list[Outcome] = []
-        for outcome in run(units):
-            if outcome.holder:
-                claimed.append(outcome)
+        locked: list[UnitResult] = []
+        for result in run(units):
+            if result.holder:
+                locked.append(result)
                 continue
-            here = {record["trial"] for record in outcome.new}
-            for record in outcome.new:
+            new_ids = {record["trial"] for record in result.new}
+            for record in result.new:
                 progress.finished(record)
-            for trial in outcome.unit:
-                if trial.id not in here:
+            for trial in result.unit:
+                if trial.id not in new_ids:
                     progress.finished_elsewhere(trial)
             raise_if_interrupted()
-        units = [outcome.unit for outcome in claimed]
-        if claimed and not waits:
-            waits = True
-            holders = ", ".join(dict.fromkeys(outcome.holder for outcome in claimed))
+        units = [result.unit for result in locked]
+        if locked and not waiting:
+            waiting = True
+            holders = ", ".join(dict.fromkeys(result.holder for result in locked))
             progress.say(f"waiting for {sum(map(len, units))} trials that {holders} runs")
-        if claimed:
+        if locked:
             time.sleep(PAUSE)
             raise_if_interrupted()
 
 
-def misses_policy(trial: Trial, checkpoints: Checkpoints) -> bool:
-    """Return whether a finished trial must run again for its policy."""
-    wanted = trial.save_policy and can_be_saved(trial.resolved.policy)
-    return wanted and not agent_file(checkpoints.directory, trial.id).with_suffix(".json").exists()
+def misses_policy(trial: Trial, checkpoints: CheckpointSettings) -> bool:
+    """Return whether the policy of a finished trial should have been saved but was not, so that the trial runs again."""
+    should_save = trial.save_policy and can_be_saved(trial.resolved.policy)
+    return should_save and not agent_file(checkpoints.directory, trial.id).with_suffix(".json").exists()

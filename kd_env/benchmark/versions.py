@@ -1,4 +1,4 @@
-"""Versions of Python and of the packages that results depend on: a record has them, and a checkpoint belongs to them."""
+"""Versions of Python and of the packages that results depend on. Records contain them; a checkpoint is used only with the same versions."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def distill(
         typer.Option(
             "--policy",
             metavar="POLICY",
-            help="Policy that selects the teachers, as uniform, reinforce(window=4) or module:Class. Default: auto, a race of the "
-            "student without a teacher and of the policies that fit the data, which leaves the best student.",
+            help="Policy that selects the teachers, as uniform, reinforce(window=4) or module:Class. Default: auto, a race between "
+            "a student without a teacher and the policies that fit the data; the best student is kept.",
         ),
     ] = None,
     teachers: Teachers = None,
@@ -63,7 +63,7 @@ def distill(
         typer.Option(
             "--seeds",
             metavar="SEEDS",
-            help="Seeds, as 0-4 or 0,3,7; the student that is best on validation is kept. A race takes the first seed and adds "
+            help="Seeds, as 0-4 or 0,3,7; the student that is best on validation is kept. A race takes one seed and adds "
             "seeds itself. Default: 0.",
         ),
     ] = None,
@@ -75,7 +75,7 @@ def distill(
         typer.Option(
             "--dtype",
             metavar="DTYPE",
-            help="Number format of the weights: float32, float16, bfloat16, or int8 (model_int8.onnx); the card has its score.",
+            help="Number format of the weights: float32, float16, bfloat16, or int8 (model_int8.onnx); the model card contains its score.",
         ),
     ] = "float32",
     set_: Set = None,
@@ -90,58 +90,58 @@ def distill(
 ) -> None:
     """Distil a student and save it as a Transformers checkpoint.
 
-    Without --policy, candidates race and the best student is kept; race.md in the folder says what was compared and whether teachers help.
+    Without --policy, a race compares candidates and keeps the best student; race.md says what was compared and whether teachers help.
 
-    The checkpoint has its tokenizer and a model card. Students are tiny-bert, tiny-vit or start from a checkpoint.
+    The folder also contains the tokenizer and a model card. The student is tiny-bert, tiny-vit, or starts from a checkpoint.
     """
     from kd_env import tasks
-    from kd_env.benchmark import ship
+    from kd_env.benchmark import formats
 
-    ship.check(export, dtype)
+    formats.check(export, dtype)
     settings = read_settings(set_, student=student, updates=updates)
-    name, pool, numbers = (
-        named_task(task, data_dir, text, pair, label, group, max_length),
-        join_teachers(teachers),
-        read_seeds(seeds or "0"),
-    )
+    name = named_task(task, data_dir, text, pair, label, group, max_length)
+    pool, seed_list = join_teachers(teachers), read_seeds(seeds or "0")
     if len(policies := policy or [AUTO]) > 1:
         raise InputError(f"--policy {' --policy '.join(policies)}: distill takes one policy; leave --policy out to race several")
     if policies[0] == AUTO:
-        _race(name, pool, settings, budget, numbers, bank, out, quiet)
+        _distill_by_race(name, pool, settings, budget, seed_list, bank, out, quiet)
     elif budget is not None:
-        raise InputError(f"--budget {budget}: it is the budget of a race; leave --policy out, or give --updates")
+        raise InputError(f"--budget {budget}: it is the budget of a race; leave --policy out, or use --updates")
     else:
-        _one_policy(name, policies[0], pool, settings, numbers, bank, out, quiet)
-    for line in ship.ship(out, tasks.load(name), export, dtype):
+        _distill_by_policy(name, policies[0], pool, settings, seed_list, bank, out, quiet)
+    for line in formats.write_formats(out, tasks.load(name), export, dtype):
         if not quiet:
             print(line, file=sys.stderr)
     print(out)
 
 
-def _race(
+def _distill_by_race(
     task: str, pool: str | None, settings: dict[str, Any], budget: str | None, seeds: list[int], bank: Path | None, out: Path, quiet: bool
 ) -> None:
     from kd_env import tasks
     from kd_env.benchmark.distilled import distill_into, is_finished
     from kd_env.benchmark.progress import Progress
-    from kd_env.benchmark.race.set_up import set_up
+    from kd_env.benchmark.race.prepare import prepare_race
     from kd_env.randomness import one_thread
 
     if len(seeds) > 1:
-        raise InputError("--seeds: a race begins with one seed and adds seeds itself; give one, and a larger --budget for more")
+        shown = ",".join(map(str, seeds))
+        raise InputError(
+            f"--seeds {shown}: a race starts with one seed and adds seeds itself; give one seed, and a larger --budget for more"
+        )
     loaded, student = tasks.load(task), settings.pop("student", None)
     print_notes(loaded, quiet)
     with one_thread(), Progress(quiet) as progress:
-        ready = set_up(loaded, pool, student, budget, seeds[0], bank, settings, progress, command_line())
-        if not is_finished(out, ready):
-            progress.say(distill_into(out, ready, progress).verdict.replace("**", ""))
+        race = prepare_race(loaded, pool, student, budget, seeds[0], bank, settings, progress, command_line())
+        if not is_finished(out, race):
+            progress.say(distill_into(out, race, progress).verdict.replace("**", ""))
 
 
-def _one_policy(
+def _distill_by_policy(
     task: str, policy: str, pool: str | None, settings: dict[str, Any], seeds: list[int], bank: Path | None, out: Path, quiet: bool
 ) -> None:
     from kd_env import tasks
-    from kd_env.benchmark.distill import distill as distill_best
+    from kd_env.benchmark.distill import distill as distill_trials
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.trial import Trial
 
@@ -149,4 +149,4 @@ def _one_policy(
     trials = [Trial(task, policy, seed, pool, directory, "distill", settings, command_line()) for seed in seeds]
     print_notes(tasks.load(task), quiet)
     with Progress(quiet) as progress:
-        distill_best(trials, out, progress)
+        distill_trials(trials, out, progress)

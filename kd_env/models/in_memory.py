@@ -1,6 +1,6 @@
-"""Use Transformers models that are in memory. In: a model or a pipeline, with its tokenizer. Out: a folder of the cache with its files.
+"""Save Transformers models from memory to the cache. In: a model or a pipeline, with its tokenizer. Out: a folder with its files.
 
-All other code reads checkpoints from folders. The folder's name holds a hash of the content, so equal models share it.
+All other code reads checkpoints from folders. The name of the folder contains a hash of the content, so equal models share a folder.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ from kd_env.paths import cache_dir, locked, partial_file
 
 def is_model(value: object) -> bool:
     """Return whether ``value`` is a Transformers model, a pipeline, or a pair of a model and its tokenizer or image processor."""
-    model, _ = _parts(value)
+    model, _ = _model_and_processor(value)
     return callable(getattr(model, "save_pretrained", None)) and hasattr(model, "config")
 
 
 def name_of(value: object) -> str:
     """Return the name of a model: the last part of what it was loaded from, or its class."""
-    model, _ = _parts(value)
+    model, _ = _model_and_processor(value)
     loaded_from = str(getattr(model, "name_or_path", "") or "")
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(loaded_from).name) or type(model).__name__
 
 
-def saved(value: object) -> Path:
-    """Return the folder with the files of a model and of its tokenizer or image processor.
+def save_to_cache(value: object) -> Path:
+    """Save a model and its tokenizer or image processor, unless the cache contains them, and return their folder.
+
+    Args:
+        value: a model, a pipeline, or a pair of a model and its tokenizer or image processor.
 
     Raises:
-        InputError: a model without a tokenizer whose own cannot be loaded.
+        InputError: a model was given alone, and its tokenizer cannot be loaded.
     """
-    model, processor = _parts(value)
+    model, processor = _model_and_processor(value)
     if processor is None:
-        processor = _own_processor(model)
-    digest = hashlib.sha256(f"{model.config.to_json_string()}|{_content(processor)}".encode())
+        processor = _load_processor(model)
+    digest = hashlib.sha256(f"{model.config.to_json_string()}|{_processor_content(processor)}".encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     folder = cache_dir() / "models" / f"{name_of(value)}-{digest.hexdigest()[:16]}"
@@ -54,7 +57,7 @@ def saved(value: object) -> Path:
     return folder
 
 
-def _parts(value: Any) -> tuple[Any, Any]:
+def _model_and_processor(value: Any) -> tuple[Any, Any]:
     if isinstance(value, tuple) and len(value) == 2:
         return value[0], value[1]
     if hasattr(value, "model") and (hasattr(value, "tokenizer") or hasattr(value, "image_processor")):  # a pipeline
@@ -62,22 +65,22 @@ def _parts(value: Any) -> tuple[Any, Any]:
     return value, None
 
 
-def _own_processor(model: Any) -> Any:
+def _load_processor(model: Any) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer
 
-    place = str(getattr(model, "name_or_path", "") or "")
-    kind = AutoImageProcessor if getattr(model, "main_input_name", "") == "pixel_values" else AutoTokenizer
+    source = str(getattr(model, "name_or_path", "") or "")
+    processor_class = AutoImageProcessor if getattr(model, "main_input_name", "") == "pixel_values" else AutoTokenizer
     try:
-        if not place:
-            raise OSError("the model does not say where it was loaded from")
+        if not source:
+            raise OSError("the model does not name the folder it was loaded from")
         with quiet():
-            return kind.from_pretrained(place)
+            return processor_class.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise InputError(
             f"model {type(model).__name__}: its tokenizer cannot be loaded ({first_line(error)}); give the pair (model, tokenizer)"
         ) from None
 
 
-def _content(processor: Any) -> str:
+def _processor_content(processor: Any) -> str:
     backend = getattr(processor, "backend_tokenizer", None)
     return str(backend.to_str()) if backend is not None else repr(processor)

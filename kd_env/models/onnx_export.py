@@ -1,6 +1,6 @@
-"""Export a Transformers classifier as ONNX and check it. In: a model and encoded inputs. Out: a file that gives the same outputs.
+"""Export a Transformers classifier as ONNX and compare its outputs. In: a model and encoded inputs. Out: an ONNX file.
 
-The optional packages of the extra ``export`` do the work. The file is one file, with axes for examples and tokens of any length.
+This needs the optional packages of the extra ``export``. The file takes any number of examples and of tokens.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from kd_env.models.checkpoint_files import first_line
 from kd_env.types import Inputs
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-CLOSE = 1e-3
-"""Largest difference of a logit between torch and ONNX Runtime that counts as equal; float32 sums in another order differ by less."""
-CHECKED = 16
-"""Examples in each of the batches that are compared."""
+TOLERANCE = 1e-3
+"""Largest difference of a logit between torch and ONNX Runtime that is accepted. Rounding in float32 gives smaller ones."""
+CHECK_BATCH_SIZE = 16
+"""Number of examples in each batch that is compared."""
 
 
 def require_packages() -> None:
     """Check that the optional packages are installed.
 
     Raises:
-        InputError: one is not.
+        InputError: a package is not installed.
     """
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise InputError(f"--export onnx: {', '.join(missing)} not installed; pip install 'kd-env[export]'")
@@ -46,10 +46,10 @@ def export(path: Path, model: nn.Module, inputs: Inputs) -> float:
     Args:
         path: the file.
         model: a Transformers classifier, in evaluation mode on the CPU.
-        inputs: encoded examples, at least two, to trace and to check with.
+        inputs: encoded examples, at least two, to trace the model and to compare the outputs.
 
     Raises:
-        InputError: the packages are missing, or the outputs differ.
+        InputError: a package is not installed, the model cannot be exported, or the outputs differ.
     """
     require_packages()
     wrapped, names = _Logits(model, list(inputs)).eval(), list(inputs)
@@ -70,15 +70,17 @@ def export(path: Path, model: nn.Module, inputs: Inputs) -> float:
             raise InputError(
                 f"{path}: {type(model).__name__} cannot be exported as ONNX ({first_line(error)}); leave --export out"
             ) from None
-    difference = max(_difference(path, wrapped, inputs, start, shorter) for start, shorter in ((0, False), (CHECKED, True)))
-    if not difference <= CLOSE:
+    difference = max(_difference(path, wrapped, inputs, start, shorter) for start, shorter in ((0, False), (CHECK_BATCH_SIZE, True)))
+    if not difference <= TOLERANCE:
         path.unlink()
-        raise InputError(f"{path}: its logits differ from those of the student by up to {difference:g}; it was deleted")
+        raise InputError(
+            f"{path}: its logits differ from those of the student by up to {difference:g}, so the file was deleted; leave --export out"
+        )
     return difference
 
 
 def quantize(path: Path, target: Path) -> None:
-    """Write an ONNX file with weights in int8 and activations that are quantised when it runs (dynamic quantisation)."""
+    """Write the ONNX file ``path`` to ``target`` with weights in int8 (dynamic quantisation: activations are quantised at run time)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _silent():
@@ -101,7 +103,7 @@ def predict(path: Path, inputs: Inputs, batch: int = 64) -> np.ndarray:
 
 
 class _Logits(nn.Module):
-    """A model whose output is the logits alone."""
+    """A model that returns the logits alone, for inputs in the order of ``names``."""
 
     def __init__(self, model: Any, names: Sequence[str]) -> None:
         super().__init__()
@@ -114,14 +116,22 @@ class _Logits(nn.Module):
 
 
 def _axes(tensor: Tensor) -> dict[int, Any]:
-    """Return the axes of any length: examples, and tokens of texts ``[N, T]``; not those of images."""
+    """Return the dynamic axes of an input: examples and tokens of texts ``[N, T]``, examples of images ``[N, channels, H, W]``."""
     return dict.fromkeys((0, 1) if tensor.ndim == 2 else (0,), torch.export.Dim.DYNAMIC)
 
 
 @torch.no_grad()
 def _difference(path: Path, model: nn.Module, inputs: Inputs, start: int, shorter: bool) -> float:
-    """Compare on some examples, also with another number of tokens than was traced."""
-    rows = {name: tensor[start : start + CHECKED] if len(tensor) > start else tensor[:1] for name, tensor in inputs.items()}
+    """Return the largest difference of a logit on one batch of examples.
+
+    Args:
+        path: the ONNX file.
+        model: the model.
+        inputs: encoded examples.
+        start: first example of the batch.
+        shorter: whether to cut the padding, so that the number of tokens differs from that of the traced examples.
+    """
+    rows = {name: tensor[start : start + CHECK_BATCH_SIZE] if len(tensor) > start else tensor[:1] for name, tensor in inputs.items()}
     if shorter and "attention_mask" in rows:
         longest = max(2, int(rows["attention_mask"].sum(1).max()))
         rows = {name: tensor[:, :longest] for name, tensor in rows.items()}
@@ -130,7 +140,7 @@ def _difference(path: Path, model: nn.Module, inputs: Inputs, start: int, shorte
 
 @contextlib.contextmanager
 def _silent() -> Any:
-    """Keep back what the exporter prints and warns of: it concerns its own insides."""
+    """Suppress the output and the warnings of the exporter, which concern its internals."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What a policy is built with: the shape of its problem, and the data that its access includes."""
+"""The context that a policy is built with: the sizes of its problem, and the data that its access class includes."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Examples(NamedTuple):
 
 
 class PolicyContext:
-    """What a policy may know. The attributes are for all policies; a method or property says above it what it needs.
+    """The information that a policy may use. Its attributes are for all policies; methods and properties need the access in ``@needs``.
 
-    Reading what the policy's access does not include raises an error that names it.
+    A method or property that the access class of the policy does not include raises an error that names it.
     """
 
     def __init__(self, env: Any, name: str, access: str, student: int | None = None) -> None:
-        """Describe the problem of a policy that acts in ``env`` (vector form).
+        """Create the context of a policy that acts in ``env`` (vector form).
 
         Args:
             env: the environment.
@@ -80,7 +80,7 @@ class PolicyContext:
         self.teacher_names = pool.names
         """Names of the teachers."""
         self.pool_name = pool.name
-        """Name of their pool."""
+        """Name of the pool."""
         self.teacher_widths = tuple(data.bank.widths)
         """Widths D_k of the teachers' features."""
         self.settings = replace(
@@ -88,15 +88,15 @@ class PolicyContext:
             distillation=replace(settings.distillation, num_students=self.num_students),
             reward=replace(settings.reward, label_seed=selection.label_seeds[student or 0]),
         )
-        """All settings of the environment, with ``num_students`` as above."""
+        """All settings of the environment, with :attr:`num_students` of this policy."""
         self.action = selection.action_kind
-        """The kind of action."""
+        """Kind of the action."""
         self.terms = run.loss.terms
-        """The knowledge types of the setting, by name."""
+        """Loss terms of the setting, by knowledge type."""
         self.device = run.student.device
-        """Where the student computes."""
+        """Device of the student."""
         self.dtype = run.student.dtype
-        """The type in which it computes."""
+        """Data type of the student."""
         reward_labels = data.labels["reward"].numpy()
         self._reward_rows = labelled_rows(reward_labels, settings.reward.reward_labels, self.settings.reward.label_seed)
 
@@ -111,7 +111,7 @@ class PolicyContext:
         return self.settings.distillation.uses_hard_labels
 
     def batch(self) -> PolicyBatch:
-        """Return the mini-batch about to be taught. What a field of it needs is checked when the field is read."""
+        """Return the next mini-batch. The access that a field needs is checked when the field is read."""
         run = self._selection.distillation
         observed = run.observe()
         output = run.student_output() if GRADIENT in ALLOWED[self.access] else None
@@ -122,7 +122,12 @@ class PolicyContext:
         return PolicyBatch(observed, output, self.access, self.name)
 
     def decision(self, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
-        """Return the decision with teacher weights by knowledge type, and the setting's strengths times optional factors."""
+        """Return a decision.
+
+        Args:
+            weights: teacher weights ``[rows, K]`` by knowledge type.
+            factors: factors of the strengths in the setting, by knowledge type. Default: 1.
+        """
         return decisions.from_weights(self._selection.distillation, weights, factors)
 
     @needs(TEACHERS, "context")
@@ -141,7 +146,7 @@ class PolicyContext:
     @needs(STUDENT, "context")
     def student(self) -> StudentView:
         """The student. A policy of a population has none."""
-        self._require_lone_student("student")
+        self._require_single_student("student")
         return StudentView(self._selection, self.name, self.access, self._reward_rows)
 
     @property
@@ -158,7 +163,7 @@ class PolicyContext:
     @needs(REWARD, "context")
     def rehearsal(self) -> Rehearsal:
         """Return a copy of the environment whose student does not learn. A policy of a population has none."""
-        self._require_lone_student("rehearsal")
+        self._require_single_student("rehearsal")
         return Rehearsal(self._selection)
 
     @property
@@ -169,18 +174,18 @@ class PolicyContext:
 
     @needs(REWARD_LABELS, "context")
     def reward_examples(self) -> Examples:
-        """Return those examples, with labels."""
+        """Return the examples at :attr:`reward_rows`, with labels."""
         return self._examples("reward", self._reward_rows, labels=True)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return first-order credit ``[rows, K]`` of the mini-batch about to be taught, by knowledge type. Not for populations."""
-        self._require_lone_student("credit")
+        """Return first-order credit ``[rows, K]`` of the next mini-batch, by knowledge type. Not for populations."""
+        self._require_single_student("credit")
         return first_order(self._selection.distillation, self._selection.meter, names)
 
     @needs(GROUPS, "context")
     def best_teachers(self, progress: float = 0.0) -> np.ndarray:
-        """Return for each training example ``[N]`` the teacher that is known to be best at ``progress``.
+        """Return the index of the best teacher of each training example ``[N]`` at ``progress``, the fraction of the updates that are done.
 
         Raises:
             InputError: the best teachers of the pool are not known.
@@ -196,16 +201,16 @@ class PolicyContext:
 
     def _examples(self, split: str, positions: np.ndarray, labels: bool) -> Examples:
         data = self._selection.data
-        answers = data.bank.gather(split, positions)
-        features = tuple(torch.from_numpy(values) for values in answers.features)
-        logits = calibrated(answers.logits, self._teacher_temperatures())
+        outputs = data.bank.gather(split, positions)
+        features = tuple(torch.from_numpy(array) for array in outputs.features)
+        logits = calibrated(outputs.logits, self._teacher_temperatures())
         return Examples(logits, features, data.labels[split][positions] if labels else None)
 
     def _teacher_temperatures(self) -> np.ndarray | None:
         temperatures = self._selection.distillation.teacher_temperatures  # [S, K]
         return None if temperatures is None else temperatures[self._student or 0]
 
-    def _require_lone_student(self, name: str) -> None:
+    def _require_single_student(self, name: str) -> None:
         if self._student is not None:
             raise InputError(
                 f"population: policy {self.name!r} reads context.{name}, which students taught together do not have; run it without "

@@ -16,13 +16,13 @@ from kd_env.policies.protocol import Learner
 from kd_env.types import Decision, Observation
 
 
-class Position(NamedTuple):
-    """Where an episode is between two updates, besides the states of the environment and of the policies.
+class EpisodeState(NamedTuple):
+    """The variables of the loop between two updates. With the states of the environment and of the policies, the episode can be resumed.
 
     Attributes:
-        observation: what the environment shows.
-        over: the students of a population that are finished, ``[S]``.
-        actions: the last action for each student of a population, which the finished ones repeat.
+        observation: the current observation.
+        over: whether each student of a population is finished, ``[S]``.
+        actions: the last action of each policy of a population, which is repeated for finished students.
     """
 
     observation: Observation
@@ -30,12 +30,17 @@ class Position(NamedTuple):
     actions: Sequence[Any]
 
 
-Between = Callable[[Position], None]
-"""Called between two updates."""
+AfterUpdate = Callable[[EpisodeState], None]
+"""Callback that is called after each update but the last."""
 
 
 def run_episode(
-    env: Any, policy: Any, seed: int, learning: bool = True, start: Position | None = None, between: Between | None = None
+    env: Any,
+    policy: Any,
+    seed: int,
+    learning: bool = True,
+    resume_from: EpisodeState | None = None,
+    after_update: AfterUpdate | None = None,
 ) -> None:
     """Teach one student, or a student and its peers, from ``seed`` to the end of the budget.
 
@@ -43,23 +48,23 @@ def run_episode(
         env: a vector environment of this package, ``gymnasium.make_vec``.
         policy: an object with ``act`` and, if it learns, ``update``.
         learning: whether ``update`` is called.
-        start: go on from there with the student that ``env`` holds. Default: begin a new student.
-        between: called between two updates.
+        resume_from: state of an episode to continue, with the student in ``env``. Default: start with a new student.
+        after_update: called after each update but the last.
     """
     view = EpisodeView(policy)
-    observation, over = _begin(env, [policy], seed, learning, start), False
+    observation, over = _begin(env, [policy], seed, learning, resume_from), False
     while not over:
-        seen = view.observation(observation)
+        policy_observation = view.observation(observation)
         with faults_of(policy, "act"):
-            action = policy.act(seen)
+            action = policy.act(policy_observation)
         next_observation, reward, terminated, truncated, info = env.step(action)
         if learning and isinstance(policy, Learner):
             transition = view.transition(observation, action, reward, next_observation, terminated, info)
             with faults_of(policy, "update"):
                 policy.update(transition)
         observation, over = next_observation, bool(terminated[0] | truncated[0])  # slots after the first student's are its peers'
-        if between is not None and not over:
-            between(Position(observation, np.zeros(1, dtype=np.bool_), ()))
+        if after_update is not None and not over:
+            after_update(EpisodeState(observation, np.zeros(1, dtype=np.bool_), ()))
 
 
 def run_population_episode(
@@ -67,8 +72,8 @@ def run_population_episode(
     policies: Sequence[Any],
     seeds: Sequence[int],
     learning: bool = True,
-    start: Position | None = None,
-    between: Between | None = None,
+    resume_from: EpisodeState | None = None,
+    after_update: AfterUpdate | None = None,
 ) -> None:
     """Teach S students at once, each by its own policy, as :func:`run_episode` teaches one.
 
@@ -76,39 +81,39 @@ def run_population_episode(
         env: a vector environment of S students. It replaces a student that diverges; the new student is not shown to the policy.
         policies: the policies, one per student.
         seeds: the seeds, one per student.
-        learning, start, between: see :func:`run_episode`.
+        learning, resume_from, after_update: see :func:`run_episode`.
     """
     slots = env.num_envs // len(policies)
     slots_of = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
     views = [EpisodeView(policy) for policy in policies]
-    observation = _begin(env, policies, np.repeat(list(seeds), slots).tolist(), learning, start)
-    over = np.zeros(len(policies), dtype=np.bool_) if start is None else start.over.copy()
-    actions: list[Any] = [None] * len(policies) if start is None else list(start.actions)
+    observation = _begin(env, policies, np.repeat(list(seeds), slots).tolist(), learning, resume_from)
+    over = np.zeros(len(policies), dtype=np.bool_) if resume_from is None else resume_from.over.copy()
+    actions: list[Any] = [None] * len(policies) if resume_from is None else list(resume_from.actions)
     while not over.all():
-        seen = [take_slots(observation, part) for part in slots_of]
-        for student in np.flatnonzero(~over).tolist():  # for the others the last action is repeated
-            shown = views[student].observation(seen[student])
+        observed = [take_slots(observation, part) for part in slots_of]
+        for student in np.flatnonzero(~over).tolist():  # finished students get their last action again
+            policy_observation = views[student].observation(observed[student])
             with faults_of(policies[student], "act"):
-                actions[student] = policies[student].act(shown)
+                actions[student] = policies[student].act(policy_observation)
         decided = isinstance(actions[0], Decision)
         action_of_all = concatenate(actions, slots) if decided else _joined(actions)
         observation, rewards, terminated, truncated, infos = env.step(action_of_all)
         for student in np.flatnonzero(~over).tolist() if learning else ():
             if isinstance(policy := policies[student], Learner):
-                own = (take_slots(values, slots_of[student]) for values in (rewards, observation, terminated, infos))
-                transition = views[student].transition(seen[student], actions[student], *own)
+                outcome = (take_slots(values, slots_of[student]) for values in (rewards, observation, terminated, infos))
+                transition = views[student].transition(observed[student], actions[student], *outcome)
                 with faults_of(policy, "update"):
                     policy.update(transition)
         over |= (terminated | truncated).reshape(len(policies), slots)[:, 0]
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
-        if between is not None and not over.all():
-            between(Position(observation, over, actions))
+        if after_update is not None and not over.all():
+            after_update(EpisodeState(observation, over, actions))
 
 
-def _begin(env: Any, policies: Sequence[Any], seed: int | list[int], learning: bool, start: Position | None) -> Observation:
-    """Begin an episode, or go on from ``start``; return the first observation."""
-    if start is not None:
-        return start.observation
+def _begin(env: Any, policies: Sequence[Any], seed: int | list[int], learning: bool, resume_from: EpisodeState | None) -> Observation:
+    """Start an episode, or resume one; return the first observation."""
+    if resume_from is not None:
+        return resume_from.observation
     for policy in policies:
         begin_episode(policy, learning)
     observation: Observation = env.reset(seed=seed)[0]
@@ -116,7 +121,7 @@ def _begin(env: Any, policies: Sequence[Any], seed: int | list[int], learning: b
 
 
 def begin_episode(policy: Any, learning: bool) -> None:
-    """Call ``begin_episode`` of a policy that has it."""
+    """Call ``begin_episode`` of a policy, if it has this method."""
     if callable(begin := getattr(policy, "begin_episode", None)):
         with faults_of(policy, "begin_episode"):
             begin(learning)

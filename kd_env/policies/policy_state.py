@@ -1,12 +1,12 @@
-"""The whole state of a policy between two updates, so that it can carry on in another process.
+"""Save and restore the state of a policy between two updates, so that it can continue in another process.
 
-In: a policy. Out: its state, as values that :func:`kd_env.serialization.pack` takes; and the policy with that state. A policy has either
+In: a policy. Out: its state, as values that :func:`kd_env.serialization.pack` takes, or a policy in that state. A policy has either
 
-- ``state()`` and ``load_state(state)``: all that changes while it acts and learns, its random generators and optimizers included. An empty
-  dict says that nothing does. The policy is built as for a new trial before its state is loaded;
+- ``state()`` and ``load_state(state)``: everything that changes while it acts and learns, including random generators and optimizers. An
+  empty dict means that nothing changes. The policy is built as for a new trial before its state is loaded;
 - or ``save(path)`` and ``load(path, context)``, with the same content in a file.
 
-A policy with neither, or one that drives the environment itself, cannot carry on.
+A policy with neither, or one that runs its own loop, has no state that can be saved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kd_env.policies.rules import RulePolicy
 
 
 def has_state(policy: Any) -> bool:
-    """Return whether a policy can carry on in another process."""
+    """Return whether the state of a policy can be saved."""
     return not isinstance(policy, OwnsLoop) and (_has(policy, "state", "load_state") or _is_saved_as_file(policy))
 
 
@@ -38,10 +38,10 @@ def state_of(policy: Any, folder: Path) -> dict[str, Any]:
 
 
 def with_state(policy: Any, state: dict[str, Any], context: PolicyContext, folder: Path) -> Any:
-    """Return ``policy``, newly built, in the state that :func:`state_of` returned; ``folder`` is for a temporary file.
+    """Return a newly built ``policy`` in the state that :func:`state_of` returned; ``folder`` is for a temporary file.
 
     Raises:
-        InputError: the policy does not take the state.
+        InputError: the policy refuses the state.
     """
     if not _is_saved_as_file(policy):
         with faults_of(policy, "load_state"):
@@ -53,8 +53,8 @@ def with_state(policy: Any, state: dict[str, Any], context: PolicyContext, folde
         return type(policy).load(str(path), context)
 
 
-def no_state_line(policy: Any, name: str) -> str:
-    """Return a line for the user that says why a policy cannot carry on."""
+def no_state_message(policy: Any, name: str) -> str:
+    """Return a message for the user: why a trial of this policy cannot be resumed."""
     reason = "it runs its own loop" if isinstance(policy, OwnsLoop) else "give it state() and load_state() to resume within a trial"
     return f"policy {name}: a trial that is stopped starts over; {reason}"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
-from kd_env.interrupts import MINUTES
+from kd_env.interrupts import CHECKPOINT_MINUTES
 from kd_env.models import from_checkpoint
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.models.saving import save
@@ -34,7 +34,7 @@ CONFIG_FILE = "teaching.json"
 
 
 def finetune(
-    task: Task, config: FinetuneConfig, out: Path, progress: ProgressCallback | None = None, checkpoint_minutes: float = MINUTES
+    task: Task, config: FinetuneConfig, out: Path, progress: ProgressCallback | None = None, checkpoint_minutes: float = CHECKPOINT_MINUTES
 ) -> Path:
     """Fine-tune a teacher into the folder ``out`` and return it. A folder that holds the result of the same call is left as it is.
 

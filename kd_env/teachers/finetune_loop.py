@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from kd_env.errors import InputError
-from kd_env.interrupts import MINUTES, SaveTimes, deferred_interrupts, raise_if_interrupted
+from kd_env.interrupts import CHECKPOINT_MINUTES, SaveSchedule, deferred_interrupts, raise_if_interrupted
 from kd_env.models import from_checkpoint
 from kd_env.models.device import pick_device
 from kd_env.models.encode import Reader, TrimmedInputs, take
@@ -55,7 +55,7 @@ class FinetuneLoop:
     """
 
     def __init__(
-        self, task: Task, config: FinetuneConfig, state_file: Path, identity: dict[str, Any], checkpoint_minutes: float = MINUTES
+        self, task: Task, config: FinetuneConfig, state_file: Path, identity: dict[str, Any], checkpoint_minutes: float = CHECKPOINT_MINUTES
     ) -> None:
         """Build the network, or load it from ``state_file`` if that exists.
 
@@ -100,14 +100,14 @@ class FinetuneLoop:
         Raises:
             InputError: the loss is no longer finite.
         """
-        total, times = self._epochs * self._num_batches, SaveTimes(self._minutes)
+        total, schedule = self._epochs * self._num_batches, SaveSchedule(self._minutes)
         if done := len(self._history) * self._num_batches + len(self._losses):
             self._note = f"resumed at update {done} of {total}"
         if self._note:
             progress(done, total, self._note)
         while len(self._history) < self._epochs and not self._stalled:
             with deferred_interrupts():
-                message = self._run_epoch(len(self._history), progress, times)
+                message = self._run_epoch(len(self._history), progress, schedule)
             raise_if_interrupted()
             progress(len(self._history) * self._num_batches, total, message)
         if total < FEW_UPDATES:
@@ -116,9 +116,9 @@ class FinetuneLoop:
         self.network.to("cpu").eval()
         return self._history
 
-    def _run_epoch(self, epoch: int, progress: ProgressCallback, times: SaveTimes) -> str:
+    def _run_epoch(self, epoch: int, progress: ProgressCallback, schedule: SaveSchedule) -> str:
         """Train for the rest of an epoch, evaluate it, save the state, and return a line about it."""
-        loss = self._train(epoch, progress, times)
+        loss = self._train(epoch, progress, schedule)
         held_out_loss, held_out_metric = (float(values[0]) for values in self._student.evaluate(*self._held_out))
         if not np.isfinite([loss, held_out_loss]).all():
             raise InputError(f"teacher of {self._config.model!r}: the loss is no longer finite in epoch {epoch + 1}; give a lower lr")
@@ -134,7 +134,7 @@ class FinetuneLoop:
             line += f"; epoch {self._best_epoch + 1} is kept" + (", no better since" if self._stalled else "")
         return line
 
-    def _train(self, epoch: int, progress: ProgressCallback, times: SaveTimes) -> float:
+    def _train(self, epoch: int, progress: ProgressCallback, schedule: SaveSchedule) -> float:
         """Train for the rest of an epoch and return the mean loss of the whole epoch."""
         student, config = self._student, self._config
         order = np.random.default_rng([config.seed, 11, epoch, 1]).permutation(len(self._labels))
@@ -151,7 +151,7 @@ class FinetuneLoop:
                 self._losses.append(loss.detach())
                 if number + 1 < len(batches):
                     progress(done + 1, total, "")
-                    times.check(self._save)
+                    schedule.save_if_due(self._save)
         mean = float(torch.stack(self._losses).mean())
         self._losses, self._dropout = [], None
         return mean

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from kd_env.errors import InputError
-from kd_env.interrupts import MINUTES
+from kd_env.interrupts import CHECKPOINT_MINUTES
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import ProgressCallback, finetune
@@ -71,7 +71,7 @@ def finetune_folds(
     folds: int,
     out: Path,
     progress: ProgressCallback | None = None,
-    checkpoint_minutes: float = MINUTES,
+    checkpoint_minutes: float = CHECKPOINT_MINUTES,
 ) -> Path:
     """Fine-tune the F teachers ``out/fold-0`` and so on, and return ``out``. Teachers that are complete are left as they are.
 

@@ -43,7 +43,7 @@ def as_pool(name: str, teachers: object, task: Task) -> Pool:
         if in_memory.is_model(item):
             model = in_memory.name_of(item)
             unique = f"{model}-{position + 1}" if model in [other.name for other in named] else model
-            named.append(CheckpointTeacher(str(in_memory.saved(item)), task, unique))
+            named.append(CheckpointTeacher(str(in_memory.save_to_cache(item)), task, unique))
             continue
         teacher = item if isinstance(item, Teacher) else _own_teacher(item, position, task)
         if isinstance(teacher, OwnTeacher) and teacher.name in [other.name for other in named]:

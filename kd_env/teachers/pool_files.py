@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
-from kd_env.interrupts import MINUTES
+from kd_env.interrupts import CHECKPOINT_MINUTES
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -68,7 +68,9 @@ def read(path: Path) -> dict[str, FinetuneConfig | ExistingTeacher]:
     return configs
 
 
-def teach(path: Path, task: Task, out: Path, progress: ProgressCallback | None = None, checkpoint_minutes: float = MINUTES) -> Path:
+def teach(
+    path: Path, task: Task, out: Path, progress: ProgressCallback | None = None, checkpoint_minutes: float = CHECKPOINT_MINUTES
+) -> Path:
     """Fine-tune every teacher of a pool file into a folder of ``out``, and return ``out``. Complete teachers are left as they are.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 
 from kd_env import interrupts
 from kd_env.benchmark import checkpoints
-from kd_env.benchmark.checkpoints import FOLDER, Checkpoints
+from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.rerun import COMPARED
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
@@ -64,7 +64,7 @@ def run(trials, folder, monkeypatch, stops=(), minutes=5.0):
     def keep(trial, finished):
         weights[trial.id] = [tensor.clone() for tensor in finished.student.parameters]
 
-    kept = Checkpoints(folder, minutes, said.append)
+    kept = CheckpointSettings(folder, minutes, said.append)
     for number in stops:
         monkeypatch.setattr(interrupts, "interrupted", Stop(number))
         with pytest.raises(KeyboardInterrupt):
@@ -163,7 +163,7 @@ def test_a_checkpoint_at_every_update_changes_nothing(tmp_path, monkeypatch):
     saved = run([trial("ppo(rollout=4)")], folders[1], monkeypatch, minutes=0.0)
     assert_equal(whole, saved, [trial("ppo(rollout=4)")], folders)
     assert len(list((folders[1] / FOLDER).iterdir())) == 1
-    Checkpoints(folders[1]).remove(trial("ppo(rollout=4)"))
+    CheckpointSettings(folders[1]).remove(trial("ppo(rollout=4)"))
     assert not any((folders[1] / FOLDER).iterdir())
 
 
@@ -171,7 +171,7 @@ def test_a_checkpoint_at_every_update_changes_nothing(tmp_path, monkeypatch):
 def test_a_damaged_checkpoint_is_named_and_set_aside(place, tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
     with pytest.raises(KeyboardInterrupt):
-        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+        run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
     (file,) = (tmp_path / FOLDER).iterdir()
     content = bytearray(file.read_bytes())
     content[int(place * len(content))] ^= 4
@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(place, tmp_path, monkeypatc
 def test_a_checkpoint_of_another_version_is_set_aside(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
     with pytest.raises(KeyboardInterrupt):
-        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+        run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
     monkeypatch.setattr("kd_env.benchmark.run_trial.versions", lambda: {"torch": "0.1"})
     _, _, said = run([trial()], tmp_path, monkeypatch)
     assert "is of another run; these differ: versions; it is now" in said[0]
@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_version_is_set_aside(tmp_path, monkeypatch):
 def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
     with pytest.raises(KeyboardInterrupt):
-        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+        run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
     (file,) = (tmp_path / FOLDER).iterdir()
     content = file.read_bytes()
     file.unlink()
@@ -269,14 +269,14 @@ def test_a_policy_of_ones_own_ends_equally(kind, tmp_path, monkeypatch):
 
 
 def test_a_policy_without_a_state_begins_again(tmp_path, monkeypatch):
-    run_trials([trial("test_checkpoints:Draws")], tmp_path, lambda _: None, None, Checkpoints(tmp_path, 0.0))
+    run_trials([trial("test_checkpoints:Draws")], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path, 0.0))
     assert not (tmp_path / FOLDER).exists()
 
 
 def test_time_before_the_stop_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
     with pytest.raises(KeyboardInterrupt):
-        run_trials([trial()], tmp_path, lambda _: None, None, Checkpoints(tmp_path))
+        run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
     monkeypatch.setattr(checkpoints.Checkpoint, "restored", lambda self, policies: self._content.update(elapsed=1e6) or list(policies))
     (record,), _, _ = run([trial()], tmp_path, monkeypatch)
     assert 1e6 < record["wall_s"] < 1e6 + 300.0

@@ -8,12 +8,12 @@ import pytest
 from trial_records import by_trial
 
 from kd_env.benchmark import shared_trials
-from kd_env.benchmark.checkpoints import FOLDER, Checkpoints
+from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.records import FinishedTrials
 from kd_env.benchmark.run import run
 from kd_env.benchmark.run_trial import run_trials
-from kd_env.benchmark.shared_trials import Outcome, run_all, run_unit
+from kd_env.benchmark.shared_trials import UnitResult, run_all, run_unit
 from kd_env.benchmark.trial import Trial
 from kd_env.paths import claim
 
@@ -36,7 +36,7 @@ def lock_of(folder, trial):
 def test_a_trial_that_another_process_runs_is_left_to_it(tmp_path):
     first, second = trials(0, 1)
     with claim(lock_of(tmp_path, second)):
-        outcome = run_unit([first, second], Checkpoints(tmp_path), FinishedTrials(tmp_path), nobody)
+        outcome = run_unit([first, second], CheckpointSettings(tmp_path), FinishedTrials(tmp_path), nobody)
     assert outcome.holder.startswith("process ")
     assert list(outcome.new) == []
     assert not (tmp_path / "results.jsonl").exists()
@@ -47,8 +47,8 @@ def test_a_trial_that_another_process_has_finished_is_not_run(tmp_path):
     first, second = trials(0, 1)
     finished = FinishedTrials(tmp_path)
     assert finished.update() == set()
-    run_unit([first], Checkpoints(tmp_path), FinishedTrials(tmp_path), nobody)
-    outcome = run_unit([first, second], Checkpoints(tmp_path), finished, nobody)
+    run_unit([first], CheckpointSettings(tmp_path), FinishedTrials(tmp_path), nobody)
+    outcome = run_unit([first, second], CheckpointSettings(tmp_path), finished, nobody)
     assert [record["trial"] for record in outcome.new] == [second.id]
     assert finished.update() == {first.id, second.id}
 
@@ -64,7 +64,7 @@ def test_units_of_others_are_tried_until_they_are_finished(monkeypatch):
     def some(waiting):
         rounds.append(waiting)
         for unit in waiting:
-            yield Outcome(unit, holder="process 7 of it" if len(rounds) < 3 and unit == units[1] else "")
+            yield UnitResult(unit, holder="process 7 of it" if len(rounds) < 3 and unit == units[1] else "")
 
     run_all(units, some, Told(quiet=True))
     assert rounds == [units, units[1:], units[1:]]

@@ -1,8 +1,8 @@
-"""Choose the candidates of a race. In: a task, its number of teachers, the user's settings. Out: policies with the settings to race.
+"""Choose the candidates of a race. In: a task, its number of teachers, the user's settings. Out: policies with their settings.
 
-The first candidates are the student without a teacher and `uniform` at several weights of distillation. The others are raced with the
-weight of the `uniform` that leads: `uniform` at a higher temperature, and the policies that fit the data. So the grid is searched along
-one axis after the other, and not as a whole.
+The first candidates are the student without a teacher and `uniform` with several values of ``kd_weight``. The others take the best of these
+values: `uniform` at a higher temperature, and the policies that fit the data. So the settings are searched one after the other, not as a
+full grid.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from kd_env.tasks import Task
 
 NO_TEACHER = "no_teacher"
 KD_WEIGHTS = (0.5, 1.0)
-"""Weights of distillation against the hard label, of which the race finds the best for `uniform`."""
-WARMER = 2.5
-"""Factor of the second temperature: 5 where the task's is 2."""
+"""Values of ``kd_weight`` that are compared with `uniform`."""
+TEMPERATURE_FACTOR = 2.5
+"""Factor of the higher temperature: it is 5 if the default of the task is 2."""
 CREDIT_OPTIONS = {"credit_refresh": 4, "reward_examples": 64}
-"""Settings of a policy that learns from credit: a new held-out gradient, of this many examples, every fourth update.
+"""Settings of `held_credit`: every fourth update, a new held-out gradient of 64 examples.
 
-A held-out gradient of 256 examples at every update would cost several times as much as the update.
+With the defaults, a gradient of 256 examples at every update, an update costs several times as much.
 """
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A policy with the settings that it is raced with.
+    """A policy with its settings in a race.
 
     Attributes:
         policy: name of the policy, with options.
         options: settings of the environment that this candidate adds to the user's.
-        rank: place in the order from the simplest candidate to the least simple, which decides between candidates that score alike.
+        rank: position in the order of simplicity, 0 for the simplest; it decides between candidates with equal scores.
     """
 
     policy: str
@@ -47,16 +47,15 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Name for people, such as ``uniform, kd_weight 0.5, temperature 2``."""
+        """Name for the user, such as ``uniform, kd_weight 0.5, temperature 2``."""
         shown = [f"{name} {self.options[name]:g}" for name in ("kd_weight", "temperature") if name in self.options]
         return ", ".join([self.policy, *shown])
 
 
 def first_candidates(task: Task, settings: Mapping[str, Any]) -> list[Candidate]:
-    """Return the student without a teacher and `uniform` at several weights of distillation.
+    """Return the student without a teacher and `uniform` with several values of ``kd_weight``.
 
-    Settings of the user are not varied. With ``kd_weight=1`` labels are not part of the setting, and neither is the student without a
-    teacher.
+    A setting that the user names is not varied. With ``kd_weight=1`` there is no student without a teacher, because the loss has no labels.
 
     Args:
         task: the task.
@@ -68,37 +67,40 @@ def first_candidates(task: Task, settings: Mapping[str, Any]) -> list[Candidate]
     return _ranked(candidates if settings.get("kd_weight") == 1.0 else [Candidate(NO_TEACHER), *candidates])
 
 
-def more_candidates(task: Task, num_teachers: int, settings: Mapping[str, Any], leader: Candidate, first: int) -> list[Candidate]:
-    """Return `uniform` at a higher temperature and the policies that fit the data, with the weight of distillation of ``leader``.
+def more_candidates(
+    task: Task, num_teachers: int, settings: Mapping[str, Any], best_uniform: Candidate, first_rank: int
+) -> list[Candidate]:
+    """Return `uniform` at a higher temperature and the policies that fit the data, with the ``kd_weight`` of ``best_uniform``.
 
     Args:
         task: the task.
         num_teachers: number of teachers K.
         settings: the user's settings.
-        leader: the best `uniform` so far.
-        first: rank of the first candidate.
+        best_uniform: the best `uniform` so far.
+        first_rank: rank of the first of these candidates.
     """
     candidates = []
     if settings.get("temperature") is None:
-        candidates.append(replace(leader, options={**leader.options, "temperature": WARMER * leader.options["temperature"]}))
-    candidates += [replace(leader, policy=policy) for policy in _policies(task, num_teachers)]
+        temperature = TEMPERATURE_FACTOR * best_uniform.options["temperature"]
+        candidates.append(replace(best_uniform, options={**best_uniform.options, "temperature": temperature}))
+    candidates += [replace(best_uniform, policy=policy) for policy in _policies(task, num_teachers)]
     credit = {name: value for name, value in CREDIT_OPTIONS.items() if settings.get(name) is None}
     credit = {**credit, "reward_examples": min(credit.get("reward_examples", len(task.reward)), len(task.reward))}
     candidates = [
         replace(candidate, options={**candidate.options, **credit}) if candidate.policy == "held_credit" else candidate
         for candidate in candidates
     ]
-    return _ranked(candidates, first)
+    return _ranked(candidates, first_rank)
 
 
 def num_candidates(task: Task, num_teachers: int, settings: Mapping[str, Any]) -> int:
-    """Return the number of all candidates of a race."""
+    """Return the number of candidates of a race."""
     first = first_candidates(task, settings)
     return len(first) + len(more_candidates(task, num_teachers, settings, first[-1], len(first)))
 
 
-def keywords(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> tuple[PolicyClass, Settings, dict[str, Any]]:
-    """Return the policy of a candidate, its checked settings, and the keywords of its environment without task and teachers.
+def resolve(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> tuple[PolicyClass, Settings, dict[str, Any]]:
+    """Return the policy of a candidate, its checked settings, and the keywords of its environment, without task, teachers and bank.
 
     Raises:
         InputError: a setting of the user cannot be used.
@@ -114,7 +116,7 @@ def keywords(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> t
 
 
 def reads_reward_labels(candidate: Candidate) -> bool:
-    """Return whether the candidate's student is taught with the help of the reward split, which then cannot judge it."""
+    """Return whether a candidate uses the labels of the reward split, so that it must not be scored on them."""
     return registry.find(candidate.policy).access not in ("nothing", "teacher outputs", "student outputs", "train labels", "gradient")
 
 
@@ -126,5 +128,5 @@ def _policies(task: Task, num_teachers: int) -> list[str]:
     return ["best_single", "router", "stacking", "held_credit"] if by_group else ["camkd_logits", "stacking", "held_credit"]
 
 
-def _ranked(candidates: list[Candidate], first: int = 0) -> list[Candidate]:
-    return [replace(candidate, rank=first + number) for number, candidate in enumerate(candidates)]
+def _ranked(candidates: list[Candidate], first_rank: int = 0) -> list[Candidate]:
+    return [replace(candidate, rank=first_rank + number) for number, candidate in enumerate(candidates)]

@@ -1,8 +1,8 @@
 """Plan a race by successive halving. In: the number of candidates, the updates of a student, a budget. Out: rungs.
 
-At each rung the candidates that are left go on to a larger number of updates, until one is left and goes on to the end. A larger budget
-first moves the rungs to later updates, where scores say more about the end, and then adds seeds for the candidates that are left.
-After successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943).
+A rung is a number of updates. Every candidate is taught to the first rung; the best of them go on to the next one, until one is left and is
+taught to the end. A larger budget first moves the rungs to later updates, where scores predict the final score better, and then adds seeds
+for the candidates that are left. After successive halving (Jamieson & Talwalkar 2016, arXiv 1502.07943).
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PLACES = (0.12, 0.28, 1.0)
-"""Where the rungs are, as parts of a student's updates. Before a tenth of them scores say little: many students are still at chance."""
-LEFT = (1.0, 0.35)
-"""Part of the candidates at each rung but the last; at least two."""
+UPDATE_FRACTIONS = (0.12, 0.28, 1.0)
+"""Fraction of a student's updates at each rung. Before a tenth of the updates many students are still at chance."""
+CANDIDATE_FRACTIONS = (1.0, 0.35)
+"""Fraction of the candidates at each rung but the last, which has one; at least two candidates."""
 SEEDS = ((1, 1, 1), (1, 2, 2), (2, 3, 3), (3, 5, 5))
 """Seeds of a candidate at each rung, from the cheapest race to the most expensive."""
-EARLIEST, LATEST = 0.75, 3.0
-"""Factors of :data:`PLACES` between which the budget moves the rungs."""
-SHARED_COST = 0.25
+MIN_SCALE, MAX_SCALE = 0.75, 3.0
+"""Bounds of the factor by which the budget scales :data:`UPDATE_FRACTIONS`."""
+POPULATION_COST = 0.25
 """Cost of one more student in a population, relative to a student taught alone; measured with small students on a CPU."""
-USUAL = 2.0
-"""Default budget, in updates of one student's run to the end."""
+DEFAULT_BUDGET = 2.0
+"""Default budget, in full runs of one student."""
 
 
 @dataclass(frozen=True)
@@ -29,75 +29,86 @@ class Rung:
     """One stage of a race.
 
     Attributes:
-        until: number of updates that students have had at its end.
-        left: number of candidates that take part.
-        seeds: number of seeds of each of them.
+        updates: number of updates that a student has had at its end.
+        candidates: number of candidates that take part.
+        seeds: number of seeds of each candidate.
     """
 
-    until: int
-    left: int
+    updates: int
+    candidates: int
     seeds: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rungs of a race, and the updates of a student that goes to the end."""
+    """The rungs of a race, and the updates of a student that is taught to the end."""
 
     rungs: tuple[Rung, ...]
     updates: int
 
     @property
-    def taught(self) -> int:
-        """Number of updates that all students of the race have together."""
-        before, total = Rung(0, 0, 0), 0
+    def total_updates(self) -> int:
+        """Sum of the updates of all students of the race."""
+        previous, total = Rung(0, 0, 0), 0
         for rung in self.rungs:
-            total += rung.left * (before.seeds * (rung.until - before.until) + (rung.seeds - before.seeds) * rung.until)
-            before = rung
+            continued, added = previous.seeds, rung.seeds - previous.seeds
+            total += rung.candidates * (continued * (rung.updates - previous.updates) + added * rung.updates)
+            previous = rung
         return total
 
 
-def plan(candidates: int, updates: int, budget: float, together: bool) -> Plan:
-    """Return the plan that fits the budget best.
+def make_plan(candidates: int, updates: int, budget: float, as_population: bool) -> Plan:
+    """Return the most expensive plan that the budget allows.
 
     Args:
         candidates: number of candidates.
-        updates: updates of a student that goes to the end; fewer if the budget is too small for a race of them.
-        budget: updates that may be spent, where a student that is taught in a population costs a part of one that is taught alone.
-        together: whether the seeds of a candidate are taught as one population.
+        updates: updates of a student that is taught to the end. They are reduced if the budget is too small for the cheapest plan.
+        budget: cost that is allowed, in updates of a student that is taught alone.
+        as_population: whether the seeds of a candidate are taught as one population, where each further student costs
+            :data:`POPULATION_COST`.
     """
     if candidates == 1:
-        return Plan((Rung(max(1, min(updates, int(budget))), 1, 1),), max(1, min(updates, int(budget))))
-    left = [max(2, round(part * candidates)) for part in LEFT] + [1]
-    extra = SHARED_COST if together else 1.0
+        updates = max(1, min(updates, int(budget)))
+        return Plan((Rung(updates, 1, 1),), updates)
+    counts = [max(2, round(fraction * candidates)) for fraction in CANDIDATE_FRACTIONS] + [1]
+    extra = POPULATION_COST if as_population else 1.0
     for seeds in reversed(SEEDS):
-        factor = _factor(left, seeds, budget / updates, extra)
-        if factor >= EARLIEST:
+        scale = _scale(counts, seeds, budget / updates, extra)
+        if scale >= MIN_SCALE:
             break
     else:
-        updates, factor, seeds = max(len(PLACES), int(budget / _cost(left, SEEDS[0], EARLIEST, extra))), EARLIEST, SEEDS[0]
-    untils = [max(number, round(place * updates)) for number, place in enumerate(_places(min(factor, LATEST)), start=1)]
-    return Plan(tuple(Rung(*rung) for rung in zip(untils, left, seeds, strict=True)), updates)
+        seeds, scale = SEEDS[0], MIN_SCALE
+        updates = max(len(UPDATE_FRACTIONS), int(budget / _cost(counts, seeds, scale, extra)))
+    fractions = _update_fractions(min(scale, MAX_SCALE))
+    ends = [max(number, round(fraction * updates)) for number, fraction in enumerate(fractions, start=1)]
+    return Plan(tuple(Rung(*rung) for rung in zip(ends, counts, seeds, strict=True)), updates)
 
 
-def _places(factor: float) -> list[float]:
-    return [min(1.0, factor * place) for place in PLACES[:-1]] + [1.0]
+def _update_fractions(scale: float) -> list[float]:
+    return [min(1.0, scale * fraction) for fraction in UPDATE_FRACTIONS[:-1]] + [1.0]
 
 
-def _factor(left: Sequence[int], seeds: Sequence[int], budget: float, extra: float) -> float:
-    """Return the factor of the places at which the cost, which is linear in it, is ``budget`` runs to the end."""
-    at_one, at_zero = _cost(left, seeds, 1.0, extra), _cost(left, seeds, 0.0, extra)
+def _scale(counts: Sequence[int], seeds: Sequence[int], budget: float, extra: float) -> float:
+    """Return the scale at which a race costs ``budget`` full runs. The cost is linear in the scale."""
+    at_one, at_zero = _cost(counts, seeds, 1.0, extra), _cost(counts, seeds, 0.0, extra)
     return (budget - at_zero) / (at_one - at_zero)
 
 
-def _cost(left: Sequence[int], seeds: Sequence[int], factor: float, extra: float) -> float:
-    """Return the cost of a race in runs of one student to the end."""
-    cost, place, before = 0.0, 0.0, 0
-    for candidates, number, until in zip(left, seeds, _places(factor), strict=True):
-        stretch = until - place
-        if before:
-            cost += candidates * (1.0 + extra * (before - 1)) * stretch
-            cost += candidates * extra * (number - before) * until
+def _cost(counts: Sequence[int], seeds: Sequence[int], scale: float, extra: float) -> float:
+    """Return the cost of a race in full runs of one student.
+
+    Args:
+        counts: number of candidates at each rung.
+        seeds: number of seeds at each rung.
+        scale: factor of :data:`UPDATE_FRACTIONS`.
+        extra: cost of each further student of a candidate, relative to its first.
+    """
+    cost, previous_end, previous_seeds = 0.0, 0.0, 0
+    for candidates, number, end in zip(counts, seeds, _update_fractions(scale), strict=True):
+        if previous_seeds:
+            cost += candidates * (1.0 + extra * (previous_seeds - 1)) * (end - previous_end)
+            cost += candidates * extra * (number - previous_seeds) * end
         else:
-            cost += candidates * (1.0 + extra * (number - 1)) * stretch
-        place, before = until, number
+            cost += candidates * (1.0 + extra * (number - 1)) * (end - previous_end)
+        previous_end, previous_seeds = end, number
     return cost

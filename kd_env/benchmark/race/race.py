@@ -1,8 +1,8 @@
-"""Race candidates for the best student. In: a task, its teachers, a plan. Out: the student that won, and all that was compared.
+"""Race candidates for the best student. In: a task, its teachers, a plan. Out: the best student, and the results of all candidates.
 
-At each rung every candidate that is left is taught further and judged on held-out labels; the best go on. The student without a teacher
-stays until one candidate is left, since students that teachers teach often lead at first and are caught up with. The last choice is the
-simplest candidate within one standard error of the best. The test split is not here.
+At each rung the remaining candidates are taught further and scored on held-out labels; the best go on to the next rung. The student without
+a teacher stays until the last rung but one, because students with teachers often lead early and lose the lead later. The last choice is the
+simplest candidate within one standard error of the best score. The race has no access to the test split.
 """
 
 from __future__ import annotations
@@ -12,37 +12,34 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.race.candidate_run import CandidateRun, RaceSetup
 from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, reads_reward_labels
 from kd_env.benchmark.race.plan import Plan, Rung
-from kd_env.benchmark.race.racer import Course, Racer
-from kd_env.benchmark.race.score import Predictions, judging_splits, order, scores, simplest_of_the_best, student_scores
+from kd_env.benchmark.race.score import Predictions, rank, scores, scoring_splits, simplest_near_best, student_scores
 from kd_env.benchmark.race.state import Entry, RaceState
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 
-MOST_ALIVE = 1 << 30
-"""Bytes of students, with their optimizers, that stay in memory between two rungs; the state of larger ones is read from its file."""
+MAX_BYTES_IN_MEMORY = 1 << 30
+"""Largest size of the students, with their optimizers, that stay in memory between two rungs. Larger ones are loaded from their files."""
 BYTES_PER_PARAMETER = 16
 """A weight, its gradient and two moments in float32."""
 
 
-class Audience(Protocol):
-    """Who is told how a race goes."""
-
-    def race_stands(self, line: str) -> None:
-        """Say how it stands at the end of a rung."""
-
-    def advance_race(self, updates: int, latest: str) -> None:
-        """Add ``updates`` that were taught, and say to whom."""
-
-
 @dataclass(frozen=True)
-class Standing:
-    """A candidate at the end of a rung: its score, and its predictions."""
+class RungResult:
+    """The score and the predictions of a candidate at the end of a rung.
+
+    Attributes:
+        candidate: the candidate.
+        rung: index of the rung in the plan.
+        score: mean score of the candidate's students, see :func:`~kd_env.benchmark.race.score.scores`.
+        predictions: predicted classes of its students.
+    """
 
     candidate: Candidate
     rung: int
@@ -51,13 +48,13 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The end of a race.
+class RaceResult:
+    """The result of a race.
 
     Attributes:
-        plan: the rungs.
-        standings: all candidates at the end of each rung that they took part in, the best first; without those that diverged.
-        diverged: candidates all of whose students diverged.
+        plan: the plan of the race.
+        rungs: the results of each rung, the best first, without candidates that have diverged.
+        diverged: candidates all of whose students have diverged.
         kept: the candidate that is kept.
         seed: the seed of its best student.
         student: that student.
@@ -65,144 +62,157 @@ class Result:
     """
 
     plan: Plan
-    standings: tuple[tuple[Standing, ...], ...]
+    rungs: tuple[tuple[RungResult, ...], ...]
     diverged: tuple[Candidate, ...]
     kept: Candidate
     seed: int
     student: Distillation
     seconds: float
 
-    def last(self, candidate: Candidate) -> Standing:
-        """Return the last standing of a candidate."""
-        return next(one for rung in reversed(self.standings) for one in rung if one.candidate == candidate)
+    def last_result(self, candidate: Candidate) -> RungResult:
+        """Return the result of a candidate at the last rung that it took part in."""
+        return next(result for rung in reversed(self.rungs) for result in rung if result.candidate == candidate)
 
 
 class Race:
-    """A race that is under way."""
+    """A race in progress."""
 
-    def __init__(self, course: Course, plan: Plan, state: RaceState, audience: Audience, together: bool, seed: int = 0) -> None:
-        """Prepare the race, or go on with the one in ``state``."""
-        self.course, self.plan, self.state, self.audience, self.together, self.seed = course, plan, state, audience, together, seed
-        self._alive: dict[int, Racer] = {}  # by the number of their entry
-        self._standings: list[tuple[Standing, ...]] = []
+    def __init__(self, setup: RaceSetup, plan: Plan, state: RaceState, progress: Progress, as_population: bool, seed: int = 0) -> None:
+        """Prepare a race, or continue the one in ``state``.
+
+        Args:
+            setup: what all candidates have in common.
+            plan: the rungs.
+            state: the saved state of the race.
+            progress: shows the progress.
+            as_population: whether the seeds of a candidate are taught as one population.
+            seed: seed of the first student of each candidate.
+        """
+        self.setup, self.plan, self.state, self.progress, self.as_population, self.seed = setup, plan, state, progress, as_population, seed
+        self._runs: dict[int, CandidateRun] = {}  # runs in memory, by the index of their entry
+        self._rungs: list[tuple[RungResult, ...]] = []
         self._diverged: list[Candidate] = []
 
-    def run(self) -> Result:
-        """Run the race to its end.
+    def run(self) -> RaceResult:
+        """Run the race to its end and return its result.
 
         Raises:
-            InputError: a candidate cannot be taught, or all of them diverge.
+            InputError: a setting of a candidate cannot be used, or all students diverge.
         """
-        field = self._first_rung()
-        for number, rung in enumerate(self.plan.rungs[1:], start=1):
-            self._leave_out(field := self._next(field, rung))
-            field = self._taught(field, number)
-            self._rank(field, number)
-        kept = field[0]
-        entry, student, seed = self._best_student(kept)
+        candidates = self._first_rung()
+        for index, rung in enumerate(self.plan.rungs[1:], start=1):
+            candidates = self._select(candidates, rung)
+            self._delete_others(candidates)
+            candidates = self._rank(self._teach_all(candidates, index), index)
+        kept = candidates[0]
+        entry, student = self._best_student(kept)
         seconds = sum(entry.seconds for entry in self.state.entries)
-        return Result(self.plan, tuple(self._standings), tuple(self._diverged), kept, seed, self._racer(entry).student(student), seconds)
+        distillation = self._run_of(entry).student(student)
+        return RaceResult(self.plan, tuple(self._rungs), tuple(self._diverged), kept, entry.seeds[student], distillation, seconds)
 
     def _first_rung(self) -> list[Candidate]:
-        first = first_candidates(self.course.task, self.course.settings)
-        field = self._taught(first, 0)
-        uniform = [candidate for candidate in field if candidate.policy != NO_TEACHER]
+        """Teach all candidates to the first rung; return those that have not diverged, the best first."""
+        task, settings = self.setup.task, self.setup.settings
+        first = first_candidates(task, settings)
+        candidates = self._teach_all(first, 0)
+        uniform = [candidate for candidate in candidates if candidate.policy != NO_TEACHER]
         if not uniform:
-            raise InputError(
-                f"task {self.course.task.name!r}: all students that teachers teach diverged; use a lower lr (--set optimizer=...)"
-            )
-        leader = uniform[order(self.course.task, self._predictions(uniform, 0))[0]]
-        teachers, settings = len(self.course.pool.teachers), self.course.settings
-        field += self._taught(more_candidates(self.course.task, teachers, settings, leader, len(first)), 0)
-        self._rank(field, 0)
-        return field
+            raise InputError(f"task {task.name!r}: all students with teachers diverged; use a lower lr (--set optimizer=...)")
+        best_uniform = uniform[rank(task, self._predictions(uniform, 0))[0]]
+        more = more_candidates(task, len(self.setup.pool.teachers), settings, best_uniform, len(first))
+        return self._rank(candidates + self._teach_all(more, 0), 0)
 
-    def _taught(self, candidates: Sequence[Candidate], number: int) -> list[Candidate]:
-        """Teach candidates to the end of a rung; return those that have a student that has not diverged."""
-        rung = self.plan.rungs[number]
+    def _teach_all(self, candidates: Sequence[Candidate], index: int) -> list[Candidate]:
+        """Teach candidates to the end of a rung; return those with at least one student that has not diverged."""
         for candidate in candidates:
-            for seeds in self._groups(candidate, rung):
+            for seeds in self._seed_groups(candidate, self.plan.rungs[index]):
                 entry = self.state.entry(candidate, seeds)
-                if str(number) not in entry.marks:
-                    self._teach(entry, number)
-        alive = [candidate for candidate in candidates if self.state.predictions(candidate, number) is not None]
-        self._diverged += [candidate for candidate in candidates if candidate not in alive]
-        if not alive:
+                if str(index) not in entry.classes:
+                    self._teach(entry, index)
+        remaining = [candidate for candidate in candidates if self.state.predictions(candidate, index) is not None]
+        self._diverged += [candidate for candidate in candidates if candidate not in remaining]
+        if not remaining:
             raise InputError(
-                f"task {self.course.task.name!r}: all students diverged; use a lower lr (--set optimizer=...) and another --out"
+                f"task {self.setup.task.name!r}: all students diverged; use a lower lr (--set optimizer=...) and another --out"
             )
-        return alive
+        return remaining
 
-    def _groups(self, candidate: Candidate, rung: Rung) -> list[list[int]]:
-        """Return the seeds of a candidate's entries: those that it has, and those that the rung adds."""
-        groups = [entry.seeds for entry in self.state.of(candidate)]
+    def _seed_groups(self, candidate: Candidate, rung: Rung) -> list[list[int]]:
+        """Return the seeds of each entry of a candidate: of its entries so far, and of those that the rung adds."""
+        groups = [entry.seeds for entry in self.state.entries_of(candidate)]
         known = {seed for group in groups for seed in group}
         added = [seed for seed in range(self.seed, self.seed + rung.seeds) if seed not in known]
-        return groups + ([added] if added and self.together else [[seed] for seed in added])
+        return groups + ([added] if added and self.as_population else [[seed] for seed in added])
 
-    def _teach(self, entry: Entry, number: int) -> None:
-        started, racer, rung = time.process_time(), self._racer(entry), self.plan.rungs[number]
-        label = f"rung {number + 1} of {len(self.plan.rungs)}: {entry.candidate.name}"
-        racer.teach(rung.until, lambda _: self.audience.advance_race(len(entry.seeds), label))
-        splits = judging_splits(self.course.task, reads_reward_labels(entry.candidate))
-        entry.marks[str(number)] = {split: racer.classes(split).tolist() for split in splits}
-        entry.update, entry.lost = rung.until, racer.lost.tolist()
+    def _teach(self, entry: Entry, index: int) -> None:
+        """Teach the students of an entry to the end of a rung, store their predictions, and save them."""
+        started, run, rung = time.process_time(), self._run_of(entry), self.plan.rungs[index]
+        label = f"rung {index + 1} of {len(self.plan.rungs)}: {entry.candidate.name}"
+        run.teach(rung.updates, lambda _: self.progress.advance_race(len(entry.seeds), label))
+        splits = scoring_splits(self.setup.task, reads_reward_labels(entry.candidate))
+        entry.classes[str(index)] = {split: run.classes(split).tolist() for split in splits}
+        entry.update, entry.diverged = rung.updates, run.diverged.tolist()
         entry.seconds += time.process_time() - started
-        racer.save(self.state.place(entry))
+        run.save(self.state.folder_of(entry))
         self.state.write()
-        if not self._fits_in_memory(racer):
-            self._alive.clear()
+        if BYTES_PER_PARAMETER * run.num_parameters * len(self._runs) >= MAX_BYTES_IN_MEMORY:
+            self._runs.clear()
             gc.collect()  # students are in reference cycles with their optimizers and environments
 
-    def _racer(self, entry: Entry) -> Racer:
+    def _run_of(self, entry: Entry) -> CandidateRun:
+        """Return the run of an entry: from memory, from its files, or a new one."""
         number = self.state.entries.index(entry)
-        if number not in self._alive:
-            racer = Racer(self.course, entry.candidate, entry.seeds)
+        if number not in self._runs:
+            run = CandidateRun(self.setup, entry.candidate, entry.seeds)
             if entry.update:
-                racer.load(self.state.place(entry), entry.lost)
-            self._alive[number] = racer
-        return self._alive[number]
+                run.load(self.state.folder_of(entry), entry.diverged)
+            self._runs[number] = run
+        return self._runs[number]
 
-    def _fits_in_memory(self, racer: Racer) -> bool:
-        return BYTES_PER_PARAMETER * racer.num_parameters * len(self._alive) < MOST_ALIVE
+    def _predictions(self, candidates: Sequence[Candidate], index: int) -> list[Predictions]:
+        predictions = [self.state.predictions(candidate, index) for candidate in candidates]
+        return [prediction for prediction in predictions if prediction is not None]
 
-    def _predictions(self, candidates: Sequence[Candidate], number: int) -> list[Predictions]:
-        return [found for candidate in candidates if (found := self.state.predictions(candidate, number)) is not None]
+    def _rank(self, candidates: Sequence[Candidate], index: int) -> list[Candidate]:
+        """Store and print the results of a rung; return the candidates, the best first."""
+        predictions = self._predictions(candidates, index)
+        candidate_scores = scores(self.setup.task, predictions)
+        results = [
+            RungResult(candidates[number], index, candidate_scores[number], predictions[number])
+            for number in rank(self.setup.task, predictions)
+        ]
+        self._rungs.append(tuple(results))
+        ranking = "; ".join(f"{result.candidate.name} {result.score:.3f}" for result in results)
+        updates = self.plan.rungs[index].updates
+        self.progress.end_rung(f"rung {index + 1} of {len(self.plan.rungs)}, {updates} of {self.plan.updates} updates: {ranking}")
+        return [result.candidate for result in results]
 
-    def _rank(self, field: list[Candidate], number: int) -> None:
-        """Sort ``field`` in place, the best first, and say how it stands."""
-        predictions = self._predictions(field, number)
-        values, best_first = scores(self.course.task, predictions), order(self.course.task, predictions)
-        self._standings.append(tuple(Standing(field[place], number, values[place], predictions[place]) for place in best_first))
-        field[:] = [field[place] for place in best_first]
-        rung, ranking = self.plan.rungs[number], "; ".join(f"{one.candidate.name} {one.score:.3f}" for one in self._standings[-1])
-        self.audience.race_stands(f"rung {number + 1} of {len(self.plan.rungs)}, {rung.until} of {self.plan.updates} updates: {ranking}")
+    def _select(self, candidates: list[Candidate], rung: Rung) -> list[Candidate]:
+        """Return the candidates that go on to ``rung``, given those of the rung before, the best first."""
+        if rung.candidates == 1 and len(candidates) > 1:
+            predictions = self._predictions(candidates, len(self._rungs) - 1)
+            return [candidates[simplest_near_best(self.setup.task, predictions, [candidate.rank for candidate in candidates])]]
+        selected, others = candidates[: rung.candidates], candidates[rung.candidates :]
+        no_teacher = [candidate for candidate in others if candidate.policy == NO_TEACHER]
+        return selected[: rung.candidates - len(no_teacher)] + no_teacher
 
-    def _next(self, field: list[Candidate], rung: Rung) -> list[Candidate]:
-        """Return the candidates of a rung, given those of the one before, the best first."""
-        number = len(self._standings) - 1
-        if rung.left == 1 and len(field) > 1:
-            predictions = self._predictions(field, number)
-            return [field[simplest_of_the_best(self.course.task, predictions, [candidate.rank for candidate in field])]]
-        reference = [candidate for candidate in field if candidate.policy == NO_TEACHER and candidate not in field[: rung.left]]
-        return field[: rung.left - len(reference)] + reference
-
-    def _leave_out(self, field: Sequence[Candidate]) -> None:
-        """Forget the students of candidates that are not in ``field``."""
+    def _delete_others(self, candidates: Sequence[Candidate]) -> None:
+        """Delete the students of all candidates that are not in ``candidates``."""
         for number, entry in enumerate(self.state.entries):
-            if entry.candidate not in field:
-                self._alive.pop(number, None)
-                shutil.rmtree(self.state.place(entry), ignore_errors=True)
+            if entry.candidate not in candidates:
+                self._runs.pop(number, None)
+                shutil.rmtree(self.state.folder_of(entry), ignore_errors=True)
 
-    def _best_student(self, candidate: Candidate) -> tuple[Entry, int, int]:
-        """Return the entry, the number in it, and the seed of the best student of a candidate."""
-        best: tuple[float, Entry, int] | None = None
-        for entry in self.state.of(candidate):
-            if (predictions := entry.predictions(len(self.plan.rungs) - 1)) is None:
+    def _best_student(self, candidate: Candidate) -> tuple[Entry, int]:
+        """Return the entry of the best student of a candidate, and its index there."""
+        best_score, best = -np.inf, None
+        for entry in self.state.entries_of(candidate):
+            predictions = entry.predictions(len(self.plan.rungs) - 1)
+            if predictions is None:
                 continue
-            students = np.flatnonzero(~np.array(entry.lost)).tolist()
-            for score, student in zip(student_scores(self.course.task, predictions), students, strict=True):
-                if best is None or score > best[0]:
-                    best = score, entry, student
+            students = np.flatnonzero(~np.array(entry.diverged)).tolist()
+            for score, student in zip(student_scores(self.setup.task, predictions), students, strict=True):
+                if best is None or score > best_score:
+                    best_score, best = score, (entry, student)
         assert best is not None
-        return best[1], best[2], best[1].seeds[best[2]]
+        return best

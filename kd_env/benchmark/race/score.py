@@ -1,11 +1,10 @@
-"""Judge the students of a race. In: predicted classes on held-out examples. Out: scores, differences with standard errors, an order.
+"""Score the students of a race. In: predicted classes on held-out examples. Out: scores, differences with standard errors, a ranking.
 
-Students are judged on `validation`. Where that is small, they are judged on `reward` too, except those of policies that learn from its
-labels. Reward examples are as new to these students as validation examples, and to the teachers, so twice the labels decide. A fold of
-`train` would not be new: the teachers have learned its labels, and would pass on what they remember. Holding a fold back would also take
-it from the student that is kept.
+Students are scored on `validation`. If it is small, they are also scored on `reward`, except with policies that use its labels. These
+students and the teachers have not learned from reward examples. Folds of `train` are not used: the teachers have learned their labels, and
+each fold would be missing from the data of the final student.
 
-All differences are between students on the same examples, so their standard error is that of a paired comparison.
+Candidates are compared on the same examples, so the standard error of a difference is that of a paired comparison.
 """
 
 from __future__ import annotations
@@ -21,16 +20,22 @@ from kd_env.tasks.metrics import find
 from kd_env.tasks.splits import SMALL_VALIDATION
 
 Predictions = Mapping[str, np.ndarray]
-"""Predicted classes by split, int64 ``[S, N]`` for S students; ``reward`` is there only if it can judge these students."""
+"""Predicted classes by split, int64 ``[S, N]`` for S students; ``reward`` only if these students are scored on it."""
 
 RESAMPLES = 400
-"""Resamples of the examples for a standard error."""
-NORMAL = 1.959964
+"""Number of bootstrap samples of the examples for a standard error."""
+NORMAL_QUANTILE = 1.959964
 """97.5 % quantile of the normal distribution."""
 
 
 class Difference(NamedTuple):
-    """Mean score of one candidate minus another's on the examples that judge both, its standard error, and their number."""
+    """The difference in mean score of two candidates on the examples that both are scored on.
+
+    Attributes:
+        mean: the difference.
+        standard_error: its standard error.
+        examples: number of examples.
+    """
 
     mean: float
     standard_error: float
@@ -39,76 +44,95 @@ class Difference(NamedTuple):
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval."""
-        return self.mean - NORMAL * self.standard_error, self.mean + NORMAL * self.standard_error
+        return self.mean - NORMAL_QUANTILE * self.standard_error, self.mean + NORMAL_QUANTILE * self.standard_error
 
 
-def judging_splits(task: Task, reads_reward_labels: bool) -> tuple[str, ...]:
-    """Return the splits that judge a student."""
+def scoring_splits(task: Task, reads_reward_labels: bool) -> tuple[str, ...]:
+    """Return the splits that a candidate is scored on.
+
+    Args:
+        task: the task.
+        reads_reward_labels: whether the candidate uses the labels of the reward split.
+    """
     return ("validation",) if reads_reward_labels or len(task.validation) >= SMALL_VALIDATION else ("validation", "reward")
 
 
-def num_judging(task: Task, predictions: Predictions) -> int:
-    """Return the number of examples that judge a candidate."""
+def num_scored(task: Task, predictions: Predictions) -> int:
+    """Return the number of examples that a candidate is scored on."""
     return sum(len(_labels(task, split)) for split in predictions)
 
 
-def scores(task: Task, field: Sequence[Predictions]) -> list[float]:
+def scores(task: Task, candidates: Sequence[Predictions]) -> list[float]:
     """Return the mean score of each candidate over its students.
 
-    A candidate that `validation` alone judges gets the correction that its rivals get on average by adding `reward`, so that an easy or
-    hard `reward` split favours nobody.
+    If some candidates are scored on both splits and others on `validation` alone, the scores of the others are corrected: they get the mean
+    change of a score when `reward` is added, so that a `reward` split that is easier or harder than `validation` favours neither kind.
     """
-    both = [one for one in field if len(one) > 1]
-    shift = float(np.mean([_mean(task, one) - _mean(task, {"validation": one["validation"]}) for one in both])) if both else 0.0
-    return [_mean(task, one) + (shift if len(one) == 1 else 0.0) for one in field]
+    changes = [
+        _mean_score(task, predictions) - _mean_score(task, {"validation": predictions["validation"]})
+        for predictions in candidates
+        if len(predictions) > 1
+    ]
+    correction = float(np.mean(changes)) if changes else 0.0
+    return [_mean_score(task, predictions) + (correction if len(predictions) == 1 else 0.0) for predictions in candidates]
 
 
 def student_scores(task: Task, predictions: Predictions) -> list[float]:
     """Return the score of each student of one candidate, ``[S]``."""
-    labels, classes = _joined(task, predictions, list(predictions))
+    labels, classes = _joined(task, predictions, list(predictions))  # [N], [S, N]
     metric = find(task.metric_key)
     return [metric(student, labels, task.num_classes) for student in classes]
 
 
-def difference(task: Task, one: Predictions, other: Predictions) -> Difference:
-    """Return the difference in mean score of two candidates. The examples are resampled in pairs for its standard error.
+def difference(task: Task, predictions: Predictions, baseline: Predictions) -> Difference:
+    """Return the mean score of one candidate minus that of another, with a paired bootstrap standard error.
 
-    The standard error has a term of ``4 / N**2`` added to its square, as if four more examples had been judged differently, two each way
-    (after Agresti & Min 2005). So two students that differ in one or two examples count as equal.
+    ``4 / N**2`` is added to the variance, as if the two differed in four more examples, two in favour of each (after Agresti & Min 2005).
+    So two candidates that differ in one or two examples count as equal.
     """
-    splits = [split for split in one if split in other]
-    labels, classes = _joined(task, one, splits)
-    _, others = _joined(task, other, splits)
-    value = _resampled(task, labels, lambda rows: _score(task, labels, classes, rows) - _score(task, labels, others, rows))
-    mean = _score(task, labels, classes, None) - _score(task, labels, others, None)
-    return Difference(mean, math.sqrt(value.var(ddof=1) + 4 / len(labels) ** 2), len(labels))
+    splits = [split for split in predictions if split in baseline]
+    labels, classes = _joined(task, predictions, splits)
+    _, baseline_classes = _joined(task, baseline, splits)
+
+    def gain(rows: np.ndarray | None) -> float:
+        return _score(task, labels, classes, rows) - _score(task, labels, baseline_classes, rows)
+
+    variance = _bootstrap(len(labels), gain).var(ddof=1) + 4 / len(labels) ** 2
+    return Difference(gain(None), math.sqrt(variance), len(labels))
 
 
 def score_interval(task: Task, labels: np.ndarray, classes: np.ndarray) -> tuple[float, float, float]:
-    """Return the score of one student, ``classes [N]``, with the 95 % interval that the choice of the examples leaves."""
-    value = _resampled(task, labels, lambda rows: _score(task, labels, classes[None], rows))
-    mean, half = _score(task, labels, classes[None], None), NORMAL * float(value.std(ddof=1))
-    return mean, mean - half, mean + half
+    """Return the score of one student, ``classes [N]``, and the bounds of its 95 % bootstrap interval over the examples."""
+    samples = _bootstrap(len(labels), lambda rows: _score(task, labels, classes[None], rows))
+    score, half_width = _score(task, labels, classes[None], None), NORMAL_QUANTILE * float(samples.std(ddof=1))
+    return score, score - half_width, score + half_width
 
 
-def order(task: Task, field: Sequence[Predictions]) -> list[int]:
-    """Return the candidates in the order of their scores, the best first; of equal ones the first."""
-    values = scores(task, field)
-    return sorted(range(len(field)), key=lambda number: (-values[number], number))
+def rank(task: Task, candidates: Sequence[Predictions]) -> list[int]:
+    """Return the indices of the candidates, the best first. Candidates with equal scores keep their order."""
+    candidate_scores = scores(task, candidates)
+    return sorted(range(len(candidates)), key=lambda index: -candidate_scores[index])
 
 
-def simplest_of_the_best(task: Task, field: Sequence[Predictions], ranks: Sequence[int]) -> int:
-    """Return the simplest candidate whose score is within one standard error of the best score."""
-    best = order(task, field)[0]
-    near = [number for number in range(len(field)) if number == best or _near(difference(task, field[number], field[best]))]
-    return min(near, key=lambda number: ranks[number])
+def simplest_near_best(task: Task, candidates: Sequence[Predictions], ranks: Sequence[int]) -> int:
+    """Return the index of the simplest candidate whose score is within one standard error of the best score.
+
+    Args:
+        task: the task.
+        candidates: predictions of each candidate.
+        ranks: position of each candidate in the order of simplicity, 0 for the simplest.
+    """
+    best = rank(task, candidates)[0]
+    near_best = [best]
+    for index, predictions in enumerate(candidates):
+        if index != best:
+            gap = difference(task, predictions, candidates[best])
+            if gap.mean >= -gap.standard_error:
+                near_best.append(index)
+    return min(near_best, key=lambda index: ranks[index])
 
 
-def _near(behind: Difference) -> bool:
-    return behind.mean >= -behind.standard_error
-
-
-def _mean(task: Task, predictions: Predictions) -> float:
+def _mean_score(task: Task, predictions: Predictions) -> float:
     return float(np.mean(student_scores(task, predictions)))
 
 
@@ -118,18 +142,20 @@ def _labels(task: Task, split: str) -> np.ndarray:
 
 
 def _joined(task: Task, predictions: Predictions, splits: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels ``[N]`` and the predicted classes ``[S, N]`` of some splits together."""
     labels = np.concatenate([_labels(task, split) for split in splits])
     return labels, np.concatenate([predictions[split] for split in splits], axis=1)
 
 
 def _score(task: Task, labels: np.ndarray, classes: np.ndarray, rows: np.ndarray | None) -> float:
-    """Return the mean score of students ``[S, N]``, on some rows."""
+    """Return the mean score of students, ``classes [S, N]``, on some rows or, with ``None``, on all."""
     if rows is not None:
         labels, classes = labels[rows], classes[:, rows]
     metric = find(task.metric_key)
     return float(np.mean([metric(student, labels, task.num_classes) for student in classes]))
 
 
-def _resampled(task: Task, labels: np.ndarray, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
+def _bootstrap(size: int, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
+    """Return a statistic of rows for :data:`RESAMPLES` bootstrap samples of ``size`` examples."""
     rng = np.random.default_rng(0)
-    return np.array([statistic(rng.integers(len(labels), size=len(labels))) for _ in range(RESAMPLES)])
+    return np.array([statistic(rng.integers(size, size=size)) for _ in range(RESAMPLES)])

@@ -1,4 +1,4 @@
-"""Hold what has happened in a race, and keep it in a file, so that a race that was stopped goes on. In: a folder. Out: entries."""
+"""Store the state of a race in a file, so that a race that was stopped continues. In: a folder. Out: the entries of the race."""
 
 from __future__ import annotations
 
@@ -20,41 +20,45 @@ FILE = "race.json"
 
 @dataclass
 class Entry:
-    """Students of one candidate that are taught together.
+    """The state of students of one candidate that are taught together.
 
     Attributes:
-        candidate: their candidate.
-        seeds: their seeds.
-        update: updates that each of them has had.
-        lost: which of them have diverged.
-        marks: predicted classes by rung and split, a list for each student.
-        seconds: processor time of teaching and judging them.
+        candidate: the candidate.
+        seeds: seeds of the students.
+        update: number of updates that each student has had.
+        diverged: whether each student has diverged.
+        classes: predicted classes by index of the rung and by split, ``[S, N]``.
+        seconds: processor time of teaching and scoring the students.
     """
 
     candidate: Candidate
     seeds: list[int]
     update: int = 0
-    lost: list[bool] = field(default_factory=list)
-    marks: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
+    diverged: list[bool] = field(default_factory=list)
+    classes: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def predictions(self, rung: int) -> Predictions | None:
-        """Return the predictions at the end of a rung of the students that have not diverged; ``None`` if there are none."""
-        mark = self.marks.get(str(rung))
-        if mark is None or all(self.lost):
+        """Return the predictions at the end of a rung of the students that have not diverged; ``None`` if all have, or before that rung."""
+        by_split = self.classes.get(str(rung))
+        if by_split is None or all(self.diverged):
             return None
-        kept = np.flatnonzero(~np.array(self.lost))
-        return {split: np.array(classes, dtype=np.int64)[kept] for split, classes in mark.items()}
+        students = np.flatnonzero(~np.array(self.diverged))
+        return {split: np.array(classes, dtype=np.int64)[students] for split, classes in by_split.items()}
 
 
 class RaceState:
-    """The entries of a race, in the order in which they began."""
+    """The state of a race: its entries, in the order in which they started."""
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        """Read the race in ``folder``, or begin one.
+        """Read the state in ``folder``, or start a new one.
+
+        Args:
+            folder: folder of the race.
+            identity: everything that decides the result of the race.
 
         Raises:
-            InputError: the folder holds another race.
+            InputError: the folder contains another race, or its file is damaged.
         """
         self.folder, self.identity = folder, json.loads(json.dumps(identity))
         self.entries: list[Entry] = []
@@ -66,41 +70,40 @@ class RaceState:
         except ValueError:
             raise InputError(f"{folder / FILE} is damaged; delete the folder {folder}") from None
         if content["identity"] != self.identity:
-            different = sorted(
-                name for name in {*self.identity, *content["identity"]} if _differs(name, content["identity"], self.identity)
-            )
+            saved = content["identity"]
+            different = sorted(name for name in {*self.identity, *saved} if saved.get(name) != self.identity.get(name))
             raise InputError(f"{folder}: started by another command (other {', '.join(different)}); delete it, or name another --out")
         self.budget = content["budget"]
         self.entries = [Entry(**{**entry, "candidate": Candidate(**entry["candidate"])}) for entry in content["entries"]]
 
     @property
-    def taught(self) -> int:
-        """Number of updates that all students have had together."""
+    def total_updates(self) -> int:
+        """Sum of the updates of all students so far."""
         return sum(entry.update * len(entry.seeds) for entry in self.entries)
 
     def entry(self, candidate: Candidate, seeds: Sequence[int]) -> Entry:
-        """Return the entry of a candidate with these seeds; a new one if there is none."""
+        """Return the entry of a candidate with these seeds. Add it if it does not exist."""
         for entry in self.entries:
             if entry.candidate == candidate and entry.seeds == list(seeds):
                 return entry
-        self.entries.append(Entry(candidate, list(seeds), lost=[False] * len(seeds)))
+        self.entries.append(Entry(candidate, list(seeds), diverged=[False] * len(seeds)))
         return self.entries[-1]
 
-    def of(self, candidate: Candidate) -> list[Entry]:
-        """Return the entries of a candidate."""
+    def entries_of(self, candidate: Candidate) -> list[Entry]:
+        """Return all entries of a candidate."""
         return [entry for entry in self.entries if entry.candidate == candidate]
 
     def predictions(self, candidate: Candidate, rung: int) -> Predictions | None:
         """Return the predictions of all students of a candidate at the end of a rung; ``None`` if all have diverged."""
-        parts = [part for entry in self.of(candidate) if (part := entry.predictions(rung)) is not None]
+        parts = [part for entry in self.entries_of(candidate) if (part := entry.predictions(rung)) is not None]
         return {split: np.concatenate([part[split] for part in parts]) for split in parts[0]} if parts else None
 
-    def place(self, entry: Entry) -> Path:
-        """Return the folder of the state of an entry's students."""
-        return self.folder / "racers" / str(self.entries.index(entry))
+    def folder_of(self, entry: Entry) -> Path:
+        """Return the folder in which the students of an entry are saved."""
+        return self.folder / "runs" / str(self.entries.index(entry))
 
     def write(self) -> None:
-        """Write the file, as a whole."""
+        """Write the file, completely or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / FILE
         partial = partial_file(path)
@@ -108,7 +111,3 @@ class RaceState:
             entries = [asdict(entry) for entry in self.entries]
             partial.write_text(json.dumps({"identity": self.identity, "budget": self.budget, "entries": entries}))
             partial.replace(path)
-
-
-def _differs(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return bool(one.get(name) != other.get(name))

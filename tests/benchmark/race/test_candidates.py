@@ -1,4 +1,4 @@
-"""Which candidates a race has: what the data and the user's settings allow."""
+"""The candidates of a race depend on the data and on the settings of the user."""
 
 from dataclasses import replace
 
@@ -18,10 +18,10 @@ def digits():
 
 def names(task, teachers, **settings):
     first = candidates.first_candidates(task, settings)
-    return [one.name for one in first + candidates.more_candidates(task, teachers, settings, first[1 % len(first)], len(first))]
+    return [candidate.name for candidate in first + candidates.more_candidates(task, teachers, settings, first[1 % len(first)], len(first))]
 
 
-def test_the_grid_goes_along_one_axis_after_the_other(digits):
+def test_settings_are_searched_one_after_the_other(digits):
     assert names(digits, 4) == [
         "no_teacher",
         "uniform, kd_weight 0.5, temperature 2",
@@ -34,7 +34,7 @@ def test_the_grid_goes_along_one_axis_after_the_other(digits):
     ]
 
 
-def test_without_groups_no_rule_looks_for_experts(digits):
+def test_without_groups_there_are_no_rules_for_experts(digits):
     without = replace(digits, train=replace(digits.train, groups=None))
     assert [name.split(",")[0] for name in names(without, 2)][-3:] == ["camkd_logits", "stacking", "held_credit"]
 
@@ -51,21 +51,21 @@ def test_one_teacher_leaves_nothing_to_select(digits):
 def test_ranks_follow_the_order_from_the_simplest(digits):
     first = candidates.first_candidates(digits, {})
     more = candidates.more_candidates(digits, 4, {}, first[2], len(first))
-    assert [one.rank for one in first + more] == list(range(8))
+    assert [candidate.rank for candidate in first + more] == list(range(8))
     assert more[0].options["kd_weight"] == 1.0
     assert candidates.num_candidates(digits, 4, {}) == 8
 
 
 @pytest.mark.parametrize(("policy", "reads"), [("uniform", False), ("best_single", False), ("router", True), ("held_credit", True)])
-def test_who_reads_the_reward_labels(policy, reads):
+def test_candidates_that_read_the_reward_labels(policy, reads):
     assert candidates.reads_reward_labels(Candidate(policy)) is reads
 
 
 def test_no_teacher_keeps_its_own_weight_and_the_user_s_settings_reach_all(digits):
-    _, settings, options = candidates.keywords(Candidate("no_teacher"), digits, {"updates": 7})
+    _, settings, options = candidates.resolve(Candidate("no_teacher"), digits, {"updates": 7})
     assert (settings.distillation.kd_weight, settings.distillation.updates, options["updates"]) == (0.0, 7, 7)
     with pytest.raises(InputError, match="action=one: each candidate of a race sets its own"):
-        candidates.keywords(Candidate("uniform"), digits, {"action": "one"})
+        candidates.resolve(Candidate("uniform"), digits, {"action": "one"})
 
 
 def test_credit_is_measured_on_no_more_examples_than_there_are(digits):

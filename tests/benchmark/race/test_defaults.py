@@ -1,4 +1,4 @@
-"""Budgets as people write them, and what is filled in for a race."""
+"""Budgets as users write them, and the default settings of a race."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A race with students whose answers are known: who goes on, who is kept, and that nothing is taught twice."""
+"""A race of students with known predictions: which candidates go on, which is kept, and that no update is done twice."""
 
 from types import SimpleNamespace
 
@@ -24,42 +24,42 @@ def toy():
     return Task("toy", "image", split(64), split(100), split(600), split(50), ("no", "yes"), Defaults("own", "mlp", 100, 1.0, 2.0))
 
 
-class Course:
+class Setup:
     task, settings = toy(), {"updates": 100}
 
     pool = SimpleNamespace(teachers=("one", "two"))
 
 
-class Audience:
+class FakeProgress:
     def __init__(self):
         self.lines, self.updates = [], 0
 
-    def race_stands(self, line):
+    def end_rung(self, line):
         self.lines.append(line)
 
     def advance_race(self, updates, latest):
         self.updates += updates
 
 
-class Students:
-    """Stands in for a racer: after u updates a student errs in ``errors(candidate, seed, u)`` of the 600 examples."""
+class FakeRun:
+    """Replaces a ``CandidateRun``: after u updates a student makes ``errors(candidate, seed, u)`` errors in 600 examples."""
 
     taught = []
 
-    def __init__(self, course, candidate, seeds):
+    def __init__(self, setup, candidate, seeds):
         self.candidate, self.seeds, self.update, self.num_parameters = candidate, seeds, 0, 10
-        self.lost = np.array([self.errors(candidate, seed, 0) is None for seed in seeds])
+        self.diverged = np.array([self.errors(candidate, seed, 0) is None for seed in seeds])
 
-    def teach(self, until, report):
-        if self.stop_at == (self.candidate.policy, until):
+    def teach(self, updates, report):
+        if self.stop_at == (self.candidate.policy, updates):
             raise KeyboardInterrupt
-        self.taught.append((self.candidate.name, tuple(self.seeds), self.update, until))
-        while self.update < until:
+        self.taught.append((self.candidate.name, tuple(self.seeds), self.update, updates))
+        while self.update < updates:
             self.update += 1
             report(self.update)
 
     def classes(self, split):
-        labels = getattr(Course.task, split).labels
+        labels = getattr(Setup.task, split).labels
         classes = np.tile(labels, (len(self.seeds), 1))
         for row, seed in zip(classes, self.seeds, strict=True):
             wrong = self.errors(self.candidate, seed, self.update) or 0
@@ -73,24 +73,26 @@ class Students:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "state").write_text(str(self.update))
 
-    def load(self, folder, lost):
-        self.update, self.lost = int((folder / "state").read_text()), np.array(lost)
+    def load(self, folder, diverged):
+        self.update, self.diverged = int((folder / "state").read_text()), np.array(diverged)
 
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Run a race of students with these errors; returns the result, what was taught, and what the audience heard."""
+    """Return a function that runs a race with given errors; it returns the result, what was taught, and the progress."""
 
-    def runner(errors, rungs=((10, 7, 1), (30, 4, 1), (60, 3, 1), (100, 1, 1)), stop_at=None, folder=tmp_path / "race", together=False):
-        students = type("Racer", (Students,), {"errors": staticmethod(errors), "stop_at": stop_at, "taught": []})
-        monkeypatch.setattr(race_module, "Racer", students)
-        audience = Audience()
+    def runner(
+        errors, rungs=((10, 7, 1), (30, 4, 1), (60, 3, 1), (100, 1, 1)), stop_at=None, folder=tmp_path / "race", as_population=False
+    ):
+        run_class = type("FakeRunWithErrors", (FakeRun,), {"errors": staticmethod(errors), "stop_at": stop_at, "taught": []})
+        monkeypatch.setattr(race_module, "CandidateRun", run_class)
+        progress = FakeProgress()
         plan = Plan(tuple(Rung(*rung) for rung in rungs), 100)
-        race = Race(Course, plan, RaceState(folder, {"a": 1}), audience, together)
+        race = Race(Setup, plan, RaceState(folder, {"a": 1}), progress, as_population)
         try:
-            return race.run(), students.taught, audience
+            return race.run(), run_class.taught, progress
         except KeyboardInterrupt:
-            return None, students.taught, audience
+            return None, run_class.taught, progress
 
     return runner
 
@@ -100,11 +102,11 @@ def errors_of(table):
 
 
 def test_the_best_go_on_and_nothing_is_taught_twice(run):
-    result, taught, audience = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260}))
-    assert num_candidates(Course.task, 2, {}) == 7
+    result, taught, progress = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260}))
+    assert num_candidates(Setup.task, 2, {}) == 7
     assert result.kept.policy == "stacking"
     assert result.student == ("stacking, kd_weight 0.5, temperature 2", 0)
-    assert [[one.candidate.policy for one in rung] for rung in result.standings] == [
+    assert [[rung_result.candidate.policy for rung_result in rung] for rung in result.rungs] == [
         ["stacking", *["uniform"] * 3, "held_credit", "camkd_logits", "no_teacher"],
         ["stacking", "uniform", "uniform", "no_teacher"],
         ["stacking", "uniform", "no_teacher"],
@@ -112,14 +114,14 @@ def test_the_best_go_on_and_nothing_is_taught_twice(run):
     ]
     stretches = [stretch for stretch in taught if stretch[0].startswith("stacking")]
     assert [(start, end) for _, _, start, end in stretches] == [(0, 10), (10, 30), (30, 60), (60, 100)]
-    assert audience.updates == result.plan.taught == 7 * 10 + 4 * 20 + 3 * 30 + 40
-    assert audience.lines[-1] == "rung 4 of 4, 100 of 100 updates: stacking, kd_weight 0.5, temperature 2 0.833"
+    assert progress.updates == result.plan.total_updates == 7 * 10 + 4 * 20 + 3 * 30 + 40
+    assert progress.lines[-1] == "rung 4 of 4, 100 of 100 updates: stacking, kd_weight 0.5, temperature 2 0.833"
 
 
 def test_the_student_without_a_teacher_is_kept_if_the_others_are_no_better(run):
     result, *_ = run(errors_of({"no_teacher": 238, "uniform": 237, "stacking": 236}))
     assert result.kept.policy == "no_teacher", "a difference of 2 in 600 examples is within a standard error"
-    text = verdict(Course.task, result)
+    text = verdict(Setup.task, result)
     assert text.startswith(
         "**Teachers do not help here.** stacking, kd_weight 0.5, temperature 2 minus the student without a teacher is +0.003 ["
     )
@@ -127,17 +129,17 @@ def test_the_student_without_a_teacher_is_kept_if_the_others_are_no_better(run):
     assert "is not excluded" in text
 
 
-def test_the_page_and_its_values_say_the_same(run):
+def test_the_report_and_the_json_have_the_same_content(run):
     result, *_ = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200}))
-    text, values = page(Course.task, result, FACTS), as_json(Course.task, result, FACTS)
+    text, values = page(Setup.task, result, FACTS), as_json(Setup.task, result, FACTS)
     assert "**Kept: stacking, kd_weight 0.5, temperature 2**, seed 0. **Teachers help here.**" in text
-    assert "- accuracy on 600 held-out labels that chose it: 0.833" in text
-    assert "- accuracy on 50 test labels, which chose nothing: 0.900 [0.880, 0.920]" in text
+    assert "- accuracy on 600 held-out labels that it was chosen by: 0.833" in text
+    assert "- accuracy on 50 test labels, which were not used to choose: 0.900 [0.880, 0.920]" in text
     assert "| **stacking, kd_weight 0.5, temperature 2** | 1 | 100 | 0.833 | 600 | kept |" in text
-    assert "- The labels that decide: 600 of validation. No student" in text
-    assert "- Budget: 200 updates. All students had 280 updates" in text
+    assert "- Candidates are scored on 600 of validation. These students" in text
+    assert "- Budget: 200 updates. All students took 280 updates" in text
     assert values["kept"] == {"candidate": "stacking, kd_weight 0.5, temperature 2", "seed": 0}
-    assert values["verdict"] == verdict(Course.task, result).replace("**", "")
+    assert values["verdict"] == verdict(Setup.task, result).replace("**", "")
     plain = next(row for row in values["candidates"] if row["policy"] == "no_teacher")
     mean, low, high = plain["minus_kept"]
     assert (mean, plain["compared_after"], plain["updates"], plain["labels"]) == (pytest.approx(-150 / 600), 60, 60, 600)
@@ -149,7 +151,7 @@ def test_seeds_are_added_and_the_best_student_is_kept(run):
         return {"stacking": 100, "no_teacher": 120}.get(candidate.policy, 300) - 10 * seed
 
     rungs = ((10, 7, 1), (30, 4, 1), (60, 3, 3), (100, 1, 3))
-    result, taught, _ = run(errors, rungs, together=True)
+    result, taught, _ = run(errors, rungs, as_population=True)
     assert (result.kept.policy, result.seed) == ("stacking", 2)
     assert [stretch[1:] for stretch in taught if stretch[0].startswith("stacking")] == [
         ((0,), 0, 10),
@@ -159,8 +161,8 @@ def test_seeds_are_added_and_the_best_student_is_kept(run):
         ((0,), 60, 100),
         ((1, 2), 60, 100),
     ]
-    assert len(result.last(result.kept).predictions["validation"]) == 3
-    assert result.last(result.kept).score == pytest.approx(1 - (100 + 90 + 80) / 3 / 600)
+    assert len(result.last_result(result.kept).predictions["validation"]) == 3
+    assert result.last_result(result.kept).score == pytest.approx(1 - (100 + 90 + 80) / 3 / 600)
 
 
 @pytest.mark.parametrize("stop_at", [("uniform", 10), ("held_credit", 10), ("stacking", 60), ("stacking", 100)])
@@ -171,7 +173,7 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(run, stop_at, tmp_pat
     assert stopped is None
     result, after, _ = run(errors)
     assert before + after == everything
-    assert page(Course.task, result, FACTS).split("seconds")[0] == page(Course.task, whole, FACTS).split("seconds")[0]
+    assert page(Setup.task, result, FACTS).split("seconds")[0] == page(Setup.task, whole, FACTS).split("seconds")[0]
 
 
 def test_a_candidate_whose_students_all_diverge_is_left_out(run):
@@ -180,10 +182,10 @@ def test_a_candidate_whose_students_all_diverge_is_left_out(run):
 
     result, *_ = run(errors)
     assert [candidate.policy for candidate in result.diverged] == ["stacking"]
-    assert "| stacking, kd_weight 0.5, temperature 2 | – | – | diverged | – | – |" in page(Course.task, result, FACTS)
+    assert "| stacking, kd_weight 0.5, temperature 2 | – | – | diverged | – | – |" in page(Setup.task, result, FACTS)
 
 
-def test_a_race_in_which_all_diverge_says_what_to_do(run):
+def test_a_race_in_which_all_diverge_names_the_fix(run):
     with pytest.raises(InputError, match="all students diverged; use a lower lr"):
         run(lambda candidate, seed, update: None)
 

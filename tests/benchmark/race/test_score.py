@@ -1,4 +1,4 @@
-"""Scores, paired differences and the choice of a race, with answers known by hand."""
+"""Scores, paired differences and the choice of a race, with known answers."""
 
 import numpy as np
 import pytest
@@ -17,28 +17,28 @@ def task(validation=100, reward=100, metric="accuracy"):
 
 def predictions(of, wrong, students=1, splits=("validation", "reward")):
     """Return predictions with ``wrong`` errors at the start of each split."""
-    made = {}
+    by_split = {}
     for split in splits:
         labels = getattr(of, split).labels
         classes = labels.copy()
         classes[: wrong[split]] = 1 - classes[: wrong[split]]
-        made[split] = np.tile(classes, (students, 1))
-    return made
+        by_split[split] = np.tile(classes, (students, 1))
+    return by_split
 
 
-def test_a_small_validation_split_gets_the_help_of_reward_unless_the_policy_reads_it():
-    assert score.judging_splits(task(499), False) == ("validation", "reward")
-    assert score.judging_splits(task(499), True) == ("validation",)
-    assert score.judging_splits(task(500), False) == ("validation",)
+def test_a_small_validation_split_is_extended_by_reward_unless_the_policy_reads_it():
+    assert score.scoring_splits(task(499), False) == ("validation", "reward")
+    assert score.scoring_splits(task(499), True) == ("validation",)
+    assert score.scoring_splits(task(500), False) == ("validation",)
 
 
-def test_a_candidate_that_validation_alone_judges_gets_the_correction_of_the_others():
+def test_a_candidate_that_is_scored_on_validation_alone_is_corrected():
     of = task()
     both = predictions(of, {"validation": 10, "reward": 20})  # .90 and .80, together .85
     alone = predictions(of, {"validation": 10}, splits=("validation",))
     assert score.scores(of, [both, alone]) == pytest.approx([0.85, 0.85])
     better = predictions(of, {"validation": 5}, splits=("validation",))
-    assert score.order(of, [both, better, alone]) == [1, 0, 2]
+    assert score.rank(of, [both, better, alone]) == [1, 0, 2]
 
 
 def test_the_standard_error_of_a_paired_difference_is_that_of_the_formula():
@@ -54,7 +54,7 @@ def test_the_standard_error_of_a_paired_difference_is_that_of_the_formula():
     assert high > 0.1
 
 
-def test_a_difference_uses_the_examples_that_judge_both():
+def test_a_difference_uses_the_examples_that_both_are_scored_on():
     of = task()
     both, alone = predictions(of, {"validation": 3, "reward": 50}), predictions(of, {"validation": 1}, splits=("validation",))
     assert score.difference(of, alone, both)[::2] == (pytest.approx(0.02), 100)
@@ -64,8 +64,8 @@ def test_a_difference_uses_the_examples_that_judge_both():
 def test_one_example_does_not_decide(ahead, chosen):
     of = task(90, 8)
     simple, better = (predictions(of, {"validation": wrong}, splits=("validation",)) for wrong in (10, 10 - ahead))
-    assert score.simplest_of_the_best(of, [simple, better], [0, 1]) == chosen
-    assert score.simplest_of_the_best(of, [better, simple], [1, 0]) == 1 - chosen
+    assert score.simplest_near_best(of, [simple, better], [0, 1]) == chosen
+    assert score.simplest_near_best(of, [better, simple], [1, 0]) == 1 - chosen
 
 
 def test_other_metrics_are_resampled_too():

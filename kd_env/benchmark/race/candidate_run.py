@@ -1,7 +1,6 @@
-"""Teach the students of one candidate of a race, in stretches. In: a candidate and its seeds. Out: students that can be taught further.
+"""Teach the students of one candidate of a race, one rung after the other. In: a candidate and its seeds. Out: its students.
 
-The environment stays alive between two stretches, or its state is kept in a file: either way the next stretch goes on from there, bit for
-bit on CPU.
+Between two rungs the environment stays in memory, or its state is saved to a file. On CPU both give the same students, bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from kd_env.bank import KnowledgeBank
-from kd_env.benchmark.race.candidates import Candidate, keywords
+from kd_env.benchmark.race.candidates import Candidate, resolve
 from kd_env.distillation import Distillation
 from kd_env.envs.actions.kind import as_numbers
 from kd_env.envs.decisions import concatenate
@@ -35,14 +34,14 @@ STATE, POLICY = "state.safetensors", "policy-{}.agent"
 
 
 @dataclass(frozen=True)
-class Course:
+class RaceSetup:
     """What all candidates of a race have in common.
 
     Attributes:
         task: the task, without its test split.
         pool: the teachers.
-        bank: their outputs.
-        settings: settings of the user, and those that the race sets for all.
+        bank: the outputs of the teachers.
+        settings: the settings of the user, completed by :func:`~kd_env.benchmark.race.defaults.race_settings`.
     """
 
     task: Task
@@ -51,47 +50,54 @@ class Course:
     settings: Mapping[str, Any]
 
 
-class Racer:
-    """S students of one candidate, each with its seed and its policy; several students are taught as one population."""
+class CandidateRun:
+    """S students of one candidate, each with its own seed and policy. Several students are taught as one population.
 
-    def __init__(self, course: Course, candidate: Candidate, seeds: Sequence[int]) -> None:
-        """Begin with new students.
+    Attributes:
+        candidate: the candidate.
+        seeds: the seeds of the students.
+        update: number of updates that the students have had.
+        diverged: whether each student has diverged, ``[S]``.
+    """
+
+    def __init__(self, setup: RaceSetup, candidate: Candidate, seeds: Sequence[int]) -> None:
+        """Start with new students.
 
         Raises:
             InputError: a setting cannot be used, or the policy does not fit the pool.
         """
         self.candidate, self.seeds, self.update = candidate, list(seeds), 0
-        self._policy_class, settings, options = keywords(candidate, course.task, course.settings)
+        self._policy_class, settings, options = resolve(candidate, setup.task, setup.settings)
         students = len(self.seeds)
         self._slots = settings.distillation.batch_size if settings.interface.granularity == "instance" else 1
-        replaced = ("num_students", "batch_size") if settings.interface.granularity == "instance" else ("num_students",)
+        own_arguments = ("num_students", "batch_size") if settings.interface.granularity == "instance" else ("num_students",)
         env: Any = gym.make_vec(
             self._policy_class.environment,
             num_envs=students * self._slots,
             num_students=students,
             vectorization_mode="vector_entry_point",
-            task=course.task,
-            teachers=course.pool,
-            bank=course.bank.directory,
-            **{name: value for name, value in options.items() if name not in replaced},
+            task=setup.task,
+            teachers=setup.pool,
+            bank=setup.bank.directory,
+            **{name: value for name, value in options.items() if name not in own_arguments},
         )
         self._env = env.unwrapped
         self._selection: Selection = self._env.selection
         self._selection.label_seeds = list(self.seeds)
-        self._number_of = [None] if students == 1 else list(range(students))
+        self._students = [None] if students == 1 else list(range(students))  # a single student is no population
         self._policies = [
-            self._policy_class.build(self._env, seed, number) for seed, number in zip(self.seeds, self._number_of, strict=True)
+            self._policy_class.build(self._env, seed, student) for seed, student in zip(self.seeds, self._students, strict=True)
         ]
         self._views = [EpisodeView(policy) for policy in self._policies]
         for policy in self._policies:
             begin_episode(policy, True)
         self._observation: Observation = self._env.reset(seed=np.repeat(self.seeds, self._slots).tolist())[0]
-        self.lost = np.zeros(students, dtype=np.bool_)
+        self.diverged = np.zeros(students, dtype=np.bool_)
         self._actions: list[Any] = [None] * students
 
-    def teach(self, until: int, report: Callable[[int], None]) -> None:
-        """Teach all students that have not diverged until they have had ``until`` updates; ``report`` is called after each."""
-        while self.update < until and not self.lost.all():
+    def teach(self, updates: int, report: Callable[[int], None]) -> None:
+        """Teach all students that have not diverged until they have had ``updates`` updates; call ``report`` with the number after each."""
+        while self.update < updates and not self.diverged.all():
             self._step()
             self.update += 1
             report(self.update)
@@ -109,11 +115,11 @@ class Racer:
         return sum(parameter.numel() for parameter in self._selection.distillation.student.parameters)
 
     def student(self, number: int) -> Distillation:
-        """Return one student as a run of its own."""
+        """Return the distillation of one student."""
         return self._selection.distillation.member(number)
 
     def save(self, folder: Path) -> None:
-        """Write the state of students and policies into ``folder``."""
+        """Save the students and their policies in ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         for number, policy in enumerate(self._policies):
             if callable(getattr(policy, "save", None)):
@@ -123,39 +129,44 @@ class Racer:
             partial.write_bytes(self._env.snapshot())
             partial.replace(folder / STATE)
 
-    def load(self, folder: Path, lost: Sequence[bool]) -> None:
-        """Continue from what :meth:`save` wrote; ``lost`` are the students that had diverged. Rules are built anew: they keep no state."""
+    def load(self, folder: Path, diverged: Sequence[bool]) -> None:
+        """Continue from what :meth:`save` wrote. Policies that cannot be saved are rules without a state; they stay as they are.
+
+        Args:
+            folder: folder of the saved state.
+            diverged: whether each student had diverged, ``[S]``.
+        """
         self._observation = self._env.restore((folder / STATE).read_bytes())
-        for number, student in enumerate(self._number_of):
+        for number, student in enumerate(self._students):
             if (file := folder / POLICY.format(number)).exists():
                 context = PolicyContext(self._env, self._policy_class.name, self._policy_class.access, student)
                 self._policies[number] = self._policy_class.make.load(str(file), context)
                 begin_episode(self._policies[number], True)
         self._views = [EpisodeView(policy) for policy in self._policies]
-        self.lost = np.array(lost, dtype=np.bool_)
-        self.update = int(self._selection.distillation.update[~self.lost].max(initial=0))
+        self.diverged = np.array(diverged, dtype=np.bool_)
+        self.update = int(self._selection.distillation.update[~self.diverged].max(initial=0))
 
     def _step(self) -> None:
         parts = [slice(number * self._slots, (number + 1) * self._slots) for number in range(len(self.seeds))]
-        learning = np.flatnonzero(~self.lost).tolist()
-        seen = [take_slots(self._observation, part) for part in parts]
+        learning = np.flatnonzero(~self.diverged).tolist()
+        observed = [take_slots(self._observation, part) for part in parts]
         for number in range(len(self.seeds)):
-            if not self.lost[number] or self._actions[number] is None:  # for a student that has diverged the last action is repeated
+            if not self.diverged[number] or self._actions[number] is None:  # a student that has diverged gets its last action again
                 with faults_of(self._policies[number], "act"):
-                    self._actions[number] = self._policies[number].act(self._views[number].observation(seen[number]))
-        observation, rewards, terminated, _, info = self._env.step(self._joined())
+                    self._actions[number] = self._policies[number].act(self._views[number].observation(observed[number]))
+        observation, rewards, terminated, _, info = self._env.step(self._joined_actions())
         for number in learning:
             if isinstance(policy := self._policies[number], Learner):
-                own = (take_slots(values, parts[number]) for values in (rewards, observation, terminated, info))
-                transition = self._views[number].transition(seen[number], self._actions[number], *own)
+                outcome = (take_slots(values, parts[number]) for values in (rewards, observation, terminated, info))
+                transition = self._views[number].transition(observed[number], self._actions[number], *outcome)
                 with faults_of(policy, "update"):
                     policy.update(transition)
         self._observation = observation
-        over = terminated.reshape(len(self.seeds), self._slots)[:, 0]
-        self.lost |= over & self._selection.distillation.diverged
+        ended = terminated.reshape(len(self.seeds), self._slots)[:, 0]
+        self.diverged |= ended & self._selection.distillation.diverged
         self._actions = [action.detach() if isinstance(action, Decision) else action for action in self._actions]
 
-    def _joined(self) -> Any:
+    def _joined_actions(self) -> Any:
         if len(self._actions) == 1:
             return self._actions[0]
         if isinstance(self._actions[0], Decision):

@@ -1,4 +1,4 @@
-"""The state of a finished run, for the checkpoint of a trial that goes on with other students."""
+"""Save the state of a finished run, for the checkpoint of a trial that continues with other students."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ def state(run: Distillation) -> dict[str, Any]:
 
 
 def load(selection: Selection, content: Mapping[str, Any]) -> Distillation:
-    """Return the run whose :func:`state` is ``content``, of an environment with the same settings."""
+    """Return the run whose :func:`state` is ``content``.
+
+    Args:
+        selection: the core of an environment with the settings of the run.
+        content: the state.
+    """
     settings = replace(selection.settings.distillation, num_students=1)
     split = RewardSplit(selection.data, selection.settings.reward.reward_labels, content["label_seeds"])
     run = Distillation(selection.data, settings, content["tensors"]["state.seed"].tolist(), split)

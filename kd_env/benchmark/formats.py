@@ -1,0 +1,119 @@
+"""Write a student's checkpoint in other formats and score each of them. In: the folder of the checkpoint. Out: files in it.
+
+- ``onnx``: ``model.onnx``, which gives the outputs of the checkpoint in ONNX Runtime.
+- ``float16``, ``bfloat16``: the checkpoint's weights in that format.
+- ``int8``: ``model_int8.onnx``, with weights in int8 (dynamic quantisation).
+
+Formats that exist are not written again. A section of the model card contains the scores.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kd_env.benchmark.report_text import NO_VALUE, number
+from kd_env.errors import InputError
+from kd_env.models import onnx_export
+from kd_env.models.checkpoint_files import quiet
+from kd_env.models.encoder import Encoder
+from kd_env.models.pretrained import Checkpoint, open_checkpoint
+from kd_env.randomness import one_thread
+from kd_env.spec import one_of
+from kd_env.tasks import Task
+from kd_env.types import Inputs
+
+DTYPES = ("float32", "float16", "bfloat16", "int8")
+HEADING = "## Other formats"
+FILE = "formats.json"
+
+
+def check(export: str, dtype: str) -> None:
+    """Check the options ``export`` and ``dtype``.
+
+    Raises:
+        InputError: a value is unknown, or a package that it needs is not installed.
+    """
+    if export:
+        one_of("distill", "onnx", export=export)
+    one_of("distill", *DTYPES, dtype=dtype)
+    if export or dtype == "int8":
+        onnx_export.require_packages()
+
+
+def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "float32") -> list[str]:
+    """Write formats of a checkpoint into ``folder``, and return a line with the score of each format there.
+
+    Args:
+        folder: folder of the checkpoint.
+        task: the task. Formats are scored on its test split, or on validation if it has none.
+        export: ``onnx``, or empty.
+        dtype: number format of the weights.
+
+    Raises:
+        InputError: an option is unknown, a package is missing, or the exported outputs differ.
+    """
+    check(export, dtype)
+    if not export and dtype == "float32":
+        return []
+    rows: dict[str, list[str]] = {}  # cells of the table by format
+    if (folder / FILE).exists():
+        rows = json.loads((folder / FILE).read_text())
+    checkpoint, split = open_checkpoint(str(folder), task), task.validation if task.test is None else task.test
+    with one_thread():
+        inputs: Inputs = dict(checkpoint.reader()(split.inputs))
+        logits = _logits(checkpoint, inputs)
+        onnx_file, int8_file, weights_file = folder / "model.onnx", folder / "model_int8.onnx", folder / "model.safetensors"
+
+        def row(file: Path, logits: np.ndarray, difference: str) -> list[str]:
+            return [number(task.score(logits.argmax(1), split.labels)), f"{file.stat().st_size / 1e6:.1f}", difference]
+
+        if "float32" not in rows:
+            rows["float32"] = row(weights_file, logits, NO_VALUE)
+        if (export or dtype == "int8") and "onnx" not in rows:
+            difference = onnx_export.export(onnx_file, _model(checkpoint), inputs)
+            rows["onnx"] = row(onnx_file, onnx_export.predict(onnx_file, inputs), f"{difference:.1g}")
+        if dtype == "int8" and dtype not in rows:
+            onnx_export.quantize(onnx_file, int8_file)
+            quantized_logits = onnx_export.predict(int8_file, inputs)
+            rows[dtype] = row(int8_file, quantized_logits, _largest_difference(quantized_logits, logits))
+        elif dtype not in rows:
+            with quiet():
+                _model(checkpoint).to(getattr(torch, dtype)).save_pretrained(folder)  # type: ignore[operator]
+            rounded_logits = _logits(open_checkpoint(str(folder), task), inputs)
+            rows[dtype] = row(weights_file, rounded_logits, _largest_difference(rounded_logits, logits))
+    (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n")
+    _write_section(folder / "README.md", task, rows)
+    return [f"{name}: {task.metric} {cells[0]}, {cells[1]} MB" for name, cells in rows.items()]
+
+
+def _model(checkpoint: Checkpoint) -> torch.nn.Module:
+    network = checkpoint.classifier()
+    if not isinstance(network, Encoder):
+        raise InputError(f"{checkpoint.folder}: not a student that this package saved; export it with its own tools")
+    return network.model.eval()
+
+
+@torch.no_grad()
+def _logits(checkpoint: Checkpoint, inputs: Inputs, batch: int = 64) -> np.ndarray:
+    """Return the logits ``[N, C]`` of a checkpoint. Its weights are loaded as float32."""
+    model, size = _model(checkpoint), len(next(iter(inputs.values())))
+    parts = [model(**{name: tensor[start : start + batch] for name, tensor in inputs.items()}).logits for start in range(0, size, batch)]
+    return torch.cat(parts).numpy()
+
+
+def _largest_difference(logits: np.ndarray, reference: np.ndarray) -> str:
+    return f"{np.abs(logits - reference).max():.1g}"
+
+
+def _write_section(card: Path, task: Task, rows: dict[str, list[str]]) -> None:
+    """Write the table of formats at the end of the model card, in place of an earlier one."""
+    split = "validation" if task.test is None else "test"
+    files = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
+    lines = [f"| {name} | {files.get(name, 'model.safetensors')} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    head = f"| format | file | {split} {task.metric} | MB | largest difference of a logit |"
+    before = card.read_text().partition(f"\n{HEADING}\n")[0].rstrip()
+    card.write_text("\n".join([before, "", HEADING, "", head, "| --- | --- | --- | --- | --- |", *lines]) + "\n")
