@@ -66,13 +66,13 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def claim(path: Path) -> Iterator[str]:
-    """Hold the lock file ``path`` without waiting for it. A process that dies releases it.
+    """Lock the file ``path`` for the block, without waiting. The system releases the lock of a process that ends.
 
-    Its folder is made if need be, and the file is deleted at the end. Where the file system has no locks, as some network file systems,
-    every process gets the claim.
+    The folder is created if it does not exist, and the file is deleted at the end. On a file system without locks, as some network
+    file systems are, every process gets the lock.
 
     Yields:
-        The holder, as ``process 12 of host``; empty if this process holds the file now.
+        An empty text if this process has the lock, otherwise the process that has it, such as ``process 12 of host``.
     """
     with naming(path):
         descriptor, holder = _open_claimed(path)
@@ -85,7 +85,7 @@ def claim(path: Path) -> Iterator[str]:
 
 
 def _open_claimed(path: Path) -> tuple[int, str]:
-    """Return the open lock file, and who holds it; see :func:`claim`."""
+    """Return the descriptor of the lock file, and the process that has the lock; see :func:`claim`."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -100,7 +100,7 @@ def _open_claimed(path: Path) -> tuple[int, str]:
             if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                 os.close(descriptor)
                 raise
-        if os.fstat(descriptor).st_nlink:  # otherwise its holder deleted it between the two calls, and it guards nothing
+        if os.fstat(descriptor).st_nlink:  # otherwise another process deleted the file after it was opened: this lock is useless
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} of {_machine()}\n".encode(), 0)
             return descriptor, ""
@@ -108,7 +108,7 @@ def _open_claimed(path: Path) -> tuple[int, str]:
 
 
 def write_bytes(path: Path, *parts: bytes) -> None:
-    """Write ``parts`` to a file, completely or not at all, and to the disk: also a power cut leaves the old file or the new one."""
+    """Write ``parts`` to a file, completely or not at all. After a power cut, the file is either the old one or the new one."""
     partial = partial_file(path)
     try:
         with naming(path):

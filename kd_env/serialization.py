@@ -22,7 +22,7 @@ from kd_env.paths import naming
 
 
 class DamagedSnapshot(InputError):
-    """Bytes that are not a snapshot, or not as they were made."""
+    """Raised for bytes that are not a snapshot, or that have changed since it was made."""
 
 
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
@@ -115,7 +115,7 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return ``value`` as JSON can hold it; its tensors and arrays go into ``tensors``, under new names.
+    """Return ``value`` in a form that JSON can store; add its tensors and arrays to ``tensors`` under new names.
 
     Args:
         value: dicts, lists and tuples, at any depth, of tensors, arrays, bytes, numbers, text and ``None``.
@@ -137,7 +137,7 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the value that :func:`pack` was given."""
+    """Return the original value of what :func:`pack` returned."""
     if not isinstance(packed, dict):
         return packed
     ((kind, content),) = packed.items()

@@ -1,6 +1,6 @@
 """The knowledge bank: the outputs of every teacher for every example, computed once and kept on disk.
 
-``bank`` opens and reads a bank, ``build`` makes one, ``finished_shards`` lets a build that was stopped carry on.
+``bank`` opens and reads a bank, ``build`` makes one, ``finished_shards`` lets a stopped build continue.
 """
 
 from kd_env.bank.bank import KnowledgeBank, open_bank

@@ -57,7 +57,7 @@ class _Job(NamedTuple):
 def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool, progress: ProgressCallback | None) -> None:
     """Write the bank beside ``place`` and move it there when it is complete; what was at ``place`` is deleted. The caller holds the lock.
 
-    A build that was killed carries on with the same task, teachers and settings where it was, up to a minute earlier.
+    After a kill, a build with the same task, teachers and settings continues from the last save, at most about a minute earlier.
 
     Raises:
         InputError: a teacher's outputs have the wrong shape or are not finite; the partial build is deleted then.
@@ -73,7 +73,7 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         with one_thread():
             for name in SPLITS[:3]:
                 _write_split(job, name, getattr(task, name))
-    except OSError:  # as of a full disk: what is finished stays, and the next build carries on
+    except OSError:  # such as a full disk: finished examples stay, and the next build continues
         raise
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)

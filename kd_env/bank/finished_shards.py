@@ -1,4 +1,4 @@
-"""The shards of a bank that are complete on disk, or partly, so that a build that was stopped can carry on."""
+"""Find the complete and partial shards of a bank on disk, so that a stopped build can continue."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FinishedShards:
         return self._begun.get(shard, 0)
 
     def add_batches(self, shard: str, batches: int) -> None:
-        """Note that the first ``batches`` batches of the shard are on disk."""
+        """Record that the first ``batches`` batches of the shard are on disk."""
         self.add(f"{shard}: {batches}")
 
     def add(self, shard: str) -> None:

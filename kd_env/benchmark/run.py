@@ -1,6 +1,6 @@
 """Run trials, in this process or several. In: trials and a folder. Out: their records in it.
 
-Finished trials are not run again, and others carry on from their checkpoints, so the same command continues where it was stopped. A trial
+Finished trials are not run again, and unfinished trials continue from their checkpoints, so the same command resumes a stopped run. A trial
 is deterministic on CPU, so neither the number of workers nor interruptions change a result.
 """
 

@@ -48,7 +48,7 @@ def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool 
     """Teach one student per policy to the end of its budget; a policy that learns over several students teaches those first.
 
     A policy with ``learn`` drives the environment itself; it is then the only one. ``frozen`` policies teach without learning. With a
-    checkpoint the work goes on from there, and is saved.
+    ``checkpoint``, the trials are resumed from it and saved to it.
     """
     if not frozen and isinstance(policies[0], OwnsLoop):
         with faults_of(policies[0], "learn"):

@@ -22,8 +22,7 @@ def bench(
 ) -> None:
     """Run a suite of trials, with a report.
 
-    Trials that are finished already are not run again, and trials that were
-    stopped carry on.
+    Finished trials are not run again, and stopped trials are resumed.
     """
     from kd_env.benchmark.suites import SUITES
     from kd_env.spec import unknown

@@ -26,7 +26,7 @@ Workers = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Number of trials at the same time, one core each; 0 uses all cores.")
 ]
 CheckpointMinutes = Annotated[
-    float, typer.Option("--checkpoint-minutes", min=0.0, metavar="MIN", help="Minutes between two saves of work that is under way.")
+    float, typer.Option("--checkpoint-minutes", min=0.0, metavar="MIN", help="Minutes between two saves of unfinished work.")
 ]
 TensorBoard = Annotated[
     bool,

@@ -84,8 +84,8 @@ def run(
 ) -> None:
     """Distil students with one or several policies, with a report.
 
-    Each policy distils one student for each seed. Trials that are finished already are not run again, and trials that were
-    stopped carry on.
+    Each policy distils one student for each seed. Finished trials are not run again, and stopped trials are
+    resumed.
     """
     from kd_env import tasks
     from kd_env.benchmark import saved_policies

@@ -8,7 +8,7 @@ A class is built as ``P(context, seed, **options)``. It may declare:
 - ``supports_population``: false for one that reads its student's gradients;
 - ``paper`` and ``learns_from``: for ``kd-env list policies``.
 
-A policy can be stopped and carried on between two updates if it has ``state()`` and ``load_state(state)``, see
+A policy can be stopped and resumed between two updates if it has ``state()`` and ``load_state(state)``, see
 :mod:`kd_env.policies.policy_state`.
 """
 

@@ -72,7 +72,7 @@ def dataset_table(path: Path, dataset: Any) -> Table:
         path: name of the dataset, for messages.
 
     Raises:
-        InputError: it has no rows.
+        InputError: the dataset has no rows.
     """
     from datasets import ClassLabel
 

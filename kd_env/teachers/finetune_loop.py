@@ -87,7 +87,7 @@ class FinetuneLoop:
         self._student = Student(network, options, pick_device("auto"), metric=task.metric_key)
         self._metric, self._history = task.metric, list[dict[str, float]]()
         self._best_weights: dict[str, torch.Tensor] = {}
-        self._losses: list[torch.Tensor] = []  # of the batches of the epoch under way
+        self._losses: list[torch.Tensor] = []  # of the mini-batches of the current epoch
         self._dropout: torch.Tensor | None = None  # state of the generator after them
         self._minutes, self._note = checkpoint_minutes, ""
         sweep(self._state_file.parent)

@@ -58,28 +58,28 @@ class Stop:
 
 
 def run(trials, folder, monkeypatch, stops=(), minutes=5.0):
-    """Run trials that are stopped some times; return their records, weights, and what was said."""
-    said, weights = [], {}
+    """Run trials that are stopped some times; return their records, weights, and the messages."""
+    messages, weights = [], {}
 
     def keep(trial, finished):
         weights[trial.id] = [tensor.clone() for tensor in finished.student.parameters]
 
-    kept = CheckpointSettings(folder, minutes, said.append)
+    kept = CheckpointSettings(folder, minutes, messages.append)
     for number in stops:
         monkeypatch.setattr(interrupts, "interrupted", Stop(number))
         with pytest.raises(KeyboardInterrupt):
             run_trials(trials, folder, lambda _: None, keep, kept)
     monkeypatch.setattr(interrupts, "interrupted", lambda: False)
-    return run_trials(trials, folder, lambda _: None, keep, kept), weights, said
+    return run_trials(trials, folder, lambda _: None, keep, kept), weights, messages
 
 
 def assert_equal(first, second, trials, folders):
     """Compare records, weights, traces and saved policies."""
     for record, other in zip(first[0], second[0], strict=True):
         assert {name: record[name] for name in COMPARED} == {name: other[name] for name in COMPARED}
-    for one in trials:
-        assert all(map(torch.equal, first[1][one.id], second[1][one.id]))
-        for name in (f"traces/{one.id}.parquet", f"policies/{one.id}.agent"):
+    for trial_id in (checked.id for checked in trials):
+        assert all(map(torch.equal, first[1][trial_id], second[1][trial_id]))
+        for name in (f"traces/{trial_id}.parquet", f"policies/{trial_id}.agent"):
             paths = [folder / name for folder in folders]
             assert paths[0].exists() == paths[1].exists()
             assert not paths[0].exists() or paths[0].read_bytes() == paths[1].read_bytes(), name
@@ -94,21 +94,21 @@ def check_stops(trials, tmp_path, monkeypatch, stops=(4, 6)):
 
 @pytest.mark.parametrize("policy", KEPT)
 def test_a_stopped_trial_ends_equally(policy, tmp_path, monkeypatch):
-    _, _, said = check_stops([trial(policy)], tmp_path, monkeypatch)
-    assert len(said) == 2
-    assert all("resumed at update" in line for line in said)
+    _, _, messages = check_stops([trial(policy)], tmp_path, monkeypatch)
+    assert len(messages) == 2
+    assert all("resumed at update" in line for line in messages)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if not registry.find(policy).owns_loop])
-def test_every_policy_carries_on(policy, tmp_path, monkeypatch):
+def test_every_policy_is_resumed(policy, tmp_path, monkeypatch):
     knowledge = registry.find(policy).environment == "kd_env/KnowledgeSelection-v0"
     check_stops([trial(policy, **({"updates": 40} if knowledge else {}))], tmp_path, monkeypatch)
 
 
 def test_the_line_names_the_update(tmp_path, monkeypatch):
-    _, _, said = run([trial("exp3", seed=5)], tmp_path, monkeypatch, stops=(4,))
-    assert said == ["exp3 seed 5: resumed at update 5 of 14"]
+    _, _, messages = run([trial("exp3", seed=5)], tmp_path, monkeypatch, stops=(4,))
+    assert messages == ["exp3 seed 5: resumed at update 5 of 14"]
 
 
 @pytest.mark.parametrize("policy", ["reinforce", pytest.param("amtml", marks=pytest.mark.slow)])
@@ -157,7 +157,7 @@ def test_text_with_dropout_ends_equally(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_at_every_update_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(interrupts, "SHARE", float("inf"))
+    monkeypatch.setattr(interrupts, "MAX_SAVE_SHARE", float("inf"))
     folders = tmp_path / "whole", tmp_path / "saved"
     whole = run([trial("ppo(rollout=4)")], folders[0], monkeypatch)
     saved = run([trial("ppo(rollout=4)")], folders[1], monkeypatch, minutes=0.0)
@@ -176,10 +176,10 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(place, tmp_path, monkeypatc
     content = bytearray(file.read_bytes())
     content[int(place * len(content))] ^= 4
     file.write_bytes(content)
-    (record,), _, said = run([trial()], tmp_path, monkeypatch)
-    assert len(said) == 1
-    assert str(file) in said[0]
-    assert said[0].endswith(f"it is now {trial().id}.set-aside, and the trial starts over")
+    (record,), _, messages = run([trial()], tmp_path, monkeypatch)
+    assert len(messages) == 1
+    assert str(file) in messages[0]
+    assert messages[0].endswith(f"it is now {trial().id}.set-aside, and the trial starts over")
     assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [f"{trial().id}.set-aside"]
     assert len(record["curve"]) == 4
 
@@ -189,8 +189,8 @@ def test_a_checkpoint_of_another_version_is_set_aside(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
     monkeypatch.setattr("kd_env.benchmark.run_trial.versions", lambda: {"torch": "0.1"})
-    _, _, said = run([trial()], tmp_path, monkeypatch)
-    assert "is of another run; these differ: versions; it is now" in said[0]
+    _, _, messages = run([trial()], tmp_path, monkeypatch)
+    assert "is of another run; these differ: versions; it is now" in messages[0]
 
 
 def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
@@ -213,9 +213,9 @@ def test_a_full_disk_does_not_end_the_trial(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(checkpoints, "write_bytes", full)
-    (record,), _, said = run([trial()], tmp_path, monkeypatch, minutes=0.0)
+    (record,), _, messages = run([trial()], tmp_path, monkeypatch, minutes=0.0)
     assert record["validation"] is not None
-    assert said[0].endswith(f"{trial().id}.checkpoint: No space left on device; it is not saved, and the trial goes on")
+    assert messages[0].endswith(f"{trial().id}.checkpoint: No space left on device; the checkpoint is not saved, and the trial continues")
 
 
 class Draws:
@@ -277,7 +277,9 @@ def test_time_before_the_stop_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
     with pytest.raises(KeyboardInterrupt):
         run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
-    monkeypatch.setattr(checkpoints.Checkpoint, "restored", lambda self, policies: self._content.update(elapsed=1e6) or list(policies))
+    monkeypatch.setattr(
+        checkpoints.Checkpoint, "restore_policies", lambda self, policies: self._content.update(elapsed=1e6) or list(policies)
+    )
     (record,), _, _ = run([trial()], tmp_path, monkeypatch)
     assert 1e6 < record["wall_s"] < 1e6 + 300.0
 
