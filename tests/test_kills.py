@@ -109,7 +109,7 @@ def test_killed_at_random_moments_it_ends_equally(name, own_data, tmp_path, caps
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_saves_the_trials_that_are_under_way(number, status, workers, own_data, tmp_path):
-    """They carry on where the signal stopped them, not at their last checkpoint."""
+    """They resume where the signal stopped them, not at their last checkpoint."""
     small = f"--set batch_size=8 --student mlp(width=16) --workers {workers} --no-test --checkpoint-minutes 0.001"
     command = f"run --task digits --policy reinforce --seeds 0-1 --updates 1500 {small}"
     whole = start(command, own_data, tmp_path / "whole")

@@ -68,8 +68,9 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
         logits = _logits(checkpoint, inputs)
         onnx_file, int8_file, weights_file = folder / "model.onnx", folder / "model_int8.onnx", folder / "model.safetensors"
 
-        def row(file: Path, logits: np.ndarray, difference: str) -> list[str]:
-            return [number(task.score(logits.argmax(1), split.labels)), f"{file.stat().st_size / 1e6:.1f}", difference]
+        def row(file: Path, file_logits: np.ndarray, difference: str) -> list[str]:
+            """Return the score of a file, its size in MB, and its largest difference of a logit."""
+            return [number(task.score(file_logits.argmax(1), split.labels)), f"{file.stat().st_size / 1e6:.1f}", difference]
 
         if "float32" not in rows:
             rows["float32"] = row(weights_file, logits, NO_VALUE)

@@ -1,4 +1,4 @@
-"""A trial that is stopped between two updates carries on and ends in the same record, trace, policy and weights, bit for bit."""
+"""A trial that is stopped between two updates resumes and ends in the same record, trace, policy and weights, bit for bit."""
 
 import dataclasses
 import errno

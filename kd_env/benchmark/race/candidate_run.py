@@ -84,7 +84,7 @@ class CandidateRun:
         self._env = env.unwrapped
         self._selection: Selection = self._env.selection
         self._selection.label_seeds = list(self.seeds)
-        self._students = [None] if students == 1 else list(range(students))  # a single student is no population
+        self._students = [None] if students == 1 else list(range(students))  # ``None``: a policy with one student acts for all slots
         self._policies = [
             self._policy_class.build(self._env, seed, student) for seed, student in zip(self.seeds, self._students, strict=True)
         ]
@@ -115,7 +115,7 @@ class CandidateRun:
         return sum(parameter.numel() for parameter in self._selection.distillation.student.parameters)
 
     def student(self, number: int) -> Distillation:
-        """Return the distillation of one student."""
+        """Return the distillation of the student with index ``number``."""
         return self._selection.distillation.member(number)
 
     def save(self, folder: Path) -> None:
@@ -147,17 +147,18 @@ class CandidateRun:
         self.update = int(self._selection.distillation.update[~self.diverged].max(initial=0))
 
     def _step(self) -> None:
-        parts = [slice(number * self._slots, (number + 1) * self._slots) for number in range(len(self.seeds))]
-        learning = np.flatnonzero(~self.diverged).tolist()
-        observed = [take_slots(self._observation, part) for part in parts]
+        """Teach each student one mini-batch; let the policies of those that have not diverged learn from it."""
+        slots_of = [slice(number * self._slots, (number + 1) * self._slots) for number in range(len(self.seeds))]
+        taught = np.flatnonzero(~self.diverged).tolist()
+        observed = [take_slots(self._observation, slots) for slots in slots_of]
         for number in range(len(self.seeds)):
             if not self.diverged[number] or self._actions[number] is None:  # a student that has diverged gets its last action again
                 with faults_of(self._policies[number], "act"):
                     self._actions[number] = self._policies[number].act(self._views[number].observation(observed[number]))
         observation, rewards, terminated, _, info = self._env.step(self._joined_actions())
-        for number in learning:
+        for number in taught:
             if isinstance(policy := self._policies[number], Learner):
-                outcome = (take_slots(values, parts[number]) for values in (rewards, observation, terminated, info))
+                outcome = (take_slots(values, slots_of[number]) for values in (rewards, observation, terminated, info))
                 transition = self._views[number].transition(observed[number], self._actions[number], *outcome)
                 with faults_of(policy, "update"):
                     policy.update(transition)
@@ -167,6 +168,7 @@ class CandidateRun:
         self._actions = [action.detach() if isinstance(action, Decision) else action for action in self._actions]
 
     def _joined_actions(self) -> Any:
+        """Return the actions of all students as one action of the environment."""
         if len(self._actions) == 1:
             return self._actions[0]
         if isinstance(self._actions[0], Decision):
