@@ -128,15 +128,13 @@ def run_trials(
     checkpoint = None if checkpoints is None else Checkpoint(checkpoints, trials, env, versions())
     policies = [policy_of(trial, env, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
     policies = policies if checkpoint is None else checkpoint.restore_policies(policies)
-    recorders = []
+    recorders, logs = [], []
     for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
         recorders.append(Recorder(selection, report(trial), number, skip, peers, _selection_entropy(policy)))
-        selection.listeners.append(recorders[-1])
-    logs = [
-        TensorBoardLog(directory, trial, selection, number, recorders[number]) for number, trial in enumerate(trials) if trial.tensorboard
-    ]
-    selection.listeners[:0] = logs  # before the recorders, which know when a student is finished
+        if trial.tensorboard:
+            logs.append(TensorBoardLog(directory, trial, selection, number, recorders[-1]))
+    selection.listeners += [*logs, *recorders]  # logs come first, since recorders know when a student is finished
     try:
         if checkpoint is not None:
             checkpoint.attach(policies, recorders)

@@ -32,7 +32,7 @@ from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
 
 
 class Distillation:
-    """A training run of S students (1 by default). The students do not affect each other, unless a knowledge type compares them.
+    """A training run of S students (1 by default), which do not affect each other, unless a knowledge type compares them.
 
     The rows of a batch hold student 0's mini-batch, then student 1's, and so on. Values per student have shape ``[S]``. On CPU a run is
     deterministic given its seeds, even if other code draws from torch's global generator.
@@ -50,15 +50,14 @@ class Distillation:
         Raises:
             InputError: fewer training examples than one mini-batch, or a knowledge type that does not fit the setting or the student.
         """
-        num_students = settings.num_students
-        seeds = [int(seed) + s for s in range(num_students)] if isinstance(seed, int | np.integer) else [int(value) for value in seed]
+        seeds = [int(seed) + s for s in range(settings.num_students)] if isinstance(seed, int | np.integer) else list(map(int, seed))
         self.data, self.settings = data, settings
         self._next_rows = make_order(data, settings)
         self.loss = Loss(settings, data.task)
-        self.reward_split = reward_split or RewardSplit(data, 0, [0] * num_students)
+        self.reward_split = reward_split or RewardSplit(data, 0, [0] * settings.num_students)
         self._config = student_config(settings, self.loss.terms, data.bank.shapes)
         self.student = build_students(data.task, self._config, data.example(), seeds)
-        self.state = RunState.start(num_students)
+        self.state = RunState.start(settings.num_students)
         self.state.seed[:] = seeds
         self.batch: Batch | None = None  # the observed mini-batches, until apply() or skip()
         self._output: ModelOutput | None = None  # output of the forward pass that apply() differentiates
@@ -113,9 +112,8 @@ class Distillation:
             self.dropout.before_batch = self.dropout.states
             with self.dropout.draw():
                 self._output = self.student.forward(self._inputs, self.loss.extra_outputs)
-            progress = self.update / self.settings.updates
-            extra, temperatures = self.loss.extra_outputs, self.teacher_temperatures
-            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, extra, temperatures)
+            extra, progress = self.loss.extra_outputs, self.update / self.settings.updates
+            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, extra, self.teacher_temperatures)
             self.state.forward_examples += self.settings.batch_size
         return self.batch
 
@@ -239,9 +237,8 @@ class Distillation:
         """Drop the cached mini-batches, so that :meth:`observe` forwards them again."""
         self.batch, self._output = None, None
 
-    def _state_before_batch(self, state: RunState) -> RunState:
-        observed = 0 if self.batch is None else self.settings.batch_size  # it will be forwarded again
-        return replace(state, forward_examples=state.forward_examples - observed)
+    def _state_before_batch(self, state: RunState) -> RunState:  # the observed batch will be forwarded again
+        return replace(state, forward_examples=state.forward_examples - (self.settings.batch_size if self.batch is not None else 0))
 
     def _reward_ce(self) -> Tensor:
         count = min(self.settings.batch_size, self.reward_split.num_labels)
