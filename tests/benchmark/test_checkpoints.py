@@ -26,6 +26,9 @@ OWN_SETTINGS = {
     "mtkd_rl_released": {"kd_weight": 0.5},
     "mmkd(buffer=16,every=2)": {},
     "distilbert": {"kd_weight": 0.5},
+    "no_teacher": {"kd_weight": 0.5},
+    "random_hard": {"updates_per_phase": 2},
+    "random_soft": {"updates_per_phase": 2},
 }
 KEPT = [
     "reinforce(window=3)",

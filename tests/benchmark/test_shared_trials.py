@@ -96,13 +96,14 @@ def test_two_runs_share_the_trials_and_one_that_is_killed_holds_none(tmp_path):
         arguments = [sys.executable, "-c", script, *words, "--out", str(out)]
         return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
-    assert start(tmp_path / "alone").wait() == 0
+    start(tmp_path / "alone").communicate()
     together = [start(tmp_path / "shared") for _ in range(3)]
     while not (tmp_path / "shared" / FOLDER).is_dir():
         time.sleep(0.05)
     together[0].kill()
     errors = [process.communicate()[1] for process in together]
     assert [process.returncode for process in together] == [-9, 0, 0]
+    assert len(by_trial(tmp_path / "alone")) == 8
     assert by_trial(tmp_path / "shared") == by_trial(tmp_path / "alone")
     assert len((tmp_path / "shared" / "results.jsonl").read_bytes().splitlines()) == 8, "no trial was run twice"
     assert any("finished by another process" in error for error in errors)
