@@ -26,6 +26,7 @@ from kd_env.models.encode import TextReader
 from kd_env.models.encoder import Encoder
 from kd_env.models.saving import reader_to_save, save
 from kd_env.models.wrapper import unwrap
+from kd_env.paths import claim
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
@@ -114,6 +115,8 @@ def distill(
     Raises:
         InputError: an argument cannot be used. It is raised before teaching starts, as far as possible.
     """
+    if out is not None:
+        require_free(Path(out))
     with one_thread(), Progress(quiet) as progress:
         if isinstance(task, str):
             task = tasks.load(tasks.with_options(task, text=text, label=label))
@@ -132,21 +135,37 @@ def distill_into(out: Path, race: PreparedRace, progress: Progress) -> Distilled
     """Run a race, or continue it, and save its student in the folder ``out``, completely or not at all.
 
     Raises:
-        InputError: ``out`` is not empty, or belongs to another race that was stopped.
+        InputError: ``out`` is not empty, belongs to another race that was stopped, or another process distils into it.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        content = "this student already" if is_finished(out, race) else "something that this command did not write"
-        raise InputError(f"{out} holds {content}; name a new folder")
-    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    distilled = _evaluated(race, race.run(partial, progress))
-    final = partial / "final"
-    shutil.rmtree(final, ignore_errors=True)
-    distilled.save(final)
-    if out.exists():
-        out.rmdir()
-    final.replace(out)
-    shutil.rmtree(partial)
+    folder = out.absolute()
+    with claim(folder.with_name(f".{folder.name}.lock")) as holder:
+        if holder:
+            raise InputError(f"{out}: {holder} is distilling into it; wait for it, or name another --out")
+        require_free(out)
+        if is_finished(out, race):
+            raise InputError(f"{out} holds this student already; name a new folder")
+        if (out / FILE).exists():
+            raise InputError(f"{out} holds the student of another race (other data, teachers or settings); name a new folder")
+        partial = folder.with_name(f".{folder.name}.partial")
+        distilled = _evaluated(race, race.run(partial, progress))
+        final = partial / "final"
+        shutil.rmtree(final, ignore_errors=True)
+        distilled.save(final)
+        if out.exists():
+            out.rmdir()
+        final.replace(out)
+        shutil.rmtree(partial)
     return distilled
+
+
+def require_free(out: Path) -> None:
+    """Check that ``out`` is new, an empty folder, or the folder of a race. Call it before teachers are read, since it takes no time.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / FILE).is_file():
+        raise InputError(f"{out} holds something that this command did not write; name a new folder")
 
 
 def is_finished(out: Path, race: PreparedRace) -> bool:

@@ -119,7 +119,7 @@ def _distill_by_race(
     task: str, pool: str | None, settings: dict[str, Any], budget: str | None, seeds: list[int], bank: Path | None, out: Path, quiet: bool
 ) -> None:
     from kd_env import tasks
-    from kd_env.benchmark.distilled import distill_into, is_finished
+    from kd_env.benchmark.distilled import distill_into, is_finished, require_free
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.race.prepare import prepare_race
     from kd_env.randomness import one_thread
@@ -129,6 +129,7 @@ def _distill_by_race(
         raise InputError(
             f"--seeds {shown}: a race starts with one seed and adds seeds itself; give one seed, and a larger --budget for more"
         )
+    require_free(out)
     loaded, student = tasks.load(task), settings.pop("student", None)
     print_notes(loaded, quiet)
     with one_thread(), Progress(quiet) as progress:

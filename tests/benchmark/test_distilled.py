@@ -1,6 +1,7 @@
 """``kd_env.distill`` and ``kd-env distill`` without a policy: a race on a user's own data writes a checkpoint and a report."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import kd_env
 from kd_env import tasks
 from kd_env.benchmark import distilled, formats
 from kd_env.benchmark.race import candidates
+from kd_env.benchmark.race.prepare import PreparedRace
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.models import onnx_export
+from kd_env.paths import claim
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
 STUDENT = "tiny-bert(width=16,layers=1,dropout=0)"
@@ -64,7 +67,26 @@ def test_the_command_leaves_a_checkpoint_a_page_and_a_card(own_data, own_task, t
     assert len(kept) == 1
     assert (out / "race.json").read_bytes() == before
     assert invoke(arguments_of(own_data, teachers, out, "--set", "temperature=3")) == 2
-    assert "holds something that this command did not write; name a new folder" in capsys.readouterr().err
+    assert "student holds the student of another race (other data, teachers or settings); name a new folder" in capsys.readouterr().err
+    (out / "race.json").unlink()
+    assert invoke(arguments_of(own_data, teachers, out)) == 2
+    assert "student holds something that this command did not write; name a new folder" in capsys.readouterr().err
+
+
+def test_two_commands_do_not_distil_into_one_folder(own_data, teachers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(PreparedRace, "run", lambda *_: pytest.fail("it is not run"))
+    with claim(tmp_path / ".student.lock"):
+        assert invoke(arguments_of(own_data, teachers, tmp_path / "student")) == 2
+    error = capsys.readouterr().err
+    assert f"student: process {os.getpid()} of " in error
+    assert "is distilling into it; wait for it, or name another --out" in error
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_teachers_are_read(own_data, teachers, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kd_env.benchmark.race.prepare.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
+    (tmp_path / "out").write_text("a file")
+    assert invoke(arguments_of(own_data, teachers, tmp_path / "out")) == 2
+    assert "out holds something that this command did not write; name a new folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

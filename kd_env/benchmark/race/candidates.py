@@ -16,6 +16,7 @@ from kd_env.envs.settings import Settings
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 from kd_env.policies import registry
+from kd_env.policies.access import SEPARATOR, effective_access
 from kd_env.policies.registry import PolicyClass
 from kd_env.tasks import Task
 
@@ -29,6 +30,10 @@ CREDIT_OPTIONS = {"credit_refresh": 4, "reward_examples": 64}
 
 With the defaults, a gradient of 256 examples at every update, an update costs several times as much.
 """
+STACKING, STACKING_LABELS = ("stacking", "held_credit"), 2
+"""Policies that fit `stacking`, and the number of reward labels that it needs."""
+NO_REWARD_LABELS = {"nothing", "teacher outputs", "student outputs", "train labels", "gradient"}
+"""Access classes of policies that can be scored on the reward split."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def more_candidates(
     if settings.get("temperature") is None:
         temperature = TEMPERATURE_FACTOR * best_uniform.options["temperature"]
         candidates.append(replace(best_uniform, options={**best_uniform.options, "temperature": temperature}))
-    candidates += [replace(best_uniform, policy=policy) for policy in _policies(task, num_teachers)]
+    num_labels = settings.get("reward_labels") or len(task.reward)
+    policies = [policy for policy in _policies(task, num_teachers) if policy not in STACKING or num_labels >= STACKING_LABELS]
+    candidates += [replace(best_uniform, policy=policy) for policy in policies]
     credit = {name: value for name, value in CREDIT_OPTIONS.items() if settings.get(name) is None}
     credit = {**credit, "reward_examples": min(credit.get("reward_examples", len(task.reward)), len(task.reward))}
     candidates = [
@@ -115,9 +122,13 @@ def resolve(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> tu
     return policy, make_settings(task, **options), options
 
 
-def reads_reward_labels(candidate: Candidate) -> bool:
-    """Return whether a candidate uses the labels of the reward split, so that it must not be scored on them."""
-    return registry.find(candidate.policy).access not in ("nothing", "teacher outputs", "student outputs", "train labels", "gradient")
+def reads_reward_labels(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> bool:
+    """Return whether a candidate uses the labels of the reward split, so that it must not be scored on them.
+
+    The policy uses them, or a setting of the user does, such as ``calibrate_teachers`` or ``reward_ce``.
+    """
+    policy, resolved, _ = resolve(candidate, task, settings)
+    return not set(effective_access(policy.access, resolved).split(SEPARATOR)) <= NO_REWARD_LABELS
 
 
 def _policies(task: Task, num_teachers: int) -> list[str]:

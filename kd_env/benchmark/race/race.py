@@ -149,7 +149,7 @@ class Race:
         started, run, rung = time.process_time(), self._run_of(entry), self.plan.rungs[index]
         label = f"rung {index + 1} of {len(self.plan.rungs)}: {entry.candidate.name}"
         run.teach(rung.updates, lambda _: self.progress.advance_race(len(entry.seeds), label))
-        splits = scoring_splits(self.setup.task, reads_reward_labels(entry.candidate))
+        splits = scoring_splits(self.setup.task, reads_reward_labels(entry.candidate, self.setup.task, self.setup.settings))
         entry.classes[str(index)] = {split: run.classes(split).tolist() for split in splits}
         entry.update, entry.diverged = rung.updates, run.diverged.tolist()
         entry.seconds += time.process_time() - started

@@ -7,7 +7,7 @@ from typing import Any
 
 from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate
 from kd_env.benchmark.race.race import RaceResult, RungResult
-from kd_env.benchmark.race.score import Difference, difference, num_scored, scoring_splits
+from kd_env.benchmark.race.score import Difference, constant_score, difference, num_scored
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.tasks import Task
 
@@ -33,7 +33,15 @@ class RaceFacts:
 
 def verdict(task: Task, result: RaceResult) -> str:
     """Return a sentence that says whether the teachers help, with the interval of the difference."""
+    kept = result.last_result(result.kept)
+    if kept.score <= (constant := constant_score(task, kept.predictions)):
+        return (
+            f"**The student has not learned.** Its {task.metric} of {number(kept.score)} is not above the {number(constant)} of one answer "
+            "to all, so nothing can be said of the teachers. Use more --updates, a higher lr (--set optimizer=...) or another student."
+        )
     no_teacher = next((rung_result.candidate for rung_result in result.rungs[0] if rung_result.candidate.policy == NO_TEACHER), None)
+    if no_teacher is None and any(candidate.policy == NO_TEACHER for candidate in result.diverged):
+        return "Whether the teachers help is not known: the student without a teacher diverged."
     if no_teacher is None:
         return "Whether the teachers help was not tested: without hard labels (kd_weight=1) there is no student without a teacher."
     with_teachers = _best_with_teachers(result) if result.kept == no_teacher else result.kept
@@ -70,7 +78,7 @@ def candidate_table(task: Task, result: RaceResult) -> list[str]:
 
 def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[str]:
     """Return the lines of a Markdown list that says how the student was chosen."""
-    splits = scoring_splits(task, reads_reward_labels=False)
+    splits = max((rung_result.predictions for rung_result in result.rungs[0]), key=len)
     labels = " and ".join(f"{len(getattr(task, split)):,} of {split}" for split in splits)
     exception = " Policies that use the labels of reward are scored on validation alone." if len(splits) > 1 else ""
     rungs = "; ".join(f"{len(rung)} to {result.plan.rungs[rung[0].rung].updates:,} updates" for rung in result.rungs)

@@ -62,6 +62,13 @@ def num_scored(task: Task, predictions: Predictions) -> int:
     return sum(len(_labels(task, split)) for split in predictions)
 
 
+def constant_score(task: Task, predictions: Predictions) -> float:
+    """Return the best score of one class for all examples that a candidate is scored on."""
+    labels, _ = _joined(task, predictions, list(predictions))
+    metric = find(task.metric_key)
+    return max(metric(np.full_like(labels, answer), labels, task.num_classes) for answer in range(task.num_classes))
+
+
 def scores(task: Task, candidates: Sequence[Predictions]) -> list[float]:
     """Return the mean score of each candidate over its students.
 

@@ -57,8 +57,18 @@ def test_ranks_follow_the_order_from_the_simplest(digits):
 
 
 @pytest.mark.parametrize(("policy", "reads"), [("uniform", False), ("best_single", False), ("router", True), ("held_credit", True)])
-def test_candidates_that_read_the_reward_labels(policy, reads):
-    assert candidates.reads_reward_labels(Candidate(policy)) is reads
+def test_candidates_that_read_the_reward_labels(digits, policy, reads):
+    assert candidates.reads_reward_labels(Candidate(policy), digits, {}) is reads
+
+
+@pytest.mark.parametrize("settings", [{"calibrate_teachers": True}, {"reward_ce": 0.5}])
+def test_candidates_are_not_scored_on_labels_that_a_setting_reads(digits, settings):
+    assert candidates.reads_reward_labels(Candidate("uniform"), digits, settings)
+
+
+def test_stacking_takes_part_only_with_the_labels_that_it_needs(digits):
+    assert [name.split(",")[0] for name in names(digits, 4, reward_labels=2)][-2:] == ["stacking", "held_credit"]
+    assert [name.split(",")[0] for name in names(digits, 4, reward_labels=1)][-2:] == ["best_single", "router"]
 
 
 def test_no_teacher_keeps_its_own_weight_and_the_user_s_settings_reach_all(digits):
