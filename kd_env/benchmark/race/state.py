@@ -14,6 +14,7 @@ from kd_env.benchmark.race.candidates import Candidate
 from kd_env.benchmark.race.score import Predictions
 from kd_env.errors import InputError
 from kd_env.paths import naming, partial_file
+from kd_env.serialization import checksum
 
 FILE = "race.json"
 
@@ -65,10 +66,13 @@ class RaceState:
         self.budget: float | None = None  # in updates; a budget in seconds is converted once
         try:
             content = json.loads((folder / FILE).read_text())
+            intact = content.pop("checksum") == checksum({}, content)
         except FileNotFoundError:
             return
-        except ValueError:
-            raise InputError(f"{folder / FILE} is damaged; delete the folder {folder}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            intact = False
+        if not intact:
+            raise InputError(f"{folder / FILE} is damaged; delete the folder {folder}")
         if content["identity"] != self.identity:
             saved = content["identity"]
             different = sorted(name for name in {*self.identity, *saved} if saved.get(name) != self.identity.get(name))
@@ -108,6 +112,6 @@ class RaceState:
         path = self.folder / FILE
         partial = partial_file(path)
         with naming(path):
-            entries = [asdict(entry) for entry in self.entries]
-            partial.write_text(json.dumps({"identity": self.identity, "budget": self.budget, "entries": entries}))
+            content = {"identity": self.identity, "budget": self.budget, "entries": [asdict(entry) for entry in self.entries]}
+            partial.write_text(json.dumps({**content, "checksum": checksum({}, content)}))
             partial.replace(path)

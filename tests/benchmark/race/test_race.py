@@ -1,12 +1,13 @@
 """A race of students with known predictions: which candidates go on, which is kept, and that no update is done twice."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kd_env.benchmark.race import race as race_module
-from kd_env.benchmark.race.candidates import num_candidates
+from kd_env.benchmark.race.candidates import Candidate, num_candidates
 from kd_env.benchmark.race.plan import Plan, Rung
 from kd_env.benchmark.race.race import Race
 from kd_env.benchmark.race.report import RaceFacts, as_json, page, verdict
@@ -185,6 +186,24 @@ def test_a_candidate_whose_students_all_diverge_is_left_out(run):
     assert "| stacking, kd_weight 0.5, temperature 2 | – | – | diverged | – | – |" in page(Setup.task, result, FACTS)
 
 
+def test_teachers_are_not_compared_by_students_that_have_not_learned(run):
+    result, *_ = run(lambda candidate, seed, update: 300)
+    text = verdict(Setup.task, result)
+    assert text.startswith("**The student has not learned.** Its accuracy of 0.500 is not above the 0.500 of one answer to all")
+
+
+def test_teachers_are_not_compared_if_the_student_without_one_diverged(run):
+    result, *_ = run(lambda candidate, seed, update: None if candidate.policy == "no_teacher" else 100)
+    assert verdict(Setup.task, result) == "Whether the teachers help is not known: the student without a teacher diverged."
+
+
+def test_the_page_names_the_splits_that_scored(run, monkeypatch):
+    monkeypatch.setattr(Setup, "settings", {"updates": 100, "reward_ce": 0.5})
+    monkeypatch.setattr(Setup, "task", replace(toy(), validation=toy().validation.take(np.arange(200))))
+    result, *_ = run(errors_of({"no_teacher": 150}))
+    assert "- Candidates are scored on 200 of validation. These students" in page(Setup.task, result, FACTS)
+
+
 def test_a_race_in_which_all_diverge_names_the_fix(run):
     with pytest.raises(InputError, match="all students diverged; use a lower lr"):
         run(lambda candidate, seed, update: None)
@@ -194,6 +213,15 @@ def test_another_race_in_the_folder_is_refused(tmp_path):
     RaceState(tmp_path, {"a": 1, "b": 2}).write()
     with pytest.raises(InputError, match=r"started by another command \(other b\); delete it, or name another --out"):
         RaceState(tmp_path, {"a": 1, "b": 3})
-    (tmp_path / "race.json").write_text("{")
+
+
+@pytest.mark.parametrize("change", [lambda text: "{", lambda text: "[]", lambda text: text.replace('"update": 7', '"update": 8')])
+def test_a_damaged_race_is_refused(tmp_path, change):
+    race = RaceState(tmp_path, {"a": 1})
+    race.entry(Candidate("uniform"), [0]).update = 7
+    race.write()
+    assert RaceState(tmp_path, {"a": 1}).entries[0].update == 7
+    file = tmp_path / "race.json"
+    file.write_text(change(file.read_text()))
     with pytest.raises(InputError, match="is damaged; delete the folder"):
         RaceState(tmp_path, {"a": 1})
