@@ -1,6 +1,5 @@
 """A trial that is stopped between two updates resumes and ends in the same record, trace, policy and weights, bit for bit."""
 
-import dataclasses
 import errno
 import json
 
@@ -119,36 +118,10 @@ def test_a_stopped_population_ends_equally(policy, tmp_path, monkeypatch):
     check_stops([trial(policy, seed) for seed in (0, 1, 2)], tmp_path, monkeypatch)
 
 
-class BreaksSeed4:
-    """A policy of one's own whose student of seed 4 diverges at the third update of its first episode."""
-
-    access = "gradient"
-    env_options = {"action": "weights", "reward_every": 0}
-
-    def __init__(self, context, seed=0, training_episodes=0):
-        self.context, self.seed, self.training_episodes, self.episodes = context, seed, training_episodes, 0
-
-    def begin_episode(self, learning):
-        self.episodes += 1
-
-    def act(self, observation):
-        batch = self.context.batch()
-        distance = (batch.student_output.logits[:, None] - batch.teacher_logits).square().mean(2)
-        decision = self.context.decision({"response": distance.softmax(1)})
-        breaks = self.seed == 4 and self.episodes == 1 and batch.update[0] == 2
-        return dataclasses.replace(decision, strengths={"response": float("nan")}) if breaks else decision
-
-    def state(self):
-        return {"episodes": self.episodes}
-
-    def load_state(self, state):
-        self.episodes = state["episodes"]
-
-
 @pytest.mark.parametrize("episodes", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_population_of_which_a_student_has_diverged_ends_equally(episodes, tmp_path, monkeypatch):
     """New students take its place, which diverge again and again; nobody records them."""
-    trials = [trial(f"test_checkpoints:BreaksSeed4(training_episodes={episodes})", seed) for seed in (0, 4)]
+    trials = [trial(f"diverging:BreaksSeed4(training_episodes={episodes})", seed) for seed in (0, 4)]
     records, _, _ = check_stops(trials, tmp_path, monkeypatch, stops=(1, 4, 5))
     assert [record["diverged"] for record in records] == [False, episodes == 0]
 
@@ -215,14 +188,16 @@ def test_a_full_disk_does_not_end_the_trial(tmp_path, monkeypatch):
     def full(path, *_parts):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
+    expected = run([trial()], tmp_path / "expected", monkeypatch)
     monkeypatch.setattr(checkpoints, "write_bytes", full)
-    (record,), _, messages = run([trial()], tmp_path, monkeypatch, minutes=0.0)
-    assert record["validation"] is not None
+    failing = run([trial()], tmp_path / "full", monkeypatch, minutes=0.0)
+    assert_equal(expected, failing, [trial()], (tmp_path / "expected", tmp_path / "full"))
+    messages = failing[2]
     assert messages[0].endswith(f"{trial().id}.checkpoint: No space left on device; the checkpoint is not saved, and the trial continues")
 
 
 class Draws:
-    """A policy of one's own that draws from a global generator."""
+    """A policy that draws from NumPy's global generator."""
 
     access = "nothing"
     env_options = {"action": "one"}
@@ -236,7 +211,7 @@ class Draws:
 
 
 class Stateless(Draws):
-    """One that says that all of its state is in that generator."""
+    """The same, with a state that is empty, since the generator has all of it."""
 
     def state(self):
         return {}
@@ -246,7 +221,7 @@ class Stateless(Draws):
 
 
 class Saved(Draws):
-    """One with a file."""
+    """A policy that saves its state in a file."""
 
     count = 0
 

@@ -43,8 +43,8 @@ def test_a_candidate_that_is_scored_on_validation_alone_is_corrected():
 
 def test_the_standard_error_of_a_paired_difference_is_that_of_the_formula():
     of = task(400, 8)
-    one, other = predictions(of, {"validation": 20}, splits=("validation",)), predictions(of, {"validation": 60}, splits=("validation",))
-    gain = score.difference(of, one, other)
+    better, worse = (predictions(of, {"validation": wrong}, splits=("validation",)) for wrong in (20, 60))
+    gain = score.difference(of, better, worse)
     assert gain.mean == pytest.approx(0.1)
     assert gain.examples == 400
     exact = np.sqrt((0.1 - 0.1**2) / 400 + 4 / 400**2)  # 40 discordant examples, all one way
@@ -70,8 +70,9 @@ def test_one_example_does_not_decide(ahead, chosen):
 
 def test_other_metrics_are_resampled_too():
     of = task(200, 8, "f1")
-    one = predictions(of, {"validation": 20}, splits=("validation",))
-    mean, low, high = score.score_interval(of, of.validation.labels, one["validation"][0])
+    predicted = predictions(of, {"validation": 20}, splits=("validation",))
+    classes = predicted["validation"][0]
+    mean, low, high = score.score_interval(of, of.validation.labels, classes)
     assert mean == pytest.approx(0.9)  # 90 right of class 1, 10 wrong of each class
     assert low < 0.87 < 0.93 < high
-    assert score.student_scores(of, {"validation": np.stack([one["validation"][0], of.validation.labels])}) == pytest.approx([0.9, 1.0])
+    assert score.student_scores(of, {"validation": np.stack([classes, of.validation.labels])}) == pytest.approx([0.9, 1.0])
