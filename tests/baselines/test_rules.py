@@ -133,7 +133,7 @@ def test_no_teacher_needs_labels_in_the_setting():
     assert env.selection.settings.distillation.kd_weight == 0.0
 
 
-@pytest.mark.parametrize("name", ["camkd", "router"])
+@pytest.mark.parametrize("name", ["camkd", "router", "self_stacking"])
 def test_a_rule_that_needs_two_teachers_says_so(name):
     with pytest.raises(InputError, match=r"needs at least 2 teachers, pool .* has 1"):
         env_and_policy(name, "digits/experts/upright")
