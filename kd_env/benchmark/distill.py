@@ -1,18 +1,21 @@
 """Save the best student of some trials. In: trials of one policy that differ in their seeds. Out: a Transformers checkpoint and its card.
 
 The student with the best validation score is kept. Test scores appear only in the card. The students of all trials are saved until the
-last trial is finished, so that the same call resumes where it stopped. The finished folder is moved into place as a whole.
+last trial is finished, and a trial has checkpoints while it runs, so that the same call resumes where it stopped. The finished folder is
+moved into place as a whole.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from kd_env.benchmark import records
 from kd_env.benchmark.card import write_card
+from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import prepare
 from kd_env.benchmark.run_trial import run_trials
@@ -24,6 +27,7 @@ from kd_env.models.encoder import Encoder
 from kd_env.models.networks import build, reader
 from kd_env.models.saving import reader_to_save, save
 from kd_env.models.wrapper import unwrap
+from kd_env.paths import claim
 from kd_env.randomness import one_thread
 
 RECORDS = "distillation"
@@ -36,6 +40,14 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     Raises:
         InputError: the trials cannot be run, the student is not a Transformers model, or ``out`` contains something else.
     """
+    folder = out.absolute()
+    with claim(folder.with_name(f".{folder.name}.lock")) as holder:
+        if holder:
+            raise InputError(f"{out}: {holder} is distilling into it; wait for it, or name another --out")
+        return _distill(trials, out, progress)
+
+
+def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     task, settings = trials[0].resolved.task, trials[0].resolved.settings
     if not isinstance(build(settings.distillation.student, task, 0), Encoder):
         alternative = "tiny-vit" if task.kind == "image" else "tiny-bert"
@@ -59,18 +71,22 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
         prepare(todo, progress)
         folder.mkdir(parents=True, exist_ok=True)
         progress.start(len(todo), len(todo) * settings.distillation.updates, skipped=len(trials) - len(todo))
+        checkpoints = CheckpointSettings(folder, say=progress.say)
         for trial in todo:
-            (record,) = run_trials([trial], folder, progress.reporter, lambda trial, run: _save(partial / "students" / trial.id, run))
+            keep = functools.partial(_save, partial)
+            (record,) = run_trials([trial], folder, progress.reporter, keep, checkpoints)
             records.append(folder, record)
+            checkpoints.remove(trial)
             progress.finished(record)
         _finish(partial, out, trials)
     return out
 
 
-def _save(folder: Path, run: Distillation) -> None:
+def _save(partial: Path, trial: Trial, run: Distillation) -> None:
     network = copy.deepcopy(unwrap(run.student.network))  # without projectors and auxiliary module
     assert isinstance(network, Encoder)
     task, read = run.data.task, run.data.read
+    folder = partial / "students" / trial.id
     save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
 
 
@@ -83,7 +99,7 @@ def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:
     shutil.rmtree(final, ignore_errors=True)
     shutil.copytree(partial / "students" / best["trial"], final)
     write_card(final, trials[0], candidates, best)
-    shutil.copytree(partial / RECORDS, final / RECORDS)
+    shutil.copytree(partial / RECORDS, final / RECORDS, ignore=shutil.ignore_patterns(FOLDER))
     if out.exists():
         out.rmdir()
     final.replace(out)

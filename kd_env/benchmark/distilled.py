@@ -184,7 +184,7 @@ def _evaluated(race: PreparedRace, result: RaceResult) -> Distilled:
     facts = RaceFacts(race.student, race.setup.pool.names, str(race.budget), test, race.command)
     network = _network(result)
     model = network.model if isinstance(network, Encoder) else network
-    return Distilled(model.eval(), page(task, result, facts), verdict(task, result), test, race, result, facts)
+    return Distilled(model.eval(), page(task, result, facts), verdict(task, result).replace("**", ""), test, race, result, facts)
 
 
 def _network(result: RaceResult) -> Any:

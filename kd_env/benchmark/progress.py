@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -12,6 +13,9 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
 from kd_env.interrupts import raise_if_interrupted
 from kd_env.printable import printable
+
+SECONDS_BETWEEN_LINES = 30.0
+"""In a pipe, a line with the number of updates, their rate and the time left is printed this often."""
 
 
 class Progress:
@@ -35,6 +39,7 @@ class Progress:
         self._bank_bars: dict[str, bars.TaskID] = {}
         self._teacher_bars: dict[str, bars.TaskID] = {}
         self._trials, self._finished_trials = 0, 0
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Progress:
         """Show the bar."""
@@ -47,6 +52,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print one plain line."""
+        self._last_line = time.monotonic()
         self._live.console.print(printable(line.replace("\n", " ")), markup=False, soft_wrap=True)
 
     def start(self, trials: int, updates: int, skipped: int) -> None:
@@ -72,13 +78,9 @@ class Progress:
             self._teacher_bars[name] = self._live.add_task(printable(name), total=total, unit="updates", rate="", latest="")
         bar = self._teacher_bars[name]
         self._live.update(bar, completed=done)
-        speed = self._live.tasks[bar].speed
-        self._live.update(bar, rate=f"{speed:.0f}/s" if speed else "")
+        self._show_rate(bar, message)
         if message:
-            self._live.update(bar, latest=printable(message))
             self.say(f"{name}: {message}")
-        elif not self._console.is_terminal and 10 * done // total > 10 * (done - 1) // total:
-            self.say(f"{name}: {done} of {total} updates")
 
     def start_race(self, updates: int, done: int) -> None:
         """Add the bar of a race with ``updates`` updates, of which ``done`` were done before."""
@@ -88,15 +90,12 @@ class Progress:
         """Add ``updates`` to the bar of a race, and show the text ``latest`` beside it."""
         assert self._bar is not None
         self._live.advance(self._bar, updates)
-        speed = self._live.tasks[self._bar].speed
-        self._live.update(self._bar, rate=f"{speed:.0f}/s" if speed else "", latest=printable(latest))
+        self._show_rate(self._bar, latest)
 
     def end_rung(self, line: str) -> None:
         """Print ``line``, the results of a rung, with the rate and the time left."""
         assert self._bar is not None
-        bar = self._live.tasks[self._bar]
-        left = f"; {bar.speed:.1f} updates/s, about {bar.time_remaining / 60:.1f} min left" if bar.speed and bar.time_remaining else ""
-        self.say(f"{line}{left}")
+        self.say(f"{line}{self._rate_and_time_left(self._bar)}")
 
     def reporter(self, trial: Trial) -> Callable[[int, float | None], None]:
         """Return the function that a trial in this process calls to report its progress."""
@@ -108,10 +107,7 @@ class Progress:
         if self._bar is None:
             return
         self._live.advance(self._bar, updates)
-        speed = self._live.tasks[self._bar].speed
-        self._live.update(self._bar, rate=f"{speed:.0f}/s" if speed else "")
-        if validation is not None:
-            self._live.update(self._bar, latest=printable(f"{policy} seed {seed}: validation {validation:.3f}"))
+        self._show_rate(self._bar, f"{policy} seed {seed}" + ("" if validation is None else f": validation {validation:.3f}"))
 
     def finished(self, record: Record) -> None:
         """Print the score of a finished trial."""
@@ -125,3 +121,18 @@ class Progress:
         self._finished_trials += 1
         number = f"[{self._finished_trials}/{self._trials}]"
         self.say(f"{number} {trial.policy} seed {trial.seed}: finished by another process")
+
+    def _show_rate(self, bar: bars.TaskID, latest: str) -> None:
+        """Show the rate of a bar, and beside it ``latest`` unless it is empty; in a pipe, print them from time to time."""
+        task = self._live.tasks[bar]
+        latest = printable(latest) or task.fields["latest"]
+        self._live.update(bar, rate=f"{task.speed:.0f}/s" if task.speed else "", latest=latest)
+        if not self._console.is_terminal and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            number = f"{task.completed:.0f} of {task.total:.0f} {task.fields['unit']}"
+            self.say(f"{task.description}: {number}{self._rate_and_time_left(bar)}; {latest}".removesuffix("; "))
+
+    def _rate_and_time_left(self, bar: bars.TaskID) -> str:
+        task = self._live.tasks[bar]
+        if not task.speed or not task.time_remaining:
+            return ""
+        return f"; {task.speed:.1f} updates/s, about {task.time_remaining / 60:.1f} min left"

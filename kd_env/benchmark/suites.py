@@ -63,7 +63,7 @@ _KNOWN = ("uniform", "most_confident", "self_stacking", "router", "stacking", "g
 _KNOWN_POOLS = ("complementary", "overconfident", "duplicated", "systematic", "drift")
 SYSTEMS = (
     *_RIVALS,
-    *("random_single", "most_confident", "self_stacking", "best_single", "dev_weighted", "lr_ensemble", "lr_dev"),
+    *("random_single", "most_confident", "best_single", "dev_weighted", "lr_ensemble", "lr_dev"),
     *("camkd", "camkd(scale=released)", "camkd_logits", "fitnet_mkd", "ebkd", "ebkd(scale=released)", "aekd"),
     *("mt_bert", "amtml", "mmkd", "mmkd(meta_split=reward)", "uncertainty", "entropy_dkd", "majority_sign", "correlation", "lookahead"),
     *("pkd", "distilbert", "all_knowledge", "random_hard", "random_soft", "mutual_learning", "peer_ensemble"),

@@ -135,7 +135,7 @@ def _distill_by_race(
     with one_thread(), Progress(quiet) as progress:
         race = prepare_race(loaded, pool, student, budget, seeds[0], bank, settings, progress, command_line())
         if not is_finished(out, race):
-            progress.say(distill_into(out, race, progress).verdict.replace("**", ""))
+            progress.say(distill_into(out, race, progress).verdict)
 
 
 def _distill_by_policy(

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from kd_env import tasks
 from kd_env.bank.bank import open_bank
 from kd_env.benchmark import distill as distill_module
 from kd_env.benchmark import records
+from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.statistics import mean_interval
 from kd_env.cli import invoke
 from kd_env.models.encode import encode
 from kd_env.models.networks import build
+from kd_env.paths import claim
 from kd_env.teachers import load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
@@ -37,7 +40,12 @@ def words(own_data, teachers, out, *more):
 def runs(monkeypatch):
     """The finished runs, by seed."""
     finished, save = {}, distill_module._save
-    monkeypatch.setattr(distill_module, "_save", lambda folder, run: (finished.update({int(run.seeds[0]): run}), save(folder, run)))
+
+    def keep(partial, trial, run):
+        finished[trial.seed] = run
+        save(partial, trial, run)
+
+    monkeypatch.setattr(distill_module, "_save", keep)
     return finished
 
 
@@ -104,6 +112,35 @@ def test_a_stopped_command_resumes_and_a_finished_one_changes_nothing(own_data, 
     assert not runs
     assert (out / "README.md").read_bytes() == before
     assert invoke(["report", str(out / "distillation")]) == 0
+
+
+def test_a_stopped_trial_continues_from_its_checkpoint(own_data, teachers, tmp_path, monkeypatch, capsys):
+    out, updates = tmp_path / "student", []
+    command = words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)", "--seeds", "0")
+
+    def advance(progress, policy, seed, number, validation):
+        updates.append(number)
+        if len(updates) == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "advance", advance)
+    assert invoke(command) == 130
+    assert updates == [1] * 5
+    assert invoke(command) == 0
+    assert updates[5:] == [5, 1, 1, 1], "the five updates before the stop are not made again"
+    (stopped,) = records.read(out / "distillation")
+    assert not (out / "distillation" / "checkpoints").exists()
+    assert invoke([*command[:-2], "--seeds", "0", "--out", str(tmp_path / "whole")]) == 0
+    (whole,) = records.read(tmp_path / "whole" / "distillation")
+    for name in ("test", "validation", "curve"):
+        assert stopped[name] == whole[name]
+
+
+def test_two_commands_do_not_write_one_folder(own_data, teachers, tmp_path, capsys):
+    out = tmp_path / "student"
+    with claim(tmp_path / ".student.lock"):
+        assert invoke(words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")) == 2
+    assert "is distilling into it; wait for it, or name another --out" in capsys.readouterr().err
 
 
 def test_a_teacher_that_has_changed_is_another_trial(own_data, teachers, make_checkpoint, tmp_path, capsys):

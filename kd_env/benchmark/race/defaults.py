@@ -43,7 +43,9 @@ class Budget(NamedTuple):
     def __str__(self) -> str:
         if self.updates is not None:
             return f"{self.updates:,} updates"
-        return f"{self.seconds / 60:g} minutes" if self.seconds is not None else f"{DEFAULT_BUDGET:g} runs of one student to the end"
+        if self.seconds is not None:
+            return f"{self.seconds / 60:g} minute{'s' * (self.seconds != 60)}"
+        return f"{DEFAULT_BUDGET:g} runs of one student to the end"
 
 
 def read_budget(text: str | int | None) -> Budget:

@@ -103,7 +103,10 @@ class Race:
         for index, rung in enumerate(self.plan.rungs[1:], start=1):
             candidates = self._select(candidates, rung)
             self._delete_others(candidates)
-            candidates = self._rank(self._teach_all(candidates, index), index)
+            remaining = self._teach_all(candidates, index)
+            if not remaining:
+                raise self._all_diverged("all students diverged")
+            candidates = self._rank(remaining, index)
         kept = candidates[0]
         entry, student = self._best_student(kept)
         seconds = sum(entry.seconds for entry in self.state.entries)
@@ -117,13 +120,13 @@ class Race:
         candidates = self._teach_all(first, 0)
         uniform = [candidate for candidate in candidates if candidate.policy != NO_TEACHER]
         if not uniform:
-            raise InputError(f"task {task.name!r}: all students with teachers diverged; use a lower lr (--set optimizer=...)")
+            raise self._all_diverged("all students with teachers diverged" if candidates else "all students diverged")
         best_uniform = uniform[rank(task, self._predictions(uniform, 0))[0]]
         more = more_candidates(task, len(self.setup.pool.teachers), settings, best_uniform, len(first))
         return self._rank(candidates + self._teach_all(more, 0), 0)
 
     def _teach_all(self, candidates: Sequence[Candidate], index: int) -> list[Candidate]:
-        """Teach candidates to the end of a rung; return those with at least one student that has not diverged."""
+        """Teach candidates to the end of a rung; return those with at least one student that has not diverged, which may be none."""
         for candidate in candidates:
             for seeds in self._seed_groups(candidate, self.plan.rungs[index]):
                 entry = self.state.entry(candidate, seeds)
@@ -131,11 +134,10 @@ class Race:
                     self._teach(entry, index)
         remaining = [candidate for candidate in candidates if self.state.predictions(candidate, index) is not None]
         self._diverged += [candidate for candidate in candidates if candidate not in remaining]
-        if not remaining:
-            raise InputError(
-                f"task {self.setup.task.name!r}: all students diverged; use a lower lr (--set optimizer=...) and another --out"
-            )
         return remaining
+
+    def _all_diverged(self, what: str) -> InputError:
+        return InputError(f"task {self.setup.task.name!r}: {what}; use a lower lr (--set optimizer=...) and another --out")
 
     def _seed_groups(self, candidate: Candidate, rung: Rung) -> list[list[int]]:
         """Return the seeds of each entry of a candidate: of its entries so far, and of those that the rung adds."""

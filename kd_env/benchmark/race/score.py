@@ -111,8 +111,8 @@ def difference(task: Task, predictions: Predictions, baseline: Predictions) -> D
 def score_interval(task: Task, labels: np.ndarray, classes: np.ndarray) -> tuple[float, float, float]:
     """Return the score of one student, ``classes [N]``, and the bounds of its 95 % bootstrap interval over the examples."""
     samples = _bootstrap(len(labels), lambda rows: _score(task, labels, classes[None], rows))
-    score, half_width = _score(task, labels, classes[None], None), NORMAL_QUANTILE * float(samples.std(ddof=1))
-    return score, score - half_width, score + half_width
+    low, high = np.quantile(samples, [0.025, 0.975])  # of scores, so the bounds are possible scores
+    return _score(task, labels, classes[None], None), float(low), float(high)
 
 
 def rank(task: Task, candidates: Sequence[Predictions]) -> list[int]:

@@ -15,6 +15,7 @@ from kd_env.models.networks import build
         ("2000", Budget(updates=2000), "2,000 updates"),
         (2000, Budget(updates=2000), "2,000 updates"),
         ("10min", Budget(seconds=600.0), "10 minutes"),
+        ("1min", Budget(seconds=60.0), "1 minute"),
         ("90s", Budget(seconds=90.0), "1.5 minutes"),
         ("1.5 h", Budget(seconds=5400.0), "90 minutes"),
     ],

@@ -186,6 +186,12 @@ def test_a_candidate_whose_students_all_diverge_is_left_out(run):
     assert "| stacking, kd_weight 0.5, temperature 2 | – | – | diverged | – | – |" in page(Setup.task, result, FACTS)
 
 
+def test_the_first_candidates_go_on_if_all_others_diverge(run):
+    result, *_ = run(lambda candidate, seed, update: 100 if candidate.policy in ("no_teacher", "uniform") else None)
+    assert {candidate.policy for candidate in result.diverged} >= {"stacking", "held_credit"}
+    assert result.kept.policy in ("no_teacher", "uniform")
+
+
 def test_teachers_are_not_compared_by_students_that_have_not_learned(run):
     result, *_ = run(lambda candidate, seed, update: 300)
     text = verdict(Setup.task, result)

@@ -68,6 +68,14 @@ def test_one_example_does_not_decide(ahead, chosen):
     assert score.simplest_near_best(of, [better, simple], [1, 0]) == 1 - chosen
 
 
+def test_an_interval_contains_possible_scores_only():
+    of = task(200, 8)
+    (classes,) = predictions(of, {"validation": 1}, splits=("validation",))["validation"]
+    mean, low, high = score.score_interval(of, of.validation.labels, classes)
+    assert mean == pytest.approx(0.995)
+    assert 0.97 < low < mean < high == 1.0
+
+
 def test_other_metrics_are_resampled_too():
     of = task(200, 8, "f1")
     predicted = predictions(of, {"validation": 20}, splits=("validation",))

@@ -1,0 +1,34 @@
+"""Progress in a pipe: lines with the rate and the time left, not too many."""
+
+from kd_env.benchmark import progress as progress_module
+from kd_env.benchmark.progress import Progress
+
+
+def shown(monkeypatch, capsys, seconds_per_update):
+    """The lines of 100 updates."""
+    clock = iter(range(10**9))
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: seconds_per_update * next(clock))
+    with Progress() as progress:
+        progress.start(1, 100, skipped=0)
+        for update in range(100):
+            progress.advance("uniform", 3, 1, 0.5 if update == 20 else None)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_lines_come_every_half_minute(monkeypatch, capsys):
+    first, *lines = shown(monkeypatch, capsys, seconds_per_update=5.0)
+    assert first == "1 trial to run"
+    assert 5 < len(lines) < 34, "at least 30 s apart"
+    assert all(" of 100 updates; " in line and "updates/s, about" in line and "uniform seed 3" in line for line in lines[1:-1])
+
+
+def test_short_work_prints_no_lines(monkeypatch, capsys):
+    assert shown(monkeypatch, capsys, seconds_per_update=0.001) == ["1 trial to run"]
+
+
+def test_quiet_prints_nothing(monkeypatch, capsys):
+    with Progress(quiet=True) as progress:
+        progress.start(1, 100, skipped=0)
+        monkeypatch.setattr(progress_module.time, "monotonic", lambda: 1e9)
+        progress.advance("uniform", 3, 1, None)
+    assert capsys.readouterr().err == ""
