@@ -81,7 +81,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         if self.history is not None:
             self.history = render.begin(self.selection)
         ids = {"example_ids": self.distillation.observe().example_ids.copy()}
-        return self._observation(), {**ids, "diverged": False} if self.minimal_info else ids
+        return self._observation(), {**ids, "diverged": np.bool_(False)} if self.minimal_info else ids
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Teach one mini-batch or one phase.
@@ -130,7 +130,7 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     def _info(self, step: Step) -> dict[str, Any]:
         if self.minimal_info:
-            return {"example_ids": step.batch.example_ids.copy(), "diverged": bool(step.diverged[0])}
+            return {"example_ids": step.batch.example_ids.copy(), "diverged": step.diverged[0]}  # a NumPy value, for TorchRL
         options = self.selection.settings.interface
         per_instance = options.granularity == "instance"
         info: dict[str, Any] = {

@@ -61,8 +61,8 @@ class KnowledgeSelectionEnv(BatchEnv):
     constant keys.
 
     ## Arguments
-    ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``), ``info`` (``full``,
-    ``minimal``), and the fields of :class:`kd_env.envs.settings.Settings` (``kd-env list settings``).
+    ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``),
+    ``info`` (``full``, ``minimal``), and the fields of :class:`kd_env.envs.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.

@@ -16,8 +16,8 @@ from kd_env.errors import InputError
 class SB3VecEnv(VecEnv):
     """A Stable-Baselines3 ``VecEnv`` around a ``gymnasium.make_vec`` environment with ``autoreset_mode="same_step"``.
 
-    Vector wrappers may stand around the environment. Attributes and methods are looked up in subclasses of this adapter first, then from the
-    outermost wrapper inwards. All slots share one environment; a value with an entry for each slot gives each slot its own.
+    Vector wrappers may stand around the environment. Attributes and methods are looked up in subclasses of this adapter first, then from
+    the outermost wrapper inwards. All slots share one environment; a value with an entry for each slot gives each slot its own.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -111,7 +111,8 @@ class SB3VecEnv(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """Return a picture for each slot: that of its student; ``None`` without ``render_mode="rgb_array"``."""
-        return list(self.env.render() or ()) if self.render_mode == "rgb_array" else [None] * self.num_envs
+        pictures: Any = self.env.render() if self.render_mode == "rgb_array" else None
+        return list(pictures or [None] * self.num_envs)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """Return whether a vector wrapper of that class is around the environment, once per slot."""
@@ -139,8 +140,10 @@ class SB3VecEnv(VecEnv):
     def _by_slot(self, value: Any, types: tuple[type, ...], indices: VecEnvIndices) -> list[Any]:
         """Return the value of each of the slots ``indices``: its own if ``value`` is of these types and has an entry for each slot."""
         slots = list(self._get_indices(indices))
-        if isinstance(value, types) and getattr(value, "ndim", 1) > 0 and len(value) == self.num_envs:
-            return [value[slot] for slot in slots]
+        divided = isinstance(value, types) and getattr(value, "ndim", 1) > 0
+        entries: Any = value
+        if divided and len(entries) == self.num_envs:
+            return [entries[slot] for slot in slots]
         return [value] * len(slots)
 
     def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,14 +1,18 @@
 """``SB3VecEnv``: slots as Stable-Baselines3 takes them."""
 
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from playing import KINDS, KNOWLEDGE, TEACHERS, recorded_steps, same, slots
 from populations import SIZE, STUDENTS, broken, population
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
@@ -246,3 +250,42 @@ def test_each_slot_has_the_picture_of_its_student():
     assert all(np.array_equal(picture, pictures[slot - slot % SIZE]) for slot, picture in enumerate(pictures))
     assert env.render("rgb_array").shape[2] == 3
     assert sb3(3, render_mode="ansi").get_images() == sb3(3).get_images() == [None] * 3
+
+
+def test_the_recipe_for_resuming_in_mid_episode_continues_to_the_last_bit(tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "libraries.md").read_text()
+    (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "force_reset" in code)
+    begin, resume = recipe.split("# later, in another process\n")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(begin, names)
+    assert names["env"].unwrapped.distillation.update.tolist() == [32], "in the middle of the episode"
+    names["model"].learn(16 * 16, reset_num_timesteps=False)
+    ends = [(weights_of_finished(names["env"]), names["model"].policy.state_dict())]
+    exec(resume, names)
+    ends.append((weights_of_finished(names["env"]), names["model"].policy.state_dict()))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert all(torch.equal(value, ends[1][1][name]) for name, value in ends[0][1].items())
+
+
+def weights_of_finished(env):
+    return torch.cat([parameter.detach().flatten() for parameter in env.unwrapped.finished.student.parameters])
+
+
+class FirstTwo(VectorWrapper):
+    """A wrapper that allows the first two teachers: of each teacher, off and on for subsets."""
+
+    def action_masks(self):
+        allowed = np.arange(4) < 2
+        mask = np.stack([np.ones(4, np.bool_), allowed], 1).ravel() if isinstance(self.single_action_space, spaces.MultiBinary) else allowed
+        return np.tile(mask, (self.num_envs, 1))
+
+
+@pytest.mark.parametrize("action", ["one", "subset"])
+def test_masks_of_a_wrapper_reach_maskable_ppo(action):
+    env = FirstTwo(slots(8, autoreset_mode="same_step", action=action))
+    steps = recorded_steps(env)
+    MaskablePPO("MultiInputPolicy", VecMonitor(SB3VecEnv(env)), n_steps=4, batch_size=16, seed=0, device="cpu").learn(8 * 8)
+    weights = np.concatenate([step.weights for step in steps])
+    assert (weights[:, 2:] == 0).all()
+    assert (weights[:, :2].mean(0) > 0.1).all()

@@ -23,7 +23,7 @@ def test_both_forms_have_the_same_keys_after_resets_and_steps(name):
     whole = batch(name, info="minimal", **MEASURED)
     many, full = (slots(size, name, info=info, batch_size=3 if size == 1 else None, **MEASURED) for info in ("minimal", "full"))
     infos = [(env.reset(seed=0)[1]) for env in (whole, many, full)]
-    assert infos[0]["diverged"] is False
+    assert not infos[0]["diverged"]
     whole.action_space.seed(0)
     for _ in range(1 + SMALL["updates"]):
         info, of_slots, complete = infos
