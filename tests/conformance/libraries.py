@@ -290,7 +290,9 @@ def skrl(make: Make) -> None:
         experiment = {"directory": folder, "write_interval": 0, "checkpoint_interval": 0}
         settings = {"rollouts": 4, "learning_epochs": 1, "mini_batches": 1, "experiment": experiment}
         agent = PPO(models=models, memory=RandomMemory(memory_size=4, num_envs=env.num_envs, device="cpu"), cfg=settings, **spaces)
-        SequentialTrainer(env=env, agents=agent, cfg={"timesteps": 8, "disable_progressbar": True, "headless": True}).train()
+        SequentialTrainer(
+            env=env, agents=agent, cfg={"timesteps": 8, "disable_progressbar": True, "headless": True, "close_environment_at_exit": False}
+        ).train()
     assert torch.isfinite(models["policy"].linear.weight).all()
     assert not torch.equal(models["policy"].linear.weight, before)
 
