@@ -26,6 +26,7 @@ from kd_env import tasks
 from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
+from kd_env.benchmark.changed_code import changed_code
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, policy_of
@@ -71,6 +72,8 @@ def run(
     finished = records.FinishedTrials(directory)
     done = finished.update()
     todo = [trial for trial in trials if trial.id not in done or misses_policy(trial, checkpoints)]
+    for line in changed_code([trial for trial in trials if trial.id in done], directory):
+        progress.say(line)
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     prepare(todo, progress)
     _try_out(todo, progress)

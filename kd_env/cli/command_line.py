@@ -16,6 +16,7 @@ from kd_env.cli.bench import bench
 from kd_env.cli.demo import demo
 from kd_env.cli.distill import distill
 from kd_env.cli.doctor import doctor
+from kd_env.cli.export_minari import export_minari
 from kd_env.cli.list import list_
 from kd_env.cli.options import examples
 from kd_env.cli.replay import replay
@@ -86,6 +87,13 @@ app.command(
         "kd-env replay results/demo --policy uniform --policy oracle --seed 0",
     )
 )(replay)
+app.command(
+    "export-minari",
+    epilog=examples(
+        "kd-env export-minari results/demo --policy uniform --out kd-env/uniform-v0",
+        "kd-env export-minari results/first --policy router --seed 0 --out kd-env/router-v0",
+    ),
+)(export_minari)
 app.command(epilog=examples("kd-env doctor", "kd-env doctor --task digits"))(doctor)
 
 

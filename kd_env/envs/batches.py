@@ -17,6 +17,7 @@ from kd_env.envs.make import make_selection
 from kd_env.envs.reset_arguments import checked_options, checked_seed
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
+from kd_env.spec import one_of
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Observation
@@ -41,6 +42,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         bank: str | Path | None = None,
         data_dir: str | None = None,
         render_mode: str | None = None,
+        info: str = "full",
         **settings: Any,  # fields of kd_env.envs.settings, checked there
     ) -> None:
         """Make the environment.
@@ -50,9 +52,10 @@ class BatchEnv(gym.Env[Observation, Any]):
         """
         if settings.get("num_students") not in (None, 1):
             raise InputError(f"num_students={settings['num_students']}: gymnasium.make steps one student; make_vec steps a population")
+        one_of("make", "full", "minimal", info=info)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
-        self.render_mode = render_mode
+        self.render_mode, self.minimal_info = render_mode, info == "minimal"
         self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
         slots = self.selection.num_slots
         self.observation_space = observations.space(self.selection.observation(), slots)  # type: ignore[assignment]
@@ -77,7 +80,8 @@ class BatchEnv(gym.Env[Observation, Any]):
         self.selection.begin(int(self.np_random.integers(2**31)) if seed is None else seed)
         if self.history is not None:
             self.history = render.begin(self.selection)
-        return self._observation(), {"example_ids": self.distillation.observe().example_ids.copy()}
+        ids = {"example_ids": self.distillation.observe().example_ids.copy()}
+        return self._observation(), {**ids, "diverged": np.bool_(False)} if self.minimal_info else ids
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Teach one mini-batch or one phase.
@@ -125,6 +129,8 @@ class BatchEnv(gym.Env[Observation, Any]):
         return {name: block.reshape(-1) for name, block in self.selection.observation().items()}
 
     def _info(self, step: Step) -> dict[str, Any]:
+        if self.minimal_info:
+            return {"example_ids": step.batch.example_ids.copy(), "diverged": step.diverged[0]}  # a NumPy value, for TorchRL
         options = self.selection.settings.interface
         per_instance = options.granularity == "instance"
         info: dict[str, Any] = {

@@ -64,9 +64,12 @@ class JointSelectionEnv(BatchEnv):
     | ``knowledge_credit`` | unless ``credit="shared"`` | ``[B, M]``, ``[1, M]`` with ``granularity="batch"`` |
     | ``validation`` | when measured | metric on the validation split |
 
+    With ``info="minimal"``, ``info`` contains ``example_ids`` and ``diverged`` after each step and each reset, for libraries that need
+    constant keys.
+
     ## Arguments
-    ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``), and the fields
-    of :class:`kd_env.envs.settings.Settings` (``kd-env list settings``).
+    ``task``, ``teachers``, ``bank`` (a folder), ``data_dir`` (of a named task), ``render_mode`` (``rgb_array``, ``ansi``),
+    ``info`` (``full``, ``minimal``), and the fields of :class:`kd_env.envs.settings.Settings` (``kd-env list settings``).
 
     ## Version History
     v0: first version.

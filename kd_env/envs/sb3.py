@@ -16,7 +16,8 @@ from kd_env.errors import InputError
 class SB3VecEnv(VecEnv):
     """A Stable-Baselines3 ``VecEnv`` around a ``gymnasium.make_vec`` environment with ``autoreset_mode="same_step"``.
 
-    Vector wrappers may stand around the environment: attributes and methods are looked up from the outermost wrapper inwards.
+    Vector wrappers may stand around the environment. Attributes and methods are looked up in subclasses of this adapter first, then from
+    the outermost wrapper inwards. All slots share one environment; a value with an entry for each slot gives each slot its own.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -75,13 +76,21 @@ class SB3VecEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return the attribute of the environment or of a wrapper around it, once per slot.
 
+        An array with an entry for each slot gives each slot its own; anything else is the same for all slots.
+
         Raises:
             AttributeError: none of them has it.
         """
-        return [getattr(self._owner(attr_name), attr_name)] * len(list(self._get_indices(indices)))
+        return self._by_slot(getattr(self._owner(attr_name), attr_name), (np.ndarray,), indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute where it is, or of the environment behind the slots if nothing has it yet."""
+        """Set an attribute where it is, or of the environment behind the slots if nothing has it yet.
+
+        Raises:
+            InputError: ``indices`` names some of the slots only, which share the attribute.
+        """
+        if len(set(self._get_indices(indices))) < self.num_envs:
+            raise InputError(f"SB3VecEnv: set_attr({attr_name!r}, indices={indices!r}): the slots share one environment; leave out indices")
         try:
             owner = self._owner(attr_name)
         except AttributeError:
@@ -98,19 +107,12 @@ class SB3VecEnv(VecEnv):
             AttributeError: there is no such method.
         """
         result = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)
-        slots = list(self._get_indices(indices))
-        has_entries = isinstance(result, list | tuple) or (isinstance(result, np.ndarray) and result.ndim > 0)
-        if has_entries and len(result) == self.num_envs:
-            return [result[slot] for slot in slots]
-        return [result] * len(slots)
+        return self._by_slot(result, (np.ndarray, list, tuple), indices)
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return a picture for each slot: that of its student."""
-        pictures = self.env.render()
-        if not pictures:
-            return [None] * self.num_envs
-        size = self.num_envs // len(pictures)
-        return [np.asarray(pictures[slot // size]) for slot in range(self.num_envs)]
+        """Return a picture for each slot: that of its student; ``None`` without ``render_mode="rgb_array"``."""
+        pictures: Any = self.env.render() if self.render_mode == "rgb_array" else None
+        return list(pictures or [None] * self.num_envs)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """Return whether a vector wrapper of that class is around the environment, once per slot."""
@@ -123,12 +125,26 @@ class SB3VecEnv(VecEnv):
             layers.append(layers[-1].env)
         return layers
 
-    def _owner(self, name: str) -> VectorEnv[Any, Any, Any]:
-        """Return the outermost of wrappers and environment that has the attribute."""
+    def _owner(self, name: str) -> Any:
+        """Return the outermost of this adapter's subclass, wrappers and environment that has the attribute."""
+        subclasses = type(self).__mro__[: type(self).__mro__.index(SB3VecEnv)]
+        if any(name in vars(subclass) for subclass in subclasses):
+            return self
         for layer in self._layers():
             if name in vars(layer) or hasattr(type(layer), name):
                 return layer
+        if name in vars(self):  # set by a subclass
+            return self
         raise AttributeError(f"{type(self.env.unwrapped).__name__} and its wrappers have no attribute {name!r}")
+
+    def _by_slot(self, value: Any, types: tuple[type, ...], indices: VecEnvIndices) -> list[Any]:
+        """Return the value of each of the slots ``indices``: its own if ``value`` is of these types and has an entry for each slot."""
+        slots = list(self._get_indices(indices))
+        divided = isinstance(value, types) and getattr(value, "ndim", 1) > 0
+        entries: Any = value
+        if divided and len(entries) == self.num_envs:
+            return [entries[slot] for slot in slots]
+        return [value] * len(slots)
 
     def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
         return [self._slot(info, slot) for slot in range(self.num_envs)]

@@ -18,14 +18,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from kd_env.distillation import Distillation
-from kd_env.envs import observations, render
+from kd_env.envs import observations, render, slot_info
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
 from kd_env.envs.reset_arguments import checked_options, checked_seed
 from kd_env.envs.slot_arguments import checked_autoreset_mode, whole_batch_size
-from kd_env.envs.slot_info import masked, of_slots
-from kd_env.envs.step import Step
 from kd_env.errors import InputError
+from kd_env.spec import one_of
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Decision, Observation
@@ -51,6 +50,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        info: str = "full",
         **settings: Any,  # fields of kd_env.envs.settings, checked there
     ) -> None:
         """Make ``num_envs`` slots: ``num_students`` times the batch size, or ``num_students`` with ``granularity="batch"``.
@@ -64,10 +64,11 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             raise InputError(f"num_envs={num_envs}: with granularity='batch' there is one slot per student; give num_envs=num_students")
         self.autoreset_mode = checked_autoreset_mode(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
+        one_of("make", "full", "minimal", info=info)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
         self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
-        self.render_mode = render_mode
+        self.render_mode, self.minimal_info = render_mode, info == "minimal"
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self.single_observation_space = observations.space(self.selection.observation())
@@ -114,7 +115,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         else:
             raise InputError(f"seed: {len(slot_seeds)} seeds for {self.num_envs} slots; use one number, or one per slot")
         self._begin(students, seeds)
-        return self.selection.observation(), self._reset_info({}, self._slots_of(students))
+        info = slot_info.with_reset(self.selection, {}, self._slots_of(students))
+        return self.selection.observation(), slot_info.minimal(info) if self.minimal_info else info
 
     def step(self, actions: np.ndarray | Decision) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Teach each student one mini-batch or phase. Finished students are reset according to ``autoreset_mode``.
@@ -141,21 +143,22 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
                 self.selection.finished[student] = self.distillation.member(student)
             self._ended = ended | cut
             rewards, terminated, truncated = step.rewards, self._slots_of(ended), self._slots_of(cut)
-            info = self._info(step, self._slots_of(~over))
+            info = slot_info.of_step(self.selection, step, self._slots_of(~over))
         if over.any():
             self._begin(over, [self._draw() for _ in range(self.num_students)])
-            info = self._reset_info(info, self._slots_of(over))
+            info = slot_info.with_reset(self.selection, info, self._slots_of(over))
         observation = self.selection.observation()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
             observation, info = self._reset_within_the_step(observation, info)
-        return observation, rewards, terminated, truncated, info
+        return observation, rewards, terminated, truncated, slot_info.minimal(info) if self.minimal_info else info
 
     def render(self) -> tuple[Any, ...] | None:
-        """Return the episode of each student so far: S pictures or texts, depending on ``render_mode``."""
+        """Return the episode so far, for each slot that of its student: ``num_envs`` pictures or texts, depending on ``render_mode``."""
         if not self.histories:
             gym.logger.warn('render() does nothing without a render_mode; make the slots with render_mode="rgb_array" or "ansi"')
             return None
-        return tuple(render.frame(history) if self.render_mode == "rgb_array" else render.text(history) for history in self.histories)
+        shown = [render.frame(history) if self.render_mode == "rgb_array" else render.text(history) for history in self.histories]
+        return tuple(shown[slot * self.num_students // self.num_envs] for slot in range(self.num_envs))
 
     def snapshot(self) -> bytes:
         """Return the state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
@@ -184,8 +187,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         for slot in np.flatnonzero(ended):
             final_blocks[slot] = {name: block[slot] for name, block in final.items()}
         self._begin(self._ended, [self._draw() for _ in range(self.num_students)])
-        ends = {"final_obs": final_blocks, "_final_obs": ended, "final_info": of_slots(info, ended), "_final_info": ended.copy()}
-        return self.selection.observation(), {**self._reset_info(of_slots(info, ~ended), ended), **ends}
+        ends = {"final_obs": final_blocks, "_final_obs": ended, "final_info": slot_info.of_slots(info, ended), "_final_info": ended.copy()}
+        return self.selection.observation(), {**slot_info.with_reset(self.selection, slot_info.of_slots(info, ~ended), ended), **ends}
 
     def _begin(self, which: np.ndarray, seeds: Sequence[int]) -> None:
         if which.all():
@@ -209,28 +212,3 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def _slots_of(self, students: np.ndarray) -> np.ndarray:
         return np.repeat(students, self.num_envs // self.num_students)
-
-    def _reset_info(self, info: dict[str, Any], slots: np.ndarray) -> dict[str, Any]:
-        """Return ``info`` with the first mini-batch of new students in their ``slots``."""
-        ids = self._of_slots(self.distillation.observe().example_ids)
-        ids = np.where(slots.reshape(-1, *[1] * (ids.ndim - 1)), ids, info.get("example_ids", ids))
-        return {**info, "example_ids": ids, "_example_ids": slots | info.get("_example_ids", False)}
-
-    def _of_slots(self, values: np.ndarray) -> np.ndarray:
-        """Return values per instance as ``[num_envs]``, or as ``[num_envs, B]`` if a slot decides about a mini-batch."""
-        return values.copy() if self.selection.settings.interface.granularity == "instance" else values.reshape(self.num_envs, -1).copy()
-
-    def _info(self, step: Step, mask: np.ndarray) -> dict[str, Any]:
-        terms: dict[str, Any] = dict(step.reward_terms)
-        if self.selection.settings.interface.observe_labels:
-            terms["student_ce"] = self._of_slots(step.student_ce)
-        values = {"example_ids": self._of_slots(step.batch.example_ids), "diverged": self._slots_of(step.diverged), **step.credit}
-        reward_terms = {**masked(terms, mask), **self._measured("improvement", step.improvement, mask)}
-        validation = self._measured("validation", step.validation, mask)
-        return {**masked(values, mask), "reward_terms": reward_terms, "_reward_terms": mask.copy(), **validation}
-
-    def _measured(self, name: str, values: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
-        """Return values per student ``[S]`` for the slots of students that have a value."""
-        if values is None or not (measured := mask & self._slots_of(np.isfinite(values))).any():
-            return {}
-        return {name: np.where(measured, self._slots_of(values), 0.0), f"_{name}": measured}

@@ -79,11 +79,12 @@ class Checkpoint:
             raise InputError(f"{self.folder}: the tokenizer cannot be read ({first_line(error)}); save it again") from None
         if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:  # GPT-like models are trained without padding
             tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token_id is None:
+            raise InputError(f"{self.folder}: the tokenizer has no padding token; set tokenizer.pad_token as in training, and save it")
         known = getattr(self.config, "vocab_size", len(tokenizer))
-        if tokenizer.pad_token_id is None or len(tokenizer) > known:
+        if len(tokenizer) > known:
             raise InputError(
-                f"{self.folder}: the tokenizer has {len(tokenizer)} tokens and the weights {known}, or it cannot pad; "
-                "save the tokenizer of this model in the folder"
+                f"{self.folder}: the tokenizer has {len(tokenizer)} tokens and the weights {known}; save the tokenizer of this model there"
             )
         return tokenizer
 

@@ -35,6 +35,7 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
     shape = _shape(path, size)
     files = {role: _files(folder / role) for role in ROLES if (folder / role).is_dir()}
     unused = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in files)
+    unread = [str(path.relative_to(folder)) for role in files for path in _unread(folder / role)]
     classes = sorted({file.parent.name for file in files.get("train", ())})
     if len(classes) < 2:
         raise InputError(f"{folder}: {len(classes)} classes in train; expected images as train/CLASS/NAME.png, of at least two classes")
@@ -58,6 +59,7 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
         metric=metric,
         notes=(
             *([f"not read: {', '.join(unused)} (folders are {', '.join(ROLES)})"] if unused else ()),
+            *([f"not read: {', '.join(unread[:5])}{' ...' * (len(unread) > 5)} (images are SPLIT/CLASS/NAME)"] if unread else ()),
             *_picture_notes(pictures, colour),
             *notes,
             *metric_notes(metric, classes, splits["train"].labels),
@@ -84,6 +86,16 @@ def _files(folder: Path) -> list[Path]:
     if not files:
         raise InputError(f"{folder}: no images; expected {folder.name}/CLASS/NAME.png, or no such folder")
     return files
+
+
+def _unread(folder: Path) -> list[Path]:
+    """Return what a split holds besides images of classes: files without a class, folders in a class, and classes without an image."""
+    unread = []
+    for entry in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        inner = [path for path in sorted(entry.iterdir()) if not path.name.startswith(".")] if entry.is_dir() else []
+        folders = [path for path in inner if path.is_dir()]
+        unread += folders or ([] if inner else [entry])
+    return unread
 
 
 def _require_fit(file: Path, picture: Picture, classes: list[str], first_file: Path, first: Picture) -> None:
@@ -114,6 +126,7 @@ def _picture_notes(pictures: dict[str, list[Picture]], colour: bool) -> list[str
         "turned or mirrored as their EXIF orientation says": sum(picture.turned for picture in every),
         "scaled to another size": sum(picture.scaled for picture in every),
         "of several frames: only the first frame is read": sum(picture.frames for picture in every),
+        "of another colour space, as CMYK: they are converted to RGB without a colour profile": sum(picture.converted for picture in every),
         "with an alpha channel that is opaque throughout, which is dropped": sum(picture.opaque for picture in every),
     }
     notes = [f"{count:,} of {len(every):,} images are {what}" for what, count in counts.items() if count]

@@ -73,7 +73,8 @@ def spelling_notes(class_names: Sequence[str]) -> list[str]:
     alike = [", ".join(names) for names in spellings.values() if len(names) > 1]
     if not alike:
         return []
-    return [f"classes that differ in case or spacing alone: {'; '.join(alike[:5])[:300]}; ignore_case=true makes one class of them"]
+    listed = "; ".join(alike[:5])[:300]
+    return [f"classes that differ in case, spacing or Unicode form alone: {listed}; ignore_case=true makes one class of them"]
 
 
 def numbers_of(table: Table, column: str, names: Sequence[str], known: Sequence[str]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from kd_env.errors import InputError
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
 
@@ -26,6 +27,7 @@ class Picture:
         scaled: it was scaled to another size.
         frames: it has several frames, of which this is the first.
         opaque: it has an alpha channel that hides nothing, which was dropped.
+        converted: its colours are of another space, as CMYK, and were converted to RGB.
     """
 
     pixels: np.ndarray
@@ -34,6 +36,7 @@ class Picture:
     scaled: bool = False
     frames: bool = False
     opaque: bool = False
+    converted: bool = False
 
     def channels(self, colour: bool) -> np.ndarray:
         """Return float32 ``[1, H, W]``, or ``[3, H, W]`` in colour, in [0, 1]."""
@@ -72,7 +75,8 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
     if shape is not None and scaled:
         values = values.resize(shape, Image.Resampling.BILINEAR)
     pixels = np.array(values)
-    return Picture(pixels.clip(0.0, 1.0) if deep else pixels, deep, orientation != 1, scaled, frames, opaque)
+    converted = upright.mode in OTHER_COLOURS
+    return Picture(pixels.clip(0.0, 1.0) if deep else pixels, deep, orientation != 1, scaled, frames, opaque, converted)
 
 
 def _upright(image: Any) -> Any:

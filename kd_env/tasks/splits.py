@@ -42,6 +42,7 @@ def four_splits(name: str, available: Mapping[str, Split], sources: Mapping[str,
     splits, notes = _without_dev(available, sources)
     identities = {role: _identities(split) for role, split in splits.items()}
     notes += _drop_copies(name, splits, identities)
+    notes += _contradiction_notes(splits["train"], identities["train"])
     missing = [role for role in SPLITS if role not in splits]
     if missing:
         carved = _carve(name, splits["train"], identities["train"], missing)
@@ -93,6 +94,16 @@ def _drop_copies(name: str, splits: dict[str, Split], identities: dict[str, list
             splits[role] = splits[role].take(np.flatnonzero(keep))
             identities[role] = [identity for identity, kept in zip(identities[role], keep, strict=True) if kept]
     return notes
+
+
+def _contradiction_notes(train: Split, identities: list[bytes]) -> list[str]:
+    """Return a note on equal inputs with different labels, or nothing."""
+    labels: dict[bytes, set[int]] = {}
+    for identity, label in zip(identities, train.labels.tolist(), strict=True):
+        labels.setdefault(identity, set()).add(label)
+    count = sum(len(different) > 1 for different in labels.values())
+    kind = "texts" if train.inputs.dtype == object else "images"
+    return [f"{count:,} training {kind} occur several times, with different labels"] if count else []
 
 
 def _carve(name: str, train: Split, identities: list[bytes], missing: list[str]) -> dict[str, Split]:

@@ -78,6 +78,8 @@ def match_classes(text: str, id2label: Mapping[int, str], task: Task, mapping: M
         InputError: the mapping names a class that is not there, or fewer than two of the task's classes are matched.
     """
     names = [str(id2label[number]).strip() for number in sorted(id2label)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"checkpoint {text!r} has two classes of the name {twice!r}; change id2label in its config.json")
     if mapping:
         return _as_mapped(text, names, task, mapping)
     numbers = list(range(task.num_classes))

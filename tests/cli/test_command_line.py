@@ -19,7 +19,7 @@ from kd_env.policies import registry
 from kd_env.teachers import load_pool
 from kd_env.teachers.names import split_names
 
-COMMANDS = ("list", "demo", "bench", "teach", "bank", "run", "distill", "report", "replay", "doctor")
+COMMANDS = ("list", "demo", "bench", "teach", "bank", "run", "distill", "report", "replay", "export-minari", "doctor")
 
 
 @pytest.fixture
@@ -102,10 +102,11 @@ def test_a_quick_example_works_as_typed(arguments, tmp_path, monkeypatch, capsys
 @pytest.mark.slow
 def test_all_examples_work_as_typed_one_after_the_other(tmp_path):
     """All but the suite of all systems, which takes hours."""
+    environment = {**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "datasets")}
     for arguments in EXAMPLES:
         if arguments[:2] == ["bench", "systems"]:
             continue
-        process = start_command(*arguments, cwd=tmp_path)
+        process = start_command(*arguments, cwd=tmp_path, env=environment)
         output, errors = process.communicate(timeout=1200)
         assert process.returncode == 0, f"{arguments}: {output}{errors}"
 

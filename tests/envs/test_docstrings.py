@@ -71,7 +71,8 @@ def test_arguments_are_those_of_the_constructor(name):
     listed, settings = re.split(r",\s+and\s+the\s+fields\s+of", sections(name)["Arguments"])
     signature = inspect.signature(CLASSES[name]).parameters.items()
     parameters = [name for name, parameter in signature if parameter.kind is not parameter.VAR_KEYWORD]
-    assert [word for word in re.findall(r"``(\w+)``", listed) if word not in ("rgb_array", "ansi")] == parameters
+    values = ("rgb_array", "ansi", "full", "minimal")
+    assert [word for word in re.findall(r"``(\w+)``", listed) if word not in values] == parameters
     (group,) = re.findall(r":class:`([\w.]+)`", settings)
     assert pkgutil.resolve_name(group) is Settings
 

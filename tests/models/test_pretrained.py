@@ -122,6 +122,13 @@ def larger_tokenizer(place, make):
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
+def no_padding_token(place, make):
+    folder = copy(place)
+    for file in folder.glob("*token*.json"):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({key: value for key, value in content.items() if key not in ("pad_token", "eos_token")}))
+
+
 CHECKPOINTS = [
     (other_labels, "has the classes 2: cat, dog, task"),
     (more_labels, "has the classes 3: LABEL_0, LABEL_1, LABEL_2, task"),
@@ -143,6 +150,7 @@ CHECKPOINTS = [
     (no_tokenizer, "no tokenizer in this folder"),
     (broken_tokenizer, "the tokenizer cannot be read"),
     (larger_tokenizer, "tokens and the weights"),
+    (no_padding_token, "the tokenizer has no padding token; set tokenizer.pad_token as in training, and save it"),
 ]
 
 

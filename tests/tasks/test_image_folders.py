@@ -155,6 +155,25 @@ def test_images_are_scaled_to_a_size(tmp_path):
         tasks.load(f"images:{tmp_path}(size=big)")
 
 
+def test_what_a_split_holds_besides_images_of_classes_is_named(folder):
+    write(folder, "train/cat", 1, ("young",))
+    (folder / "train" / "cow").mkdir()
+    Image.new("L", (5, 6)).save(folder / "train" / "loose.png")
+    (folder / "test" / ".hidden").mkdir()
+    task = tasks.load(f"images:{folder}")
+    assert task.class_names == ("cat", "dog")
+    assert task.notes[0] == "not read: train/cat/young, train/cow, train/loose.png (images are SPLIT/CLASS/NAME)"
+
+
+def test_images_of_other_colour_spaces_are_counted(tmp_path):
+    colours = np.random.default_rng(0).integers(256, size=(130, 2, 4, 4, 3), dtype=np.uint8)
+    save(lambda seed: Image.fromarray(colours[seed % 130, seed // 130]), tmp_path, 130)
+    Image.fromarray(colours[0, 0]).convert("CMYK").save(tmp_path / "train" / "cat" / "000.tif")
+    assert tasks.load(f"images:{tmp_path}").notes[0] == (
+        "1 of 261 images are of another colour space, as CMYK: they are converted to RGB without a colour profile"
+    )
+
+
 def test_notes_and_messages_speak_of_images(tmp_path):
     save(lambda seed: Image.new("L", (4, 4), 7), tmp_path, 200)
     assert "too few different training images to carve" in refusal(tmp_path)

@@ -107,8 +107,10 @@ def test_labels_that_differ_in_case_alone_are_named_or_joined():
     labels = ("neg", "NEG ", "Neg", "pos", "very  good", "Very good", "pos")
     assert class_names_of(file(*labels, "neg", "pos", "pos", "pos", "pos")) == ["NEG", "Neg", "Very good", "neg", "pos", "very  good"]
     assert spelling_notes(["NEG", "Neg", "Very good", "neg", "pos", "very  good"]) == [
-        "classes that differ in case or spacing alone: NEG, Neg, neg; Very good, very  good; ignore_case=true makes one class of them"
+        "classes that differ in case, spacing or Unicode form alone: NEG, Neg, neg; Very good, very  good; "
+        "ignore_case=true makes one class of them"
     ]
+    assert "Unicode form alone: caf\u00e9, cafe\u0301;" in spelling_notes(["caf\u00e9", "cafe\u0301", "bar"])[0]
     assert spelling_notes(["neg", "pos"]) == []
     assert class_names_of(file(*labels), ignore_case=True) == ["neg", "pos", "very good"]
     assert normalised_labels(file("POS", "very Good"), ["neg", "pos"], ignore_case=True) == ["pos", "very good"]

@@ -53,6 +53,15 @@ def test_where_each_split_comes_from(roles, from_dev, carved):
     assert bool(carved) == any(note.startswith("carved from train: ") for note in notes)
 
 
+def test_a_note_counts_equal_inputs_with_different_labels():
+    train = numbered(400)
+    again = Split(np.array([text.upper() for text in train.inputs[:3]], dtype=object), train.labels[:3].copy())
+    again.labels[:2] = 1 - again.labels[:2]
+    both = Split(np.concatenate([train.inputs, again.inputs]), np.concatenate([train.labels, again.labels]))
+    assert "2 training texts occur several times, with different labels" in four_splits("t", {"train": both}, FILES)[1]
+    assert not [note for note in four_splits("t", {"train": train}, FILES)[1] if "different labels" in note]
+
+
 def test_a_note_says_that_a_dev_that_no_split_needs_is_left_out():
     source = {role: numbered(500, start=10_000 * at) for at, role in enumerate(("train", "validation", "dev", "test"))}
     splits, notes = four_splits("t", source, FILES)

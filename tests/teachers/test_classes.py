@@ -50,6 +50,7 @@ def test_a_mapping_says_the_rest_and_joins_classes(own_task):
         (("good", "bad"), {}, r"has the classes 2: good, bad, task '.*' has 2: neg, pos; .*PATH\(classes=good=neg;bad=pos\)"),
         (("neg", "neutral"), {}, "has the classes 2: neg, neutral"),
         (("nega", "negb", "pos"), {}, "has the classes 3: nega, negb, pos"),
+        (("neg", "neg"), {}, "checkpoint 'it' has two classes of the name 'neg'; change id2label in its config.json"),
         (("LABEL_0", "LABEL_1", "LABEL_2"), {}, "has the classes 3: LABEL_0"),
         (("good", "bad"), {"god": "neg"}, "unknown class of checkpoint 'it' 'god'; did you mean 'good'"),
         (("good", "bad"), {"good": "positive"}, "for 'good' of checkpoint 'it' 'positive'; known: neg, pos"),

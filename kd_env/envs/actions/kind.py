@@ -115,9 +115,10 @@ class ActionKind(ABC):
         """
         array = as_numbers(actions, f"action {self.name!r}")
         if array.size != slots * self.size:
+            hint = "; for one teacher per decision, use action=one" if array.shape == (slots,) and self.decides_teachers else ""
             raise InputError(
                 f"action {self.name!r}: expected {slots * self.size} numbers for {slots} decisions over {self.contents}, "
-                f"got shape {array.shape}"
+                f"got shape {array.shape}{hint}"
             )
         if array.ndim > 1 and array.shape != (slots, self.size):
             raise InputError(f"action {self.name!r}: expected shape ({slots}, {self.size}) or ({slots * self.size},), got {array.shape}")
