@@ -18,7 +18,7 @@ from kd_env.bank.build import ProgressCallback, build
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
-from kd_env.paths import cache_dir, locked, naming
+from kd_env.paths import cache_dir, locked, naming, require_file
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool
@@ -166,6 +166,8 @@ def open_bank(
             foreign = [path.name for path in place.iterdir() if path.suffix != ".npy" and path.name != "bank.json"]
             if directory is not None and (foreign or not (place / "bank.json").exists()):
                 raise InputError(f"{place} holds something that is not a bank ({', '.join(foreign) or 'no bank.json'}); name a new folder")
+            for path in place.iterdir():
+                require_file(path)
             try:
                 bank = KnowledgeBank(place)
             except DamagedBankError as error:

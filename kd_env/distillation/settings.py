@@ -10,6 +10,7 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from kd_env import spec
@@ -104,7 +105,7 @@ def checked(keywords: Mapping[str, Any], *groups: type) -> dict[str, Any]:
     Raises:
         InputError: a keyword is unknown, or its value has the wrong type.
     """
-    types = {name: kind for group in groups for name, kind in typing.get_type_hints(group).items()}
+    types = {name: kind for group in groups for name, kind in _types(group).items()}
     for name in keywords:
         if name in RENAMED:
             raise InputError(f"setting {name!r} is now called {RENAMED[name]!r}; use that name")
@@ -122,6 +123,11 @@ def require_range(settings: Any, expected: str, fits: Any, *names: str) -> None:
     for name in names:
         if not fits(getattr(settings, name)):
             raise InputError(f"{name}={getattr(settings, name)!r}: must be {expected}")
+
+
+@lru_cache
+def _types(group: type) -> dict[str, Any]:
+    return typing.get_type_hints(group)  # takes a millisecond, and a run may have thousands of trials
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 from kd_env.errors import InputError
 from kd_env.interrupts import CHECKPOINT_MINUTES
+from kd_env.paths import require_file
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -48,6 +49,7 @@ def read(path: Path) -> dict[str, FinetuneConfig | ExistingTeacher]:
     Raises:
         InputError: the file cannot be read, or a table cannot be used; it names the table.
     """
+    require_file(path)
     try:
         text = path.read_text()
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
