@@ -18,7 +18,6 @@ from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, read_se
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
 
-
 MOST_MAPS = 30
 """Seeds of a policy whose traces a selection map averages; of more, the first."""
 

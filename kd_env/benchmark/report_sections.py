@@ -19,7 +19,6 @@ from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
 from kd_env.benchmark.summary import FORWARDS, Setting, summarise
 
-
 MOST_DRAWN = 12
 """Settings of a report that have figures, which take most of its time."""
 NOT_DRAWN = Plots(
