@@ -52,7 +52,7 @@ def from_bytes(
         state: dict[str, Any] = json.loads(tensors.pop("state").numpy().tobytes())
         saved_identity = dict(state["identity"])
         saved_checksum = state.pop("checksum", None)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{place}: these bytes are not a snapshot; {fix}") from None
     if saved_checksum is None:
         raise InputError(f"{place}: the snapshot has no checksum, so it is of an older version; make it again")

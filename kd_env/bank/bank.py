@@ -35,6 +35,12 @@ class TeacherOutputs(NamedTuple):
     attention: tuple[np.ndarray, ...] = ()  # K x [B, 2, T_k, T_k]
 
 
+DAMAGE = (
+    FileNotFoundError, NotADirectoryError, IsADirectoryError, KeyError, TypeError, ValueError, AttributeError, RecursionError,
+)  # fmt: skip
+"""Errors that say that a file is missing or holds something else, unlike errors of the moment."""
+
+
 class DamagedBankError(Exception):
     """The folder is not a complete bank of this format; it can be built again."""
 
@@ -80,7 +86,7 @@ class KnowledgeBank:
             ]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
             self._require_consistent()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except DAMAGE as error:
             raise DamagedBankError(f"{directory}: {error}") from None
         self._ends = np.cumsum(self.widths)[:-1]
 

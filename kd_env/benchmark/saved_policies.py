@@ -83,7 +83,9 @@ def source_of(file: Path) -> Source:
     """
     try:
         source = Source(**json.loads(file.with_suffix(".json").read_text()))
-    except (OSError, ValueError, TypeError):
+        if not all(isinstance(value, int | str | dict) for value in vars(source).values()):
+            raise TypeError
+    except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"policy-from {file}: not a saved policy with a .json file beside it; {HOW}") from None
     if not file.is_file():
         raise InputError(f"policy-from {file}: no such file; {HOW}")

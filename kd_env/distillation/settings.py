@@ -20,6 +20,8 @@ from kd_env.student.build import StudentConfig
 from kd_env.tasks import Task
 from kd_env.types import TeacherShapes
 
+LARGEST = 2**31
+"""Largest whole number of a setting."""
 RENAMED = {"strength": "kd_weight", "features": "observation", "companion": "auxiliary_module"}
 """New names of settings by their former names. A former name raises an error that gives the new one."""
 
@@ -137,6 +139,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is int and isinstance(value, int) and abs(value) > LARGEST:
+        raise InputError(f"{name}={value!r}: expected at most {LARGEST}")
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{name}={value!r}: expected {kind.__name__}, got {type(value).__name__}")
     return value

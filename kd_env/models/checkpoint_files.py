@@ -60,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); save or download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a JSON {type(content).__name__}, expected an object; save or download it again")
@@ -101,7 +101,7 @@ def _num_tensors(folder: Path) -> int | None:
             return len(json.loads(index.read_text())["weight_map"])
         with (folder / "model.safetensors").open("rb") as file:
             return len(json.loads(file.read(int.from_bytes(file.read(8), "little"))))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RecursionError):
         return None
 
 

@@ -113,5 +113,5 @@ def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
             for name, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
-    except (ValueError, KeyError, TypeError, AttributeError):  # not written by datasets
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not written by datasets
         return {}
