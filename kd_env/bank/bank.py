@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kd_env.bank.blocks import CheckedBlocks, checksum_file
 from kd_env.bank.build import ProgressCallback, build
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.errors import InputError
@@ -86,6 +87,8 @@ class KnowledgeBank:
             ]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
             self._require_consistent()
+            checked = [name for name in names if checksum_file(Path(name)).name in self.meta["files"]]  # banks of older versions have none
+            self._blocks = {name: CheckedBlocks(directory / name, self._arrays[name]) for name in checked}
         except DAMAGE as error:
             raise DamagedBankError(f"{directory}: {error}") from None
         self._ends = np.cumsum(self.widths)[:-1]
@@ -118,10 +121,16 @@ class KnowledgeBank:
         Args:
             rows: an index array, which gives new arrays, or a slice, which may give views.
             extra: what to return besides logits and features, of :attr:`keeps`.
+
+        Raises:
+            InputError: a part of a file that is read for the first time has changed since it was written.
         """
 
         def gathered(output: str) -> np.ndarray:
-            return self._arrays[f"{split}.{output}.npy"][rows].astype(np.float32, copy=False)
+            name = f"{split}.{output}.npy"
+            if name in self._blocks:
+                self._blocks[name].check(rows)
+            return self._arrays[name][rows].astype(np.float32, copy=False)
 
         extra_outputs = {output: tuple(gathered(f"{output}.{k}") for k in range(self.num_teachers)) for output in extra}
         return TeacherOutputs(gathered("logits"), tuple(np.split(gathered("features"), self._ends, axis=1)), **extra_outputs)
