@@ -8,16 +8,8 @@ from kd_env.benchmark.rerun import COMPARED
 from kd_env.benchmark.suites import SUITES, Part, Suite
 from kd_env.cli import invoke
 
-PRELOADED = [
-    "kd_env.benchmark.run",
-    "kd_env.benchmark.report",
-    "kd_env.benchmark.distilled",
-    "kd_env.teachers.finetune",
-    "agents.reinforce",
-]
+PRELOADED = ["kd_env.benchmark.run", "kd_env.benchmark.report", "kd_env.benchmark.distilled", "kd_env.teachers.finetune"]
 TINY = Suite("two policies in two parts", tuple(Part("digits", (policy,), updates=200) for policy in ("uniform", "reinforce")), range(2))
-    "two policies in two parts", (Part("digits", ("uniform",), updates=200), Part("digits", ("reinforce",), updates=200)), range(2)
-)
 
 
 def child(words, errors):

@@ -38,7 +38,7 @@ def test_a_full_disk_loses_nothing(disk, own_data, tmp_path, capsys):
     expected = content(tmp_path / "whole")
     errors = place.parent / "full.err"  # not on the full disk
     for _ in range(SIZES):
-        for kilobytes in (round(10 ** rng.uniform(1, 3)), 50_000):
+        for kilobytes in (round(10 ** rng.uniform(0.6, 2.5)), 50_000):
             resize(kilobytes)
             process = start(f"{COMMAND} --checkpoint-minutes 0.001", own_data, out, errors)
             process.join()
