@@ -121,7 +121,7 @@ class PolicyContext:
             observed = observed.of_student(self._student)
         return PolicyBatch(observed, output, self.access, self.name)
 
-    def student_diverges(self) -> bool:
+    def _student_diverges(self) -> bool:
         """Return whether an output of a student is NaN or infinite, so that what is computed from it is too."""
         return not bool(self._selection.distillation.observe().student.logits.isfinite().all())
 

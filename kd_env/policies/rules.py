@@ -30,7 +30,7 @@ class RulePolicy:
         if len(decided) != slots:
             raise InputError(f"policy {self.context.name!r}: decide() returned weights for {len(decided)} slots, expected {slots}")
         weights = decided.detach().cpu().numpy()
-        if not np.isfinite(weights).all() and not self.context.student_diverges():
+        if not np.isfinite(weights).all() and not self.context._student_diverges():
             raise InputError(f"policy {self.context.name!r}: decide() returned weights with NaN or infinite numbers; return finite ones")
         return self.context.action.encode(weights)
 

@@ -125,7 +125,7 @@ def test_weights_that_are_not_finite_are_refused_unless_the_student_diverges(mon
     policy = make_policy(NotANumber, env)
     with pytest.raises(InputError, match=r"NotANumber.*decide\(\) returned weights with NaN or infinite numbers"):
         policy.act(observation)
-    monkeypatch.setattr(policy.context, "student_diverges", lambda: True)
+    monkeypatch.setattr(policy.context, "_student_diverges", lambda: True)
     policy.act(observation)
 
 
