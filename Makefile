@@ -51,7 +51,7 @@ else
 endif
 
 clean:  ## remove caches and build outputs (keeps .venv and results)
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/_build docs/api/generated
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache docs/_build docs/api/generated
 	find . \( -path ./.venv -o -path ./.git -o -path ./results \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt | $(BIN)/python

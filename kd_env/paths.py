@@ -46,6 +46,16 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def require_file(path: Path) -> None:
+    """Check that ``path`` is no pipe, socket or device, which could block a reader forever. What is missing is left to the reader.
+
+    Raises:
+        InputError: it is one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is a pipe or a device; copy its content to a file, and name that")
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of ``path``, a file beside it.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kd_env import spec
 from kd_env.errors import InputError
 
+OURS = ("agents", "baselines", "kd_env")
+"""Packages whose exceptions are faults of this project: they keep their traceback."""
 Plugin = TypeVar("Plugin")
 
 
@@ -28,6 +31,31 @@ def resolve(path: str, kind: str) -> Any:
         raise InputError(
             f"{kind} {path!r} cannot be imported ({type(error).__name__}: {error}); give module:name, importable from here"
         ) from None
+
+
+@contextmanager
+def faults_in(what: str, plugin: object) -> Iterator[None]:
+    """Turn exceptions of a user's own code into ``InputError`` with their text, file and line. Those of built-in code pass through.
+
+    ``sys.exit`` counts as an exception: it must not end a run as if it were finished.
+
+    Args:
+        what: what is called, for the message.
+        plugin: the class or function that the code belongs to.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_built_in(plugin):
+            raise
+        raise spec.fault(what, error, plugin) from error
+
+
+def is_built_in(plugin: object) -> bool:
+    """Return whether a class or function is of this project."""
+    return str(getattr(plugin, "__module__", "")).partition(".")[0] in OURS
 
 
 def build(text: str, kind: str, known: Mapping[str, type[Plugin]], base: type, *arguments: Any) -> Plugin:

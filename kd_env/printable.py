@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kd_env.errors import InputError
+
 _ACTING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 """Control characters except the line feed, marks that turn the direction of text, other line separators, and halves of surrogate pairs."""
 
@@ -11,6 +13,18 @@ _ACTING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 def printable(text: str) -> str:
     r"""Replace control characters, as of terminal colours, and direction marks by their escapes, as ``\x1b``. Line feeds stay."""
     return _ACTING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def require_text(text: str) -> None:
+    """Check that a text can be written, as an argument of a command line that is not UTF-8 cannot.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{text!r} is not UTF-8; use another name") from None
 
 
 def one_line(text: str) -> str:

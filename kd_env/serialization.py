@@ -21,8 +21,8 @@ from kd_env.errors import InputError
 from kd_env.paths import naming
 
 
-class DamagedSnapshot(InputError):
-    """Raised for bytes that are not a snapshot, or that have changed since it was made."""
+class OtherRunError(InputError):
+    """Raised for a snapshot that is whole, but of another task, pool or settings."""
 
 
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
@@ -44,24 +44,24 @@ def from_bytes(
         fix: what to do if they cannot be used, for messages.
 
     Raises:
-        DamagedSnapshot: the bytes are not a snapshot, or they have changed since it was made.
-        InputError: it is one of another task, pool or settings.
+        InputError: the bytes are not a snapshot, or they have changed since it was made.
+        OtherRunError: it is one of another task, pool or settings.
     """
     try:
         tensors = load(snapshot)
         state: dict[str, Any] = json.loads(tensors.pop("state").numpy().tobytes())
         saved_identity = dict(state["identity"])
         saved_checksum = state.pop("checksum", None)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
-        raise DamagedSnapshot(f"{place}: these bytes are not a snapshot; {fix}") from None
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{place}: these bytes are not a snapshot; {fix}") from None
     if saved_checksum is None:
-        raise DamagedSnapshot(f"{place}: the snapshot has no checksum, so it is of an older version; make it again")
+        raise InputError(f"{place}: the snapshot has no checksum, so it is of an older version; make it again")
     if saved_checksum != checksum(tensors, state):
-        raise DamagedSnapshot(f"{place}: the snapshot has changed since it was made (its checksum differs); {fix}")
+        raise InputError(f"{place}: the snapshot has changed since it was made (its checksum differs); {fix}")
     if saved_identity != identity:
         names = {*saved_identity, *identity}
         differences = sorted(name for name in names if saved_identity.get(name) != identity.get(name))
-        raise InputError(f"{place}: the snapshot is of another run; these differ: {', '.join(differences)}")
+        raise OtherRunError(f"{place}: the snapshot is of another run; these differ: {', '.join(differences)}")
     return tensors, state
 
 

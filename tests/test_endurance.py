@@ -1,5 +1,11 @@
-"""A million decisions in one process: every number stays finite, and memory stays where it was."""
+"""A million decisions, or a thousand trials, in one process: every number stays finite, and memory stays where it was.
 
+``KD_ENV_MINUTES=30 pytest -m slow tests/test_endurance.py -k random`` takes random actions for half an hour. ``KD_ENV_TRIALS`` sets
+the number of trials.
+"""
+
+import itertools
+import os
 import time
 
 import gymnasium as gym
@@ -7,8 +13,12 @@ import numpy as np
 import psutil
 import pytest
 
-import kd_env  # noqa: F401  (makes the environments known)
+from kd_env.benchmark import records
+from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.run import run
+from kd_env.benchmark.trial import Trial
 
+MINUTES, TRIALS = float(os.environ.get("KD_ENV_MINUTES", "0")), int(os.environ.get("KD_ENV_TRIALS", "1000"))
 STUDENTS, BATCH, STEPS, EPISODE = 8, 8, 20_000, 250
 
 
@@ -32,7 +42,11 @@ def test_a_million_random_decisions_leave_no_nan_and_no_memory_behind(capsys):
     rng, process = np.random.default_rng(0), psutil.Process()
     ended, paid, early, started = 0, 0, 0, time.perf_counter()
     observation, _ = env.reset(seed=0)
-    for step in range(STEPS):
+    steps = 0
+    for step in itertools.count():
+        if step >= STEPS and time.perf_counter() - started >= 60 * MINUTES:
+            break
+        steps = step + 1
         action = rng.integers(2, size=(slots, 4), dtype=np.int8)  # now and then of nobody, for an instance
         observation, reward, terminated, truncated, info = env.step(action)
         assert np.isfinite(reward).all()
@@ -47,12 +61,28 @@ def test_a_million_random_decisions_leave_no_nan_and_no_memory_behind(capsys):
         if step == STEPS // 10:
             early = process.memory_info().rss
     seconds, late = time.perf_counter() - started, process.memory_info().rss
-    assert ended == STUDENTS * STEPS // EPISODE
-    assert paid > 0.99 * STEPS, "every update was measured"
+    assert ended == STUDENTS * (steps // EPISODE)
+    assert paid > 0.99 * steps, "every update was measured"
     with capsys.disabled():
         print(
-            f"\n{slots * STEPS:,} decisions, {STUDENTS * STEPS:,} updates of {ended} students: {seconds:.0f} s, "
+            f"\n{slots * steps:,} decisions, {STUDENTS * steps:,} updates of {ended} students: {seconds:.0f} s, "
             f"memory {early / 2**20:.1f} MB after a tenth, {late / 2**20:.1f} MB at the end"
         )
     assert late - early < 0.05 * early
     assert late - early < 30 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_trials_leave_no_memory_and_no_open_files_behind(tmp_path, capsys):
+    process, sizes = psutil.Process(), []
+    settings = {"updates": 2, "student": "mlp(width=4)", "reward_examples": 16, "validation_every": 2}
+    trials = [Trial("digits", "reinforce", seed, settings=settings, test=False) for seed in range(TRIALS)]
+    for start in range(0, TRIALS, TRIALS // 10):
+        run(trials[start : start + TRIALS // 10], tmp_path, Progress(quiet=True))
+        sizes.append((process.memory_info().rss / 2**20, process.num_fds()))
+    assert len(records.finished(tmp_path)) == TRIALS
+    with capsys.disabled():
+        print(f"\n{TRIALS} trials: memory (MB) and open files after each tenth: {', '.join(f'{mb:.1f} {files}' for mb, files in sizes)}")
+    assert sizes[-1][1] <= sizes[1][1]
+    assert sizes[-1][0] - sizes[1][0] < 30

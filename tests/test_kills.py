@@ -1,22 +1,18 @@
 """Kill commands with SIGKILL at random moments: run again, they end in the same records, traces and weights.
 
-``KD_ENV_KILLS=30 pytest -m slow tests/test_kills.py -s`` kills each command 30 times and prints what happened.
+``KD_ENV_KILLS=15 pytest -m slow tests/test_kills.py -k random`` kills each of the seven commands 15 times, 105 times in all, and prints
+what happened.
 """
 
-import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import sys
 import time
 
 import pytest
-
-from kd_env.benchmark import records
-from kd_env.benchmark.rerun import COMPARED
-from kd_env.cli import invoke
+from processes import content, errors_of, start
 
 KILLS = int(os.environ.get("KD_ENV_KILLS", "3"))
 SMALL = "--set batch_size=8 --student mlp(width=16) --workers 1 --no-test --save-policy --checkpoint-minutes 0.001"
@@ -26,40 +22,10 @@ COMMANDS = {
     "run --population": f"run --task digits --policy gradient_credit --seeds 0-2 --updates 200 --population 3 {SMALL}",
     "teach": f"teach --task folder:DATA --model {TEXT} --epochs 6 --checkpoint-minutes 0.001",
     "bank": "bank --task digits --teachers digits/mixed",
+    "bench": "bench tiny --workers 1 --checkpoint-minutes 0.001",
+    "distill race": f"distill --task folder:DATA --student {TEXT} --budget 300",
     "distill": f"distill --task folder:DATA --policy uniform --student {TEXT} --seeds 0-1 --updates 30",
 }
-PRELOADED = ["kd_env.benchmark.run", "kd_env.benchmark.report", "kd_env.benchmark.distill", "kd_env.teachers.finetune", "agents.reinforce"]
-
-
-def child(words, errors):
-    """Run a command line in a new process."""
-    sys.stderr = sys.stdout = open(errors, "w", buffering=1)  # noqa: SIM115 (open until the process ends)
-    sys.exit(invoke(words))
-
-
-def start(command, data, out):
-    context = multiprocessing.get_context("forkserver")  # imports take longer than these commands; they are done once
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=child, args=([*command.replace("DATA", str(data)).split(), "--out", str(out)], f"{out}.err"))
-    process.start()
-    return process
-
-
-def errors_of(out):
-    with open(f"{out}.err") as file:
-        return file.read()
-
-
-def content(out):
-    """Return all that a command leaves and that must be equal: files by name, records without times."""
-    kept = {}
-    for path in sorted(out.rglob("*")):
-        name = str(path.relative_to(out))
-        if path.suffix in (".parquet", ".agent", ".safetensors", ".npy") or path.name in ("teaching.json", "bank.json"):
-            kept[name] = path.read_bytes()
-        elif path.name == records.FILE:
-            kept[name] = {record["trial"]: {field: record[field] for field in COMPARED} for record in records.read(path.parent)}
-    return kept
 
 
 def kill_and_finish(command, data, out, seconds, rng, kills):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from kd_env.errors import InputError
-from kd_env.serialization import from_bytes, read_tensors, to_bytes, write_tensors
+from kd_env.serialization import OtherRunError, from_bytes, read_tensors, to_bytes, write_tensors
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(True), "c": torch.zeros(3, dtype=torch.bfloat16), "d": torch.zeros(0)}
 IDENTITY = {"task": "digits"}
@@ -39,6 +39,11 @@ def test_a_flipped_bit_is_seen(place):
     damaged[place] ^= 1
     with pytest.raises(InputError, match="restore: "):
         from_bytes(bytes(damaged), IDENTITY)
+
+
+def test_a_snapshot_of_another_run_is_told_apart():
+    with pytest.raises(OtherRunError, match="of another run; these differ: task"):
+        from_bytes(snapshot(), {"task": "domains"})
 
 
 def test_a_changed_state_is_seen():

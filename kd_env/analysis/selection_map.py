@@ -66,7 +66,9 @@ def read_selection_map(path: Path | str, bins: int = 16) -> SelectionMap:
         metadata = table.schema.metadata or {}
         groups, teachers = (json.loads(metadata[name]) for name in (b"group_names", b"teacher_names"))
         columns = [table.column(name).to_numpy() for name in COLUMNS]
-    except (OSError, pyarrow.ArrowInvalid, KeyError) as error:
+        if not all(isinstance(names, list) for names in (groups, teachers)):
+            raise TypeError("its names are no lists")
+    except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a trace that can be read ({error}); run the trial again, or delete the file") from error
     return _map(columns, groups, teachers, bins)
 

@@ -53,7 +53,7 @@ def read_trace(path: Path | str) -> pd.DataFrame:
     """
     try:
         table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowInvalid) as error:
+    except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: not a readable parquet file ({error}); run the trial again, or delete the file") from error
     metadata = table.schema.metadata or {}
     missing = [name for name in SCHEMA if name not in table.column_names]

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kd_env.bank.blocks import CheckedBlocks, checksum_file
 from kd_env.bank.build import ProgressCallback, build
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
-from kd_env.paths import cache_dir, locked, naming
+from kd_env.paths import cache_dir, locked, naming, require_file
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool
@@ -33,6 +34,12 @@ class TeacherOutputs(NamedTuple):
     features: tuple[np.ndarray, ...]  # K x [B, D_k]
     layers: tuple[np.ndarray, ...] = ()  # K x [B, L_k, D_k], where they were asked for
     attention: tuple[np.ndarray, ...] = ()  # K x [B, 2, T_k, T_k]
+
+
+DAMAGE = (
+    FileNotFoundError, NotADirectoryError, IsADirectoryError, KeyError, TypeError, ValueError, AttributeError, RecursionError,
+)  # fmt: skip
+"""Errors that say that a file is missing or holds something else, unlike errors of the moment."""
 
 
 class DamagedBankError(Exception):
@@ -80,7 +87,9 @@ class KnowledgeBank:
             ]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
             self._require_consistent()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, KeyError, TypeError, ValueError, AttributeError) as error:
+            checked = [name for name in names if checksum_file(Path(name)).name in self.meta["files"]]  # banks of older versions have none
+            self._blocks = {name: CheckedBlocks(directory / name, self._arrays[name]) for name in checked}
+        except DAMAGE as error:
             raise DamagedBankError(f"{directory}: {error}") from None
         self._ends = np.cumsum(self.widths)[:-1]
 
@@ -112,10 +121,16 @@ class KnowledgeBank:
         Args:
             rows: an index array, which gives new arrays, or a slice, which may give views.
             extra: what to return besides logits and features, of :attr:`keeps`.
+
+        Raises:
+            InputError: a part of a file that is read for the first time has changed since it was written.
         """
 
         def gathered(output: str) -> np.ndarray:
-            return self._arrays[f"{split}.{output}.npy"][rows].astype(np.float32, copy=False)
+            name = f"{split}.{output}.npy"
+            if name in self._blocks:
+                self._blocks[name].check(rows)
+            return self._arrays[name][rows].astype(np.float32, copy=False)
 
         extra_outputs = {output: tuple(gathered(f"{output}.{k}") for k in range(self.num_teachers)) for output in extra}
         return TeacherOutputs(gathered("logits"), tuple(np.split(gathered("features"), self._ends, axis=1)), **extra_outputs)
@@ -166,6 +181,8 @@ def open_bank(
             foreign = [path.name for path in place.iterdir() if path.suffix != ".npy" and path.name != "bank.json"]
             if directory is not None and (foreign or not (place / "bank.json").exists()):
                 raise InputError(f"{place} holds something that is not a bank ({', '.join(foreign) or 'no bank.json'}); name a new folder")
+            for path in place.iterdir():
+                require_file(path)
             try:
                 bank = KnowledgeBank(place)
             except DamagedBankError as error:

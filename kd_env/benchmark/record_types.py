@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+LARGEST = 2**63
+SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = (int, float, type(None))
 TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("trial", "task", "policy", "access", "student", "pool", "metric", "device"), (str,)),
@@ -28,6 +31,10 @@ def other_type(record: Mapping[str, Any]) -> str:
         value = record[name]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             return f"{name} is {_shown(value)}, expected {_words(types)}"
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            return f"{name} is {_shown(value)}, expected a smaller number"
+        if isinstance(value, str) and not value.isascii() and SURROGATE.search(value):
+            return f"{name} is {_shown(value)}, half of a surrogate pair"
     for name, types in (("teachers", (str,)), ("selection_rate", NUMBER)):
         for item in record[name] or ():
             if not isinstance(item, types) or isinstance(item, bool):

@@ -143,7 +143,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Record]:
         place = f"{path}, line {number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{place}: not JSON ({error}); delete that line and run the same command again") from error
         if not isinstance(record, dict):
             raise InputError(f"{place}: a JSON {type(record).__name__}, not an object; delete that line and run the same command again")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,9 @@ from kd_env.analysis.figures import Styles, has_bands, learning_curves, scores_f
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, read_selection_map
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
+
+MOST_MAPS = 30
+"""Seeds of a policy whose traces a selection map averages; of more, the first."""
 
 
 class Plot(NamedTuple):
@@ -73,10 +78,13 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
 
 def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> Iterator[tuple[str, SelectionMap]]:
     """Yield the mean map of each policy that learns to select, and of the oracle, if they have traces; the highest score first."""
+    of_policy: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        of_policy[record["policy"]].append(record)
     for row in by_score(table).itertuples():
         if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
-            paths = [directory / "traces" / f"{r['trial']}.parquet" for r in records if r["policy"] == row.policy]
-            if maps := [read_selection_map(path) for path in paths if path.is_file()]:
+            paths = (directory / "traces" / f"{record['trial']}.parquet" for record in of_policy[row.policy])
+            if maps := [read_selection_map(path) for path in islice(filter(Path.is_file, paths), MOST_MAPS)]:
                 yield row.policy, mean_over_seeds(maps)
 
 

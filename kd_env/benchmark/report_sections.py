@@ -19,6 +19,12 @@ from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
 from kd_env.benchmark.summary import FORWARDS, Setting, summarise
 
+MOST_DRAWN = 12
+"""Settings of a report that have figures, which take most of its time."""
+NOT_DRAWN = Plots(
+    (), f"Figures are drawn for the first {MOST_DRAWN} settings. To see those of others, put their records in another folder."
+)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -69,7 +75,7 @@ def make_section(directory: Path, index: int, setting: Setting, records: Sequenc
     stem = f"{index:02d}-{file_safe(setting.task)}"
     config = [{name: value for name, value in record["config"].items() if name != "command"} for record in records]
     values = values_table("Values set by the commands", config)
-    plots = setting_plots(directory, stem, table, records, styles)
+    plots = setting_plots(directory, stem, table, records, styles) if index <= MOST_DRAWN else NOT_DRAWN
     return Section(stem, setting, records, table, conclusions(table, records), claim(table, records), plots, values)
 
 

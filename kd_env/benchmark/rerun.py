@@ -52,16 +52,16 @@ def trial_of(record: Record) -> Trial:
 
 def units(records: Sequence[Record]) -> list[list[Record]]:
     """Return the records in units that ran together, in the order of the first record of each unit."""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
+    groups: dict[str, list[tuple[int, Record]]] = defaultdict(list)
+    for position, record in enumerate(records):
         config = {name: value for name, value in record["config"].items() if name not in ("command", "policy_from")}
         env = {name: value for name, value in record["env"].items() if name != "label_seed"}
-        groups[json.dumps([record["policy"], record["suite"], config, env], sort_keys=True)].append(record)
+        groups[json.dumps([record["policy"], record["suite"], config, env], sort_keys=True)].append((position, record))
     populations = []
     for group in groups.values():
-        size = group[0]["config"].get("population", 1)
+        size = group[0][1]["config"].get("population", 1)
         populations += [group[start : start + size] for start in range(0, len(group), size)]
-    return sorted(populations, key=lambda unit: records.index(unit[0]))
+    return [[record for _, record in unit] for unit in sorted(populations, key=lambda unit: unit[0][0])]
 
 
 def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:

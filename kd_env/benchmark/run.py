@@ -132,15 +132,15 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
 
     A trial whose student has peers is a unit by itself, and so is one whose policy teaches one student at a time.
     """
-    groups: dict[Any, list[Trial]] = {}
-    for trial in trials:
+    groups: dict[Any, list[tuple[int, Trial]]] = {}
+    for position, trial in enumerate(trials):
         alike = replace(trial, seed=0, policy_from=None if trial.policy_from is None else "each its own")
-        groups.setdefault(json.dumps(asdict(alike), sort_keys=True), []).append(trial)
+        groups.setdefault(json.dumps(asdict(alike), sort_keys=True), []).append((position, trial))
     units = []
     for group in groups.values():
-        size = 1 if _runs_alone(group[0]) else most
+        size = 1 if _runs_alone(group[0][1]) else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
-    return sorted(units, key=lambda unit: trials.index(unit[0]))
+    return [[trial for _, trial in unit] for unit in sorted(units, key=lambda unit: unit[0][0])]
 
 
 def _runs_alone(trial: Trial) -> bool:

@@ -83,15 +83,17 @@ def source_of(file: Path) -> Source:
     """
     try:
         source = Source(**json.loads(file.with_suffix(".json").read_text()))
-    except (OSError, ValueError, TypeError):
+        if not all(isinstance(value, int | str | dict) for value in vars(source).values()):
+            raise TypeError
+    except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"policy-from {file}: not a saved policy with a .json file beside it; {HOW}") from None
     if not file.is_file():
         raise InputError(f"policy-from {file}: no such file; {HOW}")
     return source
 
 
-def find(place: Path, policies: Sequence[str], seed: int) -> list[Path]:
-    """Return the files of the policies that a trial with ``seed`` uses, one for each of ``policies``, by default for all that are there.
+def find(place: Path, policies: Sequence[str], seeds: Sequence[int]) -> dict[int, list[Path]]:
+    """Return the files of the policies that trials with each of ``seeds`` use: one for each of ``policies``, by default for all there.
 
     In a folder it is the policy that learned with the same seed, or the only one.
 
@@ -101,23 +103,25 @@ def find(place: Path, policies: Sequence[str], seed: int) -> list[Path]:
     files = [place] if place.is_file() else [path.with_suffix(".agent") for path in sorted((place / FOLDER).glob("*.json"))]
     if not files:
         raise InputError(f"policy-from {place}: holds no saved policies; {HOW}")
-    by_policy: dict[str, list[Path]] = {}
+    by_policy: dict[str, dict[int, list[Path]]] = {}
     for file in files:
-        by_policy.setdefault(source_of(file).policy, []).append(file)
-    chosen = []
+        source = source_of(file)
+        by_policy.setdefault(source.policy, {}).setdefault(source.seed, []).append(file)
+    chosen: dict[int, list[Path]] = {seed: [] for seed in seeds}
     for policy in policies or by_policy:
-        candidates = by_policy.get(policy, [])
-        if not candidates:
+        if policy not in by_policy:
             raise InputError(f"policy-from {place}: holds no {policy!r}, but {', '.join(by_policy)}; name one of them with --policy")
-        if len(candidates) > 1:
-            seeds = [source_of(file).seed for file in candidates]
-            candidates = [file for file, of_file in zip(candidates, seeds, strict=True) if of_file == seed]
+        by_seed = by_policy[policy]
+        every = [file for of_seed in by_seed.values() for file in of_seed]
+        for seed in seeds:
+            candidates = every if len(every) == 1 else by_seed.get(seed, [])
             if len(candidates) != 1:
+                shown = ", ".join(str(source_of(file).seed) for file in every)
                 raise InputError(
-                    f"policy-from {place}: {len(candidates)} policies {policy!r} of seed {seed} among seeds {', '.join(map(str, seeds))}; "
+                    f"policy-from {place}: {len(candidates)} policies {policy!r} of seed {seed} among seeds {shown}; "
                     f"give these --seeds, or name one file of {place / FOLDER}"
                 )
-        chosen += candidates
+            chosen[seed] += candidates
     return chosen
 
 

@@ -25,7 +25,7 @@ from kd_env.cli.run import run
 from kd_env.cli.teach import teach
 from kd_env.errors import InputError
 from kd_env.interrupts import Terminated, remember_interrupts
-from kd_env.printable import one_line
+from kd_env.printable import one_line, require_text
 
 app = typer.Typer(
     name="kd-env",
@@ -106,6 +106,8 @@ def main() -> None:
 def invoke(arguments: list[str]) -> int:
     """Run a command line, given without the name of the program, and return its exit status. Errors are one line on stderr."""
     try:
+        for argument in arguments:
+            require_text(argument)
         with remember_interrupts():
             status = app(arguments or ["--help"], prog_name="kd-env", standalone_mode=False)
     except InputError as error:

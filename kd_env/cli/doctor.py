@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
-from importlib.metadata import PackageNotFoundError, version
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from kd_env.cli.options import DataDir, GroupColumn, LabelColumn, MaxLength, PairColumn, TextColumn, named_task
 from kd_env.errors import InputError
 from kd_env.printable import one_line
 
+INSTALL = "run: pip install -c constraints.txt -e ."
+LEAST_SPACE = 200_000_000
+"""Bytes that the cache needs at least; the built-in pools and banks take about as much."""
+NVIDIA = Path("/dev/nvidia0")
 PACKAGES = ("kd-env", "torch", "gymnasium", "stable-baselines3", "transformers", "datasets", "numpy", "pandas", "pyarrow", "safetensors")
 
 
@@ -45,7 +54,7 @@ def doctor(
             raise InputError(f"--{name} {value}: no task; give --task too")
     if task is not None:
         task = named_task(task, data_dir, text, pair, label, group, max_length)
-    checks = [_packages(), _device(), _cache(), _own_packages()]
+    checks = [_packages(), _device(), _cache(), _temporary_files(), _own_packages()]
     facts = [fact for findings in checks for fact in findings.facts] + (_task(task) if task else [])
     problems = [problem for findings in checks for problem in findings.problems]
     print("\n".join(one_line(line) for line in [*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
@@ -53,33 +62,85 @@ def doctor(
 
 
 def _packages() -> Findings:
-    findings = Findings([], [])
-    for name in PACKAGES:
+    findings, needed = Findings([], []), _requirements()
+    for name in dict.fromkeys((*PACKAGES, *needed)):
         try:
-            findings.facts.append(f"{name} {version(name)}")
+            installed = version(name)
         except PackageNotFoundError:
-            findings.problems.append(f"{name} is not installed; run: pip install -c constraints.txt -e .")
+            findings.problems.append(f"{name} is not installed; {INSTALL}")
+            continue
+        if name in PACKAGES:
+            findings.facts.append(f"{name} {installed}")
+        if name in needed and not needed[name].contains(installed, prereleases=True):
+            findings.problems.append(f"{name} {installed} is installed, and kd-env needs {name} {needed[name]}; {INSTALL}")
     return findings
+
+
+def _requirements() -> dict[str, SpecifierSet]:
+    """Return the versions of other packages that kd-env needs, by name; none where kd-env itself is not installed."""
+    try:
+        parsed = map(Requirement, requires("kd-env") or ())
+    except PackageNotFoundError:
+        return {}
+    return {requirement.name: requirement.specifier for requirement in parsed if requirement.marker is None}
 
 
 def _device() -> Findings:
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none, students run on the CPU"
+    problems = []
+    device = "none, students run on the CPU"
+    if torch.cuda.is_available():
+        try:
+            device = torch.cuda.get_device_name()
+            torch.ones(1, device="cuda").add(1).cpu()
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            problems.append(f"CUDA does not compute ({reason}); install a torch that fits the driver, or use --set device=cpu")
+    elif torch.version.cuda and NVIDIA.exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1"):
+        problems.append(f"there is an NVIDIA device, and torch {torch.__version__} cannot use it; install a torch that fits the driver")
     threads = f"cores: {os.cpu_count()}; torch threads: {torch.get_num_threads()} (trials use one each)"
-    return Findings([f"CUDA device: {device}", threads], [])
+    return Findings([f"CUDA device: {device}", threads], problems)
 
 
 def _cache() -> Findings:
     from kd_env.paths import cache_dir
 
-    cache = cache_dir()
+    try:
+        cache = cache_dir()
+    except InputError as error:
+        return Findings([], [str(error)])
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.exists() else 0
     fact = f"cache: {cache}, {size / 1e6:.1f} MB (set KD_ENV_CACHE to move it; it can be deleted, its files are made again)"
-    existing = cache if cache.exists() else next(parent for parent in cache.parents if parent.exists())
-    if os.access(existing, os.W_OK):
-        return Findings([fact], [])
-    return Findings([fact], [f"cache {cache} cannot be written; set KD_ENV_CACHE to a folder that you can write to"])
+    try:
+        _write_and_lock(cache)
+    except OSError as error:
+        problem = f"cache {cache} cannot be used ({error.strerror or error}); set KD_ENV_CACHE to a folder that you can write to"
+        return Findings([fact], [problem])
+    if (free := shutil.disk_usage(cache).free) < LEAST_SPACE:
+        return Findings([fact], [f"cache {cache} has {free / 1e6:.0f} MB of free space; free some, or set KD_ENV_CACHE to another disk"])
+    return Findings([fact], [])
+
+
+def _write_and_lock(folder: Path) -> None:
+    """Write a file as a bank is written, and lock it as trials are.
+
+    Raises:
+        OSError: one of both is not possible.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _temporary_files() -> Findings:
+    try:
+        return Findings([f"temporary files: {tempfile.gettempdir()}"], [])
+    except OSError:
+        return Findings([], ["there is no folder for temporary files; set TMPDIR to one that you can write to"])
 
 
 def _own_packages() -> Findings:

@@ -99,9 +99,11 @@ def run(
     settings = read_settings(set_, student=student, updates=updates)
     task = named_task(task, data_dir, text, pair, label, group, max_length)  # a record's task carries all that decides it
     pool = join_teachers(teachers)
+    seed_list = read_seeds(seeds)
+    saved = {} if policy_from is None else saved_policies.find(policy_from, names, seed_list)
     trials = []
-    for seed in read_seeds(seeds):
-        for number, file in enumerate([None] * len(names) if policy_from is None else saved_policies.find(policy_from, names, seed)):
+    for seed in seed_list:
+        for number, file in enumerate(saved.get(seed, [None] * len(names))):
             trial = Trial(
                 task,
                 names[number] if file is None else saved_policies.source_of(file).policy,

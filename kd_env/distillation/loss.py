@@ -15,6 +15,7 @@ from kd_env.distillation.settings import DistillationSettings
 from kd_env.errors import InputError
 from kd_env.knowledge import LossContext, label
 from kd_env.knowledge.terms import extra_outputs, parse_terms
+from kd_env.plugins import faults_in
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.types import Batch, Decision, ModelOutput
@@ -65,7 +66,13 @@ class Loss:
             raise unknown("knowledge type", name, [*self.terms, "label"])
         labels = batch.labels if self.uses_hard_labels else None
         context = LossContext(temperature[:, None] if isinstance(temperature, Tensor) else temperature, labels)
-        return self.terms[name].kind.losses(student, batch, context)
+        kind = self.terms[name].kind
+        with faults_in(f"knowledge type {name!r}", type(kind)):
+            losses = kind.losses(student, batch, context)
+        if not isinstance(losses, Tensor) or losses.ndim != 2 or len(losses) != len(student.logits):
+            shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise InputError(f"knowledge type {name!r}: its losses are {shape}, expected a tensor [{len(student.logits)}, teachers]")
+        return losses
 
     def per_example(self, decision: Decision, student: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss of each example, ``[rows]``, differentiable."""

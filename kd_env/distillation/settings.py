@@ -10,6 +10,7 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from kd_env import spec
@@ -19,6 +20,8 @@ from kd_env.student.build import StudentConfig
 from kd_env.tasks import Task
 from kd_env.types import TeacherShapes
 
+LARGEST = 2**31
+"""Largest whole number of a setting."""
 RENAMED = {"strength": "kd_weight", "features": "observation", "companion": "auxiliary_module"}
 """New names of settings by their former names. A former name raises an error that gives the new one."""
 
@@ -104,7 +107,7 @@ def checked(keywords: Mapping[str, Any], *groups: type) -> dict[str, Any]:
     Raises:
         InputError: a keyword is unknown, or its value has the wrong type.
     """
-    types = {name: kind for group in groups for name, kind in typing.get_type_hints(group).items()}
+    types = {name: kind for group in groups for name, kind in _types(group).items()}
     for name in keywords:
         if name in RENAMED:
             raise InputError(f"setting {name!r} is now called {RENAMED[name]!r}; use that name")
@@ -124,6 +127,11 @@ def require_range(settings: Any, expected: str, fits: Any, *names: str) -> None:
             raise InputError(f"{name}={getattr(settings, name)!r}: must be {expected}")
 
 
+@lru_cache
+def _types(group: type) -> dict[str, Any]:
+    return typing.get_type_hints(group)  # takes a millisecond, and a run may have thousands of trials
+
+
 def _typed(name: str, value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
@@ -131,6 +139,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is int and isinstance(value, int) and abs(value) > LARGEST:
+        raise InputError(f"{name}={value!r}: expected at most {LARGEST}")
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{name}={value!r}: expected {kind.__name__}, got {type(value).__name__}")
     return value

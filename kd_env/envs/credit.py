@@ -30,7 +30,7 @@ from torch.autograd import forward_ad
 from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.errors import InputError
-from kd_env.plugins import resolve
+from kd_env.plugins import faults_in, resolve
 from kd_env.spec import numbers, parse, unknown
 from kd_env.types import ModelOutput
 
@@ -117,7 +117,7 @@ def make_credit(text: str) -> Credit | None:
     if name not in CREDITS and ":" not in name:
         raise unknown("credit", name, ["shared", *CREDITS], ", and no module:function")
     credit: Credit = CREDITS[name] if name in CREDITS else resolve(name, "credit")
-    if not callable(credit):
+    if not callable(credit) or isinstance(credit, type):
         raise InputError(
             f"credit {name!r}: a {type(credit).__name__} is not a function; name one that takes (run, meter, names, temperature)"
         )
@@ -130,6 +130,23 @@ def make_credit(text: str) -> Credit | None:
     if name in CREDITS:
         numbers(f"credit={name}", below=1.0, **options)
     return partial(credit, **options)
+
+
+def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature) -> CreditByType:
+    """Return the credit of the teachers by knowledge type, ``[rows, K]``.
+
+    Raises:
+        InputError: a credit function of the user's own fails, or returns something else.
+    """
+    function = getattr(credit, "func", credit)  # that of a partial
+    with faults_in(f"credit {getattr(function, '__name__', 'function')!r}", function):
+        by_type: object = credit(run, meter, names, temperature)
+    rows = len(run.observe().labels)
+    if not isinstance(by_type, dict) or not all(isinstance(by_type.get(name), Tensor) and len(by_type[name]) == rows for name in names):
+        raise InputError(
+            f"credit: the function returned a {type(by_type).__name__}, expected a tensor [{rows}, K] for each of {list(names)}"
+        )
+    return by_type
 
 
 def normalize(credit: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from kd_env.errors import InputError
 from kd_env.knowledge import label, response
-from kd_env.plugins import build
+from kd_env.plugins import build, faults_in
 from kd_env.types import Batch, Observation
 
 BOUND = 10.0
@@ -138,8 +139,12 @@ def make_observation_set(text: str) -> ObservationSet:
 
 def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Observation:
     """Return the observation of the mini-batches: blocks by name, each ``[rows, F]``; ``labels`` adds the columns that read the label."""
-    blocks = observation_set.blocks(batch, labels)
     rows = len(batch.example_ids)
+    with faults_in("observation set", type(observation_set)):
+        blocks = dict(observation_set.blocks(batch, labels))
+    for name, block in blocks.items():
+        if not isinstance(block, Tensor) or len(block) != rows:
+            raise InputError(f"observation set: block {name!r} is no tensor of {rows} rows; return one row per instance")
     progress = np.repeat(batch.progress, rows // len(batch.progress))
     blocks["progress"] = torch.from_numpy(progress[:, None]).to(batch.labels.device)
     flat = torch.cat([block.reshape(rows, -1).float() for block in blocks.values()], 1)

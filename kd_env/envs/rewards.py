@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from kd_env.distillation import Distillation
+from kd_env.errors import InputError
 from kd_env.knowledge import label, response
-from kd_env.plugins import build
+from kd_env.plugins import build, faults_in
 from kd_env.types import Batch, Decision
 
 
@@ -138,3 +139,18 @@ def make_reward(text: str) -> Reward:
         InputError: the reward does not exist, or it is not a :class:`Reward`.
     """
     return build(text, "reward", REWARDS, Reward)
+
+
+def checked_reward(reward: Reward, step: TaughtBatch) -> Tensor:
+    """Return the rewards of a step, ``[S * B]``, without a graph.
+
+    Raises:
+        InputError: a reward of the user's own fails, or returns something else.
+    """
+    with faults_in(f"reward {type(reward).__name__}", type(reward)):
+        paid: object = reward.pay(step)
+    rows = len(step.batch.labels)
+    if not isinstance(paid, Tensor) or paid.shape != (rows,):
+        shown = f"a tensor {list(paid.shape)}" if isinstance(paid, Tensor) else f"a {type(paid).__name__}"
+        raise InputError(f"reward {type(reward).__name__}: pay() returned {shown}, expected a tensor [{rows}], one value per instance")
+    return paid.detach()

@@ -18,12 +18,12 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs import decisions, selection_snapshot
 from kd_env.envs.actions import ActionLayout, Hard, make_action, parse_factors
-from kd_env.envs.credit import make_credit
+from kd_env.envs.credit import checked_credit, make_credit
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward, slot_means
 from kd_env.envs.exploration import ExplorationBonus
 from kd_env.envs.measurement import Measurement
 from kd_env.envs.observations import make_observation_set, observe
-from kd_env.envs.rewards import TaughtBatch, make_reward
+from kd_env.envs.rewards import TaughtBatch, checked_reward, make_reward
 from kd_env.envs.settings import Settings
 from kd_env.envs.step import Step, merge
 from kd_env.knowledge.peers import require_peers
@@ -151,7 +151,7 @@ class Selection:
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.num_slots))
         step = self._taught_batch(batch, decision, None, taught=False)
-        rewards = self._per_slot(self.reward_rule.pay(step))
+        rewards = self._per_slot(checked_reward(self.reward_rule, step))
         self.distillation.skip()
         return rewards
 
@@ -165,7 +165,7 @@ class Selection:
         improvement = self.measurement.improvement(run, self.meter, active & ~outcome.diverged)
         credit: dict[str, Tensor] = {}
         if by_credit is None:
-            reward = self.reward_rule.pay(self._taught_batch(batch, decision, improvement))
+            reward = checked_reward(self.reward_rule, self._taught_batch(batch, decision, improvement))
         else:
             reward, credit = by_credit
         rewards, terms = self._rewards(reward, decoded, bonus)
@@ -198,7 +198,7 @@ class Selection:
         run = self.distillation
         names = self.layout.knowledge if self.action_kind.decides_knowledge else tuple(run.loss.terms)
         credit = CreditOfStep(
-            by_type=self.credit(run, self.meter, names, decision.temperature),
+            by_type=checked_credit(self.credit, run, self.meter, names, decision.temperature),
             decision=decision,
             decoded=decoded,
             strengths={name: term.strength for name, term in run.loss.terms.items()},

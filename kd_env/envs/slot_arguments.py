@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from kd_env.errors import InputError
 
 MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP, "disabled": AutoresetMode.DISABLED}
+
+
+def checked_count(name: str, value: Any) -> int:
+    """Return a number of slots or steps as a Python integer.
+
+    Raises:
+        InputError: it is no whole number (NumPy's count) of at least 1.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name}={value!r}: expected a whole number of at least 1")
+    return int(value)
 
 
 def whole_batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:
@@ -35,5 +47,5 @@ def checked_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
     """
     try:
         return mode if isinstance(mode, AutoresetMode) else MODES[mode]
-    except KeyError:
+    except (KeyError, TypeError):
         raise InputError(f"autoreset_mode={mode!r}: expected {', '.join(MODES)}") from None

@@ -22,7 +22,7 @@ from kd_env.envs import observations, render, slot_info
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
 from kd_env.envs.reset_arguments import checked_options, checked_seed
-from kd_env.envs.slot_arguments import checked_autoreset_mode, whole_batch_size
+from kd_env.envs.slot_arguments import checked_autoreset_mode, checked_count, whole_batch_size
 from kd_env.errors import InputError
 from kd_env.spec import one_of
 from kd_env.tasks import Task
@@ -58,6 +58,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         Raises:
             InputError: a keyword is unknown, or its value cannot be used.
         """
+        num_envs = checked_count("num_envs", num_envs)
         if (settings.get("granularity") or self.defaults.get("granularity", "instance")) == "instance":
             settings["batch_size"] = whole_batch_size(num_envs, settings)
         elif num_envs != (settings.get("num_students") or 1):
@@ -70,7 +71,7 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
         self.render_mode, self.minimal_info = render_mode, info == "minimal"
         self.num_envs = num_envs
-        self.max_episode_steps = max_episode_steps
+        self.max_episode_steps = None if max_episode_steps is None else checked_count("max_episode_steps", max_episode_steps)
         self.single_observation_space = observations.space(self.selection.observation())
         self.single_action_space = self.selection.action_kind.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)

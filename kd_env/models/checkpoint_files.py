@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
+from kd_env.paths import require_file
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """Files that are downloaded from the hub: configuration, weights, vocabulary; no pickle and no code."""
@@ -28,6 +29,8 @@ def find_folder(text: str) -> Path:
         raise InputError(
             f"{path}: no config.json, so this is not a Transformers checkpoint; name a folder that save_pretrained or kd-env teach wrote"
         )
+    for file in (file for pattern in FILES for file in path.glob(pattern)):
+        require_file(file)
     return path.resolve()
 
 
@@ -57,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); save or download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a JSON {type(content).__name__}, expected an object; save or download it again")
@@ -78,6 +81,28 @@ def require_weights(folder: Path) -> None:
             "call save_pretrained(), which writes model.safetensors"
         )
     raise InputError(f"{folder}: no model.safetensors; name a folder that save_pretrained or kd-env teach wrote")
+
+
+def require_layers(folder: Path, config: Any) -> None:
+    """Check that a configuration has no more layers than there are tensors: to build very many would take hours.
+
+    Raises:
+        InputError: it has more.
+    """
+    layers, tensors = getattr(config, "num_hidden_layers", 0), _num_tensors(folder)
+    if isinstance(layers, int) and tensors is not None and layers > tensors:
+        raise InputError(f"{folder}/config.json: {layers} layers, and the weights are {tensors} tensors; save or download it again")
+
+
+def _num_tensors(folder: Path) -> int | None:
+    """Return the number of tensors of a checkpoint, from the headers of its files; ``None`` where they cannot be read."""
+    try:
+        if (index := folder / "model.safetensors.index.json").is_file():
+            return len(json.loads(index.read_text())["weight_map"])
+        with (folder / "model.safetensors").open("rb") as file:
+            return len(json.loads(file.read(int.from_bytes(file.read(8), "little"))))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RecursionError):
+        return None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ attention, which has forward-mode derivatives, and LayerNorm, which does not mix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -107,6 +108,8 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
     return Encoder(ViTForImageClassification(config))
 
 
+MOST_LAYERS = 1000
+"""Layers of a built-in network."""
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit}
 
 
@@ -126,7 +129,8 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     if name not in NETWORKS:
         raise spec.unknown("network", name, NETWORKS, " (there is no folder of that name either)")
     for key, value in options.items():
-        spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, **{key: value})
+        most = MOST_LAYERS if key in ("depth", "layers") else math.inf
+        spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, most=most, **{key: value})
     with seeded(seed):
         try:
             network: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)

@@ -15,7 +15,7 @@ from torch import nn
 
 from kd_env.errors import InputError
 from kd_env.models.any_classifier import AnyClassifier
-from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_weights
+from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_layers, require_weights
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import ARCHITECTURES, Encoder
 from kd_env.tasks import Task
@@ -133,6 +133,7 @@ class Checkpoint:
         from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
         require_weights(self.folder)
+        require_layers(self.folder, self.config)
         kind = AutoModelForImageClassification if self.kind == "image" else AutoModelForSequenceClassification
         try:
             with quiet():

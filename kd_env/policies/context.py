@@ -121,6 +121,10 @@ class PolicyContext:
             observed = observed.of_student(self._student)
         return PolicyBatch(observed, output, self.access, self.name)
 
+    def _student_diverges(self) -> bool:
+        """Return whether an output of a student is NaN or infinite, so that what is computed from it is too."""
+        return not bool(self._selection.distillation.observe().student.logits.isfinite().all())
+
     def decision(self, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
         """Return a decision.
 

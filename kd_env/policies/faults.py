@@ -6,26 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kd_env import spec
-from kd_env.errors import InputError
+from kd_env.plugins import faults_in
 from kd_env.policies.rules import RulePolicy
-
-OURS = ("agents", "baselines", "kd_env")
-"""Packages whose exceptions are faults of this project: they keep their traceback."""
 
 
 @contextmanager
 def faults_of(policy: Any, method: str) -> Iterator[None]:
-    """Turn exceptions of a policy's ``method`` into ``InputError`` with its text, file and line, unless the policy is built in.
-
-    ``sys.exit`` counts as an exception: it must not end a run as if it were finished.
-    """
-    try:
+    """Turn exceptions of a policy's ``method`` into ``InputError``, unless the policy is built in; see :func:`kd_env.plugins.faults_in`."""
+    kind = type(policy.rule if isinstance(policy, RulePolicy) else policy)
+    with faults_in(f"policy {kind.__module__}:{kind.__qualname__}, {method}()", kind):
         yield
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:
-        kind = type(policy.rule if isinstance(policy, RulePolicy) else policy)
-        if kind.__module__.partition(".")[0] in OURS:
-            raise
-        raise spec.fault(f"policy {kind.__module__}:{kind.__qualname__}, {method}()", error, kind) from error

@@ -29,7 +29,10 @@ class RulePolicy:
         slots = len(observation["progress"])
         if len(decided) != slots:
             raise InputError(f"policy {self.context.name!r}: decide() returned weights for {len(decided)} slots, expected {slots}")
-        return self.context.action.encode(decided.detach().cpu().numpy())
+        weights = decided.detach().cpu().numpy()
+        if not np.isfinite(weights).all() and not self.context._student_diverges():
+            raise InputError(f"policy {self.context.name!r}: decide() returned weights with NaN or infinite numbers; return finite ones")
+        return self.context.action.encode(weights)
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
         """Return the entropy of the rule's selection probabilities ``[num_envs]``; ``None`` if it has none."""

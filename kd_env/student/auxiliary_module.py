@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models.wrapper import NetworkWrapper
-from kd_env.plugins import resolve
+from kd_env.plugins import faults_in, resolve
 from kd_env.types import ModelOutput
 
 
@@ -41,7 +41,8 @@ class WithAuxiliaryModule(NetworkWrapper):
 
     def extend(self, output: ModelOutput) -> ModelOutput:
         """Return ``output`` with the auxiliary module's output added."""
-        return output._replace(auxiliary=self.auxiliary_module(output))
+        with faults_in("auxiliary module", type(self.auxiliary_module)):
+            return output._replace(auxiliary=self.auxiliary_module(output))
 
 
 def build(text: str, width: int, widths: Sequence[int], num_terms: int) -> nn.Module:

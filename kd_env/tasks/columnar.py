@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
+from kd_env.paths import require_file
 from kd_env.tasks.tables import Table
 
 SUFFIX = ".parquet"
@@ -36,6 +37,7 @@ def read_parquet(path: Path) -> Table:
         raise InputError(f"{path.parent}: {len(paths)} of {int(shard[2])} shards {shard[1]}-*{SUFFIX}; copy the missing ones")
     tables = []
     for part in paths:
+        require_file(part)
         try:
             tables.append(parquet.read_table(part))
         except (OSError, pa.ArrowException) as error:
@@ -111,5 +113,5 @@ def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
             for name, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
-    except (ValueError, KeyError, TypeError, AttributeError):  # not written by datasets
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not written by datasets
         return {}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_env.errors import InputError
+from kd_env.paths import require_file
 from kd_env.tasks.folders import require_folder
 from kd_env.tasks.splits import four_splits
 from kd_env.tasks.task import Defaults, Split, Task, task_name
@@ -50,6 +51,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     Raises:
         InputError: there is no such file, or it is damaged.
     """
+    require_file(path)
     try:
         content = gzip.decompress(path.read_bytes())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kd_env.errors import InputError
+from kd_env.paths import require_file
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
@@ -62,6 +63,7 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
     """
     from PIL import Image
 
+    require_file(file)
     try:
         with Image.open(file) as image:
             frames, kind = getattr(image, "n_frames", 1) > 1, image.format

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kd_env.errors import InputError
+from kd_env.paths import require_file
 
 LONGEST_FIELD = 2**31 - 1
 """Characters of a field of ``.csv``; the csv module stops at 131,072 unless it is told."""
@@ -103,6 +104,7 @@ def read_table(path: Path, header: Sequence[str] | None = None, leave_out_ragged
 def _content(path: Path) -> str:
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected a file of examples")
+    require_file(path)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -8,6 +8,7 @@ vocabularies.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ ALPHABET_WITH_MARKS = 3000
 """The same for a tokenizer that keeps combining marks; writing systems of syllables or words have thousands of characters."""
 WORD = 100
 """Characters of a word; a tokenizer that keeps combining marks cuts longer words, so that no step is quadratic in the longest word."""
+UNREAD = 1000
+"""Characters of a word from which a tokenizer that does not cut words leaves it out of its training."""
 MAX_TOKENS = 128
 """Tokens of a text; the rest is cut off."""
 
@@ -95,6 +98,8 @@ def _train(texts: list[str], marks: bool = False, cased: bool = False) -> Any:
     from tokenizers import models, processors, trainers
 
     draft = _without_framing(models.WordPiece(unk_token="[UNK]"), marks, cased)
+    if not marks:  # the trainer is quadratic in the length of a word; the tokenizer does not know words this long
+        texts = [re.sub(rf"\S{{{UNREAD},}}", " ", text) for text in texts]
     counts = Counter(character for text in texts for character in draft.normalizer.normalize_str(text) if not character.isspace())
     most = ALPHABET_WITH_MARKS if marks else ALPHABET
     alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:most])

@@ -60,6 +60,6 @@ def open_reference(folder: Path, task: Task) -> CheckpointTeacher:
     try:
         content = json.loads(path.read_text())
         model, classes = str(content["model"]), dict(content["classes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: it does not name a model and its classes; run kd-env teach --pool again") from None
     return CheckpointTeacher(model, task, folder.resolve().name, classes)

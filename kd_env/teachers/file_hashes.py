@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
+from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import FILES
+
+MOST_FILES = 10_000
+"""Files and folders that a folder of teachers may hold; a home folder holds more."""
 
 
 def checkpoint_hash(folder: Path) -> str:
     """Return the hash of the contents of a checkpoint's files."""
-    paths = sorted({path for pattern in FILES for path in folder.glob(pattern)})
+    paths = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
     digest = hashlib.sha256()
     for path in paths:
         stat = path.stat()
@@ -23,13 +28,19 @@ def content_hash(text: str) -> str:
     """Return the hash of the files that ``text`` names: a checkpoint, a folder of several, or a pool file.
 
     It is empty where ``text`` names no file or folder of this machine.
+
+    Raises:
+        InputError: the folder holds so many files that it is no checkpoint.
     """
     path = Path(text).expanduser()
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     if not text or not path.is_dir():
         return ""
-    folders = sorted(inner for inner in [path, *path.rglob("*")] if inner.is_dir() and not inner.name.startswith("."))
+    content = list(islice(path.rglob("*"), MOST_FILES + 1))
+    if len(content) > MOST_FILES:
+        raise InputError(f"{path} holds more than {MOST_FILES:,} files and folders; name the folder of a checkpoint, or of a few")
+    folders = sorted(inner for inner in [path, *content] if inner.is_dir() and not inner.name.startswith("."))
     return hashlib.sha256(":".join(checkpoint_hash(inner) for inner in folders).encode()).hexdigest()
 
 

@@ -91,8 +91,8 @@ def _is_complete(out: Path, identity: dict[str, Any]) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
-        saved = json.loads((out / CONFIG_FILE).read_text())
-    except (OSError, ValueError):
+        saved = dict(json.loads((out / CONFIG_FILE).read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{out} holds something that kd-env teach did not write; name a new folder") from None
     if differences := sorted(key for key in identity if saved.get(key) != identity[key]):
         words = {"task_content": "data", "model_content": "model files"}  # names that mean something to a user

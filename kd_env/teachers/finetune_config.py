@@ -66,7 +66,7 @@ class FinetuneConfig:
         assert config.epochs is not None and config.lr is not None and config.max_length is not None  # noqa: PT018
         for name, fits, expected in (
             ("epochs", config.epochs >= 1, "at least 1"),
-            ("seed", config.seed >= 0, "at least 0"),
+            ("seed", 0 <= config.seed < 2**62, "at least 0, below 2 ** 62"),
             ("fraction", 0.0 < config.fraction <= 1.0, "above 0, at most 1"),
             ("label_noise", 0.0 <= config.label_noise <= 1.0, "in [0, 1]"),
             ("batch_size", config.batch_size >= 1, "at least 1"),

@@ -26,7 +26,7 @@ from kd_env.models.pretrained import open_checkpoint
 from kd_env.models.saving import reader_to_save
 from kd_env.paths import sweep, write_bytes
 from kd_env.randomness import seeded
-from kd_env.serialization import DamagedSnapshot, from_bytes, part, to_bytes
+from kd_env.serialization import OtherRunError, from_bytes, part, to_bytes
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
 from kd_env.tasks import Split, Task
@@ -178,14 +178,14 @@ class FinetuneLoop:
     def _resume(self) -> None:
         try:
             tensors, state = from_bytes(self._state_file.read_bytes(), self._identity, str(self._state_file), "it cannot be used")
-        except DamagedSnapshot as error:
+        except OtherRunError as error:
+            folder = self._state_file.parent
+            raise InputError(f"{folder}: begun by another command ({error}); delete it, or name another --out") from None
+        except InputError as error:
             aside = self._state_file.with_suffix(".set-aside")
             self._state_file.replace(aside)
             self._note = f"{error}; it is now {aside.name}, and the teacher starts over"
             return
-        except InputError as error:
-            folder = self._state_file.parent
-            raise InputError(f"{folder}: begun by another command ({error}); delete it, or name another --out") from None
         self._student.load_state(part(tensors, "student"))
         self._best_weights, self._history, epoch = part(tensors, "best"), state["history"], part(tensors, "epoch")
         self._losses = list(epoch["losses"].to(self._student.device)) if epoch else []

@@ -26,6 +26,9 @@ from kd_env.types import ModelOutput
 FOLDS_FILE = "folds.json"
 """Marks the folder of such a teacher and holds the number of folds."""
 
+MOST_FOLDS = 100
+"""Teachers that are trained as one."""
+
 
 class OutOfFoldTeacher:
     """Answers each example with the model that was trained without its fold."""
@@ -39,7 +42,7 @@ class OutOfFoldTeacher:
         path = folder / FOLDS_FILE
         try:
             num_folds = int(json.loads(path.read_text())["folds"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f"{path}: it does not hold the number of folds; make that teacher again with kd-env teach --folds") from None
         self.name = name or folder.resolve().name
         self._members = [CheckpointTeacher(str(folder / f"fold-{fold}"), task) for fold in range(num_folds)]
@@ -76,11 +79,11 @@ def finetune_folds(
     """Fine-tune the F teachers ``out/fold-0`` and so on, and return ``out``. Teachers that are complete are left as they are.
 
     Raises:
-        InputError: there are fewer than 2 folds, ``out`` holds something else, or anything in
+        InputError: there are fewer than 2 folds or very many, ``out`` holds something else, or anything in
             :func:`~kd_env.teachers.finetune.finetune`.
     """
-    if folds < 2:
-        raise InputError(f"folds={folds}: must be at least 2; leave it out for one teacher of all examples")
+    if not 2 <= folds <= MOST_FOLDS:
+        raise InputError(f"folds={folds}: must be at least 2, at most {MOST_FOLDS}; leave it out for one teacher of all examples")
     config.filled(task)
     if out.exists() and not (out.is_dir() and all(_is_of_folds(path.name) for path in out.iterdir())):
         raise InputError(f"{out} holds something that kd-env teach --folds did not write; name a new folder")

@@ -139,16 +139,22 @@ class OwnTeacher:
             values = [getattr(returned, "logits", returned), None]
         tensors = [None if value is None else self._tensor(value) for value in values]
         logits, features = tensors
-        assert logits is not None
+        if logits is None:
+            raise self._refusal(returned)
         return ModelOutput(logits, logits if features is None else features)
 
     def _tensor(self, value: Any) -> Tensor:
         try:
-            return torch.as_tensor(value).detach().float().cpu()
+            tensor = torch.as_tensor(value).detach()
         except (TypeError, ValueError, RuntimeError):
-            raise InputError(
-                f"teacher {self.name!r} returned {type(value).__name__}; return logits [B, C], (logits, features), or a mapping with logits"
-            ) from None
+            raise self._refusal(value) from None
+        if tensor.is_complex():
+            raise self._refusal(tensor)
+        return tensor.float().cpu()
+
+    def _refusal(self, value: Any) -> InputError:
+        kind = f"{value.dtype} numbers" if isinstance(value, Tensor) else type(value).__name__
+        return InputError(f"teacher {self.name!r} returned {kind}; return logits [B, C], (logits, features), or a mapping with logits")
 
 
 def _own_teacher(item: object, position: int, task: Task) -> OwnTeacher:

@@ -17,6 +17,7 @@ from typing import Any
 
 from kd_env.errors import InputError
 from kd_env.interrupts import CHECKPOINT_MINUTES
+from kd_env.paths import require_file
 from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -48,12 +49,13 @@ def read(path: Path) -> dict[str, FinetuneConfig | ExistingTeacher]:
     Raises:
         InputError: the file cannot be read, or a table cannot be used; it names the table.
     """
+    require_file(path)
     try:
         text = path.read_text()
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise InputError(f"pool file {path}: {error.strerror}; check the path") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"pool file {path}: {error}; fix it there") from None
     tables = content.get("teachers") if isinstance(content, dict) else None
     if not isinstance(tables, list) or not tables:
@@ -156,7 +158,7 @@ def _listed(folder: Path, names: list[str]) -> list[str]:
     """Return the names in the folder's list, which must be ``names`` in any order."""
     try:
         listed: list[str] = json.loads((folder / LIST_FILE).read_text())["teachers"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{folder / LIST_FILE}: no list of teachers; delete it, or run kd-env teach --pool again") from None
     if missing := [name for name in listed if name not in names]:
         raise InputError(f"{folder}: teacher {missing[0]!r} of {LIST_FILE} is not there; run kd-env teach --pool again")

@@ -162,6 +162,12 @@ def test_only_seeds_are_put_together():
     assert [len(unit) for unit in _together(trials, 1)] == [1] * 6
 
 
+def test_thousands_of_trials_are_not_compared_with_each_other(monkeypatch):
+    monkeypatch.setattr(Trial, "__eq__", lambda *_: pytest.fail("a comparison of each trial with each takes minutes"))
+    trials = [Trial("digits", "uniform", seed, settings={"updates": 5}) for seed in range(300)]
+    assert [unit[0].seed for unit in _together(trials, 1)] == list(range(300))
+
+
 # the parts of a population that a policy sees
 
 

@@ -115,3 +115,14 @@ def test_the_headline_names_the_policy_that_validation_chooses():
         "Validation chooses, apart from privileged policies, router (reward labels): mean accuracy 0.700 on validation and"
     )
     assert "and 0.500 on test, n = 5." in text
+
+
+def test_many_settings_and_many_seeds_have_a_bounded_number_of_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr("kd_env.benchmark.report_sections.MOST_DRAWN", 2)
+    monkeypatch.setattr("kd_env.benchmark.report_figures.MOST_MAPS", 3)
+    for seed in range(5):
+        write_trace(tmp_path / "traces" / f"learner-{seed}.parquet")
+    report = make_report(tmp_path, [run | {"updates": updates} for updates in (50, 60, 70) for run in setting()])
+    assert [len(section.plots.plots) for section in report.sections] == [3, 3, 0]
+    assert report.sections[0].plots.plots[2].caption.endswith("learner, mean over 3 seeds.")
+    assert markdown(report).count("Figures are drawn for the first 12 settings") == 1

@@ -36,7 +36,7 @@ def learned(tmp_path_factory):
 
 
 def used(folder, policy="ppo", seed=0, frozen=True, teachers="digits/experts", task="digits", **settings):
-    (file,) = find(folder, [policy], seed)
+    (file,) = find(folder, [policy], [seed])[seed]
     given = {**SETTINGS, **settings}
     place = str(folder)
     return Trial(task, policy, seed, teachers, settings=given, test=False, policy_from=str(file), policy_from_name=place, frozen=frozen)
@@ -49,7 +49,7 @@ def network(file):
 def test_what_can_learn_is_saved_with_where_it_comes_from(learned):
     files = sorted((learned / "policies").iterdir())
     assert len(files) == 2 * 5
-    source = source_of(find(learned, ["ppo"], 1)[0])
+    source = source_of(find(learned, ["ppo"], [1])[1][0])
     assert (source.policy, source.task, source.pool, source.seed, source.updates) == ("ppo", "digits", "digits/experts", 1, 12)
     assert source.shape == {
         "number of teachers": 4, "number of classes": 10, "instance": 3, "teachers": 24, "student": 3, "progress": 1
@@ -146,13 +146,13 @@ def test_what_does_not_fit_is_refused_before_a_trial_starts(learned, policy, tar
 
 def test_a_place_without_the_policy_is_named(learned, tmp_path):
     with pytest.raises(InputError, match=r"holds no saved policies; kd-env run --save-policy"):
-        find(tmp_path, ["ppo"], 0)
+        find(tmp_path, ["ppo"], [0])
     with pytest.raises(InputError, match=r"holds no 'akd', but exp3, ppo, reinforce, sb3:A2C"):
-        find(learned, ["akd"], 0)
+        find(learned, ["akd"], [0])
     with pytest.raises(InputError, match=r"0 policies 'ppo' of seed 7 among seeds 0, 1; give these --seeds, or name one file"):
-        find(learned, ["ppo"], 7)
-    assert find(learned, ["exp3"], 7) == find(learned, ["exp3"], 0), "the only one serves every seed"
+        find(learned, ["ppo"], [7])
+    assert find(learned, ["exp3"], [7])[7] == find(learned, ["exp3"], [0])[0], "the only one serves every seed"
     (tmp_path / "some.agent").write_text("")
     with pytest.raises(InputError, match=r"some\.agent: not a saved policy"):
-        find(tmp_path / "some.agent", [], 0)
-    assert len(find(find(learned, ["ppo"], 1)[0], [], 5)) == 1, "a file serves every seed"
+        find(tmp_path / "some.agent", [], [0])
+    assert len(find(find(learned, ["ppo"], [1])[1][0], [], [5])[5]) == 1, "a file serves every seed"

@@ -126,3 +126,11 @@ def test_a_word_of_a_hundred_thousand_characters_is_cut_and_not_unknown():
     assert time.process_time() - started < 10, "linear in the longest word"
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == word
+
+
+def test_a_word_that_a_published_tokenizer_does_not_know_is_not_trained_on():
+    """The trainer takes minutes for a word of a million letters."""
+    word = "".join(RNG.choice(list("abcdefgh"), size=100_000))
+    assert vocabulary(WordPiece(np.array([*TEXTS, f"ba {word} ko"], dtype=object))()) == vocabulary(
+        WordPiece(np.array([*TEXTS, "ba ko"], dtype=object))()
+    )

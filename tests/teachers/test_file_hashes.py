@@ -1,7 +1,11 @@
 """Hashes of the files of checkpoints and pools."""
 
+import os
 import shutil
 
+import pytest
+
+from kd_env.errors import InputError
 from kd_env.teachers.file_hashes import checkpoint_hash, content_hash
 
 
@@ -26,3 +30,18 @@ def test_the_content_of_a_pool_file_a_folder_and_of_nothing(make_checkpoint, tmp
     make_checkpoint(tmp_path / "pool" / "b")
     assert content_hash(str(tmp_path / "pool")) != folder
     assert content_hash("") == content_hash(str(tmp_path / "none")) == content_hash("owner/name") == ""
+
+
+def test_a_folder_of_very_many_files_is_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("kd_env.teachers.file_hashes.MOST_FILES", 3)
+    for number in range(4):
+        assert content_hash(str(tmp_path))
+        (tmp_path / str(number)).touch()
+    with pytest.raises(InputError, match="holds more than 3 files and folders; name the folder of a checkpoint"):
+        content_hash(str(tmp_path))
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    empty = content_hash(str(tmp_path))
+    os.mkfifo(tmp_path / "config.json")
+    assert content_hash(str(tmp_path)) == empty

@@ -42,7 +42,7 @@ def test_a_folder_without_the_number_of_folds_is_refused(own_task, tmp_path):
 
 
 def test_one_fold_and_a_folder_of_something_else_are_refused(own_task, tmp_path):
-    with pytest.raises(InputError, match="folds=1: must be at least 2; leave it out for one teacher of all examples"):
+    with pytest.raises(InputError, match="folds=1: must be at least 2, at most 100; leave it out for one teacher of all examples"):
         finetune_folds(own_task, QUICK, 1, tmp_path / "out")
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(InputError, match="holds something that kd-env teach --folds did not write; name a new folder"):

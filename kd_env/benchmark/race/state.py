@@ -69,7 +69,7 @@ class RaceState:
             intact = content.pop("checksum") == checksum({}, content)
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             intact = False
         if not intact:
             raise InputError(f"{folder / FILE} is damaged; delete the folder {folder}")
