@@ -22,7 +22,7 @@ REFERENCE = "uniform"
 
 
 def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], list[list[str]]]:
-    """Return the column names and the rows. Columns are named by their pool. Rows are sorted by access class and name."""
+    """Return the column names and the rows. Rows are sorted by access class and name."""
     access_of = {record["policy"]: record["access"] for records in settings.values() for record in records}
     columns = [_by_policy(records) for records in settings.values()]
     rows, previous = [], ""
@@ -34,9 +34,17 @@ def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], l
 
 
 def column_names(settings: Sequence[Setting]) -> list[str]:
-    """Return the name of each setting's column."""
+    """Return a short name of each setting: its pool, and what distinguishes it from other settings with that pool."""
     several_tasks = len({setting.task for setting in settings}) > 1
-    return [_column_name(setting, several_tasks) for setting in settings]
+    by_pool: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for setting in settings:
+        by_pool[_pool_name(setting, several_tasks)].append(_parts(setting))
+    names = []
+    for setting in settings:
+        pool, parts = _pool_name(setting, several_tasks), _parts(setting)
+        differing = [text for name, text in parts.items() if len({other.get(name) for other in by_pool[pool]}) > 1]
+        names.append(", ".join([pool, *differing]))
+    return names
 
 
 class Scores(NamedTuple):
@@ -59,7 +67,13 @@ def _by_policy(records: Sequence[Record]) -> dict[str, Scores]:
     }
 
 
-def _column_name(setting: Setting, several_tasks: bool) -> str:
+def _parts(setting: Setting) -> dict[str, str]:
+    """Return the texts of what settings with one pool can differ in."""
+    parts = {"student": setting.student, "updates": f"{setting.updates} updates", "labels": f"{setting.reward_labels} reward labels"}
+    return parts | {name: f"{name}={value}" for name, value in setting.options}
+
+
+def _pool_name(setting: Setting, several_tasks: bool) -> str:
     """Return the name of the pool, after the name of the task if there are several tasks and the pool's name does not contain it."""
     pool_is_enough = not several_tasks or setting.pool.startswith(f"{base_name(setting.task)}/")
     return setting.pool if pool_is_enough else f"{setting.task}, {setting.pool}"

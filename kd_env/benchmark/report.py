@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 from kd_env.analysis.figures import Styles
 from kd_env.analysis.palette import COLOURS, DARK, policy_styles
+from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record, read
-from kd_env.benchmark.report_page import cost_page_table, filters, overview_page_table, score_page_table, short_title
+from kd_env.benchmark.report_page import cost_page_table, filters, overview_page_table, score_page_table
 from kd_env.benchmark.report_paper import write_paper
 from kd_env.benchmark.report_sections import (
     Section,
@@ -111,9 +112,10 @@ def markdown(report: Report) -> str:
 
 
 def _page(report: Report, drawings: Mapping[str, str]) -> str:
+    names = column_names([section.setting for section in report.sections])
     sections = [
-        (section, score_page_table(section, report.styles), cost_page_table(section, report.styles), short_title(section.setting))
-        for section in report.sections
+        (section, score_page_table(section, report.styles), cost_page_table(section, report.styles), name)
+        for section, name in zip(report.sections, names, strict=True)
     ]
     overview = report.all_settings and overview_page_table(report.all_settings, report.sections, report.styles)
     colours = list(zip(COLOURS, DARK, strict=True))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from kd_env.analysis.figures import Styles
 from kd_env.benchmark.report_sections import Section, Table, costs_table, results_table, score_cells
-from kd_env.benchmark.summary import Setting, by_score
+from kd_env.benchmark.summary import by_score
 
 DASH_ARRAYS = {"-": "none", "--": "5 2.5", ":": "1.5 2.5", "-.": "6 2 1.5 2"}
 
@@ -101,11 +101,6 @@ def filters(sections: Sequence[Section]) -> dict[str, list[str]]:
         "access": {access for section in sections for access in section.table["access"]},
     }
     return {name: sorted(of_name) for name, of_name in values.items() if len(of_name) > 1}
-
-
-def short_title(setting: Setting) -> str:
-    """Return the name of a setting in the list of contents."""
-    return ", ".join([setting.task, setting.pool, *(f"{name}={value}" for name, value in setting.options)])
 
 
 def leading_number(text: str) -> Cell:

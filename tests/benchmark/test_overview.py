@@ -64,3 +64,16 @@ def test_a_column_names_the_task_if_its_pool_does_not():
     records = [{**record("uniform", pool, 0, 0.5), "task": task} for task, pool in tasks_and_pools]
     assert overview(by_setting(records))[0][3:] == ["digits/experts", "domains/experts", "folder:mine, text/sizes"]
     assert overview(by_setting(records[2:]))[0][3:] == ["text/sizes"]
+
+
+def test_columns_of_one_pool_name_what_differs():
+    run = {**record("uniform", "digits/drift", 0, 0.5), "updates": 10, "reward_labels": 64}
+    ce = [{**run, "config": {**run["config"], "reward_ce": value}} for value in (0, 1)]
+    fewer, other = {**ce[0], "reward_labels": 32}, {**run, "pool": "digits/experts"}
+    names = overview(by_setting([*ce, fewer, other]))[0][3:]
+    assert names == [
+        "digits/drift, 64 reward labels, reward_ce=0",
+        "digits/drift, 64 reward labels, reward_ce=1",
+        "digits/drift, 32 reward labels",
+        "digits/experts",
+    ]
