@@ -128,6 +128,13 @@ class Network(nn.Module):
         return self.log_weights(instances).exp()
 
 
+def log_likelihoods(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """Return ``log max(p_k(y|x), 1e-4)``, ``[n, K]``, of ``teacher_logits [n, K, C]`` and class numbers y, ``labels [n]``."""
+    index = labels[:, None, None].expand(-1, teacher_logits.shape[1], 1)
+    log_likelihood = teacher_logits.double().log_softmax(2).gather(2, index).squeeze(2).float()
+    return log_likelihood.clamp_min(math.log(LEAST_PROBABILITY))
+
+
 def fit_mixture(network: Network, instances: Instances, log_likelihood: Tensor, ridge: float) -> Network:
     """Minimise ``-mean log sum_k w_k p_k(y) + ridge / 2 |parameters|^2`` by L-BFGS; ``log_likelihood [n, K]`` is log p_k(y)."""
     parameters = list(network.parameters())
@@ -193,9 +200,7 @@ class Stack(nn.Module):
         instances, labels = Instances.of(examples.teacher_logits, examples.teacher_features), examples.known_labels()
         if len(labels) < 2:
             raise InputError(f"reward_labels={len(labels)}: stacking fits its members and their shares on different labels; use at least 2")
-        index = labels[:, None, None].expand(-1, examples.teacher_logits.shape[1], 1)
-        log_likelihood = examples.teacher_logits.double().log_softmax(2).gather(2, index).squeeze(2).float()  # [n, K]
-        log_likelihood = log_likelihood.clamp_min(math.log(LEAST_PROBABILITY))
+        log_likelihood = log_likelihoods(examples.teacher_logits, labels)
         right = (examples.teacher_logits.argmax(2) == labels[:, None]).float()
         with seeded(seed):
             halves = torch.randperm(len(labels)).chunk(2)

@@ -67,7 +67,7 @@ def read_selection_map(path: Path | str, bins: int = 16) -> SelectionMap:
         groups, teachers = (json.loads(metadata[name]) for name in (b"group_names", b"teacher_names"))
         columns = [table.column(name).to_numpy() for name in COLUMNS]
         if not all(isinstance(names, list) for names in (groups, teachers)):
-            raise TypeError("its names are no lists")
+            raise TypeError("its names are not lists")
     except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a trace that can be read ({error}); run the trial again, or delete the file") from error
     return _map(columns, groups, teachers, bins)

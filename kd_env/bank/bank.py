@@ -87,8 +87,8 @@ class KnowledgeBank:
             ]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
             self._require_consistent()
-            checked = [name for name in names if checksum_file(Path(name)).name in self.meta["files"]]  # banks of older versions have none
-            self._blocks = {name: CheckedBlocks(directory / name, self._arrays[name]) for name in checked}
+            with_checksums = [name for name in names if checksum_file(Path(name)).name in self.meta["files"]]  # older banks have none
+            self._blocks = {name: CheckedBlocks(directory / name, self._arrays[name]) for name in with_checksums}
         except DAMAGE as error:
             raise DamagedBankError(f"{directory}: {error}") from None
         self._ends = np.cumsum(self.widths)[:-1]

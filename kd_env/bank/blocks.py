@@ -36,31 +36,37 @@ class CheckedBlocks:
 
         Args:
             path: the file of ``array``, a ``.npy`` file in C order.
-            array: its content.
+            array: its content, ``[rows, ...]``.
+
+        Raises:
+            ValueError: the number of checksums is not that of the blocks.
         """
         self._path, self._bytes = path, np.memmap(path, np.uint8, "r")
         self._checksums: np.ndarray = np.load(checksum_file(path), allow_pickle=False)
         if len(self._checksums) != -(-len(self._bytes) // BLOCK):
             raise ValueError(f"{checksum_file(path)}: checksums of another file")
-        self._waiting = np.ones(len(self._checksums), dtype=np.bool_)
-        self._row = array.nbytes // max(len(array), 1)
-        self._start, self._rows = len(self._bytes) - array.nbytes, len(array)
-        self._left = len(self._waiting)
+        self._unchecked = np.ones(len(self._checksums), dtype=np.bool_)
+        self._num_unchecked = len(self._unchecked)
+        self._num_rows, self._row_bytes = len(array), array.nbytes // max(len(array), 1)
+        self._header_bytes = len(self._bytes) - array.nbytes
 
     def check(self, rows: np.ndarray | slice) -> None:
-        """Check the blocks of some rows that were not checked before.
+        """Check those blocks of some rows that were not checked before.
+
+        Args:
+            rows: an index array or a slice.
 
         Raises:
             InputError: a block has changed since it was written.
         """
-        if not self._left:
+        if not self._num_unchecked:
             return
-        numbers = np.arange(self._rows)[rows].reshape(-1, 1)
-        first = (self._start + numbers * self._row) // BLOCK
-        last = (self._start + (numbers + 1) * self._row - 1) // BLOCK
+        numbers = np.arange(self._num_rows)[rows].reshape(-1, 1)
+        first = (self._header_bytes + numbers * self._row_bytes) // BLOCK
+        last = (self._header_bytes + (numbers + 1) * self._row_bytes - 1) // BLOCK
         blocks = np.unique(np.minimum(first + np.arange(int((last - first).max(initial=0)) + 1), last))
-        for block in blocks[self._waiting[blocks]].tolist():
+        for block in blocks[self._unchecked[blocks]].tolist():
             if zlib.crc32(self._bytes[block * BLOCK : (block + 1) * BLOCK].tobytes()) != self._checksums[block]:
                 raise InputError(f"{self._path}: the content has changed since it was written; delete the bank, it is built again")
-            self._waiting[block] = False
-            self._left -= 1
+            self._unchecked[block] = False
+            self._num_unchecked -= 1

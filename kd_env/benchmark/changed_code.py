@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kd_env.benchmark.trial import Trial
+from kd_env.plugins import is_built_in
 
 
 def changed_code(finished: Iterable[Trial], directory: Path) -> list[str]:
@@ -24,9 +25,9 @@ def changed_code(finished: Iterable[Trial], directory: Path) -> list[str]:
 
 
 def _own_file(trial: Trial) -> Path | None:
-    """Return the file of a policy that is not part of this project."""
+    """Return the file of a policy of the user; ``None`` if it is built in, or has no file."""
     make = trial.resolved.policy.make
-    if make.__module__.split(".")[0] in ("agents", "baselines", "kd_env"):
+    if is_built_in(make):
         return None
     try:
         return Path(inspect.getfile(make))

@@ -32,12 +32,7 @@ class Student(NamedTuple):
     rewards: np.ndarray
     terminations: np.ndarray
     truncations: np.ndarray
-    infos: dict[str, np.ndarray]  # [T + 1, slots, ...]; the first is the reset's, and NaN is what was not measured
-
-    @property
-    def reward_sum(self) -> float:
-        """The sum of the slots' mean rewards, as a record has it."""
-        return float(sum(row.mean() for row in self.rewards))
+    infos: dict[str, np.ndarray]  # [T + 1, slots, ...]; the first is the reset's; NaN stands for what was not measured
 
 
 class RecordingEnv(VectorWrapper[Any, Any, Any, Any, Any]):
@@ -114,11 +109,11 @@ def export(records: Sequence[Record], name: str, say: Callable[[str], None]) -> 
         InputError: Minari is not installed or refuses the name; the records have different spaces; or a policy has no actions.
     """
     minari, buffer_class = _minari()
+    _require_new(minari, name)
     spaces = {repr(_spaces(record)): record["policy"] for record in records}
     if len(spaces) > 1:
         first, second = list(spaces.values())[:2]
         raise InputError(f"policies {first!r} and {second!r} have different observations or actions; export them alone, with --policy")
-    _require_new(minari, name)
     buffers: list[Any] = []
     metadata, checks = [], []
     for number, record in enumerate(records, 1):
@@ -186,9 +181,9 @@ def _episode(buffer_class: Any, student: Student, slot: int, seed: int) -> Any:
 
 
 def _compare(dataset: Any, record: Record, start: int, say: Callable[[str], None]) -> None:
-    """Read the rewards of a record's student from the dataset, and say if they are not those of the record."""
-    env_slots = record["env"]["num_envs"] // (record["env"].get("num_students") or 1)
-    episodes = dataset.iterate_episodes(range(start, start + env_slots))
+    """Read the rewards of a record's student, whose episodes begin at ``start``, and say if they are not those of the record."""
+    slots_per_student = record["env"]["num_envs"] // (record["env"].get("num_students") or 1)
+    episodes = dataset.iterate_episodes(range(start, start + slots_per_student))
     total = sum(row.mean() for row in np.stack([episode.rewards for episode in episodes], 1))
     if not np.isclose(total, record["reward_sum"], rtol=1e-6, atol=1e-9):
         say(
@@ -218,5 +213,7 @@ def _require_new(minari: Any, name: str) -> None:
         parse_dataset_id(name)
     except ValueError as error:
         raise InputError(f"--out {name!r}: {error}") from None
+    except TypeError:  # Minari's, for a name without a version
+        raise InputError(f"--out {name!r}: the name has no version; end it with one, as {name}-v0") from None
     if name in minari.list_local_datasets():
         raise InputError(f"--out {name!r}: this dataset exists; take another name, or delete it with minari delete {name}")

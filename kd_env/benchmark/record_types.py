@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LARGEST = 2**63
+"""Whole numbers of this size and above do not fit into a table."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = (int, float, type(None))
 TYPES: dict[str, tuple[type, ...]] = {

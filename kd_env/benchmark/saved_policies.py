@@ -93,7 +93,7 @@ def source_of(file: Path) -> Source:
 
 
 def find(place: Path, policies: Sequence[str], seeds: Sequence[int]) -> dict[int, list[Path]]:
-    """Return the files of the policies that trials with each of ``seeds`` use: one for each of ``policies``, by default for all there.
+    """Return by seed the files of the policies that a trial uses: one for each of ``policies``; without any, for each policy of ``place``.
 
     In a folder it is the policy that learned with the same seed, or the only one.
 

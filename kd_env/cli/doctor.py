@@ -126,7 +126,7 @@ def _write_and_lock(folder: Path) -> None:
     """Write a file as a bank is written, and lock it as trials are.
 
     Raises:
-        OSError: one of both is not possible.
+        OSError: the folder cannot be written to, or its file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -109,7 +109,7 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
 
 
 MOST_LAYERS = 1000
-"""Layers of a built-in network."""
+"""The largest number of layers of a built-in network."""
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit}
 
 

@@ -27,8 +27,8 @@ ALPHABET_WITH_MARKS = 3000
 """The same for a tokenizer that keeps combining marks; writing systems of syllables or words have thousands of characters."""
 WORD = 100
 """Characters of a word; a tokenizer that keeps combining marks cuts longer words, so that no step is quadratic in the longest word."""
-UNREAD = 1000
-"""Characters of a word from which a tokenizer that does not cut words leaves it out of its training."""
+LEFT_OUT = 1000
+"""A tokenizer that does not cut words is trained without words of at least so many characters."""
 MAX_TOKENS = 128
 """Tokens of a text; the rest is cut off."""
 
@@ -99,7 +99,7 @@ def _train(texts: list[str], marks: bool = False, cased: bool = False) -> Any:
 
     draft = _without_framing(models.WordPiece(unk_token="[UNK]"), marks, cased)
     if not marks:  # the trainer is quadratic in the length of a word; the tokenizer does not know words this long
-        texts = [re.sub(rf"\S{{{UNREAD},}}", " ", text) for text in texts]
+        texts = [re.sub(rf"\S{{{LEFT_OUT},}}", " ", text) for text in texts]
     counts = Counter(character for text in texts for character in draft.normalizer.normalize_str(text) if not character.isspace())
     most = ALPHABET_WITH_MARKS if marks else ALPHABET
     alphabet = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:most])

@@ -11,7 +11,7 @@ from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import FILES
 
 MOST_FILES = 10_000
-"""Files and folders that a folder of teachers may hold; a home folder holds more."""
+"""The largest number of files and folders in a folder of teachers. It refuses a home folder, which holds more."""
 
 
 def checkpoint_hash(folder: Path) -> str:

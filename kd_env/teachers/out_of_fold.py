@@ -27,7 +27,7 @@ FOLDS_FILE = "folds.json"
 """Marks the folder of such a teacher and holds the number of folds."""
 
 MOST_FOLDS = 100
-"""Teachers that are trained as one."""
+"""The largest number of folds, each of which is a teacher to train."""
 
 
 class OutOfFoldTeacher:
@@ -79,7 +79,7 @@ def finetune_folds(
     """Fine-tune the F teachers ``out/fold-0`` and so on, and return ``out``. Teachers that are complete are left as they are.
 
     Raises:
-        InputError: there are fewer than 2 folds or very many, ``out`` holds something else, or anything in
+        InputError: ``folds`` is not from 2 to :data:`MOST_FOLDS`, ``out`` holds something else, or anything in
             :func:`~kd_env.teachers.finetune.finetune`.
     """
     if not 2 <= folds <= MOST_FOLDS:

@@ -25,7 +25,7 @@ def test_a_whole_file_passes(stored):
     blocks.check(np.array([3, 0, 39, 3]))
     blocks.check(np.zeros(0, dtype=np.int64))
     blocks.check(slice(None))
-    assert blocks._left == 0
+    assert blocks._num_unchecked == 0
 
 
 @pytest.mark.parametrize("row", [0, 17, 39])
@@ -50,7 +50,7 @@ def test_only_the_blocks_that_are_read_are_checked(tmp_path):
     path.write_bytes(content)
     blocks = CheckedBlocks(path, np.load(path, mmap_mode="r"))
     blocks.check(np.arange(6))
-    assert blocks._left == 2
+    assert blocks._num_unchecked == 2
     with pytest.raises(InputError, match="has changed"):
         blocks.check(np.array([7]))
 
