@@ -56,7 +56,9 @@ def test_the_message_tells_ends_apart(exit_codes, message):
     [
         pytest.param("killed", f"a worker process was killed by signal {signal.SIGKILL:d} ", id="killed"),
         pytest.param("exits", "a worker process exited with status 3, ", id="exits", marks=pytest.mark.slow),
-        pytest.param("raises", r"policy ending:Ends, decide\(\): Unpicklable: my own text \(.*ending.py, line 20\)", id="raises"),
+        pytest.param(
+            "raises", r"policy ending:Ends, act\(\): Unpicklable: my own text \(.*ending.py, line 19\)", id="raises", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_worker_that_ends_stops_the_run(how, message, tmp_path, monkeypatch):
