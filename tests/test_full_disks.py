@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from processes import content, errors_of, start
 
-SIZES = int(os.environ.get("KD_ENV_DISKS", "20"))
+SIZES = int(os.environ.get("KD_ENV_DISKS", "8"))
 COMMAND = "run --task digits --policy reinforce --seeds 0-1 --updates 100 --set batch_size=8 --student mlp(width=16) --workers 1 --no-test"
 
 
@@ -44,9 +44,11 @@ def test_a_full_disk_loses_nothing(disk, own_data, tmp_path, capsys):
             process.join()
             text = errors.read_text()
             assert "Traceback" not in text
-            assert process.exitcode == 0 or (process.exitcode == 2 and kilobytes < 50_000 and f"{place}" in text), text
+            full = process.exitcode == 2 and kilobytes < 50_000 and text.splitlines()[-1].startswith("kd-env: ") and f"{place}" in text
+            assert process.exitcode == 0 or full, text
             statuses.append(process.exitcode)
         assert content(out) == expected
         subprocess.run(["rm", "-r", str(out)], check=True)
+    assert statuses.count(2) >= SIZES / 2, "most of these sizes are too small for the results"
     with capsys.disabled():
         print(f"\n{SIZES} sizes: {statuses.count(2)} times full with a message, all equal with more space")

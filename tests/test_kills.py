@@ -26,11 +26,16 @@ COMMANDS = {
     "distill race": f"distill --task folder:DATA --student {TEXT} --budget 300",
     "distill": f"distill --task folder:DATA --policy uniform --student {TEXT} --seeds 0-1 --updates 30",
 }
+SAVED = {"run": "*.checkpoint", "run --population": "*.checkpoint", "bench": "*.checkpoint", "distill race": "race.json"}
+"""The files in which unfinished work of a command is saved."""
 
 
-def kill_and_finish(command, data, out, seconds, rng, kills):
-    """Run a command until it ends, killed up to ``kills`` times on the way; return the kills that hit, and the lines about resuming."""
-    hits, lines = 0, []
+def kill_and_finish(command, data, out, seconds, rng, kills, saved):
+    """Run a command until it ends, killed up to ``kills`` times on the way.
+
+    Return the kills that hit, those of them after work was ``saved``, and the lines about resuming.
+    """
+    hits, after_save, lines = 0, 0, []
     while True:
         process = start(command, data, out)
         process.join(rng.uniform(0.1, 1.0) * seconds if hits < kills else None)
@@ -39,9 +44,10 @@ def kill_and_finish(command, data, out, seconds, rng, kills):
             process.join()
         lines += re.findall(r".*(?:resumed at update|set-aside).*", errors_of(out))
         if process.exitcode == 0:
-            return hits, lines
+            return hits, after_save, lines
         assert process.exitcode == -signal.SIGKILL, errors_of(out)
         hits += 1
+        after_save += bool(saved) and any(out.parent.rglob(f"*killed*/**/{saved}"))
 
 
 @pytest.mark.slow
@@ -56,10 +62,11 @@ def test_killed_at_random_moments_it_ends_equally(name, own_data, tmp_path, caps
         assert process.exitcode == 0, errors_of(tmp_path / folder)
     seconds, expected = time.monotonic() - began, content(tmp_path / "whole")
     assert expected
-    hits, lines = 0, []
-    while hits < KILLS:
-        new_hits, new_lines = kill_and_finish(COMMANDS[name], own_data, tmp_path / "killed", seconds, rng, min(KILLS - hits, 5))
-        hits, lines = hits + new_hits, lines + new_lines
+    hits, after_save, lines, saved = 0, 0, [], SAVED.get(name)
+    while hits < KILLS or (saved and not after_save):
+        kills = min(max(KILLS - hits, 1), 5)
+        new_hits, new_after_save, new_lines = kill_and_finish(COMMANDS[name], own_data, tmp_path / "killed", seconds, rng, kills, saved)
+        hits, after_save, lines = hits + new_hits, after_save + new_after_save, lines + new_lines
         assert content(tmp_path / "killed") == expected
         left = [path.name for path in tmp_path.rglob(".*")] + [path.name for path in tmp_path.rglob("checkpoints/*")]
         assert left == [], "a finished command leaves nothing of those that were killed"
@@ -67,7 +74,8 @@ def test_killed_at_random_moments_it_ends_equally(name, own_data, tmp_path, caps
     resumed = sum("resumed" in line for line in lines)
     assert resumed == len(lines), "no checkpoint was damaged"
     with capsys.disabled():
-        print(f"\n{name}: {hits} kills, {resumed} times resumed within a trial or teacher, all equal; {seconds:.0f} s without kills")
+        print(f"\n{name}: {hits} kills, {after_save} after work was saved, {resumed} lines about resuming", end="")
+        print(f", all equal; {seconds:.0f} s without kills")
 
 
 @pytest.mark.slow

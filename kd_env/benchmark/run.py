@@ -32,6 +32,7 @@ from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, policy_of
 from kd_env.benchmark.shared_trials import Unit, UnitResult, misses_policy, run_all, run_unit
 from kd_env.benchmark.trial import Trial
+from kd_env.benchmark.worker_ends import TERMINATED, worker_died
 from kd_env.errors import InputError
 from kd_env.interrupts import CHECKPOINT_MINUTES, remember_interrupts
 from kd_env.paths import sweep
@@ -163,7 +164,9 @@ def _run_in_processes(
         try:
             run_all(units, submit, progress)
         except BrokenProcessPool:
-            raise InputError("a worker process was killed (out of memory?); finished trials are kept; give fewer --workers") from None
+            processes = list(pool._processes.values())
+            pool.shutdown()  # ends the other workers
+            raise InputError(worker_died([process.exitcode for process in processes])) from None
         except BaseException:
             processes = list(pool._processes.values())  # they would finish their trials and the next, though nobody waits for them
             for process in processes:
@@ -206,7 +209,7 @@ def _work(unit: Unit) -> UnitResult:
         with remember_interrupts():
             return run_unit(unit, *_shared, reporter)
     except KeyboardInterrupt:
-        os._exit(143)  # an exception would be sent to the parent, and the worker would begin its next trial
+        os._exit(TERMINATED)  # an exception would be sent to the parent, and the worker would begin its next trial
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from kd_env.paths import naming, partial_file
 from kd_env.policies.context import PolicyContext
 from kd_env.policies.faults import faults_of
 from kd_env.policies.registry import PolicyClass
+from kd_env.serialization import checksum
 
 FOLDER = "policies"
 HOW = "kd-env run --save-policy --out DIR saves policies"
@@ -65,7 +66,8 @@ def save(directory: Path, policy: Any, source: Source) -> None:
         policy.save(str(partial))
     partial.replace(file)
     with naming(file.with_suffix(".json")):
-        partial.write_text(json.dumps(asdict(source), indent=1) + "\n")
+        content = asdict(source)
+        partial.write_text(json.dumps({**content, "checksum": checksum({}, content)}, indent=1) + "\n")
         partial.replace(file.with_suffix(".json"))
 
 
@@ -79,13 +81,18 @@ def source_of(file: Path) -> Source:
     """Read where a saved policy comes from.
 
     Raises:
-        InputError: the file is not a saved policy.
+        InputError: the file is not a saved policy, or it has changed since it was written.
     """
     try:
-        source = Source(**json.loads(file.with_suffix(".json").read_text()))
+        content = json.loads(file.with_suffix(".json").read_text())
+        if content.pop("checksum", None) not in (None, checksum({}, content)):  # files of older versions have none
+            raise InputError(f"policy-from {file}: the .json file beside it has changed since it was written; {HOW}")
+        source = Source(**content)
         if not all(isinstance(value, int | str | dict) for value in vars(source).values()):
             raise TypeError
-    except (OSError, ValueError, TypeError, RecursionError):
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         raise InputError(f"policy-from {file}: not a saved policy with a .json file beside it; {HOW}") from None
     if not file.is_file():
         raise InputError(f"policy-from {file}: no such file; {HOW}")

@@ -17,6 +17,7 @@ from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import Term
 from kd_env.student.build import StudentConfig
+from kd_env.student.optimizer import OptimizerOptions
 from kd_env.tasks import Task
 from kd_env.types import TeacherShapes
 
@@ -67,6 +68,7 @@ class DistillationSettings:
         require_range(self, "at least 0", lambda value: 0 <= value < math.inf, "reward_ce")
         require_range(self, "in [0, 1]", lambda value: 0.0 <= value <= 1.0, "kd_weight")
         require_range(self, "above 0", lambda value: 0.0 < value < math.inf, "temperature")
+        OptimizerOptions.of(self.optimizer)  # raises here rather than when the first student is built, after the teachers are trained
 
     @property
     def uses_hard_labels(self) -> bool:

@@ -23,7 +23,7 @@ from kd_env.models.pretrained import open_checkpoint
 from kd_env.paths import cache_dir, locked
 from kd_env.tasks import Task
 from kd_env.teachers.classes import ClassMap, match_by_validation, match_classes
-from kd_env.teachers.file_hashes import checkpoint_hash
+from kd_env.teachers.file_hashes import checkpoint_hash, require_unchanged
 from kd_env.types import Inputs, ModelOutput
 
 FORWARD_BATCH = 32
@@ -116,7 +116,12 @@ class CheckpointTeacher:
         return self._read(inputs)["input_ids"].shape[1]
 
     def fingerprint(self) -> str:
-        """Return the hash of its files' contents and of the order of the classes."""
+        """Return the hash of its files' contents and of the order of the classes.
+
+        Raises:
+            InputError: a file has changed since ``kd-env teach`` wrote it.
+        """
+        require_unchanged(self.folder)
         return hashlib.sha256(f"{checkpoint_hash(self.folder)}:{self._classes.key}".encode()).hexdigest()
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:

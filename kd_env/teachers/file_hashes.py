@@ -10,18 +10,40 @@ from pathlib import Path
 from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import FILES
 
+SUMS = "SHA256SUMS"
+"""In the folder of a teacher that kd-env made: hashes of its files, in the format of ``sha256sum``."""
 MOST_FILES = 10_000
 """The largest number of files and folders in a folder of teachers. It refuses a home folder, which holds more."""
 
 
 def checkpoint_hash(folder: Path) -> str:
     """Return the hash of the contents of a checkpoint's files."""
-    paths = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
     digest = hashlib.sha256()
-    for path in paths:
-        stat = path.stat()
-        digest.update(f"{path.name}:{_file_hash(path, stat.st_size, stat.st_mtime_ns)}|".encode())
+    for name, file_hash in _file_hashes(folder).items():
+        digest.update(f"{name}:{file_hash}|".encode())
     return digest.hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write the hashes of a checkpoint's files, for :func:`require_unchanged`."""
+    (folder / SUMS).write_text("".join(f"{file_hash}  {name}\n" for name, file_hash in _file_hashes(folder).items()))
+
+
+def require_unchanged(folder: Path) -> None:
+    """Check the files of a checkpoint against the hashes of :func:`write_sums`, if there are any.
+
+    Raises:
+        InputError: a file has changed or is missing.
+    """
+    if not (folder / SUMS).is_file():
+        return
+    hashes = _file_hashes(folder)
+    for line in (folder / SUMS).read_text(errors="replace").splitlines():
+        file_hash, _, name = line.partition("  ")
+        if hashes.get(name) != file_hash:
+            raise InputError(
+                f"{folder / name}: the file has changed since kd-env teach wrote it; teach it again, or delete {SUMS} if you changed it"
+            )
 
 
 def content_hash(text: str) -> str:
@@ -42,6 +64,12 @@ def content_hash(text: str) -> str:
         raise InputError(f"{path} holds more than {MOST_FILES:,} files and folders; name the folder of a checkpoint, or of a few")
     folders = sorted(inner for inner in [path, *content] if inner.is_dir() and not inner.name.startswith("."))
     return hashlib.sha256(":".join(checkpoint_hash(inner) for inner in folders).encode()).hexdigest()
+
+
+def _file_hashes(folder: Path) -> dict[str, str]:
+    paths = sorted({path for pattern in FILES for path in folder.glob(pattern) if path.is_file()})
+    stats = [path.stat() for path in paths]
+    return {path.name: _file_hash(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)}
 
 
 @lru_cache(maxsize=1024)

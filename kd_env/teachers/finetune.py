@@ -22,7 +22,7 @@ from kd_env.paths import claim
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers.existing import ExistingTeacher
-from kd_env.teachers.file_hashes import content_hash
+from kd_env.teachers.file_hashes import content_hash, write_sums
 from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.finetune_loop import FinetuneLoop
 
@@ -75,6 +75,7 @@ def _train(
     shutil.rmtree(final, ignore_errors=True)
     save(final, loop.network, task, loop.reader)
     (final / CONFIG_FILE).write_text(json.dumps({**identity, "history": history}, indent=1))
+    write_sums(final)
     if out.exists():
         out.rmdir()
     final.replace(out)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from kd_env.benchmark.replay import replay
 from kd_env.benchmark.rerun import rerun, trial_of
 from kd_env.benchmark.run import run
 from kd_env.benchmark.run_trial import run_trial
-from kd_env.benchmark.saved_policies import agent_file, find, source_of
+from kd_env.benchmark.saved_policies import Source, agent_file, find, save, source_of
 from kd_env.benchmark.summary import by_setting
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
@@ -156,3 +157,16 @@ def test_a_place_without_the_policy_is_named(learned, tmp_path):
     with pytest.raises(InputError, match=r"some\.agent: not a saved policy"):
         find(tmp_path / "some.agent", [], [0])
     assert len(find(find(learned, ["ppo"], [1])[1][0], [], [5])[5]) == 1, "a file serves every seed"
+
+
+def test_a_changed_source_is_named(tmp_path):
+    source = Source("ppo", "trial", "digits", "digits/experts", 0, 12, {"number of teachers": 4})
+    save(tmp_path, SimpleNamespace(save=lambda path: Path(path).write_text("weights")), source)
+    file = agent_file(tmp_path, "trial")
+    assert source_of(file) == source
+    for old, new in (('"seed": 0', '"seed": 1'), ('"number of teachers": 4', '"number of teachers": 5')):
+        content = file.with_suffix(".json").read_text()
+        file.with_suffix(".json").write_text(content.replace(old, new))
+        with pytest.raises(InputError, match=r"trial.agent: the .json file beside it has changed since it was written"):
+            source_of(file)
+        file.with_suffix(".json").write_text(content)

@@ -1,6 +1,7 @@
 """Keywords of a distillation: what is wrong is said in one line that names the fix."""
 
 import dataclasses
+import re
 import typing
 
 import pytest
@@ -99,3 +100,12 @@ def test_ranges(task, name):
 
 def test_every_number_has_a_range():
     assert set(RANGES) == {name for name in NAMES if HINTS[name] in (int, float)}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [("adam(foo=1)", "'foo'"), ("adm", "unknown optimizer 'adm'; did you mean 'adam'"), ("sgd(lr=0)", "lr=0"), ("adam(", "adam")],
+)
+def test_a_wrong_optimizer_is_refused_before_anything_is_built(task, optimizer, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        distillation_settings(task, optimizer=optimizer)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import subprocess
 import sys
 
@@ -192,3 +193,19 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(own_data, tmp_
     assert "\x1b" not in output.err
     assert invoke([*words, "--out", str(tmp_path / "two"), "--quiet"]) == 0
     assert capsys.readouterr() == (f"{tmp_path}/two\n", "")
+
+
+@pytest.mark.parametrize(("name", "place"), [("model.safetensors", -3), ("config.json", 5), ("teaching.json", -5), ("SHA256SUMS", 2)])
+def test_a_flipped_bit_in_a_teacher_is_named(trained, own_task, name, place, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "teacher")
+    teacher = CheckpointTeacher(str(folder), own_task)
+    assert teacher.fingerprint() == CheckpointTeacher(str(trained), own_task).fingerprint()
+    content = bytearray((folder / name).read_bytes())
+    content[place] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"teacher/.*: the file has changed since kd-env teach wrote it; teach it again, or delete SHA256S"
+    ):
+        teacher.fingerprint()
+    (folder / "SHA256SUMS").unlink()
+    assert teacher.fingerprint()

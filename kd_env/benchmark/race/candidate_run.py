@@ -5,6 +5,7 @@ Between two rungs the environment stays in memory, or its state is saved to a fi
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from kd_env.distillation import Distillation
 from kd_env.envs.actions.kind import as_numbers
 from kd_env.envs.decisions import concatenate
 from kd_env.envs.selection import Selection
+from kd_env.envs.selection_snapshot import identity
 from kd_env.interrupts import raise_if_interrupted
 from kd_env.paths import naming, partial_file
 from kd_env.policies.context import PolicyContext
@@ -26,6 +28,7 @@ from kd_env.policies.episode import begin_episode, take_slots
 from kd_env.policies.episode_view import EpisodeView
 from kd_env.policies.faults import faults_of
 from kd_env.policies.protocol import Learner
+from kd_env.serialization import from_bytes
 from kd_env.tasks import Task
 from kd_env.teachers import Pool
 from kd_env.types import Decision, Observation
@@ -119,8 +122,9 @@ class CandidateRun:
         return self._selection.distillation.member(number)
 
     def save(self, folder: Path) -> None:
-        """Save the students and their policies in ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Save the students and their policies in ``folder``, which is emptied first."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for number, policy in enumerate(self._policies):
             if callable(getattr(policy, "save", None)):
                 policy.save(str(folder / POLICY.format(number)))
@@ -135,8 +139,15 @@ class CandidateRun:
         Args:
             folder: folder of the saved state.
             diverged: whether each student had diverged, ``[S]``.
+
+        Raises:
+            InputError: a file has changed since it was written.
         """
-        self._observation = self._env.restore((folder / STATE).read_bytes())
+        with naming(folder / STATE):
+            snapshot = (folder / STATE).read_bytes()
+        expected = identity(self._selection.distillation, self._selection.settings)
+        from_bytes(snapshot, expected, str(folder / STATE), "delete the folder of the race")
+        self._observation = self._env.restore(snapshot)
         for number, student in enumerate(self._students):
             if (file := folder / POLICY.format(number)).exists():
                 context = PolicyContext(self._env, self._policy_class.name, self._policy_class.access, student)

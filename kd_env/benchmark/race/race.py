@@ -153,10 +153,13 @@ class Race:
         run.teach(rung.updates, lambda _: self.progress.advance_race(len(entry.seeds), label))
         splits = scoring_splits(self.setup.task, reads_reward_labels(entry.candidate, self.setup.task, self.setup.settings))
         entry.classes[str(index)] = {split: run.classes(split).tolist() for split in splits}
+        before = self.state.students_of(entry)
         entry.update, entry.diverged = rung.updates, run.diverged.tolist()
         entry.seconds += time.process_time() - started
-        run.save(self.state.folder_of(entry))
+        run.save(self.state.students_of(entry))
         self.state.write()
+        if before != self.state.students_of(entry):
+            shutil.rmtree(before, ignore_errors=True)
         if BYTES_PER_PARAMETER * run.num_parameters * len(self._runs) >= MAX_BYTES_IN_MEMORY:
             self._runs.clear()
             gc.collect()  # students are in reference cycles with their optimizers and environments
@@ -167,7 +170,7 @@ class Race:
         if number not in self._runs:
             run = CandidateRun(self.setup, entry.candidate, entry.seeds)
             if entry.update:
-                run.load(self.state.folder_of(entry), entry.diverged)
+                run.load(self.state.students_of(entry), entry.diverged)
             self._runs[number] = run
         return self._runs[number]
 

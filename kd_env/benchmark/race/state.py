@@ -103,8 +103,12 @@ class RaceState:
         return {split: np.concatenate([part[split] for part in parts]) for split in parts[0]} if parts else None
 
     def folder_of(self, entry: Entry) -> Path:
-        """Return the folder in which the students of an entry are saved."""
+        """Return the folder in which the students of an entry are saved, with one folder per number of updates."""
         return self.folder / "runs" / str(self.entries.index(entry))
+
+    def students_of(self, entry: Entry) -> Path:
+        """Return the folder of the students of an entry after their last update; earlier ones stay until the file is written."""
+        return self.folder_of(entry) / str(entry.update)
 
     def write(self) -> None:
         """Write the file, completely or not at all."""

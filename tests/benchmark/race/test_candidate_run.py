@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from kd_env.benchmark.race.candidate_run import CandidateRun, RaceSetup
+from kd_env.benchmark.race.candidate_run import STATE, CandidateRun, RaceSetup
 from kd_env.benchmark.race.candidates import Candidate
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
+from kd_env.errors import InputError
 from kd_env.teachers import Pool
 
 CREDIT = Candidate("gradient_credit", {"kd_weight": 0.5, "temperature": 2.0, "reward_examples": 16, "credit_refresh": 2})
@@ -78,3 +79,13 @@ def test_a_student_that_diverges_stops_alone(setup):
     assert run.diverged.tolist() == [True]
     assert run.update < 8
     assert np.isin(run.classes("validation"), range(4)).all()
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
+def test_damaged_students_are_named(setup, place, tmp_path):
+    CandidateRun(setup, UNIFORM, [0]).save(tmp_path)
+    content = bytearray((tmp_path / STATE).read_bytes())
+    content[int(place * len(content))] ^= 1
+    (tmp_path / STATE).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{tmp_path / STATE}: .*; delete the folder of the race"):
+        CandidateRun(setup, UNIFORM, [0]).load(tmp_path, [False])

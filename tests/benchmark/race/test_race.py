@@ -231,3 +231,27 @@ def test_a_damaged_race_is_refused(tmp_path, change):
     file.write_text(change(file.read_text()))
     with pytest.raises(InputError, match="is damaged; delete the folder"):
         RaceState(tmp_path, {"a": 1})
+
+
+def test_a_race_that_is_killed_while_it_saves_has_the_students_that_its_file_names(run, monkeypatch, tmp_path):
+    """The students of a new rung do not replace those of the rung before until the file of the race is written."""
+    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260})
+    write, calls = RaceState.write, []
+
+    def stopped(state):
+        calls.append(state)
+        if len(calls) == 9:  # seven candidates, then the second of the second rung
+            raise KeyboardInterrupt
+        write(state)
+
+    monkeypatch.setattr(RaceState, "write", stopped)
+    assert run(errors)[0] is None
+    state = RaceState(tmp_path / "race", {"a": 1})
+    kept = [entry for entry in state.entries if state.folder_of(entry).exists()]
+    assert sorted(entry.update for entry in kept) == [10, 10, 10, 30]
+    assert all((state.students_of(entry) / "state").read_text() == str(entry.update) for entry in kept)
+    monkeypatch.setattr(RaceState, "write", write)
+    result, taught, _ = run(errors)
+    assert result.kept.policy == "stacking"
+    assert min(start for _, _, start, _ in taught) == 10
+    assert len(list((tmp_path / "race" / "runs").glob("*/*"))) == 1, "only the last students of the best candidate stay"
