@@ -128,7 +128,10 @@ COMMANDS = {
 
 
 def cases(table):
-    return [pytest.param(name, value, id=f"{name}={str(value)[:40]}") for name, values in table.items() for value in values]
+    def shown(value):
+        return "object" if type(value) is object else str(value)[:40]  # the text of an object has its address
+
+    return [pytest.param(name, value, id=f"{name}={shown(value)}") for name, values in table.items() for value in values]
 
 
 def refused(function, *arguments, **options):
