@@ -114,7 +114,16 @@ def test_a_stopped_command_resumes_and_a_finished_one_changes_nothing(own_data, 
     assert invoke(["report", str(out / "distillation")]) == 0
 
 
-def test_a_stopped_trial_continues_from_its_checkpoint(own_data, teachers, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, also if the tests run in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_stopped_trial_continues_from_its_checkpoint(own_data, teachers, tmp_path, monkeypatch):
     out, updates = tmp_path / "student", []
     command = words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)", "--seeds", "0")
 
