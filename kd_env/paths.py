@@ -94,6 +94,24 @@ def claim(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
+@contextmanager
+def claim_folder(folder: Path, work: str) -> Iterator[None]:
+    """Hold the lock of a folder that a command writes, a file beside it, for the block.
+
+    Args:
+        folder: the folder, which need not exist.
+        work: what is done to it, for the message of another process, as ``distilling into it``.
+
+    Raises:
+        InputError: another process has the lock.
+    """
+    place = folder.absolute()
+    with claim(place.with_name(f".{place.name}.lock")) as holder:
+        if holder:
+            raise InputError(f"{folder}: {holder} is {work}; wait for it, or name another folder")
+        yield
+
+
 def _open_claimed(path: Path) -> tuple[int, str]:
     """Return the descriptor of the lock file, and the process that has the lock; see :func:`claim`."""
     while True:

@@ -54,14 +54,14 @@ class CheckedBlocks:
         """Check those blocks of some rows that were not checked before.
 
         Args:
-            rows: an index array or a slice.
+            rows: an array of indices, none of them negative, or a slice.
 
         Raises:
             InputError: a block has changed since it was written.
         """
         if not self._num_unchecked:
             return
-        numbers = np.arange(self._num_rows)[rows].reshape(-1, 1)
+        numbers = (np.arange(*rows.indices(self._num_rows)) if isinstance(rows, slice) else rows).reshape(-1, 1)
         first = (self._header_bytes + numbers * self._row_bytes) // BLOCK
         last = (self._header_bytes + (numbers + 1) * self._row_bytes - 1) // BLOCK
         blocks = np.unique(np.minimum(first + np.arange(int((last - first).max(initial=0)) + 1), last))

@@ -27,7 +27,7 @@ from kd_env.models.encoder import Encoder
 from kd_env.models.networks import build, reader
 from kd_env.models.saving import reader_to_save, save
 from kd_env.models.wrapper import unwrap
-from kd_env.paths import claim
+from kd_env.paths import claim_folder
 from kd_env.randomness import one_thread
 
 RECORDS = "distillation"
@@ -40,10 +40,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     Raises:
         InputError: the trials cannot be run, the student is not a Transformers model, or ``out`` contains something else.
     """
-    folder = out.absolute()
-    with claim(folder.with_name(f".{folder.name}.lock")) as holder:
-        if holder:
-            raise InputError(f"{out}: {holder} is distilling into it; wait for it, or name another --out")
+    with claim_folder(out, "distilling into it"):
         return _distill(trials, out, progress)
 
 
@@ -71,9 +68,8 @@ def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
         prepare(todo, progress)
         folder.mkdir(parents=True, exist_ok=True)
         progress.start(len(todo), len(todo) * settings.distillation.updates, skipped=len(trials) - len(todo))
-        checkpoints = CheckpointSettings(folder, say=progress.say)
+        keep, checkpoints = functools.partial(_save, partial), CheckpointSettings(folder, say=progress.say)
         for trial in todo:
-            keep = functools.partial(_save, partial)
             (record,) = run_trials([trial], folder, progress.reporter, keep, checkpoints)
             records.append(folder, record)
             checkpoints.remove(trial)

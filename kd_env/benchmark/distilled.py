@@ -26,7 +26,7 @@ from kd_env.models.encode import TextReader
 from kd_env.models.encoder import Encoder
 from kd_env.models.saving import reader_to_save, save
 from kd_env.models.wrapper import unwrap
-from kd_env.paths import claim
+from kd_env.paths import claim_folder
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
@@ -137,16 +137,13 @@ def distill_into(out: Path, race: PreparedRace, progress: Progress) -> Distilled
     Raises:
         InputError: ``out`` is not empty, belongs to another race that was stopped, or another process distils into it.
     """
-    folder = out.absolute()
-    with claim(folder.with_name(f".{folder.name}.lock")) as holder:
-        if holder:
-            raise InputError(f"{out}: {holder} is distilling into it; wait for it, or name another --out")
+    with claim_folder(out, "distilling into it"):
         require_free(out)
         if is_finished(out, race):
             raise InputError(f"{out} holds this student already; name a new folder")
         if (out / FILE).exists():
             raise InputError(f"{out} holds the student of another race (other data, teachers or settings); name a new folder")
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial = out.absolute().with_name(f".{out.absolute().name}.partial")
         distilled = _evaluated(race, race.run(partial, progress))
         final = partial / "final"
         shutil.rmtree(final, ignore_errors=True)

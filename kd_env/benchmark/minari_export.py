@@ -24,7 +24,7 @@ from kd_env.randomness import one_thread
 from kd_env.types import Decision, Observation
 
 
-class Student(NamedTuple):
+class Episodes(NamedTuple):
     """All that the policy observes, does and gets while one student is taught for T steps. Arrays are ``[T, slots, ...]``."""
 
     observations: Observation  # [T + 1, slots, F]
@@ -41,7 +41,7 @@ class RecordingEnv(VectorWrapper[Any, Any, Any, Any, Any]):
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         """Start without students."""
         super().__init__(env)
-        self.students: list[Student] = []
+        self.students: list[Episodes] = []
         self.slots = self.num_envs // self.selection.num_students
 
     @property
@@ -74,7 +74,7 @@ class RecordingEnv(VectorWrapper[Any, Any, Any, Any, Any]):
         self._observations.append({name: block[own].copy() for name, block in after.items()})
         self._infos.append(self._own(info["final_info"] if ended else info))
         if ended:
-            self.students.append(self._student())
+            self.students.append(self._finished())
             self._begin(observation, info)
         return step
 
@@ -91,12 +91,12 @@ class RecordingEnv(VectorWrapper[Any, Any, Any, Any, Any]):
             own |= self._own(info[name]) if isinstance(info[name], dict) else {name: info[name][: self.slots].copy()}
         return own
 
-    def _student(self) -> Student:
+    def _finished(self) -> Episodes:
         blocks = {name: np.stack([step[name] for step in self._observations]) for name in self._observations[0]}
         names = {name: values for info in self._infos for name, values in info.items()}
         infos = {name: np.stack([info.get(name, _missing(values)) for info in self._infos]) for name, values in names.items()}
         rewards, terminations, truncations = (np.stack(values) for values in zip(*self._results, strict=True))
-        return Student(blocks, np.stack(self._actions), rewards, terminations, truncations, infos)
+        return Episodes(blocks, np.stack(self._actions), rewards, terminations, truncations, infos)
 
 
 def export(records: Sequence[Record], name: str, say: Callable[[str], None]) -> Path:
@@ -110,10 +110,12 @@ def export(records: Sequence[Record], name: str, say: Callable[[str], None]) -> 
     """
     minari, buffer_class = _minari()
     _require_new(minari, name)
-    spaces = {repr(_spaces(record)): record["policy"] for record in records}
-    if len(spaces) > 1:
-        first, second = list(spaces.values())[:2]
-        raise InputError(f"policies {first!r} and {second!r} have different observations or actions; export them alone, with --policy")
+    observation_space, action_space = spaces = _spaces(records[0])
+    by_setting = {(record["policy"], json.dumps({**record["env"], "label_seed": None})): record for record in records}  # one of all seeds
+    for record in by_setting.values():
+        if _spaces(record) != spaces:
+            first, second = records[0]["policy"], record["policy"]
+            raise InputError(f"policies {first!r} and {second!r} have different observations or actions; export them alone, with --policy")
     buffers: list[Any] = []
     metadata, checks = [], []
     for number, record in enumerate(records, 1):
@@ -124,7 +126,6 @@ def export(records: Sequence[Record], name: str, say: Callable[[str], None]) -> 
             for slot in range(student.rewards.shape[1]):
                 buffers.append(_episode(buffer_class, student, slot, record["seed"]))
                 metadata.append({**{key: record[key] for key in ("trial", "policy", "task", "pool")}, "slot": slot})
-    observation_space, action_space = _spaces(records[0])
     policies = ", ".join(dict.fromkeys(record["policy"] for record in records))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that there is no author, no permalink and no environment to recover
@@ -138,12 +139,13 @@ def export(records: Sequence[Record], name: str, say: Callable[[str], None]) -> 
             data_format="arrow",
         )
     dataset.storage.update_episode_metadata(metadata, range(len(metadata)))
+    written = minari.load_dataset(name)
     for record, start in checks:
-        _compare(minari.load_dataset(name), record, start, say)
+        _compare(written, record, start, say)
     return Path(dataset.storage.data_path)
 
 
-def rollout(record: Record) -> list[Student]:
+def rollout(record: Record) -> list[Episodes]:
     """Run the trial of a record again; return its student, after those on which the policy learned before.
 
     Raises:
@@ -167,7 +169,7 @@ def _spaces(record: Record) -> tuple[Any, Any]:
     return env.single_observation_space, env.single_action_space
 
 
-def _episode(buffer_class: Any, student: Student, slot: int, seed: int) -> Any:
+def _episode(buffer_class: Any, student: Episodes, slot: int, seed: int) -> Any:
     infos = {name: values[:, slot] for name, values in student.infos.items()}
     return buffer_class(
         seed=seed,

@@ -107,7 +107,7 @@ class Progress:
         if self._bar is None:
             return
         self._live.advance(self._bar, updates)
-        self._show_rate(self._bar, f"{policy} seed {seed}" + ("" if validation is None else f": validation {validation:.3f}"))
+        self._show_rate(self._bar, "" if validation is None else f"{policy} seed {seed}: validation {validation:.3f}")
 
     def finished(self, record: Record) -> None:
         """Print the score of a finished trial."""
@@ -125,7 +125,7 @@ class Progress:
     def _show_rate(self, bar: bars.TaskID, latest: str) -> None:
         """Show the rate of a bar, and beside it ``latest`` unless it is empty; in a pipe, print them from time to time."""
         task = self._live.tasks[bar]
-        latest = printable(latest) or task.fields["latest"]
+        latest = printable(latest) if latest else task.fields["latest"]
         self._live.update(bar, rate=f"{task.speed:.0f}/s" if task.speed else "", latest=latest)
         if not self._console.is_terminal and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             number = f"{task.completed:.0f} of {task.total:.0f} {task.fields['unit']}"

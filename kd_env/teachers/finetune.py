@@ -18,7 +18,7 @@ from kd_env.interrupts import CHECKPOINT_MINUTES
 from kd_env.models import from_checkpoint
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.models.saving import save
-from kd_env.paths import claim
+from kd_env.paths import claim_folder
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers.existing import ExistingTeacher
@@ -49,9 +49,7 @@ def finetune(
     partial, lock = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.lock")
     if _is_complete(out, identity) and not partial.exists() and not lock.exists():
         return out
-    with claim(lock) as holder:
-        if holder:
-            raise InputError(f"{out}: {holder} is making this teacher; wait for it, or name another folder")
+    with claim_folder(out, "making this teacher"):
         if _is_complete(out, identity):
             shutil.rmtree(partial, ignore_errors=True)  # a process that was killed left it
         else:

@@ -1,34 +1,20 @@
 """A trial that is stopped between two updates resumes and ends in the same record, trace, policy and weights, bit for bit."""
 
-import errno
 import json
 
 import numpy as np
 import pytest
-import torch
+from stopped_trials import Stop, assert_equal, check_stops, run, trial
 
 from kd_env import interrupts
 from kd_env.benchmark import checkpoints
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
-from kd_env.benchmark.rerun import COMPARED
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.policies import registry
 from kd_env.policies.registry import POLICIES
 from kd_env.serialization import pack
 
-SETTINGS = {"updates": 14, "student": "mlp(width=8)", "batch_size": 8, "validation_every": 4}
-OWN_SETTINGS = {
-    "akd": {"updates_per_phase": 2, "exploration_bonus": 0.5},
-    "akd_hard": {"updates_per_phase": 2, "exploration_bonus": 0.5},
-    "mtkd_rl": {"kd_weight": 0.5},
-    "mtkd_rl_released": {"kd_weight": 0.5},
-    "mmkd(buffer=16,every=2)": {},
-    "distilbert": {"kd_weight": 0.5},
-    "no_teacher": {"kd_weight": 0.5},
-    "random_hard": {"updates_per_phase": 2},
-    "random_soft": {"updates_per_phase": 2},
-}
 KEPT = [
     "reinforce(window=3)",
     "akd(training_episodes=1)",
@@ -39,59 +25,6 @@ KEPT = [
     ),
 ]
 """Policies whose states differ in kind."""
-
-
-def trial(policy="reinforce", seed=3, **changes):
-    name = policy.partition("(")[0]
-    rehearses = {"reward": "mixed"} if "selector_warmup" in policy else {}
-    settings = {**SETTINGS, **OWN_SETTINGS.get(policy, OWN_SETTINGS.get(name, {})), **rehearses, **changes}
-    return Trial("digits", policy, seed, settings=settings, test=False, save_policy=True)
-
-
-class Stop:
-    """Stops the check after the n-th between two updates, as Ctrl-C does."""
-
-    def __init__(self, number):
-        self.asked, self.number = 0, number
-
-    def __call__(self):
-        self.asked += 1
-        return self.asked > self.number
-
-
-def run(trials, folder, monkeypatch, stops=(), minutes=5.0):
-    """Run trials that are stopped some times; return their records, weights, and the messages."""
-    messages, weights = [], {}
-
-    def keep(trial, finished):
-        weights[trial.id] = [tensor.clone() for tensor in finished.student.parameters]
-
-    kept = CheckpointSettings(folder, minutes, messages.append)
-    for number in stops:
-        monkeypatch.setattr(interrupts, "interrupted", Stop(number))
-        with pytest.raises(KeyboardInterrupt):
-            run_trials(trials, folder, lambda _: None, keep, kept)
-    monkeypatch.setattr(interrupts, "interrupted", lambda: False)
-    return run_trials(trials, folder, lambda _: None, keep, kept), weights, messages
-
-
-def assert_equal(first, second, trials, folders):
-    """Compare records, weights, traces and saved policies."""
-    for record, other in zip(first[0], second[0], strict=True):
-        assert {name: record[name] for name in COMPARED} == {name: other[name] for name in COMPARED}
-    for trial_id in (checked.id for checked in trials):
-        assert all(map(torch.equal, first[1][trial_id], second[1][trial_id]))
-        for name in (f"traces/{trial_id}.parquet", f"policies/{trial_id}.agent"):
-            paths = [folder / name for folder in folders]
-            assert paths[0].exists() == paths[1].exists()
-            assert not paths[0].exists() or paths[0].read_bytes() == paths[1].read_bytes(), name
-
-
-def check_stops(trials, tmp_path, monkeypatch, stops=(4, 6)):
-    folders = tmp_path / "whole", tmp_path / "stopped"
-    whole, stopped = run(trials, folders[0], monkeypatch), run(trials, folders[1], monkeypatch, stops)
-    assert_equal(whole, stopped, trials, folders)
-    return stopped
 
 
 @pytest.mark.parametrize("policy", KEPT)
@@ -141,59 +74,6 @@ def test_a_checkpoint_at_every_update_changes_nothing(tmp_path, monkeypatch):
     assert len(list((folders[1] / FOLDER).iterdir())) == 1
     CheckpointSettings(folders[1]).remove(trial("ppo(rollout=4)"))
     assert not any((folders[1] / FOLDER).iterdir())
-
-
-@pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
-def test_a_damaged_checkpoint_is_named_and_set_aside(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(interrupts, "interrupted", Stop(4))
-    with pytest.raises(KeyboardInterrupt):
-        run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
-    (file,) = (tmp_path / FOLDER).iterdir()
-    content = bytearray(file.read_bytes())
-    content[int(place * len(content))] ^= 4
-    file.write_bytes(content)
-    (record,), _, messages = run([trial()], tmp_path, monkeypatch)
-    assert len(messages) == 1
-    assert str(file) in messages[0]
-    assert messages[0].endswith(f"it is now {trial().id}.set-aside, and the trial starts over")
-    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [f"{trial().id}.set-aside"]
-    assert len(record["curve"]) == 4
-
-
-def test_a_checkpoint_of_another_version_is_set_aside(tmp_path, monkeypatch):
-    monkeypatch.setattr(interrupts, "interrupted", Stop(4))
-    with pytest.raises(KeyboardInterrupt):
-        run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
-    monkeypatch.setattr("kd_env.benchmark.run_trial.versions", lambda: {"torch": "0.1"})
-    _, _, messages = run([trial()], tmp_path, monkeypatch)
-    assert "is of another run; these differ: versions; it is now" in messages[0]
-
-
-def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(interrupts, "interrupted", Stop(4))
-    with pytest.raises(KeyboardInterrupt):
-        run_trials([trial()], tmp_path, lambda _: None, None, CheckpointSettings(tmp_path))
-    (file,) = (tmp_path / FOLDER).iterdir()
-    content = file.read_bytes()
-    file.unlink()
-    file.mkdir()  # reading it is an error of the operating system
-    with pytest.raises(IsADirectoryError):
-        run([trial()], tmp_path, monkeypatch)
-    file.rmdir()
-    file.write_bytes(content)
-    assert run([trial()], tmp_path, monkeypatch)[2] == ["reinforce seed 3: resumed at update 5 of 14"]
-
-
-def test_a_full_disk_does_not_end_the_trial(tmp_path, monkeypatch):
-    def full(path, *_parts):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    expected = run([trial()], tmp_path / "expected", monkeypatch)
-    monkeypatch.setattr(checkpoints, "write_bytes", full)
-    failing = run([trial()], tmp_path / "full", monkeypatch, minutes=0.0)
-    assert_equal(expected, failing, [trial()], (tmp_path / "expected", tmp_path / "full"))
-    messages = failing[2]
-    assert messages[0].endswith(f"{trial().id}.checkpoint: No space left on device; the checkpoint is not saved, and the trial continues")
 
 
 class Draws:

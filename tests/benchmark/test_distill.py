@@ -149,7 +149,7 @@ def test_two_commands_do_not_write_one_folder(own_data, teachers, tmp_path, caps
     out = tmp_path / "student"
     with claim(tmp_path / ".student.lock"):
         assert invoke(words(own_data, teachers, out, "--student", "tiny-bert(width=16,layers=1,dropout=0)")) == 2
-    assert "is distilling into it; wait for it, or name another --out" in capsys.readouterr().err
+    assert "is distilling into it; wait for it, or name another folder" in capsys.readouterr().err
 
 
 def test_a_teacher_that_has_changed_is_another_trial(own_data, teachers, make_checkpoint, tmp_path, capsys):

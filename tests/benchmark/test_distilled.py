@@ -79,7 +79,7 @@ def test_two_commands_do_not_distil_into_one_folder(own_data, teachers, tmp_path
         assert invoke(arguments_of(own_data, teachers, tmp_path / "student")) == 2
     error = capsys.readouterr().err
     assert f"student: process {os.getpid()} of " in error
-    assert "is distilling into it; wait for it, or name another --out" in error
+    assert "is distilling into it; wait for it, or name another folder" in error
 
 
 def test_a_folder_that_holds_something_else_is_refused_before_teachers_are_read(own_data, teachers, tmp_path, monkeypatch, capsys):

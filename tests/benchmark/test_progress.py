@@ -19,7 +19,11 @@ def test_lines_come_every_half_minute(monkeypatch, capsys):
     first, *lines = shown(monkeypatch, capsys, seconds_per_update=5.0)
     assert first == "1 trial to run"
     assert 5 < len(lines) < 34, "at least 30 s apart"
-    assert all(" of 100 updates; " in line and "updates/s, about" in line and "uniform seed 3" in line for line in lines[1:-1])
+    assert all(" of 100 updates; " in line and "updates/s, about" in line for line in lines[1:-1])
+    measured = [line.endswith("; uniform seed 3: validation 0.500") for line in lines]
+    assert not measured[0]
+    assert measured[-1], "the last score stays, though later updates measure none"
+    assert measured == sorted(measured)
 
 
 def test_short_work_prints_no_lines(monkeypatch, capsys):

@@ -6,6 +6,7 @@ import torch
 from gymnasium.envs.registration import load_env_creator
 from torch.nn.functional import cross_entropy
 
+from kd_env.envs import SB3VecEnv
 from kd_env.envs.actions import ACTIONS
 from kd_env.envs.credit import CREDITS as CREDIT_FUNCTIONS
 from kd_env.envs.registration import ENVIRONMENTS
@@ -46,6 +47,11 @@ def batch(name=TEACHERS, **keywords):
 
 def slots(num_envs=3, name=TEACHERS, **keywords):
     return gym.make_vec(name, num_envs=num_envs, vectorization_mode="vector_entry_point", **SMALL | keywords)
+
+
+def sb3(num_envs=8, **keywords):
+    """The slots for Stable-Baselines3."""
+    return SB3VecEnv(slots(num_envs, autoreset_mode="same_step", **keywords))
 
 
 def same(value, other):
