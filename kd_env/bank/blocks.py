@@ -14,11 +14,17 @@ import numpy as np
 from kd_env.errors import InputError
 
 BLOCK = 1 << 16
+SUFFIX = ".crc.npy"
 
 
 def checksum_file(path: Path) -> Path:
     """Return the file that holds the checksums of the blocks of ``path``."""
-    return path.with_suffix(".crc.npy")
+    return path.with_suffix(SUFFIX)
+
+
+def is_checksum_file(path: Path) -> bool:
+    """Return whether a file of a bank holds the checksums of another."""
+    return path.name.endswith(SUFFIX)
 
 
 def write_checksums(path: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kd_env.bank.blocks import write_checksums
+from kd_env.bank.blocks import is_checksum_file, write_checksums
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.bank.finished_shards import FinishedShards
 from kd_env.errors import InputError
@@ -80,8 +80,9 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         shutil.rmtree(partial, ignore_errors=True)
         raise
     for path in sorted(partial.glob("*.npy")):
-        with naming(path):
-            write_checksums(path)
+        if not is_checksum_file(path):  # of a build that was stopped here
+            with naming(path):
+                write_checksums(path)
     meta: dict[str, Any] = {
         "format": FORMAT,
         "fingerprint": identity,
