@@ -45,7 +45,10 @@ KEYWORDS = {
     "reward_examples": [0, "x"],
     "reward_labels": [-1, "x", 10**9],
     "label_seed": [-1, "x", 2**70],
-    "credit": ["x", "first_order(smoothing=x)", "first_order(foo=1)", "a:b", "head(x=1)", "first_order(smoothing=nan)", 5],
+    "credit": [
+        "x", "first_order(smoothing=x)", "first_order(foo=1)", "a:b", "head(x=1)", "first_order(smoothing=nan)", 5, "head(decay=1)",
+        "difference(examples=-1)", "difference(examples=1.5)", "counterfactual(examples=8)", "difference(decay=-0.1)",
+    ],
     "credit_refresh": [0, -1],
     "normalize_credit": ["x"],
     "teacher_cost": [-1, INF, "x"],

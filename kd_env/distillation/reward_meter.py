@@ -7,7 +7,7 @@ measurement makes the effect of a single update visible. On different examples, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,24 @@ REDRAW = 10
 """Number of measurements on one draw of examples. A new draw costs one extra pass. A fixed draw would leave the other labels unused."""
 
 
+@dataclass(frozen=True)
+class GradientOptions:
+    """Options of the held-out gradient.
+
+    Attributes:
+        smoothing: label smoothing of the loss, see :func:`smoothed_cross_entropy`.
+        examples: number of examples that are drawn for a gradient; 0 for those of a measurement.
+        decay: factor by which the weight of an earlier gradient falls with each later one; 0 for the last gradient alone. The mean over
+            gradients of few examples has the noise of many examples at a fraction of the cost, and lags behind the student.
+        head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
+    """
+
+    smoothing: float = 0.0
+    examples: int = 0
+    decay: float = 0.0
+    head_only: bool = False
+
+
 @dataclass
 class MeterState(PerStudent):
     """State of a meter, one value per student.
@@ -35,6 +53,7 @@ class MeterState(PerStudent):
         loss_before: held-out loss at the last measurement, on the current draw; NaN before the first.
         metric_before: metric at the last measurement, on the current draw; NaN before the first.
         gradient_update: update at which the held-out gradient was computed; -1 before the first.
+        gradient_weight: sum of the weights of the gradients in the mean, of which the last has weight 1.
         forward_examples: number of examples that passed through the student for measurements.
     """
 
@@ -43,6 +62,7 @@ class MeterState(PerStudent):
     loss_before: np.ndarray = per_student(np.float64, np.nan)
     metric_before: np.ndarray = per_student(np.float64, np.nan)
     gradient_update: np.ndarray = per_student(np.int64, -1)
+    gradient_weight: np.ndarray = per_student(np.float64)
     forward_examples: np.ndarray = per_student(np.int64)
 
 
@@ -66,8 +86,7 @@ class RewardMeter:
         self.state = MeterState.start(len(seeds))
         self.state.seed[:] = seeds
         self.gradient: list[Tensor] | None = None  # of the held-out loss, one tensor per parameter
-        self.gradient_of_head = False  # whether the gradient is zero below the classifier
-        self.gradient_smoothing = 0.0  # label smoothing of the loss that it is of
+        self.gradient_options = GradientOptions()
         self._drawn: tuple[tuple[tuple[int, int], ...], Inputs, Tensor] | None = None  # the current draws: identity, inputs, labels
 
     @property
@@ -110,40 +129,30 @@ class RewardMeter:
         improvement = loss_before - loss if self.measure == "loss" else metric - metric_before
         return np.where(due, improvement, np.nan)
 
-    def held_out_gradient(self, students: Students, update: np.ndarray, head_only: bool = False, smoothing: float = 0.0) -> list[Tensor]:
+    def held_out_gradient(self, students: Students, update: np.ndarray, options: GradientOptions = GradientOptions()) -> list[Tensor]:
         """Return the gradient of the held-out loss, one tensor per parameter. It is computed again after ``gradient_refresh`` updates.
 
         Args:
             students: students to differentiate.
             update: updates so far, ``[S]``.
-            head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
-            smoothing: label smoothing of the loss, see :func:`smoothed_cross_entropy`.
+            options: options of the gradient. The mean over earlier gradients begins anew if they change.
         """
-        age = update - self.state.gradient_update
-        is_other = (self.gradient_of_head and not head_only) or smoothing != self.gradient_smoothing
-        stale = (self.state.gradient_update < 0) | (age >= self.gradient_refresh) | is_other
-        if self.gradient is None or stale.any():
-            inputs, labels = self._gradient_examples(update, students, stale)
-            parameters = students.parameters
-            with students.evaluating(), torch.set_grad_enabled(not head_only):
-                output = students.forward(inputs)
-            logits = students.classify(output.features.detach(), parameters) if head_only else output.logits
-            loss = (
-                students.num_students * smoothed_cross_entropy(logits, labels, smoothing).mean()
-            )  # sum over students of their mean losses
-            gradient = list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-            if self.gradient is not None and not stale.all() and students.num_students > 1:  # some students were reset
-                replaced = torch.from_numpy(stale).to(students.device)[:, None]
-                gradient = [torch.where(replaced, new, old) for new, old in zip(gradient, self.gradient, strict=True)]
-            self.gradient = gradient
+        if options != self.gradient_options:
+            self.gradient, self.gradient_options = None, options
+        stale = (self.state.gradient_update < 0) | (update - self.state.gradient_update >= self.gradient_refresh)
+        if self.gradient is None:
+            stale[:] = True
+            self.state.gradient_weight[:] = 0.0
+        if stale.any():
+            self.gradient = self._averaged(self._new_gradient(students, update, stale, options), stale, options.decay)
             self.state.gradient_update = np.where(stale, update, self.state.gradient_update)
-            self.gradient_of_head, self.gradient_smoothing = head_only, smoothing
+        assert self.gradient is not None
         return self.gradient
 
     @torch.no_grad()
     def held_out_loss(self, students: Students, parameters: list[Tensor], update: np.ndarray, smoothing: float = 0.0) -> Tensor:
         """Return the loss at other ``parameters``, ``[S]``, on the examples of the held-out gradient at ``update``."""
-        inputs, labels = self._gradient_examples(update, students, np.ones_like(update))
+        inputs, labels = self._gradient_examples(update, students, np.ones_like(update), self.examples)
         with students.evaluating():
             logits = students.forward_at(parameters, inputs).logits
         return smoothed_cross_entropy(logits, labels, smoothing).view(students.num_students, -1).mean(1)
@@ -162,14 +171,14 @@ class RewardMeter:
 
     def info(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as values for JSON."""
-        return {"gradient_of_head": self.gradient_of_head, "gradient_smoothing": self.gradient_smoothing}
+        return {"gradient_options": asdict(self.gradient_options)}
 
     def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], device: torch.device) -> None:
         """Load the state that :meth:`tensors` and :meth:`info` returned."""
         self.state = MeterState.from_tensors(part(tensors, "state"))
         gradient = part(tensors, "gradient")
         self.gradient = [gradient[str(index)].to(device) for index in range(len(gradient))] or None
-        self.gradient_of_head, self.gradient_smoothing = bool(info["gradient_of_head"]), float(info["gradient_smoothing"])
+        self.gradient_options = GradientOptions(**info["gradient_options"])
         self._drawn = None
 
     def _evaluate(self, students: Students, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,9 +191,31 @@ class RewardMeter:
         self.state.forward_examples += self.examples * which
         return students.evaluate(*self._drawn[1:])
 
-    def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray) -> tuple[Inputs, Tensor]:
-        self.state.forward_examples += self.examples * which
-        return self.split.at(self.split.draw(self.state.seed, "gradient", number, self.examples), students.device)
+    def _new_gradient(self, students: Students, update: np.ndarray, which: np.ndarray, options: GradientOptions) -> list[Tensor]:
+        """Return the gradient of the sum of the students' held-out losses. Count the pass only for the students in ``which``."""
+        examples = min(options.examples or self.examples, self.split.num_labels)
+        inputs, labels = self._gradient_examples(update, students, which, examples)
+        parameters = students.parameters
+        with students.evaluating(), torch.set_grad_enabled(not options.head_only):
+            output = students.forward(inputs)
+        logits = students.classify(output.features.detach(), parameters) if options.head_only else output.logits
+        loss = students.num_students * smoothed_cross_entropy(logits, labels, options.smoothing).mean()
+        return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+
+    def _averaged(self, gradient: list[Tensor], which: np.ndarray, decay: float) -> list[Tensor]:
+        """Return the mean of the gradients so far, with the new ``gradient`` of the students in ``which`` (``[S]``)."""
+        weight = np.where(which, 1.0 + decay * self.state.gradient_weight, self.state.gradient_weight)
+        self.state.gradient_weight = weight
+        if self.gradient is None or (which.all() and (weight == 1.0).all()):
+            return gradient
+        if len(which) == 1:
+            return [mean.lerp(new, 1.0 / float(weight[0])) for new, mean in zip(gradient, self.gradient, strict=True)]
+        share = torch.from_numpy(np.where(which, 1.0 / weight, 0.0)).to(gradient[0])[:, None]
+        return [mean.lerp(new, share) for new, mean in zip(gradient, self.gradient, strict=True)]
+
+    def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray, count: int) -> tuple[Inputs, Tensor]:
+        self.state.forward_examples += count * which
+        return self.split.at(self.split.draw(self.state.seed, "gradient", number, count), students.device)
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

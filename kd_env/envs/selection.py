@@ -18,7 +18,7 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs import decisions, selection_snapshot
 from kd_env.envs.actions import ActionLayout, Hard, make_action, parse_factors
-from kd_env.envs.credit import checked_credit, make_credit
+from kd_env.envs.credit_names import checked_credit, make_credit
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward, slot_means
 from kd_env.envs.exploration import ExplorationBonus
 from kd_env.envs.measurement import Measurement

@@ -51,6 +51,11 @@ class Students(Protocol):
         ...
 
     @property
+    def autocast(self) -> bool:
+        """Whether a pass computes in bfloat16, except in :meth:`forward_at`."""
+        ...
+
+    @property
     def has_dropout(self) -> bool:
         """Whether a pass in training mode may draw from torch's global generator."""
         ...

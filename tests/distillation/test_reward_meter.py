@@ -6,7 +6,7 @@ import torch
 from small_runs import drive, start
 from torch.nn.functional import cross_entropy
 
-from kd_env.distillation.reward_meter import REDRAW, RewardMeter
+from kd_env.distillation.reward_meter import REDRAW, GradientOptions, RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.models.networks import build
 from kd_env.student.optimizer import OptimizerOptions
@@ -113,7 +113,7 @@ def test_a_student_that_begins_again_is_measured_anew(digits_data, student):
 @pytest.mark.parametrize("head_only", [False, True])
 def test_the_held_out_gradient_is_that_of_the_held_out_loss(digits_data, student, head_only):
     meter = meter_of(digits_data, 40, labels=40)
-    gradients = meter.held_out_gradient(student, NOW, head_only=head_only)
+    gradients = meter.held_out_gradient(student, NOW, GradientOptions(head_only=head_only))
     names = [name for name, _ in student.network.named_parameters()]
     student.network.eval()
     inputs, labels = meter.split.at(meter.split.rows[0])
@@ -140,7 +140,7 @@ def test_the_held_out_gradient_is_kept_for_as_long_as_asked(digits_data, student
 
 def test_a_gradient_of_the_head_does_not_serve_for_all(digits_data, student):
     meter = meter_of(digits_data, 32)
-    meter.held_out_gradient(student, NOW, head_only=True)
+    meter.held_out_gradient(student, NOW, GradientOptions(head_only=True))
     gradients = meter.held_out_gradient(student, NOW)
     assert min(gradient.abs().max() for gradient in gradients) > 0
 
@@ -157,7 +157,7 @@ def test_a_loaded_meter_goes_on_to_the_last_bit(digits_data, student):
     meter, other = meter_of(digits_data, 16, gradient_refresh=4), meter_of(digits_data, 16, seed=9, gradient_refresh=4)
     for each, head_only in ((meter, True), (other, False)):
         each.start(student, EVERYONE)
-        each.held_out_gradient(student, NOW, head_only)
+        each.held_out_gradient(student, NOW, GradientOptions(head_only=head_only))
         for step in range(REDRAW - 1):
             nudge(student, step)
             each.improvement(student, EVERYONE)
@@ -165,8 +165,8 @@ def test_a_loaded_meter_goes_on_to_the_last_bit(digits_data, student):
     nudge(student, 77)
     for each in (meter, other):
         each.loaded = [each.improvement(student, EVERYONE).tolist() for _ in range(2)]
-        each.loaded += [gradient.tolist() for gradient in each.held_out_gradient(student, NOW + 2, head_only=True)]
-        each.loaded += [each.gradient_of_head, each.state.tensors()["forward_examples"].tolist()]
+        each.loaded += [gradient.tolist() for gradient in each.held_out_gradient(student, NOW + 2, GradientOptions(head_only=True))]
+        each.loaded += [each.gradient_options, each.state.tensors()["forward_examples"].tolist()]
         each.loaded += [gradient.tolist() for gradient in each.held_out_gradient(student, NOW + 2)]
     assert meter.loaded == other.loaded
 
@@ -187,7 +187,7 @@ def population(data, gradient_refresh=1, **keywords):
 @pytest.mark.parametrize("refresh", [1, 5])
 def test_a_gradient_of_the_heads_of_a_population_does_not_serve_for_all(digits_data, refresh):
     run, meter = population(digits_data, refresh)
-    meter.held_out_gradient(run.student, run.update, head_only=True)
+    meter.held_out_gradient(run.student, run.update, GradientOptions(head_only=True))
     whole = meter.held_out_gradient(run.student, run.update)[0]
     _, fresh = population(digits_data, refresh)
     assert torch.equal(whole, fresh.held_out_gradient(run.student, run.update)[0])

@@ -12,6 +12,7 @@ from pairwise import chosen, pairwise
 from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 
+from kd_env.distillation.reward_meter import GradientOptions
 from kd_env.envs import credit
 from kd_env.types import Decision
 
@@ -81,6 +82,45 @@ def test_first_order_is_the_inner_product_of_each_pair(request, case, optimizer)
     # Attention's key biases have no gradient but rounding, which Adam's scale of up to 1e8 makes visible.
     tolerance = 1e-6 if optimizer.startswith("adam") and student.startswith("tiny") else 1e-8
     torch.testing.assert_close(values, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("case", "num_students", "precision"), pairwise(STUDENTS, [1, 3], ["float32", "float64"]))
+def test_a_difference_is_nearly_first_order(request, case, num_students, precision):
+    keywords = {"student": case[1], "optimizer": "sgd(lr=0.1)", "num_students": num_students, "precision": precision}
+    selection = taught(start(request.getfixturevalue(case[0]), **keywords), 4)
+    expected, values = response(credit.first_order, selection), response(credit.difference, selection)
+    assert expected.norm() > 1e-4
+    assert float((values - expected).norm() / expected.norm()) < 0.01
+
+
+@pytest.mark.parametrize("num_students", [1, 2])
+def test_a_difference_is_along_steps_that_adam_takes(digits_data, num_students):
+    """By hand: the direction, limited to sqrt(10) learning rates, in forward mode. Some entries are limited, most are not."""
+    keywords = {"student": "mlp(width=8,dropout=0.3)", "optimizer": "adam(lr=0.01)", "num_students": num_students}
+    selection = taught(start(digits_data, **keywords), 4)
+    run, limit = selection.distillation, 10**0.5 * 0.01
+    gradient = selection.meter.held_out_gradient(run.student, run.update)
+    unlimited = [0.01 * scale * value for scale, value in zip(run.student.preconditioner(), gradient, strict=True)]
+    share = torch.cat([(tensor.abs() > limit).flatten() for tensor in unlimited]).double().mean()
+    assert 0.001 < share < 0.5
+    limited = tuple(tensor.clamp(-limit, limit) for tensor in unlimited)
+    with run.dropout.replay():
+        _, along = torch.func.jvp(
+            lambda *parameters: run.student.forward_at(parameters, run.batch_inputs()).logits,
+            tuple(parameter.detach() for parameter in run.student.parameters),
+            limited,
+        )
+    batch = run.observe()
+    q, p = (batch.student.logits / 2).softmax(1), (batch.teacher_logits / 2).softmax(2)
+    expected = 2 * ((q[:, None] - p) * along[:, None]).sum(2) / 5
+    torch.testing.assert_close(response(credit.difference, selection), expected, rtol=0, atol=0.005 * float(expected.abs().max()))
+
+
+def test_a_difference_of_a_gradient_that_is_zero_is_zero(digits_data):
+    selection = taught(start(digits_data, student="mlp(width=8)"), 1)
+    gradient = selection.meter.held_out_gradient(selection.distillation.student, selection.distillation.update, GradientOptions())
+    selection.meter.gradient = [torch.zeros_like(tensor) for tensor in gradient]
+    assert response(credit.difference, selection).eq(0.0).all()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +253,8 @@ def test_head_then_first_order_on_the_same_run(digits_data):
 
 
 @pytest.mark.parametrize(
-    ("kind", "student_examples", "meter_examples"), [("head", 5, 40), ("first_order", 10, 40), ("counterfactual", 5, 40 * (1 + 5 * 4))]
+    ("kind", "student_examples", "meter_examples"),
+    [("head", 5, 40), ("first_order", 10, 40), ("difference", 10, 40), ("counterfactual", 5, 40 * (1 + 5 * 4))],
 )
 def test_the_cost_of_credit_is_counted(digits_data, kind, student_examples, meter_examples):
     selection = taught(start(digits_data, student="mlp(width=8)"), 0)

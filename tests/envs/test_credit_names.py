@@ -7,7 +7,7 @@ import torch
 from credited import response, start, taught
 
 from kd_env.envs import credit
-from kd_env.envs.credit import make_credit
+from kd_env.envs.credit_names import make_credit
 from kd_env.errors import InputError
 
 SMOOTHINGS = [-0.5, 0.2]

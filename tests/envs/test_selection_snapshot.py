@@ -225,7 +225,7 @@ def test_snapshot_and_fork_keep_every_field(digits_data, monkeypatch, observed):
     monkeypatch.setattr(reward_meter, "MeterState", WithOneMore)
     selection = changed_selection(digits_data, observed)
     assert "lucky_number" in {field.name for field in fields(selection.meter.state)}
-    assert selection.meter.gradient_of_head
+    assert selection.meter.gradient_options.head_only
     other = select(
         digits_data,
         70,

@@ -1,0 +1,72 @@
+"""Make a credit function from its name and options, and check what it returns. In: text. Out: a function of :mod:`kd_env.envs.credit`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from kd_env.distillation import Distillation
+from kd_env.distillation.reward_meter import RewardMeter
+from kd_env.envs.credit import CREDITS, Credit, CreditByType, Temperature
+from kd_env.errors import InputError
+from kd_env.plugins import faults_in, resolve
+from kd_env.spec import numbers, parse, unknown
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "smoothing": {"below": 1.0},
+    "examples": {"least": 0, "whole": True},
+    "decay": {"least": 0.0, "below": 1.0},
+}
+"""Limits of the options of the built-in kinds of credit."""
+ARGUMENTS = ("run", "meter", "names", "temperature")
+
+
+def make_credit(text: str) -> Credit | None:
+    """Return the credit function ``text``, such as ``first_order(smoothing=-0.3)`` or ``module:function``.
+
+    It is ``None`` for ``shared``, which does not divide the reward.
+
+    Raises:
+        InputError: no credit function has this name or these options, or the object is not a function.
+    """
+    name, options = parse(text)
+    if name == "shared" and not options:
+        return None
+    if name not in CREDITS and ":" not in name:
+        raise unknown("credit", name, ["shared", *CREDITS], ", and no module:function")
+    credit: Credit = CREDITS[name] if name in CREDITS else resolve(name, "credit")
+    if not callable(credit) or isinstance(credit, type):
+        raise InputError(
+            f"credit {name!r}: a {type(credit).__name__} is not a function; name one that takes (run, meter, names, temperature)"
+        )
+    if not options:
+        return credit
+    known = [parameter for parameter in inspect.signature(credit).parameters if parameter not in ARGUMENTS]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of credit={name}", option, known)
+    if name in CREDITS:
+        for option, value in options.items():
+            numbers(f"credit={name}", **LIMITS[option], **{option: value})
+    return partial(credit, **options)
+
+
+def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature) -> CreditByType:
+    """Return the credit of the teachers by knowledge type, ``[rows, K]``.
+
+    Raises:
+        InputError: a credit function of the user's own fails, or returns something else.
+    """
+    function = getattr(credit, "func", credit)  # that of a partial
+    with faults_in(f"credit {getattr(function, '__name__', 'function')!r}", function):
+        by_type: object = credit(run, meter, names, temperature)
+    rows = len(run.observe().labels)
+    if not isinstance(by_type, dict) or not all(isinstance(by_type.get(name), Tensor) and len(by_type[name]) == rows for name in names):
+        raise InputError(
+            f"credit: the function returned a {type(by_type).__name__}, expected a tensor [{rows}, K] for each of {list(names)}"
+        )
+    return by_type
