@@ -62,7 +62,7 @@ def read_selection_map(path: Path | str, bins: int = 16) -> SelectionMap:
         InputError: the file is not a trace, or it has no decisions.
     """
     try:
-        table = pyarrow.parquet.read_table(path, columns=list(COLUMNS), use_threads=False)
+        table = pyarrow.parquet.read_table(path, columns=list(COLUMNS), use_threads=False, page_checksum_verification=True)
         metadata = table.schema.metadata or {}
         groups, teachers = (json.loads(metadata[name]) for name in (b"group_names", b"teacher_names"))
         columns = [table.column(name).to_numpy() for name in COLUMNS]

@@ -52,7 +52,7 @@ def read_trace(path: Path | str) -> pd.DataFrame:
         InputError: the file does not exist, or it is not a parquet file or not a trace.
     """
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: not a readable parquet file ({error}); run the trial again, or delete the file") from error
     metadata = table.schema.metadata or {}

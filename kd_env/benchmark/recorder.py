@@ -155,7 +155,8 @@ class Recorder:
         }
         partial = partial_file(path)
         with naming(path):
-            pyarrow.parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(metadata), partial, compression="zstd")
+            table = pyarrow.table(arrays).replace_schema_metadata(metadata)
+            pyarrow.parquet.write_table(table, partial, compression="zstd", write_page_checksum=True)
             partial.replace(path)
 
     def state(self) -> dict[str, Any]:

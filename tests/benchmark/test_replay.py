@@ -9,6 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from kd_env.analysis.selection_map import read_selection_map
+from kd_env.analysis.traces import read_trace
 from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run_trial import run_trial
@@ -48,6 +50,24 @@ class Batch:
 
     def act(self, observation):
         return self.rng.integers(4, size=1)
+
+
+@pytest.mark.parametrize("read", [read_trace, read_selection_map])
+@pytest.mark.parametrize("column", ["weight", "example_id", "teacher"])
+def test_a_flipped_bit_in_a_trace_is_named(copy, read, column):
+    """In the middle of the data of a column."""
+    path = copy[0] / "traces" / f"{copy[1]}.parquet"
+    row_group = pyarrow.parquet.ParquetFile(path).metadata.row_group(0)
+    chunks = [row_group.column(number) for number in range(row_group.num_columns)]
+    (chunk,) = [each for each in chunks if each.path_in_schema == column]
+    content = bytearray(path.read_bytes())
+    content[(chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size // 2] ^= 1
+    path.write_bytes(content)
+    if column == "example_id" and read is read_selection_map:
+        read(path)  # it does not read this column
+        return
+    with pytest.raises(InputError, match=f"{copy[1]}.parquet.*run the trial again"):
+        read(path)
 
 
 @pytest.mark.parametrize(
