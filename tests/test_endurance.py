@@ -23,7 +23,7 @@ STUDENTS, BATCH, STEPS, EPISODE = 8, 8, 20_000, 250
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(60 * MINUTES + 1800)
 def test_a_million_random_decisions_leave_no_nan_and_no_memory_behind(capsys):
     slots = STUDENTS * BATCH
     assert slots * STEPS >= 1_000_000
