@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -47,12 +48,11 @@ def mcc(predictions: np.ndarray, labels: np.ndarray, num_classes: int | None = N
 
     Gorodkin, 2004, "Comparing two K-category assignments by a K-category correlation coefficient".
     """
-    classes = np.union1d(predictions, labels)
-    predicted = (predictions[:, None] == classes).astype(np.float64)  # [N, classes]
-    true = (labels[:, None] == classes).astype(np.float64)
-    predicted, true = predicted - predicted.mean(0), true - true.mean(0)
-    spread = (predicted**2).sum() * (true**2).sum()
-    return float((predicted * true).sum() / np.sqrt(spread)) if spread > 0 else 0.0
+    size, right = len(labels), int((predictions == labels).sum())
+    minlength = int(max(predictions.max(), labels.max())) + 1
+    predicted, true = (np.bincount(of, minlength=minlength) for of in (predictions, labels))  # examples of each class
+    spread = float(size**2 - (predicted**2).sum()) * float(size**2 - (true**2).sum())
+    return float(right * size - (predicted * true).sum()) / math.sqrt(spread) if spread > 0 else 0.0
 
 
 METRICS: dict[str, Metric] = {"accuracy": accuracy, "f1": f1, "f1_macro": f1_macro, "mcc": mcc}
