@@ -18,7 +18,8 @@ from kd_env.analysis.figures import Styles
 from kd_env.analysis.palette import COLOURS, DARK, policy_styles
 from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record, read
-from kd_env.benchmark.report_page import cost_page_table, filters, overview_page_table, score_page_table
+from kd_env.benchmark.report_across import Across, compare_across
+from kd_env.benchmark.report_page import across_page_table, cost_page_table, filters, overview_page_table, score_page_table
 from kd_env.benchmark.report_paper import write_paper
 from kd_env.benchmark.report_sections import (
     Section,
@@ -44,6 +45,7 @@ class Report:
     Attributes:
         title, overview: first lines.
         all_settings: table of all settings, if there are several.
+        across: comparison of the policies over all settings, if there are several.
         sections: a section for each setting.
         commands: commands that made the records.
         versions: versions of the packages.
@@ -53,6 +55,7 @@ class Report:
     title: str
     overview: str
     all_settings: Table | None
+    across: Across | None
     sections: Sequence[Section]
     commands: Sequence[str]
     versions: Table
@@ -73,7 +76,7 @@ def write_report(directory: Path | str, paper: bool = False) -> Path:
     report = make_report(directory, read(directory))
     for folder in (directory, directory / "figures", directory / "paper"):
         sweep(folder)
-    plots = [plot for section in report.sections for plot in section.plots.plots]
+    plots = [*(report.across.plots if report.across else ()), *(plot for section in report.sections for plot in section.plots.plots)]
     figures = {plot.name: plot.draw() for plot in plots}
     for name, figure in figures.items():
         _replace(directory / "figures" / f"{name}.png", _png(figure))
@@ -98,6 +101,7 @@ def make_report(directory: Path, records: Sequence[Record]) -> Report:
         "kd-env: " + ", ".join(distinct(record["suite"] or record["task"] for record in records)),
         f"Trials: {len(records)}. Policies: {len(styles)}. Settings: {len(sections)}.",
         all_settings_table(groups),
+        compare_across(groups, styles),
         sections,
         distinct(as_text(record["config"]["command"]) for record in records if record["config"].get("command")),
         values_table("Versions and devices", [record["versions"] | {"device": record["device"]} for record in records]),
@@ -118,11 +122,19 @@ def _page(report: Report, drawings: Mapping[str, str]) -> str:
         for section, name in zip(report.sections, names, strict=True)
     ]
     overview = report.all_settings and overview_page_table(report.all_settings, report.sections, report.styles)
+    across = report.across and across_page_table(report.across.table, report.across.access, report.styles)
     colours = list(zip(COLOURS, DARK, strict=True))
     return _render(
         "report.html",
         report,
-        {"tables": sections, "all_settings": overview, "drawings": drawings, "filters": filters(report.sections), "colours": colours},
+        {
+            "tables": sections,
+            "all_settings": overview,
+            "across_table": across,
+            "drawings": drawings,
+            "filters": filters(report.sections),
+            "colours": colours,
+        },
     )
 
 

@@ -10,14 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kd_env.analysis.across_figures import pairs_figure
 from kd_env.analysis.figures import Styles, has_bands, learning_curves, scores_figure, selection_by_group_figure
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, read_selection_map
 from kd_env.benchmark.records import Record
+from kd_env.benchmark.report_claims import LEVEL, Pairs
 from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
 
+MOST_PAIRED = 16
+"""Policies in the table of all pairs."""
 MOST_MAPS = 30
 """Seeds of a policy whose traces a selection map averages; of more, the first."""
 
@@ -50,7 +55,7 @@ class Plots(NamedTuple):
         return [plot for plot in self.plots if plot.policy]
 
 
-def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequence[Record], styles: Styles) -> Plots:
+def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequence[Record], styles: Styles, pairs: Pairs | None) -> Plots:
     """Return the figures of a setting, selection maps in the order of the policies' scores.
 
     Raises:
@@ -63,6 +68,15 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
     if any(record["curve"] for record in records):
         caption = f"Learning curves on the validation split, mean{' and 95 % t interval' if has_bands(records) else ''} over seeds."
         plots.append(Plot(f"{stem}-curves", caption, "", lambda: learning_curves(records, styles)))
+    if pairs is not None and len(pairs.policies) > 2 and np.isfinite(pairs.p).any():
+        shown = f" of the {MOST_PAIRED} policies with the highest scores" if len(pairs.policies) > MOST_PAIRED else ""
+        caption = (
+            f"All pairs{shown}: mean test score of the row minus that of the column, in hundredths, paired by seed. Coloured where the "
+            f"Holm-adjusted p of the pair is below {LEVEL}: blue above, red below."
+        )
+        first = slice(MOST_PAIRED)
+        figure = functools.partial(pairs_figure, pairs.policies[first], pairs.differences[first, first], pairs.p[first, first] < LEVEL)
+        plots.append(Plot(f"{stem}-pairs", caption, "", figure))
     idle = []
     for policy, mean in _maps(directory, table, records):
         if not mean.teaches:

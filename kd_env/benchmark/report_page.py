@@ -93,6 +93,12 @@ def overview_page_table(overview: Table, sections: Sequence[Section], styles: St
     return PolicyTable(caption, ("policy", *overview.head[3:], "paper", "access"), rows)
 
 
+def across_page_table(table: Table, access: Mapping[str, str], styles: Styles) -> PolicyTable:
+    """Return the table of the comparison over settings."""
+    rows = [_row(policy, access[policy], "", [leading_number(text) for text in cells], styles) for policy, *cells in table.rows]
+    return PolicyTable(table.caption, table.head, rows)
+
+
 def filters(sections: Sequence[Section]) -> dict[str, list[str]]:
     """Return the different values of what the page can be filtered by, for each that has several."""
     values: Mapping[str, set[str]] = {

@@ -14,7 +14,7 @@ import pandas as pd
 from kd_env.analysis.figures import Styles
 from kd_env.benchmark.overview import overview
 from kd_env.benchmark.records import Record
-from kd_env.benchmark.report_claims import Claim, claim
+from kd_env.benchmark.report_claims import Claim, all_pairs, claim
 from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
 from kd_env.benchmark.summary import FORWARDS, Setting, summarise
@@ -75,8 +75,9 @@ def make_section(directory: Path, index: int, setting: Setting, records: Sequenc
     stem = f"{index:02d}-{file_safe(setting.task)}"
     config = [{name: value for name, value in record["config"].items() if name != "command"} for record in records]
     values = values_table("Values set by the commands", config)
-    plots = setting_plots(directory, stem, table, records, styles) if index <= MOST_DRAWN else NOT_DRAWN
-    return Section(stem, setting, records, table, conclusions(table, records), claim(table, records), plots, values)
+    pairs = all_pairs(table, records)
+    plots = setting_plots(directory, stem, table, records, styles, pairs) if index <= MOST_DRAWN else NOT_DRAWN
+    return Section(stem, setting, records, table, conclusions(table, records), claim(pairs), plots, values)
 
 
 def all_settings_table(groups: Mapping[Setting, Sequence[Record]]) -> Table | None:

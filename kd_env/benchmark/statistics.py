@@ -99,6 +99,26 @@ def paired_p(differences: FloatArray, fewest: int = 2) -> FloatArray:
     return np.where(pairs >= max(fewest, 2), p, math.nan)
 
 
+def pairs_to_decide(differences: npt.ArrayLike, level: float = 0.05, power: float = 0.8, most: int = 1000) -> int | None:
+    """Return the number of paired seeds at which a paired t test finds a difference like the observed one with probability ``power``.
+
+    It takes the observed mean and standard deviation as the true ones, so it is a rough plan and no promise. It is the number of pairs in
+    all, those that are there included; ``None`` if it is more than ``most`` or if there are fewer than two pairs.
+    """
+    values = _sample(differences, "differences")
+    if len(values) < 2 or values.mean() == 0.0:
+        return None
+    deviation = values.std(ddof=1)
+    effect = math.inf if deviation == 0.0 else abs(float(values.mean())) / float(deviation)
+    for pairs in range(2, most + 1):
+        if effect == math.inf:
+            return pairs
+        critical = t_quantile(1 - level / 2, pairs - 1)
+        if 1.0 - float(special.nctdtr(pairs - 1, effect * math.sqrt(pairs), critical)) >= power:
+            return pairs
+    return None
+
+
 def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Return P(X > Y) + P(X = Y)/2 over all pairs of runs, one of each policy (Agarwal et al. 2021, arXiv 2108.13264; one task)."""
     above = _sample(x, "x")[:, None] - _sample(y, "y")[None, :]

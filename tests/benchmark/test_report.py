@@ -62,9 +62,9 @@ def test_the_page_contains_its_figures_and_needs_no_other_file(tmp_path):
     assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
     assert not re.search(r"://|<link|@import|<img|url\((?!#)", page)
     files = re.findall(r"\(figures/(.+?\.png)\)", markdown)
-    assert files == ["01-domains-scores.png", "01-domains-curves.png", "01-domains-selection-learner.png"]
+    assert files == [f"01-domains-{name}.png" for name in ("scores", "curves", "pairs", "selection-learner")]
     assert all((tmp_path / "figures" / file).read_bytes().startswith(b"\x89PNG") for file in files)
-    assert page.count('<svg class="plot"') == 3
+    assert page.count('<svg class="plot"') == 4
     assert "learner, mean over 5 seeds." in page
 
 
@@ -123,6 +123,6 @@ def test_many_settings_and_many_seeds_have_a_bounded_number_of_figures(tmp_path,
     for seed in range(5):
         write_trace(tmp_path / "traces" / f"learner-{seed}.parquet")
     report = make_report(tmp_path, [run | {"updates": updates} for updates in (50, 60, 70) for run in setting()])
-    assert [len(section.plots.plots) for section in report.sections] == [3, 3, 0]
-    assert report.sections[0].plots.plots[2].caption.endswith("learner, mean over 3 seeds.")
+    assert [len(section.plots.plots) for section in report.sections] == [4, 4, 0]
+    assert report.sections[0].plots.plots[3].caption.endswith("learner, mean over 3 seeds.")
     assert markdown(report).count("Figures are drawn for the first 12 settings") == 1

@@ -4,16 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
-from hand_made import record, runs, setting
+from hand_made import NOISE, record, runs, setting
 from scipy import stats
 
-from kd_env.benchmark.report_claims import claim
-from kd_env.benchmark.statistics import holm, paired_difference, paired_p
+from kd_env.benchmark.report_claims import all_pairs, claim
+from kd_env.benchmark.statistics import holm, paired_difference, paired_p, pairs_to_decide
 from kd_env.benchmark.summary import summarise
 
 
 def claim_of(records):
-    return claim(summarise(records), records)
+    return claim(all_pairs(summarise(records), records))
 
 
 def test_all_pairs_are_compared_and_corrected_together():
@@ -35,7 +35,9 @@ def test_policies_with_overlapping_scores_are_not_distinguishable():
     records = [*runs("router", "reward labels", 0.7), *near, *runs("uniform", "nothing", 0.3)]
     found = claim_of(records)
     assert (found.winner, found.above, found.equal) == ("router", ("uniform",), ("near",))
-    assert str(found).endswith("It is not distinguishable from near.")
+    more = pairs_to_decide([0.01 + NOISE[seed] - noise[seed] for seed in range(5)]) - 5
+    assert "It is not distinguishable from near. To decide between router and near alone, about " in str(found)
+    assert str(found).endswith(f"about {more} more seeds would be needed at the observed difference (80 % power).")
     alone = claim_of([record for record in records if record["policy"] != "uniform"])
     assert "router is not distinguishable from any other policy" in str(alone)
 
@@ -56,6 +58,19 @@ def test_a_policy_with_too_few_seeds_is_not_called_equal():
     assert (found.winner, found.few) == ("learner", ("short",))
     assert "short" not in found.above + found.equal
     assert str(found).endswith("Not compared, with fewer than 5 seeds in common: short.")
+
+
+def test_equal_scores_cannot_be_decided():
+    found = claim_of([*runs("a", "nothing", 0.5), *runs("b", "nothing", 0.5)])
+    assert str(found).endswith("To decide between a and b alone, more than 1,000 seeds would be needed at the observed difference.")
+
+
+def test_differences_of_pairs_are_over_common_seeds():
+    records = [record("a", "nothing", seed, 0.1 * seed) for seed in range(6)] + [record("b", "nothing", seed, 0.3) for seed in (0, 1, 9)]
+    pairs = all_pairs(summarise(records), records)
+    assert pairs.policies == ("b", "a")
+    assert pairs.differences[0, 1] == pytest.approx(((0.3 - 0.0) + (0.3 - 0.1)) / 2)
+    assert pairs.differences[1, 0] == pytest.approx(-pairs.differences[0, 1])
 
 
 def test_many_names_are_counted():

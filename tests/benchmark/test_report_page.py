@@ -115,7 +115,7 @@ def test_the_page_is_filtered_by_what_differs(page):
 
 def test_tables_and_figures_scroll_in_containers_that_the_keyboard_reaches(page):
     wide = page.all("table") + page.all("svg", class_="plot")
-    assert len(wide) == 3 + 2 + 2 + 1 + 5, "three tables of scores, two of costs, two of values, one of versions; five figures"
+    assert len(wide) == 3 + 2 + 2 + 1 + 6, "three tables of scores, two of costs, two of values, one of versions; six figures"
     for element in wide:
         container = element.parent
         assert container.attributes["class"] == "scroll"

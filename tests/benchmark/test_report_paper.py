@@ -128,7 +128,7 @@ def test_the_folder_has_the_figures_twice_and_the_texts(tmp_path, paper):
         append(tmp_path, each)
     write_report(tmp_path, paper)
     names = sorted(path.name for path in (tmp_path / "paper").glob("*"))
-    figures = [f"01-domains-{figure}.{suffix}" for figure in ("curves", "scores") for suffix in ("pdf", "svg")]
+    figures = [f"01-domains-{figure}.{suffix}" for figure in ("curves", "pairs", "scores") for suffix in ("pdf", "svg")]
     assert names == (sorted([*figures, "01-domains-scores.tex", "methods.md", "methods.tex"]) if paper else [])
     if paper:
         before = {name: (tmp_path / "paper" / name).read_bytes() for name in names}
