@@ -70,7 +70,7 @@ def pairs_figure(policies: Sequence[str], differences: npt.NDArray[np.float64], 
     """Draw a table of all pairs: the difference of the row's policy to the column's in hundredths, coloured where it is decided.
 
     Args:
-        policies: names of the P policies.
+        policies: names of the P policies, the highest score first.
         differences: mean differences of score, ``[P, P]``; nan is left empty.
         decided: pairs of which one is significantly higher, ``[P, P]``.
     """
@@ -85,11 +85,10 @@ def pairs_figure(policies: Sequence[str], differences: npt.NDArray[np.float64], 
         y = 0.28 + 0.24 * row
         axes.text(left - 0.06, y + 0.12, f"{policy}  {row + 1}", fontsize=FONT, ha="right", va="center", gid=f"policy:{policy}")
         axes.text(left + cell * (row + 0.5), 0.14, str(row + 1), fontsize=FONT, ha="center", va="center", color=FAINT)
-        for column in range(len(policies)):
-            value = differences[row, column]
-            if row == column or not np.isfinite(value):
+        for column in range(row + 1, len(policies)):  # the other half has the same numbers with the other sign
+            value, x = differences[row, column], left + cell * column
+            if not np.isfinite(value):
                 continue
-            x = left + cell * column
             axes.text(x + cell / 2, y + 0.12, f"{100 * value:+.1f}".replace("-", "−"), fontsize=FONT - 1.5, ha="center", va="center")
             if decided[row, column]:
                 boxes.append([(x, y), (x + cell, y), (x + cell, y + 0.24), (x, y + 0.24)])

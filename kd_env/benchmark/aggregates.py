@@ -16,7 +16,7 @@ import numpy.typing as npt
 from kd_env.benchmark.statistics import NO_INTERVAL, FloatArray, iqm, probability_of_improvement
 from kd_env.errors import InputError
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 Strata = Sequence[FloatArray]
 
 

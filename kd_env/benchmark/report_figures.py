@@ -21,7 +21,7 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_claims import LEVEL, Pairs
 from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
 
-MOST_PAIRED = 16
+MOST_PAIRED = 12
 """Policies in the table of all pairs."""
 MOST_MAPS = 30
 """Seeds of a policy whose traces a selection map averages; of more, the first."""
@@ -72,7 +72,7 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
         shown = f" of the {MOST_PAIRED} policies with the highest scores" if len(pairs.policies) > MOST_PAIRED else ""
         caption = (
             f"All pairs{shown}: mean test score of the row minus that of the column, in hundredths, paired by seed. Coloured where the "
-            f"Holm-adjusted p of the pair is below {LEVEL}: blue above, red below."
+            f"Holm-adjusted p of the pair is below {LEVEL}: blue above, orange below."
         )
         first = slice(MOST_PAIRED)
         figure = functools.partial(pairs_figure, pairs.policies[first], pairs.differences[first, first], pairs.p[first, first] < LEVEL)
