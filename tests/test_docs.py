@@ -2,6 +2,7 @@
 
 import functools
 import re
+import runpy
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,15 @@ def test_tables_come_from_the_records(page, source):
     report = report_lines(source)
     wrong = [line for line in tables(PAGES[page], source) if line not in report]
     assert not wrong, f"{page}: run kd-env report {source} and copy its table: {wrong[0]}"
+
+
+def test_the_leaderboard_is_made_from_the_records():
+    page = runpy.run_path(str(ROOT / "docs" / "leaderboard.py"))["page"]()
+    assert PAGES["leaderboard.md"] == page, "run python docs/leaderboard.py"
+    trials = {record["trial"] for folder in RECORDS.iterdir() for record in read(folder)}
+    rows = re.findall(r"\| (\w+) \| `([^`]+)` \|$", page, re.MULTILINE)
+    assert len(rows) > 100
+    assert {trial for _, trial in rows} <= trials
 
 
 def test_the_table_of_credit_comes_from_its_measurements():
