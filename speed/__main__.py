@@ -1,4 +1,4 @@
-"""Print the table of all benchmarks: ``python -m speed [--json FILE] [--device auto|cpu|cuda] [--quick]``."""
+"""Print the table of all benchmarks: ``python -m speed [--json FILE] [--gpu-report DIR] [--device auto|cpu|cuda] [--quick]``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from kd_env.errors import InputError
 from kd_env.models.device import pick_device
-from speed import banks, policies, populations, shares, table, updates
+from speed import banks, gpu_report, policies, populations, shares, table, updates
 from speed.measure import Row
 
 QUICK = "only digits, fewer turns, a smaller bank"
@@ -22,11 +22,12 @@ def main() -> int:
     """Measure and print; return 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m speed", description="Ratios measured side by side in one run.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
+    parser.add_argument("--gpu-report", type=Path, metavar="DIR", help=gpu_report.HELP)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help=QUICK)
     arguments = parser.parse_args()
     try:
-        device = pick_device(arguments.device)
+        device = gpu_report.require_device(arguments.device) if arguments.gpu_report else pick_device(arguments.device)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -43,6 +44,8 @@ def main() -> int:
         "the Gym view, domains": lambda: updates.view("domains", device, 5, count=10),
         "populations": lambda: populations.against_separate_runs("digits", device, effort(9, 3), count=effort(20, 10)),
         "policies": lambda: policies.learned_policies("digits", device, effort(7, 2), count=effort(64, 32)),
+        "whole runs, digits": lambda: policies.against_plain_loop("digits", device, effort(7, 2), count=effort(64, 32)),
+        "whole runs, domains": lambda: policies.against_plain_loop("domains", device, 3, count=48),
         "the bank": lambda: banks.bank(effort(1_000_000, 600_000), effort(7, 2)),
         "where a step goes": lambda: shares.step("digits", effort(10, 4)),
     }
@@ -58,7 +61,7 @@ def main() -> int:
     print("A ratio is the median over turns of value / baseline.")
     if arguments.json:
         table.save(rows, arguments.json, device, seconds)
-    return 0
+    return gpu_report.write(arguments.gpu_report, rows, device, seconds) if arguments.gpu_report else 0
 
 
 if __name__ == "__main__":

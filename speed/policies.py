@@ -5,7 +5,7 @@ In: a task's name. Out: rows of a comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from kd_env.benchmark.run_trial import teach
 from kd_env.policies import registry
 from speed.measure import Row, Subject, compare
+from speed.plain_loop import PlainLoop
 from speed.updates import slots
 
 NAMES = ("uniform", "reinforce", "gradient_credit", "sb3:PPO")
@@ -24,9 +25,24 @@ def learned_policies(task: str, device: torch.device, turns: int, count: int) ->
     return compare(f"Policies that learn while they teach: {task}", subjects, "updates/s", turns)
 
 
-def _teaching(name: str, task: str, device: torch.device, count: int) -> Callable[[], object]:
+def against_plain_loop(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
+    """Time policies at their defaults, with observations, rewards, credit and their own learning, against a hand-written loop."""
+    selection = slots(task, device, precision="float32").selection
+    plain = PlainLoop(selection.data, selection.settings.distillation, 0, device)
+    few = {"credit": "difference(smoothing=-0.3,examples=64,decay=0.9)", "credit_refresh": 2}
+    subjects = [
+        Subject("plain PyTorch loop", lambda: [plain.update() for _ in range(count)], count),
+        *(Subject(name, _teaching(name, task, device, count), count) for name in ("uniform", "reinforce", "held_credit")),
+        Subject("held_credit, credit of few examples", _teaching("held_credit", task, device, count, few), count),
+    ]
+    return compare(f"Whole runs against a hand-written loop: {task}", subjects, "ms/update", turns)
+
+
+def _teaching(
+    name: str, task: str, device: torch.device, count: int, more_options: Mapping[str, Any] | None = None
+) -> Callable[[], object]:
     policy_class = registry.find(name)
-    options: dict[str, Any] = {"reward_every": 1, **policy_class.env_options}
+    options: dict[str, Any] = {"reward_every": 1, "updates": count, **policy_class.env_options, **(more_options or {})}
     options.pop("granularity", None)
     env = slots(task, device, autoreset_mode="same_step", **options)
     policy = policy_class.build(env, 0)

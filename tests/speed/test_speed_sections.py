@@ -1,0 +1,58 @@
+"""Every section of the speed table ends and has numbers; the numbers themselves depend on the machine."""
+
+import math
+import subprocess
+
+import pytest
+import torch
+
+from speed import __main__, banks, gpu_report, policies, populations, shares, table, updates
+from speed.measure import Row
+
+CPU = torch.device("cpu")
+SECTIONS = {
+    "core": lambda: updates.core("digits", CPU, 1, count=2),
+    "view": lambda: updates.view("digits", CPU, 1, count=2),
+    "populations": lambda: populations.against_separate_runs("digits", CPU, 1, count=2),
+    "learned policies": lambda: policies.learned_policies("digits", CPU, 1, count=16),
+    "whole runs": lambda: policies.against_plain_loop("digits", CPU, 1, count=4),
+    "bank": lambda: banks.bank(20_000, 1),
+    "shares": lambda: shares.step("digits", 1),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "whole runs")) for name in SECTIONS])
+def test_a_section_ends_and_its_rows_have_numbers(name):
+    rows = SECTIONS[name]()
+    assert len(rows) > 1
+    assert all(math.isfinite(row.value) and row.value >= 0 for row in rows)
+    assert all(row.ratio is None or (row.low <= row.ratio <= row.high and row.baseline) for row in rows)
+    assert any(row.ratio is not None for row in rows)
+    assert all(row.what in table.markdown(rows) for row in rows)
+
+
+def test_the_report_of_a_gpu_has_the_tests_and_the_table(tmp_path, monkeypatch, capsys):
+    rows = [Row("The core", "plain PyTorch loop", "ms/update", 0.6)]
+    monkeypatch.setattr(updates, "core", lambda *_, **__: rows)
+    for module, name in ((updates, "view"), (populations, "against_separate_runs"), (policies, "learned_policies")):
+        monkeypatch.setattr(module, name, lambda *_, **__: [])
+    for module, name in ((policies, "against_plain_loop"), (banks, "bank"), (shares, "step")):
+        monkeypatch.setattr(module, name, lambda *_, **__: [])
+    ended = subprocess.CompletedProcess((), 0, "....\n4 passed in 9.00s\n", "")
+    monkeypatch.setattr(gpu_report.subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr("sys.argv", ["speed", "--gpu-report", str(tmp_path / "gpu"), "--device", "cpu"])
+    assert __main__.main() == 0
+    page = (tmp_path / "gpu" / "speed.md").read_text()
+    assert "# Speed on cpu" in page
+    assert "Tests that need CUDA: 4 passed" in page
+    assert "plain PyTorch loop" in page
+    assert '"device": "cpu"' in (tmp_path / "gpu" / "speed.json").read_text()
+    assert capsys.readouterr().out.strip().endswith("speed.md")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_report_of_a_gpu_needs_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["speed", "--gpu-report", str(tmp_path / "gpu")])
+    assert __main__.main() == 2
+    assert "device='cuda' is not available here" in capsys.readouterr().err
+    assert not (tmp_path / "gpu").exists()
