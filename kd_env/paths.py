@@ -7,6 +7,7 @@ import fcntl
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,11 +158,11 @@ def partial_file(path: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what processes of this machine that are dead left of :func:`partial_file` in ``folder``."""
+    """Delete what processes of this machine that are dead left of :func:`partial_file` in ``folder``: files and folders."""
     for path in folder.glob(f".*.{_machine()}.*"):
         process = path.name.rpartition(".")[2]
         if process.isdecimal() and not _alive(int(process)):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _machine() -> str:

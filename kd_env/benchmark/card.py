@@ -5,6 +5,7 @@ Latency is the median time of a single example, including the tokenizer, on one 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -15,11 +16,13 @@ import numpy as np
 from jinja2 import Environment
 
 from kd_env.benchmark.card_metadata import front_matter
+from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
-from kd_env.benchmark.trial import Trial
+from kd_env.benchmark.summary import by_setting
 from kd_env.tasks import Split, Task
+from kd_env.tasks.task import SPLITS
 from kd_env.teachers import NetworkTeacher, Teacher, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
@@ -27,32 +30,70 @@ TIMED = 32
 """Number of validation examples on which latency is measured."""
 
 
-def write_card(folder: Path, trial: Trial, records: Sequence[Record], best: Record) -> None:
-    """Write the card of the student in ``folder``. ``best`` is its record, one of ``records``."""
-    task = trial.resolved.task
-    pool = load_pool(task.defaults.pool if trial.teachers is None else trial.teachers, task)
+def write_card(
+    folder: Path,
+    task: Task,
+    teachers: str | None,
+    command: str,
+    of_policy: Sequence[Record],
+    best: Record,
+    compared: Sequence[Record] = (),
+) -> None:
+    """Write the card of the student in ``folder``.
+
+    Args:
+        folder: folder of the student's checkpoint.
+        task: the task.
+        teachers: name of the pool. Default: the task's.
+        command: the command line.
+        of_policy: the records of the student's policy, one for each seed.
+        best: the record of the student, one of ``of_policy``.
+        compared: the records of all policies that were compared with it. Default: of its own policy alone.
+    """
+    pool = load_pool(task.defaults.pool if teachers is None else teachers, task)
     student = CheckpointTeacher(str(folder), task.development(), "this student")
     rows = [network_row(network, task) for network in (student, *pool.teachers)]
-    scores = {
-        split: interval(float(np.mean(values)), *mean_interval(values))
-        for split in ("test", "validation")
-        for values in [[record[split] for record in records]]
-    }
+    scores = {split: _mean_score(of_policy, split) for split in ("test", "validation")}
+    test = best["test"] if best["test"] is not None or task.test is None else float(rows[0][1])  # trials of --no-test have no test score
+    policies = _policy_rows(compared, best)
     view = {
         "task": task,
         "kept": best,
-        "seeds": [record["seed"] for record in records],
+        "seeds": [record["seed"] for record in of_policy],
         "scores": scores,
-        "kept_scores": {split: number(best[split]) for split in scores},
-        "sizes": {split: len(getattr(task, split)) for split in ("train", "reward", "validation", "test")},
+        "kept_scores": {"test": NO_VALUE if test is None else number(test), "validation": number(best["validation"])},
+        "policies": policies if len(policies) > 1 else [],
+        "num_compared": len(compared),
+        "sizes": {split: len(getattr(task, split)) for split in SPLITS if getattr(task, split) is not None},
         "rows": rows,
         "selection": list(zip(best["teachers"], (number(rate) for rate in best["selection_rate"]), strict=True)),
-        "command": trial.command,
-        "front_matter": front_matter(task, best["student"], best["test"]),
+        "command": command,
+        "front_matter": front_matter(task, best["student"], test),
         "pipeline": "text-classification" if task.kind == "text" else "image-classification",
     }
     template = files("kd_env.benchmark").joinpath("card.md.jinja").read_text()
     (folder / "README.md").write_text(Environment(trim_blocks=True, lstrip_blocks=True).from_string(template).render(view))
+
+
+def _policy_rows(compared: Sequence[Record], best: Record) -> list[list[str]]:
+    """Return the rows of the table of policies, the best on validation first; one for each policy of each setting."""
+    settings = by_setting(compared)
+    rows = []
+    for name, group in zip(column_names(list(settings)), settings.values(), strict=True):
+        for policy in dict.fromkeys(record["policy"] for record in group):
+            runs = [record for record in group if record["policy"] == policy]
+            label = policy if len(settings) == 1 else f"{policy}, {name}"
+            label = f"**{label}**" if best in runs else label
+            values = [record["validation"] for record in runs if not record["diverged"]]
+            cells = [label, str(len(runs)), _mean_score(runs, "validation"), _mean_score(runs, "test")]
+            rows.append((float(np.mean(values)) if values else -math.inf, cells))
+    return [cells for _, cells in sorted(rows, key=lambda row: -row[0])]
+
+
+def _mean_score(records: Sequence[Record], split: str) -> str:
+    """Return the mean score on a split with its interval over the seeds."""
+    values = [record[split] for record in records if record[split] is not None]
+    return interval(float(np.mean(values)), *mean_interval(values)) if values else NO_VALUE
 
 
 def network_row(teacher: Teacher, task: Task) -> list[str]:

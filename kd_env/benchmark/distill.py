@@ -7,7 +7,6 @@ moved into place as a whole.
 
 from __future__ import annotations
 
-import copy
 import functools
 import shutil
 from collections.abc import Sequence
@@ -19,14 +18,11 @@ from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import prepare
 from kd_env.benchmark.run_trial import run_trials
+from kd_env.benchmark.student_checkpoint import require_saveable, save_student
 from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
-from kd_env.models.encode import TextReader
-from kd_env.models.encoder import Encoder
 from kd_env.models.networks import build, reader
-from kd_env.models.saving import reader_to_save, save
-from kd_env.models.wrapper import unwrap
 from kd_env.paths import claim_folder
 from kd_env.randomness import one_thread
 
@@ -46,12 +42,7 @@ def distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     task, settings = trials[0].resolved.task, trials[0].resolved.settings
-    if not isinstance(build(settings.distillation.student, task, 0), Encoder):
-        alternative = "tiny-vit" if task.kind == "image" else "tiny-bert"
-        raise InputError(
-            f"student {settings.distillation.student!r} is not a Transformers model and cannot be saved as one; "
-            f"use --student {alternative}, or a checkpoint"
-        )
+    require_saveable(build(settings.distillation.student, task, 0), settings.distillation.student, task)
     reader(settings.distillation.student, task)  # raises errors of the tokenizer before anything is written
     ids = {trial.id for trial in trials}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -79,11 +70,7 @@ def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
 
 
 def _save(partial: Path, trial: Trial, run: Distillation) -> None:
-    network = copy.deepcopy(unwrap(run.student.network))  # without projectors and auxiliary module
-    assert isinstance(network, Encoder)
-    task, read = run.data.task, run.data.read
-    folder = partial / "students" / trial.id
-    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
+    save_student(partial / "students" / trial.id, run)
 
 
 def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:
@@ -94,7 +81,7 @@ def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)
     shutil.copytree(partial / "students" / best["trial"], final)
-    write_card(final, trials[0], candidates, best)
+    write_card(final, trials[0].resolved.task, trials[0].teachers, trials[0].command, candidates, best)
     shutil.copytree(partial / RECORDS, final / RECORDS, ignore=shutil.ignore_patterns(FOLDER))
     if out.exists():
         out.rmdir()

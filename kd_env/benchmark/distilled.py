@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import tempfile
@@ -12,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from kd_env import tasks
-from kd_env.benchmark import formats
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.card import write_card
-from kd_env.benchmark.race.prepare import PreparedRace, prepare_race, require_saveable
+from kd_env.benchmark.race.prepare import PreparedRace, prepare_race
 from kd_env.benchmark.race.race import RaceResult
 from kd_env.benchmark.race.report import RaceFacts, as_json, page, verdict
 from kd_env.benchmark.race.score import score_interval
 from kd_env.benchmark.race.state import FILE
+from kd_env.benchmark.shipping import Shipping
+from kd_env.benchmark.student_checkpoint import require_saveable, save_student, student_network
 from kd_env.errors import InputError
 from kd_env.models import in_memory
-from kd_env.models.encode import TextReader
 from kd_env.models.encoder import Encoder
-from kd_env.models.saving import reader_to_save, save
-from kd_env.models.wrapper import unwrap
 from kd_env.paths import claim_folder
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
@@ -54,30 +51,32 @@ class Distilled:
     _result: RaceResult = field(repr=False)
     _facts: RaceFacts = field(repr=False)
 
-    def save(self, folder: str | Path, export: str = "", dtype: str = "float32") -> Path:
+    def save(self, folder: str | Path, export: str = "", dtype: str = "float32", trim_vocabulary: bool = False, push_to: str = "") -> Path:
         """Write a Transformers checkpoint with its tokenizer, a model card and the report into ``folder``, and return ``folder``.
 
         Args:
             folder: the folder.
             export: ``"onnx"`` to write ``model.onnx`` too.
             dtype: number format of the weights: ``float32``, ``float16``, ``bfloat16``, or ``int8``, which writes ``model_int8.onnx``.
+            trim_vocabulary: whether to remove tokens that the texts of the task do not contain from embeddings and tokenizer.
+            push_to: repository of the Hub to upload the folder to, ``ORG/NAME``; a new one is private. Default: nothing is uploaded.
 
         Raises:
-            InputError: the student is not a Transformers model, or an option cannot be used.
+            InputError: the student is not a Transformers model, an option cannot be used, or the upload fails.
         """
-        formats.check(export, dtype)
+        shipping = Shipping(trim_vocabulary, export, dtype, push_to)
+        shipping.check()
+        shipping.check_student(self._race.student, self._race.task)
         folder, run, task = Path(folder), self._result.student, self._race.task
-        network = copy.deepcopy(_network(self._result))
-        require_saveable(network, self._race.student, task)
-        assert isinstance(network, Encoder)
+        require_saveable(student_network(run), self._race.student, task)
         folder.mkdir(parents=True, exist_ok=True)
-        read = run.data.read
-        save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
+        save_student(folder, run)
         (folder / REPORT).write_text(self.report)
         content = {"key": self._race.key, **as_json(task, self._result, self._facts)}
         (folder / FILE).write_text(json.dumps(content, indent=1) + "\n")
         write_card(folder, self._race, self._result, self._facts)
-        formats.write_formats(folder, task, export, dtype)
+        for _ in shipping.run(folder, task):
+            pass
         return folder
 
 
@@ -179,11 +178,6 @@ def _evaluated(race: PreparedRace, result: RaceResult) -> Distilled:
         classes = run.student.predict(run.data.read(task.test.inputs)).argmax(1).cpu().numpy()
         test = score_interval(task, task.test.labels, classes)
     facts = RaceFacts(race.student, race.setup.pool.names, str(race.budget), test, race.command)
-    network = _network(result)
+    network = student_network(run)
     model = network.model if isinstance(network, Encoder) else network
     return Distilled(model.eval(), page(task, result, facts), verdict(task, result).replace("**", ""), test, race, result, facts)
-
-
-def _network(result: RaceResult) -> Any:
-    """Return the student's network without projectors and auxiliary module."""
-    return unwrap(result.student.student.network)

@@ -28,9 +28,10 @@ from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
 from kd_env.benchmark.changed_code import changed_code
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
+from kd_env.benchmark.kept_students import FOLDER as STUDENTS
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, policy_of
-from kd_env.benchmark.shared_trials import Unit, UnitResult, misses_policy, run_all, run_unit
+from kd_env.benchmark.shared_trials import Unit, UnitResult, run_all, run_unit, runs_again
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.worker_ends import TERMINATED, worker_died
 from kd_env.errors import InputError
@@ -72,7 +73,7 @@ def run(
         _ = trial.resolved  # an invalid trial raises here, before any other starts
     finished = records.FinishedTrials(directory)
     done = finished.update()
-    todo = [trial for trial in trials if trial.id not in done or misses_policy(trial, checkpoints)]
+    todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
@@ -118,7 +119,7 @@ def _try_out(trials: Sequence[Trial], progress: Progress) -> None:
 
 
 def _sweep(directory: Path) -> None:
-    for name in ("traces", "policies", FOLDER):
+    for name in ("traces", "policies", FOLDER, STUDENTS):
         sweep(directory / name)
 
 

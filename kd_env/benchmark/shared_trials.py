@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from kd_env.benchmark import records
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
+from kd_env.benchmark.kept_students import delete_others, is_kept, keep_student
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, run_trials
 from kd_env.benchmark.saved_policies import agent_file, can_be_saved
 from kd_env.benchmark.trial import Trial
+from kd_env.distillation import Distillation
 from kd_env.interrupts import raise_if_interrupted
 from kd_env.paths import claim
 
@@ -51,10 +54,17 @@ def run_unit(
             if holder := claims.enter_context(claim(directory / FOLDER / f"{trial.id}.lock")):
                 return UnitResult(unit, holder=holder)
         finished_ids = finished.update()
-        unfinished = [trial for trial in unit if trial.id not in finished_ids or misses_policy(trial, checkpoints)]
-        new = run_trials(unfinished, directory, reporter, checkpoints=checkpoints) if unfinished else []
+        unfinished = [trial for trial in unit if trial.id not in finished_ids or runs_again(trial, checkpoints)]
+        students: dict[str, Distillation] = {}
+        keep = partial(_hold, students) if unit[0].keep != "none" else None
+        new = run_trials(unfinished, directory, reporter, keep, checkpoints) if unfinished else []
+        for trial, record in zip(unfinished, new, strict=True):
+            if trial.id in students:
+                keep_student(directory, trial, record, students.pop(trial.id))
         if new:
             records.append(directory, *new)  # of all trials of a population at once
+        if new and keep is not None:
+            delete_others(directory, finished.update())
         for trial in unit:
             checkpoints.remove(trial)
     return UnitResult(unit, new)
@@ -92,7 +102,14 @@ def run_all(units: Sequence[Unit], run: Callable[[Sequence[Unit]], Iterable[Unit
             raise_if_interrupted()
 
 
-def misses_policy(trial: Trial, checkpoints: CheckpointSettings) -> bool:
-    """Return whether the policy of a finished trial should have been saved but was not, so that the trial runs again."""
+def runs_again(trial: Trial, checkpoints: CheckpointSettings) -> bool:
+    """Return whether a finished trial runs again, because its policy or its student should have been saved but was not."""
+    if trial.again and not is_kept(checkpoints.directory, trial.id):
+        return True
     should_save = trial.save_policy and can_be_saved(trial.resolved.policy)
     return should_save and not agent_file(checkpoints.directory, trial.id).with_suffix(".json").exists()
+
+
+def _hold(students: dict[str, Distillation], trial: Trial, run: Distillation) -> None:
+    """Add the finished run of a trial to ``students``."""
+    students[trial.id] = run

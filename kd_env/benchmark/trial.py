@@ -47,6 +47,8 @@ class Trial:
         frozen: whether the saved policy teaches without learning.
         save_policy: whether to save the policy, if it can be saved. It is not part of the trial's identity.
         tensorboard: whether to log the trial for TensorBoard. It is not part of the trial's identity.
+        keep: which finished students to keep, see :mod:`kd_env.benchmark.kept_students`. It is not part of the trial's identity.
+        again: whether to run although the trial is finished, to keep its student. It is not part of the trial's identity.
     """
 
     task: str
@@ -63,6 +65,8 @@ class Trial:
     frozen: bool = False
     save_policy: bool = False
     tensorboard: bool = False
+    keep: str = "none"
+    again: bool = False
 
     @cached_property
     def resolved(self) -> ResolvedTrial:

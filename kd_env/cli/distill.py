@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kd_env.cli.options import (
+    TASK_HELP,
     Bank,
     Checkpoint,
     DataDir,
@@ -19,7 +20,6 @@ from kd_env.cli.options import (
     Quiet,
     Set,
     Student,
-    Task,
     Teachers,
     TextColumn,
     Updates,
@@ -36,8 +36,11 @@ AUTO = "auto"
 
 
 def distill(
-    task: Task,
     out: Checkpoint,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="TASK", help=f"{TASK_HELP} With --from, it is needed if RESULTS has students of several tasks."),
+    ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,6 +48,14 @@ def distill(
             metavar="POLICY",
             help="Policy that selects the teachers, as uniform, reinforce(window=4) or module:Class. Default: auto, a race between "
             "a student without a teacher and the policies that fit the data; the best student is kept.",
+        ),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RESULTS",
+            help="Take the student with the best validation score that kd-env run kept in RESULTS, and teach nothing.",
         ),
     ] = None,
     teachers: Teachers = None,
@@ -78,6 +89,24 @@ def distill(
             help="Number format of the weights: float32, float16, bfloat16, or int8 (model_int8.onnx); the model card contains its score.",
         ),
     ] = "float32",
+    trim_vocabulary: Annotated[
+        bool,
+        typer.Option(
+            "--trim-vocabulary",
+            help="Remove tokens that the texts of train, reward and validation do not contain from embeddings and tokenizer. Outputs on "
+            "these texts stay equal, which is checked; other words are read as shorter pieces. It pays for small students, whose "
+            "embeddings are most of their size.",
+        ),
+    ] = False,
+    push: Annotated[
+        str,
+        typer.Option(
+            "--push",
+            metavar="ORG/NAME",
+            help="Upload the finished folder to this repository of the Hugging Face Hub. A new repository is private. Log in before with "
+            "hf auth login. Default: nothing is uploaded.",
+        ),
+    ] = "",
     set_: Set = None,
     bank: Bank = None,
     data_dir: DataDir = None,
@@ -90,29 +119,63 @@ def distill(
 ) -> None:
     """Distil a student and save it as a Transformers checkpoint.
 
-    Without --policy, a race compares candidates and keeps the best student; race.md says what was compared and whether teachers help.
+    Without --policy, a race compares candidates and keeps the best student; race.md says what was compared and whether teachers help. With
+    --from, the best student of kd-env run is taken as it is.
 
     The folder also contains the tokenizer and a model card. The student is tiny-bert, tiny-vit, or starts from a checkpoint.
     """
     from kd_env import tasks
-    from kd_env.benchmark import formats
+    from kd_env.benchmark.shipping import Shipping
+    from kd_env.benchmark.trimmed import recover
+    from kd_env.paths import claim_folder
 
-    formats.check(export, dtype)
-    settings = read_settings(set_, student=student, updates=updates)
-    name = named_task(task, data_dir, text, pair, label, group, max_length)
-    pool, seed_list = join_teachers(teachers), read_seeds(seeds or "0")
-    if len(policies := policy or [AUTO]) > 1:
-        raise InputError(f"--policy {' --policy '.join(policies)}: distill takes one policy; leave --policy out to race several")
-    if policies[0] == AUTO:
-        _distill_by_race(name, pool, settings, budget, seed_list, bank, out, quiet)
-    elif budget is not None:
-        raise InputError(f"--budget {budget}: it is the budget of a race; leave --policy out, or use --updates")
+    shipping = Shipping(trim_vocabulary, export, dtype, push)
+    if (line := shipping.check()) and not quiet:
+        print(line, file=sys.stderr)
+    recover(out)
+    options = {"text": text, "pair": pair, "label": label, "group": group, "max_length": max_length}
+    name = None if task is None else named_task(task, data_dir, **options)
+    if from_ is not None:
+        taught = {"--policy": policy, "--teachers": teachers, "--updates": updates, "--budget": budget, "--seeds": seeds}
+        name = _distill_kept(from_, name, student, shipping, {**taught, "--set": set_, "--bank": bank}, out, quiet)
+    elif name is None:
+        raise InputError("Missing option '--task': name a task of kd-env list tasks, or give the results of kd-env run with --from RESULTS")
     else:
-        _distill_by_policy(name, policies[0], pool, settings, seed_list, bank, out, quiet)
-    for line in formats.write_formats(out, tasks.load(name), export, dtype):
-        if not quiet:
-            print(line, file=sys.stderr)
+        settings = read_settings(set_, student=student, updates=updates)
+        pool, seed_list = join_teachers(teachers), read_seeds(seeds or "0")
+        if len(policies := policy or [AUTO]) > 1:
+            raise InputError(f"--policy {' --policy '.join(policies)}: distill takes one policy; leave --policy out to race several")
+        if budget is not None and policies[0] != AUTO:
+            raise InputError(f"--budget {budget}: it is the budget of a race; leave --policy out, or use --updates")
+        loaded = tasks.load(name)
+        shipping.check_student(str(settings.get("student", loaded.defaults.student)), loaded)
+        if policies[0] == AUTO:
+            _distill_by_race(name, pool, settings, budget, seed_list, bank, out, quiet)
+        else:
+            _distill_by_policy(name, policies[0], pool, settings, seed_list, bank, out, quiet)
+    with claim_folder(out, "distilling into it"):
+        for line in shipping.run(out, tasks.load(name)):
+            if not quiet:
+                print(line, file=sys.stderr)
     print(out)
+
+
+def _distill_kept(
+    results: Path, task: str | None, student: str | None, shipping: Any, refused: dict[str, Any], out: Path, quiet: bool
+) -> str:
+    """Save the best kept student of ``results``; return the name of its task."""
+    from kd_env import tasks
+    from kd_env.benchmark.distill_kept import distill_kept, find_best
+    from kd_env.benchmark.progress import Progress
+
+    for option, value in refused.items():
+        if value is not None:
+            raise InputError(f"{option}: --from {results} takes a student as it was taught; leave {option} out, or leave --from out")
+    kept = find_best(results, task, student)
+    shipping.check_student(kept.student, tasks.load(kept.task))
+    with Progress(quiet) as progress:
+        distill_kept(results, kept, out, progress, command_line())
+    return kept.task
 
 
 def _distill_by_race(

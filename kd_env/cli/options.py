@@ -33,15 +33,11 @@ TensorBoard = Annotated[
     typer.Option("--tensorboard", help="Log each trial in DIR/tensorboard: validation, reward, loss and the teachers' weights."),
 ]
 Paper = Annotated[bool, typer.Option("--paper", help="Write DIR/paper/ too: figures as PDF and SVG, LaTeX tables, a text on methods.")]
-Task = Annotated[
-    str,
-    typer.Option(
-        "--task",
-        metavar="TASK",
-        help="Built-in task, with options as in domains(difficulty=0.5); folder:PATH or images:PATH with your own data; "
-        "or module:function. See kd-env list tasks.",
-    ),
-]
+TASK_HELP = (
+    "Built-in task, with options as in domains(difficulty=0.5); folder:PATH or images:PATH with your own data; "
+    "or module:function. See kd-env list tasks."
+)
+Task = Annotated[str, typer.Option("--task", metavar="TASK", help=TASK_HELP)]
 DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", metavar="DIR", help="Folder of the task's data, for example of GLUE. Same as TASK(data_dir=DIR)."),

@@ -61,6 +61,16 @@ def run(
     ] = 1,
     no_test: Annotated[bool, typer.Option("--no-test", help="Do not evaluate on test, for choosing settings by validation.")] = False,
     save_policy: Annotated[bool, typer.Option("--save-policy", help="Save what each policy learned, in DIR/policies.")] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="best|all|none",
+            help="Finished students to keep in DIR/students, for kd-env distill --from DIR: the best on validation of each task and "
+            "student, all, or none. Default: best, if the student is a Transformers model. If you give it, finished trials whose "
+            "students are missing run again.",
+        ),
+    ] = None,
     policy_from: Annotated[
         Path | None,
         typer.Option(
@@ -85,16 +95,20 @@ def run(
     """Distil students with one or several policies, with a report.
 
     Each policy distils one student for each seed. Finished trials are not run again, and stopped trials are
-    resumed.
+    resumed. The best student is kept: kd-env distill --from DIR makes a checkpoint with a model card of it, without teaching again.
     """
     from kd_env import tasks
     from kd_env.benchmark import saved_policies
+    from kd_env.benchmark.kept_students import KEEP, with_missing_students
     from kd_env.benchmark.trial import Trial
+    from kd_env.spec import one_of
 
     if not policy and policy_from is None:
         raise InputError("Missing option '--policy': name a policy of kd-env list policies, or give saved ones with --policy-from DIR")
     if frozen and policy_from is None:
         raise InputError("--frozen: only saved policies can be used without learning; add --policy-from DIR")
+    if keep is not None:
+        one_of("run", *KEEP, keep=keep)
     names = list(dict.fromkeys(policy or ()))
     settings = read_settings(set_, student=student, updates=updates)
     task = named_task(task, data_dir, text, pair, label, group, max_length)  # a record's task carries all that decides it
@@ -116,9 +130,12 @@ def run(
                 not no_test,
                 save_policy=save_policy,
                 tensorboard=tensorboard,
+                keep=keep or "best",
             )
             trials.append(
                 trial if file is None else replace(trial, policy_from=str(file), policy_from_name=str(policy_from), frozen=frozen)
             )
     print_notes(tasks.load(task), quiet)
+    if keep in ("best", "all"):
+        trials = with_missing_students(trials, out)
     print(run_trials(trials, out, workers, quiet, population, checkpoint_minutes=checkpoint_minutes))

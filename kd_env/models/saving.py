@@ -23,10 +23,7 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
     model.config.id2label = dict(enumerate(task.class_names))  # type: ignore[union-attr]
     model.config.label2id = {name: number for number, name in enumerate(task.class_names)}  # type: ignore[union-attr]
     model.config.problem_type = "single_label_classification"  # type: ignore[union-attr]
-    with quiet():
-        model.save_pretrained(folder)  # type: ignore[operator]
-    for weights in folder.glob("*.safetensors"):
-        weights.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
+    save_weights(folder, model)
     if isinstance(reader, TextReader):
         tokenizer = copy.deepcopy(reader.tokenizer)
         tokenizer.model_max_length = reader.max_length
@@ -46,6 +43,14 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
             "image_std": reader.std,
         }
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1))
+
+
+def save_weights(folder: Path, model: Any) -> None:
+    """Write the weights and the configuration of a Transformers model."""
+    with quiet():
+        model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
 
 
 def _in_colour(model: nn.Module) -> nn.Module:

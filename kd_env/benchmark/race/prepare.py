@@ -24,9 +24,8 @@ from kd_env.benchmark.race.defaults import Budget, budget_in_updates, learns_in_
 from kd_env.benchmark.race.plan import make_plan
 from kd_env.benchmark.race.race import Race, RaceResult
 from kd_env.benchmark.race.state import RaceState
-from kd_env.errors import InputError
+from kd_env.benchmark.student_checkpoint import require_saveable
 from kd_env.knowledge.terms import extra_outputs, parse_terms
-from kd_env.models.encoder import Encoder
 from kd_env.models.networks import build, reader
 from kd_env.tasks import Task
 from kd_env.teachers import NetworkTeacher, Pool, Teacher, load_pool
@@ -148,19 +147,6 @@ def prepare_race(
     if student is None:
         progress.say(f"default student: {name} with {_size(network):,} parameters; {_sizes(pool)}; --student selects another")
     return PreparedRace(task, RaceSetup(development, pool, teacher_outputs, complete_settings), checked_budget, seed, network, command)
-
-
-def require_saveable(network: nn.Module, student: str, task: Task) -> None:
-    """Check that a student can be saved as a Transformers checkpoint.
-
-    Raises:
-        InputError: it is not a Transformers model.
-    """
-    if not isinstance(network, Encoder):
-        alternative = "tiny-vit" if task.kind == "image" else "tiny-bert"
-        raise InputError(
-            f"student {student!r} is not a Transformers model and cannot be saved as one; use --student {alternative}, or a checkpoint"
-        )
 
 
 def _pool(teachers: str | Pool | Sequence[Any], task: Task) -> Pool:

@@ -1,0 +1,59 @@
+"""Upload a finished student to the Hugging Face Hub. In: its folder and a repository ``ORG/NAME``. Out: the address of the repository.
+
+This is the only code of the package that writes to the network. A new repository is private.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from kd_env.errors import InputError
+from kd_env.models.checkpoint_files import first_line
+
+
+def require_repository(name: str) -> None:
+    """Check the name of a repository, without the network.
+
+    Raises:
+        InputError: it is not a name such as ``org/name``.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        valid = name.count("/") == 1
+    except HFValidationError:
+        valid = False
+    if not valid:
+        raise InputError(f"--push {name}: expected ORG/NAME, such as my-name/my-student, in letters, digits and -_.")
+
+
+def missing_login() -> str:
+    """Return a line that says why an upload will fail, as far as that is known without the network; empty if it is not known."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        return "--push: HF_HUB_OFFLINE is set, so that nothing can be uploaded; unset it"
+    return "" if get_token() else "--push: no token of the Hub on this machine; log in with hf auth login before the student is finished"
+
+
+def push(folder: Path, name: str) -> str:
+    """Upload a folder to the repository ``name``, which is made if it does not exist, and return its address.
+
+    Raises:
+        InputError: there is no network or no token, or the Hub refuses the upload. The folder stays as it is.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        if reason := missing_login():
+            raise OSError(reason.removeprefix("--push: "))
+        api = HfApi()
+        address = api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Student distilled by kd-env")
+    except Exception as error:  # the library and those under it raise many types of error
+        by_hand = f"hf upload {name} {shlex.quote(str(folder))} . --private"
+        raise InputError(f"--push {name}: {first_line(error)}; the student is ready in {folder}, upload it by hand: {by_hand}") from None
+    return str(address)
