@@ -1,6 +1,6 @@
 """Kill commands with SIGKILL at random moments: run again, they end in the same records, traces and weights.
 
-``KD_ENV_KILLS=15 pytest -m slow tests/test_kills.py -k random`` kills each of the seven commands 15 times, 105 times in all, and prints
+``KD_ENV_KILLS=15 pytest -m slow tests/test_kills.py -k random`` kills each of the eight commands 15 times, 120 times in all, and prints
 what happened.
 """
 
@@ -24,7 +24,8 @@ COMMANDS = {
     "bank": "bank --task digits --teachers digits/mixed",
     "bench": "bench tiny --workers 1 --checkpoint-minutes 0.001",
     "distill race": f"distill --task folder:DATA --student {TEXT} --budget 300",
-    "distill": f"distill --task folder:DATA --policy uniform --student {TEXT} --seeds 0-1 --updates 30",
+    "distill": f"distill --task folder:DATA --policy uniform --student {TEXT} --seeds 0-1 --updates 30 --trim-vocabulary",
+    "run --keep": f"run --task folder:DATA --policy uniform --student {TEXT} --seeds 0-2 --updates 10 --workers 1 --no-test",
 }
 SAVED = {"run": "*.checkpoint", "run --population": "*.checkpoint", "bench": "*.checkpoint", "distill race": "race.json"}
 """The files in which unfinished work of a command is saved."""

@@ -30,13 +30,13 @@ def require_repository(name: str) -> None:
         raise InputError(f"--push {name}: expected ORG/NAME, such as my-name/my-student, in letters, digits and -_.")
 
 
-def missing_login() -> str:
-    """Return a line that says why an upload will fail, as far as that is known without the network; empty if it is not known."""
+def obstacle() -> str:
+    """Return why an upload would fail now, as far as that is known without the network; empty if nothing is known."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
-        return "--push: HF_HUB_OFFLINE is set, so that nothing can be uploaded; unset it"
-    return "" if get_token() else "--push: no token of the Hub on this machine; log in with hf auth login before the student is finished"
+        return "HF_HUB_OFFLINE is set; unset it"
+    return "" if get_token() else "no token of the Hub on this machine; log in with hf auth login"
 
 
 def push(folder: Path, name: str) -> str:
@@ -48,8 +48,8 @@ def push(folder: Path, name: str) -> str:
     from huggingface_hub import HfApi
 
     try:
-        if reason := missing_login():
-            raise OSError(reason.removeprefix("--push: "))
+        if reason := obstacle():
+            raise OSError(reason)
         api = HfApi()
         address = api.create_repo(name, private=True, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Student distilled by kd-env")

@@ -29,6 +29,7 @@ from kd_env.benchmark import records
 from kd_env.benchmark.changed_code import changed_code
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.kept_students import FOLDER as STUDENTS
+from kd_env.benchmark.kept_students import delete_others
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run_trial import Report, make_env, policy_of
 from kd_env.benchmark.shared_trials import Unit, UnitResult, run_all, run_unit, runs_again
@@ -89,6 +90,8 @@ def run(
         run_all(units, lambda units: (run_unit(unit, checkpoints, finished, progress.reporter) for unit in units), progress)
     else:
         _run_in_processes(units, checkpoints, finished, progress, workers)
+    if any(trial.keep == "best" for trial in trials):
+        delete_others(directory, finished.update())  # also of a process that was killed before it did that
     with suppress(OSError):  # it holds checkpoints of other trials, or was never made
         (directory / FOLDER).rmdir()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_env.benchmark import formats
-from kd_env.benchmark.push import missing_login, push, require_repository
+from kd_env.benchmark.push import obstacle, push, require_repository
 from kd_env.benchmark.trimmed import FILE as TRIMMED
 from kd_env.benchmark.trimmed import require_trimmable_student, trim_vocabulary
 from kd_env.errors import InputError
@@ -43,7 +43,9 @@ class Shipping:
         formats.check(self.export, self.dtype)
         if self.push:
             require_repository(self.push)
-        return missing_login() if self.push else ""
+            if reason := obstacle():
+                return f"--push: {reason} before the student is finished"
+        return ""
 
     def check_student(self, student: str, task: Task) -> None:
         """Check a student before it is taught.

@@ -132,9 +132,10 @@ def distill(
     shipping = Shipping(trim_vocabulary, export, dtype, push)
     if (line := shipping.check()) and not quiet:
         print(line, file=sys.stderr)
-    recover(out)
+    with claim_folder(out, "distilling into it"):
+        recover(out)
     options = {"text": text, "pair": pair, "label": label, "group": group, "max_length": max_length}
-    name = None if task is None else named_task(task, data_dir, **options)
+    name = _name(task, data_dir, options)
     if from_ is not None:
         taught = {"--policy": policy, "--teachers": teachers, "--updates": updates, "--budget": budget, "--seeds": seeds}
         name = _distill_kept(from_, name, student, shipping, {**taught, "--set": set_, "--bank": bank}, out, quiet)
@@ -158,6 +159,15 @@ def distill(
             if not quiet:
                 print(line, file=sys.stderr)
     print(out)
+
+
+def _name(task: str | None, data_dir: str | None, options: dict[str, Any]) -> str | None:
+    """Return the name of the task with its options, or ``None`` without a task."""
+    if task is not None:
+        return named_task(task, data_dir, **options)
+    if unused := [name for name, value in {"data_dir": data_dir, **options}.items() if value is not None]:
+        raise InputError(f"--{unused[0].replace('_', '-')}: it is an option of a task; name the task with --task")
+    return None
 
 
 def _distill_kept(
