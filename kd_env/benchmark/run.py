@@ -28,6 +28,7 @@ from kd_env.bank.bank import open_bank
 from kd_env.benchmark import records
 from kd_env.benchmark.changed_code import changed_code
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
+from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.kept_students import FOLDER as STUDENTS
 from kd_env.benchmark.kept_students import delete_others
 from kd_env.benchmark.progress import Progress
@@ -37,6 +38,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.worker_ends import TERMINATED, worker_died
 from kd_env.errors import InputError
 from kd_env.interrupts import CHECKPOINT_MINUTES, remember_interrupts
+from kd_env.models.networks import build
 from kd_env.paths import sweep
 from kd_env.policies.policy_state import has_state, no_state_message
 from kd_env.teachers import load_pool
@@ -109,6 +111,9 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
         lines = [line for student in students for line in cut_lines(task, pool, student)]
         for line in dict.fromkeys([*teacher_lines(task, pool, opened), *lines]):
             progress.say(line)
+        if any("student" not in trial.settings and trial.suite in ("run", "distill") for trial in of_pool):
+            student = task.defaults.student
+            progress.say(default_student_line(student, build(student, task, 0), pool))
 
 
 def _try_out(trials: Sequence[Trial], progress: Progress) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from kd_env import tasks
 from kd_env.bank import open_bank
 from kd_env.bank.assumptions import cut_lines, teacher_lines
+from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.candidate_run import RaceSetup
 from kd_env.benchmark.race.candidates import Candidate, first_candidates, more_candidates, num_candidates, resolve
@@ -28,8 +29,7 @@ from kd_env.benchmark.student_checkpoint import require_saveable
 from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.models.networks import build, reader
 from kd_env.tasks import Task
-from kd_env.teachers import NetworkTeacher, Pool, Teacher, load_pool
-from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers import Pool, Teacher, load_pool
 from kd_env.teachers.file_hashes import content_hash
 from kd_env.teachers.own import as_pool
 
@@ -145,7 +145,7 @@ def prepare_race(
     for line in dict.fromkeys([*teacher_lines(development, pool, teacher_outputs), *cut_lines(development, pool, name)]):
         progress.say(line)
     if student is None:
-        progress.say(f"default student: {name} with {_size(network):,} parameters; {_sizes(pool)}; --student selects another")
+        progress.say(default_student_line(name, network, pool))
     return PreparedRace(task, RaceSetup(development, pool, teacher_outputs, complete_settings), checked_budget, seed, network, command)
 
 
@@ -161,14 +161,3 @@ def _pool(teachers: str | Pool | Sequence[Any], task: Task) -> Pool:
 def _candidates(task: Task, settings: Mapping[str, Any]) -> list[Candidate]:
     first = first_candidates(task, settings)
     return first + more_candidates(task, NUM_CHECKED_TEACHERS, settings, first[-1], len(first))
-
-
-def _sizes(pool: Pool) -> str:
-    """Return a text with the sizes of the teachers whose network is known."""
-    networks = [teacher for teacher in pool.teachers if isinstance(teacher, NetworkTeacher | CheckpointTeacher)]
-    sizes = [f"teacher {teacher.name} has {_size(teacher.network):,}" for teacher in networks]
-    return ", ".join(sizes) or "the sizes of the teachers are not known"
-
-
-def _size(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
