@@ -13,9 +13,11 @@
 - `report`, `report_sections`: report.md, report.html and figures/, and what they contain
 - `report_page`, `report_figures`, `report_svg`: sortable tables; which figures, and figures as part of a page
 - `report_paper`, `report_latex`, `report_methods`: the folder for a paper: LaTeX tables, and the methods as text
-- `distill`, `card`: the best student of some trials as a Transformers checkpoint with a model card
+- `student_checkpoint`, `kept_students`: save a student; the students that a results folder keeps
+- `distill`, `distill_kept`, `card`: the best student of some trials, new or kept, as a Transformers checkpoint with a model card
 - `race`: the package of a race for the best student; `distilled`: its student, from Python or the command line; `card_metadata`
-- `formats`: a student as ONNX and in other number formats
+- `shipping`: what is done to a finished student: `trimmed` vocabulary, other `formats` (ONNX, number formats), `push` to the Hub
+- `default_student`: says which student is used, with its size beside the teachers'
 - `tensorboard_log`: the progress of a trial as TensorBoard events
 - `progress`, `catalogue`: the progress bars and the lists of the command line
 """

@@ -71,12 +71,14 @@ app.command(
     epilog=examples(
         "kd-env run --task digits --policy uniform --policy router --seeds 0-2 --out results/first",
         "kd-env run --task digits --policy 'reinforce(window=4)' --set kd_weight=0.5 --updates 300 --out results/second",
+        "kd-env run --task domains --student tiny-bert --policy uniform --policy router --updates 200 --seeds 0-1 --out results/texts",
     )
 )(run)
 app.command(
     epilog=examples(
-        "kd-env distill --task domains --policy uniform --out students/small",
+        "kd-env distill --task domains --student tiny-bert --budget 2min --out students/best",
         "kd-env distill --task digits --policy router --student tiny-vit --seeds 0-2 --updates 300 --out students/vit",
+        "kd-env distill --from results/texts --trim-vocabulary --out students/kept",
     )
 )(distill)
 app.command(epilog=examples("kd-env report results/demo"))(report)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -95,11 +97,12 @@ def run(
     """Distil students with one or several policies, with a report.
 
     Each policy distils one student for each seed. Finished trials are not run again, and stopped trials are
-    resumed. The best student is kept: kd-env distill --from DIR makes a checkpoint with a model card of it, without teaching again.
+    resumed. The best student is kept if it is a Transformers model: kd-env distill --from DIR makes a checkpoint with a
+    model card of it, without teaching again.
     """
     from kd_env import tasks
     from kd_env.benchmark import saved_policies
-    from kd_env.benchmark.kept_students import KEEP, with_missing_students
+    from kd_env.benchmark.kept_students import FOLDER, KEEP, with_missing_students
     from kd_env.benchmark.trial import Trial
     from kd_env.spec import one_of
 
@@ -138,4 +141,8 @@ def run(
     print_notes(tasks.load(task), quiet)
     if keep in ("best", "all"):
         trials = with_missing_students(trials, out)
-    print(run_trials(trials, out, workers, quiet, population, checkpoint_minutes=checkpoint_minutes))
+    page = run_trials(trials, out, workers, quiet, population, checkpoint_minutes=checkpoint_minutes)
+    if (out / FOLDER).is_dir() and not quiet:
+        command = shlex.join(["kd-env", "distill", "--from", str(out), "--out", "student"])
+        print(f"the best student is kept; {command} makes a checkpoint with a model card of it", file=sys.stderr)
+    print(page)

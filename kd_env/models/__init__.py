@@ -4,6 +4,7 @@
   (``from_plugin``, ``plugin_network``).
 - ``encoder``: wraps Transformers classifiers.
 - ``pretrained``, ``checkpoint_files``: open checkpoints; ``saving``: writes them.
+- ``trim_vocabulary``: removes tokens that are not used; ``onnx_export``: writes ONNX files.
 - ``encode``: turns raw inputs into tensors.
 - ``wrapper``: the base class of networks with extra parameters, such as projectors.
 - ``modes``, ``classifier``, ``device``: properties of a network, and the device that it runs on.
