@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +105,10 @@ def _trim(folder: Path, copy: Path, task: Task) -> None:
         name: (size, sum(parameter.numel() for parameter in student.network.parameters()), _megabytes(place))
         for name, size, student, place in (("before", tokens[0], before, folder), ("after", tokens[1], after, copy))
     }
-    tests = [NO_VALUE] * 2
-    row = network_row(after, task)
+    tests = None
     if task.test is not None:
-        values = [task.score(_logits(student, task.test).argmax(1).numpy(), task.test.labels) for student in (before, after)]
-        tests = [number(value) for value in values]
-    _write_section(copy / "README.md", task, sizes, [number(scores[0])] * 2, tests, row)
+        tests = [task.score(_logits(student, task.test).argmax(1).numpy(), task.test.labels) for student in (before, after)]
+    _write_section(copy / "README.md", task, sizes, scores, tests, network_row(after, task))
     (copy / FILE).write_text(json.dumps(sizes, indent=1) + "\n")
 
 
@@ -125,21 +123,27 @@ def _megabytes(folder: Path) -> float:
 
 
 def _write_section(
-    card: Path, task: Task, sizes: dict[str, tuple[int, int, float]], scores: list[str], tests: list[str], row: list[str]
+    card: Path,
+    task: Task,
+    sizes: dict[str, tuple[int, int, float]],
+    scores: Sequence[float],
+    tests: Sequence[float] | None,
+    row: Sequence[str],
 ) -> None:
     """Write the sizes and scores at the end of the card, and the numbers of the trimmed student in its other places."""
     text = card.read_text().partition(f"\n{formats.HEADING}\n")[0].rstrip()
     text = re.sub(r"^\| this student \|.*$", lambda _: f"| {' | '.join(row)} |", text, count=1, flags=re.MULTILINE)
-    if tests[1] != NO_VALUE:
-        text = re.sub(r"^(      value: )[-\d.]+$", lambda match: match[1] + tests[1].replace("−", "-"), text, count=1, flags=re.MULTILINE)
+    if tests is not None:
+        text = re.sub(r"^(      value: )[-\d.]+$", rf"\g<1>{tests[1]:.4f}", text, count=1, flags=re.MULTILINE)
+    shown = [NO_VALUE] * 2 if tests is None else [number(value) for value in tests]
     head = f"| | tokens | parameters | MB | validation {task.metric} | test {task.metric} |"
     lines = [
-        f"| {name} | {tokens:,} | {parameters:,} | {mb:.1f} | {score} | {test} |"
-        for (name, (tokens, parameters, mb)), score, test in zip(sizes.items(), scores, tests, strict=True)
+        f"| {name} | {tokens:,} | {parameters:,} | {mb:.1f} | {number(score)} | {test} |"
+        for (name, (tokens, parameters, mb)), score, test in zip(sizes.items(), scores, shown, strict=True)
     ]
-    explanation = (
-        "Tokens that the texts of train, reward and validation do not contain were removed from the embeddings and the tokenizer; single "
-        "characters and special tokens stay. Words that are not in these texts are read as shorter pieces. All scores above this table "
-        "but the sizes are those before."
-    )
-    card.write_text("\n".join([text, "", HEADING, "", explanation, "", head, "| --- | --- | --- | --- | --- | --- |", *lines]) + "\n")
+    explanation = [
+        "Tokens that the texts of train, reward and validation do not contain were removed from the embeddings and the tokenizer; single",
+        "characters and special tokens stay. Words that are not in these texts are read as shorter pieces. All scores above this table are",
+        "those before, except in the row of this student.",
+    ]
+    card.write_text("\n".join([text, "", HEADING, "", *explanation, "", head, "| --- | --- | --- | --- | --- | --- |", *lines]) + "\n")
