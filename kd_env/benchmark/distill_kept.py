@@ -136,6 +136,7 @@ def _require_same_score(folder: Path, task: Task, kept: KeptStudent) -> None:
 def _copy_records(results: Path, target: Path, compared: Sequence[Record]) -> None:
     """Write records and copy their traces, for ``kd-env report``."""
     records.append(target, *compared)
+    (target / f"{records.FILE}.lock").unlink(missing_ok=True)  # this folder is not shared yet
     for record in compared:
         trace = results / "traces" / f"{record['trial']}.parquet"
         if trace.is_file():

@@ -52,7 +52,7 @@ def push(folder: Path, name: str) -> str:
             raise OSError(reason)
         api = HfApi()
         address = api.create_repo(name, private=True, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Student distilled by kd-env")
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Student distilled by kd-env", ignore_patterns="*.lock")
     except Exception as error:  # the library and those under it raise many types of error
         by_hand = f"hf upload {name} {shlex.quote(str(folder))} . --private"
         raise InputError(f"--push {name}: {first_line(error)}; the student is ready in {folder}, upload it by hand: {by_hand}") from None
