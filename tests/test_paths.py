@@ -65,6 +65,9 @@ def test_partial_files_of_dead_processes_are_swept(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: dead.pid)
         left = partial_file(tmp_path / "trace.parquet")
+        folder = partial_file(tmp_path / "student")
+    folder.mkdir()
+    (folder / "config.json").touch()
     for file in (alive, other, left, tmp_path / "trace.parquet"):
         file.touch()
     sweep(tmp_path)

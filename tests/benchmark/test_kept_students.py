@@ -1,6 +1,7 @@
 """``kd-env run --keep``: students are kept before their records are written, the best of each task and student, or all."""
 
 import json
+import re
 
 import pytest
 
@@ -114,6 +115,14 @@ def test_a_population_keeps_its_best(trials, tmp_path):
     run(trials(0, 1), tmp_path, Progress(quiet=True), population=2)
     best = max(records.read(tmp_path), key=lambda record: record["validation"])
     assert in_folder(tmp_path) == [best["trial"]]
+
+
+def test_an_unset_student_is_said_with_its_size_beside_the_teachers(own_data, teacher, tmp_path, capsys):
+    options = ["--task", f"folder:{own_data}", "--teachers", teacher, "--updates", "2", "--policy", "uniform", "--seeds", "0"]
+    assert invoke(["run", *options, "--workers", "1", "--out", str(tmp_path / "run")]) == 0
+    error = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"default student: tiny-bert\S* with [\d,]+ parameters; teacher one has [\d,]+; --student selects another", error)
+    assert f"kd-env distill --from {tmp_path / 'run'} --out student makes a checkpoint" in error
 
 
 @pytest.mark.parametrize(("keep", "number"), [([], 1), (["--keep", "best"], 1), (["--keep", "all"], 2), (["--keep", "none"], 0)])

@@ -177,3 +177,9 @@ def test_text_and_lines_have_contrast_in_both_schemes(scheme):
             assert contrast(colours[text], colours[background]) >= 4.5, (text, background)
     for policy in COLOURS if scheme == "light" else DARK:
         assert contrast(policy, colours["page"]) >= 4.5
+
+
+def test_the_choice_by_validation_comes_before_the_claim_on_test(tmp_path):
+    append(tmp_path, *setting())
+    text = write_report(tmp_path).read_text()
+    assert 0 < text.index("Validation chooses, apart from privileged policies, ") < text.index('<p class="claim">')
