@@ -5,11 +5,16 @@ This is the only code of the package that writes to the network. A new repositor
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import first_line
+
+NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?/[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.IGNORECASE | re.ASCII)
+MAX_LENGTH = 96
+"""Characters of the name of a repository, a limit of the Hub."""
 
 
 def require_repository(name: str) -> None:
@@ -18,15 +23,7 @@ def require_repository(name: str) -> None:
     Raises:
         InputError: it is not a name such as ``org/name``.
     """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-        valid = name.count("/") == 1
-    except HFValidationError:
-        valid = False
-    if not valid:
+    if not NAME.fullmatch(name) or ".." in name or "--" in name or len(name) > MAX_LENGTH:
         raise InputError(f"--push {name}: expected ORG/NAME, such as my-name/my-student, in letters, digits and -_.")
 
 

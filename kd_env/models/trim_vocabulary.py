@@ -205,7 +205,7 @@ def _write_tokenizer(folder: Path, new_id: Mapping[int, int]) -> None:
 
     path = folder / "tokenizer.json"
     content = trimmed_state(read_json(path), new_id)
-    Tokenizer.from_str(json.dumps(content)).save(str(path))  # type: ignore[no-untyped-call]
+    Tokenizer.from_str(json.dumps(content)).save(str(path))
     for name in ("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "added_tokens.json"):
         (folder / name).unlink(missing_ok=True)  # they hold the whole vocabulary
     settings = read_json(folder / "tokenizer_config.json")
