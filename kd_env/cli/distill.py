@@ -66,7 +66,7 @@ def distill(
         typer.Option(
             "--budget",
             metavar="BUDGET",
-            help="Budget of the race: updates of all students, as 2000, or a time, as 10min. Default: twice the updates of one student.",
+            help="Budget of the race: the cost of updates of one student, as 2000, or a time, as 10min. Default: that of two students.",
         ),
     ] = None,
     seeds: Annotated[

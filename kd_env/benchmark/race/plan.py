@@ -57,7 +57,7 @@ class Plan:
         return total
 
 
-def make_plan(candidates: int, updates: int, budget: float, as_population: bool) -> Plan:
+def make_plan(candidates: int, updates: int, budget: float, as_population: bool, extra_cost: float = 0.0) -> Plan:
     """Return the most expensive plan that the budget allows.
 
     Args:
@@ -66,19 +66,21 @@ def make_plan(candidates: int, updates: int, budget: float, as_population: bool)
         budget: cost that is allowed, in updates of a student that is taught alone.
         as_population: whether the seeds of a candidate are taught as one population, where each further student costs
             :data:`POPULATION_COST`.
+        extra_cost: cost of slow candidates beyond that of others, in candidates. It is counted at the first rung, which all take part in.
     """
     if candidates == 1:
         updates = max(1, min(updates, int(budget)))
         return Plan((Rung(updates, 1, 1),), updates)
     counts = [max(2, round(fraction * candidates)) for fraction in CANDIDATE_FRACTIONS] + [1]
+    costs = [counts[0] + extra_cost, *counts[1:]]
     extra = POPULATION_COST if as_population else 1.0
     for seeds in reversed(SEEDS):
-        scale = _scale(counts, seeds, budget / updates, extra)
+        scale = _scale(costs, seeds, budget / updates, extra)
         if scale >= MIN_SCALE:
             break
     else:
         seeds, scale = SEEDS[0], MIN_SCALE
-        updates = max(len(UPDATE_FRACTIONS), int(budget / _cost(counts, seeds, scale, extra)))
+        updates = max(len(UPDATE_FRACTIONS), int(budget / _cost(costs, seeds, scale, extra)))
     fractions = _update_fractions(min(scale, MAX_SCALE))
     ends = [max(number, round(fraction * updates)) for number, fraction in enumerate(fractions, start=1)]
     return Plan(tuple(Rung(*rung) for rung in zip(ends, counts, seeds, strict=True)), updates)
@@ -88,23 +90,23 @@ def _update_fractions(scale: float) -> list[float]:
     return [min(1.0, scale * fraction) for fraction in UPDATE_FRACTIONS[:-1]] + [1.0]
 
 
-def _scale(counts: Sequence[int], seeds: Sequence[int], budget: float, extra: float) -> float:
+def _scale(costs: Sequence[float], seeds: Sequence[int], budget: float, extra: float) -> float:
     """Return the scale at which a race costs ``budget`` full runs. The cost is linear in the scale."""
-    at_one, at_zero = _cost(counts, seeds, 1.0, extra), _cost(counts, seeds, 0.0, extra)
+    at_one, at_zero = _cost(costs, seeds, 1.0, extra), _cost(costs, seeds, 0.0, extra)
     return (budget - at_zero) / (at_one - at_zero)
 
 
-def _cost(counts: Sequence[int], seeds: Sequence[int], scale: float, extra: float) -> float:
+def _cost(costs: Sequence[float], seeds: Sequence[int], scale: float, extra: float) -> float:
     """Return the cost of a race in full runs of one student.
 
     Args:
-        counts: number of candidates at each rung.
+        costs: cost of one update of all candidates of each rung, in updates of one student.
         seeds: number of seeds at each rung.
         scale: factor of :data:`UPDATE_FRACTIONS`.
         extra: cost of each further student of a candidate, relative to its first.
     """
     cost, previous_end, previous_seeds = 0.0, 0.0, 0
-    for candidates, number, end in zip(counts, seeds, _update_fractions(scale), strict=True):
+    for candidates, number, end in zip(costs, seeds, _update_fractions(scale), strict=True):
         if previous_seeds:
             cost += candidates * (1.0 + extra * (previous_seeds - 1)) * (end - previous_end)
             cost += candidates * extra * (number - previous_seeds) * end

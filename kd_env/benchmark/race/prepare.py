@@ -20,7 +20,7 @@ from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.candidate_run import RaceSetup
-from kd_env.benchmark.race.candidates import Candidate, first_candidates, more_candidates, num_candidates, resolve
+from kd_env.benchmark.race.candidates import Candidate, candidates_and_cost, first_candidates, more_candidates, resolve
 from kd_env.benchmark.race.defaults import Budget, budget_in_updates, learns_in_population, race_settings, read_budget
 from kd_env.benchmark.race.plan import make_plan
 from kd_env.benchmark.race.race import Race, RaceResult
@@ -88,9 +88,9 @@ class PreparedRace:
         state, setup = RaceState(folder, self.identity), self.setup
         if state.budget is None:
             state.budget = budget_in_updates(self.budget, setup)
-        candidates = num_candidates(setup.task, len(setup.pool.teachers), setup.settings)
+        candidates, extra_cost = candidates_and_cost(setup.task, len(setup.pool.teachers), setup.settings)
         as_population = learns_in_population(self.network)
-        plan = make_plan(candidates, int(setup.settings["updates"]), state.budget, as_population)
+        plan = make_plan(candidates, int(setup.settings["updates"]), state.budget, as_population, extra_cost)
         settings = {**setup.settings, "updates": plan.updates, "validation_every": plan.updates}
         progress.say(
             f"race of {candidates} candidates: the best student has {plan.updates:,} updates, all students together {plan.total_updates:,}"

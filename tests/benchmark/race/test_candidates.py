@@ -53,7 +53,7 @@ def test_ranks_follow_the_order_from_the_simplest(digits):
     more = candidates.more_candidates(digits, 4, {}, first[2], len(first))
     assert [candidate.rank for candidate in first + more] == list(range(8))
     assert more[0].options["kd_weight"] == 1.0
-    assert candidates.num_candidates(digits, 4, {}) == 8
+    assert candidates.candidates_and_cost(digits, 4, {}) == (8, candidates.EXTRA_COST["held_credit"])
 
 
 @pytest.mark.parametrize(("policy", "reads"), [("uniform", False), ("best_single", False), ("router", True), ("held_credit", True)])

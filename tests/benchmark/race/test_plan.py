@@ -29,6 +29,13 @@ def test_the_cost_is_within_the_budget(candidates, runs, as_population):
     assert [rung.updates for rung in plan.rungs] == sorted({rung.updates for rung in plan.rungs})
 
 
+def test_slow_candidates_are_part_of_the_budget():
+    plan = make_plan(7, 1000, 2000, False, extra_cost=1.6)
+    spent = cost(plan, 1.0) + 1.6 * plan.rungs[0].updates
+    assert 0.98 * 2000 <= spent <= 1.02 * 2000
+    assert plan.rungs[0].updates < make_plan(7, 1000, 2000, False).rungs[0].updates
+
+
 def test_updates_are_counted_by_hand():
     plan = Plan((Rung(10, 4, 1), Rung(30, 2, 2), Rung(100, 1, 2)), 100)
     assert plan.total_updates == 4 * 10 + 2 * (20 + 30) + 2 * 70

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kd_env.benchmark.race import race as race_module
-from kd_env.benchmark.race.candidates import Candidate, num_candidates
+from kd_env.benchmark.race.candidates import Candidate, candidates_and_cost
 from kd_env.benchmark.race.plan import Plan, Rung
 from kd_env.benchmark.race.race import Race
 from kd_env.benchmark.race.report import RaceFacts, as_json, page, verdict
@@ -104,7 +104,7 @@ def errors_of(table):
 
 def test_the_best_go_on_and_nothing_is_taught_twice(run):
     result, taught, progress = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260}))
-    assert num_candidates(Setup.task, 2, {}) == 7
+    assert candidates_and_cost(Setup.task, 2, {})[0] == 7
     assert result.kept.policy == "stacking"
     assert result.student == ("stacking, kd_weight 0.5, temperature 2", 0)
     assert [[rung_result.candidate.policy for rung_result in rung] for rung in result.rungs] == [
