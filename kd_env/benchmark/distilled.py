@@ -104,7 +104,7 @@ def distill(
         student: architecture or checkpoint to start from, or a Transformers model as for ``teachers``. Default: the task's.
         text: column of the text in a dataset or in files of your own.
         label: column of the class.
-        budget: updates of all students together, as ``2000``, or a time, as ``"10min"``. Default: twice the updates of one student.
+        budget: cost of the race in updates of one student, as ``2000``, or a time, as ``"10min"``. Default: that of two students.
         seed: seed of the first student of each candidate.
         out: folder to save the student in. After a stop, the same call continues the race.
         bank: folder of a bank that was built before.

@@ -16,7 +16,7 @@ CANDIDATE_FRACTIONS = (1.0, 0.35)
 """Fraction of the candidates at each rung but the last, which has one; at least two candidates."""
 SEEDS = ((1, 1, 1), (1, 2, 2), (2, 3, 3), (3, 5, 5))
 """Seeds of a candidate at each rung, from the cheapest race to the most expensive."""
-MIN_SCALE, MAX_SCALE = 0.75, 3.0
+MIN_SCALE, MAX_SCALE = 0.7, 3.0
 """Bounds of the factor by which the budget scales :data:`UPDATE_FRACTIONS`."""
 POPULATION_COST = 0.25
 """Cost of one more student in a population, relative to a student taught alone; measured with small students on a CPU."""
