@@ -104,7 +104,7 @@ def distill_kept(results: Path, kept: KeptStudent, out: Path, progress: Progress
 
 
 def _setting(record: Record) -> tuple[str, str]:
-    return record["env"]["task"], record["student"]
+    return (record["env"] or {}).get("task", ""), record["student"]  # records of older versions can lack env
 
 
 def _validation(record: Record) -> float:
