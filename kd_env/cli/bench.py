@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import CheckpointMinutes, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
+from kd_env.cli.options import CheckpointMinutes, DataDir, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
 from kd_env.cli.trials import run_suite
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of the suite. See kd-env list suites.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, see kd-env list suites, or FILE.toml.")],
     out: Out,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
+    data_dir: DataDir = None,
     workers: Workers = 0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
     tensorboard: TensorBoard = False,
@@ -24,11 +25,8 @@ def bench(
 
     Finished trials are not run again, and stopped trials are resumed.
     """
-    from kd_env.benchmark.suites import SUITES
-    from kd_env.spec import unknown
+    from kd_env.benchmark.suites import find
 
-    if suite not in SUITES:
-        raise unknown("suite", suite, SUITES)
     run_suite(
-        suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet, paper, checkpoint_minutes, tensorboard
+        *find(suite, data_dir), None if seeds is None else read_seeds(seeds), out, workers, quiet, paper, checkpoint_minutes, tensorboard
     )

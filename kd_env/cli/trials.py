@@ -35,7 +35,8 @@ def run_trials(
 
 def run_suite(
     name: str,
-    seeds: Sequence[int],
+    suite: Any,
+    seeds: Sequence[int] | None,
     out: Path,
     workers: int,
     quiet: bool,
@@ -43,11 +44,17 @@ def run_suite(
     checkpoint_minutes: float = 5.0,
     tensorboard: bool = False,
 ) -> None:
-    """Run a suite part by part and print the path of the report."""
-    from kd_env.benchmark.suites import SUITES
+    """Run a suite part by part and print the path of the report.
 
-    for part in SUITES[name].parts:
-        trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, seeds, command_line())]
+    Args:
+        name: name of the suite, which its records have.
+        suite: a :class:`~kd_env.benchmark.suites.Suite`.
+        seeds: seeds in place of the suite's; ``None`` for the suite's.
+    """
+    for part in suite.parts:
+        trials = [
+            replace(trial, tensorboard=tensorboard) for trial in part.trials(name, seeds or part.seeds or suite.seeds, command_line())
+        ]
         page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes)
     print(page)
 
