@@ -16,6 +16,7 @@ from kd_env.bank.bank import DamagedBankError, KnowledgeBank, open_bank
 from kd_env.bank.fingerprint import meta_checksum
 from kd_env.benchmark import records, saved_policies, suites
 from kd_env.benchmark.report import make_report, markdown
+from kd_env.benchmark.tuning import files
 from kd_env.errors import InputError
 from kd_env.serialization import from_bytes, read_tensors, to_bytes, write_tensors
 from kd_env.tasks.columns import text_columns
@@ -121,15 +122,17 @@ PART_KEYS = st.sampled_from(["task", "policies", "teachers", "student", "updates
 PARTS = st.lists(st.dictionaries(PART_KEYS, TOML, max_size=4), max_size=2)
 
 
+def toml(value):
+    """Return a value as TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + "}"
+    return "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+
 @QUICK
 @given(content=st.dictionaries(SUITE_KEYS, TOML | PARTS, max_size=4))
 def test_a_suite_of_any_values(content, place):
-    def text(value):
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{key} = {text(inner)}" for key, inner in value.items()) + "}"
-        return "[" + ", ".join(map(text, value)) + "]" if isinstance(value, list) else json.dumps(value)
-
-    (file := place / "suite.toml").write_text("\n".join(f"{key} = {text(value)}" for key, value in content.items()))
+    (file := place / "suite.toml").write_text("\n".join(f"{key} = {toml(value)}" for key, value in content.items()))
     with suppress(InputError):
         suite = suites.read(file)
         trials = [trial for part in suite.parts for trial in part.trials("any", part.seeds or suite.seeds, "")]
@@ -142,6 +145,19 @@ def test_a_suite_of_any_bytes(content, place):
     (file := place / "bytes.toml").write_bytes(content)
     with pytest.raises(InputError, match=r"bytes\.toml"):
         suites.read(file)
+
+
+TUNED_KEYS = st.sampled_from(["task", "teachers", "student", "updates", "trials", "seeds", "command", "policies", "x"])
+
+
+@QUICK
+@given(changed=TUNED_KEYS, value=TOML, policy=TOML)
+def test_a_file_of_tuned_policies_of_any_values(changed, value, policy, place):
+    texts = dict.fromkeys(("task", "teachers", "student", "command"), "x")
+    content = texts | {"updates": 1, "trials": 1, "seeds": [1], "policies": {"uniform": policy}} | {changed: value}
+    (file := place / "tuned.toml").write_text("\n".join(f"{key} = {toml(inner)}" for key, inner in content.items()))
+    with suppress(InputError):
+        assert files.read(file).policies.keys() <= {"uniform", *(value if isinstance(value, dict) else ())}
 
 
 @settings(QUICK, max_examples=30)

@@ -14,6 +14,16 @@ def bench(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, see kd-env list suites, or FILE.toml.")],
     out: Out,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            "--tune",
+            min=2,
+            metavar="N",
+            help="First tune each policy with N trials on validation, with seeds of their own; then run it as it is and as tuned. "
+            "Needs Optuna.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     workers: Workers = 0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
@@ -27,6 +37,5 @@ def bench(
     """
     from kd_env.benchmark.suites import find
 
-    run_suite(
-        *find(suite, data_dir), None if seeds is None else read_seeds(seeds), out, workers, quiet, paper, checkpoint_minutes, tensorboard
-    )
+    named, seed_list = find(suite, data_dir), None if seeds is None else read_seeds(seeds)
+    run_suite(*named, seed_list, out, workers, quiet, paper, checkpoint_minutes, tensorboard, tune)

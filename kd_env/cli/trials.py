@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.cli.options import command_line
+from kd_env.cli.tuned import tune_part
 
 
 def run_trials(
@@ -43,6 +44,7 @@ def run_suite(
     paper: bool = False,
     checkpoint_minutes: float = 5.0,
     tensorboard: bool = False,
+    tune: int | None = None,
 ) -> None:
     """Run a suite part by part and print the path of the report.
 
@@ -50,13 +52,26 @@ def run_suite(
         name: name of the suite, which its records have.
         suite: a :class:`~kd_env.benchmark.suites.Suite`.
         seeds: seeds in place of the suite's; ``None`` for the suite's.
+        tune: number of validation trials with which each policy is tuned first; ``None`` for no tuning.
     """
-    for part in suite.parts:
-        trials = [
-            replace(trial, tensorboard=tensorboard) for trial in part.trials(name, seeds or part.seeds or suite.seeds, command_line())
-        ]
+    parts = [replace(part, seeds=seeds or part.seeds or suite.seeds) for part in suite.parts]
+    if tune is not None:
+        _require_fresh_seeds(parts)
+    for position, part in enumerate(parts):
+        trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())]
+        if tune is not None:
+            number = 1 + sum((earlier.task, earlier.teachers) == (part.task, part.teachers) for earlier in parts[:position])
+            tuned = tune_part(part, number, tune, out, workers or _num_cores(), quiet, checkpoint_minutes)
+            trials += [replace(trial, tuned=tuned[trial.policy]) for trial in trials]
         page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes)
     print(page)
+
+
+def _require_fresh_seeds(parts: Sequence[Any]) -> None:
+    from kd_env.benchmark.tuning.tune import require_fresh
+
+    for part in parts:
+        require_fresh(part.seeds)
 
 
 def _num_cores() -> int:
