@@ -71,7 +71,7 @@ def space_of(trial: Trial) -> Space:
     if distillation.uses_hard_labels and "kd_weight" not in policy.env_options:
         shared["kd_weight"] = (Range(0.1, 0.9), distillation.kd_weight)
     defaults = _defaults(policy)
-    own = _declared(policy, defaults)
+    own = declared_space(policy)
     searched = {name: entry for name, entry in own.items() if name not in policy.options and name not in trial.settings}
     everything = shared | {name: (entry, defaults.get(name, flat.get(name))) for name, entry in searched.items()}
     return Space(
@@ -93,7 +93,13 @@ def _rate(optimizer: str) -> float:
     return OptimizerOptions.of(optimizer).lr
 
 
-def _declared(policy: PolicyClass, defaults: Mapping[str, Any]) -> dict[str, Range | Choice]:
+def declared_space(policy: PolicyClass) -> dict[str, Range | Choice]:
+    """Return what the class of a policy declares in ``search_space``.
+
+    Raises:
+        InputError: it is something else than ranges and choices of the policy's options and of settings.
+    """
+    defaults = _defaults(policy)
     declared = getattr(policy.make, "search_space", {})
     if not isinstance(declared, Mapping):
         raise InputError(f"policy {policy.name!r}: search_space={declared!r}; expected a dict of Range and Choice by name")
