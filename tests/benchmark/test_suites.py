@@ -9,6 +9,7 @@ from kd_env.benchmark import suites
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.records import read
 from kd_env.benchmark.run import run
+from kd_env.benchmark.run_trial import make_env, policy_of
 from kd_env.benchmark.suites import Part, Suite
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
@@ -184,6 +185,15 @@ def test_a_suite_runs_its_parts_into_one_folder_and_resumes(monkeypatch, tmp_pat
     assert len(read(tmp_path)) == 9, "finished trials are not run again"
     assert invoke(["bench", "nothing", "--out", str(tmp_path)]) == 2
     assert "unknown suite 'nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fit_stacks_once")
+@pytest.mark.parametrize("name", sorted(suites.SUITES.keys() - {"glue"}))
+def test_every_policy_of_a_suite_can_be_built_on_its_pool(name):
+    for part in suites.SUITES[name].parts:
+        for trial in part.trials(name, [0], ""):
+            policy_of(trial, make_env(trial))
 
 
 @pytest.mark.usefixtures("fit_stacks_once")
