@@ -26,7 +26,7 @@ from agents.moments import RunningMoments
 from agents.rollout import Drawn, Paid, Rollout, rollout
 from agents.teacher_scorer import ActorCritic, num_columns, teacher_columns
 from kd_env import spec
-from kd_env.policies import PolicyContext, Transition
+from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -45,6 +45,7 @@ class ActorCriticAgent:
         "reward": "dev_improvement",
         "credit": "first_order",
     }
+    search_space: SearchSpace = {"learning_rate": Range(3e-4, 3e-2, log=True), "entropy_bonus": Range(0.01, 1.0, log=True)}
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import numpy as np
 from agents.bandit import Bandit
 from agents.entropy import normalized_entropy
 from kd_env import spec
-from kd_env.policies import PolicyContext
+from kd_env.policies import PolicyContext, Range, SearchSpace
 from kd_env.types import Observation
 
 
@@ -24,6 +24,7 @@ class EXP3(Bandit):
     """Learns while it teaches and ignores what it observes."""
 
     paper = "Auer et al. 2002"
+    search_space: SearchSpace = {"gamma": Range(0.01, 0.5, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, gamma: float = 0.1, memory: int = 100) -> None:
         """Start with equal weights.

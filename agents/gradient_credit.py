@@ -29,7 +29,7 @@ from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers
 from kd_env.errors import InputError
-from kd_env.policies import PolicyContext, Transition
+from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -66,6 +66,11 @@ class GradientCredit:
         "observation": "full",
         "reward": "dev_improvement",
         "credit": "first_order",
+    }
+    search_space: SearchSpace = {
+        "learning_rate": Range(1e-4, 5e-3, log=True),
+        "prior_strength": Range(0.01, 1.0, log=True),
+        "sharpness": Range(1.0, 10.0, log=True),
     }
 
     def __init__(

@@ -32,7 +32,7 @@ from baselines.stacking import Instances, Stack
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
-from kd_env.policies import PolicyContext, Transition
+from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -104,6 +104,12 @@ class HeldCredit:
         "action": "weights",
         "reward": "dev_improvement",
         "credit": "first_order(smoothing=-0.3)",
+    }
+    search_space: SearchSpace = {
+        "learning_rate": Range(1e-4, 5e-3, log=True),
+        "hold": Range(0.1, 10.0, log=True),
+        "release": Range(0.1, 0.9),
+        "rate": Range(0.05, 1.0, log=True),
     }
 
     def __init__(

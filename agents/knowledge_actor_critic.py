@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from agents import saving
 from kd_env import spec
-from kd_env.policies import PolicyContext, Transition
+from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -69,6 +69,7 @@ class KnowledgeActorCritic:
         "updates_per_phase": 10,
         "exploration_bonus": 0.001,
     }
+    search_space: SearchSpace = {"learning_rate": Range(1e-4, 1e-2, log=True), "noise": Range(0.05, 0.5, log=True)}
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 from agents.bandit import Bandit
 from kd_env import spec
 from kd_env.envs.observations import split_teachers
-from kd_env.policies import PolicyContext
+from kd_env.policies import PolicyContext, Range, SearchSpace
 from kd_env.types import Observation
 
 
@@ -25,6 +25,7 @@ class LinUCB(Bandit):
     """Learns while it teaches: one ridge regression per teacher."""
 
     paper = "Li et al. 2010, arXiv 1003.0146"
+    search_space: SearchSpace = {"alpha": Range(0.1, 5.0, log=True), "ridge": Range(0.1, 10.0, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, alpha: float = 1.5, ridge: float = 1.0, memory: int = 100) -> None:
         """Start with an expected reward of 0 for every teacher.

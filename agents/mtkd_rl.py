@@ -31,7 +31,7 @@ from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
 from kd_env.envs.credit import normalize
 from kd_env.errors import InputError
-from kd_env.policies import PolicyContext, Transition
+from kd_env.policies import Choice, PolicyContext, Range, SearchSpace, Transition
 from kd_env.policies.student_view import StudentView
 from kd_env.randomness import seeded
 from kd_env.types import Batch, Decision, Inputs, Observation
@@ -91,6 +91,10 @@ class MTKDRL:
     paper = "Yang et al. 2025, arXiv 2502.18510"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "weights", "reward_every": 0, "knowledge": "response,hint"}
     released: ClassVar[bool] = False
+    search_space: SearchSpace = {
+        "learning_rate": Range(1e-4, 1e-2, log=True),
+        "knowledge": Choice(("response,hint", "response,hint(strength=5)", "response,hint(strength=50)")),
+    }
 
     def __init__(self, context: PolicyContext, seed: int = 0, learning_rate: float = 1e-3) -> None:
         """Make the agent.

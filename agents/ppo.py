@@ -27,7 +27,7 @@ from agents.moments import RunningMoments
 from agents.rollout import Drawn, Paid, Rollout, rollout
 from agents.teacher_scorer import ActorCritic, num_columns, teacher_columns
 from kd_env import spec
-from kd_env.policies import PolicyContext, Transition
+from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -45,6 +45,11 @@ class PPO:
         "observation": "summary",
         "reward": "dev_improvement",
         "credit": "first_order",
+    }
+    search_space: SearchSpace = {
+        "learning_rate": Range(3e-4, 3e-2, log=True),
+        "entropy_bonus": Range(0.003, 0.3, log=True),
+        "clip": Range(0.05, 0.4),
     }
 
     def __init__(

@@ -28,7 +28,7 @@ from agents.moments import RunningMoments, Standardised
 from kd_env import spec
 from kd_env.envs.observations import split_teachers
 from kd_env.errors import InputError
-from kd_env.policies import PolicyContext, Transition
+from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.types import Observation
 
 StoredStep = tuple[Observation, np.ndarray, np.ndarray]
@@ -68,6 +68,7 @@ class Reinforce:
     learns_from = "the reward"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "observation": "full"}
+    search_space: SearchSpace = {"learning_rate": Range(1e-3, 1e-1, log=True), "window": Range(1, 8)}
 
     def __init__(
         self,

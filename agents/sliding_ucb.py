@@ -17,7 +17,7 @@ import numpy as np
 
 from agents.bandit import Bandit
 from kd_env import spec
-from kd_env.policies import PolicyContext
+from kd_env.policies import PolicyContext, Range, SearchSpace
 from kd_env.types import Observation
 
 
@@ -25,6 +25,7 @@ class SlidingUCB(Bandit):
     """Learns while it teaches, forgets old pulls, and ignores what it observes."""
 
     paper = "Garivier & Moulines 2008, arXiv 0805.3415"
+    search_space: SearchSpace = {"window": Range(50, 800, log=True), "xi": Range(0.1, 2.0, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, window: int = 200, xi: float = 0.6, memory: int = 100) -> None:
         """Start without pulls.

@@ -17,7 +17,7 @@ from torch import Tensor
 from baselines.box_simplex import shortest_mixture
 from baselines.rule import BaseRule
 from kd_env import spec
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
 
 def weights(logit_gradients: Tensor, bound: float = 0.6) -> Tensor:
@@ -46,6 +46,7 @@ class AEKD(BaseRule):
 
     access = "gradient"
     paper = "Du et al. 2020, NeurIPS"
+    search_space: SearchSpace = {"bound": Range(0.3, 1.0)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, bound: float = 0.6) -> None:
         """Take the largest weight that one teacher may have (the paper's C)."""

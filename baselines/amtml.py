@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from baselines.rule import WEIGHTS, BaseRule, auxiliary_output
 from kd_env import spec
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision, ModelOutput
 
 
@@ -51,6 +51,10 @@ class AMTML(BaseRule):
         **WEIGHTS,
         "knowledge": "response,layer(grouped=true)",
         "auxiliary_module": "baselines.amtml:Gate",
+    }
+    search_space: SearchSpace = {
+        "target": Choice(("integrated", "each")),
+        "knowledge": Choice(("response,layer(grouped=true)", "response,layer(grouped=true,strength=0.01)")),
     }
 
     def __init__(self, context: PolicyContext, seed: int = 0, target: str = "integrated") -> None:

@@ -21,7 +21,7 @@ from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.label import teacher_ce
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision
 
 
@@ -50,6 +50,10 @@ class CAMKD(BaseRule):
     paper = "Zhang et al. 2022, arXiv 2201.00007"
     env_options = {**WEIGHTS, "knowledge": "response,hint(strength=50)"}
     min_teachers = 2
+    search_space: SearchSpace = {
+        "detach": Choice((False, True)),
+        "knowledge": Choice(("response,hint(strength=50)", "response,hint(strength=5)", "response,hint(strength=0.5)")),
+    }
 
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
         """Read the teachers' classifiers, if the setting has hints."""

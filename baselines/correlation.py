@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baselines.rule import BaseRule
 from kd_env import spec
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
 ROUNDING = 1e-12
 """Probabilities whose distance from their mean has a smaller norm count as constant."""
@@ -43,6 +43,7 @@ class Correlation(BaseRule):
     """Reads the outputs of teachers and student at the temperature of the response loss."""
 
     access = "student outputs"
+    search_space: SearchSpace = {"t": Range(0.05, 2.0, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, t: float = 0.5) -> None:
         """Take the sharpness ``t``: the smaller it is, the more weight the best-correlated teacher has."""

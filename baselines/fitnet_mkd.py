@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
+from kd_env.policies import Choice, SearchSpace
 
 
 class FitNetMKD(Uniform):
@@ -14,3 +15,6 @@ class FitNetMKD(Uniform):
 
     paper = "Romero et al. 2015, arXiv 1412.6550"
     env_options = {**WEIGHTS, "knowledge": "response,hint(strength=100)"}
+    search_space: SearchSpace = {
+        "knowledge": Choice(("response,hint(strength=100)", "response,hint(strength=10)", "response,hint(strength=1)")),
+    }

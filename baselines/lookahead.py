@@ -18,7 +18,7 @@ from torch import Tensor
 from baselines.rule import BaseRule
 from kd_env import spec
 from kd_env.envs.credit import normalize
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
 
 def weights(credit: Tensor, sharpness: float) -> Tensor:
@@ -35,6 +35,7 @@ class Lookahead(BaseRule):
 
     supports_population = False
     access = "reward labels"
+    search_space: SearchSpace = {"sharpness": Range(1.0, 10.0, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, sharpness: float = 3.0, greedy: bool = False) -> None:
         """Take the sharpness of the weights.

@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines.lr_ensemble import weights
 from baselines.rule import BaseRule
 from kd_env import spec
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
 
 class LRDev(BaseRule):
@@ -19,6 +19,7 @@ class LRDev(BaseRule):
     access = "reward labels"
     learns_from = "reward labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
+    search_space: SearchSpace = {"ridge": Range(1e-5, 1e-1, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on the reward examples that have labels."""

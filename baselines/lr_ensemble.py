@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from baselines.rule import BaseRule
 from kd_env import spec
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
 MOST_ROWS = 10_000
 """Training examples to fit on at most; if there are more, this many are drawn by the seed."""
@@ -53,6 +53,7 @@ class LREnsemble(BaseRule):
     access = "train labels"
     learns_from = "train labels, once"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
+    search_space: SearchSpace = {"ridge": Range(1e-5, 1e-1, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, ridge: float = 1e-3) -> None:
         """Fit on at most 10,000 training examples, drawn by ``seed``."""

@@ -37,7 +37,7 @@ from baselines.rule import WEIGHTS, BaseRule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import Choice, PolicyBatch, PolicyContext, Range, SearchSpace
 from kd_env.randomness import seeded
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
@@ -49,6 +49,10 @@ class MMKD(BaseRule):
     supports_population = False
     paper = "Zhang et al. 2023, arXiv 2306.06634"
     env_options: dict[str, Any] = {**WEIGHTS, "knowledge": "response,hint(strength=100)"}
+    search_space: SearchSpace = {
+        "learning_rate": Range(1e-4, 1e-2, log=True),
+        "knowledge": Choice(("response,hint(strength=100)", "response,hint(strength=10)", "response,hint(strength=1)")),
+    }
 
     def __init__(
         self,

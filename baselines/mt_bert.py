@@ -19,7 +19,7 @@ from baselines.rule import WEIGHTS, BaseRule
 from baselines.scale import SCALES, Scale, scaled
 from kd_env import spec
 from kd_env.knowledge.label import teacher_ce
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision
 
 
@@ -35,6 +35,9 @@ class MTBert(BaseRule):
     access = "train labels"
     paper = "Wu et al. 2021, arXiv 2106.01023"
     env_options = {**WEIGHTS, "knowledge": "response,layer"}
+    search_space: SearchSpace = {
+        "knowledge": Choice(("response,layer", "response,layer(strength=0.1)", "response,layer(strength=10)")),
+    }
 
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched") -> None:
         """Take ``scale``, ``matched`` or ``released``."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
+from kd_env.policies import Choice, SearchSpace
 
 
 class PKD(Uniform):
@@ -19,3 +20,6 @@ class PKD(Uniform):
 
     paper = "Sun et al. 2019, arXiv 1908.09355"
     env_options = {**WEIGHTS, "knowledge": "response,layer(normalized=true)"}
+    search_space: SearchSpace = {
+        "knowledge": Choice(("response,layer(normalized=true)", "response,layer(normalized=true,strength=0.1)")),
+    }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from baselines.gate import Gate, fit_on_reward_split, gate_inputs
 from baselines.rule import ONE, BaseRule, choice
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.randomness import seeded
 
 
@@ -21,6 +21,7 @@ class Router(BaseRule):
     learns_from = "reward labels, once"
     env_options = ONE
     min_teachers = 2
+    search_space: SearchSpace = {"teacher_features": Choice((True, False))}
 
     def __init__(self, context: PolicyContext, seed: int = 0, teacher_features: bool = True) -> None:
         """Fit the gate; with ``teacher_features`` it reads the teachers' features besides their outputs."""

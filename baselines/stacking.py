@@ -23,7 +23,7 @@ from baselines.rule import WEIGHTS, BaseRule, choice
 from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.policies import PolicyBatch, PolicyContext
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 from kd_env.policies.context import Examples
 from kd_env.randomness import seeded
 
@@ -225,6 +225,7 @@ class Stacking(BaseRule):
     learns_from = "reward labels, once"
     env_options = WEIGHTS
     min_teachers = 2
+    search_space: SearchSpace = {"sharpness": Range(0.5, 4.0, log=True)}
 
     def __init__(self, context: PolicyContext, seed: int = 0, sharpness: float = 1.0) -> None:
         """Fit the stack.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from baselines.rule import WEIGHTS
 from baselines.uniform import Uniform
+from kd_env.policies import Range, SearchSpace
 
 
 class UniformRewardCE(Uniform):
@@ -12,3 +13,4 @@ class UniformRewardCE(Uniform):
     access = "reward labels"
     paper = ""
     env_options = {**WEIGHTS, "reward_ce": 1.0}
+    search_space: SearchSpace = {"reward_ce": Range(0.1, 10.0, log=True)}

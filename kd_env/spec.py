@@ -9,12 +9,15 @@ import ast
 import difflib
 import inspect
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from kd_env.errors import InputError
+
+MAX_SEEDS = 10_000
 
 
 class Spec(NamedTuple):
@@ -200,6 +203,27 @@ def split(text: str) -> list[str]:
             parts.append(text[start:position])
             start = position + 1
     return [part for part in [*parts, text[start:]] if part.strip()]
+
+
+def seeds(text: str, place: str) -> list[int]:
+    """Return the seeds that a text as ``0-4`` or ``0,3,7`` names, without repetitions.
+
+    Args:
+        place: where the text is from, for the error message.
+
+    Raises:
+        InputError: a part is not a number or a range, or names too many seeds.
+    """
+    named: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not 0 <= last - first < MAX_SEEDS:
+            raise InputError(
+                f"{place} {text!r}: {part!r} names no seeds; expected numbers as 0-4 or 0,3,7, up to {MAX_SEEDS} of at most 9 digits"
+            )
+        named += range(first, last + 1)
+    return list(dict.fromkeys(named))
 
 
 def _is_number(value: object, whole: bool) -> TypeGuard[float]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kd_env.benchmark.run_trial import teach
 from kd_env.benchmark.trial import default_options
+from kd_env.benchmark.tuning.space import declared_space
 from kd_env.envs.settings import settings
 from kd_env.knowledge.check import check_knowledge
 from kd_env.policies.context import PolicyContext
@@ -33,11 +34,12 @@ def check_policy(policy: Any, **options: Any) -> None:
         options: its options.
 
     Raises:
-        InputError: it declares an access or env keywords that do not exist, or reads what its access does not include.
+        InputError: it declares an access, env keywords or a search space that do not exist, or reads what its access does not include.
         AssertionError: its actions are not in the space, equal seeds give different students, or its student is not finished.
     """
     name = getattr(policy, "__name__", str(policy))
     policy_class = declared(name, policy, options)
+    declared_space(policy_class)
     students = []
     for _ in range(2):
         env = _environment(policy_class)

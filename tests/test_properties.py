@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from kd_env import spec
 from kd_env.bank.bank import DamagedBankError, KnowledgeBank, open_bank
 from kd_env.bank.fingerprint import meta_checksum
-from kd_env.benchmark import records, saved_policies
+from kd_env.benchmark import records, saved_policies, suites
 from kd_env.benchmark.report import make_report, markdown
+from kd_env.benchmark.tuning import files
 from kd_env.errors import InputError
 from kd_env.serialization import from_bytes, read_tensors, to_bytes, write_tensors
 from kd_env.tasks.columns import text_columns
@@ -107,6 +108,56 @@ def test_a_pool_file_of_any_bytes(suffix, content, place):
     (file := place / f"pool{suffix}").write_bytes(content)
     with suppress(InputError):
         pool_files.read(file)
+
+
+TOML = st.recursive(
+    st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "digits", "uniform", "@a", "0-2", "x(y=1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["task", "policies", "name", "set", "a"]), inner, max_size=3)
+    ),
+)
+"""Any value of a suite file; its texts are names, or nearly."""
+SUITE_KEYS = st.sampled_from(["about", "seeds", "lists", "part", "prat"])
+PART_KEYS = st.sampled_from(["task", "policies", "teachers", "student", "updates", "population", "seeds", "set", "polices"])
+PARTS = st.lists(st.dictionaries(PART_KEYS, TOML, max_size=4), max_size=2)
+
+
+def toml(value):
+    """Return a value as TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + "}"
+    return "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+
+@QUICK
+@given(content=st.dictionaries(SUITE_KEYS, TOML | PARTS, max_size=4))
+def test_a_suite_of_any_values(content, place):
+    (file := place / "suite.toml").write_text("\n".join(f"{key} = {toml(value)}" for key, value in content.items()))
+    with suppress(InputError):
+        suite = suites.read(file)
+        trials = [trial for part in suite.parts for trial in part.trials("any", part.seeds or suite.seeds, "")]
+        assert len(trials) == sum(len(part.policies) * len(part.seeds or suite.seeds) for part in suite.parts) > 0
+
+
+@QUICK
+@given(content=st.binary(max_size=60) | ODD_TEXT.map(str.encode))
+def test_a_suite_of_any_bytes(content, place):
+    (file := place / "bytes.toml").write_bytes(content)
+    with pytest.raises(InputError, match=r"bytes\.toml"):
+        suites.read(file)
+
+
+TUNED_KEYS = st.sampled_from(["task", "teachers", "student", "updates", "trials", "seeds", "command", "policies", "x"])
+
+
+@QUICK
+@given(changed=TUNED_KEYS, value=TOML, policy=TOML)
+def test_a_file_of_tuned_policies_of_any_values(changed, value, policy, place):
+    texts = dict.fromkeys(("task", "teachers", "student", "command"), "x")
+    content = texts | {"updates": 1, "trials": 1, "seeds": [1], "policies": {"uniform": policy}} | {changed: value}
+    (file := place / "tuned.toml").write_text("\n".join(f"{key} = {toml(inner)}" for key, inner in content.items()))
+    with suppress(InputError):
+        assert files.read(file).policies.keys() <= {"uniform", *(value if isinstance(value, dict) else ())}
 
 
 @settings(QUICK, max_examples=30)

@@ -9,6 +9,7 @@ from agents.gradient_credit import GradientCredit
 from baselines.router import Router
 from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.policies import Range
 from kd_env.testing import check_policy, check_task
 
 
@@ -47,6 +48,14 @@ def test_an_unknown_access_is_refused():
 
     with pytest.raises(InputError, match="access='everything'"):
         check_policy(Sees)
+
+
+def test_a_search_space_of_something_unknown_is_refused():
+    class Tuned(Constant):
+        search_space = {"chioce": Range(0, 3)}
+
+    with pytest.raises(InputError, match="search_space: unknown option or setting 'chioce'; did you mean 'choice'"):
+        check_policy(Tuned)
 
 
 @pytest.mark.parametrize("name", ["digits", "domains(train=64,reward=32,validation=32,test=32)"])

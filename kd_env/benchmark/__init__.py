@@ -1,7 +1,8 @@
 """Run trials, keep their records, and report them.
 
 - `trial`: a policy on a task with a seed, its settings checked and its id
-- `suites`: named sets of trials
+- `suites`: named sets of trials, in the files of the folder `suites` or of one's own
+- `tuning`: the package that tunes all policies alike on validation, and the configurations that it found
 - `run`, `run_trial`, `recorder`: run trials, each to a record and a trace
 - `records`: one JSON line per finished trial, appended atomically
 - `replay`: take a record's decisions again and compare
@@ -12,6 +13,7 @@
 - `report_text`, `report_claims`: conclusions as text, and what may be claimed about the highest score
 - `report`, `report_sections`: report.md, report.html and figures/, and what they contain
 - `report_page`, `report_figures`, `report_svg`: sortable tables; which figures, and figures as part of a page
+- `report_tuned`: tuned policies beside the same policies by default
 - `report_paper`, `report_latex`, `report_methods`: the folder for a paper: LaTeX tables, and the methods as text
 - `student_checkpoint`, `kept_students`: save a student; the students that a results folder keeps
 - `distill`, `distill_kept`, `card`: the best student of some trials, new or kept, as a Transformers checkpoint with a model card

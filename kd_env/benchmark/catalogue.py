@@ -101,8 +101,8 @@ def _suites() -> Rows:
     return [
         {
             "name": name,
-            "trials": sum(len(part.policies) for part in suite.parts) * len(suite.seeds),
-            "pools": ", ".join(part.teachers or part.task for part in suite.parts),
+            "trials": sum(len(part.policies) * len(part.seeds or suite.seeds) for part in suite.parts),
+            "pools": ", ".join(dict.fromkeys(part.teachers or part.task for part in suite.parts)),
             "about": suite.about,
         }
         for name, suite in SUITES.items()

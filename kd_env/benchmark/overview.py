@@ -15,6 +15,7 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, number
 from kd_env.benchmark.statistics import mean_interval, paired_difference
 from kd_env.benchmark.summary import Setting, access_rank, base_name
+from kd_env.benchmark.tuning.configuration import untuned_name
 from kd_env.errors import InputError
 from kd_env.policies import registry
 
@@ -97,6 +98,6 @@ def _cell(policy: str, column: Mapping[str, Scores]) -> str:
 
 def _paper(policy: str) -> str:
     try:
-        return registry.find(policy).paper or NO_VALUE
+        return registry.find(untuned_name(policy)).paper or NO_VALUE
     except InputError:  # a plug-in that cannot be imported from here
         return NO_VALUE

@@ -17,12 +17,12 @@ import pandas as pd
 from kd_env import spec, tasks
 from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import records
+from kd_env.benchmark.rerun import trial_of
 from kd_env.benchmark.run_trial import evaluate_on_test
 from kd_env.distillation import Distillation
 from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, to_numbers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.policies import registry
 from kd_env.policies.registry import TEACHER_SELECTION
 from kd_env.randomness import one_thread
 from kd_env.types import Decision, DecodedAction
@@ -62,7 +62,7 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     with one_thread():
         tolerance = POPULATION_TOLERANCE if together else 0.0
         if trace.attrs["differentiable"]:  # its numbers alone do not say how the student was taught
-            policy = registry.find(record["policy"]).build(env, record["seed"])
+            policy = trial_of(record).resolved.policy.build(env, record["seed"])
             differences = _teach_again(selection, trace, tolerance, lambda: policy.act(selection.observation()))
         else:
             differences = _teach_again(selection, trace, tolerance)

@@ -33,6 +33,7 @@ from kd_env.benchmark.report_sections import (
     values_table,
 )
 from kd_env.benchmark.report_svg import page_svg
+from kd_env.benchmark.report_tuned import tuned_table
 from kd_env.benchmark.summary import by_setting
 from kd_env.paths import naming, partial_file, sweep
 from kd_env.printable import markdown_text, printable
@@ -111,14 +112,14 @@ def make_report(directory: Path, records: Sequence[Record]) -> Report:
 
 def markdown(report: Report) -> str:
     """Return the text of report.md."""
-    sections = [(section, results_table(section), costs_table(section.table)) for section in report.sections]
+    sections = [(section, results_table(section), costs_table(section.table), tuned_table(section)) for section in report.sections]
     return _render("report.md", report, {"tables": sections})
 
 
 def _page(report: Report, drawings: Mapping[str, str]) -> str:
     names = column_names([section.setting for section in report.sections])
     sections = [
-        (section, score_page_table(section, report.styles), cost_page_table(section, report.styles), name)
+        (section, score_page_table(section, report.styles), cost_page_table(section, report.styles), name, tuned_table(section))
         for section, name in zip(report.sections, names, strict=True)
     ]
     overview = report.all_settings and overview_page_table(report.all_settings, report.sections, report.styles)

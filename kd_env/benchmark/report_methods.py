@@ -82,8 +82,10 @@ def _common(records: Sequence[Record]) -> str:
 
 def _values(record: Record) -> Values:
     """Return all settings of a record, with the task's defaults; only the recorded ones if the task cannot be loaded here."""
-    recorded = {name: value for name, value in {**(record["env"] or {}), **record["config"]}.items() if name not in PLACE}
-    known = {name: value for name, value in recorded.items() if name not in ("command", "population", "test")}
+    env, config = record["env"] or {}, record["config"]
+    values = {**config, **env} if "tuned" in config else {**env, **config}  # what is tuned is in the environment's settings alone
+    recorded = {name: value for name, value in values.items() if name not in PLACE}
+    known = {name: value for name, value in recorded.items() if name not in ("command", "population", "test", "tuned")}
     try:
         return make_settings(tasks.load(record["task"]), **known).flat()
     except InputError:

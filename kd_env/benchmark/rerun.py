@@ -15,6 +15,7 @@ from typing import Any
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
+from kd_env.benchmark.tuning.configuration import Configuration, untuned_name
 from kd_env.randomness import one_thread
 
 COMPARED = (
@@ -25,7 +26,7 @@ COMPARED = (
 """Fields of a record that the trial determines. The other fields define the trial, or depend on the machine and the time."""
 
 
-NOT_SETTINGS = ("command", "population", "test", "policy_from", "frozen")
+NOT_SETTINGS = ("command", "population", "test", "policy_from", "frozen", "tuned")
 """Entries of a record's configuration that are not settings of the environment."""
 
 
@@ -36,7 +37,7 @@ def trial_of(record: Record) -> Trial:
     source = config.get("policy_from")
     return Trial(
         record["env"]["task"],
-        source["policy"] if source else record["policy"],
+        source["policy"] if source else untuned_name(record["policy"]),
         record["seed"],
         record["env"]["teachers"],
         record["env"]["bank"],
@@ -47,6 +48,7 @@ def trial_of(record: Record) -> Trial:
         source["file"] if source else None,
         record["policy"].removeprefix(f"{source['policy']} from ").removesuffix(", frozen") if source else "",
         config.get("frozen", False),
+        Configuration(**config["tuned"]) if "tuned" in config else None,
     )
 
 

@@ -119,7 +119,7 @@ def prepare(trials: Sequence[Trial], progress: Progress) -> None:
 def _try_out(trials: Sequence[Trial], progress: Progress) -> None:
     """Build each policy and its environment once, so that one that cannot work stops the run before its first trial."""
     lines = []
-    for trial in {(trial.task, trial.policy, trial.policy_from): trial for trial in reversed(trials)}.values():
+    for trial in {(trial.task, trial.policy, trial.policy_from, str(trial.tuned)): trial for trial in reversed(trials)}.values():
         if not has_state(policy := policy_of(trial, make_env(trial))):
             lines.append(no_state_message(policy, trial.policy))
     for line in dict.fromkeys(reversed(lines)):

@@ -18,11 +18,14 @@ import pandas as pd
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import FloatArray, gap_recovered, holm, mean_interval, paired_difference
+from kd_env.benchmark.tuning.configuration import untuned_name
 from kd_env.policies.access import ACCESS, SEPARATOR
 
 USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labels"})
 RIVALS = ("router", "stacking", "lr_dev", "reward_supervised", "uniform_reward_ce")
 SEEDS_FOR_A_CLAIM = 5
+NOT_COMPARED = {"command", "population", "policy_from", "frozen", "tuned"}
+"""Entries of the configuration that do not make a setting of their own."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,8 @@ def best_rival(records: Sequence[Record]) -> str | None:
 
 
 def base_name(policy: str) -> str:
-    """Return the name of a policy without its options: `router` for `router(width=8)`."""
-    return policy.partition("(")[0]
+    """Return the name of a policy without its options and without what tuning adds: `router` for `router(width=8)`."""
+    return untuned_name(policy).partition("(")[0]
 
 
 def access_rank(access: str) -> int:
@@ -123,8 +126,8 @@ def uses_reward_labels(access: str) -> bool:
 def _varied_options(records: Sequence[Record]) -> list[str]:
     """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
-    `population` is left out, because a student learns the same alone and in a population, and what is said of a saved policy, because the
-    policy's name says it.
+    `population` is left out, because a student learns the same alone and in a population, and what is said of a saved or tuned policy,
+    because the policy's name says it.
     """
     values: dict[str, set[str]] = defaultdict(set)
     entries: dict[str, int] = defaultdict(int)
@@ -135,7 +138,7 @@ def _varied_options(records: Sequence[Record]) -> list[str]:
     for name, number in entries.items():
         if number < len(records):  # an entry that is left out counts as null
             values[name].add(_json(None))
-    return sorted({name for name, different in values.items() if len(different) > 1} - {"command", "population", "policy_from", "frozen"})
+    return sorted({name for name, different in values.items() if len(different) > 1} - NOT_COMPARED)
 
 
 class Runs(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 from kd_env import spec, tasks
 from kd_env.benchmark.records import trial_id
 from kd_env.benchmark.saved_policies import described
+from kd_env.benchmark.tuning.configuration import Configuration
 from kd_env.envs.registration import ENVIRONMENTS
 from kd_env.envs.settings import Settings
 from kd_env.envs.settings import settings as make_settings
@@ -45,6 +46,7 @@ class Trial:
         policy_from: file of a saved policy to begin with, see :mod:`kd_env.benchmark.saved_policies`. Default: a new policy.
         policy_from_name: name of its place, which the record's policy has.
         frozen: whether the saved policy teaches without learning.
+        tuned: configuration of the policy that was chosen on validation, which goes before ``settings``. Default: the policy as it is.
         save_policy: whether to save the policy, if it can be saved. It is not part of the trial's identity.
         tensorboard: whether to log the trial for TensorBoard. It is not part of the trial's identity.
         keep: which finished students to keep, see :mod:`kd_env.benchmark.kept_students`. It is not part of the trial's identity.
@@ -63,6 +65,7 @@ class Trial:
     policy_from: str | None = None
     policy_from_name: str = ""
     frozen: bool = False
+    tuned: Configuration | None = None
     save_policy: bool = False
     tensorboard: bool = False
     keep: str = "none"
@@ -75,12 +78,15 @@ class Trial:
         Raises:
             InputError: the user's settings contradict the policy's, or the policy would read labels that the settings leave out.
         """
-        task, policy = tasks.load(self.task), registry.find(self.policy)
+        task = tasks.load(self.task)
+        policy = registry.find(self.policy if self.tuned is None else self.tuned.of_policy(self.policy))
         if self.test and task.test is None:
             raise InputError(f"task {task.name!r} has no test split to score students on; give it one, or run with --no-test")
         options = _env_options(self, task, policy)
         settings = make_settings(task, **options)
         env_keywords = {"task": self.task, "teachers": self.teachers, "bank": self.bank, **options}
+        if self.tuned is not None:
+            policy = replace(policy, name=self.tuned.tuned_name(self.policy))
         if self.policy_from is not None:
             policy = replace(policy, name=f"{policy.name} from {self.policy_from_name}{', frozen' if self.frozen else ''}")
         return ResolvedTrial(task, policy, settings, env_keywords, _id(self, task, policy, settings))
@@ -94,7 +100,8 @@ class Trial:
     def config(self) -> dict[str, Any]:
         """The user's settings in the form in which a record stores them."""
         source = {"policy_from": described(Path(self.policy_from)), "frozen": self.frozen} if self.policy_from else {}
-        return {**self.settings, **_test_option(self), **source, "command": self.command}
+        tuned = {} if self.tuned is None else {"tuned": self.tuned.as_dict()}
+        return {**self.settings, **_test_option(self), **source, **tuned, "command": self.command}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickle without the resolved trial, which contains the task's data; another process loads that itself."""
@@ -129,18 +136,19 @@ def default_options(environment: str) -> dict[str, Any]:
 
 def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any]:
     """Merge the environment's defaults, the policy's env options and the user's settings, and check them against each other."""
-    options = {**default_options(policy.environment), **policy.env_options, **trial.settings}
-    settings = make_settings(task, **{**options, "kd_weight": trial.settings.get("kd_weight")})  # before the policy sets its own kd_weight
+    chosen = trial.settings if trial.tuned is None else {**trial.settings, **trial.tuned.settings}
+    options = {**default_options(policy.environment), **policy.env_options, **chosen}
+    settings = make_settings(task, **{**options, "kd_weight": chosen.get("kd_weight")})  # before the policy sets its own kd_weight
     for name in ("action", "granularity", "observation"):
         needed = policy.env_options.get(name)
-        if name in trial.settings and needed not in (None, trial.settings[name]):
-            raise InputError(f"{name}={trial.settings[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
+        if name in chosen and needed not in (None, chosen[name]):
+            raise InputError(f"{name}={chosen[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
     if settings.distillation.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
         raise InputError(
             f"policy {policy.name!r} learns from hard labels, which are not part of this setting (kd_weight=1); "
             "add --set kd_weight=0.5, or leave the policy out"
         )
-    if policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in trial.settings:
+    if policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in chosen:
         raise InputError(f"reward_ce=0: policy {policy.name!r} learns from this loss term; set it above 0, or leave reward_ce out")
     if settings.distillation.num_students > 1 and not any(term.kind.asks_peers for term in parse_terms(settings.distillation.knowledge)):
         raise InputError(
@@ -162,6 +170,8 @@ def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> st
         config["files"] = files
     if trial.policy_from is not None:
         config |= {"policy_from": described(Path(trial.policy_from))["sha256"], "frozen": trial.frozen}
+    if trial.tuned is not None:
+        config["tuned"] = dict(trial.tuned.options)  # its settings are among the others
     return trial_id(
         trial.task,
         pool,

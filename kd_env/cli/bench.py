@@ -6,14 +6,25 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import CheckpointMinutes, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
+from kd_env.cli.options import CheckpointMinutes, DataDir, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
 from kd_env.cli.trials import run_suite
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of the suite. See kd-env list suites.")],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, see kd-env list suites, or FILE.toml.")],
     out: Out,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            "--tune",
+            min=2,
+            metavar="N",
+            help="First tune each policy with N trials on validation, with seeds of their own; then run it as it is and as tuned. "
+            "Needs Optuna.",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
     workers: Workers = 0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
     tensorboard: TensorBoard = False,
@@ -24,11 +35,7 @@ def bench(
 
     Finished trials are not run again, and stopped trials are resumed.
     """
-    from kd_env.benchmark.suites import SUITES
-    from kd_env.spec import unknown
+    from kd_env.benchmark.suites import find
 
-    if suite not in SUITES:
-        raise unknown("suite", suite, SUITES)
-    run_suite(
-        suite, SUITES[suite].seeds if seeds is None else read_seeds(seeds), out, workers, quiet, paper, checkpoint_minutes, tensorboard
-    )
+    named, seed_list = find(suite, data_dir), None if seeds is None else read_seeds(seeds)
+    run_suite(*named, seed_list, out, workers, quiet, paper, checkpoint_minutes, tensorboard, tune)

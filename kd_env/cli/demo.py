@@ -15,4 +15,4 @@ def demo(out: Out = Path("results/demo"), workers: Workers = 0, quiet: Quiet = F
     """
     from kd_env.benchmark.suites import SUITES
 
-    run_suite("demo", SUITES["demo"].seeds, out, workers, quiet)
+    run_suite("demo", SUITES["demo"], None, out, workers, quiet)

@@ -13,7 +13,6 @@ import typer
 from kd_env.errors import InputError
 from kd_env.printable import one_line
 
-MAX_SEEDS = 10_000
 MAX_WIDTH = 72
 """Length of a line of an example; the help is 80 wide."""
 
@@ -134,16 +133,9 @@ def read_seeds(text: str) -> list[int]:
     Raises:
         InputError: a part is not a number or a range, or names too many seeds.
     """
-    seeds: list[int] = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
-        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
-        if not 0 <= last - first < MAX_SEEDS:
-            raise InputError(
-                f"--seeds {text!r}: {part!r} names no seeds; expected numbers as 0-4 or 0,3,7, up to {MAX_SEEDS} of at most 9 digits"
-            )
-        seeds += range(first, last + 1)
-    return list(dict.fromkeys(seeds))
+    from kd_env import spec
+
+    return spec.seeds(text, "--seeds")
 
 
 def print_notes(task: Any, quiet: bool) -> None:

@@ -36,6 +36,7 @@ from kd_env.cli.options import (
     read_settings,
 )
 from kd_env.cli.trials import run_trials
+from kd_env.cli.tuned import configurations
 from kd_env.errors import InputError
 
 
@@ -82,6 +83,13 @@ def run(
             "or one of its files. Default of --policy: all that are there.",
         ),
     ] = None,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Use the policies as they were tuned for this task and pool. See kd-env bench --tune.")
+    ] = False,
+    tuned_from: Annotated[
+        Path | None,
+        typer.Option("--tuned-from", metavar="DIR", help="The same with what kd-env bench --tune wrote: the folder DIR/tuned, or a file."),
+    ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="Use the saved policies without learning.")] = False,
     data_dir: DataDir = None,
     text: TextColumn = None,
@@ -112,12 +120,15 @@ def run(
         raise InputError("--frozen: only saved policies can be used without learning; add --policy-from DIR")
     if keep is not None:
         one_of("run", *KEEP, keep=keep)
+    if (tuned or tuned_from) and policy_from is not None:
+        raise InputError("--tuned: a saved policy is used as it was saved; leave --tuned or --policy-from out")
     names = list(dict.fromkeys(policy or ()))
     settings = read_settings(set_, student=student, updates=updates)
     task = named_task(task, data_dir, text, pair, label, group, max_length)  # a record's task carries all that decides it
     pool = join_teachers(teachers)
     seed_list = read_seeds(seeds)
     saved = {} if policy_from is None else saved_policies.find(policy_from, names, seed_list)
+    chosen = configurations(task, pool, names, settings, tuned_from, quiet) if tuned or tuned_from else {}
     trials = []
     for seed in seed_list:
         for number, file in enumerate(saved.get(seed, [None] * len(names))):
@@ -131,6 +142,7 @@ def run(
                 settings,
                 command_line(),
                 not no_test,
+                tuned=chosen.get(names[number]) if file is None else None,
                 save_policy=save_policy,
                 tensorboard=tensorboard,
                 keep=keep or "best",

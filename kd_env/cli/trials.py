@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.cli.options import command_line
+from kd_env.cli.tuned import tune_part
 
 
 def run_trials(
@@ -35,21 +36,42 @@ def run_trials(
 
 def run_suite(
     name: str,
-    seeds: Sequence[int],
+    suite: Any,
+    seeds: Sequence[int] | None,
     out: Path,
     workers: int,
     quiet: bool,
     paper: bool = False,
     checkpoint_minutes: float = 5.0,
     tensorboard: bool = False,
+    tune: int | None = None,
 ) -> None:
-    """Run a suite part by part and print the path of the report."""
-    from kd_env.benchmark.suites import SUITES
+    """Run a suite part by part and print the path of the report.
 
-    for part in SUITES[name].parts:
-        trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, seeds, command_line())]
+    Args:
+        name: name of the suite, which its records have.
+        suite: a :class:`~kd_env.benchmark.suites.Suite`.
+        seeds: seeds in place of the suite's; ``None`` for the suite's.
+        tune: number of validation trials with which each policy is tuned first; ``None`` for no tuning.
+    """
+    parts = [replace(part, seeds=seeds or part.seeds or suite.seeds) for part in suite.parts]
+    if tune is not None:
+        _require_fresh_seeds(parts)
+    for position, part in enumerate(parts):
+        trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())]
+        if tune is not None:
+            number = 1 + sum((earlier.task, earlier.teachers) == (part.task, part.teachers) for earlier in parts[:position])
+            tuned = tune_part(part, number, tune, out, workers or _num_cores(), quiet, checkpoint_minutes)
+            trials += [replace(trial, tuned=tuned[trial.policy]) for trial in trials]
         page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes)
     print(page)
+
+
+def _require_fresh_seeds(parts: Sequence[Any]) -> None:
+    from kd_env.benchmark.tuning.tune import require_fresh
+
+    for part in parts:
+        require_fresh(part.seeds)
 
 
 def _num_cores() -> int:

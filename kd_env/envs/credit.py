@@ -10,13 +10,12 @@ rate:
 J_b v is the derivative of the student's outputs for b along v. One pass computes it for all teachers and types: ``first_order`` in forward
 mode, ``difference`` by a finite difference, which is cheaper.
 
-Options of all kinds:
-    smoothing: label smoothing of the held-out loss, 0 by default. First-order credit of a student that is taught well is mostly about
-        examples that it is too sure of, and then favours wrong teachers. With a negative smoothing it favours right ones.
-Options of all kinds but ``counterfactual``:
-    examples: held-out examples that are drawn for a gradient; 0, the default, for ``reward_examples``.
-    decay: weight of the earlier gradients in a running mean; 0, the default, for the last gradient alone. With ``examples=32,decay=0.9``
-        the mean has the noise of 600 examples at the cost of 32, and is about 10 gradients old.
+Options of all kinds: ``smoothing`` is label smoothing of the held-out loss, 0 by default. First-order credit of a student that is taught
+well is mostly about examples that it is too sure of, and then favours wrong teachers. With a negative smoothing it favours right ones.
+
+Options of all kinds but ``counterfactual``: ``examples`` is the number of held-out examples that are drawn for a gradient; 0, the default,
+stands for ``reward_examples``. ``decay`` is the weight of the earlier gradients in a running mean; 0, the default, stands for the last
+gradient alone. With ``examples=32,decay=0.9`` the mean has the noise of 600 examples at the cost of 32, and is about 10 gradients old.
 
 After Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and
 TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.

@@ -1,7 +1,7 @@
 """Policies: ``protocol`` says what a policy is, ``registry`` finds and builds one by name, ``episode`` runs it.
 
 ``access`` says what a policy may read; ``context``, ``batch``, ``student_view``, ``rehearsal`` and ``episode_view`` hand it that alone.
-``rules`` turns the decisions of rules into actions.
+``rules`` turns the decisions of rules into actions. ``search_space`` declares what is tuned.
 """
 
 from __future__ import annotations
@@ -14,10 +14,24 @@ if TYPE_CHECKING:
     from kd_env.policies.episode import run_episode, run_population_episode
     from kd_env.policies.protocol import Transition
     from kd_env.policies.registry import make_policy
+    from kd_env.policies.search_space import Choice, Range, SearchSpace
 
-__all__ = ["PolicyBatch", "PolicyContext", "Transition", "make_policy", "run_episode", "run_population_episode"]
+__all__ = [
+    "Choice",
+    "PolicyBatch",
+    "PolicyContext",
+    "Range",
+    "SearchSpace",
+    "Transition",
+    "make_policy",
+    "run_episode",
+    "run_population_episode",
+]
 
 _MODULES = {
+    "Choice": "search_space",
+    "Range": "search_space",
+    "SearchSpace": "search_space",
     "PolicyBatch": "batch",
     "PolicyContext": "context",
     "Transition": "protocol",

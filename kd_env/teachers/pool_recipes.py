@@ -76,6 +76,21 @@ POOLS = {
         ),
         best_for_group=(0, 0, 0, 0),
     ),
+    "digits/homogeneous": PoolRecipe(
+        "four equally good teachers that differ in their seeds only: there is little to select",
+        tuple(TeacherRecipe(f"net-{k}", "mlp(width=128)", epochs=20, seed=k) for k in range(4)),
+    ),
+    "digits/corrupted": PoolRecipe(
+        "a clean teacher, and three whose answers are replaced by wrong ones for 30, 60 and 90 % of the inputs, with equal confidence",
+        (
+            TeacherRecipe("clean", "mlp(width=128)", seed=0),
+            *(
+                TeacherRecipe(f"corrupted-{percent}", "mlp(width=128)", errors=RandomErrors(percent / 100, seed=percent), seed=k)
+                for k, percent in enumerate((30, 60, 90), start=1)
+            ),
+        ),
+        best_for_group=(0, 0, 0, 0),
+    ),
     "digits/capacity": PoolRecipe(
         "the most accurate teacher is not the best one for a small student: its soft labels mislead below the top class",
         (

@@ -161,6 +161,24 @@ def test_copies_outvote_the_good_teacher_where_they_are_wrong_and_the_adversary_
     assert (vote == digits.validation.labels).mean() < accuracies["good"] - 0.3
 
 
+def test_homogeneous_teachers_are_equally_good_everywhere(digits):
+    pool, _, right = answers("digits/homogeneous", digits, "validation")
+    assert pool.best_for_group is None
+    assert np.ptp(right.mean(0)) < 0.01
+    by_group = np.array([right[digits.validation.groups == group].mean(0) for group in range(4)])
+    assert by_group.min() > 0.93
+    assert np.ptp(by_group, axis=1).max() < 0.03
+
+
+def test_corrupted_answers_are_wrong_as_often_as_stated_and_as_certain_as_right_ones(digits):
+    pool, logits, right = answers("digits/corrupted", digits, "validation")
+    assert set(pool.best_for_group) == {0}
+    accuracies, sure = right.mean(0), certainty(logits)
+    assert accuracies == pytest.approx(accuracies[0] * np.array([1.0, 0.7, 0.4, 0.1]), abs=0.025)
+    assert np.ptp(sure.mean(0)) < 0.01
+    assert right[np.arange(len(right)), sure.argmax(1)].mean() < 0.55, "confidence misleads"
+
+
 @pytest.mark.parametrize("split", ["train", "reward", "validation"])
 def test_random_errors_are_independent_of_the_class_and_systematic_ones_follow_from_it(digits, split):
     pool, logits, right = answers("digits/systematic", digits, split)

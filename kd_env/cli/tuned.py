@@ -1,0 +1,66 @@
+"""Tune the policies of a suite, and find the configurations that ``kd-env run --tuned`` uses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kd_env.cli.options import command_line
+
+
+def tune_part(part: Any, number: int, trials: int, out: Path, workers: int, quiet: bool, checkpoint_minutes: float) -> Mapping[str, Any]:
+    """Tune the policies of a part, write a file in ``DIR/tuned``, and return the configurations by policy.
+
+    Args:
+        part: a :class:`~kd_env.benchmark.suites.Part`.
+        number: its number among the parts of its suite with the same pool, from 1 on.
+        trials: number of validation trials of each policy.
+        out: the results folder.
+        workers: trials at the same time.
+        quiet: whether to show no progress.
+        checkpoint_minutes: time between two checkpoints of a trial.
+    """
+    from kd_env.benchmark.progress import Progress
+    from kd_env.benchmark.run import run
+    from kd_env.benchmark.tuning import files
+    from kd_env.benchmark.tuning.tune import tune
+
+    def run_round(trials: Sequence[Any], directory: Path, population: int, line: str) -> None:
+        with Progress(quiet) as progress:
+            progress.say(line)
+            run(trials, directory, progress, workers, population, checkpoint_minutes)
+
+    tuned = tune(part, trials, out, command_line(), run_round)
+    files.write(out / "tuned" / files.file_name(tuned.task, tuned.teachers, number), tuned)
+    return tuned.policies
+
+
+def configurations(
+    task: str, teachers: str | None, policies: Sequence[str], settings: Mapping[str, Any], place: Path | None, quiet: bool
+) -> dict[str, Any]:
+    """Return the configuration of each policy, of :class:`~kd_env.benchmark.tuning.configuration.Configuration`.
+
+    Args:
+        task: name of the task.
+        teachers: pool; ``None`` for the task's.
+        policies: names of the policies.
+        settings: settings that the user gave.
+        place: a file or folder of tuned configurations; ``None`` for those that ship with kd-env.
+        quiet: whether to print nothing.
+
+    Raises:
+        InputError: a policy is not tuned for this task and pool, or a tuned setting is given too.
+    """
+    from kd_env import tasks
+    from kd_env.benchmark.tuning import files
+
+    defaults = tasks.load(task).defaults
+    tuned = files.find(task, teachers or defaults.pool, place)
+    chosen = {policy: files.configuration(tuned, policy, settings) for policy in policies}
+    here = (settings.get("student", defaults.student), settings.get("updates", defaults.updates))
+    if here != (tuned.student, tuned.updates) and not quiet:
+        wanted = f"student {tuned.student} and {tuned.updates} updates"
+        print(f"these policies are tuned for {wanted}, not for {here[0]} and {here[1]}", file=sys.stderr)
+    return chosen
