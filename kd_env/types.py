@@ -91,13 +91,19 @@ class Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Batch(**{name: _select(value, students if name in ("update", "progress") else rows) for name, value in values.items()})
 
+    def of_students(self, students: list[int]) -> Batch:
+        """Return the mini-batches of some students, in this order; a student may occur several times."""
+        rows = np.concatenate([np.arange(len(self.labels))[self.rows_of(student)] for student in students])
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: _select(value, students if name in ("update", "progress") else rows) for name, value in values.items()})
+
     def rows_of(self, student: int) -> slice:
         """Return the rows of one student."""
         size = len(self.labels) // len(self.update)
         return slice(student * size, (student + 1) * size)
 
 
-def _select(value: Any, rows: slice) -> Any:
+def _select(value: Any, rows: Any) -> Any:
     if isinstance(value, ModelOutput):
         return value.map(lambda tensor: tensor[rows])
     return tuple(tensor[rows] for tensor in value) if isinstance(value, tuple) else value[rows]

@@ -155,6 +155,9 @@ def run_trials(
         record["wall_s"] = round(wall + time.perf_counter() - started, 3)
         if len(trials) > 1:
             record["config"]["population"] = len(trials)
+        if callable(learned := getattr(policies[number], "learned", None)):
+            with faults_of(policies[number], "learned"):
+                record["learned"] = learned()
         records.append(record)
         if keep is not None and (finished := recorders[number].finished) is not None:
             keep(trial, finished)

@@ -57,9 +57,15 @@ class RewardSplit:
 
     def of_student(self, student: int) -> RewardSplit:
         """Return the reward split of one student."""
+        split = self.with_rows(self.rows[student : student + 1])
+        split.label_seeds = self.label_seeds[student : student + 1]
+        return split
+
+    def with_rows(self, rows: np.ndarray) -> RewardSplit:
+        """Return a split with other rows ``[S, n]``, one line per student; with several lines, :attr:`label_seeds` is that of the first."""
         split = copy.copy(self)
         split.__dict__.pop("teacher_temperatures", None)
-        split.rows, split.label_seeds = self.rows[student : student + 1], self.label_seeds[student : student + 1]
+        split.rows, split.label_seeds = rows, self.label_seeds[:1] * len(rows)
         return split
 
     def draw(self, seeds: np.ndarray, purpose: Purpose, number: np.ndarray, count: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, needs
 from kd_env.policies.batch import PolicyBatch
+from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
 from kd_env.teachers.best_teachers import best_teachers
@@ -180,6 +181,28 @@ class PolicyContext:
     def reward_examples(self) -> Examples:
         """Return the examples at :attr:`reward_rows`, with labels."""
         return self._examples("reward", self._reward_rows, labels=True)
+
+    @needs(REWARD_LABELS, "context")
+    def with_reward_rows(self, rows: np.ndarray) -> PolicyContext:
+        """Return this context with the labels of some of :attr:`reward_rows` alone, so that a policy can measure on the others.
+
+        Raises:
+            InputError: the policy does not have the labels of some rows.
+        """
+        if not np.isin(rows, self._reward_rows).all():
+            raise InputError(f"policy {self.name!r}: with_reward_rows takes some of context.reward_rows; name those")
+        context = copy.copy(self)
+        context._reward_rows = np.asarray(rows)
+        return context
+
+    @needs(REWARD_LABELS, "context")
+    def own_students(self, count: int) -> OwnStudents:
+        """Return ``count`` students (at least 2) of the policy's own, to try decisions on. They start from the seed of its student.
+
+        With ``reward_ce``, they are taught the labels of :attr:`reward_rows`. A policy of a population has none.
+        """
+        self._require_single_student("own_students")
+        return OwnStudents(self._selection, self.name, self.access, count, self._reward_rows)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:

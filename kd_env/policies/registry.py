@@ -51,6 +51,7 @@ POLICIES = {
     "oracle": "baselines.oracle:Oracle",
     "peer_ensemble": "baselines.peer_ensemble:PeerEnsemble",
     "pkd": "baselines.pkd:PKD",
+    "population": "agents.population:Population",
     "ppo": "agents.ppo:PPO",
     "random_hard": "baselines.random_knowledge:RandomHard",
     "random_single": "baselines.single:RandomSingle",

@@ -66,6 +66,8 @@ def read(name, context, batch, observation=None, transition=None):
     arguments = {
         "context.train_examples": (rows,),
         "context.credit": (("response",),),
+        "context.own_students": (2,),
+        "context.with_reward_rows": (rows,),
         "student.forward_at": ([], {}),
         "student.examples('train')": ("train", rows),
         "student.examples('reward')": ("reward", rows),

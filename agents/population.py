@@ -1,0 +1,275 @@
+"""``population``: population-based training of a schedule of rules (Jaderberg et al. 2017, arXiv 1711.09846).
+
+A population of students is taught side by side, each by its own setting: a rule, a factor of the teachers' strengths, and a factor of the
+temperature. Every ``interval`` updates all members are scored on held-out reward labels. Then each of the worst goes on from the weights
+and the optimizer of one of the best (exploit), with a changed setting (explore). What the best member was taught with, from the first
+update to the last, is a schedule. The student that counts is taught by that schedule from the start.
+
+Half of the reward labels fit the rules that need labels while the population learns, and with ``reward_ce`` they are the labels that the
+members are taught. The other half scores the members. In the end the rules are fitted again on all reward labels.
+
+Deviations from the paper: all members begin with the same weights and see the same mini-batches, so that they differ by their settings
+alone; the first population has the rules in turn. All passes of the population are counted as the student's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import saving
+from baselines.rule import RULE_OPTIONS, WEIGHTS
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.policies import PolicyBatch, PolicyContext, registry
+from kd_env.policies.own_students import OwnStudents
+from kd_env.policies.protocol import Rule
+from kd_env.types import Decision, Observation
+
+RULES = "uniform;most_confident;self_stacking;router;stacking"
+BEST_PART = 0.25
+"""Part of the members that is replaced, and part from which the replacements are copied."""
+STEPS = (0.8, 1.25)
+"""Factors of a changed strength or temperature."""
+WIDEST = 4.0
+"""Largest factor by which strengths and temperature are multiplied or divided."""
+
+
+@runtime_checkable
+class Saveable(Protocol):
+    """A rule that changes while it decides."""
+
+    def state(self) -> dict[str, Any]:
+        """Return all that changes."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a member is taught with: a rule, and factors of the strengths and of the temperature in the settings of the environment."""
+
+    rule: str
+    strength: float = 1.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A setting, and the part of the budget from which it is used, in [0, 1)."""
+
+    start: float
+    setting: Setting
+
+
+class Population:
+    """Learns a schedule with students of its own in one episode, then teaches the student that counts by it.
+
+    In the first episode the student of the environment is taught as the best member so far.
+    """
+
+    access = "reward labels"
+    learns_from = "scores of its own students on reward labels"
+    paper = "Jaderberg et al. 2017, arXiv 1711.09846"
+    env_options: dict[str, Any] = WEIGHTS
+    supports_population = False
+    any_pool = True
+    training_episodes = 1
+
+    def __init__(
+        self, context: PolicyContext, seed: int = 0, members: int = 8, interval: int = 100, rules: str = RULES, resample: float = 0.25
+    ) -> None:
+        """Make the first settings.
+
+        Args:
+            context: see :class:`~kd_env.policies.PolicyContext`.
+            seed: of the settings and their changes, and of the rules.
+            members: number of students in the population.
+            interval: number of updates between two scores.
+            rules: names of the rules, separated by semicolons; rules that return weights of the teachers.
+            resample: probability with which a copy gets another rule.
+
+        Raises:
+            InputError: a rule does not exist, or cannot be a member, or there are fewer than 2 reward labels.
+        """
+        spec.numbers("population", whole=True, least=2, members=members)
+        spec.numbers("population", whole=True, least=1, interval=interval)
+        spec.numbers("population", least=0, most=1, resample=resample)
+        self.options = {"seed": seed, "members": members, "interval": interval, "rules": rules, "resample": resample}
+        self.context, self.seed, self.interval, self.resample = context, seed, interval, resample
+        self.names = _checked_rules(rules)
+        rows = context.reward_rows
+        if len(rows) < 2:
+            raise InputError(f"reward_labels={len(rows)}: population fits rules and scores students on different labels; use at least 2")
+        self.fit_rows, self.score_rows = rows[::2], rows[1::2]  # the classes are spread evenly over ``rows``
+        settings = context.settings.distillation
+        self.varies_strength = settings.uses_hard_labels or settings.reward_ce > 0.0  # otherwise nothing is beside the teachers' terms
+        self.rng = np.random.default_rng(seed)
+        self.rules: dict[tuple[str, bool], Rule] = {}
+        self.lineages = [[Stage(0.0, self._first_setting(member))] for member in range(members)]
+        self.best = 0
+        self.students: OwnStudents | None = None
+        self.begin_episode(learning=True)
+
+    @property
+    def schedule(self) -> list[Stage]:
+        """What the best member was taught with."""
+        return self.lineages[self.best]
+
+    def begin_episode(self, learning: bool) -> None:
+        """Begin with new students, or with ``learning=False`` with the schedule."""
+        self.learning, self.students = learning, None
+        if learning:  # the settings of a saved population are the first of the next one
+            self.lineages = [[Stage(0.0, lineage[-1].setting)] for lineage in self.lineages]
+
+    def act(self, observation: Observation) -> Decision:
+        """Return how the student is taught; while the population learns, teach its members one mini-batch each."""
+        batch = self.context.batch()
+        progress = float(batch.progress[0])
+        if self.learning:
+            setting = self.schedule[-1].setting
+            self._teach_members(int(batch.update[0]))
+        else:
+            setting = [stage for stage in self.schedule if stage.start <= progress][-1].setting
+        return self._decision(self._weights(setting.rule, batch), [setting])
+
+    def _teach_members(self, update: int) -> None:
+        if self.students is None:
+            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages))
+        settings = [lineage[-1].setting for lineage in self.lineages]
+        by_member: dict[int, Tensor] = {}
+        for rule in dict.fromkeys(setting.rule for setting in settings):
+            taught = [member for member, setting in enumerate(settings) if setting.rule == rule]
+            by_member |= zip(taught, self._weights(rule, self.students.batch(taught)).chunk(len(taught)), strict=True)
+        self.students.teach(self._decision(torch.cat([by_member[member] for member in range(len(settings))]), settings))
+        done, budget = update + 1, self.context.settings.distillation.updates
+        if done % self.interval == 0 or done == budget:
+            scores = self.students.evaluate(self.score_rows)
+            self.best = int(scores.argmax())
+            if done < budget:
+                self._exploit_and_explore(scores, done / budget)
+
+    def _exploit_and_explore(self, scores: np.ndarray, progress: float) -> None:
+        """Replace the worst members by changed copies of the best."""
+        assert self.students is not None
+        order, count = np.argsort(-scores, kind="stable"), max(int(BEST_PART * len(scores)), 1)
+        source = list(range(len(scores)))
+        for worst in order[-count:].tolist():
+            if scores[worst] < scores[order[0]]:
+                source[worst] = int(self.rng.choice(order[:count]))
+        self.students.continue_from(source)
+        lineages = [self.lineages[origin] for origin in source]
+        self.lineages = [
+            lineage if origin == member else [*lineage, Stage(progress, self._changed(lineage[-1].setting))]
+            for member, (origin, lineage) in enumerate(zip(source, lineages, strict=True))
+        ]
+
+    def _first_setting(self, member: int) -> Setting:
+        """Return the rules in turn; the first time each rule comes, with the settings of the environment."""
+        setting = Setting(self.names[member % len(self.names)])
+        return setting if member < len(self.names) else self._changed(setting, keep_rule=True)
+
+    def _changed(self, setting: Setting, keep_rule: bool = False) -> Setting:
+        others = [name for name in self.names if name != setting.rule]
+        if not keep_rule and others and self.rng.random() < self.resample:
+            setting = replace(setting, rule=others[int(self.rng.integers(len(others)))])
+        factors = self.rng.choice(STEPS, 2)
+        strength, temperature = np.clip(factors * [setting.strength, setting.temperature], 1.0 / WIDEST, WIDEST).tolist()
+        return replace(setting, strength=strength if self.varies_strength else 1.0, temperature=temperature)
+
+    def _rule(self, name: str) -> Rule:
+        """Return a rule, fitted on half of the labels while the population learns, and on all labels afterwards."""
+        if (name, self.learning) not in self.rules:
+            context = self.context.with_reward_rows(self.fit_rows) if self.learning else self.context
+            policy = registry.find(name)
+            self.rules[name, self.learning] = spec.call_plugin(f"policy {name!r}", policy.make, policy.options, context, self.seed)
+        return self.rules[name, self.learning]
+
+    def _weights(self, name: str, batch: PolicyBatch) -> Tensor:
+        """Return the weights of a rule for a mini-batch, ``[rows, K]``."""
+        weights = self._rule(name).decide(batch)
+        if not isinstance(weights, Tensor):
+            raise InputError(
+                f"population: rule {name!r} returns a {type(weights).__name__}; name rules that return weights of the teachers"
+            )
+        return weights.to(self.context.device, self.context.dtype)
+
+    def _decision(self, weights: Tensor, settings: Sequence[Setting]) -> Decision:
+        """Return the decision with ``weights [rows, K]`` and the factors of ``settings``, one for each part of the rows."""
+        plain = self.context.decision(dict.fromkeys(self.context.terms, weights))
+        strength: float | Tensor = settings[0].strength
+        temperature: float | Tensor = settings[0].temperature
+        if len(settings) > 1:
+            rows = len(weights) // len(settings)
+            strength, temperature = (
+                torch.tensor([getattr(setting, name) for setting in settings]).repeat_interleave(rows).to(weights)
+                for name in ("strength", "temperature")
+            )
+        strengths = {name: value if name == "label" else value * strength for name, value in plain.strengths.items()}
+        return replace(plain, strengths=strengths, temperature=plain.temperature * temperature)
+
+    def learned(self) -> list[dict[str, Any]]:
+        """Return the schedule for records."""
+        return [{"start": stage.start, **asdict(stage.setting)} for stage in self.schedule]
+
+    def state(self) -> dict[str, Any]:
+        """Return settings, students, rules and random state."""
+        return {
+            "lineages": [[{"start": stage.start, **asdict(stage.setting)} for stage in lineage] for lineage in self.lineages],
+            "best": self.best,
+            "learning": self.learning,
+            "rng": self.rng.bit_generator.state,
+            "rules": [[*key, rule.state()] for key, rule in self.rules.items() if isinstance(rule, Saveable)],
+            "students": None if self.students is None else self.students.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.lineages = [[_stage(**stage) for stage in lineage] for lineage in state["lineages"]]
+        self.best, self.rng.bit_generator.state = state["best"], state["rng"]
+        for name, self.learning, rule_state in state["rules"]:
+            if isinstance(rule := self._rule(name), Saveable):
+                rule.load_state(rule_state)
+        self.learning, self.students = state["learning"], None
+        if state["students"] is not None:
+            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages))
+            self.students.load_state(state["students"])
+
+    def save(self, path: str) -> None:
+        """Write the agent to a file."""
+        saving.save(path, self)
+
+    @classmethod
+    def load(cls, path: str, context: PolicyContext) -> Self:
+        """Read an agent; its schedule can be used with any pool that the rules fit."""
+        return saving.load(path, cls, context)
+
+
+def _checked_rules(text: str) -> list[str]:
+    """Return the names of the rules.
+
+    Raises:
+        InputError: a policy is no rule, or it needs settings that the other members do not have.
+    """
+    names = [name.strip() for name in text.split(";") if name.strip()] if isinstance(text, str) else []
+    if not names:
+        raise InputError(f"population: rules={text!r}; name some, separated by semicolons, as in rules=uniform;router")
+    for name in names:
+        policy = registry.find(name)
+        if not callable(getattr(policy.make, "decide", None)):
+            raise InputError(f"population: {name!r} in rules is not a rule; name policies that decide by a formula, such as uniform")
+        if extra := sorted(set(policy.env_options) - {*RULE_OPTIONS, "action"}):
+            raise InputError(f"population: rule {name!r} needs the setting {extra[0]}, which all members share; leave it out of rules")
+    return list(dict.fromkeys(names))
+
+
+def _stage(start: float, rule: str, strength: float, temperature: float) -> Stage:
+    return Stage(start, Setting(rule, strength, temperature))

@@ -1,0 +1,102 @@
+"""Students of a policy's own, which it teaches to try its decisions. In: decisions. Out: scores on reward examples.
+
+They start as the student that the policy teaches, and see the same mini-batches. They do not affect it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kd_env.distillation import Distillation
+from kd_env.envs import decisions
+from kd_env.envs.selection import Selection
+from kd_env.errors import InputError
+from kd_env.policies.access import ALLOWED, GRADIENT
+from kd_env.policies.batch import PolicyBatch
+from kd_env.types import Decision
+
+
+class OwnStudents:
+    """S students that are taught in one batched step. Their forward passes are counted as passes of the policy's student."""
+
+    def __init__(self, selection: Selection, name: str, access: str, count: int, taught_rows: np.ndarray) -> None:
+        """Start ``count`` students from the seed of the student in ``selection``.
+
+        Args:
+            selection: the student that the policy teaches.
+            name: name of the policy, for errors.
+            access: its access class.
+            count: number of students S.
+            taught_rows: rows of the reward split whose labels the setting ``reward_ce`` teaches them.
+        """
+        run = selection.distillation
+        if run.loss.asks_peers:
+            raise InputError(
+                f"knowledge={run.settings.knowledge!r}: policy {name!r} teaches students of its own, which would become peers; leave the "
+                "types that compare peers out"
+            )
+        self._selection, self._name, self._access = selection, name, access
+        self._run = Distillation(
+            run.data,
+            replace(run.settings, num_students=count),
+            [int(run.seeds[0])] * count,
+            run.reward_split.with_rows(np.repeat(taught_rows[None], count, axis=0)),
+        )
+        self._counted = 0  # forward passes that the policy's student has been charged with
+
+    @property
+    def count(self) -> int:
+        """Number of students S."""
+        return self._run.num_students
+
+    def batch(self, students: Sequence[int]) -> PolicyBatch:
+        """Return the next mini-batches of some students: B rows for the first of them, then B for the second, and so on."""
+        observed = self._run.observe()
+        rows = np.concatenate([np.arange(len(observed.labels))[observed.rows_of(student)] for student in students])
+        output = self._run.student_output().map(lambda tensor: tensor[rows]) if GRADIENT in ALLOWED[self._access] else None
+        return PolicyBatch(observed.of_students(list(students)), output, self._access, self._name)
+
+    def teach(self, decision: Decision) -> None:
+        """Teach each student one mini-batch, except students that have diverged; ``decision`` is about ``S * B`` rows.
+
+        Raises:
+            InputError: the decision does not fit the setting.
+        """
+        if not self._run.done.all():
+            decisions.require_fits(self._run, self._selection.settings, decision)
+            self._run.apply(decision)
+        self._charge()
+
+    def evaluate(self, rows: np.ndarray) -> np.ndarray:
+        """Return the task's metric on these rows of the reward split, ``[S]``; minus infinity for students that have diverged."""
+        inputs, labels = self._run.reward_split.at(rows, self._run.student.device)
+        loss, metric = self._run.student.evaluate(inputs, labels, shared=True)
+        self._run.state.forward_examples += len(rows)
+        self._charge()
+        return np.where(self._run.diverged | ~np.isfinite(loss), -np.inf, metric)
+
+    def continue_from(self, source: Sequence[int]) -> None:
+        """Let each student s continue from the weights and the optimizer of student ``source[s]``. Call it before :meth:`batch`."""
+        assert self._run.batch is None, "the observed mini-batches belong to the students as they were"
+        index, state = list(source), self._run.state
+        self._run.student.load_state({name: tensor[index] for name, tensor in self._run.student.state().items()})
+        self._run.state = replace(state, update=state.update[index], diverged=state.diverged[index])
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of the students."""
+        return {"tensors": self._run.tensors(), "info": self._run.info(), "counted": self._counted}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self._run.load(state["tensors"], state["info"])
+        self._counted = state["counted"]
+
+    def _charge(self) -> None:
+        """Add the forward passes since the last call to those of the policy's student."""
+        passes = int(self._run.state.forward_examples.sum())
+        self._selection.distillation.state.forward_examples += passes - self._counted
+        self._counted = passes
