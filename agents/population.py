@@ -8,8 +8,8 @@ update to the last, is a schedule. The student that counts is taught by that sch
 Half of the reward labels fit the rules that need labels while the population learns, and with ``reward_ce`` they are the labels that the
 members are taught. The other half scores the members. In the end the rules are fitted again on all reward labels.
 
-Deviations from the paper: all members begin with the same weights and see the same mini-batches, so that they differ by their settings
-alone; the first population has the rules in turn. All passes of the population are counted as the student's.
+Deviations from the paper: all members begin with the weights of the student that counts and see its mini-batches, so that they differ by
+their settings alone; the first population has the rules in turn. All passes of the population are counted as the student's.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Population:
 
     def _teach_members(self, update: int) -> None:
         if self.students is None:
-            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages))
+            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages), self.seed)
         settings = [lineage[-1].setting for lineage in self.lineages]
         by_member: dict[int, Tensor] = {}
         for rule in dict.fromkeys(setting.rule for setting in settings):
@@ -240,7 +240,7 @@ class Population:
                 rule.load_state(rule_state)
         self.learning, self.students = state["learning"], None
         if state["students"] is not None:
-            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages))
+            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages), self.seed)
             self.students.load_state(state["students"])
 
     def save(self, path: str) -> None:

@@ -1,6 +1,6 @@
 """Students of a policy's own, which it teaches to try its decisions. In: decisions. Out: scores on reward examples.
 
-They start as the student that the policy teaches, and see the same mini-batches. They do not affect it.
+They start with equal weights and see the same mini-batches. They do not affect the student that the policy teaches.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from kd_env.types import Decision
 class OwnStudents:
     """S students that are taught in one batched step. Their forward passes are counted as passes of the policy's student."""
 
-    def __init__(self, selection: Selection, name: str, access: str, count: int, taught_rows: np.ndarray) -> None:
-        """Start ``count`` students from the seed of the student in ``selection``.
+    def __init__(self, selection: Selection, name: str, access: str, count: int, seed: int, taught_rows: np.ndarray) -> None:
+        """Start ``count`` students, all from ``seed``, which decides their weights and the order of their examples.
 
         Args:
             selection: the student that the policy teaches.
             name: name of the policy, for errors.
             access: its access class.
             count: number of students S.
+            seed: seed of the students.
             taught_rows: rows of the reward split whose labels the setting ``reward_ce`` teaches them.
         """
         run = selection.distillation
@@ -43,7 +44,7 @@ class OwnStudents:
         self._run = Distillation(
             run.data,
             replace(run.settings, num_students=count),
-            [int(run.seeds[0])] * count,
+            [seed] * count,
             run.reward_split.with_rows(np.repeat(taught_rows[None], count, axis=0)),
         )
         self._counted = 0  # forward passes that the policy's student has been charged with

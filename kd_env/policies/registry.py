@@ -59,6 +59,7 @@ POLICIES = {
     "reinforce": "agents.reinforce:Reinforce",
     "reward_supervised": "baselines.reward_supervised:RewardSupervised",
     "router": "baselines.router:Router",
+    "scorer_credit": "agents.scorer_credit:ScorerCredit",
     "self_stacking": "baselines.self_stacking:SelfStacking",
     "single": "baselines.single:Single",
     "sliding_ucb": "agents.sliding_ucb:SlidingUCB",

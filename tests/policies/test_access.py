@@ -66,7 +66,7 @@ def read(name, context, batch, observation=None, transition=None):
     arguments = {
         "context.train_examples": (rows,),
         "context.credit": (("response",),),
-        "context.own_students": (2,),
+        "context.own_students": (2, 0),
         "context.with_reward_rows": (rows,),
         "student.forward_at": ([], {}),
         "student.examples('train')": ("train", rows),
