@@ -25,6 +25,7 @@ class EXP3(Bandit):
 
     paper = "Auer et al. 2002"
     search_space: SearchSpace = {"gamma": Range(0.01, 0.5, log=True)}
+    any_student = True
 
     def __init__(self, context: PolicyContext, seed: int = 0, gamma: float = 0.1, memory: int = 100) -> None:
         """Start with equal weights.

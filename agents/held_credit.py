@@ -99,6 +99,7 @@ class HeldCredit:
     access = "reward labels"
     learns_from = "reward labels, then credit of every teacher"
     paper = ""
+    any_student = True
     env_options: dict[str, Any] = {
         "granularity": "instance",
         "action": "weights",

@@ -26,6 +26,7 @@ class SlidingUCB(Bandit):
 
     paper = "Garivier & Moulines 2008, arXiv 0805.3415"
     search_space: SearchSpace = {"window": Range(50, 800, log=True), "xi": Range(0.1, 2.0, log=True)}
+    any_student = True
 
     def __init__(self, context: PolicyContext, seed: int = 0, window: int = 200, xi: float = 0.6, memory: int = 100) -> None:
         """Start without pulls.

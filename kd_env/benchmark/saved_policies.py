@@ -1,7 +1,8 @@
 """Saved policies: what a trial's policy learned, for use in other trials. In: a finished trial and its policy. Out: files in DIR/policies.
 
 ``<trial>.agent`` is what the policy's ``save`` wrote, ``<trial>.json`` says where the policy comes from. A policy whose class declares
-``any_pool = True`` can be used with any number of teachers and of classes; others only where these and their observation are the same.
+``any_pool = True`` can be used with any number of teachers and of classes. One that declares ``any_student = True`` does not read the
+observation, and needs the same numbers of teachers and of classes. Others also need the same observation columns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kd_env.policies.registry import PolicyClass
 from kd_env.serialization import checksum
 
 FOLDER = "policies"
+NUMBERS = ("number of teachers", "number of classes")
 HOW = "kd-env run --save-policy --out DIR saves policies"
 
 
@@ -74,7 +76,7 @@ def save(directory: Path, policy: Any, source: Source) -> None:
 def shape_of(env: Any, num_classes: int) -> dict[str, int]:
     """Return :attr:`Source.shape` of an environment."""
     columns = {name: int(space.shape[0]) for name, space in env.single_observation_space.items()}
-    return {"number of teachers": env.selection.num_teachers, "number of classes": num_classes, **columns}
+    return {**dict(zip(NUMBERS, (env.selection.num_teachers, num_classes), strict=True)), **columns}
 
 
 def source_of(file: Path) -> Source:
@@ -146,11 +148,12 @@ def load(policy: PolicyClass, file: Path, env: Any, num_classes: int, student: i
         InputError: the policy cannot be loaded, or does not fit the environment.
     """
     source, shape = source_of(file), shape_of(env, num_classes)
-    if not getattr(policy.make, "any_pool", False) and source.shape != shape:
-        different = [f"{name} {source.shape.get(name)}, here {shape.get(name)}" for name in shape if source.shape.get(name) != shape[name]]
+    needed = [] if getattr(policy.make, "any_pool", False) else NUMBERS if getattr(policy.make, "any_student", False) else shape
+    different = [f"{name} {source.shape.get(name)}, here {shape[name]}" for name in needed if source.shape.get(name) != shape[name]]
+    if different:
         raise InputError(
             f"policy-from {file}: {source.policy} learned on {source.task} with {'; '.join(different)}; it needs the same numbers, "
-            "unlike actor_critic and ppo"
+            "unlike scorer_credit, population, actor_critic and ppo"
         )
     context = env if policy.owns_loop else PolicyContext(env, policy.name, policy.access, student)
     try:

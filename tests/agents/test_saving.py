@@ -30,6 +30,8 @@ CASES = {
     "ppo(rollout=4)": {},
     "gradient_credit": {},
     "gradient_credit(router_start=True)": {"credit": "head"},
+    "scorer_credit": {"credit": "head"},
+    "scorer_credit(label_start=True)": {"reward_labels": 32, "credit": "head"},
     "held_credit": {"reward_labels": 32, "credit": "head"},
     "akd": {"updates_per_phase": 2},
     "akd_hard(batch_size=8)": {"updates_per_phase": 2},

@@ -19,6 +19,7 @@ KEPT = [
     "reinforce(window=3)",
     "akd(training_episodes=1)",
     "mmkd(buffer=16,every=2)",
+    "population(members=3,interval=3,rules=uniform;random_single)",
     *(
         pytest.param(policy, marks=pytest.mark.slow)
         for policy in ("random_single", "reinforce(student_warmup=2,selector_warmup=3)", "ppo(rollout=4)", "mutual_learning")

@@ -20,6 +20,7 @@ from kd_env.benchmark.summary import by_setting
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 
+OTHERS = ["exp3", "reinforce", "sb3:A2C", "held_credit", "scorer_credit"]
 SETTINGS = {"updates": 12, "student": "mlp(width=8)", "batch_size": 8}
 
 
@@ -31,7 +32,7 @@ def trials_of(policies, seeds=(0,), teachers="digits/experts", **changes):
 def learned(tmp_path_factory):
     """Policies that learned on four experts: two seeds of ppo, one each of others; uniform learns nothing and is not saved."""
     folder = tmp_path_factory.mktemp("learned")
-    trials = trials_of(["ppo", "uniform"], (0, 1), save_policy=True) + trials_of(["exp3", "reinforce", "sb3:A2C"], save_policy=True)
+    trials = trials_of(["ppo", "uniform"], (0, 1), save_policy=True) + trials_of(OTHERS, save_policy=True)
     run(trials, folder, Progress(quiet=True), population=2)
     return folder
 
@@ -49,7 +50,7 @@ def network(file):
 
 def test_what_can_learn_is_saved_with_where_it_comes_from(learned):
     files = sorted((learned / "policies").iterdir())
-    assert len(files) == 2 * 5
+    assert len(files) == 2 * (2 + len(OTHERS))
     source = source_of(find(learned, ["ppo"], [1])[1][0])
     assert (source.policy, source.task, source.pool, source.seed, source.updates) == ("ppo", "digits", "digits/experts", 1, 12)
     assert source.shape == {
@@ -74,16 +75,25 @@ def test_what_can_learn_is_saved_with_where_it_comes_from(learned):
     ids=["same", "three teachers", "another student", "text"],
 )
 @pytest.mark.parametrize("frozen", [True, False])
-def test_ppo_is_used_elsewhere(learned, target, frozen, tmp_path):
-    trial = dataclasses.replace(used(learned, frozen=frozen, **target), save_policy=True)
+@pytest.mark.parametrize("policy", ["ppo", "scorer_credit"])
+def test_it_is_used_elsewhere(learned, policy, target, frozen, tmp_path):
+    trial = dataclasses.replace(used(learned, policy, frozen=frozen, **target), save_policy=True)
     record = run_trial(trial, tmp_path)
-    assert record["policy"] == f"ppo from {learned}{', frozen' if frozen else ''}"
+    assert record["policy"] == f"{policy} from {learned}{', frozen' if frozen else ''}"
     assert record["config"]["policy_from"]["trial"] == source_of(Path(trial.policy_from)).trial
     assert record["config"]["policy_from"]["pool"] == "digits/experts"
     before, after = network(trial.policy_from), network(agent_file(tmp_path, trial.id))
     unchanged = [a.shape == b.shape and torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     weights = [same for same, value in zip(unchanged, before, strict=True) if value.ndim == 2 and value.shape[0] > 1]
+    weights = weights[:1] if policy == "scorer_credit" else weights  # after the scorer come its start, a copy, and the optimizer
     assert all(weights) if frozen else not any(weights)
+
+
+@pytest.mark.parametrize("policy", ["held_credit", "exp3"])
+def test_what_does_not_observe_serves_another_student(learned, policy, tmp_path):
+    """Without learning it teaches as it would teach the student that it learned on."""
+    rates = [run_trial(used(learned, policy, student=student), tmp_path)["selection_rate"] for student in ("mlp(width=8)", "mlp(width=20)")]
+    np.testing.assert_allclose(*rates, atol=1e-9)
 
 
 def test_a_population_uses_the_policy_of_each_seed(learned, tmp_path):
@@ -132,7 +142,8 @@ def test_a_finished_trial_without_its_policy_runs_again(tmp_path):
 @pytest.mark.parametrize(
     ("policy", "target", "message"),
     [
-        ("exp3", {"teachers": "digits/capacity"}, "exp3 learned on digits with number of teachers 4, here 3"),
+        ("exp3", {"teachers": "digits/capacity"}, "exp3 learned on digits with number of teachers 4, here 3; it needs the same numbers"),
+        ("held_credit", {"teachers": "digits/capacity"}, "held_credit learned on digits with number of teachers 4, here 3; it needs"),
         ("reinforce", {"student": "mlp(width=20)"}, "reinforce learned on digits with instance 8, here 20; it needs the same numbers"),
         ("ppo", {"observe_labels": True}, "does not fit the settings of this trial: Error"),
     ],
@@ -148,7 +159,7 @@ def test_what_does_not_fit_is_refused_before_a_trial_starts(learned, policy, tar
 def test_a_place_without_the_policy_is_named(learned, tmp_path):
     with pytest.raises(InputError, match=r"holds no saved policies; kd-env run --save-policy"):
         find(tmp_path, ["ppo"], [0])
-    with pytest.raises(InputError, match=r"holds no 'akd', but exp3, ppo, reinforce, sb3:A2C"):
+    with pytest.raises(InputError, match=r"holds no 'akd', but exp3, held_credit, ppo, reinforce, sb3:A2C, scorer_credit"):
         find(learned, ["akd"], [0])
     with pytest.raises(InputError, match=r"0 policies 'ppo' of seed 7 among seeds 0, 1; give these --seeds, or name one file"):
         find(learned, ["ppo"], [7])
