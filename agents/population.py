@@ -31,7 +31,10 @@ from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.protocol import Rule
 from kd_env.types import Decision, Observation
 
-RULES = "uniform;most_confident;self_stacking;router;stacking"
+RULES = "uniform;self_stacking;router;stacking;singles"
+SINGLES = "singles"
+"""Stands for ``single:0``, ``single:1`` and so on, one rule for each teacher."""
+LEAST_MEMBERS = 8
 BEST_PART = 0.25
 """Part of the members that is replaced, and part from which the replacements are copied."""
 STEPS = (0.8, 1.25)
@@ -85,27 +88,30 @@ class Population:
     training_episodes = 1
 
     def __init__(
-        self, context: PolicyContext, seed: int = 0, members: int = 8, interval: int = 100, rules: str = RULES, resample: float = 0.25
+        self, context: PolicyContext, seed: int = 0, members: int = 0, interval: int = 100, rules: str = RULES, resample: float = 0.25
     ) -> None:
         """Make the first settings.
 
         Args:
             context: see :class:`~kd_env.policies.PolicyContext`.
             seed: of the settings and their changes, and of the rules.
-            members: number of students in the population.
+            members: number of students in the population; 0 for one for each rule, and at least 8.
             interval: number of updates between two scores.
-            rules: names of the rules, separated by semicolons; rules that return weights of the teachers.
+            rules: names of rules that return weights of the teachers, separated by semicolons; ``singles`` is each teacher alone.
             resample: probability with which a copy gets another rule.
 
         Raises:
             InputError: a rule does not exist, or cannot be a member, or there are fewer than 2 reward labels.
         """
-        spec.numbers("population", whole=True, least=2, members=members)
+        spec.numbers("population", whole=True, least=0, members=members)
         spec.numbers("population", whole=True, least=1, interval=interval)
         spec.numbers("population", least=0, most=1, resample=resample)
         self.options = {"seed": seed, "members": members, "interval": interval, "rules": rules, "resample": resample}
         self.context, self.seed, self.interval, self.resample = context, seed, interval, resample
-        self.names = _checked_rules(rules)
+        self.names = _checked_rules(rules, context.num_teachers)
+        if members == 1:
+            raise InputError("population: members=1; a population has at least 2 members, or 0 for one for each rule")
+        members = members or max(len(self.names), LEAST_MEMBERS)
         rows = context.reward_rows
         if len(rows) < 2:
             raise InputError(f"reward_labels={len(rows)}: population fits rules and scores students on different labels; use at least 2")
@@ -253,13 +259,15 @@ class Population:
         return saving.load(path, cls, context)
 
 
-def _checked_rules(text: str) -> list[str]:
-    """Return the names of the rules.
+def _checked_rules(text: str, num_teachers: int) -> list[str]:
+    """Return the names of the rules, with :data:`SINGLES` written out.
 
     Raises:
         InputError: a policy is no rule, or it needs settings that the other members do not have.
     """
-    names = [name.strip() for name in text.split(";") if name.strip()] if isinstance(text, str) else []
+    parts = [name.strip() for name in text.split(";") if name.strip()] if isinstance(text, str) else []
+    singles = [f"single:{teacher}" for teacher in range(num_teachers)]
+    names = [name for part in parts for name in (singles if part == SINGLES else [part])]
     if not names:
         raise InputError(f"population: rules={text!r}; name some, separated by semicolons, as in rules=uniform;router")
     for name in names:

@@ -119,6 +119,16 @@ def test_copies_are_changed_and_others_stay():
         assert new.strength / old.strength == pytest.approx(0.8) or new.strength / old.strength == pytest.approx(1.25)
 
 
+def test_each_teacher_alone_is_a_rule():
+    _, agent = built("population(rules=uniform;singles)")
+    assert agent.names == ["uniform", "single:0", "single:1"]
+    assert [lineage[0].setting.rule for lineage in agent.lineages] == (agent.names * 3)[:8]
+    assert all(lineage[0].setting == Setting(name) for lineage, name in zip(agent.lineages, agent.names, strict=False))
+    pool = Pool("many", tuple(KnownTeacher(f"teacher {k}", (1.0, 1.0)) for k in range(9)))
+    _, agent = built("population(rules=uniform;singles)", pool)
+    assert len(agent.lineages) == 10
+
+
 def test_strength_varies_only_beside_labels():
     _, agent = built()
     assert {agent._changed(Setting("single:0")).strength for _ in range(20)} == {1.0}
@@ -171,7 +181,8 @@ def test_a_saved_schedule_teaches_another_student(tmp_path):
         ("rules=ppo", "'ppo' in rules is not a rule"),
         ("rules=uniform;nobody", "nobody"),
         ("rules=uniform_reward_ce", "rule 'uniform_reward_ce' needs the setting reward_ce, which all members share"),
-        ("members=1", "members=1"),
+        ("members=1", "members=1; a population has at least 2"),
+        ("members=-1", "members=-1"),
         ("interval=0", "interval=0"),
     ],
 )
