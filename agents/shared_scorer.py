@@ -72,7 +72,8 @@ class SharedScorer(nn.Module):
 def _entropy(teacher_logits: Tensor) -> Tensor:
     """Return the entropy of each teacher over ln C, ``[n, K]``."""
     probabilities = teacher_logits.double().softmax(2)
-    return torch.special.entr(probabilities).sum(2) / math.log(teacher_logits.shape[2])
+    entropy: Tensor = torch.special.entr(probabilities).sum(2) / math.log(teacher_logits.shape[2])
+    return entropy
 
 
 def _votes(teacher_logits: Tensor) -> Tensor:
