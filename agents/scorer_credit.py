@@ -46,6 +46,7 @@ class ScorerCredit:
         "reward": "dev_improvement",
         "credit": "first_order(smoothing=-0.3)",
     }
+    frozen_env_options: dict[str, Any] = {"credit": "shared", "reward_every": 0}
 
     def __init__(
         self,
@@ -65,16 +66,11 @@ class ScorerCredit:
             hold: weight of the KL to the policy at the beginning of the episode, in units of normalised credit.
             floor: weight that all teachers share equally, whatever the policy says.
             label_start: whether a new policy is first fitted to the reward labels.
-
-        Raises:
-            InputError: the setting pays no credit.
         """
         spec.numbers("scorer_credit", least=0, hold=hold)
         spec.numbers("scorer_credit", above=0, learning_rate=learning_rate)
         spec.numbers("scorer_credit", least=0, most=1, floor=floor)
         spec.one_of("scorer_credit", True, False, label_start=label_start)
-        if context.settings.reward.credit == "shared":
-            raise InputError("policy scorer_credit learns from credit; use credit=first_order, head or counterfactual")
         self.context, self.hold, self.floor, self.label_start = context, hold, floor, label_start
         self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "floor": floor, "label_start": label_start}
         self.access = context.access
@@ -91,7 +87,13 @@ class ScorerCredit:
         return "reward labels" if label_start else "reward gradient"
 
     def begin_episode(self, learning: bool) -> None:
-        """Fit a new policy if it starts from labels; stay near the policy as it is now."""
+        """Fit a new policy if it starts from labels; stay near the policy as it is now.
+
+        Raises:
+            InputError: it is to learn, and the setting pays no credit.
+        """
+        if learning and self.context.settings.reward.credit == "shared":
+            raise InputError("policy scorer_credit learns from credit; use credit=first_order, head or counterfactual")
         if self.is_new and learning and self.label_start:
             self._fit()
         self.is_new = False

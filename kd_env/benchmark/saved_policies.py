@@ -148,7 +148,9 @@ def load(policy: PolicyClass, file: Path, env: Any, num_classes: int, student: i
         InputError: the policy cannot be loaded, or does not fit the environment.
     """
     source, shape = source_of(file), shape_of(env, num_classes)
-    needed = [] if getattr(policy.make, "any_pool", False) else NUMBERS if getattr(policy.make, "any_student", False) else shape
+    needed: Sequence[str] = NUMBERS if getattr(policy.make, "any_student", False) else list(shape)
+    if getattr(policy.make, "any_pool", False):
+        needed = ()
     different = [f"{name} {source.shape.get(name)}, here {shape[name]}" for name in needed if source.shape.get(name) != shape[name]]
     if different:
         raise InputError(

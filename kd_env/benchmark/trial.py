@@ -139,6 +139,9 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
     chosen = trial.settings if trial.tuned is None else {**trial.settings, **trial.tuned.settings}
     options = {**default_options(policy.environment), **policy.env_options, **chosen}
     settings = make_settings(task, **{**options, "kd_weight": chosen.get("kd_weight")})  # before the policy sets its own kd_weight
+    needed_options = {**policy.env_options, **(getattr(policy.make, "frozen_env_options", {}) if trial.frozen else {})}
+    options = {**default_options(policy.environment), **needed_options, **trial.settings}
+    settings = make_settings(task, **{**options, "kd_weight": trial.settings.get("kd_weight")})  # before the policy sets its own kd_weight
     for name in ("action", "granularity", "observation"):
         needed = policy.env_options.get(name)
         if name in chosen and needed not in (None, chosen[name]):

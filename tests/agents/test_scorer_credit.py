@@ -153,9 +153,11 @@ def pays_the_wrong_expert(run, meter, names, temperature):
     return dict.fromkeys(names, paid)
 
 
-def test_shared_rewards_are_refused():
+def test_shared_rewards_are_refused_if_it_is_to_learn():
+    _, agent = built(credit="shared")
+    agent.begin_episode(learning=False)
     with pytest.raises(InputError, match="scorer_credit learns from credit"):
-        built(credit="shared")
+        agent.begin_episode(learning=True)
 
 
 def test_it_follows_the_protocol():

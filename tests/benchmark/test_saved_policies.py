@@ -89,6 +89,11 @@ def test_it_is_used_elsewhere(learned, policy, target, frozen, tmp_path):
     assert all(weights) if frozen else not any(weights)
 
 
+def test_without_learning_no_credit_is_computed(learned):
+    options = {frozen: used(learned, "scorer_credit", frozen=frozen).resolved.settings.reward.credit for frozen in (True, False)}
+    assert options == {True: "shared", False: "first_order(smoothing=-0.3)"}
+
+
 @pytest.mark.parametrize("policy", ["held_credit", "exp3"])
 def test_what_does_not_observe_serves_another_student(learned, policy, tmp_path):
     """Without learning it teaches as it would teach the student that it learned on."""
