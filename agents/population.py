@@ -15,15 +15,16 @@ their settings alone; the first population has the rules in turn. All passes of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol, Self, runtime_checkable
+from dataclasses import asdict, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents import saving
-from baselines.rule import RULE_OPTIONS, WEIGHTS
+from agents.schedule import RULES, Saveable, Setting, Stage, checked_rules
+from baselines.rule import WEIGHTS
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext, registry
@@ -31,46 +32,13 @@ from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.protocol import Rule
 from kd_env.types import Decision, Observation
 
-RULES = "uniform;self_stacking;router;stacking;singles"
-SINGLES = "singles"
-"""Stands for ``single:0``, ``single:1`` and so on, one rule for each teacher."""
-LEAST_MEMBERS = 8
 BEST_PART = 0.25
 """Part of the members that is replaced, and part from which the replacements are copied."""
 STEPS = (0.8, 1.25)
 """Factors of a changed strength or temperature."""
 WIDEST = 4.0
 """Largest factor by which strengths and temperature are multiplied or divided."""
-
-
-@runtime_checkable
-class Saveable(Protocol):
-    """A rule that changes while it decides."""
-
-    def state(self) -> dict[str, Any]:
-        """Return all that changes."""
-        ...
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state` returned."""
-        ...
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a member is taught with: a rule, and factors of the strengths and of the temperature in the settings of the environment."""
-
-    rule: str
-    strength: float = 1.0
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A setting, and the part of the budget from which it is used, in [0, 1)."""
-
-    start: float
-    setting: Setting
+LEAST_MEMBERS = 8
 
 
 class Population:
@@ -108,7 +76,7 @@ class Population:
         spec.numbers("population", least=0, most=1, resample=resample)
         self.options = {"seed": seed, "members": members, "interval": interval, "rules": rules, "resample": resample}
         self.context, self.seed, self.interval, self.resample = context, seed, interval, resample
-        self.names = _checked_rules(rules, context.num_teachers)
+        self.names = checked_rules(rules, context.num_teachers)
         if members == 1:
             raise InputError("population: members=1; a population has at least 2 members, or 0 for one for each rule")
         members = members or max(len(self.names), LEAST_MEMBERS)
@@ -239,7 +207,7 @@ class Population:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        self.lineages = [[_stage(**stage) for stage in lineage] for lineage in state["lineages"]]
+        self.lineages = [[Stage.of(**stage) for stage in lineage] for lineage in state["lineages"]]
         self.best, self.rng.bit_generator.state = state["best"], state["rng"]
         for name, self.learning, rule_state in state["rules"]:
             if isinstance(rule := self._rule(name), Saveable):
@@ -257,27 +225,3 @@ class Population:
     def load(cls, path: str, context: PolicyContext) -> Self:
         """Read an agent; its schedule can be used with any pool that the rules fit."""
         return saving.load(path, cls, context)
-
-
-def _checked_rules(text: str, num_teachers: int) -> list[str]:
-    """Return the names of the rules, with :data:`SINGLES` written out.
-
-    Raises:
-        InputError: a policy is no rule, or it needs settings that the other members do not have.
-    """
-    parts = [name.strip() for name in text.split(";") if name.strip()] if isinstance(text, str) else []
-    singles = [f"single:{teacher}" for teacher in range(num_teachers)]
-    names = [name for part in parts for name in (singles if part == SINGLES else [part])]
-    if not names:
-        raise InputError(f"population: rules={text!r}; name some, separated by semicolons, as in rules=uniform;router")
-    for name in names:
-        policy = registry.find(name)
-        if not callable(getattr(policy.make, "decide", None)):
-            raise InputError(f"population: {name!r} in rules is not a rule; name policies that decide by a formula, such as uniform")
-        if extra := sorted(set(policy.env_options) - {*RULE_OPTIONS, "action"}):
-            raise InputError(f"population: rule {name!r} needs the setting {extra[0]}, which all members share; leave it out of rules")
-    return list(dict.fromkeys(names))
-
-
-def _stage(start: float, rule: str, strength: float, temperature: float) -> Stage:
-    return Stage(start, Setting(rule, strength, temperature))

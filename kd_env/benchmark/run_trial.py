@@ -32,7 +32,7 @@ from kd_env.errors import InputError
 from kd_env.interrupts import deferred_interrupts
 from kd_env.policies.access import effective_access
 from kd_env.policies.episode import run_episode, run_population_episode
-from kd_env.policies.faults import faults_of
+from kd_env.policies.faults import faults_of, learned_by
 from kd_env.policies.protocol import OwnsLoop
 from kd_env.teachers import heads
 from kd_env.types import Observation
@@ -151,13 +151,10 @@ def run_trials(
     records = []
     for number, trial in enumerate(trials):
         started = time.perf_counter()
-        record = _record(trial, directory, selection, recorders[number])
+        record = {**_record(trial, directory, selection, recorders[number]), **learned_by(policies[number])}
         record["wall_s"] = round(wall + time.perf_counter() - started, 3)
         if len(trials) > 1:
             record["config"]["population"] = len(trials)
-        if callable(learned := getattr(policies[number], "learned", None)):
-            with faults_of(policies[number], "learned"):
-                record["learned"] = learned()
         records.append(record)
         if keep is not None and (finished := recorders[number].finished) is not None:
             keep(trial, finished)

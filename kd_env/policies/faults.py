@@ -16,3 +16,11 @@ def faults_of(policy: Any, method: str) -> Iterator[None]:
     kind = type(policy.rule if isinstance(policy, RulePolicy) else policy)
     with faults_in(f"policy {kind.__module__}:{kind.__qualname__}, {method}()", kind):
         yield
+
+
+def learned_by(policy: Any) -> dict[str, Any]:
+    """Return what a policy learned, as ``{"learned": policy.learned()}``; an empty dict if it has no such method."""
+    if not callable(learned := getattr(policy, "learned", None)):
+        return {}
+    with faults_of(policy, "learned"):
+        return {"learned": learned()}

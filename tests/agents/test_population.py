@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny_problem import KnownTeacher, tiny_task
 
-from agents.population import Population, Setting
+from agents.population import Population
+from agents.schedule import Setting
 from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run_trial import run_trial, teach
