@@ -137,11 +137,9 @@ def default_options(environment: str) -> dict[str, Any]:
 def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any]:
     """Merge the environment's defaults, the policy's env options and the user's settings, and check them against each other."""
     chosen = trial.settings if trial.tuned is None else {**trial.settings, **trial.tuned.settings}
-    options = {**default_options(policy.environment), **policy.env_options, **chosen}
-    settings = make_settings(task, **{**options, "kd_weight": chosen.get("kd_weight")})  # before the policy sets its own kd_weight
     needed_options = {**policy.env_options, **(getattr(policy.make, "frozen_env_options", {}) if trial.frozen else {})}
-    options = {**default_options(policy.environment), **needed_options, **trial.settings}
-    settings = make_settings(task, **{**options, "kd_weight": trial.settings.get("kd_weight")})  # before the policy sets its own kd_weight
+    options = {**default_options(policy.environment), **needed_options, **chosen}
+    settings = make_settings(task, **{**options, "kd_weight": chosen.get("kd_weight")})  # before the policy sets its own kd_weight
     for name in ("action", "granularity", "observation"):
         needed = policy.env_options.get(name)
         if name in chosen and needed not in (None, chosen[name]):
