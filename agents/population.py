@@ -190,7 +190,7 @@ class Population:
         strengths = {name: value if name == "label" else value * strength for name, value in plain.strengths.items()}
         return replace(plain, strengths=strengths, temperature=plain.temperature * temperature)
 
-    def learned(self) -> list[dict[str, Any]]:
+    def learned_summary(self) -> list[dict[str, Any]]:
         """Return the schedule for records."""
         return [{"start": stage.start, **asdict(stage.setting)} for stage in self.schedule]
 

@@ -71,6 +71,16 @@ def test_the_table_of_credit_comes_from_its_measurements():
             assert written == pytest.approx(list(by_seed.loc[taught_by, float(smoothing), choice]), abs=0.00501)
 
 
+def test_the_table_of_accuracy_comes_from_its_measurements():
+    measured = pd.read_csv(ROOT / "docs" / "figures" / "credit_accuracy.csv").groupby(["kind", "refresh", "task"])["agreement"]
+    mean, lowest = measured.mean(), measured.min()
+    rows = re.findall(r"^\| `(\S+)` \| (\d+) \| (\d+) \| (\S+) \((\S+)\) \| (\S+) \((\S+)\) \|$", PAGES["credit.md"], re.MULTILINE)
+    assert len(rows) == len(mean) / 2
+    for kind, refresh, _, *numbers in rows:
+        expected = [of.loc[kind, int(refresh), task] for task in ("digits", "domains") for of in (mean, lowest)]
+        assert [float(number) for number in numbers] == pytest.approx(expected, abs=0.00501)
+
+
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_every_policy_has_a_page(name):
     pages = [path.read_text() for path in (ROOT / "docs" / "systems").glob("*.md")]

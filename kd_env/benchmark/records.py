@@ -36,7 +36,7 @@ Record = dict[str, Any]
 - `selection_entropy`: mean entropy of the policy's selection probabilities, in [0, 1]; null if it has no probabilities.
 - `curve`: list of {update, validation, train_loss}.
 
-`learned` is there besides if the policy has a method of this name: what it learned, in a form for people, such as a schedule.
+`learned` is there besides if the policy has a method `learned_summary`: what it learned, in a form for people, such as a schedule.
 """
 
 FIELDS = (

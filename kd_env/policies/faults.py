@@ -19,8 +19,8 @@ def faults_of(policy: Any, method: str) -> Iterator[None]:
 
 
 def learned_by(policy: Any) -> dict[str, Any]:
-    """Return what a policy learned, as ``{"learned": policy.learned()}``; an empty dict if it has no such method."""
-    if not callable(learned := getattr(policy, "learned", None)):
+    """Return what a policy learned, as ``{"learned": policy.learned_summary()}``; an empty dict if it has no such method."""
+    if not callable(summary := getattr(policy, "learned_summary", None)):
         return {}
-    with faults_of(policy, "learned"):
-        return {"learned": learned()}
+    with faults_of(policy, "learned_summary"):
+        return {"learned": summary()}
