@@ -7,15 +7,9 @@ is deterministic on CPU, so neither the number of workers nor interruptions chan
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import queue
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,20 +25,20 @@ from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.kept_students import FOLDER as STUDENTS
 from kd_env.benchmark.kept_students import delete_others
+from kd_env.benchmark.process_executor import run_in_processes
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.run_trial import Report, make_env, policy_of
-from kd_env.benchmark.shared_trials import Unit, UnitResult, run_all, run_unit, runs_again
+from kd_env.benchmark.run_trial import make_env, policy_of
+from kd_env.benchmark.shared_trials import run_all, run_unit, runs_again
 from kd_env.benchmark.trial import Trial
-from kd_env.benchmark.worker_ends import TERMINATED, worker_died
 from kd_env.errors import InputError
-from kd_env.interrupts import CHECKPOINT_MINUTES, remember_interrupts
+from kd_env.interrupts import CHECKPOINT_MINUTES
 from kd_env.models.networks import build
 from kd_env.paths import sweep
 from kd_env.policies.policy_state import has_state, no_state_message
+from kd_env.spec import one_of
 from kd_env.teachers import load_pool
 
-PATIENCE = 60.0
-"""Seconds in which a worker that is stopped must have saved its trial."""
+EXECUTORS = ("local", "process", "ray")
 
 
 def run(
@@ -54,6 +48,8 @@ def run(
     workers: int = 1,
     population: int = 1,
     checkpoint_minutes: float = CHECKPOINT_MINUTES,
+    executor: str = "process",
+    gpus_per_trial: float = 0.0,
 ) -> None:
     """Run the trials that are not finished yet; each record is written as soon as its trial ends.
 
@@ -64,10 +60,13 @@ def run(
         workers: number of processes.
         population: number of seeds of a trial that are taught at once, as one population of students.
         checkpoint_minutes: time between two checkpoints of a trial.
+        executor: ``local``, one after the other in this process; ``process``, in ``workers`` processes; ``ray``, on a Ray cluster.
+        gpus_per_trial: part of a GPU that Ray reserves for a trial.
 
     Raises:
         InputError: something in a trial cannot be used; raised before any trial starts where that can be seen.
     """
+    one_of("run", *EXECUTORS, executor=executor)
     directory = Path(directory)
     _require_folder(directory)
     _sweep(directory)
@@ -88,10 +87,18 @@ def run(
     if population > 1:
         for policy in dict.fromkeys(trial.policy for trial in todo if _runs_alone(trial)):
             progress.say(f"policy {policy} teaches one student at a time: its seeds are run one by one")
-    if workers <= 1 or len(units) <= 1:
+    if executor == "ray":
+        from kd_env.benchmark.ray_executor import run_with_ray  # imports the extra
+
+        run_with_ray(units, checkpoints, finished, progress, workers, gpus_per_trial)
+    elif executor == "local" or workers <= 1 or len(units) <= 1:
         run_all(units, lambda units: (run_unit(unit, checkpoints, finished, progress.reporter) for unit in units), progress)
     else:
-        _run_in_processes(units, checkpoints, finished, progress, workers)
+        try:
+            run_in_processes(units, checkpoints, finished, progress, workers)
+        except BaseException:
+            _sweep(directory)
+            raise
     if any(trial.keep == "best" for trial in trials):
         delete_others(directory, finished.update())  # also of a process that was killed before it did that
     with suppress(OSError):  # it holds checkpoints of other trials, or was never made
@@ -156,90 +163,3 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
 def _runs_alone(trial: Trial) -> bool:
     policy = trial.resolved.policy
     return policy.owns_loop or not policy.supports_population or trial.resolved.settings.distillation.num_students > 1
-
-
-def _run_in_processes(
-    units: Sequence[Unit], checkpoints: CheckpointSettings, finished: records.FinishedTrials, progress: Progress, workers: int
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    channel = context.Queue()
-    arguments = (channel, checkpoints.directory, checkpoints.minutes, finished)
-    with _listening(channel, progress), ProcessPoolExecutor(min(workers, len(units)), context, _start_worker, arguments) as pool:
-
-        def submit(units: Sequence[Unit]) -> Iterator[UnitResult]:
-            for future in as_completed([pool.submit(_work, unit) for unit in units]):
-                yield future.result()
-
-        try:
-            run_all(units, submit, progress)
-        except BrokenProcessPool:
-            processes = list(pool._processes.values())
-            pool.shutdown()  # ends the other workers
-            raise InputError(worker_died([process.exitcode for process in processes])) from None
-        except BaseException:
-            processes = list(pool._processes.values())  # they would finish their trials and the next, though nobody waits for them
-            for process in processes:
-                process.terminate()  # each saves its trial first
-            for process in processes:
-                process.join(PATIENCE)
-                process.kill()
-                process.join()
-            pool.shutdown(wait=False, cancel_futures=True)
-            _sweep(checkpoints.directory)
-            raise
-
-
-_channel: Any = None
-_shared: tuple[CheckpointSettings, records.FinishedTrials] | None = None
-
-
-def _start_worker(channel: Any, directory: Path, minutes: float, finished: records.FinishedTrials) -> None:
-    global _channel, _shared
-    _channel, _shared = channel, (CheckpointSettings(directory, minutes, channel.put), finished)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent process ends, since it would wait for its next trial forever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _work(unit: Unit) -> UnitResult:
-    def reporter(trial: Trial) -> Report:
-        return lambda updates, validation: _channel.put((trial.policy, trial.seed, updates, validation))
-
-    assert _shared is not None
-    try:
-        with remember_interrupts():
-            return run_unit(unit, *_shared, reporter)
-    except KeyboardInterrupt:
-        os._exit(TERMINATED)  # an exception would be sent to the parent, and the worker would begin its next trial
-
-
-@contextmanager
-def _listening(channel: Any, progress: Progress) -> Iterator[None]:
-    over = threading.Event()
-
-    def listen() -> None:
-        while not over.is_set():
-            try:
-                message = channel.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if isinstance(message, str):
-                progress.say(message)
-            else:
-                progress.advance(*message)
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=1.0)  # not longer: a worker that was stopped within a message would block it

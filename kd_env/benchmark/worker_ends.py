@@ -9,6 +9,11 @@ TERMINATED = 143
 """Exit status of a worker that SIGTERM stopped within a trial."""
 
 
+def was_killed(exit_codes: Sequence[int | None]) -> bool:
+    """Return whether a signal that this program does not send ended a worker. The others were terminated after that."""
+    return any(code is not None and code < 0 and code != -signal.SIGTERM for code in exit_codes)
+
+
 def worker_died(exit_codes: Sequence[int | None]) -> str:
     """Return a message about the first worker that ended by itself; the others were terminated after that.
 

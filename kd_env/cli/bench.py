@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kd_env.cli.options import CheckpointMinutes, DataDir, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
+from kd_env.cli.options import CheckpointMinutes, DataDir, Executor, GpusPerTrial, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
 from kd_env.cli.trials import run_suite
 
 
@@ -26,6 +26,8 @@ def bench(
     ] = None,
     data_dir: DataDir = None,
     workers: Workers = 0,
+    executor: Executor = "process",
+    gpus_per_trial: GpusPerTrial = 0.0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
     tensorboard: TensorBoard = False,
     quiet: Quiet = False,
@@ -38,4 +40,4 @@ def bench(
     from kd_env.benchmark.suites import find
 
     named, seed_list = find(suite, data_dir), None if seeds is None else read_seeds(seeds)
-    run_suite(*named, seed_list, out, workers, quiet, paper, checkpoint_minutes, tensorboard, tune)
+    run_suite(*named, seed_list, out, workers, quiet, paper, checkpoint_minutes, tensorboard, tune, executor, gpus_per_trial)

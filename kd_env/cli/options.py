@@ -24,6 +24,18 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Number of trials at the same time, one core each; 0 uses all cores.")
 ]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help="What runs the trials: local (this process), process (--workers processes), or ray (a Ray cluster, RAY_ADDRESS or this "
+        "machine; needs kd-env[ray]).",
+    ),
+]
+GpusPerTrial = Annotated[
+    float, typer.Option("--gpus-per-trial", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for a trial, as 0.25.")
+]
 CheckpointMinutes = Annotated[
     float, typer.Option("--checkpoint-minutes", min=0.0, metavar="MIN", help="Minutes between two saves of unfinished work.")
 ]

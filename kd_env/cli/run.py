@@ -14,6 +14,8 @@ from kd_env.cli.options import (
     Bank,
     CheckpointMinutes,
     DataDir,
+    Executor,
+    GpusPerTrial,
     GroupColumn,
     LabelColumn,
     MaxLength,
@@ -98,6 +100,8 @@ def run(
     group: GroupColumn = None,
     max_length: MaxLength = None,
     workers: Workers = 0,
+    executor: Executor = "process",
+    gpus_per_trial: GpusPerTrial = 0.0,
     checkpoint_minutes: CheckpointMinutes = 5.0,
     tensorboard: TensorBoard = False,
     quiet: Quiet = False,
@@ -153,7 +157,7 @@ def run(
     print_notes(tasks.load(task), quiet)
     if keep in ("best", "all"):
         trials = with_missing_students(trials, out)
-    page = run_trials(trials, out, workers, quiet, population, checkpoint_minutes=checkpoint_minutes)
+    page = run_trials(trials, out, workers, quiet, population, False, checkpoint_minutes, executor, gpus_per_trial)
     if (out / FOLDER).is_dir() and not quiet:
         command = shlex.join(["kd-env", "distill", "--from", str(out), "--out", "student"])
         print(f"the best student is kept; {command} makes a checkpoint with a model card of it", file=sys.stderr)

@@ -14,7 +14,15 @@ from kd_env.cli.tuned import tune_part
 
 
 def run_trials(
-    trials: list[Any], out: Path, workers: int, quiet: bool, population: int = 1, paper: bool = False, checkpoint_minutes: float = 5.0
+    trials: list[Any],
+    out: Path,
+    workers: int,
+    quiet: bool,
+    population: int = 1,
+    paper: bool = False,
+    checkpoint_minutes: float = 5.0,
+    executor: str = "process",
+    gpus_per_trial: float = 0.0,
 ) -> Path:
     """Run the trials that are not finished yet and return the path of the report.
 
@@ -24,13 +32,15 @@ def run_trials(
         population: seeds of a policy that are run at once as one population.
         paper: whether to write the tables and figures of a paper too.
         checkpoint_minutes: time between two checkpoints of a trial.
+        executor: what runs the trials, see :func:`kd_env.benchmark.run.run`.
+        gpus_per_trial: part of a GPU that Ray reserves for a trial.
     """
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.report import write_report
     from kd_env.benchmark.run import run
 
     with Progress(quiet) as progress:
-        run(trials, out, progress, workers or _num_cores(), population, checkpoint_minutes)
+        run(trials, out, progress, workers or _num_cores(), population, checkpoint_minutes, executor, gpus_per_trial)
     return write_report(out, paper)
 
 
@@ -45,6 +55,8 @@ def run_suite(
     checkpoint_minutes: float = 5.0,
     tensorboard: bool = False,
     tune: int | None = None,
+    executor: str = "process",
+    gpus_per_trial: float = 0.0,
 ) -> None:
     """Run a suite part by part and print the path of the report.
 
@@ -61,9 +73,9 @@ def run_suite(
         trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())]
         if tune is not None:
             number = 1 + sum((earlier.task, earlier.teachers) == (part.task, part.teachers) for earlier in parts[:position])
-            tuned = tune_part(part, number, tune, out, workers or _num_cores(), quiet, checkpoint_minutes)
+            tuned = tune_part(part, number, tune, out, workers or _num_cores(), quiet, checkpoint_minutes, executor, gpus_per_trial)
             trials += [replace(trial, tuned=tuned[trial.policy]) for trial in trials]
-        page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes)
+        page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes, executor, gpus_per_trial)
     print(page)
 
 

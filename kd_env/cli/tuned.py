@@ -10,7 +10,17 @@ from typing import Any
 from kd_env.cli.options import command_line
 
 
-def tune_part(part: Any, number: int, trials: int, out: Path, workers: int, quiet: bool, checkpoint_minutes: float) -> Mapping[str, Any]:
+def tune_part(
+    part: Any,
+    number: int,
+    trials: int,
+    out: Path,
+    workers: int,
+    quiet: bool,
+    checkpoint_minutes: float,
+    executor: str = "process",
+    gpus_per_trial: float = 0.0,
+) -> Mapping[str, Any]:
     """Tune the policies of a part, write a file in ``DIR/tuned``, and return the configurations by policy.
 
     Args:
@@ -21,6 +31,8 @@ def tune_part(part: Any, number: int, trials: int, out: Path, workers: int, quie
         workers: trials at the same time.
         quiet: whether to show no progress.
         checkpoint_minutes: time between two checkpoints of a trial.
+        executor: what runs the trials, see :func:`kd_env.benchmark.run.run`.
+        gpus_per_trial: part of a GPU that Ray reserves for a trial.
     """
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.run import run
@@ -30,7 +42,7 @@ def tune_part(part: Any, number: int, trials: int, out: Path, workers: int, quie
     def run_round(trials: Sequence[Any], directory: Path, population: int, line: str) -> None:
         with Progress(quiet) as progress:
             progress.say(line)
-            run(trials, directory, progress, workers, population, checkpoint_minutes)
+            run(trials, directory, progress, workers, population, checkpoint_minutes, executor, gpus_per_trial)
 
     tuned = tune(part, trials, out, command_line(), run_round)
     files.write(out / "tuned" / files.file_name(tuned.task, tuned.teachers, number), tuned)
