@@ -32,8 +32,8 @@ class GradientOptions:
     Attributes:
         smoothing: label smoothing of the loss, see :func:`smoothed_cross_entropy`.
         examples: number of examples that are drawn for a gradient; 0 for those of a measurement.
-        decay: factor by which the weight of an earlier gradient falls with each later one; 0 for the last gradient alone. The mean over
-            gradients of few examples has the noise of many examples at a fraction of the cost, and lags behind the student.
+        decay: factor by which the weight of an earlier gradient falls with each later one; 0 for the last gradient alone. The mean of
+            gradients of few examples has less noise than each of them, and lags behind the student.
         head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
     """
 

@@ -15,7 +15,7 @@ well is mostly about examples that it is too sure of, and then favours wrong tea
 
 Options of all kinds but ``counterfactual``: ``examples`` is the number of held-out examples that are drawn for a gradient; 0, the default,
 stands for ``reward_examples``. ``decay`` is the weight of the earlier gradients in a running mean; 0, the default, stands for the last
-gradient alone. With ``examples=32,decay=0.9`` the mean has the noise of 600 examples at the cost of 32, and is about 10 gradients old.
+gradient alone. With ``examples=32,decay=0.9`` the mean has the noise of up to 600 examples at the cost of 32, and is 9 gradients old.
 
 After Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and
 TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
@@ -41,7 +41,8 @@ CreditByType = dict[str, Tensor]
 Temperature = float | Tensor | None
 """Temperature, a number or ``[rows]``; ``None`` means the setting's."""
 LARGEST_STEP = 10**0.5
-"""Largest step of Adam (betas .9 and .999) in learning rates: that of a first gradient, (1 - .9) / sqrt(1 - .999)."""
+"""Step of Adam (betas .9 and .999) on the first gradient of a parameter after many zeros, in learning rates: (1 - .9) / sqrt(1 - .999).
+Kingma and Ba (2015, arXiv 1412.6980, 2.1) call it the largest; gradients that grow by a tenth in each update give up to 7.3."""
 RELATIVE_STEP = 1e-4
 """Size of the move of a difference, relative to the parameters. A larger one adds curvature, a smaller one rounding."""
 Credit = Callable[[Distillation, RewardMeter, Sequence[str], Temperature], CreditByType]
@@ -78,7 +79,7 @@ def difference(
 ) -> CreditByType:
     """Return first-order credit over all parameters, from a second pass of the mini-batch at parameters moved a little along v.
 
-    It needs no forward mode of the network. With Adam, the entries of v are limited to the largest step that Adam takes. So parameters
+    It needs no forward mode of the network. With Adam, the entries of v are limited to :data:`LARGEST_STEP` learning rates. So parameters
     whose gradient was 0 so far, such as embeddings of new tokens, do not dominate. Where no entry is limited, float32 credit differs from
     :func:`first_order` by less than 1 %.
     """

@@ -93,6 +93,17 @@ def test_a_difference_is_nearly_first_order(request, case, num_students, precisi
     assert float((values - expected).norm() / expected.norm()) < 0.01
 
 
+def test_the_largest_step_is_that_of_the_first_gradient_after_zeros():
+    parameter = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([parameter], lr=1.0)
+    parameter.grad = torch.zeros_like(parameter)
+    adam.step()
+    adam.state[parameter]["step"].fill_(1e6)  # as after a million gradients that are zero
+    parameter.grad = torch.full_like(parameter, -0.7)
+    adam.step()
+    assert parameter.item() == pytest.approx(credit.LARGEST_STEP, rel=1e-6)
+
+
 @pytest.mark.parametrize("num_students", [1, 2])
 def test_a_difference_is_along_steps_that_adam_takes(digits_data, num_students):
     """By hand: the direction, limited to sqrt(10) learning rates, in forward mode. Some entries are limited, most are not."""
