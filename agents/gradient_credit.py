@@ -95,7 +95,7 @@ class GradientCredit:
         spec.numbers("gradient_credit", least=0, prior_strength=prior_strength, sharpness=sharpness)
         spec.numbers("gradient_credit", least=0, most=1, floor=floor)
         if context.settings.reward.credit == "shared":
-            raise InputError("policy gradient_credit learns from credit; use credit=first_order, head or counterfactual")
+            raise InputError("policy gradient_credit learns from credit; use credit=first_order, difference, head or counterfactual")
         self.seed, self.prior_strength, self.sharpness, self.floor = seed, prior_strength, sharpness, floor
         self.options = {
             "seed": seed,

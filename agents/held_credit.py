@@ -138,7 +138,7 @@ class HeldCredit:
         spec.numbers("held_credit", above=0, learning_rate=learning_rate)
         spec.numbers("held_credit", least=0, most=1, floor=floor)
         if context.settings.reward.credit == "shared":
-            raise InputError("policy held_credit learns from credit; use credit=first_order, head or counterfactual")
+            raise InputError("policy held_credit learns from credit; use credit=first_order, difference, head or counterfactual")
         self.context, self.release, self.rate, self.floor = context, release, rate, floor
         self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
         self.start = Stack(context.reward_examples(), seed)

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from agents import saving
-from agents.schedule import RULES, Saveable, Setting, Stage, checked_rules
+from agents.saving import Stateful
+from agents.schedule import RULES, Setting, Stage, checked_rules
 from baselines.rule import WEIGHTS
 from kd_env import spec
 from kd_env.errors import InputError
@@ -201,7 +202,7 @@ class Population:
             "best": self.best,
             "learning": self.learning,
             "rng": self.rng.bit_generator.state,
-            "rules": [[*key, rule.state()] for key, rule in self.rules.items() if isinstance(rule, Saveable)],
+            "rules": [[*key, rule.state()] for key, rule in self.rules.items() if isinstance(rule, Stateful)],
             "students": None if self.students is None else self.students.state(),
         }
 
@@ -210,7 +211,7 @@ class Population:
         self.lineages = [[Stage.of(**stage) for stage in lineage] for lineage in state["lineages"]]
         self.best, self.rng.bit_generator.state = state["best"], state["rng"]
         for name, self.learning, rule_state in state["rules"]:
-            if isinstance(rule := self._rule(name), Saveable):
+            if isinstance(rule := self._rule(name), Stateful):
                 rule.load_state(rule_state)
         self.learning, self.students = state["learning"], None
         if state["students"] is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,18 +20,23 @@ from kd_env.policies import PolicyContext
 from kd_env.serialization import checksum, pack, unpack
 
 
-class Saveable(Protocol):
-    """An agent that can be saved between two updates."""
-
-    options: dict[str, Any]
+@runtime_checkable
+class Stateful(Protocol):
+    """An agent or a rule that changes while it acts and learns."""
 
     def state(self) -> dict[str, Any]:
-        """Return all that changes while the agent acts and learns."""
+        """Return all that changes."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         ...
+
+
+class Saveable(Stateful, Protocol):
+    """An agent that can be saved between two updates."""
+
+    options: dict[str, Any]
 
 
 Agent = TypeVar("Agent", bound=Saveable)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 from baselines.rule import RULE_OPTIONS
 from kd_env.errors import InputError
@@ -34,19 +33,6 @@ class Stage:
     def of(cls, start: float, rule: str, strength: float, temperature: float) -> Stage:
         """Return the stage with these numbers."""
         return cls(start, Setting(rule, strength, temperature))
-
-
-@runtime_checkable
-class Saveable(Protocol):
-    """A rule that changes while it decides."""
-
-    def state(self) -> dict[str, Any]:
-        """Return all that changes."""
-        ...
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state` returned."""
-        ...
 
 
 def checked_rules(text: str, num_teachers: int) -> list[str]:

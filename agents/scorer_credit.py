@@ -93,7 +93,7 @@ class ScorerCredit:
             InputError: it is to learn, and the setting pays no credit.
         """
         if learning and self.context.settings.reward.credit == "shared":
-            raise InputError("policy scorer_credit learns from credit; use credit=first_order, head or counterfactual")
+            raise InputError("policy scorer_credit learns from credit; use credit=first_order, difference, head or counterfactual")
         if self.is_new and learning and self.label_start:
             self._fit()
         self.is_new = False

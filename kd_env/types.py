@@ -7,7 +7,7 @@ one step; a slot decides about one instance (``rows`` slots) or about the mini-b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -87,20 +87,24 @@ class Batch:
 
     def of_student(self, student: int) -> Batch:
         """Return the mini-batch of one student, with B rows."""
-        rows, students = self.rows_of(student), slice(student, student + 1)
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: _select(value, students if name in ("update", "progress") else rows) for name, value in values.items()})
+        return self._selected(slice(student, student + 1), self.rows_of(student))
 
-    def of_students(self, students: list[int]) -> Batch:
+    def of_students(self, students: Sequence[int]) -> Batch:
         """Return the mini-batches of some students, in this order; a student may occur several times."""
-        rows = np.concatenate([np.arange(len(self.labels))[self.rows_of(student)] for student in students])
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: _select(value, students if name in ("update", "progress") else rows) for name, value in values.items()})
+        return self._selected(list(students), self.rows_of_students(students))
 
     def rows_of(self, student: int) -> slice:
         """Return the rows of one student."""
         size = len(self.labels) // len(self.update)
         return slice(student * size, (student + 1) * size)
+
+    def rows_of_students(self, students: Sequence[int]) -> np.ndarray:
+        """Return the rows of some students, in this order."""
+        return np.concatenate([np.arange(len(self.labels))[self.rows_of(student)] for student in students])
+
+    def _selected(self, students: slice | list[int], rows: slice | np.ndarray) -> Batch:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: _select(value, students if name in ("update", "progress") else rows) for name, value in values.items()})
 
 
 def _select(value: Any, rows: Any) -> Any:

@@ -32,7 +32,7 @@ from kd_env.benchmark.summary import Setting
 
 MOST_LINES = 12
 SETTINGS_FOR_A_TEST = 5
-"""Settings from which the Nemenyi test is shown; with fewer it finds nothing."""
+"""Settings from which the Nemenyi test is shown; with fewer it finds little, and its normal approximation is poor."""
 
 
 class Across(NamedTuple):

@@ -29,7 +29,7 @@ class Claim(NamedTuple):
         equal: policies from which it cannot be distinguished.
         few: policies that share too few seeds with it to be compared.
         pairs: number of compared pairs; 0 if there are too few seeds.
-        advice: seeds that would decide between it and a policy from which it cannot be distinguished; empty if there is no such policy.
+        advice: what would decide between it and the best policy from which it cannot be distinguished; empty if there is no such policy.
     """
 
     winner: str
@@ -119,9 +119,11 @@ def _advice(pairs: Pairs, equal: Sequence[str]) -> str:
         return ""
     differences = pairs.scores[0] - pairs.scores[pairs.policies.index(equal[0])]
     differences = differences[np.isfinite(differences)]
+    if (p := float(paired_p(differences[None])[0])) < LEVEL:
+        return f" {pairs.policies[0]} and {equal[0]} alone would differ with p = {p:.3f}; it is the adjustment that leaves this open."
     needed = pairs_to_decide(differences)
     start = f" To decide between {pairs.policies[0]} and {equal[0]} alone,"
     if needed is None:
         return f"{start} more than 1,000 seeds would be needed at the observed difference."
-    more = max(needed - len(differences), 1)
+    more = max(needed - len(differences), 1)  # with very few seeds, p above the level can go with a power above 80 %
     return f"{start} about {more} more seed{'s' if more > 1 else ''} would be needed at the observed difference (80 % power)."

@@ -61,8 +61,6 @@ def _pair(tuned: dict[int, float], untuned: dict[int, float]) -> Pair:
     if not shared:
         return Pair(len(tuned), math.nan, _mean(list(tuned.values())), math.nan, math.nan, math.nan, math.nan)
     new, old = [tuned[seed] for seed in shared], [untuned[seed] for seed in shared]
-    if len(shared) < 2:
-        return Pair(1, old[0], new[0], new[0] - old[0], math.nan, math.nan, math.nan)
     return Pair(len(shared), _mean(old), _mean(new), *paired_difference(new, old))
 
 

@@ -57,9 +57,9 @@ class OwnStudents:
     def batch(self, students: Sequence[int]) -> PolicyBatch:
         """Return the next mini-batches of some students: B rows for the first of them, then B for the second, and so on."""
         observed = self._run.observe()
-        rows = np.concatenate([np.arange(len(observed.labels))[observed.rows_of(student)] for student in students])
+        rows = observed.rows_of_students(students)
         output = self._run.student_output().map(lambda tensor: tensor[rows]) if GRADIENT in ALLOWED[self._access] else None
-        return PolicyBatch(observed.of_students(list(students)), output, self._access, self._name)
+        return PolicyBatch(observed.of_students(students), output, self._access, self._name)
 
     def teach(self, decision: Decision) -> None:
         """Teach each student one mini-batch, except students that have diverged; ``decision`` is about ``S * B`` rows.

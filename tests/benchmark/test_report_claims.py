@@ -60,6 +60,16 @@ def test_a_policy_with_too_few_seeds_is_not_called_equal():
     assert str(found).endswith("Not compared, with fewer than 5 seeds in common: short.")
 
 
+def test_a_pair_that_only_the_adjustment_leaves_open_needs_no_more_seeds():
+    gaps = [0.005, 0.02, 0.035, 0.005, 0.02]
+    near = [record("near", "nothing", seed, 0.7 + NOISE[seed] - gap) for seed, gap in enumerate(gaps)]
+    found = claim_of([*runs("best", "nothing", 0.7), *near, *(run for i in range(6) for run in runs(f"other {i}", "nothing", 0.3))])
+    p = stats.ttest_1samp(gaps, 0).pvalue
+    assert p < 0.05
+    assert found.equal == ("near",)
+    assert str(found).endswith(f"best and near alone would differ with p = {p:.3f}; it is the adjustment that leaves this open.")
+
+
 def test_equal_scores_cannot_be_decided():
     found = claim_of([*runs("a", "nothing", 0.5), *runs("b", "nothing", 0.5)])
     assert str(found).endswith("To decide between a and b alone, more than 1,000 seeds would be needed at the observed difference.")
