@@ -4,8 +4,8 @@
     J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || pi0_b) ]
 
 r_bk is the credit of teacher k for instance b, and pi0 the policy at the beginning of the episode: uniform for a new policy. With
-``label_start`` a new policy begins with the scorer whose mixture of teachers predicts the reward labels best, as in
-:mod:`baselines.stacking`. The scorer (:mod:`agents.shared_scorer`) has no parameter that depends on the number of teachers or of classes,
+``label_start`` a new policy begins with the scorer whose mixture of teachers predicts the reward labels best, see
+:mod:`baselines.mixture`. The scorer (:mod:`agents.shared_scorer`) has no parameter that depends on the number of teachers or of classes,
 and reads no features. So a saved policy can be used with another seed, student, pool, task and modality, with or without learning. Without
 learning it reads no label of the new task. The method is our own.
 """
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from agents import saving
 from agents.entropy import normalized_entropy
 from agents.shared_scorer import PoolColumns, SharedScorer
-from baselines.stacking import log_likelihoods
+from baselines.mixture import fit_mixture, log_likelihoods
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
@@ -30,7 +30,6 @@ from kd_env.policies import PolicyContext, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
-LBFGS_STEPS = 60
 RIDGE = 1e-2
 
 
@@ -129,20 +128,10 @@ class ScorerCredit:
         return weights
 
     def _fit(self) -> None:
-        """Minimise ``-mean log sum_k pi_k p_k(y) + ridge / 2 |parameters|^2`` on the reward labels by L-BFGS."""
+        """Fit the scorer to the likelihood of the mixture on the reward labels."""
         examples = self.context.reward_examples()
         columns, log_likelihood = self.columns(examples.teacher_logits), log_likelihoods(examples.teacher_logits, examples.known_labels())
-        parameters = list(self.scorer.parameters())
-        optimizer = torch.optim.LBFGS(parameters, max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            penalty: Tensor = torch.stack([parameter.square().sum() for parameter in parameters]).sum()
-            loss: Tensor = 0.5 * RIDGE * penalty - (self.scorer(columns) + log_likelihood).logsumexp(1).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
-
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        fit_mixture(self.scorer.parameters(), lambda: self.scorer(columns), log_likelihood, RIDGE)
 
     def state(self) -> dict[str, Any]:
         """Return scorer, start and optimizer."""

@@ -1,16 +1,16 @@
 """``stacking``: the mixture of teachers that predicts the reward labels best, fitted by supervision.
 
 A student that is taught with weights ``w_k(x)`` learns the mixture ``sum_k w_k(x) p_k(y|x)``, so the weights are fitted by the likelihood
-of that mixture, and not by which teacher is right. Several members propose weights: three formulas that read no labels, the choice of
-the router's gate, and four networks. Their shares are fitted by EM on labels that the members did not see (two folds). After stacked
-generalization (Wolpert 1992) and the stacking of densities (Smyth and Wolpert 1999); the members and their use for teaching are ours.
+of that mixture (:mod:`baselines.mixture`), and not by which teacher is right. Several members propose weights: three formulas that read no
+labels, the choice of the router's gate, and four networks. Their shares are fitted by EM on labels that the members did not see (two
+folds). After stacked generalization (Wolpert 1992) and the stacking of densities (Smyth and Wolpert 1999); the members and their use for
+teaching are ours.
 
 It uses the same labels as policies that are paid with held-out improvement, and no reinforcement learning.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.gate import Gate, fit, gate_inputs
+from baselines.mixture import fit_mixture, log_likelihoods
 from baselines.rule import WEIGHTS, BaseRule, choice
 from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
@@ -28,8 +29,6 @@ from kd_env.policies.context import Examples
 from kd_env.randomness import seeded
 
 ENTROPY_TEMPERATURE = 0.1
-LEAST_PROBABILITY = 1e-4
-LBFGS_STEPS = 60
 EM_STEPS = 300
 
 Inputs = Literal["", "outputs", "outputs and features"]
@@ -128,26 +127,9 @@ class Network(nn.Module):
         return self.log_weights(instances).exp()
 
 
-def log_likelihoods(teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """Return ``log max(p_k(y|x), 1e-4)``, ``[n, K]``, of ``teacher_logits [n, K, C]`` and class numbers y, ``labels [n]``."""
-    index = labels[:, None, None].expand(-1, teacher_logits.shape[1], 1)
-    log_likelihood = teacher_logits.double().log_softmax(2).gather(2, index).squeeze(2).float()
-    return log_likelihood.clamp_min(math.log(LEAST_PROBABILITY))
-
-
-def fit_mixture(network: Network, instances: Instances, log_likelihood: Tensor, ridge: float) -> Network:
-    """Minimise ``-mean log sum_k w_k p_k(y) + ridge / 2 |parameters|^2`` by L-BFGS; ``log_likelihood [n, K]`` is log p_k(y)."""
-    parameters = list(network.parameters())
-    optimizer = torch.optim.LBFGS(parameters, max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = -(network.log_weights(instances) + log_likelihood).logsumexp(1).mean()
-        loss = loss + 0.5 * ridge * torch.stack([parameter.square().sum() for parameter in parameters]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+def fitted(network: Network, instances: Instances, log_likelihood: Tensor, ridge: float) -> Network:
+    """Fit a network to ``log_likelihood [n, K]`` of labelled instances and return it."""
+    fit_mixture(network.parameters(), lambda: network.log_weights(instances), log_likelihood, ridge)
     return network
 
 
@@ -166,7 +148,7 @@ class Members(nn.Module):
         inputs = instances.inputs("outputs and features")
         self.router = Gate(inputs.shape[1], right.shape[1])
         fit(self.router, inputs, right)
-        networks = [fit_mixture(Network(instances, inputs, scorer), instances, log_likelihood, ridge) for inputs, scorer, ridge in NETWORKS]
+        networks = [fitted(Network(instances, inputs, scorer), instances, log_likelihood, ridge) for inputs, scorer, ridge in NETWORKS]
         self.networks = nn.ModuleList(networks)
 
     def forward(self, instances: Instances) -> Tensor:

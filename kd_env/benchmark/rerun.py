@@ -19,11 +19,12 @@ from kd_env.benchmark.tuning.configuration import Configuration, untuned_name
 from kd_env.randomness import one_thread
 
 COMPARED = (
-    "trial", "task", "policy", "access", "student", "teachers", "pool", "updates", "metric", "env",
+    "task", "policy", "access", "student", "teachers", "pool", "updates", "metric", "env",
     "test", "validation", "reward_split", "reward_labels", "reward_sum", "selection_rate", "weight_entropy", "selection_entropy",
     "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "bank", "curve", "diverged",
 )  # fmt: skip
-"""Fields of a record that the trial determines. The other fields define the trial, or depend on the machine and the time."""
+"""Fields of a record that the trial determines. The other fields define the trial, or depend on the machine, the time and the version:
+``trial`` changes with every setting that a version of the package adds."""
 
 
 NOT_SETTINGS = ("command", "population", "test", "policy_from", "frozen", "tuned")

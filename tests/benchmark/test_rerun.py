@@ -16,8 +16,8 @@ from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 
-DEFINE_OR_DESCRIBE = {"suite", "seed", "config", "wall_s", "peak_rss_mb", "device", "versions"}
-"""Fields that are not compared: they define the trial, or say when and where it ran."""
+DEFINE_OR_DESCRIBE = {"trial", "suite", "seed", "config", "wall_s", "peak_rss_mb", "device", "versions"}
+"""Fields that are not compared: they define the trial, or say when, where and by which version it ran."""
 
 
 def trial(policy, seed):
@@ -101,6 +101,11 @@ def made_again(original, tmp_path_factory):
 def test_all_fields_but_those_that_define_or_describe_a_trial_are_compared():
     assert set(COMPARED) == set(records.FIELDS) - DEFINE_OR_DESCRIBE
     assert len(COMPARED) == len(set(COMPARED))
+
+
+def test_a_record_of_an_older_version_has_another_trial_id_and_is_equal(made_again):
+    record, again = made_again
+    assert differences({**record, "trial": f"{record['trial']}-of-an-older-version"}, again) == []
 
 
 @pytest.mark.parametrize("field", COMPARED)
