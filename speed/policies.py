@@ -29,7 +29,7 @@ def against_plain_loop(task: str, device: torch.device, turns: int, count: int) 
     """Time policies at their defaults, with observations, rewards, credit and their own learning, against a hand-written loop."""
     selection = slots(task, device, precision="float32").selection
     plain = PlainLoop(selection.data, selection.settings.distillation, 0, device)
-    few = {"credit": "difference(smoothing=-0.3,examples=64,decay=0.9)", "credit_refresh": 2}
+    few = {"credit": "difference(smoothing=-0.3,examples=32,decay=0.9)"}
     subjects = [
         Subject("plain PyTorch loop", lambda: [plain.update() for _ in range(count)], count),
         *(Subject(name, _teaching(name, task, device, count), count) for name in ("uniform", "reinforce", "held_credit")),

@@ -22,7 +22,7 @@ from speed.plain_loop import PlainLoop
 
 ENDLESS = 10**9
 SLOTS = 32
-FEW_EXAMPLES = "difference(examples=64,decay=0.9)"
+FEW_EXAMPLES = "difference(examples=32,decay=0.9)"
 ALONE, VIEW = "Distillation.observe/apply", "slots step, reward_every=0"
 
 
@@ -56,7 +56,7 @@ def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
         "credit=first_order": {"credit": "first_order"},
         "credit=first_order, credit_refresh=10": {"credit": "first_order", "credit_refresh": 10},
         "credit=difference": {"credit": "difference"},
-        f"credit={FEW_EXAMPLES}, credit_refresh=2": {"credit": FEW_EXAMPLES, "credit_refresh": 2},
+        f"credit={FEW_EXAMPLES}": {"credit": FEW_EXAMPLES},
     }
     env = slots(task, device)
     run, teach = Distillation(env.selection.data, env.selection.settings.distillation, 0), uniform(env.selection)
