@@ -210,8 +210,10 @@ class RewardMeter:
             return gradient
         if len(which) == 1:
             return [mean.lerp(new, 1.0 / float(weight[0])) for new, mean in zip(gradient, self.gradient, strict=True)]
-        share = torch.from_numpy(np.where(which, 1.0 / weight, 0.0)).to(gradient[0])[:, None]
-        return [mean.lerp(new, share) for new, mean in zip(gradient, self.gradient, strict=True)]
+        share = torch.from_numpy(np.where(which, 1.0 / np.maximum(weight, 1.0), 0.0)).to(gradient[0])[:, None]
+        pairs = zip(gradient, self.gradient, strict=True)
+        # of a student that diverged and began again, the mean holds NaN, from which a lerp does not return
+        return [torch.where(share == 1.0, new, torch.where(share == 0.0, mean, mean.lerp(new, share))) for new, mean in pairs]
 
     def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray, count: int) -> tuple[Inputs, Tensor]:
         self.state.forward_examples += count * which

@@ -64,6 +64,22 @@ def test_a_student_that_begins_again_begins_a_mean_of_its_own(digits_data):
     assert meter.state.gradient_weight.tolist() == [1 + 0.75 * (1 + 0.75), 1.0]
 
 
+@pytest.mark.parametrize("options", [FEW, GradientOptions()])
+def test_the_mean_of_a_student_that_diverged_does_not_outlive_it(digits_data, options):
+    run, meter = runs(digits_data, 3)
+    for _ in range(2):
+        gradient = meter.held_out_gradient(run.student, run.update, options)
+        drive(run, 1)
+    for tensor in gradient:
+        tensor[1] = float("nan")
+    run.reset_student(1, 40)
+    meter.reset_student(1, 40)
+    mean = flat(meter.held_out_gradient(run.student, run.update, options), 3)
+    fresh = RewardMeter(run.reward_split, [5, 40, 7], 40, "loss")
+    alone = flat(fresh.held_out_gradient(run.student, run.update, GradientOptions(examples=options.examples)), 3)
+    assert torch.equal(mean[1], alone[1]) and mean.isfinite().all()
+
+
 def test_other_options_begin_a_new_mean(digits_data):
     run, meter = runs(digits_data)
     meter.held_out_gradient(run.student, run.update, FEW)
