@@ -24,8 +24,8 @@ RATE = "optimizer.lr"
 DIGITS = 3
 """Significant digits of the numbers that are tried."""
 _SETTINGS = {field.name for group in GROUPS for field in fields(group)}
-_SHARED = ("student", "updates", "num_students", "reward_labels", "label_seed", "device", "precision")
-"""Settings that all policies of a comparison share, so that none may choose them for itself."""
+_SHARED = ("student", "updates", "num_students", "reward_labels", "label_seed", "optimizer", "device", "precision")
+"""Settings that no policy may choose for itself: all share them, and of the optimizer the learning rate is searched for all."""
 
 Value = str | float | bool
 
@@ -114,7 +114,17 @@ def declared_space(policy: PolicyClass) -> dict[str, Range | Choice]:
             )
         if not isinstance(entry, Range | Choice):
             raise InputError(f"policy {policy.name!r}: search_space[{name!r}]={entry!r}; expected a Range or a Choice")
+        for value in entry.values if isinstance(entry, Choice) and name in defaults else ():
+            if not _can_be_written(name, value):
+                raise InputError(f"policy {policy.name!r}: search_space[{name!r}]: {value!r} cannot be an option in a policy's name")
     return dict(declared)
+
+
+def _can_be_written(option: str, value: Value) -> bool:
+    try:
+        return spec.parse(str(spec.Spec("policy", {option: value}))).options == {option: value}
+    except InputError:
+        return False
 
 
 def _defaults(policy: PolicyClass) -> dict[str, Any]:

@@ -81,6 +81,9 @@ def test_the_rate_changes_nothing_else_of_the_optimizer():
         ({"mode": Range(1, 2)}, "search_space['mode'] is a Range, and its default 'c' is no number"),
         ({"updates": Range(100, 10000)}, "search_space['updates']: all policies of a comparison share this setting; leave it out"),
         ({"reward_labels": Choice((64, 256))}, "search_space['reward_labels']: all policies of a comparison share this setting"),
+        ({"optimizer": Choice(("adam", "sgd"))}, "search_space['optimizer']: all policies of a comparison share this setting"),
+        ({"mode": Choice(("a", "b,d"))}, "search_space['mode']: 'b,d' cannot be an option in a policy's name"),
+        ({"mode": Choice(("a", "2"))}, "search_space['mode']: '2' cannot be an option in a policy's name"),
         ([("sharpness", Range(1, 2))], "expected a dict of Range and Choice by name"),
     ],
 )
