@@ -83,6 +83,16 @@ def call(text: str, function: Callable[..., Any], options: Mapping[str, Any], *a
     Raises:
         InputError: ``function`` does not take these options, or needs one that is missing.
     """
+    require_options(text, function, options, *arguments)
+    return function(*arguments, **options)
+
+
+def require_options(text: str, function: Callable[..., Any], options: Mapping[str, Any], *arguments: Any) -> None:
+    """Check that :func:`call` with the same arguments calls ``function``.
+
+    Raises:
+        InputError: ``function`` does not take these options, or needs one that is missing.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -93,7 +103,6 @@ def call(text: str, function: Callable[..., Any], options: Mapping[str, Any], *a
         optional = list(signature.parameters.values())[len(arguments) :]  # the first parameters are not for users to set
         names = [parameter.name for parameter in optional if parameter.default is not parameter.empty]
         raise InputError(f"{text}: {error}; options: {', '.join(names) or 'none'}") from None
-    return function(*arguments, **options)
 
 
 def call_plugin(text: str, function: Callable[..., Any], options: Mapping[str, Any], *arguments: Any) -> Any:

@@ -40,10 +40,17 @@ def other_type(record: Mapping[str, Any]) -> str:
         for item in record[name] or ():
             if not isinstance(item, types) or isinstance(item, bool):
                 return f"{name} holds {_shown(item)}, expected {_words(types)}"
+    if "tuned" in record["config"] and not _is_configuration(record["config"]["tuned"]):
+        return f"config: tuned is {_shown(record['config']['tuned'])}, expected an object with options, settings and trials"
     for point in record["curve"]:
         if not isinstance(point, dict) or not isinstance(point.get("update"), int) or not isinstance(point.get("validation"), NUMBER):
             return f"curve holds {_shown(point)}, expected objects with update and validation"
     return ""
+
+
+def _is_configuration(tuned: Any) -> bool:
+    types = {"options": dict, "settings": dict, "trials": int}
+    return isinstance(tuned, dict) and tuned.keys() == types.keys() and all(isinstance(tuned[name], types[name]) for name in types)
 
 
 def _shown(value: Any) -> str:

@@ -66,11 +66,16 @@ def compare_across(groups: Mapping[Setting, Sequence[Record]], styles: Styles) -
         runs = sum(map(len, strata[policy]))
         rows.append((policy, access[policy], interval(*middle[policy]), f"{ranks[policy]:.2f}", against, f"{runs}"))
     left_out = len(access) - len(shared)
+    metrics = sorted({record["metric"] for records in groups.values() for record in records})
+    mixed = f" The settings have different metrics ({', '.join(metrics)}), which the IQM mixes; ranks do not." if len(metrics) > 1 else ""
+    unequal = any(len({len(scores[policy]) for policy in shared}) > 1 for scores in by_setting)
+    weighed = " Policies have different numbers of runs in a setting: their IQMs weigh the settings differently." if unequal else ""
     caption = (
         f"Test scores over the {len(groups)} settings, of policies that were run in all of them"
         f"{f' ({left_out} others are left out)' if left_out else ''}. IQM: mean of the middle half of all runs, with a bootstrap interval "
         "stratified by setting. Mean rank: by mean score in each setting, 1 is best. P(above uniform): probability that a run has a higher "
-        "score than a run of uniform in the same setting. These numbers describe; what may be claimed is said at each setting."
+        f"score than a run of uniform in the same setting.{mixed}{weighed} "
+        "These numbers describe; what may be claimed is said at each setting."
     )
     table = Table(caption, ("policy", "access", "IQM [95 %]", "mean rank", f"P(above {REFERENCE}) [95 %]", "runs"), rows)
     return Across(table, access, _plots({policy: strata[policy] for policy in shared}, ranks, len(groups), styles))

@@ -16,9 +16,12 @@ from kd_env import spec, tasks
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
+from kd_env.models.networks import begins_as_checkpoint, build
 from kd_env.paths import require_file
 from kd_env.policies import registry
+from kd_env.tasks import Task
 from kd_env.teachers import POOLS
+from kd_env.teachers.pools import require_task
 
 FOLDER = Path(__file__).parent / "suites"
 DEFAULT_SEEDS = range(5)
@@ -50,8 +53,8 @@ class Part:
     own_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: Sequence[int] | None = None
 
-    def settings_of(self, policy: str) -> dict[str, Any]:
-        """Return all settings of the trials of a policy."""
+    def settings_of(self, policy: str = "") -> dict[str, Any]:
+        """Return all settings of the trials of a policy, or those that all policies share."""
         named = {"student": self.student, "updates": self.updates}
         return {**{name: value for name, value in named.items() if value is not None}, **self.settings, **self.own_settings.get(policy, {})}
 
@@ -110,7 +113,7 @@ def read(path: Path) -> Suite:
     require_file(path)
     place = f"suite {path}"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{place}: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
@@ -135,6 +138,8 @@ def _part(place: str, table: Any, lists: Mapping[str, Sequence[str]]) -> Part:
         if not values.get(key):
             raise InputError(f"{place}, {key}: missing; every part names a task and at least one policy")
     policies, own_settings = _names(f"{place}, policies", values["policies"], lists)
+    if not policies:
+        raise InputError(f"{place}, policies: {values['policies']} names none; name at least one")
     if (population := values.get("population", 1)) < 1:
         raise InputError(f"{place}, population: {population}; must be at least 1")
     shared = {name: values.get(name) for name in ("teachers", "updates", "student")}
@@ -209,23 +214,28 @@ def _check(place: str, part: Part) -> None:
         task = tasks.load(part.task)
     if part.teachers is not None:
         with _naming(place, "teachers"):
-            _check_pool(part.teachers)
-    for policy in part.policies:
+            _check_pool(part.teachers, task)
+    for name in part.policies:
         with _naming(place, "policies"):
-            registry.find(policy)
+            policy = registry.find(name)
+            spec.require_options(f"policy {name!r}", policy.make, policy.options, None, 0)
         with _naming(place, "set"):
-            make_settings(task, **part.settings_of(policy))
+            student = make_settings(task, **part.settings_of(name)).distillation.student
+        with _naming(place, "student"):
+            _ = begins_as_checkpoint(student) or build(student, task, 0)
     for trial in part.trials("check", [0], ""):
         with _naming(place, "policies"):
             _ = trial.resolved
 
 
-def _check_pool(text: str) -> None:
-    """Refuse a pool whose name looks like that of a built-in one but is none; other names are looked up when the teachers are loaded."""
+def _check_pool(text: str, task: Task) -> None:
+    """Refuse a built-in pool of another task, or one that does not exist; other names are looked up when the teachers are loaded."""
     pool_of_teacher, kinds = text.rpartition("/")[0], {pool.split("/")[0] for pool in POOLS}
     is_plain = not any(character in text for character in ",:(") and not Path(text).expanduser().exists()
-    if is_plain and text.split("/")[0] in kinds and not {text, pool_of_teacher} & POOLS.keys():
+    if not text or (is_plain and text.split("/")[0] in kinds and not {text, pool_of_teacher} & POOLS.keys()):
         raise spec.unknown("pool", text, POOLS)
+    if text in POOLS:
+        require_task(text, task)
 
 
 @contextmanager

@@ -72,8 +72,9 @@ def run_suite(
     for position, part in enumerate(parts):
         trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())]
         if tune is not None:
-            number = 1 + sum((earlier.task, earlier.teachers) == (part.task, part.teachers) for earlier in parts[:position])
-            tuned = tune_part(part, number, tune, out, workers or _num_cores(), quiet, checkpoint_minutes, executor, gpus_per_trial)
+            tuned = tune_part(
+                part, parts[:position], tune, out, workers or _num_cores(), quiet, checkpoint_minutes, executor, gpus_per_trial
+            )
             trials += [replace(trial, tuned=tuned[trial.policy]) for trial in trials]
         page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes, executor, gpus_per_trial)
     print(page)

@@ -12,7 +12,7 @@ from kd_env.cli.options import command_line
 
 def tune_part(
     part: Any,
-    number: int,
+    earlier: Sequence[Any],
     trials: int,
     out: Path,
     workers: int,
@@ -25,7 +25,7 @@ def tune_part(
 
     Args:
         part: a :class:`~kd_env.benchmark.suites.Part`.
-        number: its number among the parts of its suite with the same pool, from 1 on.
+        earlier: the parts before it in its suite.
         trials: number of validation trials of each policy.
         out: the results folder.
         workers: trials at the same time.
@@ -34,6 +34,7 @@ def tune_part(
         executor: what runs the trials, see :func:`kd_env.benchmark.run.run`.
         gpus_per_trial: part of a GPU that Ray reserves for a trial.
     """
+    from kd_env import tasks
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.run import run
     from kd_env.benchmark.tuning import files
@@ -45,6 +46,8 @@ def tune_part(
             run(trials, directory, progress, workers, population, checkpoint_minutes, executor, gpus_per_trial)
 
     tuned = tune(part, trials, out, command_line(), run_round)
+    name = files.file_name(tuned.task, tuned.teachers)
+    number = 1 + sum(files.file_name(each.task, each.teachers or tasks.load(each.task).defaults.pool) == name for each in earlier)
     files.write(out / "tuned" / files.file_name(tuned.task, tuned.teachers, number), tuned)
     return tuned.policies
 

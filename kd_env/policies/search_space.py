@@ -42,8 +42,9 @@ class Range:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def including(self, value: float) -> Range:
-        """Return a range that also holds ``value``."""
-        return Range(min(self.low, value), max(self.high, value), self.log)
+        """Return a range that also holds ``value``, and then numbers that are not whole if ``value`` is not."""
+        kind = int if self.whole and value == int(value) else float
+        return Range(kind(min(self.low, value)), kind(max(self.high, value)), self.log)
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ class Choice:
 
     def __post_init__(self) -> None:
         """Check that there is something to choose from."""
-        if not isinstance(self.values, tuple) or len(set(self.values)) < 2:
-            raise InputError(f"{self}: expected a tuple of at least two values")
+        kinds = str | int | float
+        usable = isinstance(self.values, tuple) and all(isinstance(value, kinds) and value == value for value in self.values)  # not NaN
+        if not usable or len(set(self.values)) < 2:
+            raise InputError(f"{self}: expected a tuple of at least two values, which are texts, numbers or truth values")
 
     def including(self, value: str | float | bool) -> Choice:
         """Return a choice that also has ``value``, first if it is new."""

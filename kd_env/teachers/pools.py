@@ -38,10 +38,7 @@ def built_in(name: str, task: Task) -> Pool:
     Raises:
         InputError: it is for another task, or the task has no groups and the pool has one teacher for each.
     """
-    task_names = (task.name.split("(")[0], task.kind)
-    if name.split("/")[0] not in task_names:
-        suitable = ", ".join(pool for pool in POOLS if pool.split("/")[0] in task_names) or "none built in"
-        raise InputError(f"pool {name!r} is for another task than {task.name!r}; pools for it: {suitable}")
+    require_task(name, task)
     recipe = POOLS[name].fitted(task)
     if not recipe.teachers:
         raise InputError(f"pool {name!r} has one teacher for each group and task {task.name!r} has no groups; use {task.kind}/sizes")
@@ -82,3 +79,15 @@ def _load_weights(network: nn.Module, path: Path) -> bool:
     except RuntimeError:  # of another network
         return False
     return True
+
+
+def require_task(name: str, task: Task) -> None:
+    """Check that a built-in pool is for a task.
+
+    Raises:
+        InputError: it is for another one.
+    """
+    task_names = (task.name.split("(")[0], task.kind)
+    if name.split("/")[0] not in task_names:
+        suitable = ", ".join(pool for pool in POOLS if pool.split("/")[0] in task_names) or "none built in"
+        raise InputError(f"pool {name!r} is for another task than {task.name!r}; pools for it: {suitable}")

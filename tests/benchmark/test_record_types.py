@@ -24,6 +24,16 @@ def test_a_field_of_another_type_is_named_by_line_and_left_out(tmp_path, name, v
         assert records.read(tmp_path) == [good]
 
 
+@pytest.mark.parametrize(
+    "tuned", [5, None, {}, {"options": {}, "settings": 5, "trials": 3}, {"options": {}, "settings": {}, "trials": "3"}]
+)
+def test_a_configuration_of_another_form_is_named(tuned):
+    with_it = record("router, tuned 3", "nothing", 0, 0.5, config={"tuned": tuned})
+    assert other_type(with_it).startswith("config: tuned is ")
+    good = {"options": {}, "settings": {}, "trials": 3}
+    assert other_type(with_it | {"config": {"tuned": good}}) == ""
+
+
 def test_every_field_has_types():
     assert TYPES.keys() == set(records.FIELDS)
 

@@ -63,3 +63,14 @@ def test_both_reports_show_it(tmp_path):
         assert "P(above uniform)" in text
     assert (tmp_path / "figures" / "00-profiles.png").exists()
     assert (tmp_path / "figures" / "00-ranks.png").exists()
+
+
+def test_the_caption_says_what_the_iqm_mixes():
+    records = settings(3, {"uniform": 0.4, "better": 0.6})
+    plain = across(records).table.caption
+    assert "metrics" not in plain
+    assert "numbers of runs" not in plain
+    two_metrics = across([run | ({"metric": "mcc"} if run["updates"] == 101 else {}) for run in records]).table.caption
+    assert "The settings have different metrics (accuracy, mcc), which the IQM mixes" in two_metrics
+    fewer = across([run for run in records if (run["policy"], run["updates"]) != ("better", 101) or run["seed"] < 2]).table.caption
+    assert "Policies have different numbers of runs in a setting" in fewer

@@ -51,6 +51,7 @@ WRONG = {
     "abuot = 'x'": "unknown key 'abuot'; did you mean 'about'?",
     "[[part]]\ntask = 'digits'": "part 1, policies: missing",
     "[[part]]\npolicies = ['uniform']": "part 1, task: missing",
+    "[lists]\na = []\n[[part]]\ntask = 'digits'\npolicies = ['@a']": "part 1, policies: ['@a'] names none",
     "[[part]": "(at line 1",
     "lists = 1": "lists: 1 is a int, expected dict",
     "[lists]\na = 'uniform'\n" + PART: "lists.a: a str, expected an array",
@@ -69,6 +70,12 @@ WRONG = {
     PART + "set = {temperature = 1979-05-27}": "part 1, set: temperature=",
     PART + "teachers = 'digits/expert'": "part 1, teachers: unknown pool 'digits/expert'; did you mean 'digits/experts'?",
     PART + "student = 5": "part 1, student: 5 is a int, expected str",
+    PART + "student = 'mpl(width=8)'": "part 1, student: unknown network 'mpl'",
+    PART + "student = 'mlp(width=0)'": "part 1, student: student mlp(width=0): expected a number of at least 1",
+    PART + "teachers = 'domains/experts'": "part 1, teachers: pool 'domains/experts' is for another task than 'digits'",
+    PART + "teachers = ''": "part 1, teachers: unknown pool ''",
+    PART
+    + PART.replace("uniform", "reinforce(windw=4)"): "part 2, policies: policy 'reinforce(windw=4)': got an unexpected keyword argument",
     PART + PART.replace("digits", "digit"): "part 2, task: unknown task 'digit'; did you mean 'digits'?",
     PART.replace("uniform", "unifrom"): "part 1, policies: unknown policy 'unifrom'; did you mean 'uniform'?",
     PART.replace("uniform", "no_teacher"): "part 1, policies: policy 'no_teacher' learns from hard labels",
@@ -134,6 +141,11 @@ def test_a_file_that_is_no_suite_is_refused_in_one_line(content, tmp_path, monke
         suites.find("wrong.toml")
     assert str(error.value).startswith("suite wrong.toml")
     assert "\n" not in str(error.value)
+
+
+def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path):
+    (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbf" + PART.replace("\n", "\r\n").encode())
+    assert suites.read(tmp_path / "windows.toml").parts == (Part("digits", ("uniform",)),)
 
 
 def test_the_suite_of_the_guide_runs(tmp_path, capsys):

@@ -24,6 +24,7 @@ CASES = {
     "stale credit, dropout": {**DROPOUT, "credit": "first_order", "credit_refresh": 3, "reward_examples": 20},
     "stale head credit": {"credit": "head", "credit_refresh": 4},
     "reward labels, dropout": {**DROPOUT, "reward_ce": 0.5},
+    "running mean, dropout": {**DROPOUT, "credit": "difference(examples=8,decay=0.9)", "credit_refresh": 2},
     "mixed reward": {"reward": "mixed", "reward_every": 2},
     "float64": {"precision": "float64", "credit": "first_order"},
     "phases, bonus": {
@@ -73,6 +74,7 @@ POPULATIONS = {
     "metric, mixed": ("digits_data", {"optimizer": "sgd(lr=0.05,decay=linear)", "measure": "metric", "reward": "mixed"}),
     "stale first-order credit": ("digits_data", {"credit": "first_order", "credit_refresh": 7, "optimizer": "sgd(lr=0.05)"}),
     "first-order credit, dropout": ("digits_data", {**DROPOUT, "credit": "first_order", "credit_refresh": 3, "reward_examples": 20}),
+    "running mean": ("digits_data", {**DROPOUT, "credit": "difference(examples=8,decay=0.9)", "credit_refresh": 2}),
     "bonus": ("digits_data", {"action": "soft", "granularity": "batch", "exploration_bonus": 0.5, "knowledge": "response,hint"}),
     "text, labels": ("text_data", {"kd_weight": 0.5, "student": "tiny-bert(width=8,layers=1)"}),
 }

@@ -69,7 +69,7 @@ def read(path: Path) -> Tuned:
     """
     require_file(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"tuned file {path}: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:

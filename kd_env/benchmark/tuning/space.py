@@ -24,6 +24,8 @@ RATE = "optimizer.lr"
 DIGITS = 3
 """Significant digits of the numbers that are tried."""
 _SETTINGS = {field.name for group in GROUPS for field in fields(group)}
+_SHARED = ("student", "updates", "num_students", "reward_labels", "label_seed", "optimizer", "device", "precision")
+"""Settings that no policy may choose for itself: all share them, and of the optimizer the learning rate is searched for all."""
 
 Value = str | float | bool
 
@@ -71,8 +73,8 @@ def space_of(trial: Trial) -> Space:
     if distillation.uses_hard_labels and "kd_weight" not in policy.env_options:
         shared["kd_weight"] = (Range(0.1, 0.9), distillation.kd_weight)
     defaults = _defaults(policy)
-    own = declared_space(policy)
-    searched = {name: entry for name, entry in own.items() if name not in policy.options and name not in trial.settings}
+    fixed = {*policy.options, *trial.settings} | (set() if distillation.uses_hard_labels else {"kd_weight"})
+    searched = {name: entry for name, entry in declared_space(policy).items() if name not in fixed}
     everything = shared | {name: (entry, defaults.get(name, flat.get(name))) for name, entry in searched.items()}
     return Space(
         {name: _including(policy, name, *pair) for name, pair in everything.items()},
@@ -97,7 +99,7 @@ def declared_space(policy: PolicyClass) -> dict[str, Range | Choice]:
     """Return what the class of a policy declares in ``search_space``.
 
     Raises:
-        InputError: it is something else than ranges and choices of the policy's options and of settings.
+        InputError: it is something else than ranges and choices of the policy's options and of settings, or a setting is not its own.
     """
     defaults = _defaults(policy)
     declared = getattr(policy.make, "search_space", {})
@@ -106,9 +108,23 @@ def declared_space(policy: PolicyClass) -> dict[str, Range | Choice]:
     for name, entry in declared.items():
         if name not in defaults and name not in _SETTINGS:
             raise InputError(f"policy {policy.name!r}: search_space: {spec.unknown('option or setting', name, {*defaults, *_SETTINGS})}")
+        if name in _SHARED and name not in defaults:
+            raise InputError(
+                f"policy {policy.name!r}: search_space[{name!r}]: all policies of a comparison share this setting; leave it out"
+            )
         if not isinstance(entry, Range | Choice):
             raise InputError(f"policy {policy.name!r}: search_space[{name!r}]={entry!r}; expected a Range or a Choice")
+        for value in entry.values if isinstance(entry, Choice) and name in defaults else ():
+            if not _can_be_written(name, value):
+                raise InputError(f"policy {policy.name!r}: search_space[{name!r}]: {value!r} cannot be an option in a policy's name")
     return dict(declared)
+
+
+def _can_be_written(option: str, value: Value) -> bool:
+    try:
+        return spec.parse(str(spec.Spec("policy", {option: value}))).options == {option: value}
+    except InputError:
+        return False
 
 
 def _defaults(policy: PolicyClass) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def _score(directory: Path, studies: dict[str, Study], proposals: dict[str, dict
 
 def _study_name(trial: Trial, space: Space) -> str:
     """Return a name that changes with everything that decides the scores of a policy and with what is searched."""
-    return f"{trial.id}-{hashlib.sha256(repr(space).encode()).hexdigest()[:8]}"
+    searched = (space.entries, space.start, sorted(space.options), space.optimizer)  # a set has another order in each process
+    return f"{trial.id}-{hashlib.sha256(repr(searched).encode()).hexdigest()[:8]}"
 
 
 def _tuned(part: Part, trials: int, command: str, spaces: dict[str, Space], studies: dict[str, Study]) -> Tuned:
@@ -93,9 +94,9 @@ def _tuned(part: Part, trials: int, command: str, spaces: dict[str, Space], stud
         fixed = {name: value for name, value in part.settings_of(policy).items() if name not in ("student", "updates")}
         configurations[policy] = Configuration(found.options, {**fixed, **found.settings}, trials)
     scores = {policy: (_shown(score), _shown(studies[policy].first_score)) for policy, (_, score) in best.items()}
-    teachers, student = part.teachers or task.defaults.pool, part.student or task.defaults.student
-    updates = part.updates or task.defaults.updates
-    return Tuned(part.task, teachers, student, updates, trials, SEEDS, command, configurations, scores)
+    settings = part.settings_of()
+    student, updates = settings.get("student", task.defaults.student), settings.get("updates", task.defaults.updates)
+    return Tuned(part.task, part.teachers or task.defaults.pool, student, updates, trials, SEEDS, command, configurations, scores)
 
 
 def _shown(score: float) -> float:

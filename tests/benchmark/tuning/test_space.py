@@ -50,6 +50,18 @@ def test_a_class_declares_options_and_settings():
     assert searched.configuration(searched.start, 9) == Configuration(trials=9)
 
 
+def test_labels_are_not_brought_into_a_setting_without_them(monkeypatch):
+    monkeypatch.setattr(Mine, "search_space", {"kd_weight": Range(0.2, 0.8)})
+    assert "kd_weight" not in space_of(f"{__name__}:Mine").entries
+    assert space_of(f"{__name__}:Mine", reward_ce=0.0).entries.keys() == {"temperature", "optimizer.lr"}
+
+
+def test_a_default_that_is_not_whole_makes_a_range_of_all_numbers():
+    assert Range(1, 8).including(9) == Range(1, 9)
+    assert Range(1, 8).including(9).whole
+    assert not Range(1, 8).including(2.5).whole
+
+
 def test_what_is_given_is_not_searched():
     searched = space_of(f"{__name__}:Mine(times=2)", batch_size=16)
     assert searched.entries.keys() == {"temperature", "optimizer.lr", "sharpness", "mode"}
@@ -67,6 +79,11 @@ def test_the_rate_changes_nothing_else_of_the_optimizer():
         ({"sharpnes": Range(1, 2)}, "unknown option or setting 'sharpnes'; did you mean 'sharpness'?"),
         ({"sharpness": (1, 2)}, "search_space['sharpness']=(1, 2); expected a Range or a Choice"),
         ({"mode": Range(1, 2)}, "search_space['mode'] is a Range, and its default 'c' is no number"),
+        ({"updates": Range(100, 10000)}, "search_space['updates']: all policies of a comparison share this setting; leave it out"),
+        ({"reward_labels": Choice((64, 256))}, "search_space['reward_labels']: all policies of a comparison share this setting"),
+        ({"optimizer": Choice(("adam", "sgd"))}, "search_space['optimizer']: all policies of a comparison share this setting"),
+        ({"mode": Choice(("a", "b,d"))}, "search_space['mode']: 'b,d' cannot be an option in a policy's name"),
+        ({"mode": Choice(("a", "2"))}, "search_space['mode']: '2' cannot be an option in a policy's name"),
         ([("sharpness", Range(1, 2))], "expected a dict of Range and Choice by name"),
     ],
 )
@@ -82,7 +99,7 @@ def test_a_range_needs_a_low_and_a_high_end(ends):
         Range(*ends)
 
 
-@pytest.mark.parametrize("values", [(), ("a",), ("a", "a"), ["a", "b"]])
+@pytest.mark.parametrize("values", [(), ("a",), ("a", "a"), ["a", "b"], (None, "a"), ([1], [2]), (1.0, float("nan"))])
 def test_a_choice_needs_two_values(values):
     with pytest.raises(InputError, match="at least two values"):
         Choice(values)

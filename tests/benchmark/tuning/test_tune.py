@@ -1,7 +1,10 @@
 """The loop over validation trials, with trials whose scores are a formula in place of students."""
 
 import math
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -108,6 +111,26 @@ def test_settings_of_a_part_are_part_of_the_configuration(tmp_path):
     part = Part("digits", ("uniform",), settings={"kd_weight": 0.5, "batch_size": 16}, updates=9)
     result = tune.tune(part, 2, tmp_path, "", Runs(of=lambda trial: trial.seed if not trial.tuned.settings else 0.0))
     assert result.policies["uniform"].settings == {"kd_weight": 0.5, "batch_size": 16}
+
+
+def test_the_budget_of_a_part_is_stated_wherever_it_is_set(tmp_path):
+    part = Part("digits", ("uniform",), settings={"updates": 9, "student": "mlp(width=8)"})
+    result = tune.tune(part, 2, tmp_path, "", Runs())
+    assert (result.updates, result.student) == (9, "mlp(width=8)")
+
+
+def test_another_process_finds_the_same_study():
+    named = """if True:
+        from kd_env.benchmark.suites import Part
+        from kd_env.benchmark.tuning.space import space_of
+        from kd_env.benchmark.tuning.tune import _study_name
+        trial = Part("digits", ("reinforce",)).trials("tuning", [100], "")[0]
+        print(_study_name(trial, space_of(trial)))"""
+    names = {
+        subprocess.run([sys.executable, "-c", named], env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True).stdout
+        for seed in ("1", "2")
+    }
+    assert len(names) == 1
 
 
 def test_two_processes_do_not_tune_into_one_folder(tmp_path):
