@@ -6,6 +6,7 @@ Between two rungs the environment stays in memory, or its state is saved to a fi
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class CandidateRun:
         seeds: the seeds of the students.
         update: number of updates that the students have had.
         diverged: whether each student has diverged, ``[S]``.
+        unsaved_seconds: time of teaching since the students were last saved.
     """
 
     def __init__(self, setup: RaceSetup, candidate: Candidate, seeds: Sequence[int]) -> None:
@@ -69,7 +71,7 @@ class CandidateRun:
         Raises:
             InputError: a setting cannot be used, or the policy does not fit the pool.
         """
-        self.candidate, self.seeds, self.update = candidate, list(seeds), 0
+        self.candidate, self.seeds, self.update, self.unsaved_seconds = candidate, list(seeds), 0, 0.0
         self._policy_class, settings, options = resolve(candidate, setup.task, setup.settings)
         students = len(self.seeds)
         self._slots = settings.distillation.batch_size if settings.interface.granularity == "instance" else 1
@@ -101,16 +103,18 @@ class CandidateRun:
     def teach(self, updates: int, report: Callable[[int], None]) -> None:
         """Teach all students that have not diverged until they have had ``updates`` updates; call ``report`` with the number after each."""
         while self.update < updates and not self.diverged.all():
+            started = time.monotonic()
             self._step()
             self.update += 1
+            self.unsaved_seconds += time.monotonic() - started
             report(self.update)
             raise_if_interrupted()
 
-    def classes(self, split: str) -> np.ndarray:
-        """Return the predicted classes of all students on a split, ``[S, N]``."""
+    def logits(self, split: str) -> np.ndarray:
+        """Return the logits of all students on a split, ``[S, N, C]``."""
         run = self._selection.distillation
-        logits = run.student.predict(run.data.inputs[split], shared=True)
-        return logits.argmax(1).view(len(self.seeds), -1).cpu().numpy().astype(np.int64)
+        logits = run.student.predict(run.data.inputs[split], shared=True)  # [S * N, C]
+        return logits.view(len(self.seeds), -1, logits.shape[1]).float().cpu().numpy()
 
     @property
     def num_parameters(self) -> int:
@@ -132,6 +136,7 @@ class CandidateRun:
         with naming(folder / STATE):
             partial.write_bytes(self._env.snapshot())
             partial.replace(folder / STATE)
+        self.unsaved_seconds = 0.0
 
     def load(self, folder: Path, diverged: Sequence[bool]) -> None:
         """Continue from what :meth:`save` wrote. Policies that cannot be saved are rules without a state; they stay as they are.

@@ -57,7 +57,7 @@ class Plan:
         return total
 
 
-def make_plan(candidates: int, updates: int, budget: float, as_population: bool, extra_cost: float = 0.0) -> Plan:
+def make_plan(candidates: int, updates: int, budget: float, as_population: bool, extra_cost: float = 0.0, warmup: float = 0.0) -> Plan:
     """Return the most expensive plan that the budget allows.
 
     Args:
@@ -67,21 +67,23 @@ def make_plan(candidates: int, updates: int, budget: float, as_population: bool,
         as_population: whether the seeds of a candidate are taught as one population, where each further student costs
             :data:`POPULATION_COST`.
         extra_cost: cost of slow candidates beyond that of others, in candidates. It is counted at the first rung, which all take part in.
+        warmup: fraction of the updates over which the learning rate rises. No rung ends before, since little is learned until then; with
+            a long warm-up this makes the cheapest plan more expensive.
     """
     if candidates == 1:
         updates = max(1, min(updates, int(budget)))
         return Plan((Rung(updates, 1, 1),), updates)
     counts = [max(2, round(fraction * candidates)) for fraction in CANDIDATE_FRACTIONS] + [1]
     costs = [counts[0] + extra_cost, *counts[1:]]
-    extra = POPULATION_COST if as_population else 1.0
+    extra, min_scale = POPULATION_COST if as_population else 1.0, max(MIN_SCALE, warmup / UPDATE_FRACTIONS[0])
     for seeds in reversed(SEEDS):
         scale = _scale(costs, seeds, budget / updates, extra)
-        if scale >= MIN_SCALE:
+        if scale >= min_scale:
             break
     else:
-        seeds, scale = SEEDS[0], MIN_SCALE
+        seeds, scale = SEEDS[0], min_scale
         updates = max(len(UPDATE_FRACTIONS), int(budget / _cost(costs, seeds, scale, extra)))
-    fractions = _update_fractions(min(scale, MAX_SCALE))
+    fractions = _update_fractions(max(min_scale, min(scale, MAX_SCALE)))
     ends = [max(number, round(fraction * updates)) for number, fraction in enumerate(fractions, start=1)]
     return Plan(tuple(Rung(*rung) for rung in zip(ends, counts, seeds, strict=True)), updates)
 

@@ -28,6 +28,7 @@ from kd_env.benchmark.race.state import RaceState
 from kd_env.benchmark.student_checkpoint import require_saveable
 from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.models.networks import build, reader
+from kd_env.student.optimizer import OptimizerOptions
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
 from kd_env.teachers.file_hashes import content_hash
@@ -90,7 +91,8 @@ class PreparedRace:
             state.budget = budget_in_updates(self.budget, setup)
         candidates, extra_cost = candidates_and_cost(setup.task, len(setup.pool.teachers), setup.settings)
         as_population = learns_in_population(self.network)
-        plan = make_plan(candidates, int(setup.settings["updates"]), state.budget, as_population, extra_cost)
+        warmup = OptimizerOptions.of(str(setup.settings["optimizer"])).warmup
+        plan = make_plan(candidates, int(setup.settings["updates"]), state.budget, as_population, extra_cost, warmup)
         settings = {**setup.settings, "updates": plan.updates, "validation_every": plan.updates}
         progress.say(
             f"race of {candidates} candidates: the best student has {plan.updates:,} updates, all students together {plan.total_updates:,}"

@@ -19,13 +19,24 @@ from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.candidate_run import CandidateRun, RaceSetup
 from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, reads_reward_labels
 from kd_env.benchmark.race.plan import Plan, Rung
-from kd_env.benchmark.race.score import Predictions, rank, scores, scoring_splits, simplest_near_best, student_scores
+from kd_env.benchmark.race.score import (
+    Predictions,
+    held_out_losses,
+    mean_losses,
+    rank,
+    scores,
+    scoring_splits,
+    simplest_near_best,
+    student_scores,
+)
 from kd_env.benchmark.race.state import Entry, RaceState
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 
-MAX_BYTES_IN_MEMORY = 1 << 30
+MAX_BYTES_IN_MEMORY = 4 << 30
 """Largest size of the students, with their optimizers, that stay in memory between two rungs. Larger ones are loaded from their files."""
+SECONDS_BETWEEN_SAVES = 60.0
+"""Students are saved when this much time of teaching would be lost if the race was killed. Most candidates leave the race before."""
 BYTES_PER_PARAMETER = 16
 """A weight, its gradient and two moments in float32."""
 
@@ -38,12 +49,14 @@ class RungResult:
         candidate: the candidate.
         rung: index of the rung in the plan.
         score: mean score of the candidate's students, see :func:`~kd_env.benchmark.race.score.scores`.
+        loss: their mean loss, see :func:`~kd_env.benchmark.race.score.held_out_losses`.
         predictions: predicted classes of its students.
     """
 
     candidate: Candidate
     rung: int
     score: float
+    loss: float
     predictions: Predictions
 
 
@@ -121,7 +134,7 @@ class Race:
         uniform = [candidate for candidate in candidates if candidate.policy != NO_TEACHER]
         if not uniform:
             raise self._all_diverged("all students with teachers diverged" if candidates else "all students diverged")
-        best_uniform = uniform[rank(task, self._predictions(uniform, 0))[0]]
+        best_uniform = uniform[rank(task, self._predictions(uniform, 0), self._losses(uniform, 0))[0]]
         more = more_candidates(task, len(self.setup.pool.teachers), settings, best_uniform, len(first))
         return self._rank(candidates + self._teach_all(more, 0), 0)
 
@@ -147,32 +160,63 @@ class Race:
         return groups + ([added] if added and self.as_population else [[seed] for seed in added])
 
     def _teach(self, entry: Entry, index: int) -> None:
-        """Teach the students of an entry to the end of a rung, store their predictions, and save them."""
-        started, run, rung = time.process_time(), self._run_of(entry), self.plan.rungs[index]
+        """Teach the students of an entry to the end of a rung, and store their predictions."""
+        started, run, rung, task = time.process_time(), self._run_of(entry), self.plan.rungs[index], self.setup.task
         label = f"rung {index + 1} of {len(self.plan.rungs)}: {entry.candidate.name}"
-        run.teach(rung.updates, lambda _: self.progress.advance_race(len(entry.seeds), label))
-        splits = scoring_splits(self.setup.task, reads_reward_labels(entry.candidate, self.setup.task, self.setup.settings))
-        entry.classes[str(index)] = {split: run.classes(split).tolist() for split in splits}
-        before = self.state.students_of(entry)
+
+        def advance(_: int) -> None:
+            self.progress.advance_race(len(entry.seeds), label)
+            if run.unsaved_seconds >= SECONDS_BETWEEN_SAVES:
+                self._save(entry, run)
+
+        run.teach(rung.updates, advance)
         entry.update, entry.diverged = rung.updates, run.diverged.tolist()
+        splits = scoring_splits(task, reads_reward_labels(entry.candidate, task, self.setup.settings))
+        logits = {split: run.logits(split) for split in splits}
+        entry.classes[str(index)] = {split: values.argmax(2).tolist() for split, values in logits.items()}
+        losses = {split: np.full(len(entry.seeds), np.inf) for split in splits}
+        for split, values in logits.items():
+            losses[split][~run.diverged] = held_out_losses(task, split, values[~run.diverged])
+        entry.losses[str(index)] = {split: values.tolist() for split, values in losses.items()}
         entry.seconds += time.process_time() - started
+        self.state.write()
+        if BYTES_PER_PARAMETER * run.num_parameters * len(self._runs) >= MAX_BYTES_IN_MEMORY:
+            self._free_memory()
+
+    def _save(self, entry: Entry, run: CandidateRun) -> None:
+        """Save the students of an entry, then delete those that were saved before."""
+        before = self.state.students_of(entry)
+        entry.saved, entry.saved_diverged = run.update, run.diverged.tolist()
         run.save(self.state.students_of(entry))
         self.state.write()
         if before != self.state.students_of(entry):
             shutil.rmtree(before, ignore_errors=True)
-        if BYTES_PER_PARAMETER * run.num_parameters * len(self._runs) >= MAX_BYTES_IN_MEMORY:
-            self._runs.clear()
-            gc.collect()  # students are in reference cycles with their optimizers and environments
+
+    def _free_memory(self) -> None:
+        """Save all runs in memory that have changed, and delete them from memory."""
+        for number, run in self._runs.items():
+            if run.unsaved_seconds:
+                self._save(self.state.entries[number], run)
+        self._runs.clear()
+        gc.collect()  # students are in reference cycles with their optimizers and environments
 
     def _run_of(self, entry: Entry) -> CandidateRun:
-        """Return the run of an entry: from memory, from its files, or a new one."""
+        """Return the run of an entry, with students as they were at the end of its last rung or later.
+
+        It is in memory, or is loaded from its files or started again; then the students learn again what they had learned since.
+        """
         number = self.state.entries.index(entry)
         if number not in self._runs:
             run = CandidateRun(self.setup, entry.candidate, entry.seeds)
-            if entry.update:
-                run.load(self.state.students_of(entry), entry.diverged)
+            if entry.saved:
+                run.load(self.state.students_of(entry), entry.saved_diverged)
+            run.teach(entry.update, lambda _: None)
             self._runs[number] = run
         return self._runs[number]
+
+    def _losses(self, candidates: Sequence[Candidate], index: int) -> list[float]:
+        losses = [self.state.losses(candidate, index) for candidate in candidates]
+        return mean_losses(self.setup.task, [loss for loss in losses if loss is not None])
 
     def _predictions(self, candidates: Sequence[Candidate], index: int) -> list[Predictions]:
         predictions = [self.state.predictions(candidate, index) for candidate in candidates]
@@ -180,11 +224,11 @@ class Race:
 
     def _rank(self, candidates: Sequence[Candidate], index: int) -> list[Candidate]:
         """Store and print the results of a rung; return the candidates, the best first."""
-        predictions = self._predictions(candidates, index)
+        predictions, losses = self._predictions(candidates, index), self._losses(candidates, index)
         candidate_scores = scores(self.setup.task, predictions)
         results = [
-            RungResult(candidates[number], index, candidate_scores[number], predictions[number])
-            for number in rank(self.setup.task, predictions)
+            RungResult(candidates[number], index, candidate_scores[number], losses[number], predictions[number])
+            for number in rank(self.setup.task, predictions, losses)
         ]
         self._rungs.append(tuple(results))
         ranking = "; ".join(f"{result.candidate.name} {result.score:.3f}" for result in results)

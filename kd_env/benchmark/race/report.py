@@ -70,9 +70,9 @@ def compare(task: Task, result: RaceResult, candidate: Candidate, baseline: Cand
 
 def candidate_table(task: Task, result: RaceResult) -> list[str]:
     """Return the lines of a Markdown table of all candidates, the kept one first."""
-    head = ["candidate", "seeds", "updates", task.metric, "labels", "minus the kept one [95 %]"]
+    head = ["candidate", "seeds", "updates", task.metric, "loss", "labels", "minus the kept one [95 %]"]
     rows = [_cells(task, result, last) for last in _last_results(result)]
-    rows += [[candidate.name, NO_VALUE, NO_VALUE, "diverged", NO_VALUE, NO_VALUE] for candidate in result.diverged]
+    rows += [[candidate.name, NO_VALUE, NO_VALUE, "diverged", NO_VALUE, NO_VALUE, NO_VALUE] for candidate in result.diverged]
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
@@ -89,6 +89,8 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
         "- A candidate is compared with the kept one at the last rung that both took part in, on the same examples. Scores after different "
         "numbers of updates cannot be compared.",
         f"- Candidates at each rung: {rungs}. Students are taught further, they do not start again.",
+        f"- At a rung, the candidates within one standard error of the best {task.metric} are ordered by their loss: the cross-entropy on the "
+        "same labels after temperature scaling. The others follow by score." + _constant_rungs(result),
         "- The student without a teacher stays until the last choice.",
         f"- The last choice is the simplest candidate within one standard error of the best. The order, from the simplest: {names}.",
         f"- Budget: {facts.budget}. All students took {_total_updates(result):,} updates and {result.seconds:,.0f} s of processor time.",
@@ -126,6 +128,7 @@ def as_json(task: Task, result: RaceResult, facts: RaceFacts) -> dict[str, Any]:
                 "seeds": _num_seeds(last),
                 "updates": result.plan.rungs[last.rung].updates,
                 "score": last.score,
+                "loss": last.loss,
                 "labels": num_scored(task, last.predictions),
                 "minus_kept": comparison and [comparison[0].mean, *comparison[0].interval],
                 "compared_after": comparison and result.plan.rungs[comparison[1]].updates,
@@ -154,9 +157,18 @@ def _best_with_teachers(result: RaceResult) -> Candidate:
 
 
 def _last_results(result: RaceResult) -> list[RungResult]:
-    """Return the last result of each candidate: of the kept one first, then by rung and score."""
-    last_results = [result.last_result(first.candidate) for first in result.rungs[0]]
-    return sorted(last_results, key=lambda last: (last.candidate != result.kept, -last.rung, -last.score))
+    """Return the last result of each candidate: of the kept one first, then by rung and rank."""
+    last_results = {last.candidate.name: last for rung in result.rungs for last in rung}
+    by_rank = dict.fromkeys(last.candidate.name for rung in reversed(result.rungs) for last in rung)
+    return sorted((last_results[name] for name in by_rank), key=lambda last: last.candidate != result.kept)
+
+
+def _constant_rungs(result: RaceResult) -> str:
+    """Return a sentence on the last rung after which every student still predicted one class for all examples; empty if there is none."""
+    for rung in reversed(result.rungs):
+        if all((classes == classes[:, :1]).all() for last in rung for classes in last.predictions.values()):
+            return f" After {result.plan.rungs[rung[0].rung].updates:,} updates every student still gave one answer to all, so loss decided."
+    return ""
 
 
 def _cells(task: Task, result: RaceResult, last: RungResult) -> list[str]:
@@ -167,6 +179,7 @@ def _cells(task: Task, result: RaceResult, last: RungResult) -> list[str]:
         str(_num_seeds(last)),
         f"{result.plan.rungs[last.rung].updates:,}",
         number(last.score),
+        number(last.loss),
         f"{num_scored(task, last.predictions):,}",
     ]
     if is_kept:

@@ -1,10 +1,11 @@
-"""Score the students of a race. In: predicted classes on held-out examples. Out: scores, differences with standard errors, a ranking.
+"""Score the students of a race. In: predictions on held-out examples. Out: scores, losses, differences with standard errors, a ranking.
 
 Students are scored on `validation`. If it is small, they are also scored on `reward`, except with policies that use its labels. These
 students and the teachers have not learned from reward examples. Folds of `train` are not used: the teachers have learned their labels, and
 each fold would be missing from the data of the final student.
 
-Candidates are compared on the same examples, so the standard error of a difference is that of a paired comparison.
+Candidates are compared on the same examples, so the standard error of a difference is that of a paired comparison. Early in a race, scores
+of some hundred examples are equal or differ by noise, so candidates near the best score are ranked by their loss.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import logsumexp
 
+from kd_env.distillation.calibration import fit_temperatures
 from kd_env.tasks import Task
 from kd_env.tasks.metrics import find
 from kd_env.tasks.splits import SMALL_VALIDATION
 
 Predictions = Mapping[str, np.ndarray]
 """Predicted classes by split, int64 ``[S, N]`` for S students; ``reward`` only if these students are scored on it."""
+
+Losses = Mapping[str, np.ndarray]
+"""Losses by split, see :func:`held_out_losses`, ``[S]``."""
 
 RESAMPLES = 400
 """Number of bootstrap samples of the examples for a standard error."""
@@ -75,13 +81,36 @@ def scores(task: Task, candidates: Sequence[Predictions]) -> list[float]:
     If some candidates are scored on both splits and others on `validation` alone, the scores of the others are corrected: they get the mean
     change of a score when `reward` is added, so that a `reward` split that is easier or harder than `validation` favours neither kind.
     """
-    changes = [
-        _mean_score(task, predictions) - _mean_score(task, {"validation": predictions["validation"]})
-        for predictions in candidates
-        if len(predictions) > 1
-    ]
-    correction = float(np.mean(changes)) if changes else 0.0
-    return [_mean_score(task, predictions) + (correction if len(predictions) == 1 else 0.0) for predictions in candidates]
+    return _corrected(candidates, lambda predictions: _mean_score(task, predictions))
+
+
+def mean_losses(task: Task, candidates: Sequence[Losses]) -> list[float]:
+    """Return the mean loss of each candidate over its students and examples, corrected as :func:`scores` are."""
+
+    def mean(losses: Losses) -> float:
+        return float(np.average([losses[split].mean() for split in losses], weights=[len(_labels(task, split)) for split in losses]))
+
+    return _corrected(candidates, mean)
+
+
+def held_out_losses(task: Task, split: str, logits: np.ndarray) -> np.ndarray:
+    """Return the cross-entropy of each student after temperature scaling, ``[S]``.
+
+    The logits are divided by a temperature that is fitted on the same examples. So students that learn with other values of ``kd_weight``
+    or ``temperature`` are compared by what they know, not by how certain they are.
+
+    Args:
+        task: the task.
+        split: the split.
+        logits: logits of the students, ``[S, N, C]``.
+    """
+    labels = _labels(task, split)
+
+    def loss(student: np.ndarray) -> float:
+        scaled = student.astype(np.float64) / fit_temperatures(student[:, None], labels)
+        return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]).mean())
+
+    return np.array([loss(student) for student in logits])
 
 
 def student_scores(task: Task, predictions: Predictions) -> list[float]:
@@ -115,10 +144,18 @@ def score_interval(task: Task, labels: np.ndarray, classes: np.ndarray) -> tuple
     return _score(task, labels, classes[None], None), float(low), float(high)
 
 
-def rank(task: Task, candidates: Sequence[Predictions]) -> list[int]:
-    """Return the indices of the candidates, the best first. Candidates with equal scores keep their order."""
-    candidate_scores = scores(task, candidates)
-    return sorted(range(len(candidates)), key=lambda index: -candidate_scores[index])
+def rank(task: Task, candidates: Sequence[Predictions], losses: Sequence[float]) -> list[int]:
+    """Return the indices of the candidates, the best first.
+
+    Candidates within one standard error of the best score come first, ordered by loss; the others follow, ordered by score.
+
+    Args:
+        task: the task.
+        candidates: predictions of each candidate.
+        losses: loss of each candidate.
+    """
+    candidate_scores, near_best = scores(task, candidates), _near_best(task, candidates)
+    return sorted(range(len(candidates)), key=lambda index: (0, losses[index]) if index in near_best else (1, -candidate_scores[index]))
 
 
 def simplest_near_best(task: Task, candidates: Sequence[Predictions], ranks: Sequence[int]) -> int:
@@ -129,14 +166,21 @@ def simplest_near_best(task: Task, candidates: Sequence[Predictions], ranks: Seq
         candidates: predictions of each candidate.
         ranks: position of each candidate in the order of simplicity, 0 for the simplest.
     """
-    best = rank(task, candidates)[0]
-    near_best = [best]
-    for index, predictions in enumerate(candidates):
-        if index != best:
-            gap = difference(task, predictions, candidates[best])
-            if gap.mean >= -gap.standard_error:
-                near_best.append(index)
-    return min(near_best, key=lambda index: ranks[index])
+    return min(_near_best(task, candidates), key=lambda index: ranks[index])
+
+
+def _near_best(task: Task, candidates: Sequence[Predictions]) -> list[int]:
+    """Return the indices of the candidates whose scores are within one standard error of the best score."""
+    best = int(np.argmax(scores(task, candidates)))
+    gaps = [difference(task, predictions, candidates[best]) for predictions in candidates]
+    return [index for index, gap in enumerate(gaps) if index == best or gap.mean >= -gap.standard_error]
+
+
+def _corrected(candidates: Sequence[Mapping[str, np.ndarray]], statistic: Callable[[Mapping[str, np.ndarray]], float]) -> list[float]:
+    """Return a statistic of each candidate, corrected for those without `reward`, see :func:`scores`."""
+    changes = [statistic(by_split) - statistic({"validation": by_split["validation"]}) for by_split in candidates if len(by_split) > 1]
+    correction = float(np.mean(changes)) if changes else 0.0
+    return [statistic(by_split) + (correction if len(by_split) == 1 else 0.0) for by_split in candidates]
 
 
 def _mean_score(task: Task, predictions: Predictions) -> float:

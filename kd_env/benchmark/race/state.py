@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kd_env.benchmark.race.candidates import Candidate
-from kd_env.benchmark.race.score import Predictions
+from kd_env.benchmark.race.score import Losses, Predictions
 from kd_env.errors import InputError
 from kd_env.paths import naming, partial_file
 from kd_env.serialization import checksum
@@ -26,9 +26,12 @@ class Entry:
     Attributes:
         candidate: the candidate.
         seeds: seeds of the students.
-        update: number of updates that each student has had.
+        update: number of updates that each student has had at the end of its last rung.
         diverged: whether each student has diverged.
+        saved: number of updates of the students that are saved, 0 if none are.
+        saved_diverged: whether each of these had diverged.
         classes: predicted classes by index of the rung and by split, ``[S, N]``.
+        losses: losses by index of the rung and by split, ``[S]``.
         seconds: processor time of teaching and scoring the students.
     """
 
@@ -36,7 +39,10 @@ class Entry:
     seeds: list[int]
     update: int = 0
     diverged: list[bool] = field(default_factory=list)
+    saved: int = 0
+    saved_diverged: list[bool] = field(default_factory=list)
     classes: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
+    losses: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def predictions(self, rung: int) -> Predictions | None:
@@ -44,8 +50,14 @@ class Entry:
         by_split = self.classes.get(str(rung))
         if by_split is None or all(self.diverged):
             return None
-        students = np.flatnonzero(~np.array(self.diverged))
-        return {split: np.array(classes, dtype=np.int64)[students] for split, classes in by_split.items()}
+        return {split: np.array(classes, dtype=np.int64)[~np.array(self.diverged)] for split, classes in by_split.items()}
+
+    def losses_of(self, rung: int) -> Losses | None:
+        """Return the losses at the end of a rung of the students that have not diverged; ``None`` if all have, or before that rung."""
+        by_split = self.losses.get(str(rung))
+        if by_split is None or all(self.diverged):
+            return None
+        return {split: np.array(losses)[~np.array(self.diverged)] for split, losses in by_split.items()}
 
 
 class RaceState:
@@ -83,7 +95,7 @@ class RaceState:
     @property
     def total_updates(self) -> int:
         """Sum of the updates of all students so far."""
-        return sum(entry.update * len(entry.seeds) for entry in self.entries)
+        return sum(max(entry.update, entry.saved) * len(entry.seeds) for entry in self.entries)
 
     def entry(self, candidate: Candidate, seeds: Sequence[int]) -> Entry:
         """Return the entry of a candidate with these seeds. Add it if it does not exist."""
@@ -99,16 +111,19 @@ class RaceState:
 
     def predictions(self, candidate: Candidate, rung: int) -> Predictions | None:
         """Return the predictions of all students of a candidate at the end of a rung; ``None`` if all have diverged."""
-        parts = [part for entry in self.entries_of(candidate) if (part := entry.predictions(rung)) is not None]
-        return {split: np.concatenate([part[split] for part in parts]) for split in parts[0]} if parts else None
+        return _joined(entry.predictions(rung) for entry in self.entries_of(candidate))
+
+    def losses(self, candidate: Candidate, rung: int) -> Losses | None:
+        """Return the losses of all students of a candidate at the end of a rung; ``None`` if all have diverged."""
+        return _joined(entry.losses_of(rung) for entry in self.entries_of(candidate))
 
     def folder_of(self, entry: Entry) -> Path:
         """Return the folder in which the students of an entry are saved, with one folder per number of updates."""
         return self.folder / "runs" / str(self.entries.index(entry))
 
     def students_of(self, entry: Entry) -> Path:
-        """Return the folder of the students of an entry after their last update; earlier ones stay until the file is written."""
-        return self.folder_of(entry) / str(entry.update)
+        """Return the folder of the saved students of an entry; earlier ones stay until the file is written."""
+        return self.folder_of(entry) / str(entry.saved)
 
     def write(self) -> None:
         """Write the file, completely or not at all."""
@@ -119,3 +134,9 @@ class RaceState:
             content = {"identity": self.identity, "budget": self.budget, "entries": [asdict(entry) for entry in self.entries]}
             partial.write_text(json.dumps({**content, "checksum": checksum({}, content)}))
             partial.replace(path)
+
+
+def _joined(parts: Iterable[Mapping[str, np.ndarray] | None]) -> dict[str, np.ndarray] | None:
+    """Return the values of the students of several entries together; ``None`` if there are none."""
+    values = [part for part in parts if part is not None]
+    return {split: np.concatenate([part[split] for part in values]) for split in values[0]} if values else None

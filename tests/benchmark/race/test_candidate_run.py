@@ -43,7 +43,9 @@ def test_teaching_in_parts_equals_teaching_at_once(setup, candidate, seeds, tmp_
     assert counted == list(range(1, 9))
     parts = CandidateRun(setup, candidate, seeds)
     parts.teach(3, lambda _: None)
+    assert parts.unsaved_seconds > 0.0
     parts.save(tmp_path)
+    assert parts.unsaved_seconds == 0.0
     parts.teach(5, lambda _: None)
     again = CandidateRun(setup, candidate, seeds)
     again.load(tmp_path, [False] * len(seeds))
@@ -53,7 +55,7 @@ def test_teaching_in_parts_equals_teaching_at_once(setup, candidate, seeds, tmp_
     parts.teach(8, lambda _: None)
     for other in (parts, again):
         assert all((one == two).all() for one, two in zip(weights(whole), weights(other), strict=True))
-        assert (whole.classes("validation") == other.classes("validation")).all()
+        assert (whole.logits("validation") == other.logits("validation")).all()
 
 
 def test_the_student_equals_that_of_a_trial(tmp_path):
@@ -67,7 +69,7 @@ def test_the_student_equals_that_of_a_trial(tmp_path):
     run.teach(12, lambda _: None)
     trial = Trial("digits", "uniform", 5, settings={"updates": 12, "kd_weight": 0.5, "temperature": 2.0})
     (record,) = run_trials([trial], tmp_path, lambda _: None)
-    classes = run.classes("validation")
+    classes = run.logits("validation").argmax(2)
     assert classes.shape == (1, len(task.validation))
     assert float((classes[0] == task.validation.labels).mean()) == pytest.approx(record["validation"])
 
@@ -78,7 +80,7 @@ def test_a_student_that_diverges_stops_alone(setup):
     run.teach(8, lambda _: None)
     assert run.diverged.tolist() == [True]
     assert run.update < 8
-    assert np.isin(run.classes("validation"), range(4)).all()
+    assert run.logits("validation").shape == (1, len(setup.task.validation), 4)
 
 
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.99])

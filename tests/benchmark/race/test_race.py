@@ -45,7 +45,8 @@ class FakeProgress:
 class FakeRun:
     """Replaces a ``CandidateRun``: after u updates a student makes ``errors(candidate, seed, u)`` errors in 600 examples."""
 
-    taught = []
+    taught, confidence = [], {}
+    unsaved_seconds = np.inf  # saved after every update
 
     def __init__(self, setup, candidate, seeds):
         self.candidate, self.seeds, self.update, self.num_parameters = candidate, seeds, 0, 10
@@ -54,18 +55,19 @@ class FakeRun:
     def teach(self, updates, report):
         if self.stop_at == (self.candidate.policy, updates):
             raise KeyboardInterrupt
-        self.taught.append((self.candidate.name, tuple(self.seeds), self.update, updates))
+        if self.update < updates:
+            self.taught.append((self.candidate.name, tuple(self.seeds), self.update, updates))
         while self.update < updates:
             self.update += 1
             report(self.update)
 
-    def classes(self, split):
+    def logits(self, split):
         labels = getattr(Setup.task, split).labels
         classes = np.tile(labels, (len(self.seeds), 1))
         for row, seed in zip(classes, self.seeds, strict=True):
             wrong = self.errors(self.candidate, seed, self.update) or 0
             row[:wrong] = 1 - row[:wrong]
-        return classes
+        return np.eye(2)[classes]
 
     def student(self, number):
         return self.candidate.name, self.seeds[number]
