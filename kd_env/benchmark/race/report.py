@@ -89,8 +89,8 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
         "- A candidate is compared with the kept one at the last rung that both took part in, on the same examples. Scores after different "
         "numbers of updates cannot be compared.",
         f"- Candidates at each rung: {rungs}. Students are taught further, they do not start again.",
-        f"- At a rung, the candidates within one standard error of the best {task.metric} are ordered by their loss: the cross-entropy on the "
-        "same labels after temperature scaling. The others follow by score." + _constant_rungs(result),
+        f"- At a rung, the candidates within one standard error of the best {task.metric} are ordered by their loss: the cross-entropy on "
+        f"the same labels after temperature scaling. The others follow by score.{_constant_rungs(result)}",
         "- The student without a teacher stays until the last choice.",
         f"- The last choice is the simplest candidate within one standard error of the best. The order, from the simplest: {names}.",
         f"- Budget: {facts.budget}. All students took {_total_updates(result):,} updates and {result.seconds:,.0f} s of processor time.",
@@ -167,7 +167,8 @@ def _constant_rungs(result: RaceResult) -> str:
     """Return a sentence on the last rung after which every student still predicted one class for all examples; empty if there is none."""
     for rung in reversed(result.rungs):
         if all((classes == classes[:, :1]).all() for last in rung for classes in last.predictions.values()):
-            return f" After {result.plan.rungs[rung[0].rung].updates:,} updates every student still gave one answer to all, so loss decided."
+            updates = result.plan.rungs[rung[0].rung].updates
+            return f" After {updates:,} updates every student still gave one answer to all, so loss decided."
     return ""
 
 

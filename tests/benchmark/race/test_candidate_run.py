@@ -1,6 +1,5 @@
 """Students that are taught rung by rung, also after loading, equal students that are taught without a stop."""
 
-import numpy as np
 import pytest
 
 from kd_env.benchmark.race.candidate_run import STATE, CandidateRun, RaceSetup

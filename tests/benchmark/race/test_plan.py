@@ -36,6 +36,15 @@ def test_slow_candidates_are_part_of_the_budget():
     assert plan.rungs[0].updates < make_plan(7, 1000, 2000, False).rungs[0].updates
 
 
+@pytest.mark.parametrize("warmup", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("runs", [2.0, 5.0])
+def test_no_rung_ends_before_the_warm_up(warmup, runs):
+    plan = make_plan(7, 1000, runs * 1000, False, 2.0, warmup)
+    assert plan.rungs[0].updates >= round(warmup * plan.updates)
+    assert cost(plan, 1.0) + 2.0 * plan.rungs[0].updates <= 1.02 * runs * 1000
+    assert (plan == make_plan(7, 1000, runs * 1000, False, 2.0)) == (warmup == 0.05)
+
+
 def test_updates_are_counted_by_hand():
     plan = Plan((Rung(10, 4, 1), Rung(30, 2, 2), Rung(100, 1, 2)), 100)
     assert plan.total_updates == 4 * 10 + 2 * (20 + 30) + 2 * 70

@@ -43,13 +43,15 @@ class FakeProgress:
 
 
 class FakeRun:
-    """Replaces a ``CandidateRun``: after u updates a student makes ``errors(candidate, seed, u)`` errors in 600 examples."""
+    """Replaces a ``CandidateRun``: after u updates a student makes ``errors(candidate, seed, u)`` errors in 600 examples.
 
-    taught, confidence = [], {}
-    unsaved_seconds = np.inf  # saved after every update
+    Its last update before the end of a rung takes ``seconds``.
+    """
+
+    taught, seconds = [], 100.0
 
     def __init__(self, setup, candidate, seeds):
-        self.candidate, self.seeds, self.update, self.num_parameters = candidate, seeds, 0, 10
+        self.candidate, self.seeds, self.update, self.num_parameters, self.unsaved_seconds = candidate, seeds, 0, 10, 0.0
         self.diverged = np.array([self.errors(candidate, seed, 0) is None for seed in seeds])
 
     def teach(self, updates, report):
@@ -59,6 +61,7 @@ class FakeRun:
             self.taught.append((self.candidate.name, tuple(self.seeds), self.update, updates))
         while self.update < updates:
             self.update += 1
+            self.unsaved_seconds += self.seconds * (self.update == updates)
             report(self.update)
 
     def logits(self, split):
@@ -75,6 +78,7 @@ class FakeRun:
     def save(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "state").write_text(str(self.update))
+        self.unsaved_seconds = 0.0
 
     def load(self, folder, diverged):
         self.update, self.diverged = int((folder / "state").read_text()), np.array(diverged)
@@ -85,9 +89,16 @@ def run(monkeypatch, tmp_path):
     """Return a function that runs a race with given errors; it returns the result, what was taught, and the progress."""
 
     def runner(
-        errors, rungs=((10, 7, 1), (30, 4, 1), (60, 3, 1), (100, 1, 1)), stop_at=None, folder=tmp_path / "race", as_population=False
+        errors,
+        rungs=((10, 7, 1), (30, 4, 1), (60, 3, 1), (100, 1, 1)),
+        stop_at=None,
+        folder=tmp_path / "race",
+        as_population=False,
+        logits=FakeRun.logits,
+        seconds=100.0,
     ):
-        run_class = type("FakeRunWithErrors", (FakeRun,), {"errors": staticmethod(errors), "stop_at": stop_at, "taught": []})
+        content = {"errors": staticmethod(errors), "stop_at": stop_at, "taught": [], "logits": logits, "seconds": seconds}
+        run_class = type("FakeRunWithErrors", (FakeRun,), content)
         monkeypatch.setattr(race_module, "CandidateRun", run_class)
         progress = FakeProgress()
         plan = Plan(tuple(Rung(*rung) for rung in rungs), 100)
@@ -138,7 +149,7 @@ def test_the_report_and_the_json_have_the_same_content(run):
     assert "**Kept: stacking, kd_weight 0.5, temperature 2**, seed 0. **Teachers help here.**" in text
     assert "- accuracy on 600 held-out labels that it was chosen by: 0.833" in text
     assert "- accuracy on 50 test labels, which were not used to choose: 0.900 [0.880, 0.920]" in text
-    assert "| **stacking, kd_weight 0.5, temperature 2** | 1 | 100 | 0.833 | 600 | kept |" in text
+    assert "| **stacking, kd_weight 0.5, temperature 2** | 1 | 100 | 0.833 | 0.451 | 600 | kept |" in text
     assert "- Candidates are scored on 600 of validation. These students" in text
     assert "- Budget: 200 updates. All students took 280 updates" in text
     assert values["kept"] == {"candidate": "stacking, kd_weight 0.5, temperature 2", "seed": 0}
@@ -179,13 +190,50 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(run, stop_at, tmp_pat
     assert page(Setup.task, result, FACTS).split("seconds")[0] == page(Setup.task, whole, FACTS).split("seconds")[0]
 
 
+def test_students_are_not_saved_while_little_would_be_lost(run, tmp_path):
+    """After a kill, only candidates that are still in the race are taught again what they had learned."""
+    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260})
+    whole, everything, _ = run(errors, folder=tmp_path / "whole", seconds=1.0)
+    assert not (tmp_path / "whole" / "runs").exists()
+    _, before, _ = run(errors, stop_at=("stacking", 60), seconds=1.0)
+    result, after, progress = run(errors, seconds=1.0)
+    assert page(Setup.task, result, FACTS).split("seconds")[0] == page(Setup.task, whole, FACTS).split("seconds")[0]
+    again = [("stacking", 0, 30), ("uniform", 0, 30), ("no_teacher", 0, 30)]
+    assert [(name.partition(",")[0], start, end) for name, _, start, end in after if start == 0] == again
+    assert [stretch for stretch in before + after if stretch[2]] == [stretch for stretch in everything if stretch[2]]
+    assert progress.updates == 3 * 30 + 40, "what is taught again is not counted"
+
+
+def constant(knowing):
+    """Return logits of students that predict class 1 for all; those of one policy are less sure of it where it is wrong."""
+
+    def logits(run, split):
+        labels = getattr(Setup.task, split).labels
+        values = np.zeros((len(run.seeds), len(labels), 2))
+        values[..., 1] = np.where(labels == 1, 2.0, 1.0) if run.candidate.policy == knowing else 1.0
+        return values if run.update < 60 else FakeRun.logits(run, split)
+
+    return logits
+
+
+@pytest.mark.parametrize("knowing", ["stacking", "held_credit", "no_teacher"])
+def test_while_all_students_predict_one_class_loss_decides(run, knowing, tmp_path):
+    result, *_ = run(errors_of({knowing: 200}), logits=constant(knowing))
+    assert [rung_result.score for rung_result in result.rungs[0]] == [0.5] * 7
+    assert [rung[0].candidate.policy for rung in result.rungs] == [knowing] * 4
+    text = page(Setup.task, result, FACTS)
+    assert "After 30 updates every student still gave one answer to all, so loss decided." in text
+    learned, *_ = run(errors_of({}), folder=tmp_path / "learned")
+    assert "loss decided" not in page(Setup.task, learned, FACTS)
+
+
 def test_a_candidate_whose_students_all_diverge_is_left_out(run):
     def errors(candidate, seed, update):
         return None if candidate.policy == "stacking" else 100
 
     result, *_ = run(errors)
     assert [candidate.policy for candidate in result.diverged] == ["stacking"]
-    assert "| stacking, kd_weight 0.5, temperature 2 | – | – | diverged | – | – |" in page(Setup.task, result, FACTS)
+    assert "| stacking, kd_weight 0.5, temperature 2 | – | – | diverged | – | – | – |" in page(Setup.task, result, FACTS)
 
 
 def test_the_first_candidates_go_on_if_all_others_diverge(run):
@@ -242,7 +290,7 @@ def test_a_race_that_is_killed_while_it_saves_has_the_students_that_its_file_nam
 
     def stopped(state):
         calls.append(state)
-        if len(calls) == 9:  # seven candidates, then the second of the second rung
+        if len(calls) == 17:  # each writes twice, its students and its scores: seven candidates, then the second of the second rung
             raise KeyboardInterrupt
         write(state)
 
@@ -250,8 +298,8 @@ def test_a_race_that_is_killed_while_it_saves_has_the_students_that_its_file_nam
     assert run(errors)[0] is None
     state = RaceState(tmp_path / "race", {"a": 1})
     kept = [entry for entry in state.entries if state.folder_of(entry).exists()]
-    assert sorted(entry.update for entry in kept) == [10, 10, 10, 30]
-    assert all((state.students_of(entry) / "state").read_text() == str(entry.update) for entry in kept)
+    assert sorted(entry.saved for entry in kept) == [10, 10, 10, 30]
+    assert all((state.students_of(entry) / "state").read_text() == str(entry.saved) for entry in kept)
     monkeypatch.setattr(RaceState, "write", write)
     result, taught, _ = run(errors)
     assert result.kept.policy == "stacking"

@@ -38,7 +38,30 @@ def test_a_candidate_that_is_scored_on_validation_alone_is_corrected():
     alone = predictions(of, {"validation": 10}, splits=("validation",))
     assert score.scores(of, [both, alone]) == pytest.approx([0.85, 0.85])
     better = predictions(of, {"validation": 5}, splits=("validation",))
-    assert score.rank(of, [both, better, alone]) == [1, 0, 2]
+    assert score.scores(of, [both, better, alone]) == pytest.approx([0.85, 0.90, 0.85])
+
+
+def test_losses_are_corrected_as_scores_are():
+    of = task(100, 300)
+    both, alone = {"validation": np.array([0.2, 0.4]), "reward": np.array([0.7, 0.7])}, {"validation": np.array([0.5])}
+    assert score.mean_losses(of, [both, alone]) == pytest.approx([0.6, 0.8])  # (0.3 * 100 + 0.7 * 300) / 400; 0.5 + 0.3
+
+
+def test_a_loss_does_not_depend_on_how_certain_a_student_is():
+    of = task(400, 8)
+    right = np.where(np.arange(400) % 10 < 9, 1.0, -1.0)[:, None] * np.eye(2)[of.validation.labels]  # 90 % of the labels
+    losses = score.held_out_losses(of, "validation", np.stack([0.5 * right, 3.0 * right, 0.0 * right]))
+    entropy = -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
+    assert losses == pytest.approx([entropy, entropy, np.log(2)], abs=0.002)
+
+
+def test_near_the_best_score_loss_decides_and_elsewhere_the_score():
+    of = task(100, 8)
+    wrong = [10, 11, 30, 40]
+    candidates = [predictions(of, {"validation": number}, splits=("validation",)) for number in wrong]
+    assert score.rank(of, candidates, [0.5, 0.4, 0.2, 0.1]) == [1, 0, 2, 3]
+    assert score.rank(of, candidates, [0.4, 0.5, 0.2, 0.1]) == [0, 1, 2, 3]
+    assert score.rank(of, [candidates[0]] * 3, [0.5, 0.4, 0.45]) == [1, 2, 0]
 
 
 def test_the_standard_error_of_a_paired_difference_is_that_of_the_formula():
