@@ -81,6 +81,27 @@ def test_the_table_of_accuracy_comes_from_its_measurements():
         assert [float(number) for number in numbers] == pytest.approx(expected, abs=0.00501)
 
 
+def test_the_table_of_races_comes_from_their_measurements():
+    measured = pd.read_csv(ROOT / "docs" / "figures" / "races.csv")
+    text = (ROOT / "docs" / "how-to" / "distill.md").read_text()
+    rows = re.findall(r"^\| ([\w -]+) \(`(\w+)`\) \| (.*) \|$", text, re.MULTILINE)
+    assert {data for _, data, _ in rows} == set(measured["data"])
+    for _, data, cells in rows:
+        values = {name: table.set_index("candidate") for name, table in measured[measured["data"] == data].groupby("measurement")}
+        teachers, race, ends, alone = (values[name] for name in ("teacher", "race", "end", "alone"))
+        (kept,), best = race.index, ends["test"].idxmax()
+        score, low, high = (f"{value:.3f}".lstrip("0") for value in race[["test", "low", "high"]].iloc[0])
+        written = [cell.strip() for cell in cells.split(" | ")]
+        assert written == [
+            ends["layers"].iloc[0],
+            ", ".join(f"{value:.3f}".lstrip("0") for value in teachers["test"]),
+            f"`{kept.split(',')[0]}` {score} [{low}, {high}]",
+            f"{ends.loc['no_teacher', 'test']:.3f}".lstrip("0"),
+            f"`{best.split(',')[0]}` {ends['test'].max():.3f} ({len(ends)} of 7)".replace(" 0.", " ."),
+            f"{race['seconds'].iloc[0] / alone['seconds'].iloc[0]:.1f}",
+        ], f"{data}: docs/figures/races.py measured other values"
+
+
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_every_policy_has_a_page(name):
     pages = [path.read_text() for path in (ROOT / "docs" / "systems").glob("*.md")]

@@ -4,26 +4,29 @@
 and timed, and each candidate is taught to the end. Rows that races.csv has are not measured again.
 """
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kd_env import tasks
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.race.candidate_run import CandidateRun
+from kd_env.benchmark.race.candidate_run import CandidateRun, RaceSetup
 from kd_env.benchmark.race.candidates import Candidate
 from kd_env.benchmark.race.defaults import PRETRAINED_OPTIMIZER
 from kd_env.benchmark.race.prepare import prepare_race
 from kd_env.benchmark.race.score import score_interval
 from kd_env.randomness import one_thread
+from kd_env.tasks import Task
 
 TABLE = Path(__file__).with_name("races.csv")
 COLUMNS = ["data", "layers", "measurement", "candidate", "updates", "test", "low", "high", "seconds"]
@@ -35,17 +38,17 @@ def main() -> None:
     folder, student, *names = sys.argv[1:]
     table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=COLUMNS)
     layers = student.rpartition("layers=")[2].rstrip(")")
-    for name in names:
+    for measure, name in itertools.product((races, ends), names):
         known = {(row.measurement, row.candidate) for row in table[table["data"] == name].itertuples()}
-        for values in rows(Path(folder) / name, student, known):
+        for values in measure(Path(folder) / name, student, known):
             row = pd.DataFrame([{"data": name, "layers": layers, **values}], columns=COLUMNS)
             table = pd.concat([table, row], ignore_index=True) if len(table) else row
             table.round(4).to_csv(TABLE, index=False)
             print(values, flush=True)
 
 
-def rows(folder: Path, student: str, known: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for the race (``race``), for one candidate by itself (``alone``), and for each candidate at the end (``end``)."""
+def races(folder: Path, student: str, known: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Run a race and one candidate alone; yield their rows, and that of the student that is kept (``end``)."""
     command = ["--task", f"folder:{folder}", "--text", "text", "--label", "label", "--max-length", "32"]
     command += ["--teachers", str(folder / "teachers"), "--student", student, "--bank", str(folder / "bank")]
     seconds = {}
@@ -63,8 +66,22 @@ def rows(folder: Path, student: str, known: set[tuple[str, str]]) -> Iterator[di
         sets = [part for setting in settings for part in ("--set", setting)]
         alone = [*command, "--policy", "uniform", "--updates", str(updates), *sets, "--out", str(folder / "alone")]
         yield {"measurement": "alone", "candidate": "uniform", "updates": updates, "seconds": processor_seconds(alone)}
-    missing = [row for row in race["candidates"] if ("end", row["candidate"]) not in known and row["candidate"] != kept]
-    yield from ends(folder, student, updates, missing)
+
+
+def ends(folder: Path, student: str, known: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the row of each teacher, and of each candidate when it is taught to the end by itself (``end``)."""
+    race = json.loads((folder / "race" / "race.json").read_text())
+    updates = race["rungs"][-1][0]
+    task = tasks.load(tasks.with_options(f"folder:{folder}", **OPTIONS))
+    with one_thread(), Progress(quiet=True) as progress:
+        setup = prepare_race(task, str(folder / "teachers"), student, None, 0, folder / "bank", {}, progress).setup
+        setup = replace(setup, settings={**setup.settings, "updates": updates, "validation_every": updates})
+        for teacher in setup.pool.teachers:
+            if ("teacher", teacher.name) not in known:
+                yield {"measurement": "teacher", "candidate": teacher.name, **test_score(task, teacher)}
+        for row in sorted(race["candidates"], key=lambda row: str(row["policy"]) == "held_credit"):  # the slow one last
+            if ("end", row["candidate"]) not in known:
+                yield {"measurement": "end", "candidate": row["candidate"], "updates": updates, **end(task, setup, row, updates)}
 
 
 def processor_seconds(arguments: list[str]) -> float:
@@ -75,21 +92,21 @@ def processor_seconds(arguments: list[str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def ends(folder: Path, student: str, updates: int, candidates: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Teach candidates to the end, and yield their rows."""
-    task = tasks.load(tasks.with_options(f"folder:{folder}", **OPTIONS))
+def end(task: Task, setup: RaceSetup, row: dict[str, Any], updates: int) -> dict[str, float]:
+    """Teach a candidate to the end; return its test score and its processor time."""
+    started = time.process_time()
+    run = CandidateRun(setup, Candidate(row["policy"], row["settings"]), [0])
+    run.teach(updates, lambda _: None)
+    seconds, distillation = time.process_time() - started, run.student(0)
+    return {**test_score(task, lambda inputs: distillation.student.predict(distillation.data.read(inputs))), "seconds": seconds}
+
+
+def test_score(task: Task, network: Callable[[np.ndarray], Any]) -> dict[str, float]:
+    """Return the score on test and its 95 % interval."""
     assert task.test is not None
-    with one_thread(), Progress(quiet=True) as progress:
-        setup = prepare_race(task, str(folder / "teachers"), student, None, 0, folder / "bank", {}, progress).setup
-        setup = replace(setup, settings={**setup.settings, "updates": updates, "validation_every": updates})
-        for row in sorted(candidates, key=lambda row: str(row["policy"]) == "held_credit"):
-            started = time.process_time()
-            run = CandidateRun(setup, Candidate(row["policy"], row["settings"]), [0])
-            run.teach(updates, lambda _: None)
-            seconds, distillation = time.process_time() - started, run.student(0)
-            classes = distillation.student.predict(distillation.data.read(task.test.inputs)).argmax(1).cpu().numpy()
-            test = dict(zip(("test", "low", "high"), score_interval(task, task.test.labels, classes), strict=True))
-            yield {"measurement": "end", "candidate": row["candidate"], "updates": updates, **test, "seconds": seconds}
+    output = network(task.test.inputs)
+    classes = getattr(output, "logits", output).argmax(1).cpu().numpy()
+    return dict(zip(("test", "low", "high"), score_interval(task, task.test.labels, classes), strict=True))
 
 
 if __name__ == "__main__":
