@@ -100,6 +100,7 @@ def test_a_quick_example_works_as_typed(arguments, tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_all_examples_work_as_typed_one_after_the_other(tmp_path):
     """All but the suite of all systems, which takes hours."""
     environment = {**os.environ, "MINARI_DATASETS_PATH": str(tmp_path / "datasets")}
