@@ -40,7 +40,7 @@ def test_every_other_combination_is_refused(name, digits_data):
             batch(name, **options)
         with pytest.raises(InputError, match=message):
             slots(1, name, **options)
-    assert legal == 7 * {TEACHERS: 6, KNOWLEDGE: 2, JOINT: 2}[name]
+    assert legal == 8 * {TEACHERS: 6, KNOWLEDGE: 2, JOINT: 2}[name]
 
 
 def test_credit_without_dev_improvement_is_refused():

@@ -2,9 +2,13 @@
 
 import math
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not part of the package
 
 from speed import __main__, banks, gpu_report, policies, populations, shares, table, updates
 from speed.measure import Row
