@@ -29,6 +29,7 @@ from kd_env.benchmark.report_sections import (
     costs_table,
     distinct,
     make_section,
+    num_drawn,
     results_table,
     values_table,
 )
@@ -97,7 +98,8 @@ def make_report(directory: Path, records: Sequence[Record]) -> Report:
     """
     groups = by_setting(records)
     styles = policy_styles(record["policy"] for record in records)
-    sections = [make_section(directory, index, *group, styles) for index, group in enumerate(groups.items(), start=1)]
+    drawn = num_drawn(len(records))
+    sections = [make_section(directory, index, drawn, *group, styles) for index, group in enumerate(groups.items(), start=1)]
     return Report(
         "kd-env: " + ", ".join(distinct(record["suite"] or record["task"] for record in records)),
         f"Trials: {len(records)}. Policies: {len(styles)}. Settings: {len(sections)}.",

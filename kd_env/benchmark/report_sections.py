@@ -19,11 +19,14 @@ from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
 from kd_env.benchmark.summary import FORWARDS, Setting, summarise
 
-MOST_DRAWN = 12
-"""Settings of a report that have figures, which take most of its time."""
-NOT_DRAWN = Plots(
-    (), f"Figures are drawn for the first {MOST_DRAWN} settings. To see those of others, put their records in another folder."
-)
+MOST_DRAWN, FEW_DRAWN = 12, 3
+"""Settings of a report that have figures, which take most of its time; the second number is for folders with many records."""
+MANY_RECORDS = 5000
+
+
+def num_drawn(num_records: int) -> int:
+    """Return the number of settings that have figures."""
+    return MOST_DRAWN if num_records <= MANY_RECORDS else FEW_DRAWN
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Section:
         return str(self.records[0]["metric"])
 
 
-def make_section(directory: Path, index: int, setting: Setting, records: Sequence[Record], styles: Styles) -> Section:
-    """Return the section of a setting.
+def make_section(directory: Path, index: int, drawn: int, setting: Setting, records: Sequence[Record], styles: Styles) -> Section:
+    """Return the section of a setting, with figures if its ``index`` is at most ``drawn``.
 
     Raises:
         InputError: a trace cannot be read.
@@ -76,7 +79,10 @@ def make_section(directory: Path, index: int, setting: Setting, records: Sequenc
     config = [{name: value for name, value in record["config"].items() if name != "command"} for record in records]
     values = values_table("Values set by the commands", config)
     pairs = all_pairs(table, records)
-    plots = setting_plots(directory, stem, table, records, styles, pairs) if index <= MOST_DRAWN else NOT_DRAWN
+    if index <= drawn:
+        plots = setting_plots(directory, stem, table, records, styles, pairs)
+    else:
+        plots = Plots((), f"Figures are drawn for the first {drawn} settings. To see those of others, put their records in another folder.")
     return Section(stem, setting, records, table, conclusions(table, records), claim(pairs), plots, values)
 
 

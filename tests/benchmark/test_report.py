@@ -9,6 +9,7 @@ from traces import write_trace
 
 from kd_env.benchmark.records import append, read
 from kd_env.benchmark.report import make_report, markdown, write_report
+from kd_env.benchmark.report_sections import num_drawn
 from kd_env.benchmark.report_text import conclusions
 from kd_env.benchmark.summary import summarise
 from kd_env.errors import InputError
@@ -117,6 +118,10 @@ def test_the_headline_names_the_policy_that_validation_chooses():
     assert "and 0.500 on test, n = 5." in text
 
 
+def test_a_folder_with_many_records_has_fewer_figures():
+    assert [num_drawn(number) for number in (1, 5000, 5001)] == [12, 12, 3]
+
+
 def test_many_settings_and_many_seeds_have_a_bounded_number_of_figures(tmp_path, monkeypatch):
     monkeypatch.setattr("kd_env.benchmark.report_sections.MOST_DRAWN", 2)
     monkeypatch.setattr("kd_env.benchmark.report_figures.MOST_MAPS", 3)
@@ -125,4 +130,4 @@ def test_many_settings_and_many_seeds_have_a_bounded_number_of_figures(tmp_path,
     report = make_report(tmp_path, [run | {"updates": updates} for updates in (50, 60, 70) for run in setting()])
     assert [len(section.plots.plots) for section in report.sections] == [4, 4, 0]
     assert report.sections[0].plots.plots[3].caption.endswith("learner, mean over 3 seeds.")
-    assert markdown(report).count("Figures are drawn for the first 12 settings") == 1
+    assert markdown(report).count("Figures are drawn for the first 2 settings") == 1
