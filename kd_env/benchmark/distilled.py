@@ -14,8 +14,8 @@ from kd_env import tasks
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.card import write_card
 from kd_env.benchmark.race.prepare import PreparedRace, prepare_race
-from kd_env.benchmark.race.race import RaceResult
 from kd_env.benchmark.race.report import RaceFacts, as_json, page, verdict
+from kd_env.benchmark.race.results import RaceResult
 from kd_env.benchmark.race.score import score_interval
 from kd_env.benchmark.race.state import FILE
 from kd_env.benchmark.shipping import Shipping

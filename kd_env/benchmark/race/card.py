@@ -10,8 +10,8 @@ from jinja2 import Environment
 from kd_env.benchmark.card import network_row
 from kd_env.benchmark.card_metadata import front_matter
 from kd_env.benchmark.race.prepare import PreparedRace
-from kd_env.benchmark.race.race import RaceResult
 from kd_env.benchmark.race.report import RaceFacts, candidate_table, selection_rules, verdict
+from kd_env.benchmark.race.results import RaceResult
 from kd_env.benchmark.report_text import interval, number
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers.checkpoint import CheckpointTeacher

@@ -23,7 +23,8 @@ from kd_env.benchmark.race.candidate_run import RaceSetup
 from kd_env.benchmark.race.candidates import Candidate, candidates_and_cost, first_candidates, more_candidates, resolve
 from kd_env.benchmark.race.defaults import Budget, budget_in_updates, learns_in_population, race_settings, read_budget
 from kd_env.benchmark.race.plan import make_plan
-from kd_env.benchmark.race.race import Race, RaceResult
+from kd_env.benchmark.race.race import Race
+from kd_env.benchmark.race.results import RaceResult
 from kd_env.benchmark.race.state import RaceState
 from kd_env.benchmark.student_checkpoint import require_saveable
 from kd_env.knowledge.terms import extra_outputs, parse_terms

@@ -11,7 +11,6 @@ import gc
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.candidate_run import CandidateRun, RaceSetup
 from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, reads_reward_labels
 from kd_env.benchmark.race.plan import Plan, Rung
+from kd_env.benchmark.race.results import RaceResult, RungResult
 from kd_env.benchmark.race.score import (
     Predictions,
     held_out_losses,
@@ -30,7 +30,6 @@ from kd_env.benchmark.race.score import (
     student_scores,
 )
 from kd_env.benchmark.race.state import Entry, RaceState
-from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 
 MAX_BYTES_IN_MEMORY = 4 << 30
@@ -39,52 +38,6 @@ SECONDS_BETWEEN_SAVES = 60.0
 """Students are saved when this much time of teaching would be lost if the race was killed. Most candidates leave the race before."""
 BYTES_PER_PARAMETER = 16
 """A weight, its gradient and two moments in float32."""
-
-
-@dataclass(frozen=True)
-class RungResult:
-    """The score and the predictions of a candidate at the end of a rung.
-
-    Attributes:
-        candidate: the candidate.
-        rung: index of the rung in the plan.
-        score: mean score of the candidate's students, see :func:`~kd_env.benchmark.race.score.scores`.
-        loss: their mean loss, see :func:`~kd_env.benchmark.race.score.held_out_losses`.
-        predictions: predicted classes of its students.
-    """
-
-    candidate: Candidate
-    rung: int
-    score: float
-    loss: float
-    predictions: Predictions
-
-
-@dataclass(frozen=True)
-class RaceResult:
-    """The result of a race.
-
-    Attributes:
-        plan: the plan of the race.
-        rungs: the results of each rung, the best first, without candidates that have diverged.
-        diverged: candidates all of whose students have diverged.
-        kept: the candidate that is kept.
-        seed: the seed of its best student.
-        student: that student.
-        seconds: processor time of the race.
-    """
-
-    plan: Plan
-    rungs: tuple[tuple[RungResult, ...], ...]
-    diverged: tuple[Candidate, ...]
-    kept: Candidate
-    seed: int
-    student: Distillation
-    seconds: float
-
-    def last_result(self, candidate: Candidate) -> RungResult:
-        """Return the result of a candidate at the last rung that it took part in."""
-        return next(result for rung in reversed(self.rungs) for result in rung if result.candidate == candidate)
 
 
 class Race:

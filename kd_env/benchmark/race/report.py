@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate
-from kd_env.benchmark.race.race import RaceResult, RungResult
+from kd_env.benchmark.race.results import RaceResult, RungResult
 from kd_env.benchmark.race.score import Difference, constant_score, difference, num_scored
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.tasks import Task

@@ -90,9 +90,9 @@ def _tuned(part: Part, trials: int, command: str, spaces: dict[str, Space], stud
     task = tasks.load(part.task)
     configurations = {}
     for policy, (values, _) in best.items():
-        found = spaces[policy].configuration(values, trials)
+        best_values = spaces[policy].configuration(values, trials)
         fixed = {name: value for name, value in part.settings_of(policy).items() if name not in ("student", "updates")}
-        configurations[policy] = Configuration(found.options, {**fixed, **found.settings}, trials)
+        configurations[policy] = Configuration(best_values.options, {**fixed, **best_values.settings}, trials)
     scores = {policy: (_shown(score), _shown(studies[policy].first_score)) for policy, (_, score) in best.items()}
     settings = part.settings_of()
     student, updates = settings.get("student", task.defaults.student), settings.get("updates", task.defaults.updates)
