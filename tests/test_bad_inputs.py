@@ -146,6 +146,7 @@ COMMANDS = {
     "bench demo --seeds 1-0 --out x": "--seeds '1-0'",
     "bench demo --data-dir nowhere --out x": "suite demo, part 1, task: ",
     "bench demo --tune 1 --out x": "'--tune'",
+    "bench demo --gpus-per-trial 0.5 --out x": "gpus_per_trial=0.5: only Ray reserves GPUs; use executor=ray, or leave it out",
     "bench demo --executor dask --out x": "run(executor='dask'): expected local or process or ray",
     "run --task digits --policy uniform --gpus-per-trial -1 --out x": "'--gpus-per-trial'",
     "bench demo --tune 2 --seeds 101 --out x": "seed 101: policies are tuned with seeds 100, 101",

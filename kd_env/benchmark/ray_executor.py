@@ -32,7 +32,6 @@ POLL = 1.0
 def run_with_ray(
     units: Sequence[Unit],
     checkpoints: CheckpointSettings,
-    finished: records.FinishedTrials,
     progress: Progress,
     workers: int,
     gpus_per_trial: float = 0.0,
@@ -42,7 +41,6 @@ def run_with_ray(
     Args:
         units: the units.
         checkpoints: where and how often trials are saved.
-        finished: the finished trials of the folder.
         progress: shows finished trials, and the updates and messages of others.
         workers: processors of a Ray that is started here; a cluster that is there already uses what it has.
         gpus_per_trial: part of a GPU that is reserved for a unit.

@@ -72,7 +72,7 @@ def compare_across(groups: Mapping[Setting, Sequence[Record]], styles: Styles) -
     weighed = " Policies have different numbers of runs in a setting: their IQMs weigh the settings differently." if unequal else ""
     caption = (
         f"Test scores over the {len(groups)} settings, of policies that were run in all of them"
-        f"{f' ({left_out} others are left out)' if left_out else ''}. IQM: mean of the middle half of all runs, with a bootstrap interval "
+        f"{f' (policies left out: {left_out})' if left_out else ''}. IQM: mean of the middle half of all runs, with a bootstrap interval "
         "stratified by setting. Mean rank: by mean score in each setting, 1 is best. P(above uniform): probability that a run has a higher "
         f"score than a run of uniform in the same setting.{mixed}{weighed} "
         "These numbers describe; what may be claimed is said at each setting."

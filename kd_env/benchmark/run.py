@@ -67,6 +67,8 @@ def run(
         InputError: something in a trial cannot be used; raised before any trial starts where that can be seen.
     """
     one_of("run", *EXECUTORS, executor=executor)
+    if gpus_per_trial and executor != "ray":
+        raise InputError(f"gpus_per_trial={gpus_per_trial}: only Ray reserves GPUs; use executor=ray, or leave it out")
     directory = Path(directory)
     _require_folder(directory)
     _sweep(directory)
@@ -90,7 +92,7 @@ def run(
     if executor == "ray":
         from kd_env.benchmark.ray_executor import run_with_ray  # imports the extra
 
-        run_with_ray(units, checkpoints, finished, progress, workers, gpus_per_trial)
+        run_with_ray(units, checkpoints, progress, workers, gpus_per_trial)
     elif executor == "local" or workers <= 1 or len(units) <= 1:
         run_all(units, lambda units: (run_unit(unit, checkpoints, finished, progress.reporter) for unit in units), progress)
     else:

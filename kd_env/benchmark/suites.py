@@ -5,7 +5,6 @@ The built-in suites are the files of the folder ``suites``; ``docs/how-to/suites
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from kd_env import spec, tasks
+from kd_env.benchmark.toml_files import read_toml
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 from kd_env.models.networks import begins_as_checkpoint, build
-from kd_env.paths import require_file
 from kd_env.policies import registry
 from kd_env.tasks import Task
 from kd_env.teachers import POOLS
@@ -110,15 +109,8 @@ def read(path: Path) -> Suite:
     Raises:
         InputError: the file cannot be read, or a key or value in it is not part of the format.
     """
-    require_file(path)
     place = f"suite {path}"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{place}: {error.strerror}; check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: {error}; fix it there") from None
-    values = _typed(place, content, {"about": str, "seeds": (str, list), "lists": dict, "part": list})
+    values = _typed(place, read_toml(path, "suite"), {"about": str, "seeds": (str, list), "lists": dict, "part": list})
     lists = {name: _list(f"{place}, lists.{name}", entries) for name, entries in values.get("lists", {}).items()}
     tables = values.get("part")
     if not tables:

@@ -61,9 +61,9 @@ def error_of(arguments, capsys):
 def test_the_best_student_on_validation_is_taken_as_it_is(results, own_task, tmp_path, capsys):
     out, best = tmp_path / "student", best_of(results)
     assert invoke(["distill", "--from", str(results), "--out", str(out)]) == 0
-    said = capsys.readouterr()
-    assert said.out == f"{out}\n"
-    assert f"kept: {best['policy']} seed {best['seed']}, validation {best['validation']:.3f}, of 4 trials" in said.err
+    output = capsys.readouterr()
+    assert output.out == f"{out}\n"
+    assert f"kept: {best['policy']} seed {best['seed']}, validation {best['validation']:.3f}, of 4 trials" in output.err
     assert {path.name for path in tmp_path.iterdir()} == {"student"}
     assert (out / "model.safetensors").read_bytes() == (results / FOLDER / best["trial"] / "model.safetensors").read_bytes()
     classes = CheckpointTeacher(str(out), own_task)(own_task.test.inputs).logits.argmax(1).numpy()

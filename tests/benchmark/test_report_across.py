@@ -37,7 +37,7 @@ def test_the_table_has_the_policies_of_all_settings_by_their_iqm():
     assert [row[3] for row in comparison.table.rows] == ["1.00", "2.00", "3.00"]
     assert [row[4] for row in comparison.table.rows] == ["1.000 [1.000, 1.000]", "–", "0.000 [0.000, 0.000]"]
     assert [row[5] for row in comparison.table.rows] == ["15"] * 3
-    assert "1 others are left out" in comparison.table.caption
+    assert "policies left out: 1" in comparison.table.caption
 
 
 @pytest.mark.parametrize(("count", "tested"), [(4, False), (5, True)])

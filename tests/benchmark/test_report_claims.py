@@ -18,26 +18,26 @@ def claim_of(records):
 
 def test_all_pairs_are_compared_and_corrected_together():
     records = setting()
-    found = claim_of(records)
+    stated = claim_of(records)
     scores = {p: [r["test"] for r in records if r["policy"] == p] for p in ("learner", "uniform", "router", "lr_dev(c=1)", "entropy")}
     pairs = list(itertools.combinations(scores, 2))
     adjusted = dict(zip(pairs, holm([paired_difference(scores[a], scores[b]).p for a, b in pairs]), strict=True))
-    assert found.winner == "learner"
-    assert found.pairs == 10
-    assert set(found.above) == {b for (a, b), p in adjusted.items() if a == "learner" and p < 0.05} == set(scores) - {"learner"}
-    assert "learner is above 4 of 4 other policies with p < 0.05" in str(found)
-    assert "all 10 pairs" in str(found)
+    assert stated.winner == "learner"
+    assert stated.pairs == 10
+    assert set(stated.above) == {b for (a, b), p in adjusted.items() if a == "learner" and p < 0.05} == set(scores) - {"learner"}
+    assert "learner is above 4 of 4 other policies with p < 0.05" in str(stated)
+    assert "all 10 pairs" in str(stated)
 
 
 def test_policies_with_overlapping_scores_are_not_distinguishable():
     noise = [0.02, -0.02, 0.01, -0.01, 0.005]
     near = [record("near", "nothing", seed, 0.69 + noise[seed]) for seed in range(5)]
     records = [*runs("router", "reward labels", 0.7), *near, *runs("uniform", "nothing", 0.3)]
-    found = claim_of(records)
-    assert (found.winner, found.above, found.equal) == ("router", ("uniform",), ("near",))
+    stated = claim_of(records)
+    assert (stated.winner, stated.above, stated.equal) == ("router", ("uniform",), ("near",))
     more = pairs_to_decide([0.01 + NOISE[seed] - noise[seed] for seed in range(5)]) - 5
-    assert "It is not distinguishable from near. To decide between router and near alone, about " in str(found)
-    assert str(found).endswith(f"about {more} more seeds would be needed at the observed difference (80 % power).")
+    assert "It is not distinguishable from near. To decide between router and near alone, about " in str(stated)
+    assert str(stated).endswith(f"about {more} more seeds would be needed at the observed difference (80 % power).")
     alone = claim_of([record for record in records if record["policy"] != "uniform"])
     assert "router is not distinguishable from any other policy" in str(alone)
 
@@ -48,31 +48,31 @@ def test_a_privileged_policy_does_not_win():
 
 
 def test_few_seeds_allow_no_order():
-    found = claim_of(setting(seeds=4))
-    assert (found.winner, found.pairs) == ("learner", 0)
-    assert "no order may be claimed" in str(found)
+    stated = claim_of(setting(seeds=4))
+    assert (stated.winner, stated.pairs) == ("learner", 0)
+    assert "no order may be claimed" in str(stated)
 
 
 def test_a_policy_with_too_few_seeds_is_not_called_equal():
-    found = claim_of([*setting(), *runs("short", "nothing", 0.7, seeds=3)])
-    assert (found.winner, found.few) == ("learner", ("short",))
-    assert "short" not in found.above + found.equal
-    assert str(found).endswith("Not compared, with fewer than 5 seeds in common: short.")
+    stated = claim_of([*setting(), *runs("short", "nothing", 0.7, seeds=3)])
+    assert (stated.winner, stated.few) == ("learner", ("short",))
+    assert "short" not in stated.above + stated.equal
+    assert str(stated).endswith("Not compared, with fewer than 5 seeds in common: short.")
 
 
 def test_a_pair_that_only_the_adjustment_leaves_open_needs_no_more_seeds():
     gaps = [0.005, 0.02, 0.035, 0.005, 0.02]
     near = [record("near", "nothing", seed, 0.7 + NOISE[seed] - gap) for seed, gap in enumerate(gaps)]
-    found = claim_of([*runs("best", "nothing", 0.7), *near, *(run for i in range(6) for run in runs(f"other {i}", "nothing", 0.3))])
+    stated = claim_of([*runs("best", "nothing", 0.7), *near, *(run for i in range(6) for run in runs(f"other {i}", "nothing", 0.3))])
     p = stats.ttest_1samp(gaps, 0).pvalue
     assert p < 0.05
-    assert found.equal == ("near",)
-    assert str(found).endswith(f"best and near alone would differ with p = {p:.3f}; it is the adjustment that leaves this open.")
+    assert stated.equal == ("near",)
+    assert str(stated).endswith(f"best and near alone would differ with p = {p:.3f}; it is the adjustment that leaves this open.")
 
 
 def test_equal_scores_cannot_be_decided():
-    found = claim_of([*runs("a", "nothing", 0.5), *runs("b", "nothing", 0.5)])
-    assert str(found).endswith("To decide between a and b alone, more than 1,000 seeds would be needed at the observed difference.")
+    stated = claim_of([*runs("a", "nothing", 0.5), *runs("b", "nothing", 0.5)])
+    assert str(stated).endswith("To decide between a and b alone, more than 1,000 seeds would be needed at the observed difference.")
 
 
 def test_differences_of_pairs_are_over_common_seeds():

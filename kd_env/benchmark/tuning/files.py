@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kd_env import spec
+from kd_env.benchmark.toml_files import read_toml
 from kd_env.benchmark.tuning.configuration import Configuration
 from kd_env.errors import InputError
-from kd_env.paths import require_file, write_bytes
+from kd_env.paths import write_bytes
 
 FOLDER = Path(__file__).parent / "configurations"
 HOW = "make them with kd-env bench FILE.toml --tune N"
@@ -67,13 +67,7 @@ def read(path: Path) -> Tuned:
     Raises:
         InputError: it cannot be read, or is no file of tuned policies.
     """
-    require_file(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"tuned file {path}: {error.strerror}; check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"tuned file {path}: {error}; fix it there") from None
+    content = read_toml(path, "tuned file")
     types = {"task": str, "teachers": str, "student": str, "updates": int, "trials": int, "seeds": list, "command": str, "policies": dict}
     for name, kind in types.items():
         if not isinstance(content.get(name), kind):
