@@ -1,25 +1,21 @@
-"""``mtkd_rl`` and ``mtkd_rl_released``: MTKD-RL (Yang et al. 2025, AAAI, arXiv 2502.18510), as in the paper and as in its code.
+"""``mtkd_rl``: MTKD-RL as in the paper (Yang et al. 2025, AAAI, arXiv 2502.18510). :mod:`agents.mtkd_rl_released` follows its code.
 
-Both have a linear layer of 128 ReLU units over the states of all teachers (:mod:`agents.mtkd_state`), and a softmax head for each of
+The agent has a linear layer of 128 ReLU units over the states of all teachers (:mod:`agents.mtkd_state`), and a softmax head for each of
 responses and hints. The weights that teach are the mean of the head, CA-MKD's rule and a softmax of the gap.
 
-``mtkd_rl``: for each instance and head, one teacher is sampled from the head and takes its place in the mean. After the update the
-mini-batch passes through the student once more (counted), and teacher k's reward is ``-L_k``, the loss of the instance if k were its only
-teacher, centred and scaled over the teachers of the instance. The agent is trained by REINFORCE on the sampled teachers' rewards.
-
-``mtkd_rl_released``: nothing is sampled. All teachers share one reward: minus the loss of the instance before the update under the weights
-that taught it, standardised over the mini-batch, clipped to [0, 1]. It is the weight of a binary cross-entropy of the averaged weights to
-ones. This reward does not distinguish teachers, and since the weights sum to 1 the optimum of ``-sum_k log w_k`` is 1/K: the agent learns
-to be uniform.
+For each instance and head, one teacher is sampled from the head and takes its place in the mean. After the update the mini-batch passes
+through the student once more (counted), and teacher k's reward is ``-L_k``, the loss of the instance if k were its only teacher, centred
+and scaled over the teachers of the instance. The agent is trained by REINFORCE on the sampled teachers' rewards.
 
 Deviations: the state is standardised by running moments, since the features of different teachers have different scales; the agent learns
-after every mini-batch instead of after some hundred; there is no first epoch at uniform weights; the shares of the mean are fixed, not
+after every mini-batch instead of after some hundred; there is no first epoch at equal weights; the shares of the mean are fixed, not
 learned. The strengths of the losses are those of the setting.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -40,11 +36,13 @@ from kd_env.types import Batch, Decision, Inputs, Observation
 class Agent(nn.Module):
     """A network with a head for each knowledge type on shared units."""
 
-    def __init__(self, num_columns: int, num_teachers: int, names: tuple[str, ...], hidden: int = 128) -> None:
+    hidden = 128
+
+    def __init__(self, num_columns: int, num_teachers: int, names: Sequence[str]) -> None:
         """Make the layers, drawing from torch's global generator."""
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(num_columns, hidden), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(hidden, num_teachers) for name in names})
+        self.body = nn.Sequential(nn.Linear(num_columns, self.hidden), nn.ReLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(self.hidden, num_teachers) for name in names})
         self.standardise = Standardised(num_columns)
 
     def forward(self, columns: Tensor) -> dict[str, Tensor]:
@@ -59,18 +57,6 @@ def reinforce_loss(log_policy: Tensor, sampled: Tensor, reward: Tensor) -> Tenso
     return -(reward.gather(1, of_sampled) * log_policy.gather(1, of_sampled)).mean()
 
 
-def released_loss(weights: Tensor, reward: Tensor) -> Tensor:
-    """Return ``mean_bk -r_b log w_bk``: the binary cross-entropy of ``[B, K]`` to ones, weighed by ``[B]``."""
-    return -(reward[:, None] * weights.clamp_min(1e-12).log()).mean()
-
-
-def shared_reward(loss: Tensor) -> Tensor:
-    """Return the released reward: ``-loss [B]`` standardised over the mini-batch and clipped to [0, 1]; zero if all losses are equal."""
-    centred = loss.mean() - loss
-    spread = centred.square().mean().sqrt()
-    return torch.where(spread > 1e-6 * loss.abs().max(), centred / spread.clamp_min(1e-30), 0.0).clamp(0.0, 1.0)
-
-
 class Taken(NamedTuple):
     """A decision, and what the agent needs to learn from it."""
 
@@ -80,7 +66,7 @@ class Taken(NamedTuple):
     decision: Decision
     inputs: Inputs  # of the mini-batch
     batch: Batch
-    loss: Tensor | None  # released: the loss [B] under the decision before the update
+    loss: Tensor | None = None  # [B], under the decision before the update; of mtkd_rl_released
 
 
 class MTKDRL:
@@ -90,7 +76,6 @@ class MTKDRL:
     supports_population = False
     paper = "Yang et al. 2025, arXiv 2502.18510"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "weights", "reward_every": 0, "knowledge": "response,hint"}
-    released: ClassVar[bool] = False
     search_space: SearchSpace = {
         "learning_rate": Range(1e-4, 1e-2, log=True),
         "knowledge": Choice(("response,hint", "response,hint(strength=5)", "response,hint(strength=50)")),
@@ -105,20 +90,21 @@ class MTKDRL:
         Raises:
             InputError: the pool has one teacher, the setting has no responses, or the student has peers.
         """
-        name = "mtkd_rl_released" if self.released else "mtkd_rl"
+        name = context.name
         if context.num_teachers < 2:
             raise InputError(f"policy {name} needs at least 2 teachers, pool {context.pool_name!r} has 1")
         if context.num_students > 1:
             raise InputError(f"policy {name} learns from one student; leave num_students out")
         if "response" not in context.terms:
             raise InputError(f"policy {name} weighs responses; name response in knowledge={context.settings.distillation.knowledge!r}")
-        self.context, self.seed, self.options = context, seed, {"seed": seed, "learning_rate": learning_rate}
+        self.context, self.seed = context, seed
+        self.options: dict[str, Any] = {"seed": seed, "learning_rate": learning_rate}
         names = tuple(kind for kind in ("response", "hint") if kind in context.terms)
         num_columns = sum(context.teacher_widths) + context.num_teachers * (context.num_classes + 3)
         with seeded(seed):
             self.agent = Agent(num_columns, context.num_teachers, names)
         self.agent.to(context.device, context.dtype)
-        self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=learning_rate)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.agent.parameters(), lr=learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
         self.begin_episode(learning=True)
 
@@ -146,14 +132,11 @@ class MTKDRL:
         weights: dict[str, Tensor] = {}
         for name, log_policy in self.agent(state.columns).items():
             head = log_policy.exp()
-            if not self.released:
-                sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
-                head = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
-            weights[name] = averaged(head, state.rule, state.gaps[name])
-        student, decision = self.context.student.of_this_run(), self.context.decision(weights)
-        batch = student.observed()
-        loss = student.per_example_loss(decision, student.output(), batch) if self.released else None
-        return Taken(student, state, sampled, decision, student.batch_inputs(), batch, loss)
+            sampled[name] = torch.multinomial(head.cpu(), 1, generator=self.generator)[:, 0].to(head.device)
+            one_teacher = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
+            weights[name] = averaged(one_teacher, state.rule, state.gaps[name])
+        student = self.context.student.of_this_run()
+        return Taken(student, state, sampled, self.context.decision(weights), student.batch_inputs(), student.observed())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
         """Return the mean entropy of the heads over ln K, ``[num_envs]``."""
@@ -166,23 +149,26 @@ class MTKDRL:
         return mean
 
     def update(self, transition: Transition) -> None:
-        """Learn from each teacher's loss after the update (released: from the loss before it)."""
+        """Learn from the reward of the mini-batch that was taught, unless the student has diverged."""
         taken, info = self._taken, transition.info.get("final_info", transition.info)
-        if taken is None or bool(np.any(info["diverged"])):
-            return
-        reward = teacher_reward(taken) if taken.loss is None else shared_reward(taken.loss)
-        self.follow(taken, reward)
+        if taken is not None and not bool(np.any(info["diverged"])):
+            self.follow(taken, self.reward(taken))
+
+    def reward(self, taken: Taken) -> Tensor:
+        """Return the reward of each teacher for the update that was just made, ``[B, K]``."""
+        return teacher_reward(taken)
+
+    def head_loss(self, name: str, log_policy: Tensor, taken: Taken, reward: Tensor) -> Tensor:
+        """Return the agent's loss for the head of the knowledge type ``name``."""
+        return reinforce_loss(log_policy, taken.sampled[name], reward)
 
     def follow(self, taken: Taken, reward: Tensor) -> None:
-        """Make one update of the agent; ``reward`` has shape ``[B, K]``, released ``[B]``. A reward that is not finite is ignored."""
+        """Make one update of the agent along :meth:`reward`. A reward that is not finite is ignored."""
         if not reward.isfinite().all():
             return
-        state, loss = taken.state, torch.zeros_like(reward).sum()
-        for name, log_policy in self.agent(state.columns).items():
-            if self.released:
-                loss = loss + released_loss(averaged(log_policy.exp(), state.rule, state.gaps[name]), reward)
-            else:
-                loss = loss + reinforce_loss(log_policy, taken.sampled[name], reward)
+        loss = torch.zeros_like(reward).sum()
+        for name, log_policy in self.agent(taken.state.columns).items():
+            loss = loss + self.head_loss(name, log_policy, taken, reward)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -211,12 +197,6 @@ class MTKDRL:
     def load(cls, path: str, context: PolicyContext) -> Self:
         """Read an agent."""
         return saving.load(path, cls, context)
-
-
-class MTKDRLReleased(MTKDRL):
-    """``mtkd_rl_released``: the update of the published code."""
-
-    released = True
 
 
 @torch.no_grad()

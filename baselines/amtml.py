@@ -8,6 +8,10 @@ decision's penalty. ``target="each"`` keeps it.
 Multi-group hints: the student's layers form K groups, and teacher k's last layer is the hint of group k (``layer(grouped=true)``); all
 groups have equal weights.
 
+``scale="matched"`` (ours): the strengths of the setting. ``scale="released"``: the released notebooks divide the response loss by C and
+multiply it by 2 (beside ``kd_weight``), and add the penalty ``.1 (|u|^2 + |theta|^2)``. They also normalise the hints, which is
+``knowledge=response,layer(grouped=true,normalized=true)``.
+
 Deviations: ``u`` is drawn with variance 1/D; the release draws it with variance 1, with which the first softmax of a wide student is nearly
 one-hot. The release teaches twice, first while the gate learns and then with the gate fixed; here it learns throughout. Features are the
 classifier's input, not a pooled map. The paper's angle loss, which the released hints leave out, is
@@ -23,9 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from baselines.rule import WEIGHTS, BaseRule, auxiliary_output
+from baselines.scale import Scale, check_scale
 from kd_env import spec
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision, ModelOutput
+
+GATE_DECAY = 0.1
+"""Factor of the squared norm of the gate's parameters in the released loss."""
 
 
 class Gate(nn.Module):
@@ -38,8 +46,10 @@ class Gate(nn.Module):
         self.theta = nn.Parameter(torch.randn(len(widths), width))  # [K, D]
 
     def forward(self, output: ModelOutput) -> Tensor:
-        """Return the weights of the teachers, ``[B, K]``."""
-        return (output.features @ (self.u * self.theta).T).softmax(-1)
+        """Return the weights of the teachers, and in the last column the squared norm ``|u|^2 + |theta|^2``, ``[B, K + 1]``."""
+        weights = (output.features @ (self.u * self.theta).T).softmax(-1)
+        norm = self.u.square().sum() + self.theta.square().sum()
+        return torch.cat([weights, norm.expand(len(weights), 1)], 1)
 
 
 class AMTML(BaseRule):
@@ -57,22 +67,27 @@ class AMTML(BaseRule):
         "knowledge": Choice(("response,layer(grouped=true)", "response,layer(grouped=true,strength=0.01)")),
     }
 
-    def __init__(self, context: PolicyContext, seed: int = 0, target: str = "integrated") -> None:
-        """Check ``target``, ``integrated`` or ``each``."""
+    def __init__(self, context: PolicyContext, seed: int = 0, target: str = "integrated", scale: Scale = "matched") -> None:
+        """Check ``target``, ``integrated`` or ``each``, and ``scale``, ``matched`` or ``released``."""
         super().__init__(context, seed)
         spec.one_of("amtml", "integrated", "each", target=target)
+        check_scale(context, "amtml", scale)
         self.target = target
+        self.factor, self.decay = (2.0 / context.num_classes, GATE_DECAY) if scale == "released" else (1.0, 0.0)
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return the decision: the gate weighs all knowledge types except hints."""
-        gate, terms = auxiliary_output(batch, self), self.context.terms
+        (gate, norm), terms = auxiliary_output(batch, self).tensor_split([-1], 1), self.context.terms
         equal = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
-        decision = self.context.decision({name: equal if terms[name].kind.projector else gate for name in terms})
+        factors = {"response": self.factor} if "response" in terms else {}
+        decision = self.context.decision({name: equal if terms[name].kind.projector else gate for name in terms}, factors)
+        if self.decay:
+            decision = replace(decision, penalty=self.decay * norm[:, 0])
         if self.target == "each" or "response" not in terms:
             return decision
         temperature = self.context.settings.distillation.temperature
-        excess = disagreement(gate, (batch.teacher_logits / temperature).softmax(2))
-        return replace(decision, penalty=-decision.strengths["response"] * temperature**2 * excess)
+        excess = -decision.strengths["response"] * temperature**2 * disagreement(gate, (batch.teacher_logits / temperature).softmax(2))
+        return replace(decision, penalty=excess if decision.penalty is None else decision.penalty + excess)
 
 
 def disagreement(weights: Tensor, probabilities: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ pass through teacher k's classifier: the cross-entropy c'_k of the result gives 
 ``mean((r_k(F_S) - F_k)^2)``. As in the released code, v carries its gradient; ``detach`` removes it.
 
 ``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: the label has strength 1, responses and
-hints are divided by K once more, whatever the setting's kd_weight, so that uniform weights are K times weaker than a plain average.
+hints are divided by K once more, whatever the setting's kd_weight, so that uniform weights are K times weaker than a plain average; there
+are no hints in the first epoch.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from baselines.rule import WEIGHTS, BaseRule
-from baselines.scale import SCALES, Scale, scaled
-from kd_env import spec
+from baselines.scale import Scale, check_scale, scaled
 from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.label import teacher_ce
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
@@ -58,7 +58,7 @@ class CAMKD(BaseRule):
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
         """Read the teachers' classifiers, if the setting has hints."""
         super().__init__(context, seed)
-        spec.one_of("camkd", *SCALES, scale=scale)
+        check_scale(context, "camkd", scale)
         self.scale, self.detach = scale, detach
         self.hints = "hint" in context.terms
         self.classifiers = context.classifiers() if self.hints else []
@@ -72,7 +72,9 @@ class CAMKD(BaseRule):
             classifiers = [(weight.to(batch.teacher_logits), bias.to(batch.teacher_logits)) for weight, bias in self.classifiers]
             hints = feature_weights(batch.student_output.projections[LinearProjector.name], classifiers, batch.labels)
             by_type["hint"] = hints.detach() if self.detach else hints
-        return scaled(self.context, by_type, self.scale, 1.0 / self.context.num_teachers)
+        share = 1.0 / self.context.num_teachers
+        hinted = share * self.context.after_first_epoch(batch).to(batch.teacher_logits)
+        return scaled(self.context, by_type, self.scale, {"response": share, "hint": hinted})
 
 
 class CAMKDLogits(BaseRule):

@@ -6,8 +6,8 @@ setting's kd_weight. ``1 - cos`` is half of ``hint(normalized=true)``, so the hi
 Deviations: the paper distils during pretraining, its third loss is masked language modelling, and its student is initialised from the
 teacher's layers; here the student distils on the task, the hard label takes the place of the third loss where the setting has labels, and
 the student is the setting's. The paper's cosine compares the last hidden state of all tokens without a map, since widths are equal; here it
-compares one vector per text, through a map that learns with the student. 5 to 1 is the ratio in the training command published with the
-code; the paper states no weights [check].
+compares one vector per text, through a map that learns with the student. 5 to 1 is the ratio of the training command in the README of the
+released code (5 : 2 : 1 with masked language modelling); the paper states no weights.
 """
 
 from __future__ import annotations

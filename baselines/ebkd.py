@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from baselines.rule import BaseRule
-from baselines.scale import SCALES, Scale, scaled
-from kd_env import spec
+from baselines.scale import Scale, check_scale, scaled
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.types import Decision
 
@@ -45,7 +44,7 @@ class EBKD(BaseRule):
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched") -> None:
         """Take ``scale``, ``matched`` or ``released``."""
         super().__init__(context, seed)
-        spec.one_of("ebkd", *SCALES, scale=scale)
+        check_scale(context, "ebkd", scale)
         self.scale = scale
 
     def decide(self, batch: PolicyBatch) -> Decision:

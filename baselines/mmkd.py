@@ -34,7 +34,7 @@ from baselines.hard_buffer import HardBuffer
 from baselines.meta_step import Descent, Objective, meta_gradient
 from baselines.meta_weights import MetaWeights
 from baselines.rule import WEIGHTS, BaseRule
-from baselines.scale import SCALES, Scale, scaled
+from baselines.scale import Scale, check_scale, scaled
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, Range, SearchSpace
@@ -90,7 +90,7 @@ class MMKD(BaseRule):
         super().__init__(context, seed)
         spec.numbers("mmkd", least=1, whole=True, every=every, distillation_steps=distillation_steps)
         spec.numbers("mmkd", least=0, whole=True, gram_width=gram_width)
-        spec.one_of("mmkd", *SCALES, scale=scale)
+        check_scale(context, "mmkd", scale)
         spec.one_of("mmkd", "train", "reward", meta_split=meta_split)
         distillation = context.settings.distillation
         if context.num_students > 1 or distillation.kd_weight == 0.0:

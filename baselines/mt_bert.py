@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from baselines.rule import WEIGHTS, BaseRule
-from baselines.scale import SCALES, Scale, scaled
-from kd_env import spec
+from baselines.scale import Scale, check_scale, scaled
 from kd_env.knowledge.label import teacher_ce
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision
@@ -42,7 +41,7 @@ class MTBert(BaseRule):
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched") -> None:
         """Take ``scale``, ``matched`` or ``released``."""
         super().__init__(context, seed)
-        spec.one_of("mt_bert", *SCALES, scale=scale)
+        check_scale(context, "mt_bert", scale)
         self.scale = scale
 
     def decide(self, batch: PolicyBatch) -> Decision:

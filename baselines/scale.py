@@ -12,11 +12,27 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from kd_env import spec
+from kd_env.errors import InputError
 from kd_env.policies import PolicyContext
 from kd_env.types import Decision
 
 Scale = Literal["matched", "released"]
 SCALES = get_args(Scale)
+
+
+def check_scale(context: PolicyContext, policy: str, scale: str) -> None:
+    """Check the option ``scale`` of ``policy``.
+
+    Raises:
+        InputError: there is no such scale, or the setting has no labels, which every released loss has.
+    """
+    spec.one_of(policy, *SCALES, scale=scale)
+    if scale == "released" and not context.uses_hard_labels:
+        raise InputError(
+            f"policy {policy}(scale=released) has the hard label in its loss, which kd_weight=1 leaves out; set kd_weight=0.5, or leave "
+            "scale out"
+        )
 
 
 def scaled(context: PolicyContext, weights: dict[str, Tensor], scale: str, factor: float | Mapping[str, float | Tensor]) -> Decision:

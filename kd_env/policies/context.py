@@ -111,6 +111,12 @@ class PolicyContext:
         """Whether training labels are part of the loss."""
         return self.settings.distillation.uses_hard_labels
 
+    def after_first_epoch(self, batch: PolicyBatch) -> Tensor:
+        """Return which rows of a mini-batch belong to students that have seen all training examples once, bool, ``[rows]``."""
+        updates = len(self._selection.data.labels["train"]) // self.settings.distillation.batch_size
+        per_student = torch.from_numpy(np.asarray(batch.update) >= updates)
+        return per_student.repeat_interleave(batch.rows // len(per_student))
+
     def batch(self) -> PolicyBatch:
         """Return the next mini-batch. The access that a field needs is checked when the field is read."""
         run = self._selection.distillation

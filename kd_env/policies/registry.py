@@ -45,7 +45,7 @@ POLICIES = {
     "most_confident": "baselines.most_confident:MostConfident",
     "mt_bert": "baselines.mt_bert:MTBert",
     "mtkd_rl": "agents.mtkd_rl:MTKDRL",
-    "mtkd_rl_released": "agents.mtkd_rl:MTKDRLReleased",
+    "mtkd_rl_released": "agents.mtkd_rl_released:MTKDRLReleased",
     "mutual_learning": "baselines.mutual_learning:MutualLearning",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",

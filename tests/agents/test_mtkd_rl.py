@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from agents.mtkd_rl import MTKDRL, MTKDRLReleased, Taken, reinforce_loss, released_loss, shared_reward, teacher_reward
+from agents.mtkd_rl import MTKDRL, Taken, reinforce_loss, teacher_reward
+from agents.mtkd_rl_released import MTKDRLReleased, released_loss, shared_reward
 from agents.mtkd_state import State, averaged, state_of
 from baselines import camkd
 from kd_env.benchmark import records
@@ -165,7 +166,7 @@ def agent_for(kind, num_teachers):
 
 
 def policies_name(kind):
-    return "mtkd_rl_released" if kind.released else "mtkd_rl"
+    return "mtkd_rl_released" if kind is MTKDRLReleased else "mtkd_rl"
 
 
 def head_of(agent, state):
@@ -184,9 +185,7 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     assert (before - 1 / teachers).abs().max() > 0.05
     for _ in range(400):  # .1 more for all: who is below the mean in every round would be paid 0 for ever, and not be moved
         weights = averaged(head_of(released, state), state.rule, state.gaps["response"])
-        released.follow(
-            Taken(None, state, {}, None, {}, None, None), shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1
-        )
+        released.follow(Taken(None, state, {}, None, {}, None), shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1)
     after = averaged(head_of(released, state), state.rule, state.gaps["response"])
     assert (after - 1 / teachers).abs().max() < 0.01
 
@@ -195,7 +194,7 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     reward = (losses.mean(1, keepdim=True) - losses) / losses.std(1, correction=0, keepdim=True)
     for _ in range(400):
         sampled = torch.multinomial(head_of(papers, state), 1, generator=papers.generator)[:, 0]
-        papers.follow(Taken(None, state, {"response": sampled}, None, {}, None, None), reward)
+        papers.follow(Taken(None, state, {"response": sampled}, None, {}, None), reward)
     assert head_of(papers, state)[:, 1].min() > 0.9
 
 

@@ -19,8 +19,8 @@ from kd_env.teachers import POOLS
 
 RIVALS = ["uniform", "router", "reward_supervised", "uniform_reward_ce"]
 SYSTEMS = [
-    *RIVALS, "random_single", "most_confident", "best_single", "dev_weighted", "lr_ensemble", "lr_dev", "camkd", "camkd(scale=released)",
-    "camkd_logits", "fitnet_mkd", "ebkd", "ebkd(scale=released)", "aekd", "mt_bert", "amtml", "mmkd", "mmkd(meta_split=reward)",
+    *RIVALS, "random_single", "most_confident", "best_single", "dev_weighted", "lr_ensemble", "lr_dev", "camkd",
+    "camkd_logits", "fitnet_mkd", "ebkd", "aekd", "mt_bert", "amtml", "mmkd", "mmkd(meta_split=reward)",
     "uncertainty", "entropy_dkd", "majority_sign", "correlation", "lookahead", "pkd", "distilbert", "all_knowledge", "random_hard",
     "random_soft", "mutual_learning", "peer_ensemble", "reinforce", "gradient_credit", "akd", "akd_hard", "mtkd_rl", "mtkd_rl_released",
     "exp3", "linucb", "sliding_ucb", "sb3:PPO",
