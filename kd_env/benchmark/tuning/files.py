@@ -32,10 +32,11 @@ class Tuned:
         student: student that was taught.
         updates: its number of updates.
         trials: validation trials of each policy.
-        seeds: seeds of each validation trial.
+        seeds: seeds of validation trials.
         command: command line that made them.
         policies: configurations by the policies' names.
-        scores: mean validation score of the configuration and of the untuned policy, by the policies' names.
+        scores: mean validation score of the configuration and of the untuned policy on seeds that the search did not use, by the policies'
+            names.
     """
 
     task: str

@@ -68,7 +68,7 @@ def space_of(trial: Trial) -> Space:
     rate = _rate(distillation.optimizer)
     shared: dict[str, tuple[Range | Choice, Any]] = {
         "temperature": (Range(1.0, 8.0, log=True), distillation.temperature),
-        RATE: (Range(rate / 4, rate * 4, log=True), rate),
+        RATE: (Range(rate / 10, rate * 10, log=True), rate),
     }
     if distillation.uses_hard_labels and "kd_weight" not in policy.env_options:
         shared["kd_weight"] = (Range(0.1, 0.9), distillation.kd_weight)

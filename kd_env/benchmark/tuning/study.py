@@ -57,22 +57,13 @@ class Study:
         in_memory.add_trials(self._study.trials)
         return {name: _within(self._space.entries[name], value) for name, value in in_memory.ask(self._distributions).params.items()}
 
-    def add(self, values: Mapping[str, Value], score: float | None) -> None:
-        """Write a finished trial; ``None`` is the score of a student that diverged."""
-        trial = _optuna().trial.create_trial(
-            params=dict(values), distributions=self._distributions, value=WORST if score is None else score
-        )
-        self._study.add_trial(trial)
+    def add(self, values: Mapping[str, Value], score: float) -> None:
+        """Write a finished trial and its score, :data:`WORST` if a student diverged."""
+        self._study.add_trial(_optuna().trial.create_trial(params=dict(values), distributions=self._distributions, value=score))
 
-    def best(self, trials: int) -> tuple[dict[str, Value], float]:
-        """Return the values and the score of the best of the first ``trials`` trials; of equal ones the earliest, so the untuned first."""
-        best = max(self._study.trials[:trials], key=lambda trial: (trial.value, -trial.number))
-        return dict(best.params), float(best.value)
-
-    @property
-    def first_score(self) -> float:
-        """Score of the untuned policy."""
-        return float(self._study.trials[0].value)
+    def best(self, trials: int) -> dict[str, Value]:
+        """Return the values of the best of the first ``trials`` trials; of equal ones the earliest, so the untuned first."""
+        return dict(max(self._study.trials[:trials], key=lambda trial: (trial.value, -trial.number)).params)
 
 
 def _within(entry: Range | Choice, value: Value) -> Value:

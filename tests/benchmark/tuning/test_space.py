@@ -30,7 +30,7 @@ class Mine:
 
 
 def test_all_policies_share_temperature_and_rate_and_the_weight_only_where_labels_are_part_of_the_setting():
-    shared = {"temperature": Range(1.0, 8.0, log=True), "optimizer.lr": Range(0.00075, 0.012, log=True)}
+    shared = {"temperature": Range(1.0, 8.0, log=True), "optimizer.lr": Range(0.003 / 10, 0.003 * 10, log=True)}
     assert space_of("uniform").entries == shared
     assert space_of("uniform").start == {"temperature": 2.0, "optimizer.lr": 0.003}
     with_labels = space_of("uniform", kd_weight=0.95, temperature=12)
