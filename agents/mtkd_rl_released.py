@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from agents.mtkd_rl import MTKDRL, Agent, Taken
 from agents.mtkd_state import State, averaged
 from baselines.scale import Scale, check_scale, scaled
-from kd_env.policies import PolicyContext
+from kd_env.policies import PolicyContext, SearchSpace
 from kd_env.randomness import seeded
 from kd_env.types import Decision
 
@@ -60,6 +60,8 @@ class ReleasedAgent(Agent):
 
 class MTKDRLReleased(MTKDRL):
     """The update of the published code; with ``scale="released"`` all of its details."""
+
+    search_space: SearchSpace = {"knowledge": MTKDRL.search_space["knowledge"]}
 
     def __init__(self, context: PolicyContext, seed: int = 0, learning_rate: float | None = None, scale: Scale = "matched") -> None:
         """Make the agent.
