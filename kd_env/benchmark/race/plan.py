@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-UPDATE_FRACTIONS = (0.12, 0.28, 1.0)
-"""Fraction of a student's updates at each rung. Before a tenth of the updates many students are still at chance."""
+UPDATE_FRACTIONS = (0.08, 0.4, 1.0)
+"""Fraction of a student's updates at each rung. The last comparison, of the student without a teacher and the best with teachers, is late:
+students of teachers learn faster at first, and an early lead may not last."""
+LATEST = 0.9
+"""Largest fraction of the updates before the last rung."""
 CANDIDATE_FRACTIONS = (1.0, 0.35)
 """Fraction of the candidates at each rung but the last, which has one; at least two candidates."""
 SEEDS = ((1, 1, 1), (1, 2, 2), (2, 3, 3), (3, 5, 5))
@@ -89,7 +92,7 @@ def make_plan(candidates: int, updates: int, budget: float, as_population: bool,
 
 
 def _update_fractions(scale: float) -> list[float]:
-    return [min(1.0, scale * fraction) for fraction in UPDATE_FRACTIONS[:-1]] + [1.0]
+    return [min(LATEST, scale * fraction) for fraction in UPDATE_FRACTIONS[:-1]] + [1.0]
 
 
 def _scale(costs: Sequence[float], seeds: Sequence[int], budget: float, extra: float) -> float:

@@ -2,7 +2,7 @@
 
 At each rung the remaining candidates are taught further and scored on held-out labels; the best go on to the next rung. The student without
 a teacher stays until the last rung but one, because students with teachers often lead early and lose the lead later. The last choice is the
-simplest candidate within one standard error of the best score. The race has no access to the test split.
+simplest candidate that the best one does not clearly lead. The race has no access to the test split.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kd_env.benchmark.race.score import (
     rank,
     scores,
     scoring_splits,
-    simplest_near_best,
+    simplest_unbeaten,
     student_scores,
 )
 from kd_env.benchmark.race.state import Entry, RaceState
@@ -193,7 +193,7 @@ class Race:
         """Return the candidates that go on to ``rung``, given those of the rung before, the best first."""
         if rung.candidates == 1 and len(candidates) > 1:
             predictions = self._predictions(candidates, len(self._rungs) - 1)
-            return [candidates[simplest_near_best(self.setup.task, predictions, [candidate.rank for candidate in candidates])]]
+            return [candidates[simplest_unbeaten(self.setup.task, predictions, [candidate.rank for candidate in candidates])]]
         selected, others = candidates[: rung.candidates], candidates[rung.candidates :]
         no_teacher = [candidate for candidate in others if candidate.policy == NO_TEACHER]
         return selected[: rung.candidates - len(no_teacher)] + no_teacher

@@ -7,7 +7,7 @@ from typing import Any
 
 from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate
 from kd_env.benchmark.race.results import RaceResult, RungResult
-from kd_env.benchmark.race.score import Difference, constant_score, difference, num_scored
+from kd_env.benchmark.race.score import DECISIVE_LEAD, Difference, constant_score, difference, num_scored
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.tasks import Task
 
@@ -92,7 +92,8 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
         f"- At a rung, the candidates within one standard error of the best {task.metric} are ordered by their loss: the cross-entropy on "
         f"the same labels after temperature scaling. The others follow by score.{_constant_rungs(result)}",
         "- The student without a teacher stays until the last choice.",
-        f"- The last choice is the simplest candidate within one standard error of the best. The order, from the simplest: {names}.",
+        f"- The last choice is the simplest candidate that the best one does not lead by {DECISIVE_LEAD:.3g} standard errors (95 %, "
+        f"one-sided). The order, from the simplest: {names}.",
         f"- Budget: {facts.budget}. All students took {_total_updates(result):,} updates and {result.seconds:,.0f} s of processor time.",
     ]
 

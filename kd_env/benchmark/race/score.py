@@ -32,6 +32,8 @@ RESAMPLES = 400
 """Number of bootstrap samples of the examples for a standard error."""
 NORMAL_QUANTILE = 1.959964
 """97.5 % quantile of the normal distribution."""
+DECISIVE_LEAD = 1.644854
+"""Lead, in standard errors, by which a candidate beats a simpler one in the last choice: the 95 % quantile of the normal distribution."""
 
 
 class Difference(NamedTuple):
@@ -154,26 +156,26 @@ def rank(task: Task, candidates: Sequence[Predictions], losses: Sequence[float])
         candidates: predictions of each candidate.
         losses: loss of each candidate.
     """
-    candidate_scores, near_best = scores(task, candidates), _near_best(task, candidates)
+    candidate_scores, near_best = scores(task, candidates), _near_best(task, candidates, 1.0)
     return sorted(range(len(candidates)), key=lambda index: (0, losses[index]) if index in near_best else (1, -candidate_scores[index]))
 
 
-def simplest_near_best(task: Task, candidates: Sequence[Predictions], ranks: Sequence[int]) -> int:
-    """Return the index of the simplest candidate whose score is within one standard error of the best score.
+def simplest_unbeaten(task: Task, candidates: Sequence[Predictions], ranks: Sequence[int]) -> int:
+    """Return the index of the simplest candidate that the one with the best score does not lead by :data:`DECISIVE_LEAD` standard errors.
 
     Args:
         task: the task.
         candidates: predictions of each candidate.
         ranks: position of each candidate in the order of simplicity, 0 for the simplest.
     """
-    return min(_near_best(task, candidates), key=lambda index: ranks[index])
+    return min(_near_best(task, candidates, DECISIVE_LEAD), key=lambda index: ranks[index])
 
 
-def _near_best(task: Task, candidates: Sequence[Predictions]) -> list[int]:
-    """Return the indices of the candidates whose scores are within one standard error of the best score."""
+def _near_best(task: Task, candidates: Sequence[Predictions], standard_errors: float) -> list[int]:
+    """Return the indices of the candidates whose scores are within some standard errors of the best score."""
     best = int(np.argmax(scores(task, candidates)))
     gaps = [difference(task, predictions, candidates[best]) for predictions in candidates]
-    return [index for index, gap in enumerate(gaps) if index == best or gap.mean >= -gap.standard_error]
+    return [index for index, gap in enumerate(gaps) if index == best or gap.mean >= -standard_errors * gap.standard_error]
 
 
 def _corrected(candidates: Sequence[Mapping[str, np.ndarray]], statistic: Callable[[Mapping[str, np.ndarray]], float]) -> list[float]:

@@ -83,12 +83,12 @@ def test_a_difference_uses_the_examples_that_both_are_scored_on():
     assert score.difference(of, alone, both)[::2] == (pytest.approx(0.02), 100)
 
 
-@pytest.mark.parametrize(("ahead", "chosen"), [(1, 0), (2, 0), (8, 1)])
+@pytest.mark.parametrize(("ahead", "chosen"), [(1, 0), (2, 0), (4, 0), (5, 1), (8, 1)])  # 4 / sqrt(4 + 4) = 1.4, 5 / sqrt(5 + 4) = 1.67
 def test_one_example_does_not_decide(ahead, chosen):
     of = task(90, 8)
     simple, better = (predictions(of, {"validation": wrong}, splits=("validation",)) for wrong in (10, 10 - ahead))
-    assert score.simplest_near_best(of, [simple, better], [0, 1]) == chosen
-    assert score.simplest_near_best(of, [better, simple], [1, 0]) == 1 - chosen
+    assert score.simplest_unbeaten(of, [simple, better], [0, 1]) == chosen
+    assert score.simplest_unbeaten(of, [better, simple], [1, 0]) == 1 - chosen
 
 
 def test_an_interval_contains_possible_scores_only():
