@@ -113,9 +113,8 @@ class PolicyContext:
 
     def after_first_epoch(self, batch: PolicyBatch) -> Tensor:
         """Return which rows of a mini-batch belong to students that have seen all training examples once, bool, ``[rows]``."""
-        updates = len(self._selection.data.labels["train"]) // self.settings.distillation.batch_size
-        per_student = torch.from_numpy(np.asarray(batch.update) >= updates)
-        return per_student.repeat_interleave(batch.rows // len(per_student))
+        size = self.settings.distillation.batch_size  # an epoch leaves out rows that do not fill a mini-batch
+        return torch.from_numpy(batch.update >= len(self._selection.data.labels["train"]) // size).repeat_interleave(size)
 
     def batch(self) -> PolicyBatch:
         """Return the next mini-batch. The access that a field needs is checked when the field is read."""
