@@ -70,6 +70,11 @@ class Reinforce:
     env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "observation": "full"}
     search_space: SearchSpace = {"learning_rate": Range(1e-3, 1e-1, log=True), "window": Range(1, 8)}
 
+    @staticmethod
+    def supports_population_for(selector_warmup: int = 0, **_options: object) -> bool:
+        """Return whether it can be taught with others: the selector's warm-up needs a copy of the environment, of one student."""
+        return not selector_warmup
+
     def __init__(
         self,
         context: PolicyContext,

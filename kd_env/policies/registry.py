@@ -159,6 +159,9 @@ def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
     access = getattr(make, "access", DEFAULT_ACCESS)
     if callable(access_for := getattr(make, "access_for", None)):
         access = spec.call_plugin(f"policy {name!r}", access_for, options)
+    supports_population = getattr(make, "supports_population", True)
+    if callable(supports_population_for := getattr(make, "supports_population_for", None)):
+        supports_population = bool(spec.call_plugin(f"policy {name!r}", supports_population_for, options))
     if access not in ACCESS:
         raise InputError(f"policy {name!r}: access={access!r}; expected one of {', '.join(ACCESS)}")
     environment = getattr(make, "environment", TEACHER_SELECTION)
@@ -173,7 +176,7 @@ def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
         environment,
         getattr(make, "paper", ""),
         getattr(make, "learns_from", ""),
-        getattr(make, "supports_population", True),
+        supports_population,
     )
 
 

@@ -85,7 +85,10 @@ class OwnsItsLoop:
             env.step(self.act({"progress": np.zeros((env.num_envs, 1))}))
 
 
-@pytest.mark.parametrize("policy", [f"{__name__}:OwnsItsLoop", "sb3:PPO(n_steps=4,batch_size=32)", "mtkd_rl", "lookahead", "mmkd"])
+@pytest.mark.parametrize(
+    "policy",
+    [f"{__name__}:OwnsItsLoop", "sb3:PPO(n_steps=4,batch_size=32)", "mtkd_rl", "lookahead", "mmkd", "reinforce(selector_warmup=2)"],
+)
 def test_what_teaches_one_student_at_a_time_is_refused_and_named(policy, tmp_path):
     trials = [Trial("digits", policy, seed, settings={"updates": 12}) for seed in (0, 1)]
     with pytest.raises(InputError, match=r"population: policy .* teaches one student at a time; run it without --population") as refused:
