@@ -5,8 +5,8 @@ A class is built as ``P(context, seed, **options)``. It may declare:
 - ``access``: what it reads, see :mod:`kd_env.policies.access`; a static method ``access_for(**options)`` where that depends on its options;
 - ``env_options``: env keywords that it needs;
 - ``environment``: the id that it acts in, by default ``kd_env/TeacherSelection-v0``;
-- ``supports_population``: false for one that reads its student's gradients; a static method ``supports_population_for(**options)`` where that
-  depends on its options;
+- ``supports_population``: false for one that reads its student's gradients; a static method ``supports_population_for(**options)`` where
+  that depends on its options;
 - ``paper`` and ``learns_from``: for ``kd-env list policies``.
 
 A policy can be stopped and resumed between two updates if it has ``state()`` and ``load_state(state)``, see
