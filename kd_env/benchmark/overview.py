@@ -71,7 +71,7 @@ def _by_policy(records: Sequence[Record]) -> dict[str, Scores]:
 def _parts(setting: Setting) -> dict[str, str]:
     """Return the texts of what settings with one pool can differ in."""
     parts = {"student": setting.student, "updates": f"{setting.updates} updates", "labels": f"{setting.reward_labels} reward labels"}
-    return parts | {name: f"{name}={value}" for name, value in setting.options}
+    return parts | setting.option_texts()
 
 
 def _pool_name(setting: Setting, several_tasks: bool) -> str:

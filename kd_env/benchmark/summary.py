@@ -38,7 +38,8 @@ class Setting:
         student: network of the student.
         updates: number of student updates.
         reward_labels: number of reward labels.
-        options: other entries of the configuration that differ within a results folder, as pairs of name and JSON value.
+        options: other entries of the configuration that differ within a results folder, as pairs of name and JSON value; ``null`` where
+            a trial does not set it.
     """
 
     task: str
@@ -49,8 +50,13 @@ class Setting:
     options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        options = "".join(f", {name}={value}" for name, value in self.options)
+        options = "".join(f", {text}" for text in self.option_texts().values())
         return f"{self.task}, pool {self.pool}, student {self.student}, {self.updates} updates, {self.reward_labels} reward labels{options}"
+
+    def option_texts(self) -> dict[str, str]:
+        """Return the texts of :attr:`options` by name, without those that are not set."""
+        values = {name: json.loads(value) for name, value in self.options if value != "null"}
+        return {name: f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()}
 
 
 def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:

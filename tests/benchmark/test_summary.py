@@ -5,7 +5,7 @@ import math
 import pytest
 from hand_made import record, runs, setting
 
-from kd_env.benchmark.summary import best_rival, by_setting, summarise
+from kd_env.benchmark.summary import Setting, best_rival, by_setting, summarise
 
 
 def row(table, policy):
@@ -75,3 +75,10 @@ def test_settings_differ_by_labels_and_by_every_option_that_varies():
     groups = by_setting([*strong, *weak, *few])
     assert list(groups.values()) == [strong, weak, few]
     assert [s.options for s in groups] == [(("kd_weight", "1.0"),), (("kd_weight", "0.5"),), ()]
+
+
+def test_a_setting_names_what_is_set():
+    options = (("kd_weight", "0.5"), ("knowledge", '"response,hint"'), ("observe_labels", "true"), ("temperature", "null"))
+    assert str(Setting("digits", "digits/mixed", "mlp", 9, 64, options)) == (
+        "digits, pool digits/mixed, student mlp, 9 updates, 64 reward labels, kd_weight=0.5, knowledge=response,hint, observe_labels=true"
+    )
