@@ -44,6 +44,8 @@ def finetune(
     task = task.development()
     config = config.filled(task)
     origin = {"task": task.name, "task_content": task.fingerprint, **asdict(config), "model_content": model_content(config)}
+    if not config.by_length:
+        del origin["by_length"]  # teachers that were made before this field existed are the same
     identity: dict[str, Any] = json.loads(json.dumps(origin))  # as JSON holds it, to compare it with what is read back
     place = out.absolute()
     partial, lock = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.lock")

@@ -29,6 +29,7 @@ class FinetuneConfig:
         seed: draws the new weights, the examples and their order.
         label_noise: part of the labels that is replaced by random ones.
         batch_size: examples of one update.
+        by_length: whether a mini-batch has texts of similar length, which saves padding; otherwise, and for images, it is random.
         lr: peak of AdamW's learning rate, which rises over a tenth of the updates and falls to 0; by default 5e-5 for a checkpoint, 1e-3
             for a built-in architecture.
         max_length: tokens of a text; the rest is cut off. By default the task's, which is 128 unless the user says otherwise.
@@ -43,6 +44,7 @@ class FinetuneConfig:
     seed: int = 0
     label_noise: float = 0.0
     batch_size: int = 32
+    by_length: bool = True
     lr: float | None = None
     max_length: int | None = None
     fold: int = -1

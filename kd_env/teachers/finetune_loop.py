@@ -19,7 +19,7 @@ from kd_env.errors import InputError
 from kd_env.interrupts import CHECKPOINT_MINUTES, SaveSchedule, deferred_interrupts, raise_if_interrupted
 from kd_env.models import from_checkpoint
 from kd_env.models.device import pick_device
-from kd_env.models.encode import Reader, TrimmedInputs, take
+from kd_env.models.encode import Reader, TrimmedInputs, take, text_lengths
 from kd_env.models.encoder import Encoder
 from kd_env.models.networks import begins_as_checkpoint, build
 from kd_env.models.pretrained import open_checkpoint
@@ -27,6 +27,7 @@ from kd_env.models.saving import reader_to_save
 from kd_env.paths import sweep, write_bytes
 from kd_env.randomness import seeded
 from kd_env.serialization import OtherRunError, from_bytes, part, to_bytes
+from kd_env.student.epoch_order import length_order
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
 from kd_env.tasks import Split, Task
@@ -137,8 +138,7 @@ class FinetuneLoop:
     def _train(self, epoch: int, progress: ProgressCallback, schedule: SaveSchedule) -> float:
         """Train for the rest of an epoch and return the mean loss of the whole epoch."""
         student, config = self._student, self._config
-        order = np.random.default_rng([config.seed, 11, epoch, 1]).permutation(len(self._labels))
-        batches = np.array_split(order, self._num_batches)
+        batches = self._batches(epoch)
         total = self._epochs * len(batches)
         with seeded(config.seed * 1009 + epoch):  # dropout draws from the global generator
             if self._dropout is not None:
@@ -155,6 +155,14 @@ class FinetuneLoop:
         mean = float(torch.stack(self._losses).mean())
         self._losses, self._dropout = [], None
         return mean
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        """Return the rows of the mini-batches of an epoch."""
+        config, lengths = self._config, text_lengths(self._inputs)
+        if config.by_length and lengths is not None and len(lengths) >= config.batch_size:
+            return np.split(length_order(config.seed, epoch, config.batch_size, lengths), self._num_batches)
+        order = np.random.default_rng([config.seed, 11, epoch, 1]).permutation(len(self._labels))
+        return np.array_split(order, self._num_batches)
 
     @property
     def _num_batches(self) -> int:

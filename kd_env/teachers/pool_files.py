@@ -1,8 +1,8 @@
 """Your own pools: a pool file that says how teachers are fine-tuned, or a folder of checkpoints.
 
 ``pool.json`` or ``pool.toml`` holds a list ``teachers`` of tables. A table has ``name`` and ``model`` and may have ``groups``,
-``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``lr`` and ``max_length``. A table that has ``classes`` in their place,
-a mapping of the model's names of classes to the task's, is a classifier that is used as it is.
+``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``by_length``, ``lr`` and ``max_length``. A table with ``classes``
+instead, a mapping of the model's names of classes to the task's, is a classifier that is used as it is.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "label_noise": (int, float),
     "batch_size": (int,),
+    "by_length": (bool,),
     "lr": (int, float),
     "max_length": (int,),
 }
@@ -182,7 +183,7 @@ def _config(place: str, table: Any) -> tuple[str, FinetuneConfig | ExistingTeach
     for key, value in values.items():
         if key not in _TYPES:
             raise InputError(f"{place}: {unknown('key', key, ['name', 'classes', *_TYPES])}")
-        if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
+        if not isinstance(value, _TYPES[key]) or isinstance(value, bool) != (_TYPES[key] == (bool,)):
             raise InputError(f"{place}: {key}={value!r}, expected {_TYPES[key][-1].__name__}")
     if "groups" in values:
         values["groups"] = tuple(map(str, values["groups"]))

@@ -31,8 +31,11 @@ def test_the_table_has_each_policy_by_default_and_tuned_on_fresh_seeds(tuned):
     names = ("uniform", "amtml", "reinforce")
     assert trials == [*((name, 0, False) for name in names), *((f"{name}, tuned 3", 0, True) for name in names)]
     tuning = read(tuned / "tuning")
-    assert len(tuning) == 3 * 3 * 2
-    assert {record["seed"] for record in tuning} == {100, 101}
+    searched = [record["seed"] for record in tuning if record["seed"] in (100, 101)]
+    compared = [record["seed"] for record in tuning if record["seed"] not in (100, 101)]
+    assert len(searched) == 3 * 3 * 2
+    assert set(compared) == {102, 103, 104, 105}
+    assert 3 * 4 <= len(compared) <= 3 * 4 * 2, "the best configuration, and the default where that is another"
     assert {record["test"] for record in tuning} == {None}
     assert not (tuned / "tuning" / "traces").exists()
     assert "### Tuned policies" in (tuned / "report.md").read_text()

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kd_env.distillation.order import WINDOW, epoch_order, length_order, make_order
+from kd_env.distillation.order import make_order
+from kd_env.student.epoch_order import WINDOW, epoch_order, length_order
 
 LENGTHS = np.random.default_rng(0).geometric(0.08, size=8000)
 

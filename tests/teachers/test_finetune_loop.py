@@ -9,7 +9,7 @@ import pytest
 from kd_env.errors import InputError
 from kd_env.teachers.finetune import finetune
 from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
-from kd_env.teachers.finetune_loop import training_rows
+from kd_env.teachers.finetune_loop import FinetuneLoop, training_rows
 
 QUICK = FinetuneConfig("tiny-bert(width=16,layers=1)", epochs=2, seed=3)
 
@@ -52,3 +52,31 @@ def test_it_stops_early_and_keeps_the_best_epoch(own_task, tmp_path):
     losses = [epoch["held_out_loss"] for epoch in json.loads((out / "teaching.json").read_text())["history"]]
     assert len(losses) < 30
     assert int(np.argmin(losses)) == len(losses) - 3
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_mini_batches_have_texts_of_similar_length(by_length, own_task, tmp_path):
+    config = dataclasses.replace(QUICK, batch_size=8, by_length=by_length).filled(own_task)
+    texts = np.array([" ".join(["word"] * (1 + row % 24)) for row in range(len(own_task.train))], dtype=object)
+    task = dataclasses.replace(own_task, train=dataclasses.replace(own_task.train, inputs=texts))
+    loop = FinetuneLoop(task, config, tmp_path / "state", {})
+    batches, again = loop._batches(0), loop._batches(1)
+    assert len(batches) == loop._num_batches
+    seen = np.concatenate(batches)
+    assert len(set(seen)) == len(seen) >= len(loop._labels) // 8 * 8
+    lengths = loop._inputs["attention_mask"].sum(1).numpy()
+    padding = sum(lengths[rows].max() * len(rows) for rows in batches) / lengths[seen].sum()
+    assert bool(padding < 1.25) == by_length
+    assert [set(rows) for rows in batches] != [set(rows) for rows in again], "another epoch has other mini-batches"
+
+
+def test_teachers_of_before_are_still_complete(own_task, tmp_path):
+    """A folder that was written when mini-batches were always random has no ``by_length`` in its file."""
+    config = dataclasses.replace(QUICK, epochs=1, by_length=False)
+    finetune(own_task, config, tmp_path / "out")
+    assert "by_length" not in json.loads((tmp_path / "out" / "teaching.json").read_text())
+    before = (tmp_path / "out" / "teaching.json").stat().st_mtime_ns
+    finetune(own_task, config, tmp_path / "out")
+    assert (tmp_path / "out" / "teaching.json").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="holds a teacher made with other by_length"):
+        finetune(own_task, dataclasses.replace(config, by_length=True), tmp_path / "out")
