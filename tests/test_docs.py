@@ -49,9 +49,10 @@ def test_tables_come_from_the_records(page, source):
     assert not wrong, f"{page}: run kd-env report {source} and copy its table: {wrong[0]}"
 
 
-def test_the_leaderboard_is_made_from_the_records():
-    page = runpy.run_path(str(ROOT / "docs" / "leaderboard.py"))["page"]()
-    assert PAGES["leaderboard.md"] == page, "run python docs/leaderboard.py"
+@pytest.mark.parametrize("name", ["leaderboard", "published"])
+def test_pages_that_are_made_from_the_records_are_up_to_date(name):
+    page = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))["page"]()
+    assert PAGES[f"{name}.md"] == page, f"run python docs/{name}.py"
     trials = {record["trial"] for folder in RECORDS.iterdir() for record in read(folder)}
     rows = re.findall(r"\| (\w+) \| `([^`]+)` \|$", page, re.MULTILINE)
     assert len(rows) > 100
