@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd_env.benchmark.records import Record, read
+from kd_env.benchmark.report import make_report, markdown
 from kd_env.benchmark.report_text import interval, number
 from kd_env.benchmark.statistics import PairedDifference, holm, mean_interval, paired_difference
 
@@ -76,28 +77,29 @@ CLAIMS: list[tuple[str, Setting, list[tuple[Name, Name]]]] = [
 
 INTRODUCTION = """# Published systems in their own settings
 
-Most tables of this project have one pinned setting: distillation alone, temperature 2. Published systems were made for others: their loss has
-labels, their temperature is 4 or 5, and their hints have a weight of their own. In another setting a ranking can be another one. This page
-compares each system in its own setting with what its paper compared it with. The records are made by one command, and the page by another:
+Most tables of this project have one pinned setting: distillation alone, temperature 2. Published systems were made for others:
+their loss has labels, their temperature is 4 or 5, and their hints have a weight of their own. In another setting a ranking can be
+another one. This page compares each system in its own setting with what its paper compared it with. The records are made by one
+command, and the page by another:
 
 ```sh
 kd-env bench published --out {folder}
 python docs/published.py
 ```
 
-The student has 24 hidden units and 1,500 updates, with five seeds. The papers' students are convolutional networks on CIFAR-100 or BERT on
-GLUE; here features are vectors of a perceptron on 8x8 digits. So this page can show whether the *direction* of a claim holds on two other
-problems. It is no reproduction of the papers' numbers. `scale=released` is the loss as the released code adds it up, see the page of each
-[system](methods.md).
+The student has 24 hidden units and 1,500 updates, with five seeds. The papers' students are convolutional networks on CIFAR-100 or
+BERT on GLUE; here features are vectors of a perceptron on 8x8 digits. So this page can show whether the *direction* of a claim
+holds on two other problems. It is no reproduction of the papers' numbers. `scale=released` is the loss as the released code adds it
+up, see the page of each [system](methods.md).
 
 """
 READING = """## How to read it
 
-A row is the mean difference in test accuracy of two policies, paired by seed, with its 95 % interval. ▲ and ▼ mark p < .05 of a paired t test
-after Holm's adjustment over all rows of the page and the pool. `digits/experts` has one expert for each of four domains: only selection by
-instance can win there. `digits/mixed` has one good teacher, a weak one, one with noisy labels and an overconfident one. "AVER as released" is
-`fitnet_mkd(scale=released)`; "reinforce as published" has no baseline, both warm-ups (100 updates each) and windows of 4 mini-batches. In MTKD-RL's
-setting all policies have hints of strength 5.
+A row is the mean difference in test accuracy of two policies, paired by seed, with its 95 % interval. ▲ and ▼ mark p < .05 of a
+paired t test after Holm's adjustment over all rows of the page and the pool. `digits/experts` has one expert for each of four
+domains: only selection by instance can win there. `digits/mixed` has one good teacher, a weak one, one with noisy labels and an
+overconfident one. "AVER as released" is `fitnet_mkd(scale=released)`; "reinforce as published" has no baseline, both warm-ups (100
+updates each) and windows of 4 mini-batches. In MTKD-RL's setting all policies have hints of strength 5.
 
 """
 
@@ -167,26 +169,36 @@ def page() -> str:
         names = [name for place, name in enumerate(named) if name not in named[:place]]
         means = [[shown(name), *(mean(list(scores(records, pool, name, setting).values())) for pool in POOLS)] for name in names]
         parts += [f"## {text}\n\nSetting: {settings}.\n\n", table("difference in test accuracy", rows), "\n", table("mean", means), "\n"]
+    parts += ["## All policies\n\n", f"<!-- kd-env report {FOLDER} -->\n", overview(records)]
     return "".join(parts).rstrip() + "\n"
+
+
+def overview(records: list[Record]) -> str:
+    """Return the table of all settings from the report."""
+    lines = markdown(make_report(ROOT / FOLDER, records)).splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("| access | policy | paper |"))
+    return "\n".join(itertools.takewhile(bool, lines[first:])) + "\n"
 
 
 FINDINGS = """## What it shows
 
-- **CA-MKD**: as released it is far above AVER on the experts, and not told apart from it on the mixed pool. But its release also gives the labels four
-  times the weight of the teachers. An average with that weight of labels (`uniform`, kd_weight 0.2) is as good or better on both pools. So what the
-  release gains here is the weight of the labels, not the weights of the teachers. At equal weight, CA-MKD's response weights alone (`camkd_logits`) are
-  two points above the average on the experts, with an interval that includes 0. At the published hint strength, `camkd` is below the average.
-- **MMKD** is not above CA-MKD as released. With hints of strength 5 instead of 100 it is far above the average and CA-MKD on the experts: its meta step
-  finds the expert of each domain.
-- **MTKD-RL** is below CA-MKD and MMKD on the experts, and not told apart from the average. Its released update is the lowest of all, as its optimum is
-  uniform weights (see [its page](systems/mtkd_rl.md)).
-- **AMTML**'s weights are above the average on the experts. On the mixed pool they are not: its gate follows the teacher that is easiest to imitate. As
-  with CA-MKD, most of the gain of `scale=released` is the weight of the labels: an average with it (kd_weight 0.32) is far above the other average.
-- **RL-KD** holds up best: it is above the plain average, random teachers and fixed weights by dev score on both pools, and above the logistic regressions
-  on the experts. The exception is `best_single`, which reads every training label: above it on the mixed pool, eleven points below on the experts (not
-  significant after the adjustment).
-- **The student without a teacher** (`no_teacher`) is above every system on both pools: with labels for all examples, these teachers do not help. Papers
-  with stronger teachers find that they do. A comparison of selection rules says nothing about whether to distil.
+- **CA-MKD**: as released it is far above AVER on the experts, and not told apart from it on the mixed pool. But its release also
+  gives the labels four times the weight of the teachers. An average with that weight of labels (`uniform`, kd_weight 0.2) is as
+  good or better on both pools. So what the release gains here is the weight of the labels, not the weights of the teachers. At
+  equal weight, CA-MKD's response weights alone (`camkd_logits`) are two points above the average on the experts, with an interval
+  that includes 0. At the published hint strength, `camkd` is below the average.
+- **MMKD** is not above CA-MKD as released. With hints of strength 5 instead of 100 it is far above the average and CA-MKD on the
+  experts.
+- **MTKD-RL** is below CA-MKD and MMKD on the experts, and not told apart from the average. Its released update is the lowest of
+  all, as its optimum is uniform weights (see [its page](systems/mtkd_rl.md)).
+- **AMTML**'s weights are above the average on the experts. On the mixed pool they are not: its gate follows the teacher that is
+  easiest to imitate. As with CA-MKD, most of the gain of `scale=released` is the weight of the labels: an average with it
+  (kd_weight 0.32) is far above the other average.
+- **RL-KD** holds up best: it is above the plain average, random teachers and fixed weights by dev score on both pools, and above
+  the logistic regressions on the experts. `best_single`, which reads every training label, is above it on the experts by eleven
+  points (not significant after the adjustment) and below it on the mixed pool.
+- **The student without a teacher** (`no_teacher`) has the highest mean in all of these settings: with labels for all examples,
+  these teachers do not help. A comparison of rules that select says nothing about whether to distil.
 
 """
 
