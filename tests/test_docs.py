@@ -53,6 +53,10 @@ def test_tables_come_from_the_records(page, source):
 def test_pages_that_are_made_from_the_records_are_up_to_date(name):
     page = runpy.run_path(str(ROOT / "docs" / f"{name}.py"))["page"]()
     assert PAGES[f"{name}.md"] == page, f"run python docs/{name}.py"
+
+
+def test_rows_of_the_leaderboard_name_records():
+    page = PAGES["leaderboard.md"]
     trials = {record["trial"] for folder in RECORDS.iterdir() for record in read(folder)}
     rows = re.findall(r"\| (\w+) \| `([^`]+)` \|$", page, re.MULTILINE)
     assert len(rows) > 100
