@@ -38,6 +38,7 @@ ORDER = (
     ("kd_env.benchmark",),
     ("kd_env.testing",),
     ("kd_env.cli",),
+    ("kd_env.__main__",),
 )
 """From upstream to downstream, package by package and without exceptions."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from kd_env.bank.blocks import CheckedBlocks, checksum_file
 from kd_env.bank.build import ProgressCallback, build
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
+from kd_env.bank.shards import MapShards, one_after_another
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.paths import cache_dir, locked, naming, require_file
@@ -158,6 +159,7 @@ def open_bank(
     progress: ProgressCallback | None = None,
     keep: frozenset[str] = frozenset(),
     half: bool = False,
+    map_shards: MapShards = one_after_another,
 ) -> KnowledgeBank:
     """Open the bank of ``task`` and ``pool``. It is built if there is none, or if it is damaged.
 
@@ -166,6 +168,7 @@ def open_bank(
         progress: called while it is built.
         keep: what to keep besides logits and features, of ``layers`` and ``attention``; a bank that keeps more is used too.
         half: build it in float16, half the size; an existing bank is used in either precision.
+        map_shards: runs the teachers on the parts of a bank that is built; by default here, one part after the other.
 
     Raises:
         InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is no bank.
@@ -190,7 +193,7 @@ def open_bank(
             else:
                 _require_same(bank, task, pool, keep)
                 return bank
-        build(place, task, pool, keep, half, progress)
+        build(place, task, pool, keep, half, progress, map_shards)
     return KnowledgeBank(place)
 
 

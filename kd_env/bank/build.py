@@ -6,62 +6,56 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from torch import Tensor
-from torch.nn.functional import pad
 
 from kd_env.bank.blocks import is_checksum_file, write_checksums
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.bank.finished_shards import FinishedShards
+from kd_env.bank.shards import MapShards, Shapes, Shard, ShardBatch, ShardLostError, ShardRunner, one_after_another
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.models.encode import encode
 from kd_env.paths import naming
 from kd_env.randomness import one_thread
-from kd_env.tasks import Split, Task
+from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
 from kd_env.teachers.checkpoint import CheckpointTeacher
-from kd_env.teachers.heads import group_by_network
-from kd_env.types import ModelOutput
 
-BATCH, SHARD = 256, 4096
-"""Examples of one forward pass, and of a shard, in which texts are sorted by length."""
 SECONDS = 60.0
 """A build that is stopped repeats no more work than this, or a shard where that is less."""
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the teacher and the split, the examples done and all examples."""
 
-Shapes = dict[str, tuple[int, ...]]
-"""Per example, the shape of each output of a teacher."""
 
-
-class _Job(NamedTuple):
-    """What is the same for all splits of a build."""
-
-    folder: Path
-    pool: Pool
-    shapes: list[Shapes]  # of each teacher
-    half: bool
-    finished: FinishedShards
-    progress: ProgressCallback | None
-
-
-def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool, progress: ProgressCallback | None) -> None:
+def build(
+    place: Path,
+    task: Task,
+    pool: Pool,
+    keep: frozenset[str],
+    half: bool,
+    progress: ProgressCallback | None,
+    map_shards: MapShards = one_after_another,
+) -> None:
     """Write the bank beside ``place`` and move it there when it is complete; what was at ``place`` is deleted. The caller holds the lock.
 
     After a kill, a build with the same task, teachers and settings continues from the last save, at most about a minute earlier.
 
+    Args:
+        map_shards: runs the shards; this process writes what it returns.
+
     Raises:
         InputError: a teacher's outputs have the wrong shape or are not finite; the partial build is deleted then.
+        ShardLostError: a shard could not be run; the partial build is kept.
     """
     identity = fingerprint(task, pool, keep, half)
     partial = place.with_name(f".{place.name}.partial")
@@ -70,11 +64,9 @@ def build(place: Path, task: Task, pool: Pool, keep: frozenset[str], half: bool,
         shapes = [_shapes(teacher, task, keep) for teacher in pool.teachers]
         if pool.drift is not None and any(other != shapes[0] for other in shapes):
             raise InputError(f"pool {pool.name!r}: its teachers change roles during a run, and the shapes of their outputs differ")
-        job = _Job(partial, pool, shapes, half, finished, progress)
         with one_thread():
-            for name in SPLITS[:3]:
-                _write_split(job, name, getattr(task, name))
-    except OSError:  # such as a full disk: finished examples stay, and the next build continues
+            _write_arrays(partial, ShardRunner(task, pool, shapes, half), finished, progress, map_shards)
+    except (OSError, ShardLostError):  # such as a full disk: finished examples stay, and the next build continues
         raise
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)
@@ -121,78 +113,75 @@ def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> Shapes:
     return shapes
 
 
-def _write_split(job: _Job, name: str, split: Split) -> None:
-    teachers = job.pool.teachers
-    ends = np.cumsum([0, *(shapes["features"][0] for shapes in job.shapes)])
-    logits = _array(job, f"{name}.logits", len(split), len(teachers), *job.shapes[0]["logits"])
-    features = _array(job, f"{name}.features", len(split), int(ends[-1]))
-    kept = [{output: shape for output, shape in shapes.items() if output != "attention" or name == "train"} for shapes in job.shapes]
-    for group in group_by_network(teachers):  # one forward pass serves a group, if its teachers are run batch by batch in turn
-        extra = {
-            k: {out: _array(job, f"{name}.{out}.{k}", len(split), *kept[k][out]) for out in EXTRA_OUTPUTS if out in kept[k]} for k in group
-        }
-        sorts_by_length = isinstance(teachers[group[0]], CheckpointTeacher) and "attention" not in extra[group[0]]
-        arrays = (logits, features, *(array for k in group for array in extra[k].values()))
-        for shard in range(0, len(split), SHARD):
-            waiting = [k for k in group if f"{name} {k} {shard}" not in job.finished]
-            part = slice(shard, min(shard + SHARD, len(split)))
-            for together in [[k] for k in waiting] if sorts_by_length else [waiting] * bool(waiting):
-                key = f"{name} {'+'.join(map(str, together))} {shard}"
+def _write_arrays(
+    folder: Path, run: ShardRunner, finished: FinishedShards, progress: ProgressCallback | None, map_shards: MapShards
+) -> None:
+    """Write the shards that are not finished."""
+    teachers = run.pool.teachers
+    arrays = {split: _Arrays(folder, split, run) for split in SPLITS[:3]}
+    todo = run.shards(finished)
+    done: Counter[tuple[str, int]] = Counter()  # examples in finished shards, by split and teacher
+    for split, k in ((split, k) for split in arrays for k in range(len(teachers))):
+        done[split, k] = arrays[split].num_examples - sum(s.stop - s.start for s in todo if s.split == split and k in s.teachers)
+    for shard, batches in map_shards(run, todo):
+        files = arrays[shard.split]
+        saved = time.monotonic()
+        for batch in batches:
+            files.write(batch)
+            if time.monotonic() - saved >= SECONDS:
+                files.flush(shard)
+                finished.add_batches(shard.name, batch.number + 1)
                 saved = time.monotonic()
-                batches = _outputs(
-                    teachers, together, split.inputs[part], {k: frozenset(extra[k]) for k in together}, job.finished.batches(key)
-                )
-                for number, k, positions, done, output in batches:
-                    rows = shard + positions
-                    for what, values in _checked(teachers[k], output, kept[k], f"{name} example", rows, job.half):
-                        if what == "logits":
-                            logits[rows, k] = values.numpy()
-                        elif what == "features":
-                            features[rows, ends[k] : ends[k + 1]] = values.numpy()
-                        else:
-                            extra[k][what][rows] = values.numpy()
-                    if time.monotonic() - saved >= SECONDS:
-                        _flush(arrays)
-                        job.finished.add_batches(key, number + 1)
-                        saved = time.monotonic()
-                    if job.progress:
-                        job.progress(f"{teachers[k].name}, {name}", shard + done, len(split))
-                _flush(arrays)
-                for k in together:
-                    job.finished.add(f"{name} {k} {shard}")
+            if progress:
+                k = batch.teacher
+                progress(f"{teachers[k].name}, {shard.split}", done[shard.split, k] + batch.done, files.num_examples)
+        files.flush(shard)
+        for k, name in zip(shard.teachers, shard.names, strict=True):
+            finished.add(name)
+            done[shard.split, k] += shard.stop - shard.start
 
 
-def _outputs(
-    teachers: Sequence[Teacher], together: Sequence[int], inputs: np.ndarray, extra: Mapping[int, frozenset[str]], first: int
-) -> Iterator[tuple[int, int, np.ndarray, int, ModelOutput]]:
-    """Run the teachers ``together`` on a shard; yield from batch ``first`` on.
+class _Arrays:
+    """The memory-mapped arrays of a split, those of an earlier build where there are any."""
 
-    Yields:
-        Number of the batch, teacher, positions of its examples in the shard, number of examples that are done, outputs.
-    """
-    teacher = teachers[together[0]]
-    if len(together) == 1 and isinstance(teacher, CheckpointTeacher) and "attention" not in extra[together[0]]:  # sorts by length
-        for number, (positions, done, output) in enumerate(teacher.forward_in_batches(inputs, extra[together[0]], first), start=first):
-            yield number, together[0], positions, done, output
-        return
-    for number, (start, k) in enumerate(product(range(0, len(inputs), BATCH), together)):
-        if number >= first:
-            positions = np.arange(start, min(start + BATCH, len(inputs)))
-            yield number, k, positions, int(positions[-1]) + 1, _run(teachers[k], inputs[positions[0] : positions[-1] + 1], extra[k])
+    def __init__(self, folder: Path, split: str, run: ShardRunner) -> None:
+        self._folder, self._split, self._half = folder, split, run.half
+        self.num_examples = len(getattr(run.task, split))
+        self._ends = np.cumsum([0, *(shapes["features"][0] for shapes in run.shapes)])
+        self._logits = self._open("logits", len(run.shapes), *run.shapes[0]["logits"])
+        self._features = self._open("features", int(self._ends[-1]))
+        self._extra = {
+            (k, output): self._open(f"{output}.{k}", *shape)
+            for k in range(len(run.shapes))
+            for output, shape in run.kept(split, k).items()
+            if output in EXTRA_OUTPUTS
+        }
 
+    def write(self, batch: ShardBatch) -> None:
+        """Write the outputs of a batch."""
+        k = batch.teacher
+        for output, values in batch.values.items():
+            if output == "logits":
+                self._logits[batch.rows, k] = values
+            elif output == "features":
+                self._features[batch.rows, self._ends[k] : self._ends[k + 1]] = values
+            else:
+                self._extra[k, output][batch.rows] = values
 
-def _flush(arrays: Sequence[Any]) -> None:
-    for array in arrays:
-        array.flush()
+    def flush(self, shard: Shard) -> None:
+        """Write what a shard has changed to the disk."""
+        for array in (self._logits, self._features, *(array for (k, _), array in self._extra.items() if k in shard.teachers)):
+            array.flush()
 
-
-def _array(job: _Job, name: str, *shape: int) -> Any:
-    """Return the memory-mapped array of that name, of an earlier run where there is one."""
-    path = job.folder / f"{name}.npy"
-    with naming(path):
-        array = open_memmap(path, "r+") if path.exists() else open_memmap(path, "w+", np.float16 if job.half else np.float32, shape)
-        _allocate(path)
-    return array
+    def _open(self, output: str, *shape: int) -> Any:
+        path = self._folder / f"{self._split}.{output}.npy"
+        with naming(path):
+            if path.exists():
+                array = open_memmap(path, "r+")
+            else:
+                array = open_memmap(path, "w+", np.float16 if self._half else np.float32, (self.num_examples, *shape))
+            _allocate(path)
+        return array
 
 
 def _allocate(path: Path) -> None:
@@ -200,31 +189,3 @@ def _allocate(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _run(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
-    return teacher.forward(inputs, extra_outputs) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
-
-
-def _checked(
-    teacher: Teacher, output: ModelOutput, shapes: Shapes, place: str, rows: np.ndarray, half: bool
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield the outputs to keep, by name, after a check of shape and values; ``place`` is for messages."""
-    for what, shape in shapes.items():
-        values = getattr(output, what)
-        if what == "attention" and values is not None:  # a batch is padded to its own longest text, the bank to the split's
-            missing = shape[-1] - values.shape[-1]
-            values = pad(values, (0, missing, 0, missing))
-        expected = (len(rows), *shape)
-        if values is None or tuple(values.shape) != expected:
-            actual = None if values is None else tuple(values.shape)
-            raise InputError(f"teacher {teacher.name!r} gave {what} of shape {actual}, expected {expected}; was it made for this task?")
-        if half:
-            values = values.half()  # what is too large for it becomes infinite
-        if not values.isfinite().all():
-            example = int(rows[int((~values.isfinite()).flatten(1).any(1).nonzero()[0])])
-            precision = " in half precision" if half else ""
-            raise InputError(
-                f"teacher {teacher.name!r}: {what} of {place} {example} are not finite{precision}; fix or leave out that teacher"
-            )
-        yield what, values

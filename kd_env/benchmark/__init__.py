@@ -4,6 +4,9 @@
 - `suites`: named sets of trials, in the files of the folder `suites` or of one's own
 - `tuning`: the package that tunes all policies alike on validation, and the configurations that it found
 - `run`, `run_trial`, `recorder`: run trials, each to a record and a trace
+- `process_executor`, `ray_executor`: in processes of this machine, or on a Ray cluster (`ray_cluster`)
+- `ray_shards`: builds banks on a Ray cluster
+- `shared_student`: in processes that share one student
 - `records`: one JSON line per finished trial, appended atomically
 - `replay`: take a record's decisions again and compare
 - `rerun`: run a record's trial again and compare

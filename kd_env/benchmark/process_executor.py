@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from kd_env.interrupts import remember_interrupts
 
 PATIENCE = 60.0
 """Seconds in which a worker that is stopped must have saved its trial."""
+PRELOADED = ["kd_env.benchmark.process_executor", "torch._dynamo"]
+"""Modules that workers have when they start; the second is loaded by torch for its first optimizer."""
 RETRIES = 2
 """Times that workers are replaced after one was killed."""
 
@@ -43,9 +47,9 @@ def run_in_processes(
     Raises:
         InputError: a worker was killed more than twice, or a worker ended by itself.
     """
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     channel = context.Queue()
-    arguments = (channel, checkpoints.directory, checkpoints.minutes, finished)
+    arguments = (dict(os.environ), channel, checkpoints.directory, checkpoints.minutes, finished)
     retries = RETRIES
 
     def run_until_one_dies(waiting: list[Unit]) -> Iterator[UnitResult]:
@@ -79,6 +83,18 @@ def run_in_processes(
         run_all(units, submit, progress)
 
 
+def load_early() -> None:
+    """Begin to load the libraries that workers need, in a process of its own. Call this before the preparations of a run."""
+    if _context().get_start_method() == "forkserver":
+        multiprocessing.set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()
+
+
+def _context() -> Any:
+    """Return how workers start: on Linux as forks of a process that has loaded the libraries and does nothing else."""
+    return multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+
+
 def _stop(processes: Sequence[BaseProcess]) -> None:
     for process in processes:
         process.terminate()  # each saves its trial first
@@ -92,8 +108,9 @@ _channel: Any = None
 _shared: tuple[CheckpointSettings, records.FinishedTrials] | None = None
 
 
-def _start_worker(channel: Any, directory: Path, minutes: float, finished: records.FinishedTrials) -> None:
+def _start_worker(environment: Mapping[str, str], channel: Any, directory: Path, minutes: float, finished: records.FinishedTrials) -> None:
     global _channel, _shared
+    os.environ.update(environment)  # it may have changed since the libraries were loaded
     _channel, _shared = channel, (CheckpointSettings(directory, minutes, channel.put), finished)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers

@@ -105,7 +105,7 @@ class FinishedTrials:
 
     def __init__(self, directory: Path | str) -> None:
         """Read all records."""
-        self._path, self._end = Path(directory) / FILE, 0
+        self._path, self._end = Path(directory).absolute() / FILE, 0  # absolute for workers that run in another folder
         self._ids = set(_read_compressed(Path(directory)))
 
     def update(self) -> set[str]:

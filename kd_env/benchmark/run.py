@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,16 @@ import torch
 from kd_env import tasks
 from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
-from kd_env.benchmark import records
+from kd_env.bank.shards import MapShards, one_after_another
+from kd_env.benchmark import process_executor, ray_executor, records
 from kd_env.benchmark.changed_code import changed_code
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.kept_students import FOLDER as STUDENTS
 from kd_env.benchmark.kept_students import delete_others
-from kd_env.benchmark.process_executor import run_in_processes
 from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.ray_cluster import ray_cluster
+from kd_env.benchmark.ray_shards import shards_with_ray
 from kd_env.benchmark.run_trial import make_env, policy_of
 from kd_env.benchmark.shared_trials import run_all, run_unit, runs_again
 from kd_env.benchmark.trial import Trial
@@ -61,7 +63,7 @@ def run(
         population: number of seeds of a trial that are taught at once, as one population of students.
         checkpoint_minutes: time between two checkpoints of a trial.
         executor: ``local``, one after the other in this process; ``process``, in ``workers`` processes; ``ray``, on a Ray cluster.
-        gpus_per_trial: part of a GPU that Ray reserves for a trial.
+        gpus_per_trial: part of a GPU that Ray reserves for a trial, and for each part of a bank that is built.
 
     Raises:
         InputError: something in a trial cannot be used; raised before any trial starts where that can be seen.
@@ -80,41 +82,45 @@ def run(
     todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)
+    in_processes = executor == "process" and workers > 1 and len(todo) > 1
+    if in_processes:
+        process_executor.load_early()
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
-    prepare(todo, progress)
-    _try_out(todo, progress)
-    total = sum(trial.resolved.settings.distillation.updates for trial in todo)
-    progress.start(len(todo), total, skipped=len(trials) - len(todo))
-    units = _together(todo, population)
-    if population > 1:
-        for policy in dict.fromkeys(trial.policy for trial in todo if _runs_alone(trial)):
-            progress.say(f"policy {policy} teaches one student at a time: its seeds are run one by one")
-    if executor == "ray":
-        from kd_env.benchmark.ray_executor import run_with_ray  # imports the extra
-
-        run_with_ray(units, checkpoints, progress, workers, gpus_per_trial)
-    elif executor == "local" or workers <= 1 or len(units) <= 1:
-        run_all(units, lambda units: (run_unit(unit, checkpoints, finished, progress.reporter) for unit in units), progress)
-    else:
-        try:
-            run_in_processes(units, checkpoints, finished, progress, workers)
-        except BaseException:
-            _sweep(directory)
-            raise
+    with ray_cluster(workers) if executor == "ray" and todo else nullcontext() as ray:
+        if ray is not None:
+            ray_executor.load_early(ray, len(todo))
+        prepare(todo, progress, one_after_another if ray is None else shards_with_ray(ray, gpus_per_trial))
+        _try_out(todo, progress)
+        total = sum(trial.resolved.settings.distillation.updates for trial in todo)
+        progress.start(len(todo), total, skipped=len(trials) - len(todo))
+        units = _together(todo, population)
+        if population > 1:
+            for policy in dict.fromkeys(trial.policy for trial in todo if _runs_alone(trial)):
+                progress.say(f"policy {policy} teaches one student at a time: its seeds are run one by one")
+        if ray is not None:
+            ray_executor.run_with_ray(ray, units, checkpoints, finished, progress, gpus_per_trial)
+        elif in_processes and len(units) > 1:
+            try:
+                process_executor.run_in_processes(units, checkpoints, finished, progress, workers)
+            except BaseException:
+                _sweep(directory)
+                raise
+        else:
+            run_all(units, lambda units: (run_unit(unit, checkpoints, finished, progress.reporter) for unit in units), progress)
     if any(trial.keep == "best" for trial in trials):
         delete_others(directory, finished.update())  # also of a process that was killed before it did that
     with suppress(OSError):  # it holds checkpoints of other trials, or was never made
         (directory / FOLDER).rmdir()
 
 
-def prepare(trials: Sequence[Trial], progress: Progress) -> None:
-    """Train pools and build banks once, in this process, so that workers find them. Say how the teachers score, and what was assumed."""
+def prepare(trials: Sequence[Trial], progress: Progress, map_shards: MapShards = one_after_another) -> None:
+    """Train pools and build banks once, so that workers find them. Say how the teachers score, and what was assumed."""
     for task_name, teachers, bank in dict.fromkeys((trial.task, trial.teachers, trial.bank) for trial in trials):
         task = tasks.load(task_name)
         text = task.defaults.pool if teachers is None else teachers
         progress.say(f"preparing {task.name}, pool {text}")
         pool = load_pool(text, task)
-        opened = open_bank(task, pool, None if bank is None else Path(bank), progress.bank)
+        opened = open_bank(task, pool, None if bank is None else Path(bank), progress.bank, map_shards=map_shards)
         of_pool = [trial for trial in trials if (trial.task, trial.teachers, trial.bank) == (task_name, teachers, bank)]
         students = dict.fromkeys(trial.resolved.settings.distillation.student for trial in of_pool)
         lines = [line for student in students for line in cut_lines(task, pool, student)]

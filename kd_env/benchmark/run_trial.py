@@ -23,6 +23,7 @@ from kd_env.benchmark import saved_policies
 from kd_env.benchmark.checkpoints import Checkpoint, CheckpointSettings
 from kd_env.benchmark.recorder import Recorder
 from kd_env.benchmark.records import Record
+from kd_env.benchmark.shared_student import num_processes
 from kd_env.benchmark.tensorboard_log import TensorBoardLog
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.versions import versions
@@ -155,6 +156,8 @@ def run_trials(
         record["wall_s"] = round(wall + time.perf_counter() - started, 3)
         if len(trials) > 1:
             record["config"]["population"] = len(trials)
+        if num_processes() > 1:
+            record["processes"] = num_processes()
         records.append(record)
         if keep is not None and (finished := recorders[number].finished) is not None:
             keep(trial, finished)

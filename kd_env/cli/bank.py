@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,10 @@ from kd_env.cli.options import (
     TextColumn,
     join_teachers,
     named_task,
+    num_cores,
     print_notes,
 )
+from kd_env.errors import InputError
 from kd_env.printable import one_line, printable
 
 
@@ -36,6 +39,20 @@ def bank(
         bool, typer.Option("--attention", help="Also keep the attention of the last layer, for knowledge types that compare it.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32, which is half the size.")] = False,
+    executor: Annotated[
+        str,
+        typer.Option(
+            "--executor",
+            metavar="NAME",
+            help="What runs the teachers: local (this process), or ray (a Ray cluster, RAY_ADDRESS or this machine; needs kd-env[ray]).",
+        ),
+    ] = "local",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, metavar="N", help="Processors of a Ray that starts on this machine; 0 for all cores.")
+    ] = 0,
+    gpus_per_shard: Annotated[
+        float, typer.Option("--gpus-per-shard", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for 4096 examples, as 0.25.")
+    ] = 0.0,
     quiet: Quiet = False,
     data_dir: DataDir = None,
     text: TextColumn = None,
@@ -46,20 +63,29 @@ def bank(
 ) -> None:
     """Compute the outputs of the teachers and keep them on disk.
 
-    A bank holds the outputs for every train, reward and validation example. Other commands make the bank they need by themselves.
+    A bank holds the outputs for every train, reward and validation example. Other commands make the bank they need by themselves. The same
+    command resumes a bank that was stopped.
     """
     from kd_env import tasks
     from kd_env.bank.assumptions import cut_lines, teacher_lines
     from kd_env.bank.bank import open_bank
+    from kd_env.bank.shards import one_after_another
     from kd_env.benchmark.progress import Progress
+    from kd_env.benchmark.ray_cluster import ray_cluster
+    from kd_env.benchmark.ray_shards import shards_with_ray
+    from kd_env.spec import one_of
     from kd_env.teachers import load_pool
 
+    one_of("bank", "local", "ray", executor=executor)
+    if gpus_per_shard and executor != "ray":
+        raise InputError(f"--gpus-per-shard {gpus_per_shard}: only Ray reserves GPUs; add --executor ray, or leave it out")
     loaded, named_pool = tasks.load(named_task(task, data_dir, text, pair, label, group, max_length)), join_teachers(teachers)
     print_notes(loaded, quiet)
     keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention)) if asked)
-    with Progress(quiet) as progress:
-        pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
-        opened = open_bank(loaded, pool, out, progress.bank, keep, half)
+    pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
+    with Progress(quiet) as progress, ray_cluster(workers or num_cores()) if executor == "ray" else nullcontext() as ray:
+        map_shards = one_after_another if ray is None else shards_with_ray(ray, gpus_per_shard)
+        opened = open_bank(loaded, pool, out, progress.bank, keep, half, map_shards)
     print(one_line(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}"))
     print(printable("\n".join(teacher_lines(loaded, pool, opened))))
     for line in () if quiet else cut_lines(loaded, pool, loaded.defaults.student):

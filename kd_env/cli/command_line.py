@@ -11,6 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
+from kd_env.benchmark.shared_student import is_first, num_processes
 from kd_env.cli.bank import bank
 from kd_env.cli.bench import bench
 from kd_env.cli.demo import demo
@@ -35,6 +36,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+SHARED = frozenset({"bench", "demo", "run"})
+"""Commands that several processes can run together."""
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 """Click's base class of all usage errors: Click's own, or that of the copy which newer versions of Typer contain."""
@@ -102,6 +106,10 @@ app.command(epilog=examples("kd-env doctor", "kd-env doctor --task digits"))(doc
 def main() -> None:
     """Run the console script. Modules in the working directory can be imported, after everything that is installed."""
     sys.path.append(os.getcwd())
+    if num_processes() > 1 and not {*sys.argv[1:2]} & SHARED:
+        sys.exit(_fail(f"{num_processes()} processes share one student: only {', '.join(sorted(SHARED))} can do that; run it in one"))
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open until the process ends)
     sys.exit(invoke(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -34,7 +35,10 @@ Executor = Annotated[
     ),
 ]
 GpusPerTrial = Annotated[
-    float, typer.Option("--gpus-per-trial", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for a trial, as 0.25.")
+    float,
+    typer.Option(
+        "--gpus-per-trial", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for a trial, and for a part of a bank, as 0.25."
+    ),
 ]
 CheckpointMinutes = Annotated[
     float, typer.Option("--checkpoint-minutes", min=0.0, metavar="MIN", help="Minutes between two saves of unfinished work.")
@@ -154,6 +158,11 @@ def print_notes(task: Any, quiet: bool) -> None:
     """Print on stderr what a user should know of a task's splits."""
     for note in () if quiet else task.notes:
         print(one_line(f"{task.name}: {note}"), file=sys.stderr)
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def command_line() -> str:

@@ -115,6 +115,7 @@ def run(
     from kd_env import tasks
     from kd_env.benchmark import saved_policies
     from kd_env.benchmark.kept_students import FOLDER, KEEP, with_missing_students
+    from kd_env.benchmark.shared_student import is_first
     from kd_env.benchmark.trial import Trial
     from kd_env.spec import one_of
 
@@ -158,7 +159,7 @@ def run(
     if keep in ("best", "all"):
         trials = with_missing_students(trials, out)
     page = run_trials(trials, out, workers, quiet, population, False, checkpoint_minutes, executor, gpus_per_trial)
-    if (out / FOLDER).is_dir() and not quiet:
+    if (out / FOLDER).is_dir() and not quiet and is_first():
         command = shlex.join(["kd-env", "distill", "--from", str(out), "--out", "student"])
         print(f"the best student is kept; {command} makes a checkpoint with a model card of it", file=sys.stderr)
     print(page)

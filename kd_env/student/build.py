@@ -19,6 +19,7 @@ from kd_env.models.modes import has_plugin
 from kd_env.randomness import seeded
 from kd_env.student import auxiliary_module
 from kd_env.student.auxiliary_module import WithAuxiliaryModule
+from kd_env.student.data_parallel import current_processes
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.population import Population
 from kd_env.student.protocol import Students
@@ -64,8 +65,11 @@ def build_students(task: Task, config: StudentConfig, example: Inputs, seeds: Se
     """
     student_networks = [build_network(task, config, example, seed) for seed in seeds]
     options, device = OptimizerOptions.of(config.optimizer), pick_device(config.device)
+    processes = current_processes()
+    if processes is not None:
+        processes.require_splittable(student_networks[0], len(seeds))
     if len(student_networks) == 1:
-        return Student(student_networks[0], options, device, config.precision, task.metric_key)
+        return Student(student_networks[0], options, device, config.precision, task.metric_key, processes)
     population = Population(student_networks, options, device, config.precision, task.metric_key)
     if has_plugin(population.network):
         repeated = {name: tensor.repeat_interleave(len(seeds), 0).to(device) for name, tensor in example.items()}

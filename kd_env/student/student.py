@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 from kd_env.models.classifier import linear_classifier
 from kd_env.models.encode import evaluate_in_batches, take
 from kd_env.models.modes import depends_on_mode, draws_in_training, evaluation_mode, running_statistics
+from kd_env.student.data_parallel import Processes, Run
 from kd_env.student.evaluation import loss_and_metric
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.types import Inputs, ModelOutput
@@ -32,7 +33,13 @@ class Student:
     _new_statistics: dict[str, Tensor]
 
     def __init__(
-        self, network: nn.Module, options: OptimizerOptions, device: torch.device, precision: str = "auto", metric: str = "accuracy"
+        self,
+        network: nn.Module,
+        options: OptimizerOptions,
+        device: torch.device,
+        precision: str = "auto",
+        metric: str = "accuracy",
+        processes: Processes | None = None,
     ) -> None:
         """Move ``network`` to ``device``.
 
@@ -42,7 +49,9 @@ class Student:
             device: device of the weights.
             precision: number format: ``float32``, ``float64``, ``bfloat16`` (autocast), or ``auto`` (bfloat16 on CUDA, else float32).
             metric: name in :data:`kd_env.tasks.metrics.METRICS`, which :meth:`evaluate` measures besides the loss.
+            processes: processes that share the passes of :meth:`forward`; ``None`` if this one runs alone.
         """
+        self._processes = processes
         self.device = device
         self.autocast = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
         self.dtype = torch.float64 if precision == "float64" else torch.float32
@@ -64,22 +73,24 @@ class Student:
 
     def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
         """Run the network on ``inputs``, differentiable."""
-        arguments = _arguments(self.cast(inputs), extra_outputs)
+        inputs = self.cast(inputs)
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            if not self._statistics or not self.network.training:
-                output: ModelOutput = self.network(**arguments)
+            if self._processes is not None:
+                parameters = self._processes.summed(dict(self.network.named_parameters()))
+                output = self._processes.forward(self._run_at(parameters, extra_outputs), inputs, self._draws_on())
+            elif not self._statistics or not self.network.training:
+                output = self.network(**_arguments(inputs, extra_outputs))
             else:
                 self._new_statistics = self._copy_statistics()
-                output = functional_call(self.network, self._new_statistics, kwargs=arguments)
+                output = functional_call(self.network, self._new_statistics, kwargs=_arguments(inputs, extra_outputs))
         return output.to(self.dtype)
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """Run the network with ``parameters`` in place of its own, without autocast."""
-        by_name = dict(zip((name for name, _ in self.network.named_parameters()), parameters, strict=True))
-        output: ModelOutput = functional_call(
-            self.network, {**by_name, **self._copy_statistics()}, kwargs=_arguments(self.cast(inputs), extra_outputs)
-        )
-        return output
+        """Run the network with ``parameters`` in place of its own, without autocast. Each process runs all rows."""
+        run = self._run_at(dict(zip((name for name, _ in self.network.named_parameters()), parameters, strict=True)), extra_outputs)
+        if self._processes is not None and (device := self._draws_on()) is not None:
+            return self._processes.forward_alone(run, self.cast(inputs), device)
+        return run(self.cast(inputs))
 
     def classify(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Return the logits ``[B, C]`` that a classifier with the values in ``parameters`` computes from features ``[B, D]``."""
@@ -173,6 +184,21 @@ class Student:
         self.network = network.to(self.device, self.dtype)
         self.optimizer = self.options.build(network)
         self._new_statistics = {}
+
+    def _run_at(self, parameters: dict[str, Tensor], extra_outputs: frozenset[str]) -> Run:
+        """Return a function that runs the network with ``parameters`` in place of its own, by name."""
+
+        def run(inputs: Inputs) -> ModelOutput:
+            output: ModelOutput = functional_call(
+                self.network, {**parameters, **self._copy_statistics()}, kwargs=_arguments(inputs, extra_outputs)
+            )
+            return output
+
+        return run
+
+    def _draws_on(self) -> torch.device | None:
+        """Return the device on which a pass draws random numbers now; ``None`` if it draws none."""
+        return self.device if self.has_dropout and self.network.training else None
 
     def _copy_statistics(self) -> dict[str, Tensor]:
         return {name: self.network.get_buffer(name).clone() for name in self._statistics}

@@ -58,6 +58,10 @@ class CheckpointTeacher:
         self._matched_by_name = match_classes(text, self._checkpoint.config.id2label, task, classes)
         require_weights(self._checkpoint.folder)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out network and tokenizer, which are read again where the teacher is unpickled."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("network", "_read")}
+
     @property
     def folder(self) -> Path:
         """Folder of its files."""

@@ -191,23 +191,33 @@ def test_a_bank_of_an_older_version_has_no_checksum_and_is_opened(tmp_path):
         KnowledgeBank(place)
 
 
-def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_what_is_finished(tmp_path, monkeypatch):
+def full_disk(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_before_any_teacher_has_run(tmp_path, monkeypatch):
     allocate, calls = os.posix_fallocate, []
 
     def fails(*arguments):
         calls.append(arguments)
-        if len(calls) > 2:  # the arrays of train fit
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        allocate(*arguments)
+        (full_disk if len(calls) > 2 else allocate)(*arguments)  # the arrays of train fit
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", fails)
-        with pytest.raises(OSError, match="No space left") as caught:
-            open_bank(image_task(), make_pool(), tmp_path / "bank")
+    monkeypatch.setattr(os, "posix_fallocate", fails)
+    pool = make_pool()
+    with pytest.raises(OSError, match="No space left") as caught:
+        open_bank(image_task(), pool, tmp_path / "bank")
     assert caught.value.filename == str(tmp_path / ".bank.partial" / "reward.logits.npy")
+    assert pool.teachers[0].examples == 1, "for the shapes"
+
+
+def test_a_disk_that_is_full_later_keeps_what_is_finished(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("kd_env.bank.build.write_checksums", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            open_bank(image_task(), make_pool(), tmp_path / "bank")
     pool = make_pool()
     open_bank(image_task(), pool, tmp_path / "bank")
-    assert pool.teachers[0].examples < SIZES["train"]
+    assert pool.teachers[0].examples == 1, "for the shapes"
 
 
 def test_a_folder_without_bank_json_is_built_again_in_the_cache_alone(tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def test_attention_is_kept_of_the_train_split_alone(tmp_path):
 
 def test_attention_of_texts_is_padded_to_the_longest_of_the_split(tmp_path, monkeypatch):
     """A batch is as wide as its own longest text; the rows and columns beyond are zero."""
-    monkeypatch.setattr("kd_env.bank.build.BATCH", 3)
+    monkeypatch.setattr("kd_env.bank.shards.BATCH", 3)
     task = tasks.load("domains(train=160,reward=48,validation=32,test=16)")
     by_length = np.argsort([len(text.split()) for text in task.train.inputs])
     task = dataclasses.replace(task, train=task.train.take(by_length))

@@ -13,10 +13,10 @@ from kd_env.teachers import Pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
 
-@pytest.mark.parametrize(("setting", "value", "kept"), [("SHARD", 512, 2 * 512), ("SECONDS", 0.0, 5 * 256)])
+@pytest.mark.parametrize(("setting", "value", "kept"), [("shards.SHARD", 512, 2 * 512), ("build.SECONDS", 0.0, 5 * 256)])
 def test_a_killed_build_carries_on_where_it_was(tmp_path, monkeypatch, setting, value, kept):
     """Whole shards are not run again, and within a shard not the mini-batches that are saved."""
-    monkeypatch.setattr(f"kd_env.bank.build.{setting}", value)
+    monkeypatch.setattr(f"kd_env.bank.{setting}", value)
     task = tasks.load("digits")
     uninterrupted, stopped, again = Interruptible(), Interruptible(stop_after=1100), Interruptible()
     expected = open_bank(task, Pool("p", (uninterrupted,)), tmp_path / "whole")

@@ -32,7 +32,7 @@ def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch):
         return real(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(InputError, match=r"install kd-env\[ray\], or use --executor process"):
+    with pytest.raises(InputError, match=r"install kd-env\[ray\], or use another executor"):
         run(trials(count=1), tmp_path, Progress(quiet=True), executor="ray")
 
 

@@ -117,7 +117,7 @@ def test_attention_in_the_bank_is_padded_to_the_longest_text(make_checkpoint, ow
 
 
 def test_the_bank_holds_the_outputs_for_each_text_alone(make_checkpoint, own_task, tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_env.bank.build.SHARD", 100)
+    monkeypatch.setattr("kd_env.bank.shards.SHARD", 100)
     teacher = CheckpointTeacher(str(make_checkpoint(tmp_path / "a")), own_task)
     bank = open_bank(own_task, Pool("p", (teacher,)), tmp_path / "bank", keep=frozenset({"layers"}))
     rows = np.arange(0, len(own_task.train), 7)

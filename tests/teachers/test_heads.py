@@ -185,7 +185,7 @@ def test_heads_of_one_network_are_one_group(digits, deep):
 
 
 def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_env.bank.build.SHARD", 512)
+    monkeypatch.setattr("kd_env.bank.shards.SHARD", 512)
 
     class Stopped(Counted):
         def __call__(self, inputs):

@@ -1,0 +1,5 @@
+"""``python -m kd_env`` is the command ``kd-env``, for launchers that start Python modules."""
+
+from kd_env.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""Connect to a Ray cluster and collect the results of tasks. ``RAY_ADDRESS`` names the cluster; without it, Ray starts on this machine.
+
+All nodes need the results folder, the cache (``KD_ENV_CACHE``) and the task's data under the same paths, as on a shared file system.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from typing import Any
+
+from kd_env.errors import InputError
+from kd_env.interrupts import raise_if_interrupted
+
+RETRIES = 3
+"""Times that a task is run again after its worker or its node died."""
+POLL = 1.0
+"""Seconds between two checks for Ctrl-C while tasks run."""
+
+
+@contextmanager
+def ray_cluster(workers: int) -> Iterator[Any]:
+    """Connect to a cluster for the block, unless this process is connected already, and yield the package ``ray``.
+
+    Args:
+        workers: processors of a Ray that is started here; a cluster that is there already uses what it has.
+
+    Raises:
+        InputError: Ray is not installed, or cannot be reached.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--executor ray: the package ray is not installed; install kd-env[ray], or use another executor") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    _connect(ray, os.environ.get("RAY_ADDRESS"), workers)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def results(ray: Any, tasks: Iterable[Any], at_once: int, lost: Callable[[str], Exception], poll: Callable[[], None]) -> Iterator[Any]:
+    """Yield the results of tasks as they come. Tasks that are left when the iterator is closed are cancelled.
+
+    Args:
+        tasks: references to tasks; submitted when they are taken from it.
+        at_once: number of tasks that are submitted and not finished.
+        lost: returns the error to raise if the worker of a task died too often; it is called with the reason.
+        poll: called about every second.
+
+    Raises:
+        Exception: what a task raised.
+    """
+    tasks, waiting = iter(tasks), list[Any]()
+    try:
+        while waiting := [*waiting, *islice(tasks, at_once - len(waiting))]:
+            ready, waiting = ray.wait(waiting, timeout=POLL)
+            poll()
+            raise_if_interrupted()
+            for reference in ready:
+                yield _result(ray, reference, lost)
+    finally:
+        for reference in waiting if ray.is_initialized() else ():
+            ray.cancel(reference)  # a trial saves its state then
+
+
+def _result(ray: Any, reference: Any, lost: Callable[[str], Exception]) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise lost(f"a worker died more than {RETRIES} times ({reason})") from None
+
+
+_shared: dict[str, Any] = {}
+
+
+def shared(reference: Any) -> Any:
+    """Return the object of a reference, in a worker. The worker keeps the last one, so that its next task does not load it again.
+
+    Args:
+        reference: reference to an object. A task takes it within a list, as otherwise Ray passes the object itself.
+    """
+    import ray
+
+    if reference.hex() not in _shared:
+        value = ray.get(reference)
+        _shared.clear()
+        _shared[reference.hex()] = value
+    return _shared[reference.hex()]
+
+
+def _connect(ray: Any, address: str | None, workers: int) -> None:
+    _require_reachable(address)
+    paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])  # plug-ins are found as here
+    environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    options: dict[str, Any] = {"address": address, "runtime_env": {"env_vars": environment}}
+    if not address:  # without a runtime environment, the workers that Ray starts at once are used
+        options = {"num_cpus": workers, "include_dashboard": False}
+    try:
+        with nullcontext() if address else _with_variables(environment):
+            ray.init(logging_level="ERROR", log_to_driver=False, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"--executor ray: no cluster at RAY_ADDRESS={address} ({reason}); start it, or unset RAY_ADDRESS") from error
+
+
+@contextmanager
+def _with_variables(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the block."""
+    outer = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in outer.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _require_reachable(address: str | None) -> None:
+    """Refuse an address ``host:port`` that nothing listens at, for which Ray would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--executor ray: no cluster at RAY_ADDRESS={address} ({error}); start it, or unset RAY_ADDRESS") from None
