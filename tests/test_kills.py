@@ -97,7 +97,7 @@ def test_a_signal_saves_the_trials_that_are_under_way(number, status, workers, o
     os.kill(stopped.pid, number)
     stopped.join()
     assert stopped.exitcode == status
-    assert errors_of(tmp_path / "stopped").endswith("stopped; finished trials are kept, and the same command resumes\n")
+    assert errors_of(tmp_path / "stopped").endswith("stopped; what is finished is kept, and the same command continues\n")
     assert sorted(saved) == sorted((tmp_path / "stopped" / "checkpoints").iterdir())
     assert all(file.stat().st_mtime_ns > time_before for file, time_before in zip(saved, before, strict=True))
     again = start(command, own_data, tmp_path / "stopped")

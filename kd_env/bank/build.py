@@ -31,7 +31,7 @@ from kd_env.teachers import Pool, Teacher
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
 SECONDS = 60.0
-"""A build that is stopped repeats no more work than this, or a shard where that is less."""
+"""Seconds between two saves within a shard. A build that is continued repeats at most this much work."""
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with the teacher and the split, the examples done and all examples."""

@@ -1,6 +1,7 @@
-"""Run a ``kd-env`` command line: exit status 0 when done, 2 on bad input with one line on stderr, 130 on Ctrl-C, 143 on SIGTERM.
+"""Run a ``kd-env`` command line.
 
-Heavy libraries are imported by the commands that need them, so that ``--help`` answers at once.
+Its exit status is 0 when done, 1 if a check fails, 2 on bad input with one line on stderr, 130 on Ctrl-C, 143 on SIGTERM. Heavy libraries
+are imported by the commands that need them, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def invoke(arguments: list[str]) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
     if status in (130, 143):  # Typer may have turned Ctrl-C into this status
-        print("stopped; finished trials are kept, and the same command resumes", file=sys.stderr)
+        print("stopped; what is finished is kept, and the same command continues", file=sys.stderr)
     return status if isinstance(status, int) else 0
 
 

@@ -71,7 +71,7 @@ class Loss:
             losses = kind.losses(student, batch, context)
         if not isinstance(losses, Tensor) or losses.ndim != 2 or len(losses) != len(student.logits):
             shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-            raise InputError(f"knowledge type {name!r}: its losses are {shape}, expected a tensor [{len(student.logits)}, teachers]")
+            raise InputError(f"knowledge type {name!r}: losses() returned {shape}, expected a tensor [{len(student.logits)}, K]")
         return losses
 
     def per_example(self, decision: Decision, student: ModelOutput, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Order the training examples of a student. In: a seed and an epoch. Out: rows of the train split; each mini-batch takes the next B."""
+"""Order the training examples of a student. In: a seed and an update. Out: the B rows of its mini-batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NextRows = Callable[[int, int], np.ndarray]
 
 
 def make_order(data: EncodedTask, settings: DistillationSettings) -> NextRows:
-    """Return the order of the training rows: by length if padding can be cut, else shuffled. Recent epochs are cached.
+    """Return the function that orders the training rows: texts of similar length together if padding can be cut. Recent epochs are cached.
 
     Raises:
         InputError: the task has fewer training examples than one mini-batch.

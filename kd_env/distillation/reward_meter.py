@@ -54,7 +54,7 @@ class MeterState(PerStudent):
         metric_before: metric at the last measurement, on the current draw; NaN before the first.
         gradient_update: update at which the held-out gradient was computed; -1 before the first.
         gradient_weight: sum of the weights of the gradients in the mean, of which the last has weight 1.
-        forward_examples: number of examples that passed through the student for measurements.
+        forward_examples: number of examples that passed through the student for measurements and held-out gradients.
     """
 
     seed: np.ndarray = per_student(np.int64)
@@ -151,7 +151,7 @@ class RewardMeter:
 
     @torch.no_grad()
     def held_out_loss(self, students: Students, parameters: list[Tensor], update: np.ndarray, smoothing: float = 0.0) -> Tensor:
-        """Return the loss at other ``parameters``, ``[S]``, on the examples of the held-out gradient at ``update``."""
+        """Return the loss at other ``parameters``, ``[S]``, on the examples that a gradient without options draws at ``update``."""
         inputs, labels = self._gradient_examples(update, students, np.ones_like(update), self.examples)
         with students.evaluating():
             logits = students.forward_at(parameters, inputs).logits
@@ -212,7 +212,7 @@ class RewardMeter:
             return [mean.lerp(new, 1.0 / float(weight[0])) for new, mean in zip(gradient, self.gradient, strict=True)]
         share = torch.from_numpy(np.where(which, 1.0 / np.maximum(weight, 1.0), 0.0)).to(gradient[0])[:, None]
         pairs = zip(gradient, self.gradient, strict=True)
-        # of a student that diverged and began again, the mean holds NaN, from which a lerp does not return
+        # of a student that diverged and began again, the mean holds NaN, and interpolating from NaN gives NaN
         return [torch.where(share == 1.0, new, torch.where(share == 0.0, mean, mean.lerp(new, share))) for new, mean in pairs]
 
     def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray, count: int) -> tuple[Inputs, Tensor]:

@@ -1,21 +1,22 @@
 """Compute credit: the contribution of each teacher and knowledge type to the held-out improvement, per instance.
 
 In: a run with observed mini-batches, and its reward meter. Out: the credit of each knowledge type m, ``[rows, K]`` (``label``:
-``[rows, 1]``). The credit r_bmk is the expected decrease of the held-out loss after one step on the loss L_m(b, k) alone, at strength 1,
-divided by B. To first order, it is the derivative of L_m(b, k) along v, the held-out gradient scaled by the optimizer and the learning
-rate:
+``[rows, 1]``). The credit r_bmk is the expected decrease of the held-out loss after one step on L_m(b, k) / B alone, at strength 1. To
+first order, it is 1 / B of the derivative of L_m(b, k) along v, the held-out gradient scaled by the optimizer and the learning rate:
 
-    r_bmk = <v, grad L_m(b, k)>, for the response  tau (q_b - p_bk) . (J_b v)
+    r_bmk = <v, grad L_m(b, k)> / B, for the response  tau (q_b - p_bk) . (J_b v) / B
 
 J_b v is the derivative of the student's outputs for b along v. One pass computes it for all teachers and types: ``first_order`` in forward
 mode, ``difference`` by a finite difference, which is cheaper.
 
-Options of all kinds: ``smoothing`` is label smoothing of the held-out loss, 0 by default. First-order credit of a student that is taught
-well is mostly about examples that it is too sure of, and then favours wrong teachers. With a negative smoothing it favours right ones.
+Options of all kinds: ``smoothing`` is label smoothing of the held-out loss, 0 by default. Late in a run, the held-out gradient comes
+mostly from examples on which the student is overconfident, and credit then favours wrong teachers. With a negative smoothing it favours
+right ones.
 
 Options of all kinds but ``counterfactual``: ``examples`` is the number of held-out examples that are drawn for a gradient; 0, the default,
 stands for ``reward_examples``. ``decay`` is the weight of the earlier gradients in a running mean; 0, the default, stands for the last
-gradient alone. With ``examples=32,decay=0.9`` the mean has the noise of up to 600 examples at the cost of 32, and is 9 gradients old.
+gradient alone. With ``examples=32,decay=0.9`` the mean is about as noisy as a gradient of 600 examples, costs 32 an update, and lags by 9
+gradients on average.
 
 After Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and
 TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
@@ -127,7 +128,7 @@ def head(
 def counterfactual(
     run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None, smoothing: float = 0.0
 ) -> CreditByType:
-    """Return exact credit: the measured effect of an optimizer step on the loss of one instance and one teacher alone.
+    """Return exact credit: the measured change of the held-out loss after one step that uses one instance's loss against one teacher alone.
 
     All steps start from the same state and are measured on the same held-out examples. The effect of the optimizer's momentum is
     subtracted. The cost is B x K steps and measurements per type. Use it to check the other kinds of credit.

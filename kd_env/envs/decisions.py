@@ -29,7 +29,7 @@ class RecordedDecision(NamedTuple):
 
 
 def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> Decision:
-    """Return the decision about the loss of a decoded action. A slot that decides about a mini-batch decides about all of its instances."""
+    """Turn a decoded action into a decision. A slot that decides about a mini-batch decides about all of its instances."""
     settings = run.settings
     instances = run.num_students * settings.batch_size
 
@@ -66,7 +66,7 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
     if missing := [name for name, term in run.loss.terms.items() if name not in weights and not term.kind.asks_peers]:
         weighted = ", ".join(weights) or "no type"
         raise InputError(
-            f"knowledge={settings.knowledge!r}: the policy gives weights for {weighted}, not for {missing[0]}; leave {missing[0]} out"
+            f"knowledge={settings.knowledge!r}: the policy gives weights for {weighted}, not for {missing[0]}; leave {missing[0]} out of it"
         )
     strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.loss.terms.items()}
     if run.settings.uses_hard_labels:
@@ -105,7 +105,7 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
     if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
     if settings.reward.credit != "shared":
-        raise InputError(f"credit={settings.reward.credit!r} is paid for actions only; use credit=shared with whole decisions")
+        raise InputError(f"credit={settings.reward.credit!r} is paid for actions, and the policy returned a Decision; use credit=shared")
     if (phase := settings.interface.updates_per_phase) > 1:
         raise InputError(f"updates_per_phase={phase}: a whole decision is about one mini-batch; leave updates_per_phase out")
 

@@ -56,7 +56,7 @@ class JointSelectionEnv(BatchEnv):
     |---|---|---|
     | ``example_ids`` | always | ``[B]`` rows of the train split: of the mini-batch of this step; after a reset, of the next mini-batch |
     | ``diverged`` | after a step | bool |
-    | ``reward_terms`` | after a step | dict of the parts of the reward: |
+    | ``reward_terms`` | after a step | dict of the numbers behind the reward: |
     | ``reward_terms["improvement"]`` | when measured | improvement of the held-out loss or metric |
     | ``reward_terms["teacher_calls"]`` | after a step | number of selected teachers, for each instance |
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |

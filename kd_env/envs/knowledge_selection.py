@@ -49,7 +49,7 @@ class KnowledgeSelectionEnv(BatchEnv):
     |---|---|---|
     | ``example_ids`` | always | ``[B]`` rows of the train split: of the phase's last mini-batch; after a reset, of the next mini-batch |
     | ``diverged`` | after a step | bool |
-    | ``reward_terms`` | after a step | dict of the parts of the reward: |
+    | ``reward_terms`` | after a step | dict of the numbers behind the reward: |
     | ``reward_terms["improvement"]`` | when measured | improvement of the held-out loss or metric |
     | ``reward_terms["exploration"]`` | with an ``exploration_bonus`` | the bonus |
     | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | number of selected teachers |

@@ -10,7 +10,7 @@ from kd_env.envs.settings import Settings
 
 
 class Measurement:
-    """The schedule of measurements of an environment."""
+    """When an environment measures."""
 
     def __init__(self, settings: Settings, needs_improvement: bool) -> None:
         """Read the schedule from the settings; ``needs_improvement`` is whether the reward needs held-out measurements."""
@@ -25,7 +25,7 @@ class Measurement:
             meter.start(run.student, unmeasured)
 
     def improvement(self, run: Distillation, meter: RewardMeter, learned: np.ndarray) -> np.ndarray | None:
-        """Return the improvement ``[S]`` of the students in ``learned`` that are due, NaN for others; ``None`` if no student is due.
+        """Return the improvement ``[S]`` of the students in ``learned`` that are due, NaN for others; ``None`` if none is due or needed.
 
         A student with a held-out loss that is not finite is marked as diverged.
         """

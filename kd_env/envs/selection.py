@@ -32,7 +32,7 @@ from kd_env.teachers import Pool
 from kd_env.types import Batch, Decision, DecodedAction, Observation
 
 DIVERGED_REWARD = -10.0
-"""Reward of each slot of a student in the step in which it diverges. It is finite, and far below the usual loss of an update."""
+"""Reward of each slot of a student in the step in which it diverges. It is finite, and far below any usual reward."""
 
 
 class Selection:
@@ -125,7 +125,7 @@ class Selection:
         return {name: block.reshape(self.num_slots, -1, block.shape[1]).mean(1) for name, block in blocks.items()}
 
     def advance(self, action: np.ndarray | Decision, active: np.ndarray | None = None) -> Step:
-        """Teach each ``active`` student ``updates_per_phase`` mini-batches with ``action``, one for each slot, and return the step.
+        """Teach each ``active`` student ``updates_per_phase`` mini-batches with ``action``, which has one action per slot; return the step.
 
         Rewards and terms are sums over the phase, measurements are the last of the phase. A whole decision teaches one mini-batch.
 
@@ -192,7 +192,7 @@ class Selection:
         return step
 
     def _reward_by_credit(self, decision: Decision, decoded: DecodedAction) -> CreditReward | None:
-        """Return the reward by credit, and the credit; ``None`` if the reward is not divided."""
+        """Return the reward by credit, and the credit; ``None`` with ``credit="shared"``."""
         if self.credit is None:
             return None
         run = self.distillation

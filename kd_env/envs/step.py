@@ -19,7 +19,7 @@ class Step:
     weights: np.ndarray  # [S * B, K]
     student_ce: np.ndarray  # [S * B], before the update
     rewards: np.ndarray  # [slots]
-    reward_terms: dict[str, np.ndarray]  # parts of the reward besides improvement, each [slots]
+    reward_terms: dict[str, np.ndarray]  # other numbers behind the reward, each [slots]
     credit: dict[str, np.ndarray]  # ``credit`` [slots, K or M] and ``knowledge_credit`` [slots, M], if there is credit
     improvement: np.ndarray | None  # [S], NaN if not due
     validation: np.ndarray | None  # [S], NaN if not due

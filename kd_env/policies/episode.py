@@ -62,7 +62,7 @@ def run_episode(
             transition = view.transition(observation, action, reward, next_observation, terminated, info)
             with faults_of(policy, "update"):
                 policy.update(transition)
-        observation, over = next_observation, bool(terminated[0] | truncated[0])  # slots after the first student's are its peers'
+        observation, over = next_observation, bool(terminated[0] | truncated[0])  # the other slots belong to the student's peers
         if after_update is not None and not over:
             after_update(EpisodeState(observation, np.zeros(1, dtype=np.bool_), ()))
 

@@ -188,7 +188,7 @@ def test_ctrl_c_keeps_finished_trials(workers, out):
     before = file.read_bytes().count(b"\n")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == "stopped; finished trials are kept, and the same command resumes"
+    assert errors.splitlines()[-1] == "stopped; what is finished is kept, and the same command continues"
     assert "Traceback" not in errors
     kept = records.read(out)
     assert before <= len(kept) <= before + int(workers), "at most the running trials are finished, and none is begun"
@@ -236,5 +236,5 @@ def test_ctrl_c_is_not_lost(policy, out, capsys):
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
-    assert capsys.readouterr().err == "stopped; finished trials are kept, and the same command resumes\n"
+    assert capsys.readouterr().err == "stopped; what is finished is kept, and the same command continues\n"
     assert not (out / "results.jsonl").exists(), "it stopped before the first trial ended"

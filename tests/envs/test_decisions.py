@@ -64,7 +64,7 @@ def test_weights_become_a_decision_with_the_setting_s_strengths_times_factors():
     assert decision.strengths["hint"] == pytest.approx(0.4 * 5 * 0.5)
     assert decision.strengths["label"].tolist() == pytest.approx([0.6, 1.2, 1.8])
     assert set(decision.strengths) == {"response", "hint", "label"}
-    with pytest.raises(InputError, match=r"the policy gives weights for response, not for hint; leave hint out"):
+    with pytest.raises(InputError, match=r"the policy gives weights for response, not for hint; leave hint out of it"):
         from_weights(env.selection.distillation, {"response": uniform})
     without_labels = slots(3, **DIGITS, kd_weight=1.0).unwrapped
     assert from_weights(without_labels.selection.distillation, {"response": uniform}).strengths == {"response": 1.0}
@@ -159,7 +159,7 @@ BAD = {
     "credit": (
         {"credit": "first_order"},
         Decision({"response": UNIFORM}, {"response": 1.0}, 1.0),
-        "credit='first_order' is paid for actions only; use credit=shared with whole decisions",
+        "credit='first_order' is paid for actions, and the policy returned a Decision; use credit=shared",
     ),
 }
 

@@ -90,7 +90,7 @@ FAULTS = {
     },
     "knowledge": {
         "RaisingKnowledge": f"knowledge type '{MODULE}:RaisingKnowledge': KeyError: 'mine' {PLACE}",
-        "OneLoss": r"OneLoss': its losses are \[3, 4\], expected a tensor \[8, teachers\]",
+        "OneLoss": r"OneLoss': losses\(\) returned \[3, 4\], expected a tensor \[8, K\]",
     },
     "observation": {
         "RaisingObservations": f"observation set: ZeroDivisionError: division by zero {PLACE}",

@@ -108,5 +108,5 @@ def test_an_action_with_a_gradient(env):
         def act(self, observation):
             return torch.ones(8, 4, requires_grad=True)
 
-    with pytest.raises(InputError, match="action 'subset': a Tensor that is no array of numbers"):
+    with pytest.raises(InputError, match="action 'subset': a Tensor is no array of numbers"):
         run_episode(env, Gradient(), 0)

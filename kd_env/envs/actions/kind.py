@@ -66,7 +66,7 @@ class ActionKind(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Numbers in one decision."""
+        """How many numbers the action of one slot has."""
 
     @property
     def contents(self) -> str:
@@ -86,7 +86,7 @@ class ActionKind(ABC):
         """
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the actions for weights or gates, the inverse of :meth:`decode`.
+        """Return the actions closest to these weights or gates.
 
         Args:
             values: weights of the teachers, ``[slots, K]``; in knowledge selection, gates of the types, ``[slots, M]``.
@@ -152,7 +152,7 @@ def as_numbers(actions: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(actions)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name}: a {type(actions).__name__} that is no array of numbers ({error}); return a NumPy array") from None
+        raise InputError(f"{name}: a {type(actions).__name__} is no array of numbers ({error}); return a NumPy array") from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: expected real numbers, got an array of {array.dtype}; return a NumPy array of numbers")
     return array

@@ -80,7 +80,7 @@ class Weights(TeacherAction):
         return self.box(slots)
 
     def decode_table(self, table: np.ndarray) -> DecodedAction:
-        """Return the softmax of each slot's numbers."""
+        """Return ``softmax(10 a)`` of each slot's numbers."""
         return DecodedAction(sharp_softmax(self.bounded(table)))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
