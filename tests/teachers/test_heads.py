@@ -213,7 +213,7 @@ def test_a_build_that_was_killed_carries_on(digits, deep, tmp_path, monkeypatch)
 
 
 def test_the_blocks_of_a_checkpoint_have_heads_and_its_embedding_has_none(own_task, tmp_path):
-    out = finetune(own_task, FinetuneConfig("tiny-bert(width=16,layers=2,dropout=0)", epochs=3, lr=3e-3), tmp_path / "teacher")
+    out = finetune(own_task, FinetuneConfig("tiny-bert(width=16,layers=2,dropout=0)", epochs=5, lr=3e-3), tmp_path / "teacher")
     pool = load_pool(f"heads({out})", own_task)
     assert pool.names == ("layer-1", "layer-2", "output")
     assert [head.layer for head in pool.teachers] == [1, 2, None]
