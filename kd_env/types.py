@@ -29,6 +29,7 @@ class ModelOutput(NamedTuple):
     features: Tensor  # [B, D], the classifier's input
     layers: Tensor | None = None  # [B, L, D], the [CLS] vector of each layer (MLP: each hidden layer), if requested
     attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation; rows sum to 1, or to 0 for padding
+    maps: Tensor | None = None  # [B, D, h, w], the last feature map, whose mean over positions the classifier reads, if requested
     projections: Mapping[str, tuple[Tensor, ...]] = {}  # by projector, K x [B, ..., D_k]: an output mapped to each teacher's width
     auxiliary: Tensor | None = None  # [B, ...], output of the auxiliary module (setting ``auxiliary_module``)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from kd_env.benchmark.card_metadata import front_matter
+from kd_env.benchmark.card_metadata import front_matter, library_of
 from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
@@ -68,7 +68,8 @@ def write_card(
         "rows": rows,
         "selection": list(zip(best["teachers"], (number(rate) for rate in best["selection_rate"]), strict=True)),
         "command": command,
-        "front_matter": front_matter(task, best["student"], test),
+        "front_matter": front_matter(task, best["student"], test, library_of(folder)),
+        "library": library_of(folder),
         "pipeline": "text-classification" if task.kind == "text" else "image-classification",
     }
     template = files("kd_env.benchmark").joinpath("card.md.jinja").read_text()

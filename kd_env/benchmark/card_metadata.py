@@ -11,28 +11,38 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
-from kd_env.models.checkpoint_files import find_folder
+from kd_env.models.checkpoint_files import find_folder, read_json
+from kd_env.models.convolutional.checkpoint import is_convolutional
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.tasks import Task
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-DATASETS = {"glue": "nyu-mll/glue", "clinc150": "clinc/clinc_oos", "fashion-mnist": "zalando-datasets/fashion_mnist"}
+DATASETS = {
+    "glue": "nyu-mll/glue",
+    "clinc150": "clinc/clinc_oos",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+    "mnist": "ylecun/mnist",
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "tiny-imagenet": "zh-plus/tiny-imagenet",
+}
 """Hub ids of the published data sets of built-in tasks."""
 
 
-def front_matter(task: Task, student: str, test: float | None) -> str:
+def front_matter(task: Task, student: str, test: float | None, library: str = "transformers") -> str:
     """Return the metadata of a student as YAML.
 
     Args:
         task: the task.
         student: architecture or checkpoint that the student starts from.
         test: score on the test split; ``None`` without one.
+        library: library that opens the student, from :func:`library_of`.
     """
     kind = "text-classification" if task.kind == "text" else "image-classification"
     dataset, origin = DATASETS.get(re.split(r"[/(]", task.name)[0]), _origin(student)
     metric = re.split(r"[(_]", task.metric)[0]
     metric = {"mcc": "matthews_correlation"}.get(metric, metric)
-    lines = ["library_name: transformers", f"pipeline_tag: {kind}", "tags:", "- knowledge-distillation"]
+    lines = [f"library_name: {library}", f"pipeline_tag: {kind}", "tags:", "- knowledge-distillation"]
     lines += [f"{name}: {json.dumps(value)}" for name, value in origin.items()]
     lines += ["datasets:", f"- {dataset}"] if dataset else []
     lines += ["metrics:", f"- {metric}"]
@@ -41,6 +51,11 @@ def front_matter(task: Task, student: str, test: float | None) -> str:
         lines += ["model-index:", "- name: student", "  results:", "  - task:", f"      type: {kind}", "    dataset:", *dataset_lines]
         lines += ["    metrics:", f"    - type: {metric}", f"      value: {test:.4f}"]
     return "\n".join(["---", *lines, "---"])
+
+
+def library_of(folder: Path) -> str:
+    """Return the library that opens the checkpoint in a folder."""
+    return "kd-env" if is_convolutional(read_json(folder / "config.json")) else "transformers"
 
 
 def _origin(student: str) -> dict[str, Any]:

@@ -18,9 +18,11 @@ import torch
 from kd_env.benchmark.report_text import NO_VALUE, number
 from kd_env.errors import InputError
 from kd_env.models import onnx_export
-from kd_env.models.checkpoint_files import quiet
+from kd_env.models.convolutional import ConvolutionalNetwork
+from kd_env.models.convolutional.checkpoint import ConvolutionalCheckpoint
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import Checkpoint, open_checkpoint
+from kd_env.models.saving import save_weights
 from kd_env.randomness import one_thread
 from kd_env.spec import one_of
 from kd_env.tasks import Task
@@ -82,8 +84,7 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
             quantized_logits = onnx_export.predict(int8_file, inputs)
             rows[dtype] = row(int8_file, quantized_logits, _largest_difference(quantized_logits, logits))
         elif dtype not in rows:
-            with quiet():
-                _model(checkpoint).to(getattr(torch, dtype)).save_pretrained(folder)  # type: ignore[operator]
+            save_weights(folder, _model(checkpoint).to(getattr(torch, dtype)))
             rounded_logits = _logits(open_checkpoint(str(folder), task), inputs)
             rows[dtype] = row(weights_file, rounded_logits, _largest_difference(rounded_logits, logits))
     (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n")
@@ -91,15 +92,17 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
     return [f"{name}: {task.metric} {cells[0]}, {cells[1]} MB" for name, cells in rows.items()]
 
 
-def _model(checkpoint: Checkpoint) -> torch.nn.Module:
+def _model(checkpoint: Checkpoint | ConvolutionalCheckpoint) -> torch.nn.Module:
     network = checkpoint.classifier()
+    if isinstance(network, ConvolutionalNetwork):
+        return network
     if not isinstance(network, Encoder):
         raise InputError(f"{checkpoint.folder}: not a student that this package saved; export it with its own tools")
     return network.model.eval()
 
 
 @torch.no_grad()
-def _logits(checkpoint: Checkpoint, inputs: Inputs, batch: int = 64) -> np.ndarray:
+def _logits(checkpoint: Checkpoint | ConvolutionalCheckpoint, inputs: Inputs, batch: int = 64) -> np.ndarray:
     """Return the logits ``[N, C]`` of a checkpoint. Its weights are loaded as float32."""
     model, size = _model(checkpoint), len(next(iter(inputs.values())))
     parts = [model(**{name: tensor[start : start + batch] for name, tensor in inputs.items()}).logits for start in range(0, size, batch)]

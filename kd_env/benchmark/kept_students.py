@@ -2,8 +2,8 @@
 
 ``students/<trial>`` is the checkpoint of a trial's student; ``trial.json`` in it says what it is. With ``keep="best"``, only the student
 with the best validation score stays of each task and student architecture; students that were kept by ``keep="all"`` always stay. A
-student is saved before its record is written, so a finished trial has its student. Students that are not Transformers models, and those
-that diverged, are not kept.
+student is saved before its record is written, so a finished trial has its student. Students that are neither Transformers models
+nor convolutional networks, and those that diverged, are not kept.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.student_checkpoint import require_saveable, save_student, student_network
 from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
-from kd_env.models.encoder import Encoder
 from kd_env.models.networks import build
+from kd_env.models.saving import Saveable
 from kd_env.paths import naming, partial_file
 
 FOLDER = "students"
@@ -55,7 +55,7 @@ class KeptStudent:
 
 def keep_student(directory: Path, trial: Trial, record: Record, run: Distillation) -> None:
     """Save the student of a finished trial, completely or not at all, if the trial asks for it and the student can be saved."""
-    if trial.keep == "none" or record["diverged"] or not isinstance(student_network(run), Encoder):
+    if trial.keep == "none" or record["diverged"] or not isinstance(student_network(run), Saveable):
         return
     folder = directory / FOLDER / record["trial"]
     folder.parent.mkdir(parents=True, exist_ok=True)

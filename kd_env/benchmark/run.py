@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from kd_env.models.networks import build
 from kd_env.paths import sweep
 from kd_env.policies.policy_state import has_state, no_state_message
 from kd_env.spec import one_of
+from kd_env.student.population import refuse_unbatched_layers
 from kd_env.teachers import load_pool
 
 EXECUTORS = ("local", "process", "ray")
@@ -97,6 +99,9 @@ def run(
         if population > 1:
             for policy in dict.fromkeys(trial.policy for trial in todo if _runs_alone(trial)):
                 progress.say(f"policy {policy} teaches one student at a time: its seeds are run one by one")
+            students = dict.fromkeys((trial.task, trial.resolved.settings.distillation.student) for trial in todo)
+            for student in dict.fromkeys(student for task, student in students if not _can_be_stacked(task, student)):
+                progress.say(f"student {student} cannot be taught in a population (BatchNorm): its seeds are run one by one")
         if ray is not None:
             ray_executor.run_with_ray(ray, units, checkpoints, finished, progress, gpus_per_trial)
         elif in_processes and len(units) > 1:
@@ -155,7 +160,8 @@ def _require_folder(directory: Path) -> None:
 def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
     """Return units of up to ``most`` trials that differ in their seeds alone, in the order of their first trials.
 
-    A trial whose student has peers is a unit by itself, and so is one whose policy teaches one student at a time.
+    A trial whose student has peers is a unit by itself, and so is one whose policy teaches one student at a time, or whose student has
+    layers that cannot be run in a population, such as BatchNorm.
     """
     groups: dict[Any, list[tuple[int, Trial]]] = {}
     for position, trial in enumerate(trials):
@@ -163,7 +169,9 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
         groups.setdefault(json.dumps(asdict(alike), sort_keys=True), []).append((position, trial))
     units = []
     for group in groups.values():
-        size = 1 if _runs_alone(group[0][1]) else most
+        first = group[0][1]
+        alone = _runs_alone(first) or (most > 1 and not _can_be_stacked(first.task, first.resolved.settings.distillation.student))
+        size = 1 if alone else most
         units += [group[start : start + size] for start in range(0, len(group), size)]
     return [[trial for _, trial in unit] for unit in sorted(units, key=lambda unit: unit[0][0])]
 
@@ -171,3 +179,13 @@ def _together(trials: Sequence[Trial], most: int) -> list[list[Trial]]:
 def _runs_alone(trial: Trial) -> bool:
     policy = trial.resolved.policy
     return policy.owns_loop or not policy.supports_population or trial.resolved.settings.distillation.num_students > 1
+
+
+@lru_cache
+def _can_be_stacked(task: str, student: str) -> bool:
+    """Return whether students of this name can be taught in a population."""
+    try:
+        refuse_unbatched_layers(build(student, tasks.load(task), 0))
+    except InputError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Save the student of a finished run. In: the run. Out: a Transformers checkpoint with the tokenizer or the image preprocessing."""
+"""Save the student of a finished run. In: the run. Out: a checkpoint, with the tokenizer or the image preprocessing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from torch import nn
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.models.encode import TextReader
-from kd_env.models.encoder import Encoder
-from kd_env.models.saving import reader_to_save, save
+from kd_env.models.saving import Saveable, reader_to_save, save
 from kd_env.models.wrapper import unwrap
 from kd_env.tasks import Task
 
 
 def save_student(folder: Path, run: Distillation) -> None:
-    """Write the student into ``folder``, with float32 weights. It must be an :class:`~kd_env.models.encoder.Encoder`."""
+    """Write the student into ``folder``, with float32 weights. Its network must be one that :func:`require_saveable` accepts."""
     network = copy.deepcopy(student_network(run))
-    assert isinstance(network, Encoder)
+    assert isinstance(network, Saveable)
     task, read = run.data.task, run.data.read
     save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
 
@@ -31,7 +30,7 @@ def student_network(run: Distillation) -> Any:
 
 
 def require_saveable(network: nn.Module, student: str, task: Task, otherwise: str = "") -> None:
-    """Check that a student can be saved as a Transformers checkpoint.
+    """Check that a student can be saved as a checkpoint: it is a Transformers model or a convolutional network.
 
     Args:
         network: the student's network.
@@ -40,9 +39,9 @@ def require_saveable(network: nn.Module, student: str, task: Task, otherwise: st
         otherwise: what the user can do instead of naming another student.
 
     Raises:
-        InputError: it is not a Transformers model.
+        InputError: it is neither.
     """
-    if not isinstance(network, Encoder):
+    if not isinstance(network, Saveable):
         alternative = "tiny-vit" if task.kind == "image" else "tiny-bert"
         raise InputError(
             f"student {student!r} is not a Transformers model and cannot be saved as one; "

@@ -21,7 +21,7 @@ from kd_env.benchmark.report_text import NO_VALUE, number
 from kd_env.errors import InputError
 from kd_env.models.encode import TextReader
 from kd_env.models.networks import reader
-from kd_env.models.pretrained import open_checkpoint
+from kd_env.models.pretrained import Checkpoint, open_checkpoint
 from kd_env.models.trim_vocabulary import require_trimmable, trim
 from kd_env.tasks import Split, Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -89,7 +89,9 @@ def _trim(folder: Path, copy: Path, task: Task) -> None:
     """Trim the student in ``copy``, compare it with that in ``folder``, and write its section of the card."""
     for name in ("model.onnx", "model.onnx.data", "model_int8.onnx", formats.FILE):
         (copy / name).unlink(missing_ok=True)
-    tokens = trim(open_checkpoint(str(copy), task), np.concatenate([task.train.inputs, task.reward.inputs, task.validation.inputs]))
+    checkpoint = open_checkpoint(str(copy), task)
+    assert isinstance(checkpoint, Checkpoint)
+    tokens = trim(checkpoint, np.concatenate([task.train.inputs, task.reward.inputs, task.validation.inputs]))
     development = task.development()
     before = CheckpointTeacher(str(folder), development, "this student")
     after = CheckpointTeacher(str(copy), development, "this student")

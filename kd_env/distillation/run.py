@@ -246,5 +246,5 @@ class Distillation:
         rows = self.reward_split.draw(self.state.seed, "reward_ce", self.state.update, count)
         inputs, labels = self.reward_split.at(rows, self.student.device)
         with self.dropout.draw():
-            logits = self.student.forward(inputs).logits
+            logits = self.student.forward(inputs, moves_statistics=False).logits  # running statistics are of the train split
         return cross_entropy(logits, labels, reduction="none").view(self.num_students, -1).mean(1)

@@ -2,7 +2,7 @@
 
 - ``networks``: builds a network by name: a built-in architecture, a checkpoint (``from_checkpoint``) or a class of your own
   (``from_plugin``, ``plugin_network``).
-- ``encoder``: wraps Transformers classifiers.
+- ``convolutional``: convolutional networks for small images. ``encoder``: wraps Transformers classifiers.
 - ``pretrained``, ``checkpoint_files``: open checkpoints; ``saving``: writes them.
 - ``trim_vocabulary``: removes tokens that are not used; ``onnx_export``: writes ONNX files.
 - ``encode``: turns raw inputs into tensors.

@@ -84,13 +84,26 @@ class ImageReader:
 
     def __call__(self, raw: np.ndarray) -> Inputs:
         """Encode images ``[N, channels, H, W]`` in [0, 1] as ``pixel_values [N, channels, side, side]``."""
-        pixels = torch.from_numpy(raw)
-        if pixels.shape[1] != self.channels:
-            pixels = pixels.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
+        pixels = _with_channels(torch.from_numpy(raw), self.channels)
         if pixels.shape[2:] != (self.side, self.side):
             pixels = interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return {"pixel_values": (pixels - mean) / std}
+
+
+@dataclass(frozen=True)
+class PixelReader:
+    """Encodes images for a convolutional network, which normalises them itself: adapts the number of channels.
+
+    Attributes:
+        channels: number of channels.
+    """
+
+    channels: int
+
+    def __call__(self, raw: np.ndarray) -> Inputs:
+        """Encode images ``[N, channels, H, W]`` in [0, 1] as ``pixel_values`` of the same size."""
+        return {"pixel_values": _with_channels(torch.from_numpy(raw), self.channels)}
 
 
 def take(inputs: Inputs, rows: object, device: torch.device) -> Inputs:
@@ -147,6 +160,11 @@ def count_cut(tokenizer: Any, raw: np.ndarray, max_length: int) -> tuple[int, bo
 def vocabulary_hash(tokenizer: Any) -> str:
     """Return a hash of a tokenizer's tokens and their ids."""
     return hashlib.sha256("\0".join(f"{number}:{token}" for token, number in sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def _with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Return images with this number of channels, all equal to the mean if it changes."""
+    return pixels if pixels.shape[1] == channels else pixels.mean(1, keepdim=True).expand(-1, channels, -1, -1)
 
 
 def _tokens(tokenizer: Any, raw: np.ndarray, max_length: int, token_types: bool) -> Inputs:

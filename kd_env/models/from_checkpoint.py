@@ -16,15 +16,16 @@ from torch import nn
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader
-from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import open_checkpoint
+from kd_env.models.saving import Saveable
 from kd_env.tasks import Task
 
 OPTIONS = ("layers", "dropout", "max_length")
 
 
-def build(text: str, task: Task) -> Encoder:
+def build(text: str, task: Task) -> Saveable:
     """Return the network. Its head is drawn from torch's global generator.
 
     Raises:
@@ -33,6 +34,8 @@ def build(text: str, task: Task) -> Encoder:
     name, options = parse(text)
     network = open_checkpoint(name, task).network(task.num_classes)
     if "layers" in options:
+        if isinstance(network, ConvolutionalNetwork):
+            raise InputError(f"student {text!r}: a convolutional network has no layers to choose from; leave layers out")
         _cut(network.model, text, options["layers"])
     if "dropout" in options:
         spec.numbers(f"student {name}", least=0, below=1, dropout=options["dropout"])

@@ -1,7 +1,8 @@
 """Build networks by name. In: ``mlp(width=24)``, a checkpoint or ``module:Class``, and a task. Out: ``network(**inputs) -> ModelOutput``.
 
 Each built-in network has a linear ``classifier`` that reads ``ModelOutput.features``; head credit needs it. Transformers use eager
-attention, which has forward-mode derivatives, and LayerNorm, which does not mix the examples of a mini-batch.
+attention, which has forward-mode derivatives, and LayerNorm, which does not mix the examples of a mini-batch. The networks of the package
+``convolutional`` have BatchNorm, which does, so they are taught one at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models import from_checkpoint, from_plugin
+from kd_env.models.convolutional import CONVOLUTIONAL, ImageFormat
+from kd_env.models.convolutional.building import build as build_convolutional
 from kd_env.models.encode import DEFAULT_MAX_TOKENS, Reader, encode
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import is_checkpoint
@@ -110,7 +113,8 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
 
 MOST_LAYERS = 1000
 """The largest number of layers of a built-in network."""
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit, **CONVOLUTIONAL}
+"""Built-in networks by name."""
 
 
 def build(text: str, task: Task, seed: int) -> nn.Module:
@@ -128,6 +132,10 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     name, options = spec.parse(text)
     if name not in NETWORKS:
         raise spec.unknown("network", name, NETWORKS, " (there is no folder of that name either)")
+    if name in CONVOLUTIONAL:
+        image = ImageFormat.of(task, name)
+        with seeded(seed):
+            return build_convolutional(text, image)
     for key, value in options.items():
         most = MOST_LAYERS if key in ("depth", "layers") else math.inf
         spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, most=most, **{key: value})

@@ -1,4 +1,4 @@
-"""Export a Transformers classifier as ONNX and compare its outputs. In: a model and encoded inputs. Out: an ONNX file.
+"""Export a classifier as ONNX and compare its outputs. In: a model and encoded inputs. Out: an ONNX file.
 
 This needs the optional packages of the extra ``export``. The file takes any number of examples and of tokens.
 """
@@ -45,7 +45,7 @@ def export(path: Path, model: nn.Module, inputs: Inputs) -> float:
 
     Args:
         path: the file.
-        model: a Transformers classifier, in evaluation mode on the CPU.
+        model: a Transformers classifier or a convolutional network, in evaluation mode on the CPU.
         inputs: encoded examples, at least two, to trace the model and to compare the outputs.
 
     Raises:

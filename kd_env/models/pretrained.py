@@ -16,6 +16,7 @@ from torch import nn
 from kd_env.errors import InputError
 from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_layers, require_weights
+from kd_env.models.convolutional.checkpoint import ConvolutionalCheckpoint, is_convolutional, open_folder
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import ARCHITECTURES, Encoder
 from kd_env.tasks import Task
@@ -183,7 +184,7 @@ _STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))
 """Keys of a preprocessor's file, and the values that do not change an image."""
 
 
-def open_checkpoint(text: str, task: Task) -> Checkpoint:
+def open_checkpoint(text: str, task: Task) -> Checkpoint | ConvolutionalCheckpoint:
     """Find the checkpoint ``text``, a folder or a hub id, and read its configuration.
 
     Raises:
@@ -191,8 +192,9 @@ def open_checkpoint(text: str, task: Task) -> Checkpoint:
             of input.
     """
     folder = find_folder(text)
-    name = read_json(folder / "config.json").get("model_type")
-    kinds = _kinds(str(name))
+    content = read_json(folder / "config.json")
+    name = content.get("model_type")
+    kinds = ["image"] if is_convolutional(content) else _kinds(str(name))
     if not kinds:
         raise InputError(
             f"{folder}/config.json: architecture {name!r} is not supported: Transformers has no classifier of texts or images of that name"
@@ -201,6 +203,8 @@ def open_checkpoint(text: str, task: Task) -> Checkpoint:
         raise InputError(
             f"checkpoint {text!r} reads {kinds[0]}, task {task.name!r} is {task.kind}; use a checkpoint that reads {task.kind}"
         )
+    if is_convolutional(content):
+        return open_folder(text, folder)
     from transformers import AutoConfig
 
     try:

@@ -1,4 +1,7 @@
-"""Save a trained network as a Transformers checkpoint. In: an ``Encoder``, its task and reader. Out: a folder for the ``Auto*`` classes."""
+"""Save a trained network. In: a network, its task and reader. Out: a folder that is a checkpoint.
+
+An ``Encoder`` is saved for the ``Auto*`` classes of Transformers, a convolutional network as ``models/convolutional/checkpoint.py`` says.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,21 @@ from typing import Any
 from torch import nn
 
 from kd_env.models.checkpoint_files import quiet
+from kd_env.models.convolutional import ConvolutionalNetwork
+from kd_env.models.convolutional import checkpoint as convolutional
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import Encoder
 from kd_env.tasks import Task
 
+Saveable = Encoder | ConvolutionalNetwork
+"""Networks that can be saved as checkpoints."""
 
-def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
+
+def save(folder: Path, network: Saveable, task: Task, reader: Reader) -> None:
     """Write the weights, the configuration with the task's class names, and the tokenizer or image preprocessing."""
+    if isinstance(network, ConvolutionalNetwork):
+        convolutional.save(folder, network, task.class_names)
+        return
     model = network.model
     if isinstance(reader, ImageReader) and reader.channels == 1:
         model, reader = _in_colour(model), ImageReader(reader.side, 3, reader.mean * 3, reader.std * 3)
@@ -46,7 +57,10 @@ def save(folder: Path, network: Encoder, task: Task, reader: Reader) -> None:
 
 
 def save_weights(folder: Path, model: Any) -> None:
-    """Write the weights and the configuration of a Transformers model."""
+    """Write the weights and the configuration of a Transformers model, or the weights of a convolutional network."""
+    if isinstance(model, ConvolutionalNetwork):
+        convolutional.save_weights(folder, model)
+        return
     with quiet():
         model.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):

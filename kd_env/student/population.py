@@ -68,7 +68,7 @@ class Population:
         """Matrix of all parameters, ``[S, P]``, as a list of one tensor."""
         return [self.theta]
 
-    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
+    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset(), moves_statistics: bool = True) -> ModelOutput:
         """Run all students on their own rows, differentiable."""
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
             return self._call(self.theta, inputs, extra_outputs).to(self.dtype)
@@ -223,7 +223,9 @@ def refuse_unbatched_layers(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             kind = type(module).__name__
-            raise InputError(f"num_students: {name} is a {kind}, which mixes the examples of a batch; use LayerNorm or GroupNorm")
+            raise InputError(
+                f"num_students: {name} is a {kind}, which mixes the examples of a batch; use LayerNorm or GroupNorm, or num_students=1"
+            )
         attention = getattr(getattr(module, "config", None), "_attn_implementation", "eager")
         if attention != "eager":
             kind = type(module).__name__

@@ -65,12 +65,13 @@ class Students(Protocol):
         """Tensors that are trained: the parameters of a single student, or the matrix ``[S, P]`` of a population."""
         ...
 
-    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
+    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset(), moves_statistics: bool = True) -> ModelOutput:
         """Run all students on their own rows, differentiable; outputs are ``[rows, ...]`` in :attr:`dtype`.
 
         Args:
             inputs: encoded inputs, ``[rows, ...]``.
-            extra_outputs: names of the outputs to compute besides logits and features: ``layers``, ``attention``.
+            extra_outputs: names of the outputs to compute besides logits and features: ``layers``, ``attention``, ``maps``.
+            moves_statistics: whether the next step stores the running statistics (BatchNorm) of this pass. A population has none.
         """
         ...
 

@@ -26,7 +26,7 @@ class Student:
     """One network that learns; :class:`~kd_env.student.protocol.Students` documents the methods.
 
     A pass changes nothing, so that it can be repeated. Running statistics (BatchNorm) change only at a step, which stores the statistics of
-    the last pass in training mode.
+    the last pass of :meth:`forward` in training mode with ``moves_statistics``.
     """
 
     num_students = 1
@@ -71,7 +71,7 @@ class Student:
         """Linear layer from features to logits; raises ``InputError`` if the network has none."""
         return linear_classifier(self.network)
 
-    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
+    def forward(self, inputs: Inputs, extra_outputs: frozenset[str] = frozenset(), moves_statistics: bool = True) -> ModelOutput:
         """Run the network on ``inputs``, differentiable."""
         inputs = self.cast(inputs)
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
@@ -81,8 +81,9 @@ class Student:
             elif not self._statistics or not self.network.training:
                 output = self.network(**_arguments(inputs, extra_outputs))
             else:
-                self._new_statistics = self._copy_statistics()
-                output = functional_call(self.network, self._new_statistics, kwargs=_arguments(inputs, extra_outputs))
+                statistics = self._copy_statistics()
+                output = functional_call(self.network, statistics, kwargs=_arguments(inputs, extra_outputs))
+                self._new_statistics = statistics if moves_statistics else self._new_statistics
         return output.to(self.dtype)
 
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:

@@ -15,8 +15,8 @@ import numpy as np
 from kd_env.errors import InputError
 from kd_env.paths import require_file
 from kd_env.tasks.folders import require_folder
-from kd_env.tasks.splits import four_splits
-from kd_env.tasks.task import Defaults, Split, Task, task_name
+from kd_env.tasks.published_images import PERCEPTRON, image_task, in_unit_range
+from kd_env.tasks.task import Split, Task, task_name
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -27,22 +27,15 @@ def load(data_dir: str | None = None, metric: str = "accuracy") -> Task:
     Raises:
         InputError: a file is missing or damaged, or images and labels differ in number.
     """
-    folder = require_folder(data_dir, "fashion-mnist")
-    name = task_name("fashion-mnist", {"metric": metric}, {"metric": "accuracy"})
-    available = {"train": _split(folder, "train"), "test": _split(folder, "t10k")}
-    splits, notes = four_splits(name, available, {"train": "train-*", "test": "t10k-*"})
-    return Task(
-        name=name,
-        kind="image",
-        train=splits["train"],
-        reward=splits["reward"],
-        validation=splits["validation"],
-        test=splits["test"],
-        class_names=CLASSES,
-        metric=metric,
-        notes=tuple(notes),
-        defaults=Defaults(pool="image/sizes", student="mlp(width=24)", updates=1500, kd_weight=1.0, temperature=2.0),
-    )
+    return from_idx("fashion-mnist", data_dir, metric, CLASSES)
+
+
+def from_idx(task: str, data_dir: str | None, metric: str, class_names: tuple[str, ...]) -> Task:
+    """Load a folder of the four files as the task of that name; :func:`load` describes the errors."""
+    folder = require_folder(data_dir, task)
+    available = {"train": _split(folder, "train", len(class_names)), "test": _split(folder, "t10k", len(class_names))}
+    name = task_name(task, {"metric": metric}, {"metric": "accuracy"})
+    return image_task(name, available, {"train": "train-*", "test": "t10k-*"}, class_names, metric, PERCEPTRON)
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:
@@ -65,14 +58,15 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
-def _split(folder: Path, part: str) -> Split:
+def _split(folder: Path, part: str, num_classes: int) -> Split:
     images = read_idx(folder / f"{part}-images-idx3-ubyte.gz", 3)  # [N, 28, 28]
     labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1)  # [N]
     if len(images) != len(labels):
         raise InputError(f"{folder}: {len(images)} images and {len(labels)} labels of {part}; download the files again")
-    if labels.max(initial=0) >= len(CLASSES):
-        row = int(np.flatnonzero(labels >= len(CLASSES))[0])
+    if labels.max(initial=0) >= num_classes:
+        row = int(np.flatnonzero(labels >= num_classes)[0])
         raise InputError(
-            f"{folder}/{part}-labels-idx1-ubyte.gz: label {labels[row]} of image {row}, expected 0..9; download the file again"
+            f"{folder}/{part}-labels-idx1-ubyte.gz: label {labels[row]} of image {row}, expected 0..{num_classes - 1}; "
+            "download the file again"
         )
-    return Split((images[:, None] / np.float32(255)).astype(np.float32), labels.astype(np.int64))
+    return Split(in_unit_range(images[:, None]), labels.astype(np.int64))

@@ -19,6 +19,10 @@ TASKS = {
     "clinc150": "kd_env.tasks.clinc150:load",
     "fdu-mtl": "kd_env.tasks.fdu_mtl:load",
     "fashion-mnist": "kd_env.tasks.fashion_mnist:load",
+    "mnist": "kd_env.tasks.mnist:load",
+    "cifar10": "kd_env.tasks.cifar:cifar10",
+    "cifar100": "kd_env.tasks.cifar:cifar100",
+    "tiny-imagenet": "kd_env.tasks.tiny_imagenet:load",
     "folder:PATH": "kd_env.tasks.text_files:load",
     "images:PATH": "kd_env.tasks.image_folders:load",
 }

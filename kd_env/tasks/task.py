@@ -149,6 +149,17 @@ class Task:
         """Return the task's metric of predicted classes, int64 ``[N]``."""
         return find(self.metric_key)(predictions, labels, self.num_classes)
 
+    @cached_property
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of the images of train; the deviation of a constant channel is 1."""
+        images, moments = self.train.inputs, np.zeros((2, self.train.inputs.shape[1]))
+        for start in range(0, len(images), 1000):  # in parts, since float64 needs twice the memory
+            part = images[start : start + 1000].astype(np.float64)
+            moments += [part.sum((0, 2, 3)), np.square(part).sum((0, 2, 3))]
+        mean, square = moments / (images.size // images.shape[1])
+        deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+        return tuple(mean.tolist()), tuple(np.where(deviation > 1e-6, deviation, 1.0).tolist())
+
     def development(self) -> Task:
         """Return the task without its test split: all that training may hold."""
         return replace(self, test=None)

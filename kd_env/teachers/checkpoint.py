@@ -1,4 +1,4 @@
-"""A Transformers checkpoint as a teacher, with its own tokenizer and input length."""
+"""A checkpoint as a teacher: of Transformers, with its own tokenizer and input length, or of a convolutional network."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from kd_env.errors import InputError
 from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.checkpoint_files import require_weights
+from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader, TextReader, TrimmedInputs, take, vocabulary_hash
 from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import open_checkpoint
@@ -68,7 +69,7 @@ class CheckpointTeacher:
         return self._checkpoint.folder
 
     @cached_property
-    def network(self) -> Encoder | AnyClassifier:
+    def network(self) -> Encoder | AnyClassifier | ConvolutionalNetwork:
         """Its network; logits are in the order of its own classes."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return self._checkpoint.classifier().to(device)
@@ -130,7 +131,7 @@ class CheckpointTeacher:
 
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Run the network in evaluation mode and return all of its outputs."""
-        return self.forward(inputs, frozenset({"layers", "attention"}))
+        return self.forward(inputs, frozenset({"layers", "attention", "maps"}))
 
     def head(self) -> tuple[Tensor, Tensor]:
         """Return weights ``[C, D]`` and biases ``[C]`` of its last linear layer, in the order of the task's classes.
@@ -151,7 +152,7 @@ class CheckpointTeacher:
 
         Args:
             inputs: raw inputs as the task holds them, ``[B, ...]``.
-            extra_outputs: what to return besides logits and features, of ``layers`` and ``attention``.
+            extra_outputs: what to return besides logits and features, of ``layers``, ``attention`` and ``maps``.
         """
         output = self._own_outputs(inputs, extra_outputs)
         return output._replace(logits=self._classes.logits(output.logits))
@@ -198,15 +199,16 @@ class CheckpointTeacher:
         def joined(parts: list[Tensor]) -> Tensor:
             return torch.cat(parts)[original_order].float().cpu()
 
-        layers, attention = (
+        layers, attention, maps = (
             [part for part in parts if part is not None]
-            for parts in zip(*((output.layers, output.attention) for output in outputs), strict=True)
+            for parts in zip(*((output.layers, output.attention, output.maps) for output in outputs), strict=True)
         )
         return ModelOutput(
             joined([output.logits for output in outputs]),
             joined([output.features for output in outputs]),
             joined(layers) if layers else None,
             joined(_padded(attention)) if attention else None,
+            maps=joined(maps) if maps else None,
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models.convolutional import CONVOLUTIONAL
 from kd_env.models.from_plugin import is_plugin
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.tasks import Task
@@ -22,7 +23,7 @@ class FinetuneConfig:
     """How a teacher is fine-tuned.
 
     Attributes:
-        model: a folder, a hub id, ``tiny-bert`` or ``tiny-vit``, with options; its head is new.
+        model: a folder, a hub id, ``tiny-bert``, ``tiny-vit`` or a convolutional network, with options; its head is new.
         groups: names of the groups it is trained on; empty for all.
         fraction: part of those examples that it is trained on, drawn by ``seed``.
         epochs: largest number of epochs; by default 3 for a checkpoint, 20 for a built-in architecture.
@@ -30,8 +31,8 @@ class FinetuneConfig:
         label_noise: part of the labels that is replaced by random ones.
         batch_size: examples of one update.
         by_length: whether a mini-batch has texts of similar length, which saves padding; otherwise, and for images, it is random.
-        lr: peak of AdamW's learning rate, which rises over a tenth of the updates and falls to 0; by default 5e-5 for a checkpoint, 1e-3
-            for a built-in architecture.
+        lr: peak of the learning rate, which rises over a tenth of the updates and falls to 0; by default 5e-5 for a checkpoint, 1e-3 for a
+            built-in architecture, and 0.05 for a built-in convolutional network.
         max_length: tokens of a text; the rest is cut off. By default the task's, which is 128 unless the user says otherwise.
         fold: the fold whose examples are left out; -1 for none.
         folds: number of folds.
@@ -50,6 +51,11 @@ class FinetuneConfig:
     fold: int = -1
     folds: int = 0
 
+    @property
+    def learns_by_sgd(self) -> bool:
+        """Whether the model is a new convolutional network. Such a one learns by SGD with momentum, and to the end of its schedule."""
+        return not begins_as_checkpoint(self.model) and not is_plugin(self.model) and spec.parse(self.model).name in CONVOLUTIONAL
+
     def filled(self, task: Task) -> FinetuneConfig:
         """Return the config with its defaults filled in.
 
@@ -57,12 +63,13 @@ class FinetuneConfig:
             InputError: a value is out of range, the model is not a transformer, or the task lacks a group.
         """
         built_in = not begins_as_checkpoint(self.model)
+        usual_lr = 0.05 if self.learns_by_sgd else 1e-3 if built_in else 5e-5
         if built_in and (is_plugin(self.model) or spec.parse(self.model).name == "mlp"):
             raise InputError(f"model {self.model!r} is not a Transformers model; use tiny-bert, tiny-vit, a folder or a hub id")
         config = replace(
             self,
             epochs=(20 if built_in else 3) if self.epochs is None else self.epochs,
-            lr=(1e-3 if built_in else 5e-5) if self.lr is None else self.lr,
+            lr=usual_lr if self.lr is None else self.lr,
             max_length=task.max_length if self.max_length is None else self.max_length,
         )
         assert config.epochs is not None and config.lr is not None and config.max_length is not None  # noqa: PT018

@@ -20,10 +20,9 @@ from kd_env.interrupts import CHECKPOINT_MINUTES, SaveSchedule, deferred_interru
 from kd_env.models import from_checkpoint
 from kd_env.models.device import pick_device
 from kd_env.models.encode import Reader, TrimmedInputs, take, text_lengths
-from kd_env.models.encoder import Encoder
 from kd_env.models.networks import begins_as_checkpoint, build
 from kd_env.models.pretrained import open_checkpoint
-from kd_env.models.saving import reader_to_save
+from kd_env.models.saving import Saveable, reader_to_save
 from kd_env.paths import sweep, write_bytes
 from kd_env.randomness import seeded
 from kd_env.serialization import OtherRunError, from_bytes, part, to_bytes
@@ -38,7 +37,7 @@ HELD_OUT, LEAST, MOST = 0.1, 16, 1000
 """The slice of train that decides when to stop: its share, and the smallest and largest number of examples."""
 
 PATIENCE = 2
-"""Training stops after this many epochs without a lower held-out loss."""
+"""Training stops after this many epochs without a lower held-out loss. With SGD it goes on, since the loss falls late in the schedule."""
 
 FEW_UPDATES = 100
 """With fewer updates a new head has hardly learned, and the user is told."""
@@ -75,7 +74,7 @@ class FinetuneLoop:
         rng = np.random.default_rng([config.seed, 7, 1])
         train_rows, held_out_rows = training_rows(task, config, rng)
         network = build(config.model, task, config.seed)
-        assert isinstance(network, Encoder)
+        assert isinstance(network, Saveable)
         self.network = network
         self.reader = _reader(task, config)
         self._inputs, self._labels = self._encode(task.train.take(train_rows))
@@ -85,6 +84,9 @@ class FinetuneLoop:
         )
         self._held_out = self._encode(task.train.take(held_out_rows))
         options = OptimizerOptions("adamw", config.lr, 0.01, 0.1, "linear")
+        if config.learns_by_sgd:
+            options = OptimizerOptions("sgd", config.lr, 5e-4, 0.1, "cosine")
+        self._patience = config.epochs if config.learns_by_sgd else PATIENCE
         self._student = Student(network, options, pick_device("auto"), metric=task.metric_key)
         self._metric, self._history = task.metric, list[dict[str, float]]()
         self._best_weights: dict[str, torch.Tensor] = {}
@@ -174,7 +176,7 @@ class FinetuneLoop:
 
     @property
     def _stalled(self) -> bool:
-        return bool(self._history) and len(self._history) - 1 - self._best_epoch >= PATIENCE
+        return bool(self._history) and len(self._history) - 1 - self._best_epoch >= self._patience
 
     def _save(self) -> None:
         tensors = {f"student.{name}": tensor for name, tensor in self._student.state().items()}

@@ -167,5 +167,14 @@ POOLS = {
         ),
         examples=400_000,
     ),
+    "image/resnets": PoolRecipe(
+        "for any image task: three residual networks of growing depth",
+        (
+            TeacherRecipe("resnet8", "resnet8", epochs=20, seed=0),
+            TeacherRecipe("resnet14", "resnet14", epochs=20, seed=1),
+            TeacherRecipe("resnet20", "resnet20", epochs=20, seed=2),
+        ),
+        examples=100_000,
+    ),
 }
 """The built-in pools by name. The part before the slash is the task, or the kind of task, that a pool is for."""

@@ -32,7 +32,7 @@ class Teacher(Protocol):
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Map raw inputs as the task holds them, ``[B, ...]``, to logits ``[B, C]`` and features ``[B, D]``, float32 on the CPU.
 
-        ``layers [B, L, D]`` and ``attention [B, 2, T, T]`` are ``None`` where the teacher has none.
+        ``layers [B, L, D]``, ``attention [B, 2, T, T]`` and ``maps [B, D, h, w]`` are ``None`` where the teacher has none.
         """
         ...
 
@@ -95,7 +95,7 @@ class NetworkTeacher:
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Run the network in evaluation mode and return all of its outputs."""
         self.network.eval()
-        output: ModelOutput = self.network(extra_outputs=frozenset({"layers", "attention"}), **encode(self.task, inputs))
+        output: ModelOutput = self.network(extra_outputs=frozenset({"layers", "attention", "maps"}), **encode(self.task, inputs))
         return output._replace(logits=output.logits * self.logit_scale)
 
     def head(self) -> tuple[Tensor, Tensor]:

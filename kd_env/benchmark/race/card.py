@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from kd_env.benchmark.card import network_row
-from kd_env.benchmark.card_metadata import front_matter
+from kd_env.benchmark.card_metadata import front_matter, library_of
 from kd_env.benchmark.race.prepare import PreparedRace
 from kd_env.benchmark.race.report import RaceFacts, candidate_table, selection_rules, verdict
 from kd_env.benchmark.race.results import RaceResult
@@ -22,7 +22,8 @@ def write_card(folder: Path, race: PreparedRace, result: RaceResult, facts: Race
     task, kept = race.task, result.last_result(result.kept)
     student = CheckpointTeacher(str(folder), task.development(), "this student")
     view = {
-        "front_matter": front_matter(task, race.student, facts.test and facts.test[0]),
+        "front_matter": front_matter(task, race.student, facts.test and facts.test[0], library_of(folder)),
+        "library": library_of(folder),
         "task": task,
         "student": race.student,
         "kept": result.kept,

@@ -1,0 +1,50 @@
+"""Build a convolutional network by name. In: ``resnet20(width=16)`` and the images that it reads. Out: the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.models.convolutional.mobilenetv2 import mobilenetv2
+from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat
+from kd_env.models.convolutional.resnet import resnet, resnet_x4
+from kd_env.models.convolutional.shufflenetv2 import shufflenetv2
+from kd_env.models.convolutional.vgg import CONVOLUTIONS, vgg
+from kd_env.models.convolutional.wide_resnet import wrn
+
+RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+MOST_LAYERS = 1000
+"""The largest number of layers."""
+FRACTIONS = {"dropout": 0.0, "width": 0.0625}
+"""Options that may be fractions, and their least values; a fraction that does not fit an architecture is refused when it is built."""
+
+CONVOLUTIONAL: dict[str, Callable[..., ConvolutionalNetwork]] = {
+    **{f"resnet{depth}": resnet(depth) for depth in RESNET_DEPTHS},
+    **{f"resnet{depth}x4": resnet_x4(depth) for depth in (8, 32)},
+    "wrn": wrn,
+    **{f"vgg{depth}": vgg(depth) for depth in CONVOLUTIONS},
+    "mobilenetv2": mobilenetv2,
+    "shufflenetv2": shufflenetv2,
+}
+"""Functions that build the networks, by name. They take an :class:`ImageFormat` and options."""
+
+
+def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
+    """Build the network ``text``. Its weights are drawn from torch's global generator.
+
+    Raises:
+        InputError: an option is unknown or out of range.
+    """
+    name, options = spec.parse(text)
+    for key, value in options.items():
+        spec.numbers(f"student {name}", least=FRACTIONS.get(key, 1), most=MOST_LAYERS if key == "depth" else 2**20, **{key: value})
+    try:
+        network: ConvolutionalNetwork = spec.call(text, partial(CONVOLUTIONAL[name], image), options)
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"student {text!r} cannot be built: {error}") from None
+    network.text = str(spec.Spec(name, options))
+    return network
