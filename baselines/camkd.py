@@ -2,7 +2,8 @@
 
 ``w_k = (1 - softmax_k(c)) / (K - 1)``, c_k the teacher's cross-entropy on the label. The student's features, mapped to teacher k's width,
 pass through teacher k's classifier: the cross-entropy c'_k of the result gives ``v_k`` by the same formula, the weight of
-``mean((r_k(F_S) - F_k)^2)``. As in the released code, v carries its gradient; ``detach`` removes it.
+``mean((r_k(F_S) - F_k)^2)``. As in the released code, v carries its gradient; ``detach`` removes it. If the setting's knowledge has
+``map_hint``, the same is done with feature maps, as published: the mapped map passes through teacher k's pooling and classifier.
 
 ``scale="matched"`` (ours): both sum to 1, with the strengths of the setting. ``scale="released"``: the label has strength 1, responses and
 hints are divided by K once more, whatever the setting's kd_weight, so that uniform weights are K times weaker than a plain average; there
@@ -21,8 +22,9 @@ from baselines.rule import WEIGHTS, BaseRule
 from baselines.scale import Scale, check_scale, scaled
 from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.label import teacher_ce
+from kd_env.knowledge.map_hint import MapProjector
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
-from kd_env.types import Decision
+from kd_env.types import Decision, ModelOutput
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,6 +45,13 @@ def feature_weights(hints: Sequence[Tensor], classifiers: Sequence[tuple[Tensor,
     return weights(torch.stack(logits, 1), labels)
 
 
+def mapped_features(name: str, student: ModelOutput) -> list[Tensor]:
+    """Return the student's features as teachers' classifiers read them, K x ``[B, D_k]``: of maps, the means over positions."""
+    if name == "hint":
+        return list(student.projections[LinearProjector.name])
+    return [maps.mean((2, 3)) for maps in student.projections[MapProjector.name]]
+
+
 class CAMKD(BaseRule):
     """Reads the training labels and, unless ``detach`` is set, weighs features by a function of the student that carries its gradient."""
 
@@ -60,7 +69,7 @@ class CAMKD(BaseRule):
         super().__init__(context, seed)
         check_scale(context, "camkd", scale)
         self.scale, self.detach = scale, detach
-        self.hints = "hint" in context.terms
+        self.hints = [name for name in ("hint", "map_hint") if name in context.terms]
         self.classifiers = context.classifiers() if self.hints else []
 
     def decide(self, batch: PolicyBatch) -> Decision:
@@ -68,13 +77,13 @@ class CAMKD(BaseRule):
         by_type = {}
         if "response" in self.context.terms:
             by_type["response"] = weights(batch.teacher_logits, batch.labels)
-        if self.hints:
+        for name in self.hints:
             classifiers = [(weight.to(batch.teacher_logits), bias.to(batch.teacher_logits)) for weight, bias in self.classifiers]
-            hints = feature_weights(batch.student_output.projections[LinearProjector.name], classifiers, batch.labels)
-            by_type["hint"] = hints.detach() if self.detach else hints
+            hints = feature_weights(mapped_features(name, batch.student_output), classifiers, batch.labels)
+            by_type[name] = hints.detach() if self.detach else hints
         share = 1.0 / self.context.num_teachers
         hinted = share * self.context.after_first_epoch(batch).to(batch.teacher_logits)
-        return scaled(self.context, by_type, self.scale, {"response": share, "hint": hinted})
+        return scaled(self.context, by_type, self.scale, {"response": share, "hint": hinted, "map_hint": hinted})
 
 
 class CAMKDLogits(BaseRule):

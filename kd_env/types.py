@@ -23,15 +23,15 @@ Observation = dict[str, np.ndarray]
 
 
 class ModelOutput(NamedTuple):
-    """Outputs of a student's or a teacher's network for a batch. The last two fields come from modules that learn with a student."""
+    """Outputs of a student's or a teacher's network for a batch; ``projections`` and ``auxiliary`` are of modules that learn with it."""
 
     logits: Tensor  # [B, C]
     features: Tensor  # [B, D], the classifier's input
     layers: Tensor | None = None  # [B, L, D], the [CLS] vector of each layer (MLP: each hidden layer), if requested
     attention: Tensor | None = None  # [B, 2, T, T], last layer: attention and value relation; rows sum to 1, or to 0 for padding
-    maps: Tensor | None = None  # [B, D, h, w], the last feature map, whose mean over positions the classifier reads, if requested
     projections: Mapping[str, tuple[Tensor, ...]] = {}  # by projector, K x [B, ..., D_k]: an output mapped to each teacher's width
     auxiliary: Tensor | None = None  # [B, ...], output of the auxiliary module (setting ``auxiliary_module``)
+    maps: Tensor | None = None  # [B, D, h, w], the last feature map, whose mean over positions the classifier reads, if requested
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
         """Return the output with ``change`` applied to every tensor."""
@@ -62,10 +62,12 @@ class TeacherShapes:
     Attributes:
         widths: width D_k of each teacher's features.
         layers: shape ``(L_k, D_k)`` of each teacher's layers; empty if the bank does not keep layers.
+        maps: shape ``(D_k, h_k, w_k)`` of each teacher's last feature map; empty if the bank does not keep maps.
     """
 
     widths: tuple[int, ...]
     layers: tuple[tuple[int, int], ...] = ()
+    maps: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Batch:
     student: ModelOutput
     teacher_layers: tuple[Tensor, ...] = ()  # K x [rows, L_k, D_k], if a knowledge type needs them
     teacher_attention: tuple[Tensor, ...] = ()  # K x [rows, 2, T, T], if a knowledge type needs them
+    teacher_maps: tuple[Tensor, ...] = ()  # K x [rows, D_k, h_k, w_k], if a knowledge type needs them
 
     def of_student(self, student: int) -> Batch:
         """Return the mini-batch of one student, with B rows."""

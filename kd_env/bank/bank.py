@@ -19,7 +19,7 @@ from kd_env.bank.build import ProgressCallback, build
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.bank.shards import MapShards, one_after_another
 from kd_env.errors import InputError
-from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
+from kd_env.knowledge.knowledge import EXTRA_OUTPUTS, TRAIN_ONLY
 from kd_env.paths import cache_dir, locked, naming, require_file
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
@@ -35,6 +35,7 @@ class TeacherOutputs(NamedTuple):
     features: tuple[np.ndarray, ...]  # K x [B, D_k]
     layers: tuple[np.ndarray, ...] = ()  # K x [B, L_k, D_k], where they were asked for
     attention: tuple[np.ndarray, ...] = ()  # K x [B, 2, T_k, T_k]
+    maps: tuple[np.ndarray, ...] = ()  # K x [B, D_k, h_k, w_k]
 
 
 DAMAGE = (
@@ -57,7 +58,7 @@ class KnowledgeBank:
         widths: D_k, the width of each teacher's features.
         half: the arrays are float16.
         drift: how the teachers change during a run; the arrays hold their outputs before the change.
-        keeps: what is kept besides logits and features, of ``layers`` and ``attention``.
+        keeps: what is kept besides logits and features, of ``layers``, ``attention`` and ``maps``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -84,7 +85,7 @@ class KnowledgeBank:
                 f"{split}.{output}.npy"
                 for split in SPLITS[:3]
                 for output in outputs
-                if split == "train" or not output.startswith("attention")
+                if split == "train" or output.partition(".")[0] not in TRAIN_ONLY
             ]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
             self._require_consistent()
@@ -142,14 +143,15 @@ class KnowledgeBank:
         return {name: task.score(predictions[:, k], task.validation.labels) for k, name in enumerate(self.teachers)}
 
     def shape(self, output: str, teacher: int) -> tuple[int, ...]:
-        """Return the shape per example of an extra output of a teacher: ``(L_k, D_k)`` of layers, ``(2, T_k, T_k)`` of attention."""
+        """Return the shape per example of an extra output of a teacher, such as ``(L_k, D_k)`` of layers."""
         return self._arrays[f"train.{output}.{teacher}.npy"].shape[1:]
 
     @property
     def shapes(self) -> TeacherShapes:
-        """Shapes of the teachers' features and layers."""
+        """Shapes of the teachers' features, layers and maps."""
         layers = [self.shape("layers", k) for k in range(self.num_teachers)] if "layers" in self.keeps else []
-        return TeacherShapes(tuple(self.widths), tuple((depth, width) for depth, width in layers))
+        maps = [self.shape("maps", k) for k in range(self.num_teachers)] if "maps" in self.keeps else []
+        return TeacherShapes(tuple(self.widths), tuple((depth, width) for depth, width in layers), tuple((d, h, w) for d, h, w in maps))
 
 
 def open_bank(
@@ -166,7 +168,7 @@ def open_bank(
     Args:
         directory: where it is kept; by default a folder of the cache named by task and fingerprint.
         progress: called while it is built.
-        keep: what to keep besides logits and features, of ``layers`` and ``attention``; a bank that keeps more is used too.
+        keep: what to keep besides logits and features, of ``layers``, ``attention`` and ``maps``; a bank that keeps more is used too.
         half: build it in float16, half the size; an existing bank is used in either precision.
         map_shards: runs the teachers on the parts of a bank that is built; by default here, one part after the other.
 

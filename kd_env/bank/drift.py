@@ -28,4 +28,5 @@ def after_drift(outputs: TeacherOutputs, drift: Drift, changed: np.ndarray) -> T
         new(outputs.features),
         new(outputs.layers) if outputs.layers else (),
         new(outputs.attention) if outputs.attention else (),
+        new(outputs.maps) if outputs.maps else (),
     )

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from kd_env.bank.finished_shards import FinishedShards
 from kd_env.errors import InputError
-from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
+from kd_env.knowledge.knowledge import EXTRA_OUTPUTS, TRAIN_ONLY
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
@@ -92,8 +92,8 @@ class ShardRunner:
     half: bool
 
     def kept(self, split: str, teacher: int) -> Shapes:
-        """Return the shapes of the outputs of a teacher that are kept for a split; attention is kept for train alone."""
-        return {output: shape for output, shape in self.shapes[teacher].items() if output != "attention" or split == "train"}
+        """Return the shapes of the outputs of a teacher that are kept for a split; some are kept for train alone."""
+        return {output: shape for output, shape in self.shapes[teacher].items() if output not in TRAIN_ONLY or split == "train"}
 
     def shards(self, finished: FinishedShards) -> list[Shard]:
         """Return the shards that are not finished."""

@@ -38,6 +38,9 @@ def bank(
     attention: Annotated[
         bool, typer.Option("--attention", help="Also keep the attention of the last layer, for knowledge types that compare it.")
     ] = False,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Also keep the last feature map of images of train, for knowledge types that compare it.")
+    ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32, which is half the size.")] = False,
     executor: Annotated[
         str,
@@ -81,7 +84,7 @@ def bank(
         raise InputError(f"--gpus-per-shard {gpus_per_shard}: only Ray reserves GPUs; add --executor ray, or leave it out")
     loaded, named_pool = tasks.load(named_task(task, data_dir, text, pair, label, group, max_length)), join_teachers(teachers)
     print_notes(loaded, quiet)
-    keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention)) if asked)
+    keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention), ("maps", maps)) if asked)
     pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
     with Progress(quiet) as progress, ray_cluster(workers or num_cores()) if executor == "ray" else nullcontext() as ray:
         map_shards = one_after_another if ray is None else shards_with_ray(ray, gpus_per_shard)

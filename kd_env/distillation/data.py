@@ -90,5 +90,6 @@ class EncodedTask:
             teacher_features=tensors(teachers.features),
             teacher_layers=tensors(teachers.layers),
             teacher_attention=tensors(teachers.attention),
+            teacher_maps=tensors(teachers.maps),
             student=ModelOutput(output.logits.detach(), output.features.detach()),
         )

@@ -8,6 +8,7 @@ Types that compare a student with the other students of a population have no wei
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +48,7 @@ class Loss:
                     "without a label; leave it out, or remove the unlabelled examples"
                 )
         self.asks_peers = any(term.kind.asks_peers for term in self.terms.values())
+        self._epoch = max(len(task.train) // settings.batch_size, 1)  # updates of an epoch
 
     def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss of each example against each teacher, ``[rows, K]`` (``label``: ``[rows, 1]``).
@@ -80,6 +82,11 @@ class Loss:
         for name, strength in decision.strengths.items():
             if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
+            begun = self._begun(name, batch)
+            if not begun.any():
+                continue
+            if not begun.all():  # of a population whose students began at different times
+                strength = strength * torch.from_numpy(begun.repeat(len(batch.labels) // len(begun))).to(batch.student.logits)
             per_teacher = self.per_teacher(name, decision.temperature, student, batch)
             asks_teachers = name != "label" and not self.terms[name].kind.asks_peers
             term = strength * ((decision.weights[name] * per_teacher).sum(1) if asks_teachers else per_teacher[:, 0])
@@ -87,3 +94,9 @@ class Loss:
         if decision.penalty is not None:
             total = decision.penalty if total is None else total + decision.penalty
         return torch.zeros_like(batch.student.logits[:, 0]) if total is None else total
+
+    def _begun(self, name: str, batch: Batch) -> np.ndarray:
+        """Return which students are past the epochs that leave a knowledge type out, ``[S]``."""
+        skipped = self.terms[name].skip_epochs if name in self.terms else 0
+        begun: np.ndarray = batch.update >= skipped * self._epoch
+        return begun

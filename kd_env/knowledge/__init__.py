@@ -9,6 +9,7 @@
 """
 
 from kd_env.knowledge.attention import Attention
+from kd_env.knowledge.attention_transfer import AttentionTransfer
 from kd_env.knowledge.consistent import ConsistentSurrogate
 from kd_env.knowledge.context import LossContext
 from kd_env.knowledge.contrast import Contrast
@@ -17,6 +18,7 @@ from kd_env.knowledge.feature_ensemble import FeatureEnsemble
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
 from kd_env.knowledge.layer import Layer
+from kd_env.knowledge.map_hint import MapHint
 from kd_env.knowledge.peers import Peer, PeerEnsemble
 from kd_env.knowledge.prior import PriorSurrogate
 from kd_env.knowledge.relation import Relation
@@ -35,6 +37,8 @@ KNOWLEDGE: dict[str, type[Knowledge]] = {
     "relation": Relation,
     "similarity": Similarity,
     "attention": Attention,
+    "map_hint": MapHint,
+    "attention_transfer": AttentionTransfer,
     "tckd": TargetClass,
     "nckd": NonTargetClass,
     "contrast": Contrast,

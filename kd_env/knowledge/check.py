@@ -69,6 +69,7 @@ def _output(kind: Knowledge, width: int, seed: int, padding: int = 0) -> ModelOu
     real[:, :, 6:] = real[-1, :, 4:] = 0.0
     scores = draw(2, 6 + padding, 6 + padding).exp() * real[:, :, None]
     return ModelOutput(
+        maps=draw(width, 3, 2) if kind.compares == "maps" else None,
         logits=draw(4),
         features=draw(width),
         layers=draw(3, width) if kind.compares == "layers" else None,

@@ -19,11 +19,12 @@ from kd_env.knowledge.context import LossContext
 from kd_env.knowledge.projector import Projector
 from kd_env.types import Batch, ModelOutput
 
-Output = Literal["logits", "features", "layers", "attention"]
+Output = Literal["logits", "features", "layers", "attention", "maps"]
 """Names of the outputs in a :class:`~kd_env.types.ModelOutput` that a type may compare."""
-EXTRA_OUTPUTS = {"layers": 3, "attention": 4}
-"""Outputs that a bank keeps and a student computes only if a knowledge type compares them, with their number of axes. A bank keeps
-attention, which is large, for the train split alone."""
+EXTRA_OUTPUTS = {"layers": 3, "attention": 4, "maps": 4}
+"""Outputs that a bank keeps and a student computes only if a knowledge type compares them, with their number of axes."""
+TRAIN_ONLY = frozenset({"attention", "maps"})
+"""Outputs that are so large that a bank keeps them for the train split alone."""
 
 
 class Knowledge(ABC):
@@ -85,6 +86,7 @@ class Knowledge(ABC):
             batch.teacher_features[k],
             batch.teacher_layers[k] if self.compares == "layers" else None,
             batch.teacher_attention[k] if self.compares == "attention" else None,
+            maps=batch.teacher_maps[k] if self.compares == "maps" else None,
         )
 
     def _for_each_student(self, student: ModelOutput, teacher: ModelOutput, context: LossContext, num_students: int) -> Tensor:

@@ -25,7 +25,7 @@ class Projector(NetworkWrapper):
     """
 
     name: ClassVar[str]
-    projects: ClassVar[Literal["features", "layers"]]
+    projects: ClassVar[Literal["features", "layers", "maps"]]
 
     @abstractmethod
     def __init__(self, network: nn.Module, example: ModelOutput, teachers: TeacherShapes) -> None:
@@ -40,7 +40,7 @@ class Projector(NetworkWrapper):
 
     @abstractmethod
     def project(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Return the student's output ``[B, ..., D]`` mapped to each teacher's width, K x ``[B, ..., D_k]``."""
+        """Return the student's output mapped to each teacher's width, such as ``[B, ..., D]`` to K x ``[B, ..., D_k]``."""
 
     def extend(self, output: ModelOutput) -> ModelOutput:
         """Return the output with the mapped outputs added, if the student computed the output that is mapped."""

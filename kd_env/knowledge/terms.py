@@ -12,12 +12,13 @@ from kd_env.knowledge.feature_ensemble import MLPProjector
 from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.knowledge.layer import LayerProjector
+from kd_env.knowledge.map_hint import MapProjector
 from kd_env.knowledge.projector import Projector
 from kd_env.plugins import resolve
 
 RENAMED = {"feature": "layer"}
 """New names of knowledge types by their former names. A former name raises an error that gives the new one."""
-PROJECTOR_ORDER: tuple[type[Projector], ...] = (LayerProjector, LinearProjector, MLPProjector)
+PROJECTOR_ORDER: tuple[type[Projector], ...] = (LayerProjector, LinearProjector, MLPProjector, MapProjector)
 """Order in which projectors are created, whatever the order of the terms. Their initial weights depend on it. Others come after these."""
 
 
@@ -29,17 +30,19 @@ class Term:
         name: name of the type in decisions.
         kind: knowledge type.
         strength: factor of the loss in the setting.
+        skip_epochs: number of epochs of a student from its start without this term, in which its strength is 0.
     """
 
     name: str
     kind: Knowledge
     strength: float = 1.0
+    skip_epochs: int = 0
 
 
 def parse_terms(text: str) -> tuple[Term, ...]:
     """Return the terms of the setting ``knowledge``.
 
-    Each type is a spec, built-in or ``module:Class``, and accepts the option ``strength`` besides its own options.
+    Each type is a spec, built-in or ``module:Class``, and accepts the options ``strength`` and ``skip_epochs`` besides its own options.
 
     Raises:
         InputError: a type or option is unknown, a type is named twice, or a strength is not a positive number.
@@ -81,6 +84,8 @@ def _parse_term(part: str, setting: str) -> Term:
     strength = options.pop("strength", 1.0)
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0.0 < strength < float("inf"):
         raise InputError(f"{setting}: strength={strength!r} of {name} must be a number above 0; to turn a type off, leave it out")
+    skip_epochs = options.pop("skip_epochs", 0)
+    spec.numbers(name, least=0, most=2**31, whole=True, skip_epochs=skip_epochs)
     if name == "label":
         raise InputError(f"{setting}: leave out label; the hard label is always part of the loss with kd_weight below 1")
     if name in RENAMED:
@@ -93,4 +98,4 @@ def _parse_term(part: str, setting: str) -> Term:
     for key, value in options.items():
         if isinstance(getattr(type(kind), key, None), bool) and not isinstance(value, bool):
             raise InputError(f"knowledge {part!r}: {key}={value!r}, expected true or false")
-    return Term(name, kind, float(strength))
+    return Term(name, kind, float(strength), skip_epochs)

@@ -47,24 +47,25 @@ class AnyClassifier(nn.Module):
         return self._last_linear
 
     def forward(self, extra_outputs: frozenset[str] = frozenset(), **inputs: Tensor) -> ModelOutput:
-        """Return logits ``[B, C]``, features ``[B, D]`` and, if ``extra_outputs`` has ``layers`` and the model shows them, its layers.
+        """Return logits ``[B, C]``, features ``[B, D]`` and, if ``extra_outputs`` asks for them and the model shows them, layers and maps.
 
         Args:
-            extra_outputs: names of further outputs; ``attention`` is not given.
+            extra_outputs: names of further outputs; ``attention`` is not given, and ``maps`` if the features are the means of the last map.
             inputs: token ids and mask, or pixels.
         """
         if not self._reads_mask:
             inputs.pop("attention_mask", None)
         with self._linear_layers() as calls:
-            output = self.model(**inputs, output_hidden_states="layers" in extra_outputs, return_dict=True)
+            output = self.model(**inputs, output_hidden_states=bool(extra_outputs & {"layers", "maps"}), return_dict=True)
         logits: Tensor = output.logits
         self._last_linear, features, position = None, logits, None
         for layer, given, result in reversed(calls):
             if (match := _matching(given, result, logits)) is not None:
                 self._last_linear, (features, position) = layer, match
                 break
-        hidden = getattr(output, "hidden_states", None) if "layers" in extra_outputs else None
-        return ModelOutput(logits, features, _layers(hidden, position))
+        hidden = getattr(output, "hidden_states", None)
+        layers = _layers(hidden, position) if "layers" in extra_outputs else None
+        return ModelOutput(logits, features, layers, maps=_last_map(hidden, features) if "maps" in extra_outputs else None)
 
     @contextmanager
     def _linear_layers(self) -> Iterator[list[tuple[nn.Linear, Tensor, Tensor]]]:
@@ -92,6 +93,14 @@ def _matching(given: Tensor, result: Tensor, logits: Tensor) -> tuple[Tensor, Te
     if bool((distance > CLOSE * (1.0 + logits.abs().amax(1))).any()):
         return None
     return given[torch.arange(len(given), device=given.device), position], position
+
+
+def _last_map(hidden: Any, features: Tensor) -> Tensor | None:
+    """Return the last feature map ``[B, D, h, w]``; ``None`` if there is none whose means over positions are the features ``[B, D]``."""
+    last = hidden[-1] if hidden else None
+    if not isinstance(last, Tensor) or last.ndim != 4 or last.shape[:2] != features.shape:
+        return None
+    return last if torch.allclose(last.mean((2, 3)), features, rtol=CLOSE, atol=CLOSE) else None
 
 
 def _layers(hidden: Any, position: Tensor | None) -> Tensor | None:

@@ -3,9 +3,9 @@
 The module's ``forward`` takes the encoded inputs by name: ``pixel_values``, or ``input_ids`` and ``attention_mask``. It returns ``(logits
 [B, C], features [B, D])``, a mapping with these keys, or a :class:`~kd_env.types.ModelOutput`.
 
-Two parts are optional. If ``forward`` has a parameter ``extra_outputs``, it receives the names of further outputs to return, of ``layers``
-and ``attention``; without it, knowledge types that compare these outputs are refused. Head credit needs an attribute ``classifier``, the
-``torch.nn.Linear`` that computes the logits from the features.
+Two parts are optional. If ``forward`` has a parameter ``extra_outputs``, it receives the names of further outputs to return, of ``layers``,
+``attention`` and ``maps``; without it, knowledge types that compare these outputs are refused. Head credit needs an attribute
+``classifier``, the ``torch.nn.Linear`` that computes the logits from the features.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class PluginNetwork(nn.Module):
         if isinstance(returned, ModelOutput):
             return returned
         if isinstance(returned, Mapping) and {"logits", "features"} <= returned.keys():
-            return ModelOutput(returned["logits"], returned["features"], returned.get("layers"), returned.get("attention"))
+            layers, attention, maps = (returned.get(name) for name in ("layers", "attention", "maps"))
+            return ModelOutput(returned["logits"], returned["features"], layers, attention, maps=maps)
         if isinstance(returned, tuple) and len(returned) == 2:
             return ModelOutput(*returned)
         description = (

@@ -35,6 +35,8 @@ class PolicyBatch:
     """K x ``[rows, L_k, D_k]``, where a knowledge type of the setting compares layers."""
     teacher_attention: Annotated[tuple[Tensor, ...], TEACHERS]
     """K x ``[rows, 2, T, T]``, where a knowledge type compares attention."""
+    teacher_maps: Annotated[tuple[Tensor, ...], TEACHERS]
+    """K x ``[rows, D_k, h_k, w_k]``, where a knowledge type compares feature maps."""
     student: Annotated[ModelOutput, STUDENT]
     """The student's logits and features, without gradient."""
     student_output: Annotated[ModelOutput, GRADIENT]

@@ -35,6 +35,11 @@ def test_a_stopped_trial_ends_equally(policy, tmp_path, monkeypatch):
     assert all("resumed at update" in line for line in messages)
 
 
+def test_a_stopped_trial_of_a_student_with_batch_norm_ends_equally(tmp_path, monkeypatch):
+    settings = {"student": "wrn(depth=10,widen=1,dropout=0.2)", "updates": 8, "credit": "first_order"}
+    check_stops([trial("reinforce", **settings)], tmp_path, monkeypatch)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if not registry.find(policy).owns_loop])
 def test_every_policy_is_resumed(policy, tmp_path, monkeypatch):

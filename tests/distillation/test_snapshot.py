@@ -24,6 +24,8 @@ CASES = {
     "float64": {"precision": "float64"},
     "calibrated": {"calibrate_teachers": True},
     "tiny-vit, dropout": {"student": "tiny-vit(width=8,layers=1,dropout=0.2)"},
+    "resnet8, BatchNorm": {"student": "resnet8(width=2)", "optimizer": "sgd(lr=0.05,weight_decay=0.0005,decay=cosine)"},
+    "wrn, BatchNorm, dropout": {"student": "wrn(depth=10,widen=1,dropout=0.3)", "reward_ce": 0.5},
 }
 
 

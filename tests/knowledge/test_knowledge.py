@@ -16,6 +16,7 @@ from kd_env.knowledge.feature_ensemble import MLPProjector
 from kd_env.knowledge.hint import LinearProjector
 from kd_env.knowledge.layer import LayerProjector
 from kd_env.knowledge.layer_knowledge import LayerKnowledge
+from kd_env.knowledge.map_hint import MapProjector
 from kd_env.knowledge.terms import Term, parse_terms
 from kd_env.types import Batch, Decision, ModelOutput
 
@@ -66,7 +67,7 @@ class Confidence(Knowledge):
         return (student.logits / context.temperature).softmax(1).gather(1, context.labels[:, None])[:, 0]
 
 
-PROJECTORS = {LayerProjector: "layers", LinearProjector: "linear", MLPProjector: "mlp"}
+PROJECTORS = {LayerProjector: "layers", LinearProjector: "linear", MLPProjector: "mlp", MapProjector: "maps"}
 OF_TEACHERS = [name for name, kind in KNOWLEDGE.items() if not kind.asks_peers]
 TEXTS = [
     *OF_TEACHERS,
@@ -90,7 +91,9 @@ def outputs(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
             "layers": tuple(draw(rows, min(depth, depth_k), width_k, seed=4) for depth_k, width_k in teachers),
             "linear": tuple(draw(rows, width_k, seed=20 + k) for k, (_, width_k) in enumerate(teachers)),
             "mlp": tuple(draw(rows, width_k, seed=30 + k) for k, (_, width_k) in enumerate(teachers)),
+            "maps": tuple(draw(rows, width_k, 2, 2, seed=40 + k) for k, (_, width_k) in enumerate(teachers)),
         },
+        maps=draw(rows, width, 2, 2, seed=15),
     )
     batch_of_all = Batch(
         update=np.zeros(students),
@@ -102,6 +105,7 @@ def outputs(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
         student=student,
         teacher_layers=tuple(draw(rows, depth_k, width_k, seed=9 + k) for k, (depth_k, width_k) in enumerate(teachers)),
         teacher_attention=tuple(draw(rows, 2, 3, 3, seed=12 + k).softmax(3) for k in range(len(teachers))),
+        teacher_maps=tuple(draw(rows, width_k, 2, 2, seed=16 + k) for k, (_, width_k) in enumerate(teachers)),
     )
     return student, batch_of_all, LossContext(2.0, torch.arange(rows) % 4)
 
@@ -118,15 +122,16 @@ def test_each_student_is_compared_with_each_teacher_on_its_own_rows(text, studen
         for k in range(2):
             # layers that are compared; of 4 the third of three is 1.5, which rounds to 2
             of_student, of_teacher = [([0, 1, 2], [0, 2, 3]), ([0, 2], [0, 1])][k]
-            mapped = {"features": student.features[rows], "layers": student.layers[rows][:, of_student]}
+            mapped = {"features": student.features[rows], "layers": student.layers[rows][:, of_student], "maps": student.maps[rows]}
             if kind.projector is not None:
                 mapped[kind.compares] = student.projections[PROJECTORS[kind.projector]][k][rows]
-            alone = ModelOutput(student.logits[rows], mapped["features"], mapped["layers"], student.attention[rows])
+            alone = ModelOutput(student.logits[rows], mapped["features"], mapped["layers"], student.attention[rows], maps=mapped["maps"])
             teacher = ModelOutput(
                 batch.teacher_logits[rows, k],
                 batch.teacher_features[k][rows],
                 batch.teacher_layers[k][rows][:, of_teacher],
                 batch.teacher_attention[k][rows],
+                maps=batch.teacher_maps[k][rows],
             )
             loss = kind.loss_in_context(alone, kind.target(teacher), LossContext(2.0, context.labels[rows]))
             torch.testing.assert_close(losses[rows, k], loss, rtol=1e-12, atol=1e-14)

@@ -141,4 +141,5 @@ def open_folder(text: str, folder: Path) -> ConvolutionalCheckpoint:
 
 
 def _in_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+    """Return a copy, since the tensors of a file lie at addresses at which some operations round otherwise."""
+    return tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
