@@ -52,8 +52,8 @@ class PluginNetwork(nn.Module):
         if isinstance(returned, ModelOutput):
             return returned
         if isinstance(returned, Mapping) and {"logits", "features"} <= returned.keys():
-            layers, attention, maps = (returned.get(name) for name in ("layers", "attention", "maps"))
-            return ModelOutput(returned["logits"], returned["features"], layers, attention, maps=maps)
+            layers, attention = returned.get("layers"), returned.get("attention")
+            return ModelOutput(returned["logits"], returned["features"], layers, attention, maps=returned.get("maps"))
         if isinstance(returned, tuple) and len(returned) == 2:
             return ModelOutput(*returned)
         description = (

@@ -82,7 +82,7 @@ def test_a_plug_in_is_named_by_module_and_class():
     ("text", "says"),
     [
         ("respnse", "unknown knowledge type 'respnse'; did you mean 'response'"),
-        ("response,xyz", "unknown knowledge type 'xyz'; known: attention, consistent_surrogate, contrast"),
+        ("response,xyz", "unknown knowledge type 'xyz'; known: attention, attention_transfer, consistent_surrogate"),
         ("", "knowledge='': name at least one type"),
         (" , ", "name at least one type"),
         ("response,response", "knowledge='response,response': response is named twice"),

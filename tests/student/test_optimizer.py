@@ -14,6 +14,9 @@ from kd_env.student.optimizer import OptimizerOptions
         ("adam(lr=2,warmup=0.5)", [(0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (0.9, 2.0)]),
         ("adamw(lr=2,decay=linear)", [(0.0, 2.0), (0.25, 1.5), (0.75, 0.5)]),
         ("adam(lr=2,warmup=0.2,decay=linear)", [(0.0, 0.0), (0.1, 1.0), (0.2, 2.0), (0.6, 1.0), (0.8, 0.5)]),
+        ("sgd(lr=2,decay=cosine)", [(0.0, 2.0), (1 / 3, 1.5), (0.5, 1.0), (2 / 3, 0.5), (1.0, 0.0)]),
+        ("sgd(lr=2,warmup=0.2,decay=cosine)", [(0.1, 1.0), (0.2, 2.0), (0.6, 1.0)]),
+        ("sgd(lr=2,decay=steps)", [(0.0, 2.0), (0.62, 2.0), (0.63, 0.2), (0.75, 0.02), (0.87, 0.02), (0.88, 0.002)]),
     ],
 )
 def test_the_rate_warms_up_and_decays(text, rates):
@@ -34,7 +37,7 @@ def test_the_rate_warms_up_and_decays(text, rates):
         ("adam(lr=1e999)", "lr=inf"),
         ("sgd(weight_decay=-0.1)", "weight_decay"),
         ("sgd(warmup=1)", r"warmup=1\): expected a number of at least 0, below 1"),
-        ("sgd(decay=cosine)", "constant or linear"),
+        ("sgd(decay=cubic)", "constant.*linear.*cosine.*steps"),
         ("sgd(name=adam)", "name"),
         ("sgd(lr=1", "expected name"),
     ],
