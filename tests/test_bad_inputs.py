@@ -20,12 +20,13 @@ KEYWORDS = {
     "kd_weight": [-0.1, 1.1, NAN, "x", [1], 1j],
     "temperature": [0, -1, INF, NAN, "hot"],
     "optimizer": [
-        "adam(lr=0)", "adam(lr=nan)", "adam(lr=x)", "rmsprop", "adam(", "adam(decay=cosine)", "adam(warmup=1)", "adam(foo=1)",
+        "adam(lr=0)", "adam(lr=nan)", "adam(lr=x)", "rmsprop", "adam(", "adam(decay=cubic)", "adam(warmup=1)", "adam(foo=1)",
         "adam(weight_decay=-1)", "adam(lr=1e400)", "adam(name=sgd)", 5,
     ],
     "knowledge": [
         "", "respons", "response,response", "response(strength=0)", "response(strength=nan)", "label", "feature", "response(", "a:b",
         "response(foo=1)", "attention", "layer(strength=x)", "peer", "decoupled(alpha=x)", "hint(x=1)", 5,
+        "map_hint", "attention_transfer", "response(skip_epochs=-1)", "response(skip_epochs=x)", "response(skip_epochs=0.5)",
     ],
     "auxiliary_module": ["nope", "a:b", "builtins:int", 5],
     "num_students": [0, -1, 1.5, "x", 3],
@@ -37,6 +38,8 @@ KEYWORDS = {
         "mlp(", "mlp(width=0)", "mlp(width=x)", "mlp(foo=1)", "tiny-bert", "tiny-vit(patch=3)", "nope", "no/such", "a:b", "builtins:dict",
         "mlp(dropout=2)", "mlp(width=1e9)", "mlp(depth=1.5)", "mlp(depth=1000000)", "mlp(width=[1])", "", "mlp(width=-1)", 5,
         "tiny-vit(heads=7)", "tiny-vit(width=0)", "tiny-vit(layers=99999)",
+        "resnet20(width=0)", "resnet20(depth=8)", "resnet21", "wrn(depth=15)", "wrn(widen=x)", "vgg8(width=1.5)", "vgg16",
+        "mobilenetv2(width=0)", "shufflenetv2(width=3)", "shufflenetv2(width=x)", "resnet8x4(width=2)",
     ],
     "reward": ["x", "a:b", "mixed(", "", 5],
     "measure": ["x", 5],
@@ -71,6 +74,7 @@ KEYWORDS = {
         "folder:/dev/null",
         "domains(num_classes=1)", "domains(x", "domains(train=1e9)", "glue/sst2", "glue/stsb", "glue/nope", "digits(max_length=5)",
         "domains(max_length=2)", "domains(seed=-1)", "domains(train=x)", "clinc150", "fdu-mtl", "fashion-mnist", 5, None, object(),
+        "mnist", "cifar10(data_dir=/nope)", "cifar100(data_dir=/dev)", "tiny-imagenet(size=3)", "tiny-imagenet(data_dir=/nope)",
     ],
     "render_mode": ["human", 5],
     "strength": [1], "features": ["x"], "companion": ["x"], "foo": [1],
@@ -112,7 +116,7 @@ POLICIES = [
 FINETUNE = [
     {"epochs": 0}, {"seed": -1}, {"seed": 2**70}, {"lr": NAN}, {"lr": -1}, {"label_noise": 2}, {"label_noise": NAN}, {"batch_size": 0},
     {"fraction": 0}, {"fraction": NAN}, {"max_length": 2}, {"max_length": 10**12}, {"model": "mlp"}, {"model": "a:b"},
-    {"model": "tiny-bert("},
+    {"model": "tiny-bert("}, {"model": "resnet20("},
     {"groups": ("zz",)},
 ]  # fmt: skip
 COMMANDS = {
