@@ -85,7 +85,7 @@ def _parse_term(part: str, setting: str) -> Term:
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0.0 < strength < float("inf"):
         raise InputError(f"{setting}: strength={strength!r} of {name} must be a number above 0; to turn a type off, leave it out")
     skip_epochs = options.pop("skip_epochs", 0)
-    spec.numbers(name, least=0, most=2**31, whole=True, skip_epochs=skip_epochs)
+    spec.numbers(f"knowledge {name}", least=0, most=2**31, whole=True, skip_epochs=skip_epochs)
     if name == "label":
         raise InputError(f"{setting}: leave out label; the hard label is always part of the loss with kd_weight below 1")
     if name in RENAMED:

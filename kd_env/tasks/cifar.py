@@ -71,17 +71,17 @@ SOURCES = {
 }
 
 
-def cifar10(data_dir: str | None = None, metric: str = "accuracy") -> Task:
-    """Load ten classes of animals and vehicles."""
-    return _load("cifar10", data_dir, metric)
+def cifar10(data_dir: str | None = None, metric: str = "accuracy", views: int = 1) -> Task:
+    """Load ten classes of animals and vehicles, with some stored views of each training image."""
+    return _load("cifar10", data_dir, metric, views)
 
 
-def cifar100(data_dir: str | None = None, metric: str = "accuracy") -> Task:
-    """Load a hundred classes, in 20 superclasses."""
-    return _load("cifar100", data_dir, metric)
+def cifar100(data_dir: str | None = None, metric: str = "accuracy", views: int = 1) -> Task:
+    """Load a hundred classes, in 20 superclasses, with some stored views of each training image."""
+    return _load("cifar100", data_dir, metric, views)
 
 
-def _load(name: str, data_dir: str | None, metric: str) -> Task:
+def _load(name: str, data_dir: str | None, metric: str, views: int) -> Task:
     source = SOURCES[name]
     if data_dir is None:
         content = from_hub(name, source.hub, "img", source.hub_labels, {"train": "train", "test": "test"})
@@ -99,8 +99,8 @@ def _load(name: str, data_dir: str | None, metric: str) -> Task:
         }
         sources = {"train": ", ".join(source.train), "test": source.test}
     available = {role: Split(in_unit_range(columns[0]), *columns[1:]) for role, columns in parts.items()}
-    full_name = task_name(name, {"metric": metric}, {"metric": "accuracy"})
-    return image_task(full_name, available, sources, names[0], metric, RESIDUAL, names[1] if len(names) > 1 else ())
+    full_name = task_name(name, {"metric": metric, "views": views}, {"metric": "accuracy", "views": 1})
+    return image_task(full_name, available, sources, names[0], metric, RESIDUAL, names[1] if len(names) > 1 else (), views)
 
 
 def _names(path: Path, key: str) -> list[str]:
@@ -129,7 +129,7 @@ def _examples(path: Path, keys: Sequence[str], sizes: Sequence[int]) -> list[np.
 
 def _content(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; the folder must hold the files of the published python version")
+        raise InputError(f"{path}: no such file; the folder of the task must hold the files of the published python version")
     require_file(path)
     content = read_pickle(path)
     if not isinstance(content, dict):

@@ -21,21 +21,21 @@ from kd_env.tasks.task import Split, Task, task_name
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def load(data_dir: str | None = None, metric: str = "accuracy") -> Task:
-    """Load the folder: test as published, reward and validation carved from train.
+def load(data_dir: str | None = None, metric: str = "accuracy", views: int = 1) -> Task:
+    """Load the folder: test as published, reward and validation carved from train, with some stored views of each training image.
 
     Raises:
         InputError: a file is missing or damaged, or images and labels differ in number.
     """
-    return from_idx("fashion-mnist", data_dir, metric, CLASSES)
+    return from_idx("fashion-mnist", data_dir, metric, CLASSES, views)
 
 
-def from_idx(task: str, data_dir: str | None, metric: str, class_names: tuple[str, ...]) -> Task:
+def from_idx(task: str, data_dir: str | None, metric: str, class_names: tuple[str, ...], views: int = 1) -> Task:
     """Load a folder of the four files as the task of that name; :func:`load` describes the errors."""
     folder = require_folder(data_dir, task)
     available = {"train": _split(folder, "train", len(class_names)), "test": _split(folder, "t10k", len(class_names))}
-    name = task_name(task, {"metric": metric}, {"metric": "accuracy"})
-    return image_task(name, available, {"train": "train-*", "test": "t10k-*"}, class_names, metric, PERCEPTRON)
+    name = task_name(task, {"metric": metric, "views": views}, {"metric": "accuracy", "views": 1})
+    return image_task(name, available, {"train": "train-*", "test": "t10k-*"}, class_names, metric, PERCEPTRON, views=views)
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:

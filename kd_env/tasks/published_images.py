@@ -11,6 +11,7 @@ from kd_env.errors import InputError
 from kd_env.tasks.metrics import metric_notes
 from kd_env.tasks.splits import four_splits
 from kd_env.tasks.task import Defaults, Split, Task
+from kd_env.tasks.views import with_views
 
 PERCEPTRON = Defaults(pool="image/sizes", student="mlp(width=24)", updates=1500, kd_weight=1.0, temperature=2.0)
 """Defaults of small grey images."""
@@ -33,6 +34,7 @@ def image_task(
     metric: str,
     defaults: Defaults,
     group_names: Sequence[str] = (),
+    views: int = 1,
 ) -> Task:
     """Return the task.
 
@@ -44,8 +46,12 @@ def image_task(
         metric: name of the metric.
         defaults: what the task is distilled with.
         group_names: names of the groups.
+        views: number of stored views of each training image, see :mod:`kd_env.tasks.views`.
     """
     splits, notes = four_splits(name, available, sources)
+    if views != 1:
+        count, splits = len(splits["train"]), {**splits, "train": with_views(splits["train"], views, name)}
+        notes.append(f"train holds {views} views of each of {count:,} images: moved by up to an eighth of the side, half of them mirrored")
     return Task(
         name=name,
         kind="image",

@@ -23,8 +23,8 @@ HUB = "zh-plus/tiny-imagenet"
 SIDE = 64
 
 
-def load(data_dir: str | None = None, metric: str = "accuracy", size: int = SIDE) -> Task:
-    """Load the folder, with images scaled to ``size`` pixels.
+def load(data_dir: str | None = None, metric: str = "accuracy", size: int = SIDE, views: int = 1) -> Task:
+    """Load the folder, with images scaled to ``size`` pixels, and some stored views of each training image.
 
     Raises:
         InputError: a file is missing or damaged, or names an unknown class.
@@ -42,13 +42,14 @@ def load(data_dir: str | None = None, metric: str = "accuracy", size: int = SIDE
         classes = _lines(folder / "wnids.txt")
         available = {"train": _split(_train_files(folder, classes), size), "test": _split(_val_files(folder, classes), size)}
         names, sources = _class_names(folder, classes), {"train": "train/", "test": "val/"}
-    full_name = task_name("tiny-imagenet", {"metric": metric, "size": size}, {"metric": "accuracy", "size": SIDE})
-    return image_task(full_name, available, sources, names, metric, RESIDUAL)
+    options = {"metric": metric, "size": size, "views": views}
+    full_name = task_name("tiny-imagenet", options, {"metric": "accuracy", "size": SIDE, "views": 1})
+    return image_task(full_name, available, sources, names, metric, RESIDUAL, views=views)
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; the folder must be the published {FOLDER}")
+        raise InputError(f"{path}: no such file; the folder of the task must be the published {FOLDER}")
     require_file(path)
     lines = [line.strip() for line in path.read_text(errors="replace").split("\n") if line.strip()]
     if not lines:

@@ -1,0 +1,32 @@
+#!/bin/sh
+# The comparison of multi-teacher systems on CIFAR-100, on one GPU. Not measured yet.
+#
+# Usage: sh docs/gpu/cifar100.sh FOLDER_OF_CIFAR OUT
+# FOLDER_OF_CIFAR holds cifar-100-python as published. The same command continues after a stop.
+# Four stored views of each image take 2.3 GB of memory, and their bank with feature maps 18 GB of disk.
+set -eu
+data=$1 out=$2 task='cifar100(views=4)'
+mkdir -p "$out/teachers"
+
+# Three teachers of one architecture that differ in their seeds; 60 epochs of the views are 240 of the images.
+for seed in 0 1 2; do
+  kd-env teach --task "$task" --data-dir "$data" --model resnet32x4 --epochs 60 --batch-size 64 --seed "$seed" \
+    --out "$out/teachers/resnet32x4-$seed"
+done
+kd-env bank --task "$task" --data-dir "$data" --teachers "$out/teachers" --maps --half --out "$out/bank"
+
+# L = CE + KL at temperature 4, SGD in batches of 64, 240 epochs, as published.
+distil() { # STUDENT RATE KNOWLEDGE POLICIES...
+  student=$1 rate=$2 knowledge=$3
+  shift 3
+  for policy; do
+    kd-env run --task "$task" --data-dir "$data" --teachers "$out/teachers" --bank "$out/bank" --student "$student" --policy "$policy" \
+      --seeds 0-4 --updates 172500 --set batch_size=64 --set kd_weight=0.5 --set temperature=4 --set "knowledge=$knowledge" \
+      --set "optimizer=sgd(lr=$rate,weight_decay=0.0005,decay=steps)" --set validation_every=7180 --out "$out/$student"
+  done
+  kd-env report "$out/$student"
+}
+for pair in resnet8x4:0.05 vgg8:0.05 mobilenetv2:0.01 shufflenetv2:0.01; do
+  distil "${pair%:*}" "${pair#*:}" response no_teacher uniform ebkd aekd camkd_logits best_single
+  distil "${pair%:*}" "${pair#*:}" 'response,map_hint(strength=50,skip_epochs=1)' uniform camkd 'camkd(scale=released)'
+done
