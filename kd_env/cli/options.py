@@ -81,7 +81,7 @@ Student = Annotated[
     typer.Option(
         "--student",
         metavar="STUDENT",
-        help="Architecture, as mlp(width=24), tiny-bert or tiny-vit; a checkpoint to start from, as PATH(layers=0;5); or "
+        help="Architecture, as mlp(width=24), resnet8, tiny-bert or tiny-vit; a checkpoint to start from, as PATH(layers=0;5); or "
         "module:Class. "
         "Default: the task's.",
     ),

@@ -72,12 +72,12 @@ SOURCES = {
 
 
 def cifar10(data_dir: str | None = None, metric: str = "accuracy", views: int = 1) -> Task:
-    """Load ten classes of animals and vehicles, with some stored views of each training image."""
+    """Colour images of 32 x 32 of animals and vehicles, ten classes; from the published files or from the hub."""
     return _load("cifar10", data_dir, metric, views)
 
 
 def cifar100(data_dir: str | None = None, metric: str = "accuracy", views: int = 1) -> Task:
-    """Load a hundred classes, in 20 superclasses, with some stored views of each training image."""
+    """Colour images of 32 x 32, a hundred classes in 20 superclasses, which are the groups; from the published files or from the hub."""
     return _load("cifar100", data_dir, metric, views)
 
 
