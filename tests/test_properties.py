@@ -2,10 +2,12 @@
 
 import copy
 import json
+import pickle
 import shutil
 import warnings
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +20,9 @@ from kd_env.benchmark import records, saved_policies, suites
 from kd_env.benchmark.report import make_report, markdown
 from kd_env.benchmark.tuning import files
 from kd_env.errors import InputError
+from kd_env.models.convolutional.checkpoint import MODEL_TYPE, open_folder
 from kd_env.serialization import from_bytes, read_tensors, to_bytes, write_tensors
+from kd_env.tasks.array_pickle import ALLOWED, read_pickle
 from kd_env.tasks.columns import text_columns
 from kd_env.tasks.labels import class_names_of, normalised_labels
 from kd_env.tasks.tables import READERS, read_table
@@ -244,3 +248,28 @@ def test_a_bank_s_description(data, bank, place):
     (place / "copy" / "bank.json").write_text(json.dumps(changed | {"checksum": meta_checksum(changed)}))
     with suppress(DamagedBankError):
         assert KnowledgeBank(place / "copy").teachers
+
+
+PICKLE = pickle.dumps({"data": np.arange(24, dtype=np.uint8).reshape(2, 12), b"labels": [1, 2]}, 2)
+PLAIN = (dict, list, tuple, set, frozenset, bytes, bytearray, str, int, float, complex, np.ndarray, np.dtype, type(None), *ALLOWED.values())
+
+
+@QUICK
+@given(content=st.binary(max_size=60) | st.builds(flipped, st.just(PICKLE), st.integers(0, 10**6), st.integers(0, 7)))
+def test_a_pickle_of_any_bytes(content, place):
+    (place / "batch").write_bytes(content)
+    with suppress(InputError):
+        value = read_pickle(place / "batch")
+        assert any(value is kind or type(value) is kind for kind in PLAIN)
+
+
+CONFIG = {"model_type": MODEL_TYPE, "network": "resnet8(width=2)", "num_channels": 1, "id2label": {"0": "a", "1": "b"}}
+
+
+@QUICK
+@given(field=st.sampled_from(sorted(CONFIG)), value=JSON | st.sampled_from(["wrn(depth=1000)", "vgg8(width=1048576)", {"0": 1}]))
+def test_a_configuration_of_a_convolutional_network(field, value, place):
+    (place / "config.json").write_text(json.dumps({**CONFIG, field: value}))
+    (place / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError):
+        open_folder("x", place).classifier()

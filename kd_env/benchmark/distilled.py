@@ -37,7 +37,7 @@ class Distilled:
     """A distilled student.
 
     Attributes:
-        student: the network in evaluation mode: a Transformers model, or a network of another kind, which :meth:`save` refuses.
+        student: the network in evaluation mode: a Transformers model, a convolutional network, or another one, which :meth:`save` refuses.
         report: report in Markdown: the candidates, and how the student was chosen.
         verdict: a sentence that says whether the teachers help.
         test: score on the test split and the bounds of its 95 % interval, measured once, for this student; ``None`` without a test split.
@@ -52,7 +52,7 @@ class Distilled:
     _facts: RaceFacts = field(repr=False)
 
     def save(self, folder: str | Path, export: str = "", dtype: str = "float32", trim_vocabulary: bool = False, push_to: str = "") -> Path:
-        """Write a Transformers checkpoint with its tokenizer, a model card and the report into ``folder``, and return ``folder``.
+        """Write a checkpoint, with its tokenizer where it has one, a model card and the report into ``folder``, and return ``folder``.
 
         Args:
             folder: the folder.
@@ -62,7 +62,7 @@ class Distilled:
             push_to: repository of the Hub to upload the folder to, ``ORG/NAME``; a new one is private. Default: nothing is uploaded.
 
         Raises:
-            InputError: the student is not a Transformers model, an option cannot be used, or the upload fails.
+            InputError: the student is no network that can be saved, an option cannot be used, or the upload fails.
         """
         shipping = Shipping(trim_vocabulary, export, dtype, push_to)
         shipping.check()
