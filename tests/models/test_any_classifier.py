@@ -110,6 +110,7 @@ def test_encoders_under_other_names_are_fine_tuned_and_distilled(name, make_chec
 
 IMAGE_CONFIGS = {
     "ResNet": lambda: transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
+    "ConvNext": lambda: transformers.ConvNextConfig(hidden_sizes=[4, 16], depths=[1, 1], num_stages=2, patch_size=2, image_size=24),
     "DeiT": lambda: transformers.DeiTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=4
     ),
@@ -131,3 +132,9 @@ def test_image_classifiers_of_other_architectures(name, tmp_path):
     assert (output.logits.shape, output.features.shape) == ((5, 10), (5, 16))
     ((weight, bias),) = classifiers(Pool("p", (teacher,)))
     torch.testing.assert_close(output.features @ weight.T + bias, output.logits, atol=1e-5, rtol=1e-4)
+    if name == "ResNet":
+        torch.testing.assert_close(output.maps.mean((2, 3)), output.features, atol=1e-5, rtol=1e-4)
+        assert output.maps.shape[2] > 1
+    else:
+        assert output.maps is None, "of ConvNext, a norm stands between the map and the classifier"
+    assert teacher.forward(task.train.inputs[:2], frozenset()).maps is None, "only on request"
