@@ -76,7 +76,7 @@ def test_options_that_a_folder_does_not_take_are_refused(options, message, tmp_p
 @pytest.mark.parametrize(
     ("task", "data_dir", "message"),
     [
-        ("glue/stsb", "F", "task 'glue/stsb' is regression; supported classification tasks: clinc150, "),
+        ("glue/stsb", "F", "task 'glue/stsb' is regression; supported classification tasks: cifar10, "),
         ("glue/ax", None, "task 'glue/ax' has no training data"),
         ("glue/sst", "F", "unknown task 'glue/sst'; did you mean 'glue/sst2'?"),
         ("folder:F", "F", "got an unexpected keyword argument 'data_dir'; options: metric"),
