@@ -73,6 +73,8 @@ def run(
     one_of("run", *EXECUTORS, executor=executor)
     if gpus_per_trial and executor != "ray":
         raise InputError(f"gpus_per_trial={gpus_per_trial}: only Ray reserves GPUs; use executor=ray, or leave it out")
+    if executor == "process" and workers > 1 and len(trials) > 1:
+        process_executor.load_early()
     directory = Path(directory)
     _require_folder(directory)
     _sweep(directory)
@@ -84,9 +86,6 @@ def run(
     todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)
-    in_processes = executor == "process" and workers > 1 and len(todo) > 1
-    if in_processes:
-        process_executor.load_early()
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     with ray_cluster(workers) if executor == "ray" and todo else nullcontext() as ray:
         if ray is not None:
@@ -104,7 +103,7 @@ def run(
                 progress.say(f"student {student} cannot be taught in a population (BatchNorm): its seeds are run one by one")
         if ray is not None:
             ray_executor.run_with_ray(ray, units, checkpoints, finished, progress, gpus_per_trial)
-        elif in_processes and len(units) > 1:
+        elif executor == "process" and workers > 1 and len(units) > 1:
             try:
                 process_executor.run_in_processes(units, checkpoints, finished, progress, workers)
             except BaseException:
