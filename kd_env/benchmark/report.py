@@ -5,6 +5,7 @@ The HTML page contains its figures and needs no other file. Files are replaced a
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,15 +143,21 @@ def _page(report: Report, drawings: Mapping[str, str]) -> str:
 
 
 def _render(name: str, report: Report, more: Mapping[str, Any]) -> str:
+    return printable(_engine(name.endswith("html")).get_template(f"{name}.jinja").render({**vars(report), **more}))
+
+
+@functools.cache
+def _engine(html: bool) -> Environment:
+    """Return the engine of HTML, which escapes values, or of Markdown. It keeps compiled templates."""
     engine = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=name.endswith("html"),
+        autoescape=html,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     engine.filters["md"] = markdown_text
-    return printable(engine.get_template(f"{name}.jinja").render({**vars(report), **more}))
+    return engine
 
 
 def _png(figure: Figure) -> bytes:
