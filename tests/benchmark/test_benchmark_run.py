@@ -2,11 +2,10 @@
 
 import dataclasses
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from processes import errors_of, start
 from trial_records import by_trial
 
 from kd_env.benchmark.progress import Progress
@@ -53,25 +52,22 @@ def test_an_invalid_trial_stops_the_run_before_its_first_trial(tmp_path):
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path):
-    def command(out):
-        policies_ = ["--policy", "uniform", "--policy", "reinforce"]
-        flags = ["--seeds", "0-3", "--updates", "60", "--workers", "1", "--quiet", "--out", str(out)]
-        script = "import sys; from kd_env.cli import invoke; sys.exit(invoke(sys.argv[1:]))"
-        return [sys.executable, "-c", script, "run", "--task", "digits", *policies_, *flags]
-
+    command = "run --task digits --policy uniform --policy reinforce --seeds 0-3 --updates 40 --workers 1 --quiet"
     file = tmp_path / "killed" / "results.jsonl"
-    process = subprocess.Popen(command(tmp_path / "killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not (file.exists() and file.read_bytes().count(b"\n") >= 2) and process.poll() is None:
+    process = start(command, None, tmp_path / "killed")
+    while not (file.exists() and file.read_bytes().count(b"\n") >= 2) and process.is_alive():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     before = file.read_bytes()
     finished = before[: before.rfind(b"\n") + 1]
     assert 2 <= finished.count(b"\n") < 8
-    done = subprocess.run(command(tmp_path / "killed"), capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    again = start(command, None, tmp_path / "killed")
+    again.join()
+    assert (again.exitcode, errors_of(tmp_path / "killed")) == (0, f"{tmp_path}/killed/report.html\n")
     assert file.read_bytes().startswith(finished), "finished trials are not run again"
-    whole = [Trial("digits", policy, seed, settings={"updates": 60}) for seed in range(4) for policy in ("uniform", "reinforce")]
+    whole = [Trial("digits", policy, seed, settings={"updates": 40}) for seed in range(4) for policy in ("uniform", "reinforce")]
     run(whole, tmp_path / "whole", Progress(quiet=True))
     assert by_trial(tmp_path / "killed") == by_trial(tmp_path / "whole")
     assert len(list((tmp_path / "killed" / "traces").glob(".*"))) <= 1, "of the trial that was killed"

@@ -29,7 +29,7 @@ def trials_of(policies, seeds=(0,), teachers="digits/experts", **changes):
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory):
+def learned(tmp_path_factory, fit_stacks_once):
     """Policies that learned on four experts: two seeds of ppo, one each of others; uniform learns nothing and is not saved."""
     folder = tmp_path_factory.mktemp("learned")
     trials = trials_of(["ppo", "uniform"], (0, 1), save_policy=True) + trials_of(OTHERS, save_policy=True)

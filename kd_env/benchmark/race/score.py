@@ -132,8 +132,10 @@ def difference(task: Task, predictions: Predictions, baseline: Predictions) -> D
     labels, classes = _joined(task, predictions, splits)
     _, baseline_classes = _joined(task, baseline, splits)
 
+    metric = _metric_of(task)
+
     def gain(rows: np.ndarray | None) -> float:
-        return _score(task, labels, classes, rows) - _score(task, labels, baseline_classes, rows)
+        return _score(metric, labels, classes, rows) - _score(metric, labels, baseline_classes, rows)
 
     variance = _bootstrap(len(labels), gain).var(ddof=1) + 4 / len(labels) ** 2
     return Difference(gain(None), math.sqrt(variance), len(labels))
@@ -141,9 +143,10 @@ def difference(task: Task, predictions: Predictions, baseline: Predictions) -> D
 
 def score_interval(task: Task, labels: np.ndarray, classes: np.ndarray) -> tuple[float, float, float]:
     """Return the score of one student, ``classes [N]``, and the bounds of its 95 % bootstrap interval over the examples."""
-    samples = _bootstrap(len(labels), lambda rows: _score(task, labels, classes[None], rows))
+    metric = _metric_of(task)
+    samples = _bootstrap(len(labels), lambda rows: _score(metric, labels, classes[None], rows))
     low, high = np.quantile(samples, [0.025, 0.975])  # of scores, so the bounds are possible scores
-    return _score(task, labels, classes[None], None), float(low), float(high)
+    return _score(metric, labels, classes[None]), float(low), float(high)
 
 
 def rank(task: Task, candidates: Sequence[Predictions], losses: Sequence[float]) -> list[int]:
@@ -200,12 +203,19 @@ def _joined(task: Task, predictions: Predictions, splits: Sequence[str]) -> tupl
     return labels, np.concatenate([predictions[split] for split in splits], axis=1)
 
 
-def _score(task: Task, labels: np.ndarray, classes: np.ndarray, rows: np.ndarray | None) -> float:
+def _metric_of(task: Task) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Return the metric of predictions and labels, looked up once: a bootstrap asks for it thousands of times."""
+    metric, num_classes = find(task.metric_key), task.num_classes
+    return lambda predictions, labels: metric(predictions, labels, num_classes)
+
+
+def _score(
+    metric: Callable[[np.ndarray, np.ndarray], float], labels: np.ndarray, classes: np.ndarray, rows: np.ndarray | None = None
+) -> float:
     """Return the mean score of students, ``classes [S, N]``, on some rows or, with ``None``, on all."""
     if rows is not None:
         labels, classes = labels[rows], classes[:, rows]
-    metric = find(task.metric_key)
-    return float(np.mean([metric(student, labels, task.num_classes) for student in classes]))
+    return float(np.mean([metric(student, labels) for student in classes]))
 
 
 def _bootstrap(size: int, statistic: Callable[[np.ndarray], float]) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kd_env.benchmark.race import race as race_module
+from kd_env.benchmark.race import score
 from kd_env.benchmark.race.candidates import Candidate, candidates_and_cost
 from kd_env.benchmark.race.plan import Plan, Rung
 from kd_env.benchmark.race.race import Race
@@ -100,6 +101,7 @@ def run(monkeypatch, tmp_path):
         content = {"errors": staticmethod(errors), "stop_at": stop_at, "taught": [], "logits": logits, "seconds": seconds}
         run_class = type("FakeRunWithErrors", (FakeRun,), content)
         monkeypatch.setattr(race_module, "CandidateRun", run_class)
+        monkeypatch.setattr(score, "RESAMPLES", 100)  # a race measures hundreds of differences
         progress = FakeProgress()
         plan = Plan(tuple(Rung(*rung) for rung in rungs), 100)
         race = Race(Setup, plan, RaceState(folder, {"a": 1}), progress, as_population)
