@@ -48,9 +48,9 @@ def dying(task):
 
 
 def unpicklable(task):
-    made = pool(task)
-    made.teachers[1].lock = threading.Lock()
-    return made
+    slow = pool(task)
+    slow.teachers[1].lock = threading.Lock()
+    return slow
 """
 
 
