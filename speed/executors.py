@@ -1,8 +1,8 @@
-"""Print what executors cost: ``python -m speed.executors [--trials N] [--updates N]``.
+"""Print what executors cost: ``python -m speed.executors [--trials N] [--updates N] [--repeat N]``.
 
-The same trials run with each executor, with one worker, so that the work is the same, and in a new process, as a command does. The time
-besides the trials is the wall time of the run minus what its trials took by their own records. Starting Ray and connecting to it are
-measured apart. On a machine that is busy with something else, all numbers grow.
+Each executor runs the same command ``kd-env run`` with one worker, so that the work is the same. What it takes besides the trials is the
+wall time of the whole command minus what its trials took by their own records; the overhead is that minus the same of the executor
+``local``. Commands take turns, and medians are printed. On a machine that is busy with something else, all numbers grow.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from collections import defaultdict
 from pathlib import Path
+from statistics import median
 from typing import Any
-from unittest.mock import patch
 
-from kd_env.benchmark import records
-from kd_env.benchmark.process_executor import run_in_processes
-from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.ray_cluster import ray_cluster
-from kd_env.benchmark.run import EXECUTORS, prepare, run
-from kd_env.benchmark.trial import Trial
+ONE_PROCESS = (
+    "from unittest.mock import patch; from kd_env.benchmark import process_executor as module; "
+    "from kd_env.cli import main; run = module.run_in_processes; "
+    "patch.object(module, 'run_in_processes', lambda *arguments: run(*arguments[:-1], workers=1)).start(); main()"
+)
+"""Runs the command line with one worker process, which the command itself would not start."""
 
 
 def main() -> None:
@@ -31,47 +31,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m speed.executors", description="What executors cost, besides the trials.")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--updates", type=int, default=600)
-    parser.add_argument("--only", choices=EXECUTORS, help="measure this one, in this process")
+    parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
-    trials = [Trial("digits", "uniform", seed, settings={"updates": arguments.updates}, test=False) for seed in range(arguments.trials)]
-    if arguments.only:
-        _measure(arguments.only, trials)
-        return
-    prepare(trials, Progress(quiet=True))  # the first bank is built here
     os.environ.pop("RAY_ADDRESS", None)
-    for executor in EXECUTORS:
-        _measure_in_new_process(executor)
+    _seconds(["-m", "kd_env"], "local", arguments)  # the bank is built here, and files are read for the first time
+    besides: dict[str, list[float]] = defaultdict(list)
+    for _ in range(arguments.repeat):
+        besides["local"].append(_seconds(["-m", "kd_env"], "local", arguments))
+        besides["process"].append(_seconds(["-c", ONE_PROCESS], "process", arguments))
+        besides["ray, started for the run"].append(_seconds(["-m", "kd_env"], "ray", arguments))
+        besides["ray, a cluster that runs already"].append(_seconds_on_a_cluster(arguments))
+    of_local = median(besides["local"])
+    for name, seconds in besides.items():
+        values = ", ".join(f"{value:.1f}" for value in seconds)
+        print(f"{name}: besides the trials {median(seconds):.1f} s ({values}), overhead {median(seconds) - of_local:.1f} s")
+
+
+def _seconds_on_a_cluster(arguments: argparse.Namespace) -> float:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        print("a cluster that runs already:", flush=True)
-        _measure_in_new_process("ray", RAY_ADDRESS=cluster.address)
+        return _seconds(["-m", "kd_env"], "ray", arguments, RAY_ADDRESS=cluster.address)
     finally:
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _measure_in_new_process(executor: str, **variables: str) -> None:
-    command = [sys.executable, "-m", "speed.executors", *sys.argv[1:], "--only", executor]
-    subprocess.run(command, check=True, env={**os.environ, **variables})
-
-
-def _measure(executor: str, trials: list[Trial]) -> None:
-    with tempfile.TemporaryDirectory() as folder, patch("kd_env.benchmark.process_executor.run_in_processes", _with_one_worker):
+def _seconds(program: list[str], executor: str, arguments: argparse.Namespace, **variables: str) -> float:
+    """Return the seconds that a command takes besides its trials."""
+    with tempfile.TemporaryDirectory() as folder:
+        options: dict[str, Any] = {
+            "--task": "digits",
+            "--policy": "uniform",
+            "--seeds": f"0-{arguments.trials - 1}",
+            "--updates": arguments.updates,
+            "--executor": executor,
+            "--workers": 2 if executor == "process" else 1,
+            "--out": folder,
+        }
+        command = [sys.executable, *program, "run", "--quiet", *(str(part) for option in options.items() for part in option)]
         started = time.perf_counter()
-        with ray_cluster(1) if executor == "ray" else nullcontext():
-            connected = time.perf_counter()
-            run(trials, folder, Progress(quiet=True), workers=2 if executor == "process" else 1, executor=executor)
-            ended = time.perf_counter()
-        left = time.perf_counter()
-        trial_seconds = sum(record["wall_s"] for record in records.read(Path(folder)))
-    of_ray = f", start or connect {connected - started:.1f} s, leave {left - ended:.1f} s" if executor == "ray" else ""
-    wall = ended - connected
-    print(f"{executor}: {wall:.1f} s, of which trials {trial_seconds:.1f} s, besides {wall - trial_seconds:.1f} s{of_ray}", flush=True)
+        subprocess.run(command, check=True, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
+        wall = time.perf_counter() - started
 
+        from kd_env.benchmark import records
 
-def _with_one_worker(units: Any, checkpoints: Any, finished: Any, progress: Progress, _workers: int) -> None:
-    run_in_processes(units, checkpoints, finished, progress, workers=1)
+        return wall - sum(float(record["wall_s"]) for record in records.read(Path(folder)))
 
 
 if __name__ == "__main__":

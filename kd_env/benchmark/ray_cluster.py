@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
@@ -39,10 +39,29 @@ def ray_cluster(workers: int) -> Iterator[Any]:
         yield ray
         return
     _connect(ray, os.environ.get("RAY_ADDRESS"), workers)
+    load_early(ray, workers)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def load_early(ray: Any, most: int, tasks: Sequence[str] = ()) -> None:
+    """Begin to load the libraries and the data of ``tasks`` in up to ``most`` workers, while this process prepares something else."""
+    load = ray.remote(num_cpus=1)(_load)
+    for _ in range(min(most, int(ray.cluster_resources().get("CPU", 1)))):
+        load.remote(tasks)
+
+
+def _load(tasks: Sequence[str]) -> None:
+    """Load what trials need, in a worker. Errors are left to the trials."""
+    import torch._dynamo  # noqa: F401 (torch loads it for its first optimizer)
+
+    from kd_env.benchmark import ray_executor  # noqa: F401 (it loads all modules that every trial needs)
+    from kd_env.tasks import load
+
+    for task in tasks:
+        load(task)
 
 
 def results(ray: Any, tasks: Iterable[Any], at_once: int, lost: Callable[[str], Exception], poll: Callable[[], None]) -> Iterator[Any]:

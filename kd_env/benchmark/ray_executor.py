@@ -64,18 +64,6 @@ def run_with_ray(
         channel.shutdown()
 
 
-def load_early(ray: Any, most: int) -> None:
-    """Begin to load the libraries in up to ``most`` workers. Call this before the preparations of a run."""
-    load = ray.remote(num_cpus=1)(_load)
-    for _ in range(min(most, int(ray.cluster_resources().get("CPU", 1)))):
-        load.remote()
-
-
-def _load() -> None:
-    """Do nothing: to find this function, a worker loads this module and all that trials need."""
-    import torch._dynamo  # noqa: F401 (torch loads it for its first optimizer)
-
-
 def _lost(reason: str) -> InputError:
     return InputError(f"--executor ray: {reason}; finished trials are kept")
 

@@ -28,7 +28,7 @@ from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.kept_students import FOLDER as STUDENTS
 from kd_env.benchmark.kept_students import delete_others
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.ray_cluster import ray_cluster
+from kd_env.benchmark.ray_cluster import load_early, ray_cluster
 from kd_env.benchmark.ray_shards import shards_with_ray
 from kd_env.benchmark.run_trial import make_env, policy_of
 from kd_env.benchmark.shared_trials import run_all, run_unit, runs_again
@@ -89,7 +89,7 @@ def run(
     torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
     with ray_cluster(workers) if executor == "ray" and todo else nullcontext() as ray:
         if ray is not None:
-            ray_executor.load_early(ray, len(todo))
+            load_early(ray, len(todo), list(dict.fromkeys(trial.task for trial in todo)))
         prepare(todo, progress, one_after_another if ray is None else shards_with_ray(ray, gpus_per_trial))
         _try_out(todo, progress)
         total = sum(trial.resolved.settings.distillation.updates for trial in todo)

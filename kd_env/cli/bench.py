@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from kd_env.cli.options import CheckpointMinutes, DataDir, Executor, GpusPerTrial, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
-from kd_env.cli.trials import run_suite
+from kd_env.cli.trials import connect, run_suite
 
 
 def bench(
+    context: typer.Context,
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, see kd-env list suites, or FILE.toml.")],
     out: Out,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
@@ -37,6 +38,7 @@ def bench(
 
     Finished trials are not run again, and stopped trials are resumed.
     """
+    connect(context, executor, workers)
     from kd_env.benchmark.suites import find
 
     named, seed_list = find(suite, data_dir), None if seeds is None else read_seeds(seeds)

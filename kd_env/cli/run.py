@@ -37,12 +37,13 @@ from kd_env.cli.options import (
     read_seeds,
     read_settings,
 )
-from kd_env.cli.trials import run_trials
+from kd_env.cli.trials import connect, run_trials
 from kd_env.cli.tuned import configurations
 from kd_env.errors import InputError
 
 
 def run(
+    context: typer.Context,
     task: Task,
     out: Out,
     policy: Annotated[
@@ -112,6 +113,7 @@ def run(
     resumed. The best student is kept if it is a Transformers model: kd-env distill --from DIR makes a checkpoint with a
     model card of it, without teaching again.
     """
+    connect(context, executor, workers)
     from kd_env import tasks
     from kd_env.benchmark import saved_policies
     from kd_env.benchmark.kept_students import FOLDER, KEEP, with_missing_students

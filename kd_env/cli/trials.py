@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from kd_env.cli.options import command_line, num_cores
 from kd_env.cli.tuned import tune_part
 from kd_env.errors import InputError
+
+
+def connect(context: typer.Context, executor: str, workers: int) -> None:
+    """Connect to Ray until the command ends, if it is the executor. Commands call this first: workers load libraries meanwhile."""
+    from kd_env.benchmark.ray_cluster import ray_cluster
+
+    if executor == "ray":
+        _require_one_process("--executor ray")
+        context.with_resource(ray_cluster(workers or num_cores()))
 
 
 def run_trials(
@@ -41,7 +51,7 @@ def run_trials(
     from kd_env.benchmark.shared_student import is_first, joined, num_processes
 
     if num_processes() > 1:
-        executor = _shared(executor)
+        executor = "local"
     with joined(out) as folder, Progress(quiet or not is_first()) as progress:
         run(trials, folder, progress, workers or num_cores(), population, checkpoint_minutes, executor, gpus_per_trial)
     return write_report(out, paper) if is_first() else out
@@ -69,28 +79,18 @@ def run_suite(
         seeds: seeds in place of the suite's; ``None`` for the suite's.
         tune: number of validation trials with which each policy is tuned first; ``None`` for no tuning.
     """
-    from kd_env.benchmark.ray_cluster import ray_cluster
-
     parts = [replace(part, seeds=seeds or part.seeds or suite.seeds) for part in suite.parts]
     if tune is not None:
         _require_fresh_seeds(parts)
         _require_one_process("--tune")
     workers = workers or num_cores()
-    with ray_cluster(workers) if executor == "ray" else nullcontext():  # one connection for all parts
-        for position, part in enumerate(parts):
-            trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())]
-            if tune is not None:
-                tuned = tune_part(part, parts[:position], tune, out, workers, quiet, checkpoint_minutes, executor, gpus_per_trial)
-                trials += [replace(trial, tuned=tuned[trial.policy]) for trial in trials]
-            page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes, executor, gpus_per_trial)
+    for position, part in enumerate(parts):
+        trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())]
+        if tune is not None:
+            tuned = tune_part(part, parts[:position], tune, out, workers, quiet, checkpoint_minutes, executor, gpus_per_trial)
+            trials += [replace(trial, tuned=tuned[trial.policy]) for trial in trials]
+        page = run_trials(trials, out, workers, quiet, part.population, paper, checkpoint_minutes, executor, gpus_per_trial)
     print(page)
-
-
-def _shared(executor: str) -> str:
-    """Return the executor of processes that share one student."""
-    if executor == "ray":
-        _require_one_process("--executor ray")
-    return "local"
 
 
 def _require_one_process(option: str) -> None:
