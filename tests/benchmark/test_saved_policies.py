@@ -21,7 +21,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 
 OTHERS = ["exp3", "reinforce", "sb3:A2C", "held_credit", "scorer_credit"]
-SETTINGS = {"updates": 12, "student": "mlp(width=8)", "batch_size": 8}
+SETTINGS = {"updates": 12, "student": "mlp(width=8)", "batch_size": 8, "reward_labels": 48}
 
 
 def trials_of(policies, seeds=(0,), teachers="digits/experts", **changes):

@@ -43,10 +43,10 @@ def test_a_run_writes_records_traces_and_a_report(out, capsys):
     assert (out / "report.html").exists()
 
 
-def test_in_a_pipe_progress_is_plain_lines_on_stderr(out):
-    process = start_command(*[word for word in run("--out", out) if word != "--quiet"])
-    output, progress = process.communicate(timeout=120)
-    assert process.returncode == 0
+def test_in_a_pipe_progress_is_plain_lines_on_stderr(out, capfd):
+    assert not os.isatty(2)
+    assert invoke([word for word in run("--out", out) if word != "--quiet"]) == 0
+    output, progress = capfd.readouterr()
     assert output == f"{out}/report.html\n"
     assert "\x1b" not in progress
     assert "\r" not in progress
