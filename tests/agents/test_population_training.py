@@ -149,7 +149,7 @@ def test_all_members_are_counted():
 
 
 def trial(**changes):
-    settings = {"updates": 12, "student": "mlp(width=8)", "batch_size": 8, "reward_labels": 64}
+    settings = {"updates": 12, "student": "mlp(width=8)", "batch_size": 8}
     policy = "population(members=3,interval=4,rules=uniform;router)"
     return dataclasses.replace(Trial("digits", policy, 1, settings=settings, test=False), **changes)
 
