@@ -8,7 +8,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs speed notebooks clean
+.PHONY: help demo test test-long test-slow check docs speed notebooks clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -17,11 +17,14 @@ demo: $(INSTALLED)  ## run the main job on the embedded default; writes results/
 	$(BIN)/kd-env demo --out results/demo
 
 # Two workers of one thread each: more threads than cores make small models slower, not faster.
-test test-slow notebooks: export OMP_NUM_THREADS := 1
-test test-slow notebooks: export HF_HUB_OFFLINE := 1
+test test-long test-slow notebooks: export OMP_NUM_THREADS := 1
+test test-long test-slow notebooks: export HF_HUB_OFFLINE := 1
 
 test: $(INSTALLED)  ## run the fast tests, offline
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-long: $(INSTALLED)  ## run the tests of whole runs, learning agents and other processes, offline
+	$(BIN)/pytest -m "long and not slow and not browser" -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)  ## run the slow tests, and those that need Chromium
 	$(BIN)/pytest -m "slow or browser" -n 2 --dist loadfile

@@ -23,7 +23,7 @@ class Constant:
         return np.full(self.num_envs, self.choice)
 
 
-@pytest.mark.parametrize("policy", [Constant, GradientCredit, Router])
+@pytest.mark.parametrize("policy", [Constant, GradientCredit, pytest.param(Router, marks=pytest.mark.long)])
 def test_sound_policies_pass(policy):
     check_policy(policy)
 

@@ -57,7 +57,7 @@ def _load(tasks: Sequence[str]) -> None:
     """Load what trials need, in a worker. Errors are left to the trials."""
     import torch._dynamo  # noqa: F401 (torch loads it for its first optimizer)
 
-    from kd_env.benchmark import ray_executor  # noqa: F401 (it loads all modules that every trial needs)
+    from kd_env.benchmark import shared_trials  # noqa: F401 (it loads all modules that every trial needs)
     from kd_env.tasks import load
 
     for task in tasks:

@@ -9,6 +9,8 @@ from gymnasium_ppo import Agent, Args, make_agent, make_env, train
 
 from kd_env import tasks
 
+pytestmark = pytest.mark.long
+
 CHANCE = 0.25 * 15 / 16
 """Weight on the right one of four teachers where each is asked by a coin: nobody is asked once in 16."""
 

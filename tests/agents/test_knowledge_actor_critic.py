@@ -13,6 +13,8 @@ from kd_env.benchmark.run_trial import run_trial, teach
 from kd_env.benchmark.trial import Trial
 from kd_env.testing import check_policy
 
+pytestmark = pytest.mark.long
+
 GOAL = np.array([0.9, 0.1, 0.6])
 
 

@@ -122,6 +122,17 @@ CASES = [
     ),
 ]
 
+LONG = ("akd", "akd_hard", "held_credit")
+"""Agents that need several episodes, or fit their start: some seconds a case."""
+
+
+def _parameter(case):
+    name = case.policy.partition("(")[0]
+    return pytest.param(case, id=name, marks=[pytest.mark.long] * (name in LONG))
+
+
+CASES_BY_NAME = [_parameter(case) for case in CASES]
+
 
 def built(case, options, seed=0):
     policy = registry.find(case.policy)
@@ -165,14 +176,14 @@ def weights_of_a_run(case, options, seed=0):
     return np.array(paid), np.array(by_group)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.policy.partition("(")[0])
+@pytest.mark.parametrize("case", CASES_BY_NAME)
 def test_it_learns_what_pays(case):
     paid, _ = weights_of_a_run(case, case.paid)
     quarter = len(paid) // 4
     assert paid[-quarter:, 0].mean() > case.wanted
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.policy.partition("(")[0])
+@pytest.mark.parametrize("case", CASES_BY_NAME)
 def test_a_constant_reward_teaches_nothing(case):
     _, weights = weights_of_a_run(case, case.constant)
     quarter = len(weights) // 4

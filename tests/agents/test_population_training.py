@@ -20,6 +20,8 @@ from kd_env.teachers import Pool
 from kd_env.teachers.teacher import Drift
 from kd_env.testing import check_policy
 
+pytestmark = pytest.mark.long
+
 TASK = tiny_task()
 RIGHT, WRONG = KnownTeacher("right", (4.0, 4.0)), KnownTeacher("wrong", (-4.0, -4.0))
 UPDATES, BATCH = 40, 16

@@ -74,6 +74,7 @@ def test_heads_of_one_network_run_together(tmp_path):
     assert content(tmp_path / "bank") == content(tmp_path / "local")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("architecture", ["bert", "vit"])
 def test_checkpoints_are_read_again_elsewhere(architecture, own_task, make_checkpoint, tmp_path):
     task = own_task if architecture == "bert" else tasks.load("digits")

@@ -13,6 +13,8 @@ from kd_env.benchmark.run import run
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 
+pytestmark = pytest.mark.long
+
 
 def trials(seeds=(0, 1)):
     return [Trial("digits", policy, seed, settings={"updates": 20}) for seed in seeds for policy in ("uniform", "camkd", "oracle")]

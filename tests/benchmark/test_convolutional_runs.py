@@ -25,6 +25,8 @@ from kd_env.teachers.finetune import finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.teacher import classifiers
 
+pytestmark = pytest.mark.long
+
 STUDENT = "resnet8(width=2)"
 
 

@@ -24,6 +24,8 @@ from kd_env.paths import claim
 from kd_env.teachers import load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def teachers(make_checkpoint, tmp_path_factory):

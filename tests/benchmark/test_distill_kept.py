@@ -13,6 +13,8 @@ from kd_env.benchmark.kept_students import FOLDER
 from kd_env.cli import invoke
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
+pytestmark = pytest.mark.long
+
 STUDENT = "tiny-bert(width=8,layers=1,dropout=0)"
 
 

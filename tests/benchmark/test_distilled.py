@@ -19,6 +19,8 @@ from kd_env.models import onnx_export
 from kd_env.paths import claim
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
+pytestmark = pytest.mark.long
+
 STUDENT = "tiny-bert(width=16,layers=1,dropout=0)"
 
 

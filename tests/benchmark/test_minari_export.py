@@ -13,6 +13,8 @@ from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 
+pytestmark = pytest.mark.long
+
 minari = pytest.importorskip("minari")
 
 UPDATES, SIZE = 6, 4

@@ -15,6 +15,8 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies.context import PolicyContext
 
+pytestmark = pytest.mark.long
+
 SETTINGS = {"updates": 12, "precision": "float64", "reward_labels": 32, "validation_every": 4}
 SAME = (
     "trial", "policy", "access", "seed", "test", "validation", "reward_split", "reward_labels", "student_forward_examples",

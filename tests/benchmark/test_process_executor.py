@@ -12,6 +12,8 @@ from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.worker_ends import was_killed
 from kd_env.errors import InputError
 
+pytestmark = pytest.mark.long
+
 POLICY = """
 import os, signal, torch
 from pathlib import Path

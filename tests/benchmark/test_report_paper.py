@@ -12,6 +12,8 @@ from kd_env.benchmark.report_latex import escape, overview_latex, scores_latex
 from kd_env.benchmark.report_methods import methods, seed_ranges
 from kd_env.cli import invoke
 
+pytestmark = pytest.mark.long
+
 NOISE = [0.02, -0.02, 0.01, -0.01, 0.0]
 TABLE = r"""% Made by `kd-env report --paper`. The preamble needs \usepackage{booktabs}.
 \begin{table}

@@ -48,6 +48,7 @@ def network(file):
     return [value for _, value in sorted(load_file(file).items())]
 
 
+@pytest.mark.long
 def test_what_can_learn_is_saved_with_where_it_comes_from(learned):
     files = sorted((learned / "policies").iterdir())
     assert len(files) == 2 * (2 + len(OTHERS))

@@ -148,6 +148,7 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path):
     assert suites.read(tmp_path / "windows.toml").parts == (Part("digits", ("uniform",)),)
 
 
+@pytest.mark.long
 def test_the_suite_of_the_guide_runs(tmp_path, capsys):
     text = (Path(__file__).parents[2] / "docs" / "how-to" / "suites.md").read_text()
     content = re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]

@@ -11,6 +11,8 @@ from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.worker_ends import TERMINATED, worker_died
 from kd_env.errors import InputError
 
+pytestmark = pytest.mark.long
+
 POLICY = """
 import os, signal, sys, threading, torch
 

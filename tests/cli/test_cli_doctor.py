@@ -11,6 +11,8 @@ from commands import error_line, start_command
 from kd_env.cli import doctor as doctor_module
 from kd_env.cli import invoke
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 

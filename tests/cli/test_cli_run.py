@@ -73,6 +73,7 @@ MODULE = inspect.cleandoc("""
 """)
 
 
+@pytest.mark.long
 def test_modules_in_the_working_directory_can_be_used(tmp_path):
     (tmp_path / "my_own.py").write_text(MODULE)
     process = start_command(

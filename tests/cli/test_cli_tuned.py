@@ -8,6 +8,8 @@ from commands import error_line
 from kd_env.benchmark.records import read
 from kd_env.cli import invoke
 
+pytestmark = pytest.mark.long
+
 SUITE = """
 seeds = [0]
 [[part]]

@@ -84,6 +84,7 @@ print(digest(run)[0])
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["reward labels, dropout"])
 def test_another_process_continues_to_the_last_bit(digits_data, tmp_path, case):
     run = start(digits_data, **CASES[case])

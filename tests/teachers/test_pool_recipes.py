@@ -13,6 +13,8 @@ from kd_env.tasks.wordpiece import WordPiece
 from kd_env.teachers import POOLS, load_pool, pool_recipes
 from kd_env.teachers.train_recipe import TeacherRecipe
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def digits():

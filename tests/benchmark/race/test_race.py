@@ -16,6 +16,8 @@ from kd_env.benchmark.race.state import RaceState
 from kd_env.errors import InputError
 from kd_env.tasks import Defaults, Split, Task
 
+pytestmark = pytest.mark.long
+
 FACTS = RaceFacts("mlp", ("one", "two"), "200 updates", (0.9, 0.88, 0.92), "kd-env distill --task toy")
 
 

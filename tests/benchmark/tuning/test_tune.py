@@ -145,6 +145,7 @@ print(_study_name(trial, space_of(trial)))
 """
 
 
+@pytest.mark.long
 def test_another_process_finds_the_same_study(capsys):
     """With another order of sets."""
     exec(NAME, {})
