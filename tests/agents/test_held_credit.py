@@ -11,7 +11,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import Transition, make_policy, registry
 
-pytestmark = pytest.mark.usefixtures("fit_stacks_once")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
 
 
 def make(policy="held_credit", **settings):

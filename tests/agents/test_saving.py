@@ -38,6 +38,7 @@ CASES = {
     "mtkd_rl": {"kd_weight": 0.5},
     "mtkd_rl_released": {"kd_weight": 0.5},
 }
+POLICIES = [pytest.param(name, marks=[pytest.mark.long] * (name == "held_credit")) for name in CASES]  # its start is fitted for seconds
 
 
 def started(policy):
@@ -81,7 +82,7 @@ def loaded(agent, policy, env, path):
     return type(agent).load(str(path), PolicyContext(env, kind.name, kind.access))
 
 
-@pytest.mark.parametrize("policy", CASES)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_loaded_agent_continues_equally(policy, tmp_path):
     env, agent, observation = started(policy)
     observation, _ = play(env, agent, observation, BEFORE)
@@ -97,7 +98,7 @@ def test_a_loaded_agent_continues_equally(policy, tmp_path):
         assert torch.equal(parameter, of_twin), "the students are the same, too"
 
 
-@pytest.mark.parametrize("policy", CASES)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_the_state_is_all_that_changes(policy, tmp_path):
     """Whatever an attribute holds that is not in ``state()``, equal states act equally; and everything in it has changed or is constant."""
     env, agent, observation = started(policy)

@@ -8,6 +8,8 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from kd_env.envs import SB3VecEnv
 
+pytestmark = pytest.mark.long
+
 SMALL = {"task": "digits", "updates": 6, "student": "mlp(width=8)", "reward_examples": 20, "kd_weight": 0.5, "autoreset_mode": "same_step"}
 TEACHERS = {"id": "kd_env/TeacherSelection-v0", "num_envs": 16, "credit": "first_order"}
 JOINT = {"id": "kd_env/JointSelection-v0", "num_envs": 16, "credit": "first_order", "teacher_cost": 0.01}

@@ -16,6 +16,8 @@ from kd_env.policies import make_policy
 from kd_env.policies.context import Examples
 from kd_env.randomness import seeded
 
+pytestmark = pytest.mark.long
+
 
 def log_odds(probability):
     return math.log(probability / (1 - probability))

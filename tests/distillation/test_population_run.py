@@ -99,7 +99,7 @@ def damage(run, student, value):
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(name, marks=[pytest.mark.long] * name.startswith("text")) for name in CASES])
 def test_each_student_is_the_one_it_would_be_alone(request, case, times):
     run, updates = start_case(request, case), CASES[case][2] * times
     run = start_case(request, case, updates=max(updates, run.settings.updates))

@@ -132,7 +132,7 @@ def test_the_statistics_are_part_of_the_state(digits_data):
     assert equal(other.student.state(), state), "the state is a copy"
 
 
-@pytest.mark.parametrize("student", ["resnet8(width=2)", "shufflenetv2(width=0.5)"])
+@pytest.mark.parametrize("student", ["resnet8(width=2)", pytest.param("shufflenetv2(width=0.5)", marks=pytest.mark.long)])
 def test_first_order_credit_is_the_derivative_in_training_mode(digits_data, student):
     run = start(digits_data, student, optimizer="sgd(lr=0.00001)", precision="float64")
     teach(run, 2)
