@@ -14,6 +14,7 @@ import numpy as np
 import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.entropy import bernoulli_entropy, normalized_entropy
@@ -51,6 +52,7 @@ class StableBaselines3:
             self.model: BaseAlgorithm = algorithm(self.network, slots, seed=seed, device="cpu", **arguments)
         except (TypeError, ValueError, AssertionError) as error:
             raise InputError(f"sb3:{algorithm.__name__}: {error}") from None
+        _log_nowhere(self.model)
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return deterministic actions."""
@@ -81,7 +83,14 @@ class StableBaselines3:
         """Read a policy for ``env``; SB3's format contains pickles, so load only files that you trust."""
         agent = cls(env)
         agent.model = type(agent.model).load(path, env=SB3VecEnv(env))
+        _log_nowhere(agent.model)
         return agent
+
+
+def _log_nowhere(model: BaseAlgorithm) -> None:
+    """Give the algorithm a logger without a folder, unless its hyperparameters ask for a log. SB3's own leaves one in the temp folder."""
+    if model.verbose == 0 and model.tensorboard_log is None:
+        model.set_logger(Logger(folder=None, output_formats=[]))
 
 
 class PPO(StableBaselines3):
