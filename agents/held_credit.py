@@ -28,7 +28,8 @@ from agents import saving
 from agents.entropy import normalized_entropy
 from baselines.gate import Gate, standardise
 from baselines.scorer import Scorer
-from baselines.stacking import Instances, Stack
+from baselines.stack_members import Instances
+from baselines.stacking import Stack
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError

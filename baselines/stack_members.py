@@ -1,0 +1,156 @@
+"""The members of a stack: formulas, the router's gate and networks that propose weights of the teachers.
+
+In: what members read of instances, and labels. Out: weights of each member, and shares of the members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from baselines.gate import Gate, fit, gate_inputs
+from baselines.mixture import fit_mixture
+from baselines.rule import choice
+from baselines.scorer import Scorer, scorer_columns
+
+ENTROPY_TEMPERATURE = 0.1
+EM_STEPS = 300
+
+Inputs = Literal["", "outputs", "outputs and features"]
+NETWORKS: tuple[tuple[Inputs, bool, float], ...] = (
+    ("", True, 1e-2),
+    ("outputs", True, 1e-2),
+    ("outputs and features", True, 1e-2),
+    ("outputs and features", False, 1e-3),
+)
+"""The fitted members: what the linear gate reads, whether a scorer is added, and the ridge penalty."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What members read of n instances."""
+
+    outputs: Tensor  # [n, K * C], log-probabilities
+    outputs_and_features: Tensor  # [n, K * C + D_1 + ... + D_K]
+    columns: Tensor  # [n, K, 9]
+
+    @classmethod
+    def of(cls, teacher_logits: Tensor, teacher_features: Sequence[Tensor]) -> Instances:
+        """Read ``teacher_logits [n, K, C]`` and ``teacher_features``, K x ``[n, D_k]``."""
+        outputs, everything = gate_inputs(teacher_logits), gate_inputs(teacher_logits, teacher_features)
+        return cls(outputs.float().cpu(), everything.float().cpu(), scorer_columns(teacher_logits.cpu()))
+
+    def take(self, rows: Tensor) -> Instances:
+        """Return some of the instances."""
+        return Instances(self.outputs[rows], self.outputs_and_features[rows], self.columns[rows])
+
+    def inputs(self, name: Inputs) -> Tensor:
+        """Return the inputs of a linear gate, ``[n, inputs]``."""
+        return self.outputs_and_features if name == "outputs and features" else self.outputs
+
+
+def uniform(instances: Instances) -> Tensor:
+    """Weigh all teachers equally."""
+    return torch.full_like(instances.columns[:, :, 0], 1.0 / instances.columns.shape[1])
+
+
+def most_confident(instances: Instances) -> Tensor:
+    """Choose the teacher with the largest probability; the first one where several are above 1 - 1e-6."""
+    confidence = instances.columns[:, :, 0]
+    return choice(confidence.argmax(1), confidence.shape[1])
+
+
+def low_entropy(instances: Instances) -> Tensor:
+    """Prefer teachers with a low entropy: ``softmax(-entropy / (0.1 ln C))``."""
+    return (-instances.columns[:, :, 1] / ENTROPY_TEMPERATURE).softmax(1)
+
+
+class LinearGate(nn.Module):
+    """A linear function of standardised inputs, which starts at 0."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Tensor, num_teachers: int) -> None:
+        """Standardise by ``inputs [n, columns]``."""
+        super().__init__()
+        self.register_buffer("mean", inputs.mean(0))
+        self.register_buffer("scale", inputs.std(0, correction=0) + 1e-3)
+        self.linear = nn.Linear(inputs.shape[1], num_teachers)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits, ``[n, columns]`` -> ``[n, K]``."""
+        logits: Tensor = self.linear((inputs - self.mean) / self.scale)
+        return logits
+
+
+class Network(nn.Module):
+    """Weights by the softmax of a linear gate, of a scorer, or of their sum. They start equal."""
+
+    def __init__(self, instances: Instances, inputs: Inputs, scorer: bool) -> None:
+        """Make the parts, standardised by ``instances``."""
+        super().__init__()
+        self.inputs, num_teachers = inputs, instances.columns.shape[1]
+        self.gate = LinearGate(instances.inputs(inputs), num_teachers) if inputs else None
+        self.scorer = Scorer(num_teachers) if scorer else None
+        if self.scorer is not None:
+            self.scorer.standardise(instances.columns)
+
+    def log_weights(self, instances: Instances) -> Tensor:
+        """Return logarithms of the weights, ``[n, K]``."""
+        logits = torch.zeros(instances.columns.shape[:2])
+        if self.gate is not None:
+            logits = logits + self.gate(instances.inputs(self.inputs))
+        if self.scorer is not None:
+            logits = logits + self.scorer(instances.columns)
+        return logits.log_softmax(1)
+
+    def forward(self, instances: Instances) -> Tensor:
+        """Return weights, ``[n, K]``."""
+        return self.log_weights(instances).exp()
+
+
+def fitted(network: Network, instances: Instances, log_likelihood: Tensor, ridge: float) -> Network:
+    """Fit a network to ``log_likelihood [n, K]`` of labelled instances and return it."""
+    fit_mixture(network.parameters(), lambda: network.log_weights(instances), log_likelihood, ridge)
+    return network
+
+
+class Members(nn.Module):
+    """All members, fitted on labelled instances."""
+
+    def __init__(self, instances: Instances, log_likelihood: Tensor, right: Tensor) -> None:
+        """Fit the networks, and the router's gate.
+
+        Args:
+            instances: n labelled instances.
+            log_likelihood: log-probability of the label by each teacher, ``[n, K]``.
+            right: 1 where a teacher's answer is the label, ``[n, K]``.
+        """
+        super().__init__()
+        inputs = instances.inputs("outputs and features")
+        self.router = Gate(inputs.shape[1], right.shape[1])
+        fit(self.router, inputs, right)
+        networks = [fitted(Network(instances, inputs, scorer), instances, log_likelihood, ridge) for inputs, scorer, ridge in NETWORKS]
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, instances: Instances) -> Tensor:
+        """Return the weights of each member, ``[R, n, K]``."""
+        routed = self.router(instances.inputs("outputs and features"))
+        formulas = [uniform(instances), most_confident(instances), low_entropy(instances), choice(routed.argmax(1), routed.shape[1])]
+        return torch.stack([*formulas, *(network(instances) for network in self.networks)])
+
+
+def fit_shares(likelihood: Tensor) -> Tensor:
+    """Return shares of R members ``[R]`` that maximise the likelihood of their mixture, by EM from equal ones; ``likelihood [R, n]``."""
+    shares = torch.full((len(likelihood),), 1.0 / len(likelihood))
+    for _ in range(EM_STEPS):
+        joint = shares[:, None] * likelihood
+        shares = (joint / joint.sum(0)).mean(1)
+    return shares
