@@ -28,8 +28,7 @@ from agents import saving
 from agents.entropy import normalized_entropy
 from baselines.gate import Gate, standardise
 from baselines.scorer import Scorer
-from baselines.stack_members import Instances
-from baselines.stacking import Stack
+from baselines.stacking import Instances, Stack
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError

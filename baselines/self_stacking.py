@@ -22,7 +22,7 @@ from torch import Tensor
 
 from baselines.mixture import log_likelihoods
 from baselines.rule import WEIGHTS, BaseRule
-from baselines.stack_members import Instances, Network, fitted
+from baselines.stacking import Instances, Network, fitted
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.randomness import seeded
 

@@ -11,83 +11,169 @@ It uses the same labels as policies that are paid with held-out improvement, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from baselines.mixture import log_likelihoods
-from baselines.rule import WEIGHTS, BaseRule
-from baselines.stack_members import Instances, Members, fit_shares
+from baselines.gate import Gate, fit, gate_inputs
+from baselines.mixture import fit_mixture, log_likelihoods
+from baselines.rule import WEIGHTS, BaseRule, choice
+from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
-from kd_env.distillation.calibration import fit_temperatures
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 from kd_env.policies.context import Examples
 from kd_env.randomness import seeded
 
-CLEARLY = 3.0
-"""Standard errors by which a difference has to be above 0."""
+ENTROPY_TEMPERATURE = 0.1
+EM_STEPS = 300
+
+Inputs = Literal["", "outputs", "outputs and features"]
+NETWORKS: tuple[tuple[Inputs, bool, float], ...] = (
+    ("", True, 1e-2),
+    ("outputs", True, 1e-2),
+    ("outputs and features", True, 1e-2),
+    ("outputs and features", False, 1e-3),
+)
+"""The fitted members: what the linear gate reads, whether a scorer is added, and the ridge penalty."""
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Members, their shares, and how well the taught mixture answers.
+class Instances:
+    """What members read of n instances."""
 
-    Attributes:
-        members: the members, fitted on all labels.
-        shares: their shares, ``[R]``.
-        right: 1 where the answer of the taught mixture is the label, by members that did not see the label, ``[n]``.
-    """
+    outputs: Tensor  # [n, K * C], log-probabilities
+    outputs_and_features: Tensor  # [n, K * C + D_1 + ... + D_K]
+    columns: Tensor  # [n, K, 9]
 
-    members: Members
-    shares: Tensor
-    right: Tensor
+    @classmethod
+    def of(cls, teacher_logits: Tensor, teacher_features: Sequence[Tensor]) -> Instances:
+        """Read ``teacher_logits [n, K, C]`` and ``teacher_features``, K x ``[n, D_k]``."""
+        outputs, everything = gate_inputs(teacher_logits), gate_inputs(teacher_logits, teacher_features)
+        return cls(outputs.float().cpu(), everything.float().cpu(), scorer_columns(teacher_logits.cpu()))
 
+    def take(self, rows: Tensor) -> Instances:
+        """Return some of the instances."""
+        return Instances(self.outputs[rows], self.outputs_and_features[rows], self.columns[rows])
 
-def fit_members(instances: Instances, teacher_logits: Tensor, labels: Tensor, log_likelihood: Tensor, seed: int) -> Fit:
-    """Fit the members on each half of the labels, the shares on the other half, and the members again on all labels.
-
-    Args:
-        instances: n labelled instances.
-        teacher_logits: logits of the teachers as they teach, ``[n, K, C]``.
-        labels: class numbers, ``[n]``.
-        log_likelihood: what the networks and the shares are fitted to, ``[n, K]``.
-        seed: of the halves and of the scorers' first weights.
-    """
-    right = (teacher_logits.argmax(2) == labels[:, None]).float()
-    with seeded(seed):
-        halves = torch.randperm(len(labels)).chunk(2)
-        weights = []
-        for rest, held_out in (halves, halves[::-1]):
-            members = Members(instances.take(rest), log_likelihood[rest], right[rest])
-            with torch.no_grad():
-                weights.append(members(instances.take(held_out)))  # [R, n / 2, K]
-        unseen = torch.cat(halves[::-1])
-        of_members = torch.cat(weights, 1)  # [R, n, K], of the rows ``unseen``
-        shares = fit_shares((of_members * log_likelihood[unseen].exp()).sum(2))
-        taught = torch.einsum("r,rnk,nkc->nc", shares, of_members, teacher_logits[unseen].softmax(2).float())
-        return Fit(Members(instances, log_likelihood, right), shares, (taught.argmax(1) == labels[unseen]).float())
+    def inputs(self, name: Inputs) -> Tensor:
+        """Return the inputs of a linear gate, ``[n, inputs]``."""
+        return self.outputs_and_features if name == "outputs and features" else self.outputs
 
 
-def clearly_higher(values: Tensor, others: Tensor) -> bool:
-    """Return whether the mean of ``values [n]`` is above that of ``others [n]`` by three standard errors of the paired difference."""
-    differences = values - others
-    return bool(differences.mean() > CLEARLY * differences.std() / len(differences) ** 0.5)
+def uniform(instances: Instances) -> Tensor:
+    """Weigh all teachers equally."""
+    return torch.full_like(instances.columns[:, :, 0], 1.0 / instances.columns.shape[1])
+
+
+def most_confident(instances: Instances) -> Tensor:
+    """Choose the teacher with the largest probability; the first one where several are above 1 - 1e-6."""
+    confidence = instances.columns[:, :, 0]
+    return choice(confidence.argmax(1), confidence.shape[1])
+
+
+def low_entropy(instances: Instances) -> Tensor:
+    """Prefer teachers with a low entropy: ``softmax(-entropy / (0.1 ln C))``."""
+    return (-instances.columns[:, :, 1] / ENTROPY_TEMPERATURE).softmax(1)
+
+
+class LinearGate(nn.Module):
+    """A linear function of standardised inputs, which starts at 0."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Tensor, num_teachers: int) -> None:
+        """Standardise by ``inputs [n, columns]``."""
+        super().__init__()
+        self.register_buffer("mean", inputs.mean(0))
+        self.register_buffer("scale", inputs.std(0, correction=0) + 1e-3)
+        self.linear = nn.Linear(inputs.shape[1], num_teachers)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits, ``[n, columns]`` -> ``[n, K]``."""
+        logits: Tensor = self.linear((inputs - self.mean) / self.scale)
+        return logits
+
+
+class Network(nn.Module):
+    """Weights by the softmax of a linear gate, of a scorer, or of their sum. They start equal."""
+
+    def __init__(self, instances: Instances, inputs: Inputs, scorer: bool) -> None:
+        """Make the parts, standardised by ``instances``."""
+        super().__init__()
+        self.inputs, num_teachers = inputs, instances.columns.shape[1]
+        self.gate = LinearGate(instances.inputs(inputs), num_teachers) if inputs else None
+        self.scorer = Scorer(num_teachers) if scorer else None
+        if self.scorer is not None:
+            self.scorer.standardise(instances.columns)
+
+    def log_weights(self, instances: Instances) -> Tensor:
+        """Return logarithms of the weights, ``[n, K]``."""
+        logits = torch.zeros(instances.columns.shape[:2])
+        if self.gate is not None:
+            logits = logits + self.gate(instances.inputs(self.inputs))
+        if self.scorer is not None:
+            logits = logits + self.scorer(instances.columns)
+        return logits.log_softmax(1)
+
+    def forward(self, instances: Instances) -> Tensor:
+        """Return weights, ``[n, K]``."""
+        return self.log_weights(instances).exp()
+
+
+def fitted(network: Network, instances: Instances, log_likelihood: Tensor, ridge: float) -> Network:
+    """Fit a network to ``log_likelihood [n, K]`` of labelled instances and return it."""
+    fit_mixture(network.parameters(), lambda: network.log_weights(instances), log_likelihood, ridge)
+    return network
+
+
+class Members(nn.Module):
+    """All members, fitted on labelled instances."""
+
+    def __init__(self, instances: Instances, log_likelihood: Tensor, right: Tensor) -> None:
+        """Fit the networks, and the router's gate.
+
+        Args:
+            instances: n labelled instances.
+            log_likelihood: log-probability of the label by each teacher, ``[n, K]``.
+            right: 1 where a teacher's answer is the label, ``[n, K]``.
+        """
+        super().__init__()
+        inputs = instances.inputs("outputs and features")
+        self.router = Gate(inputs.shape[1], right.shape[1])
+        fit(self.router, inputs, right)
+        networks = [fitted(Network(instances, inputs, scorer), instances, log_likelihood, ridge) for inputs, scorer, ridge in NETWORKS]
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, instances: Instances) -> Tensor:
+        """Return the weights of each member, ``[R, n, K]``."""
+        routed = self.router(instances.inputs("outputs and features"))
+        formulas = [uniform(instances), most_confident(instances), low_entropy(instances), choice(routed.argmax(1), routed.shape[1])]
+        return torch.stack([*formulas, *(network(instances) for network in self.networks)])
+
+
+def fit_shares(likelihood: Tensor) -> Tensor:
+    """Return shares of R members ``[R]`` that maximise the likelihood of their mixture, by EM from equal ones; ``likelihood [R, n]``."""
+    shares = torch.full((len(likelihood),), 1.0 / len(likelihood))
+    for _ in range(EM_STEPS):
+        joint = shares[:, None] * likelihood
+        shares = (joint / joint.sum(0)).mean(1)
+    return shares
 
 
 class Stack(nn.Module):
-    """Members and their shares.
-
-    They are fitted to the likelihood of the teachers as they are, and again to that of calibrated teachers, whose logits are divided by a
-    temperature for each (:func:`~kd_env.distillation.calibration.fit_temperatures`). The second fit is kept if its taught mixture, which is
-    of the teachers as they are, answers clearly more often right. It helps where a good teacher is not certain and others are too certain.
-    """
+    """Members and their shares."""
 
     shares: Tensor
 
     def __init__(self, examples: Examples, seed: int) -> None:
-        """Fit both and keep one.
+        """Fit the members on each half of the labels, the shares on the other half, and the members again on all labels.
 
         Raises:
             InputError: there are fewer than 2 labels.
@@ -96,16 +182,17 @@ class Stack(nn.Module):
         instances, labels = Instances.of(examples.teacher_logits, examples.teacher_features), examples.known_labels()
         if len(labels) < 2:
             raise InputError(f"reward_labels={len(labels)}: stacking fits its members and their shares on different labels; use at least 2")
-        logits = examples.teacher_logits
-        temperatures = torch.from_numpy(fit_temperatures(logits.cpu().numpy(), labels.cpu().numpy()))
-        plain, calibrated = (
-            fit_members(instances, logits, labels, log_likelihoods(scaled, labels), seed)
-            for scaled in (logits, logits.double() / temperatures.to(logits.device)[:, None])
-        )
-        self.calibrated = clearly_higher(calibrated.right, plain.right)
-        kept = calibrated if self.calibrated else plain
-        self.register_buffer("shares", kept.shares)
-        self.members = kept.members
+        log_likelihood = log_likelihoods(examples.teacher_logits, labels)
+        right = (examples.teacher_logits.argmax(2) == labels[:, None]).float()
+        with seeded(seed):
+            halves = torch.randperm(len(labels)).chunk(2)
+            likelihood = []
+            for rest, held_out in (halves, halves[::-1]):
+                members = Members(instances.take(rest), log_likelihood[rest], right[rest])
+                with torch.no_grad():
+                    likelihood.append((members(instances.take(held_out)) * log_likelihood[held_out].exp()).sum(2))  # [R, n / 2]
+            self.register_buffer("shares", fit_shares(torch.cat(likelihood, 1)))
+            self.members = Members(instances, log_likelihood, right)
 
     @torch.no_grad()
     def forward(self, instances: Instances) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines.self_stacking import SelfStacking, fit, relative_confidence
-from baselines.stack_members import Instances
+from baselines.stacking import Instances
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.policies import make_policy

@@ -6,19 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.mixture import log_likelihoods
 from baselines.scorer import Scorer, scorer_columns
-from baselines.stack_members import Instances, fit_shares, low_entropy, most_confident, uniform
-from baselines.stacking import Stack, Stacking, clearly_higher, fit_members
+from baselines.stacking import Instances, Stack, Stacking, fit_shares, low_entropy, most_confident, uniform
 from kd_env import tasks
-from kd_env.bank.bank import open_bank
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import make_policy
-from kd_env.policies.context import Examples, PolicyContext
+from kd_env.policies.context import Examples
 from kd_env.randomness import seeded
-from kd_env.teachers import load_pool
 
 pytestmark = pytest.mark.long
 
@@ -110,45 +106,6 @@ def test_the_stack_predicts_unseen_labels_better_than_formulas_do():
     assert all(value > likelihood(formula(instances), unseen) + 0.3 for formula in (uniform, most_confident, low_entropy))
     right = unseen.teacher_logits.argmax(2) == unseen.labels[:, None]
     assert (stack(instances) * right).sum(1).mean() > 0.9
-
-
-def test_clearly_higher_by_hand():
-    """Nine in ten differences are 1: their mean is .9, its standard error .1. One in ten: .1, and again .1."""
-    often = torch.tensor([1.0] * 9 + [0.0])
-    assert clearly_higher(often, torch.zeros(10))
-    assert not clearly_higher(torch.zeros(10), often)
-    assert not clearly_higher(1.0 - often, torch.zeros(10)), "the mean is 1 standard error above 0"
-    assert not clearly_higher(often, often)
-
-
-def of_pool(pool):
-    """The labelled reward examples of a pool of the digits, and its validation examples."""
-    context = PolicyContext(make_env(Trial("digits", "stacking", 0, pool, settings={"updates": 20})), "stacking", "reward labels")
-    task = tasks.load("digits")
-    seen = open_bank(task, load_pool(pool, task)).gather("validation", np.arange(len(task.validation.labels)))
-    return context.reward_examples(), torch.from_numpy(seen.logits), [torch.from_numpy(part) for part in seen.features]
-
-
-@pytest.mark.parametrize(("pool", "calibrated"), [("digits/overconfident", True), ("digits/systematic", False)])
-def test_it_is_fitted_to_calibrated_teachers_where_a_good_teacher_is_not_certain(pool, calibrated):
-    """The mixture that is taught is of the teachers as they are; ``overconfident`` has a good teacher that is not certain."""
-    labelled, logits, features = of_pool(pool)
-    stack = Stack(labelled, seed=0)
-    assert stack.calibrated == calibrated
-    instances, labels = Instances.of(labelled.teacher_logits, labelled.teacher_features), labelled.labels
-    plain = fit_members(instances, labelled.teacher_logits, labels, log_likelihoods(labelled.teacher_logits, labels), seed=0)
-
-    def accuracy(weights):
-        taught = torch.einsum("nk,nkc->nc", weights, logits.softmax(2))
-        return (taught.argmax(1).numpy() == tasks.load("digits").validation.labels).mean()
-
-    unseen = Instances.of(logits, features)
-    with torch.no_grad():
-        of_plain = accuracy(torch.einsum("r,rnk->nk", plain.shares, plain.members(unseen)))
-    if calibrated:
-        assert accuracy(stack(unseen)) > of_plain + 0.02
-    else:
-        assert torch.equal(stack.shares, plain.shares)
 
 
 def test_labels_that_say_nothing_leave_the_formulas():
