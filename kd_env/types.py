@@ -32,6 +32,12 @@ class ModelOutput(NamedTuple):
     projections: Mapping[str, tuple[Tensor, ...]] = {}  # by projector, K x [B, ..., D_k]: an output mapped to each teacher's width
     auxiliary: Tensor | None = None  # [B, ...], output of the auxiliary module (setting ``auxiliary_module``)
     maps: Tensor | None = None  # [B, D, h, w], the last feature map, whose mean over positions the classifier reads, if requested
+    stages: Mapping[str, Tensor] = {}  # [B, D, h, w] by stage: the feature maps that were requested by name
+
+    def named(self, name: str) -> Any:
+        """Return the output that is requested as ``name``, such as ``layers``, ``maps`` or ``maps.stage2``; ``None`` if it is missing."""
+        output, _, stage = name.partition(".")
+        return self.stages.get(stage) if stage else getattr(self, output)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
         """Return the output with ``change`` applied to every tensor."""
@@ -63,11 +69,13 @@ class TeacherShapes:
         widths: width D_k of each teacher's features.
         layers: shape ``(L_k, D_k)`` of each teacher's layers; empty if the bank does not keep layers.
         maps: shape ``(D_k, h_k, w_k)`` of each teacher's last feature map; empty if the bank does not keep maps.
+        stages: shapes ``(D_k, h_k, w_k)`` of each teacher's feature maps that the bank keeps by name.
     """
 
     widths: tuple[int, ...]
     layers: tuple[tuple[int, int], ...] = ()
     maps: tuple[tuple[int, int, int], ...] = ()
+    stages: tuple[Mapping[str, tuple[int, int, int]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class Batch:
     teacher_layers: tuple[Tensor, ...] = ()  # K x [rows, L_k, D_k], if a knowledge type needs them
     teacher_attention: tuple[Tensor, ...] = ()  # K x [rows, 2, T, T], if a knowledge type needs them
     teacher_maps: tuple[Tensor, ...] = ()  # K x [rows, D_k, h_k, w_k], if a knowledge type needs them
+    teacher_stages: tuple[Mapping[str, Tensor], ...] = ()  # K x by stage, [rows, D_k, h_k, w_k], if a knowledge type needs them
 
     def of_student(self, student: int) -> Batch:
         """Return the mini-batch of one student, with B rows."""
@@ -114,7 +123,7 @@ class Batch:
 def _select(value: Any, rows: Any) -> Any:
     if isinstance(value, ModelOutput):
         return value.map(lambda tensor: tensor[rows])
-    return tuple(tensor[rows] for tensor in value) if isinstance(value, tuple) else value[rows]
+    return _map_tensors(value, lambda tensor: tensor[rows]) if isinstance(value, tuple) else value[rows]
 
 
 class DecodedAction(NamedTuple):

@@ -20,6 +20,7 @@ from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.bank.shards import MapShards, one_after_another
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS, TRAIN_ONLY
+from kd_env.models.stages import output_of, request, requested
 from kd_env.paths import cache_dir, locked, naming, require_file
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
@@ -36,6 +37,7 @@ class TeacherOutputs(NamedTuple):
     layers: tuple[np.ndarray, ...] = ()  # K x [B, L_k, D_k], where they were asked for
     attention: tuple[np.ndarray, ...] = ()  # K x [B, 2, T_k, T_k]
     maps: tuple[np.ndarray, ...] = ()  # K x [B, D_k, h_k, w_k]
+    stages: tuple[dict[str, np.ndarray], ...] = ()  # K x by stage, [B, D_k, h_k, w_k]
 
 
 DAMAGE = (
@@ -58,7 +60,8 @@ class KnowledgeBank:
         widths: D_k, the width of each teacher's features.
         half: the arrays are float16.
         drift: how the teachers change during a run; the arrays hold their outputs before the change.
-        keeps: what is kept besides logits and features, of ``layers``, ``attention`` and ``maps``.
+        keeps: what is kept besides logits and features, of ``layers``, ``attention``, ``maps`` and ``maps.STAGE``.
+        stages: stages of each teacher whose feature maps are kept by name.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -79,14 +82,14 @@ class KnowledgeBank:
             self.widths: list[int] = self.meta["widths"]
             self.half = bool(self.meta.get("half"))
             self.drift = None if (drift := self.meta.get("drift")) is None else Drift(drift["at"], tuple(drift["roles"]))
-            self.keeps = frozenset(output for output in EXTRA_OUTPUTS if self.meta.get(output))
-            outputs = ["logits", "features", *(f"{output}.{k}" for output in self.keeps for k in range(len(self.teachers)))]
-            names = [
-                f"{split}.{output}.npy"
-                for split in SPLITS[:3]
-                for output in outputs
-                if split == "train" or output.partition(".")[0] not in TRAIN_ONLY
-            ]
+            kept = [output for output in EXTRA_OUTPUTS if self.meta.get(output)]
+            self.keeps = frozenset([*kept, *map(request, self.meta.get("stages", ()))])
+            self.stages: tuple[tuple[str, ...], ...] = tuple(map(tuple, self.meta.get("teacher_stages") or [()] * len(self.teachers)))
+            outputs = ["logits", "features", *(f"{output}.{k}" for output in kept for k in range(len(self.teachers)))]
+            outputs += [f"{request(stage)}.{k}" for k, stages in enumerate(self.stages) for stage in stages]
+            of_all = [output for output in outputs if output_of(output) not in TRAIN_ONLY]
+            kept_of = {split: outputs if split == "train" else of_all for split in SPLITS[:3]}
+            names = [f"{split}.{output}.npy" for split, outputs in kept_of.items() for output in outputs]
             self._arrays = {name: _open(directory / name, self.meta["files"][name]) for name in names}
             self._require_consistent()
             with_checksums = [name for name in names if checksum_file(Path(name)).name in self.meta["files"]]  # older banks have none
@@ -134,8 +137,16 @@ class KnowledgeBank:
                 self._blocks[name].check(rows)
             return self._arrays[name][rows].astype(np.float32, copy=False)
 
-        extra_outputs = {output: tuple(gathered(f"{output}.{k}") for k in range(self.num_teachers)) for output in extra}
-        return TeacherOutputs(gathered("logits"), tuple(np.split(gathered("features"), self._ends, axis=1)), **extra_outputs)
+        plain = [output for output in extra if "." not in output]
+        outputs = {output: tuple(gathered(f"{output}.{k}") for k in range(self.num_teachers)) for output in plain}
+        stages: tuple[dict[str, np.ndarray], ...] = ()
+        if len(plain) < len(extra):
+            stages = tuple(
+                {stage: gathered(name) for stage, name in requested(names, extra).items()}
+                for names in ({stage: f"maps.{stage}.{k}" for stage in stages} for k, stages in enumerate(self.stages))
+            )
+        features = tuple(np.split(gathered("features"), self._ends, axis=1))
+        return TeacherOutputs(gathered("logits"), features, **outputs, stages=stages)
 
     def scores(self, task: Task) -> dict[str, float]:
         """Return the metric of each teacher on the validation split of ``task``, by the teachers' names."""
@@ -143,15 +154,21 @@ class KnowledgeBank:
         return {name: task.score(predictions[:, k], task.validation.labels) for k, name in enumerate(self.teachers)}
 
     def shape(self, output: str, teacher: int) -> tuple[int, ...]:
-        """Return the shape per example of an extra output of a teacher, such as ``(L_k, D_k)`` of layers."""
+        """Return the shape per example of an extra output of a teacher, such as ``(L_k, D_k)`` of ``layers``."""
         return self._arrays[f"train.{output}.{teacher}.npy"].shape[1:]
 
     @property
     def shapes(self) -> TeacherShapes:
         """Shapes of the teachers' features, layers and maps."""
+
+        def map_shape(output: str, teacher: int) -> tuple[int, int, int]:
+            channels, height, width = self.shape(output, teacher)
+            return channels, height, width
+
         layers = [self.shape("layers", k) for k in range(self.num_teachers)] if "layers" in self.keeps else []
-        maps = [self.shape("maps", k) for k in range(self.num_teachers)] if "maps" in self.keeps else []
-        return TeacherShapes(tuple(self.widths), tuple((depth, width) for depth, width in layers), tuple((d, h, w) for d, h, w in maps))
+        maps = tuple(map_shape("maps", k) for k in range(self.num_teachers)) if "maps" in self.keeps else ()
+        stages = tuple({stage: map_shape(f"maps.{stage}", k) for stage in stages} for k, stages in enumerate(self.stages))
+        return TeacherShapes(tuple(self.widths), tuple((depth, width) for depth, width in layers), maps, stages)
 
 
 def open_bank(
@@ -168,7 +185,8 @@ def open_bank(
     Args:
         directory: where it is kept; by default a folder of the cache named by task and fingerprint.
         progress: called while it is built.
-        keep: what to keep besides logits and features, of ``layers``, ``attention`` and ``maps``; a bank that keeps more is used too.
+        keep: what to keep besides logits and features, of ``layers``, ``attention``, ``maps``, ``maps.STAGE`` and ``maps.all``; a bank
+            that keeps more is used too.
         half: build it in float16, half the size; an existing bank is used in either precision.
         map_shards: runs the teachers on the parts of a bank that is built; by default here, one part after the other.
 

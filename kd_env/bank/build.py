@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ from torch import Tensor
 from kd_env.bank.blocks import is_checksum_file, write_checksums
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.bank.finished_shards import FinishedShards
-from kd_env.bank.shards import MapShards, Shapes, Shard, ShardBatch, ShardLostError, ShardRunner, one_after_another
+from kd_env.bank.shards import MapShards, Shapes, Shard, ShardBatch, ShardLostError, ShardRunner, one_after_another, outputs_of
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.models.encode import encode
+from kd_env.models.stages import ALL, numbered, output_of, request
 from kd_env.paths import naming
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
 from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.types import ModelOutput
 
 SECONDS = 60.0
 """Seconds between two saves within a shard. A build that is continued repeats at most this much work."""
@@ -82,6 +84,7 @@ def build(
         "teachers": pool.names,
         "widths": [shape["features"][0] for shape in shapes],
         **{output: output in keep for output in EXTRA_OUTPUTS},
+        **_stages_in_meta(keep, shapes),
         "half": half,
         **({} if pool.drift is None else {"drift": asdict(pool.drift)}),
         "files": {path.name: describe(path) for path in sorted(partial.glob("*.npy"))},
@@ -95,14 +98,14 @@ def build(
 
 def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> Shapes:
     """Return the shapes of the teacher's outputs, from its output for one example."""
-    output = teacher(task.train.inputs[:1])
+    output = outputs_of(teacher, task.train.inputs[:1], keep)
     shapes: Shapes = {"logits": (task.num_classes,), "features": tuple(output.features.shape[1:])}
     if len(shapes["features"]) != 1:
         raise InputError(f"teacher {teacher.name!r} gave features of shape {tuple(output.features.shape)} for one example; expected [B, D]")
-    for name in sorted(keep):
-        values: Tensor | None = getattr(output, name)
-        if values is None or values.ndim != EXTRA_OUTPUTS[name]:
-            raise InputError(f"teacher {teacher.name!r} has no {name}; leave out the knowledge types that compare it")
+    for name in sorted(name for asked in keep for name in _names(asked, output)):
+        values: Tensor | None = output.named(name)
+        if values is None or values.ndim != EXTRA_OUTPUTS[output_of(name)]:
+            raise _missing(teacher, task, name)
         shapes[name] = tuple(values.shape[1:])
     if "attention" in shapes and task.kind == "text":
         if isinstance(teacher, CheckpointTeacher):
@@ -111,6 +114,28 @@ def _shapes(teacher: Teacher, task: Task, keep: frozenset[str]) -> Shapes:
             tokens = encode(task, task.train.inputs)["input_ids"].shape[1]
         shapes["attention"] = (2, tokens, tokens)
     return shapes
+
+
+def _names(asked: str, output: ModelOutput) -> list[str]:
+    """Return the names of the outputs to keep for one name in ``keep``; ``maps.all`` stands for the numbered stages that a teacher has."""
+    return [f"maps.{stage}" for stage in numbered(output.stages)] or [asked] if asked == request(ALL) else [asked]
+
+
+def _missing(teacher: Teacher, task: Task, name: str) -> InputError:
+    """Return the error for a teacher without an output."""
+    output, _, stage = name.partition(".")
+    if not stage:
+        return InputError(f"teacher {teacher.name!r} has no {output}; leave out the knowledge types that compare it")
+    known = ", ".join(outputs_of(teacher, task.train.inputs[:1], frozenset({request(ALL)})).stages)
+    has = f"it has {known}; name one of these" if known else "leave out the knowledge types that compare stages"
+    return InputError(f"teacher {teacher.name!r} has no feature map of stage {stage!r}; {has}")
+
+
+def _stages_in_meta(keep: frozenset[str], shapes: Sequence[Shapes]) -> dict[str, Any]:
+    """Return what ``bank.json`` says about feature maps that are kept by stage: the stages asked for, and those of each teacher."""
+    asked = sorted(name.partition(".")[2] for name in keep if "." in name)
+    of_teachers = [[name.partition(".")[2] for name in shape if "." in name] for shape in shapes]
+    return {"stages": asked, "teacher_stages": of_teachers} if asked else {}
 
 
 def _write_arrays(
@@ -154,7 +179,7 @@ class _Arrays:
             (k, output): self._open(f"{output}.{k}", *shape)
             for k in range(len(run.shapes))
             for output, shape in run.kept(split, k).items()
-            if output in EXTRA_OUTPUTS
+            if output_of(output) in EXTRA_OUTPUTS
         }
 
     def write(self, batch: ShardBatch) -> None:

@@ -21,6 +21,8 @@ def after_drift(outputs: TeacherOutputs, drift: Drift, changed: np.ndarray) -> T
             for role, array in zip(drift.roles, arrays, strict=True)
         )
 
+    names = outputs.stages[0] if outputs.stages else ()  # equal for all teachers, as all shapes
+    stages = {stage: new([maps[stage] for maps in outputs.stages]) for stage in names}
     roles = np.where(changed[:, None], drift.roles, np.arange(len(drift.roles)))  # [B, K]
     logits = np.take_along_axis(outputs.logits, roles[:, :, None], axis=1)
     return TeacherOutputs(
@@ -29,4 +31,5 @@ def after_drift(outputs: TeacherOutputs, drift: Drift, changed: np.ndarray) -> T
         new(outputs.layers) if outputs.layers else (),
         new(outputs.attention) if outputs.attention else (),
         new(outputs.maps) if outputs.maps else (),
+        tuple({stage: arrays[k] for stage, arrays in stages.items()} for k in range(len(outputs.stages))),
     )

@@ -18,9 +18,10 @@ from torch.nn.functional import pad
 from kd_env.bank.finished_shards import FinishedShards
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS, TRAIN_ONLY
+from kd_env.models.stages import output_of
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
-from kd_env.teachers import Pool, Teacher
+from kd_env.teachers import NetworkTeacher, Pool, Teacher
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.heads import group_by_network
 from kd_env.types import ModelOutput
@@ -93,7 +94,7 @@ class ShardRunner:
 
     def kept(self, split: str, teacher: int) -> Shapes:
         """Return the shapes of the outputs of a teacher that are kept for a split; some are kept for train alone."""
-        return {output: shape for output, shape in self.shapes[teacher].items() if output not in TRAIN_ONLY or split == "train"}
+        return {output: shape for output, shape in self.shapes[teacher].items() if output_of(output) not in TRAIN_ONLY or split == "train"}
 
     def shards(self, finished: FinishedShards) -> list[Shard]:
         """Return the shards that are not finished."""
@@ -131,14 +132,14 @@ class ShardRunner:
         for number, (start, k) in enumerate(product(range(0, len(inputs), BATCH), shard.teachers)):
             if number >= first:
                 positions = np.arange(start, min(start + BATCH, len(inputs)))
-                output = _run(self.pool.teachers[k], inputs[positions[0] : positions[-1] + 1], self._extra_outputs(shard.split, k))
+                output = outputs_of(self.pool.teachers[k], inputs[positions[0] : positions[-1] + 1], self._extra_outputs(shard.split, k))
                 yield number, k, positions, int(positions[-1]) + 1, output
 
     def _sorts_by_length(self, split: str, group: Sequence[int]) -> bool:
         return isinstance(self.pool.teachers[group[0]], CheckpointTeacher) and "attention" not in self.kept(split, group[0])
 
     def _extra_outputs(self, split: str, teacher: int) -> frozenset[str]:
-        return frozenset(EXTRA_OUTPUTS) & frozenset(self.kept(split, teacher))
+        return frozenset(output for output in self.kept(split, teacher) if output_of(output) in EXTRA_OUTPUTS)
 
     def _split(self, name: str) -> Split:
         split: Split = getattr(self.task, name)
@@ -158,12 +159,13 @@ def one_after_another(run: ShardRunner, shards: Sequence[Shard]) -> Iterator[tup
         yield shard, run(shard)
 
 
+def outputs_of(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
+    """Return a teacher's outputs for some inputs, with those that ``extra_outputs`` names where it has them."""
+    return teacher.forward(inputs, extra_outputs) if isinstance(teacher, NetworkTeacher | CheckpointTeacher) else teacher(inputs)
+
+
 def _name(split: str, teachers: Sequence[int], start: int) -> str:
     return f"{split} {'+'.join(map(str, teachers))} {start}"
-
-
-def _run(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
-    return teacher.forward(inputs, extra_outputs) if isinstance(teacher, CheckpointTeacher) else teacher(inputs)
 
 
 def _checked(
@@ -171,7 +173,7 @@ def _checked(
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the outputs to keep, by name, after a check of shape and values."""
     for what, shape in shapes.items():
-        values: Any = getattr(output, what)
+        values: Any = output.named(what)
         if what == "attention" and values is not None:  # a batch is padded to its own longest text, the bank to the split's
             missing = shape[-1] - values.shape[-1]
             values = pad(values, (0, missing, 0, missing))

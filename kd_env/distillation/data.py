@@ -91,5 +91,6 @@ class EncodedTask:
             teacher_layers=tensors(teachers.layers),
             teacher_attention=tensors(teachers.attention),
             teacher_maps=tensors(teachers.maps),
+            teacher_stages=tuple(dict(zip(stages, tensors(list(stages.values())), strict=True)) for stages in teachers.stages),
             student=ModelOutput(output.logits.detach(), output.features.detach()),
         )

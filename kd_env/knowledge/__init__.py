@@ -1,8 +1,9 @@
 """Define the knowledge types: the terms of the loss that a policy may select, one file each, with the projectors that they need.
 
 - ``knowledge``: the base class; ``context``: the temperature and labels that a loss may use.
-- ``rowwise``, ``layer_knowledge``, ``peers``: base classes of types that compare logits of single examples, layers, or other students.
-- ``projector``: the base class of maps to the teachers' widths.
+- ``rowwise``, ``layer_knowledge``, ``map_knowledge``, ``peers``: base classes of types that compare logits of single examples, layers,
+  feature maps, or other students.
+- ``projector``, ``map_projector``: base classes of maps to the teachers' widths, of vectors and of feature maps.
 - ``terms``: parses the setting ``knowledge``.
 - ``label``: the hard label, the only term without teachers.
 - ``check``: checks a knowledge type of your own.
@@ -18,7 +19,9 @@ from kd_env.knowledge.feature_ensemble import FeatureEnsemble
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.knowledge import Knowledge
 from kd_env.knowledge.layer import Layer
+from kd_env.knowledge.map_ensemble import MapEnsemble
 from kd_env.knowledge.map_hint import MapHint
+from kd_env.knowledge.map_similarity import MapSimilarity
 from kd_env.knowledge.peers import Peer, PeerEnsemble
 from kd_env.knowledge.prior import PriorSurrogate
 from kd_env.knowledge.relation import Relation
@@ -39,6 +42,8 @@ KNOWLEDGE: dict[str, type[Knowledge]] = {
     "attention": Attention,
     "map_hint": MapHint,
     "attention_transfer": AttentionTransfer,
+    "map_ensemble": MapEnsemble,
+    "map_similarity": MapSimilarity,
     "tckd": TargetClass,
     "nckd": NonTargetClass,
     "contrast": Contrast,

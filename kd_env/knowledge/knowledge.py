@@ -1,8 +1,9 @@
 """Define the base class of knowledge types: a target from a teacher, and the student's loss against it, one value per example.
 
-A type of your own subclasses :class:`Knowledge` and defines ``target`` and ``loss``. Three subclasses are bases for special cases:
+A type of your own subclasses :class:`Knowledge` and defines ``target`` and ``loss``. Four subclasses are bases for special cases:
 :class:`~kd_env.knowledge.rowwise.RowwiseKnowledge` for types that compare logits example by example,
-:class:`~kd_env.knowledge.layer_knowledge.LayerKnowledge` for types that compare layers, and
+:class:`~kd_env.knowledge.layer_knowledge.LayerKnowledge` for types that compare layers,
+:class:`~kd_env.knowledge.map_knowledge.MapKnowledge` for types that compare feature maps, and
 :class:`~kd_env.knowledge.peers.PeerKnowledge` for types that compare a student with other students.
 """
 
@@ -32,13 +33,21 @@ class Knowledge(ABC):
 
     Attributes:
         compares: output of student and teacher that the type compares.
-        projector: class of the maps to the teachers' widths, or ``None``. With a projector, ``loss`` gets the student's mapped output.
         asks_peers: whether the targets come from the other students of a population. Decisions then have no weights for this type.
     """
 
     compares: ClassVar[Output] = "logits"
-    projector: ClassVar[type[Projector] | None] = None
     asks_peers: ClassVar[bool] = False
+
+    @property
+    def projector(self) -> type[Projector] | None:
+        """Class of the maps to the teachers' widths, or ``None``. With a projector, ``loss`` gets the student's mapped output."""
+        return None
+
+    @property
+    def requests(self) -> frozenset[str]:
+        """Names of the outputs that a bank keeps and a student computes for this type, besides logits and features."""
+        return frozenset({self.compares} & EXTRA_OUTPUTS.keys())
 
     @property
     def reads_labels(self) -> bool:
@@ -86,7 +95,8 @@ class Knowledge(ABC):
             batch.teacher_features[k],
             batch.teacher_layers[k] if self.compares == "layers" else None,
             batch.teacher_attention[k] if self.compares == "attention" else None,
-            maps=batch.teacher_maps[k] if self.compares == "maps" else None,
+            maps=batch.teacher_maps[k] if self.compares == "maps" and batch.teacher_maps else None,
+            stages=batch.teacher_stages[k] if self.compares == "maps" and batch.teacher_stages else {},
         )
 
     def _for_each_student(self, student: ModelOutput, teacher: ModelOutput, context: LossContext, num_students: int) -> Tensor:

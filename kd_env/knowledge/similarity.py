@@ -55,11 +55,16 @@ class Similarity(Knowledge):
         """Return the error of each example's relations to the other examples, ``[B]``; ``target [B, D]`` may have any width."""
         size = len(target)
         if self.kind == "preserving":
-            return (_similarities(student.features) - _similarities(target)).square().mean(1) * (size > 1)
+            return preserving(student.features, target)
         if self.kind == "distance":
             return smooth_l1_loss(_distances(student.features), _distances(target), reduction="none").sum(1) / max(size - 1, 1)
         error = smooth_l1_loss(_cosines(student.features), _cosines(target), reduction="none") * _off_diagonal(target)
         return error.sum((1, 2)) / max((size - 1) * (size - 2), 1)
+
+
+def preserving(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the error of the similarities between examples, ``[B, D]``, ``[B, D']`` -> ``[B]``; 0 for a mini-batch of one."""
+    return (_similarities(student) - _similarities(teacher)).square().mean(1) * (len(teacher) > 1)
 
 
 def _distances(features: Tensor) -> Tensor:

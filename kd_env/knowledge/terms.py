@@ -10,15 +10,17 @@ from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge
 from kd_env.knowledge.feature_ensemble import MLPProjector
 from kd_env.knowledge.hint import LinearProjector
-from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.knowledge.layer import LayerProjector
-from kd_env.knowledge.map_hint import MapProjector
+from kd_env.knowledge.map_ensemble import NonlinearMapProjector
+from kd_env.knowledge.map_hint import DeepMapProjector, MapProjector
 from kd_env.knowledge.projector import Projector
 from kd_env.plugins import resolve
 
 RENAMED = {"feature": "layer"}
 """New names of knowledge types by their former names. A former name raises an error that gives the new one."""
-PROJECTOR_ORDER: tuple[type[Projector], ...] = (LayerProjector, LinearProjector, MLPProjector, MapProjector)
+PROJECTOR_ORDER: tuple[type[Projector], ...] = (
+    LayerProjector, LinearProjector, MLPProjector, MapProjector, DeepMapProjector, NonlinearMapProjector,
+)  # fmt: skip
 """Order in which projectors are created, whatever the order of the terms. Their initial weights depend on it. Others come after these."""
 
 
@@ -60,7 +62,7 @@ def parse_terms(text: str) -> tuple[Term, ...]:
 
 def extra_outputs(terms: Sequence[Term]) -> frozenset[str]:
     """Return the outputs besides logits and features that the bank must keep and the student must compute for ``terms``."""
-    return frozenset(term.kind.compares for term in terms if term.kind.compares in EXTRA_OUTPUTS)
+    return frozenset(output for term in terms for output in term.kind.requests)
 
 
 def projectors(terms: Sequence[Term]) -> list[type[Projector]]:

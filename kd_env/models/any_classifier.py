@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_env.errors import InputError
+from kd_env.models.stages import output_of, requested
 from kd_env.types import ModelOutput
 
 CLOSE = 1e-3
@@ -51,12 +52,14 @@ class AnyClassifier(nn.Module):
 
         Args:
             extra_outputs: names of further outputs; ``attention`` is not given, and ``maps`` if the features are the means of the last map.
+                The maps that Transformers calls hidden states are the stages: ``stem``, then ``stage1`` and so on.
             inputs: token ids and mask, or pixels.
         """
         if not self._reads_mask:
             inputs.pop("attention_mask", None)
+        shows_hidden = not {"layers", "maps"}.isdisjoint(map(output_of, extra_outputs))
         with self._linear_layers() as calls:
-            output = self.model(**inputs, output_hidden_states=bool(extra_outputs & {"layers", "maps"}), return_dict=True)
+            output = self.model(**inputs, output_hidden_states=shows_hidden, return_dict=True)
         logits: Tensor = output.logits
         self._last_linear, features, position = None, logits, None
         for layer, given, result in reversed(calls):
@@ -65,7 +68,8 @@ class AnyClassifier(nn.Module):
                 break
         hidden = getattr(output, "hidden_states", None)
         layers = _layers(hidden, position) if "layers" in extra_outputs else None
-        return ModelOutput(logits, features, layers, maps=_last_map(hidden, features) if "maps" in extra_outputs else None)
+        maps = _last_map(hidden, features) if "maps" in extra_outputs else None
+        return ModelOutput(logits, features, layers, maps=maps, stages=requested(_stages(hidden), extra_outputs))
 
     @contextmanager
     def _linear_layers(self) -> Iterator[list[tuple[nn.Linear, Tensor, Tensor]]]:
@@ -101,6 +105,12 @@ def _last_map(hidden: Any, features: Tensor) -> Tensor | None:
     if not isinstance(last, Tensor) or last.ndim != 4 or last.shape[:2] != features.shape:
         return None
     return last if torch.allclose(last.mean((2, 3)), features, rtol=CLOSE, atol=CLOSE) else None
+
+
+def _stages(hidden: Any) -> dict[str, Tensor]:
+    """Return the feature maps among the hidden states by stage; the first one is the ``stem``."""
+    maps = [state for state in hidden or () if isinstance(state, Tensor) and state.ndim == 4]
+    return {f"stage{number}" if number else "stem": state for number, state in enumerate(maps)}
 
 
 def _layers(hidden: Any, position: Tensor | None) -> Tensor | None:

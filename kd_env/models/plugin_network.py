@@ -4,8 +4,8 @@ The module's ``forward`` takes the encoded inputs by name: ``pixel_values``, or 
 [B, C], features [B, D])``, a mapping with these keys, or a :class:`~kd_env.types.ModelOutput`.
 
 Two parts are optional. If ``forward`` has a parameter ``extra_outputs``, it receives the names of further outputs to return, of ``layers``,
-``attention`` and ``maps``; without it, knowledge types that compare these outputs are refused. Head credit needs an attribute
-``classifier``, the ``torch.nn.Linear`` that computes the logits from the features.
+``attention``, ``maps`` and ``maps.STAGE`` (:mod:`kd_env.models.stages`); without it, knowledge types that compare these outputs are
+refused. Head credit needs an attribute ``classifier``, the ``torch.nn.Linear`` that computes the logits from the features.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class PluginNetwork(nn.Module):
             return returned
         if isinstance(returned, Mapping) and {"logits", "features"} <= returned.keys():
             layers, attention = returned.get("layers"), returned.get("attention")
-            return ModelOutput(returned["logits"], returned["features"], layers, attention, maps=returned.get("maps"))
+            maps, stages = returned.get("maps"), returned.get("stages", {})
+            return ModelOutput(returned["logits"], returned["features"], layers, attention, maps=maps, stages=stages)
         if isinstance(returned, tuple) and len(returned) == 2:
             return ModelOutput(*returned)
         description = (

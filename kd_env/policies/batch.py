@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, NoReturn, get_type_hints
 
 import numpy as np
@@ -37,6 +38,8 @@ class PolicyBatch:
     """K x ``[rows, 2, T, T]``, where a knowledge type compares attention."""
     teacher_maps: Annotated[tuple[Tensor, ...], TEACHERS]
     """K x ``[rows, D_k, h_k, w_k]``, where a knowledge type compares feature maps."""
+    teacher_stages: Annotated[tuple[Mapping[str, Tensor], ...], TEACHERS]
+    """K x ``[rows, D_k, h_k, w_k]`` by stage, where a knowledge type compares feature maps of named stages."""
     student: Annotated[ModelOutput, STUDENT]
     """The student's logits and features, without gradient."""
     student_output: Annotated[ModelOutput, GRADIENT]

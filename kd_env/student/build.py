@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
+from kd_env.knowledge.map_knowledge import paired
 from kd_env.knowledge.terms import Term, extra_outputs, projectors
 from kd_env.models import networks
 from kd_env.models.device import pick_device
 from kd_env.models.from_plugin import errors_of
 from kd_env.models.modes import has_plugin
+from kd_env.models.stages import ALL, output_of, request
 from kd_env.randomness import seeded
 from kd_env.student import auxiliary_module
 from kd_env.student.auxiliary_module import WithAuxiliaryModule
@@ -91,7 +92,7 @@ def build_network(task: Task, config: StudentConfig, example: Inputs, seed: int)
         output: ModelOutput = student.eval()(**example, **({"extra_outputs": extra} if extra else {}))
     student.train()
     for name in sorted(extra):
-        _require_output(name, getattr(output, name), config)
+        _require_output(name, output, config)
     with seeded(seed):
         for projector in needed:
             student = projector(student, output, config.teachers)
@@ -102,14 +103,23 @@ def build_network(task: Task, config: StudentConfig, example: Inputs, seed: int)
     return student
 
 
-def _require_output(name: str, value: Any, config: StudentConfig) -> None:
-    axes = EXTRA_OUTPUTS[name]
-    if isinstance(value, Tensor) and value.ndim == axes:
-        return
-    comparing = [term.name for term in config.terms if term.kind.compares == name]
+def _require_output(name: str, output: ModelOutput, config: StudentConfig) -> None:
+    """Check that the student has an output that the terms request, and of ``maps.all`` a stage in common with each teacher."""
+    if name == request(ALL):
+        if all(paired((ALL,), output.stages, stages) for stages in config.teachers.stages):
+            return
+        value, problem = None, "has no numbered stage of feature maps in common with each teacher"
+    else:
+        value, axes = output.named(name), EXTRA_OUTPUTS[output_of(name)]
+        if isinstance(value, Tensor) and value.ndim == axes:
+            return
+        what, _, stage = name.partition(".")
+        problem = f"has no feature map of stage {stage!r}" if stage else f"has no {what}"
+    if isinstance(value, Tensor):
+        problem = f"has {name} of shape {list(value.shape)}, expected {axes} axes"
+    comparing = [term.name for term in config.terms if name in term.kind.requests]
     names, verb = " and ".join(comparing), "compares" if len(comparing) == 1 else "compare"
     knowledge = ",".join(term.name for term in config.terms)
-    problem = f"has {name} of shape {list(value.shape)}, expected {axes} axes" if isinstance(value, Tensor) else f"has no {name}"
     raise InputError(
         f"knowledge={knowledge!r}: student {config.architecture!r} {problem}, which {names} {verb}; "
         f"leave {names} out, or use another student"

@@ -152,7 +152,7 @@ class CheckpointTeacher:
 
         Args:
             inputs: raw inputs as the task holds them, ``[B, ...]``.
-            extra_outputs: what to return besides logits and features, of ``layers``, ``attention`` and ``maps``.
+            extra_outputs: what to return besides logits and features, of ``layers``, ``attention``, ``maps`` and ``maps.STAGE``.
         """
         output = self._own_outputs(inputs, extra_outputs)
         return output._replace(logits=self._classes.logits(output.logits))
@@ -209,6 +209,7 @@ class CheckpointTeacher:
             joined(layers) if layers else None,
             joined(_padded(attention)) if attention else None,
             maps=joined(maps) if maps else None,
+            stages={stage: joined([output.stages[stage] for output in outputs]) for stage in outputs[0].stages},
         )
 
 

@@ -32,7 +32,8 @@ class Teacher(Protocol):
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Map raw inputs as the task holds them, ``[B, ...]``, to logits ``[B, C]`` and features ``[B, D]``, float32 on the CPU.
 
-        ``layers [B, L, D]``, ``attention [B, 2, T, T]`` and ``maps [B, D, h, w]`` are ``None`` where the teacher has none.
+        ``layers [B, L, D]``, ``attention [B, 2, T, T]`` and ``maps [B, D, h, w]`` are ``None`` where the teacher has none. ``stages`` are
+        further feature maps by name.
         """
         ...
 
@@ -91,11 +92,15 @@ class NetworkTeacher:
             digest.update(key.encode() + tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    @torch.no_grad()
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
-        """Run the network in evaluation mode and return all of its outputs."""
+        """Run the network in evaluation mode and return logits, features, layers, attention and the last feature map."""
+        return self.forward(inputs, frozenset({"layers", "attention", "maps"}))
+
+    @torch.no_grad()
+    def forward(self, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
+        """Run the network in evaluation mode; ``extra_outputs`` names what to return besides logits and features."""
         self.network.eval()
-        output: ModelOutput = self.network(extra_outputs=frozenset({"layers", "attention", "maps"}), **encode(self.task, inputs))
+        output: ModelOutput = self.network(extra_outputs=extra_outputs, **encode(self.task, inputs))
         return output._replace(logits=output.logits * self.logit_scale)
 
     def head(self) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,8 @@ from kd_env.distillation.settings import distillation_settings
 from kd_env.envs import credit
 from kd_env.errors import InputError
 from kd_env.knowledge.attention_transfer import AttentionTransfer
-from kd_env.knowledge.map_hint import MapHint, MapProjector, resized
+from kd_env.knowledge.map_hint import MapHint, MapProjector
+from kd_env.knowledge.map_projector import resized
 from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.types import Decision, ModelOutput, TeacherShapes

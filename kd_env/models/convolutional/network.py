@@ -1,4 +1,4 @@
-"""Define the base class of convolutional networks. In: images in [0, 1]. Out: a ``ModelOutput`` with the last feature map, if requested."""
+"""Define the base class of convolutional networks. In: images in [0, 1]. Out: a ``ModelOutput`` with the requested feature maps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_env.errors import InputError
+from kd_env.models.stages import requested
 from kd_env.tasks import Task
 from kd_env.types import ModelOutput
 
@@ -82,10 +83,15 @@ class ConvolutionalNetwork(nn.Module, ABC):
         """Return the feature map of each stage by name, ``[B, D, h, w]``, for normalised images; the last one is pooled and classified."""
 
     def forward(self, pixel_values: Tensor, extra_outputs: frozenset[str] = frozenset()) -> ModelOutput:
-        """Return logits ``[B, C]``, features ``[B, D]`` and, if ``extra_outputs`` has ``maps``, the last feature map ``[B, D, h, w]``."""
-        last = list(self.stages((pixel_values - self.mean) / self.deviation).values())[-1]
+        """Return logits ``[B, C]``, features ``[B, D]`` and the feature maps that ``extra_outputs`` asks for, ``[B, D, h, w]``.
+
+        ``maps`` asks for the last map, ``maps.STAGE`` and ``maps.all`` for those of other stages (:mod:`kd_env.models.stages`).
+        """
+        stages = self.stages((pixel_values - self.mean) / self.deviation)
+        last = list(stages.values())[-1]
         features = last.mean((2, 3))
-        return ModelOutput(self.classifier(features), features, maps=last if "maps" in extra_outputs else None)
+        maps = last if "maps" in extra_outputs else None
+        return ModelOutput(self.classifier(features), features, maps=maps, stages=requested(stages, extra_outputs))
 
 
 def normed_convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
