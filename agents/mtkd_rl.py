@@ -25,6 +25,7 @@ from agents import saving
 from agents.entropy import normalized_entropy
 from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
+from baselines.compared_features import hint_of
 from kd_env.envs.credit import normalize
 from kd_env.errors import InputError
 from kd_env.policies import Choice, PolicyContext, Range, SearchSpace, Transition
@@ -99,7 +100,8 @@ class MTKDRL:
             raise InputError(f"policy {name} weighs responses; name response in knowledge={context.settings.distillation.knowledge!r}")
         self.context, self.seed = context, seed
         self.options: dict[str, Any] = {"seed": seed, "learning_rate": learning_rate}
-        names = tuple(kind for kind in ("response", "hint") if kind in context.terms)
+        hint = hint_of(context)
+        names = ("response",) if hint is None else ("response", hint)
         num_columns = sum(context.teacher_widths) + context.num_teachers * (context.num_classes + 3)
         with seeded(seed):
             self.agent = Agent(num_columns, context.num_teachers, names)

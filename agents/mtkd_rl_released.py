@@ -94,7 +94,7 @@ class MTKDRLReleased(MTKDRL):
 
     def decision(self, weights: dict[str, Tensor]) -> Decision:
         """Return the decision with these weights; as released, each teacher has weight 1 in the first epoch."""
-        if self.scale == "matched" or bool(self.context.after_first_epoch(self.context.batch()).all()):
+        if self.scale == "matched" or bool(self.context.after_epochs(self.context.batch(), 1).all()):
             return scaled(self.context, weights, self.scale, 1.0)
         num_teachers = self.context.num_teachers
         equal = {name: torch.full_like(values, 1.0 / num_teachers) for name, values in weights.items()}

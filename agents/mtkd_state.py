@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from baselines import camkd
-from kd_env.knowledge.hint import LinearProjector
+from baselines.compared_features import hint_of, mapped_features, pooled_features
 from kd_env.knowledge.label import teacher_ce
 from kd_env.policies import PolicyBatch, PolicyContext
 
@@ -22,27 +22,29 @@ class State(NamedTuple):
 
     columns: Tensor  # [B, F]: each teacher's features, logits, c_k, similarity and gap, side by side
     rule: Tensor  # [B, K], CA-MKD's weights
-    gaps: dict[str, Tensor]  # [B, K] by knowledge type: for response KL_k, for hint the similarity
+    gaps: dict[str, Tensor]  # [B, K] by knowledge type: for response KL_k, for hints the similarity
 
 
 @torch.no_grad()
 def state_of(context: PolicyContext, batch: PolicyBatch) -> State:
     """Return the state of a mini-batch: teacher k's columns are ``[F_k; z_k; c_k; cos(r_k(F_S), F_k); KL_k]``, F = sum of D_k + C + 3.
 
-    Widths differ, so the cosine takes the student's features mapped to teacher k's width, as ``hint`` compares them; without ``hint`` it is
-    0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the setting's temperature.
+    Widths differ, so the cosine takes the student's features mapped to teacher k's width, as ``hint`` compares them, or the means over
+    positions of the maps that ``map_hint`` compares, as released; without these types it is 0. ``KL_k`` is ``tau^2 KL(p_k || q)`` at the
+    setting's temperature.
     """
-    output = context.student.output()
-    hints = output.projections.get(LinearProjector.name, ())
+    output, name = context.student.output(), hint_of(context)
     ce = teacher_ce(batch.teacher_logits, batch.labels)  # [B, K]
     gap = context.student.per_teacher_loss("response", output, context.student.observed())  # [B, K]
-    pairs = zip(hints, batch.teacher_features, strict=True) if hints else ()
-    similarity = torch.stack([cosine_similarity(*pair) for pair in pairs], 1) if hints else torch.zeros_like(gap)  # [B, K]
+    similarity = torch.zeros_like(gap)  # [B, K]
+    if name is not None:
+        pairs = zip(mapped_features(context, name, output), pooled_features(context, name, batch), strict=True)
+        similarity = torch.stack([cosine_similarity(*pair) for pair in pairs], 1)
     numbers = torch.stack([ce, similarity, gap], 2)  # [B, K, 3]
     parts = [[features, batch.teacher_logits[:, k], numbers[:, k]] for k, features in enumerate(batch.teacher_features)]
     columns = torch.cat([part for teacher in parts for part in teacher], 1)
     rule = camkd.weights(batch.teacher_logits, batch.labels)
-    return State(columns, rule, {"response": gap, "hint": similarity} if hints else {"response": gap})
+    return State(columns, rule, {"response": gap} if name is None else {"response": gap, name: similarity})
 
 
 def averaged(head: Tensor, rule: Tensor, gap: Tensor) -> Tensor:

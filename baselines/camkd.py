@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from baselines.compared_features import HINTS, mapped_features, stage_of
 from baselines.rule import WEIGHTS, BaseRule
 from baselines.scale import Scale, check_scale, scaled
-from kd_env.knowledge.hint import LinearProjector
+from kd_env.errors import InputError
 from kd_env.knowledge.label import teacher_ce
-from kd_env.knowledge.map_hint import MapProjector
+from kd_env.models.stages import LAST
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
-from kd_env.types import Decision, ModelOutput
+from kd_env.types import Decision
 
 
 def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,13 +46,6 @@ def feature_weights(hints: Sequence[Tensor], classifiers: Sequence[tuple[Tensor,
     return weights(torch.stack(logits, 1), labels)
 
 
-def mapped_features(name: str, student: ModelOutput) -> list[Tensor]:
-    """Return the student's features as teachers' classifiers read them, K x ``[B, D_k]``: of maps, the means over positions."""
-    if name == "hint":
-        return list(student.projections[LinearProjector.name])
-    return [maps.mean((2, 3)) for maps in student.projections[MapProjector.name]]
-
-
 class CAMKD(BaseRule):
     """Reads the training labels and, unless ``detach`` is set, weighs features by a function of the student that carries its gradient."""
 
@@ -65,11 +59,18 @@ class CAMKD(BaseRule):
     }
 
     def __init__(self, context: PolicyContext, seed: int = 0, scale: Scale = "matched", detach: bool = False) -> None:
-        """Read the teachers' classifiers, if the setting has hints."""
+        """Read the teachers' classifiers, if the setting has hints.
+
+        Raises:
+            InputError: hints are of another stage than the one that the classifiers read.
+        """
         super().__init__(context, seed)
         check_scale(context, "camkd", scale)
         self.scale, self.detach = scale, detach
-        self.hints = [name for name in ("hint", "map_hint") if name in context.terms]
+        self.hints = [name for name in HINTS if name in context.terms]
+        for name in self.hints:
+            if (stage := stage_of(context, name)) != LAST:
+                raise InputError(f"policy camkd: the teachers' classifiers read the last map, {name} compares {stage}; leave stage out")
         self.classifiers = context.classifiers() if self.hints else []
 
     def decide(self, batch: PolicyBatch) -> Decision:
@@ -79,10 +80,10 @@ class CAMKD(BaseRule):
             by_type["response"] = weights(batch.teacher_logits, batch.labels)
         for name in self.hints:
             classifiers = [(weight.to(batch.teacher_logits), bias.to(batch.teacher_logits)) for weight, bias in self.classifiers]
-            hints = feature_weights(mapped_features(name, batch.student_output), classifiers, batch.labels)
+            hints = feature_weights(mapped_features(self.context, name, batch.student_output), classifiers, batch.labels)
             by_type[name] = hints.detach() if self.detach else hints
         share = 1.0 / self.context.num_teachers
-        hinted = share * self.context.after_first_epoch(batch).to(batch.teacher_logits)
+        hinted = share * self.context.after_epochs(batch, 1).to(batch.teacher_logits)
         return scaled(self.context, by_type, self.scale, {"response": share, "hint": hinted, "map_hint": hinted})
 
 

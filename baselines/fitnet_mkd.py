@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from baselines.compared_features import HINTS
 from baselines.rule import WEIGHTS, BaseRule, uniform
 from baselines.scale import Scale, check_scale, scaled
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
@@ -36,4 +37,4 @@ class FitNetMKD(BaseRule):
         if self.scale == "matched":
             return uniform(batch)
         equal = uniform(batch).to(self.context.device, self.context.dtype)
-        return scaled(self.context, dict.fromkeys(self.context.terms, equal), self.scale, {"hint": 0.0})
+        return scaled(self.context, dict.fromkeys(self.context.terms, equal), self.scale, dict.fromkeys(HINTS, 0.0))

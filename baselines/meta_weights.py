@@ -28,21 +28,24 @@ class MetaWeights(nn.Module):
         return weights
 
     def hint(self, teacher_features: Sequence[Tensor], student_features: Tensor) -> Tensor:
-        """Return the weights of hints, K x ``[B, D_k]``, ``[B, D]`` -> ``[B, K]``; no gradient reaches the student."""
+        """Return the weights of hints, K x ``[B, D_k, ...]``, ``[B, D, ...]`` -> ``[B, K]``; no gradient reaches the student."""
         rows = [gram_rows(features, self.gram_width, self.cosine) for features in (*teacher_features, student_features.detach())]
         weights: Tensor = self.of_features(torch.cat(rows, 1)).softmax(1)
         return weights
 
 
 def gram_rows(features: Tensor, width: int = 0, cosine: bool = True) -> Tensor:
-    """Return how much each example resembles the B of its mini-batch: rows of the Gram matrix, ``[B, D]`` -> ``[B, B]``.
+    """Return how much each example resembles the B of its mini-batch: rows of the Gram matrix, ``[B, D, ...]`` -> ``[B, B]``.
+
+    A feature map counts as one vector, as in the released code.
 
     Args:
         width: if above 0, this many evenly spaced quantiles of each row instead, ``[B, width]``. They depend neither on the size of the
             mini-batch nor on the order of its examples.
         cosine: whether features are scaled to length 1, so that entries lie in [-1, 1].
     """
-    compared = normalize(features, dim=1) if cosine else features
+    vectors = features.flatten(1)
+    compared = normalize(vectors, dim=1) if cosine else vectors
     gram = compared @ compared.T
     if not width:
         return gram

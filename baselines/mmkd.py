@@ -7,13 +7,15 @@ and one on CE, then the gradient of CE on the same examples by the nets' paramet
 step of Adam on the nets. The student does not change. Decisions carry the nets' weights without gradient.
 
 As in the release: an example is hard if the student gets it wrong; the nets compute new weights at each tracked step, where the student's
-outputs that they read are constants. So the gradient is exact for weights with those inputs.
+outputs that they read are constants. So the gradient is exact for weights with those inputs. If the setting's knowledge has ``map_hint``,
+the second net weighs that term, and its Gram matrices are of the feature maps, each as one vector, as published. With
+``scale="released"`` these maps are not scaled to length 1. The published regressor is ``map_hint(strength=100,convolutions=3)``.
 
 Deviations: tracked steps are SGD and begin without momentum, since the student may have another optimizer (in the release they continue its
-Nesterov momentum); their rate is the student's. They run the student in evaluation mode, without dropout, so that all passes of a meta step
-compute the same function. The maps to the teachers' widths are matrices. Features are scaled to length 1 before their Gram matrices
-(``cosine``); as released, without that, the hint net soon puts all weight on one teacher and its gradient vanishes. A meta step whose
-gradient is not finite is left out.
+Nesterov momentum); their rate is the student's. They run the student without dropout, so that all passes of a meta step compute the same
+function; BatchNorm normalises by the mini-batch, as released, and does not move its running statistics. With ``hint`` the maps to the
+teachers' widths are matrices. Features are scaled to length 1 before their Gram matrices (``cosine``); as released, without that, the hint
+net soon puts all weight on one teacher and its gradient vanishes. A meta step whose gradient is not finite is left out.
 
 It reads training labels in all settings, also in pure distillation, for hardness and CE. ``meta_split="reward"`` (ours) takes labels from
 the reward split instead: at each meta step B labelled reward examples pass through the student into the buffer.
@@ -30,6 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from baselines.compared_features import compared_features, hint_of
 from baselines.hard_buffer import HardBuffer
 from baselines.meta_step import Descent, Objective, meta_gradient
 from baselines.meta_weights import MetaWeights
@@ -67,7 +70,7 @@ class MMKD(BaseRule):
         momentum: float = 0.9,
         inner_weight_decay: float = 5e-4,
         gram_width: int = 0,
-        cosine: bool = True,
+        cosine: bool | None = None,
         meta_split: str = "train",
         scale: Scale = "matched",
     ) -> None:
@@ -80,12 +83,14 @@ class MMKD(BaseRule):
             distillation_steps: number of tracked steps on the distillation loss, before the step on CE.
             inner_lr: learning rate of the tracked steps, by default the student's; they also have ``momentum`` and ``inner_weight_decay``.
             gram_width: at 0 the hint net reads whole rows of the Gram matrices, as released; otherwise this many quantiles of each row.
-            cosine: whether features are scaled to length 1 before their Gram matrices; ``False`` is the release.
+            cosine: whether features are scaled to length 1 before their Gram matrices; ``False`` is the release. By default they are,
+                except maps with ``scale="released"``.
             meta_split: the split whose examples and labels the nets learn from, ``train`` or ``reward``.
             scale: ``matched`` keeps the setting's strengths; ``released`` gives label and responses strength 1, and hints theirs.
 
         Raises:
-            InputError: an option is out of its range, the student has peers, or teachers do not teach (``kd_weight=0``).
+            InputError: an option is out of its range, the student has peers, teachers do not teach (``kd_weight=0``), or the nets are to
+                learn from maps of the reward split, which a bank does not keep.
         """
         super().__init__(context, seed)
         spec.numbers("mmkd", least=1, whole=True, every=every, distillation_steps=distillation_steps)
@@ -95,7 +100,11 @@ class MMKD(BaseRule):
         distillation = context.settings.distillation
         if context.num_students > 1 or distillation.kd_weight == 0.0:
             raise InputError("policy mmkd differentiates through the distillation of one student; leave out num_students and kd_weight=0")
-        self.hints = "hint" in context.terms
+        self.hints = hint_of(context)
+        if self.hints == "map_hint" and meta_split == "reward":
+            raise InputError("policy mmkd(meta_split='reward'): a bank keeps feature maps of train alone; use meta_split=train, or hint")
+        if cosine is None:
+            cosine = not (scale == "released" and self.hints == "map_hint")
         self.every, self.distillation_steps = every, distillation_steps
         self.inner_lr, self.descent = inner_lr, Descent(inner_lr or 0.0, momentum, inner_weight_decay)
         self.meta_split: Literal["train", "reward"] = "train" if meta_split == "train" else "reward"
@@ -125,7 +134,7 @@ class MMKD(BaseRule):
             self.buffer.put(batch.example_ids[known], wrong(batch.student.logits, batch.labels)[known])
         self._decided = update
         with torch.no_grad():
-            return self.weighed(batch.teacher_logits, batch.teacher_features, batch.student)
+            return self.weighed(batch, batch.student_output)
 
     def state(self) -> dict[str, Any]:
         """Return nets, optimizer, hard examples and random states."""
@@ -141,13 +150,13 @@ class MMKD(BaseRule):
         self.buffer.rows, self.buffer.rng.bit_generator.state = state["buffer"]["rows"], state["buffer"]["rng"]
         self._decided = state["decided"]
 
-    def weighed(self, teacher_logits: Tensor, teacher_features: Sequence[Tensor], student: ModelOutput) -> Decision:
+    def weighed(self, batch: Batch | PolicyBatch, student: ModelOutput) -> Decision:
         """Return the nets' weights for some examples with the setting's strengths, differentiable in the nets' parameters."""
         weights = {}
         if "response" in self.context.terms:
-            weights["response"] = self.nets.response(teacher_logits, student.logits)
+            weights["response"] = self.nets.response(batch.teacher_logits, student.logits)
         if self.hints:
-            weights["hint"] = self.nets.hint(teacher_features, student.features)
+            weights[self.hints] = self.nets.hint(*compared_features(self.context, self.hints, batch, student))
         return scaled(self.context, weights, self.scale, 1.0)
 
     def learn_from_hard_examples(self) -> None:
@@ -171,7 +180,7 @@ class MMKD(BaseRule):
 
         def distillation(parameters: Sequence[Tensor]) -> Tensor:
             output = student.forward_at(parameters, inputs)
-            decision = self.weighed(batch.teacher_logits, batch.teacher_features, output)
+            decision = self.weighed(batch, output)
             strengths = {name: strength for name, strength in decision.strengths.items() if name != "label"}
             return student.per_example_loss(replace(decision, strengths=strengths), output, batch).mean()
 
@@ -181,7 +190,7 @@ class MMKD(BaseRule):
         steps: list[Objective] = [*[distillation] * self.distillation_steps, hard_label]
         rate = student.rate(float(batch.progress[0])) if self.inner_lr is None else self.inner_lr
         descent = replace(self.descent, rate=rate)
-        with student.evaluating():
+        with student.without_dropout():
             return meta_gradient(steps, hard_label, student.parameters, list(self.nets.parameters()), descent)
 
     def hard_examples(self) -> tuple[Inputs, Batch] | None:

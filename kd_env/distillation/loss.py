@@ -48,10 +48,12 @@ class Loss:
                     "without a label; leave it out, or remove the unlabelled examples"
                 )
         self.asks_peers = any(term.kind.asks_peers for term in self.terms.values())
-        self._epoch = max(len(task.train) // settings.batch_size, 1)  # updates of an epoch
+        self._epoch = max(len(task.train) // settings.batch_size, 1)  # updates of an epoch, which leaves out rows that fill no mini-batch
 
     def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss of each example against each teacher, ``[rows, K]`` (``label``: ``[rows, 1]``).
+
+        It is 0 for students that are in an epoch that leaves the type out (``skip_epochs``).
 
         Args:
             name: knowledge type of the setting, or ``label``.
@@ -66,6 +68,9 @@ class Loss:
             return label.loss(student, batch.labels)[:, None]
         if name not in self.terms:
             raise unknown("knowledge type", name, [*self.terms, "label"])
+        taught = self._taught(name, batch)
+        if not taught.any():
+            return torch.zeros_like(batch.teacher_logits[:, :, 0])
         labels = batch.labels if self.uses_hard_labels else None
         context = LossContext(temperature[:, None] if isinstance(temperature, Tensor) else temperature, labels)
         kind = self.terms[name].kind
@@ -74,7 +79,10 @@ class Loss:
         if not isinstance(losses, Tensor) or losses.ndim != 2 or len(losses) != len(student.logits):
             shape = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(f"knowledge type {name!r}: losses() returned {shape}, expected a tensor [{len(student.logits)}, K]")
-        return losses
+        if taught.all():
+            return losses
+        rows = torch.from_numpy(taught.repeat(len(losses) // len(taught))).to(losses.device)
+        return torch.where(rows[:, None], losses, 0.0)
 
     def per_example(self, decision: Decision, student: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss of each example, ``[rows]``, differentiable."""
@@ -82,11 +90,8 @@ class Loss:
         for name, strength in decision.strengths.items():
             if not isinstance(strength, Tensor) and strength == 0.0:
                 continue
-            begun = self._begun(name, batch)
-            if not begun.any():
+            if not self._taught(name, batch).any():
                 continue
-            if not begun.all():  # of a population whose students began at different times
-                strength = strength * torch.from_numpy(begun.repeat(len(batch.labels) // len(begun))).to(batch.student.logits)
             per_teacher = self.per_teacher(name, decision.temperature, student, batch)
             asks_teachers = name != "label" and not self.terms[name].kind.asks_peers
             term = strength * ((decision.weights[name] * per_teacher).sum(1) if asks_teachers else per_teacher[:, 0])
@@ -95,8 +100,15 @@ class Loss:
             total = decision.penalty if total is None else total + decision.penalty
         return torch.zeros_like(batch.student.logits[:, 0]) if total is None else total
 
-    def _begun(self, name: str, batch: Batch) -> np.ndarray:
+    def after_epochs(self, update: np.ndarray, count: int) -> np.ndarray:
+        """Return which students have learned from all training examples ``count`` times after ``update [S]`` updates, bool, ``[S]``."""
+        after: np.ndarray = update >= count * self._epoch
+        return after
+
+    def is_skipped(self, name: str, batch: Batch) -> bool:
+        """Return whether some students are in an epoch that leaves a knowledge type out."""
+        return not self._taught(name, batch).all()
+
+    def _taught(self, name: str, batch: Batch) -> np.ndarray:
         """Return which students are past the epochs that leave a knowledge type out, ``[S]``."""
-        skipped = self.terms[name].skip_epochs if name in self.terms else 0
-        begun: np.ndarray = batch.update >= skipped * self._epoch
-        return begun
+        return self.after_epochs(batch.update, self.terms[name].skip_epochs if name in self.terms else 0)

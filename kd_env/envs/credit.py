@@ -98,7 +98,7 @@ def difference(
         here = output_at(student.parameters) if student.autocast else run.student_output()  # both passes without autocast
         there = output_at([parameter + factor * v for parameter, v in zip(student.parameters, direction, strict=True)])
         row_step = step.repeat_interleave(run.settings.batch_size)[:, None]  # [rows, 1]
-        if tuple(names) == ("response",):
+        if _is_response_alone(run, names):
             return {"response": _response_along(run, tau, (there.logits - here.logits) / row_step)}
         losses = {name: [run.per_teacher_loss(name, tau, output) for output in (here, there)] for name in names}
     return {name: (after - before) / row_step / run.settings.batch_size for name, (before, after) in losses.items()}
@@ -143,6 +143,9 @@ def counterfactual(
     credit = {}
     for name in names:
         losses = run.per_teacher_loss(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
+        if not losses.requires_grad:  # of a type that the epoch leaves out
+            credit[name] = torch.zeros_like(losses)
+            continue
         candidates = losses.view(students, -1).unbind(1)  # each [S], one pair of instance and teacher of every student
         gradients = (torch.autograd.grad(loss.sum(), parameters, retain_graph=True, materialize_grads=True) for loss in candidates)
         decrease = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
@@ -210,13 +213,17 @@ def _difference_step(student: Students, direction: Sequence[Tensor]) -> Tensor:
 def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditByType:
     """Return the derivatives of the losses of ``output``, which contains dual numbers, divided by B."""
     tau = _or_setting(run, temperature)
-    if tuple(names) == ("response",) and not isinstance(tau, Tensor):  # the common case in closed form, at a quarter of the cost
+    if _is_response_alone(run, names) and not isinstance(tau, Tensor):  # the common case in closed form, at a quarter of the cost
         return {"response": _response_along(run, tau, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
     credit = {}
     for name in names:
         losses, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, tau, output))  # type: ignore[no-untyped-call]
         credit[name] = (torch.zeros_like(losses) if tangent is None else tangent) / run.settings.batch_size
     return credit
+
+
+def _is_response_alone(run: Distillation, names: Sequence[str]) -> bool:
+    return tuple(names) == ("response",) and not run.loss.is_skipped("response", run.observe())
 
 
 def _response_along(run: Distillation, temperature: float | Tensor, tangent: Tensor) -> Tensor:

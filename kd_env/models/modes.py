@@ -23,6 +23,16 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         network.train()
 
 
+@contextmanager
+def without_dropout(network: nn.Module) -> Iterator[None]:
+    """Put ``network`` into evaluation mode inside the context, except layers with running statistics, as BatchNorm."""
+    with evaluation_mode(network):
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.train()
+        yield
+
+
 def depends_on_mode(network: nn.Module) -> bool:
     """Return whether the outputs of ``network`` may differ between training and evaluation mode."""
     leaves = (module for module in network.modules() if not list(module.children()))

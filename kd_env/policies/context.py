@@ -111,10 +111,10 @@ class PolicyContext:
         """Whether training labels are part of the loss."""
         return self.settings.distillation.uses_hard_labels
 
-    def after_first_epoch(self, batch: PolicyBatch) -> Tensor:
-        """Return which rows of a mini-batch belong to students that have seen all training examples once, bool, ``[rows]``."""
-        size = self.settings.distillation.batch_size  # an epoch leaves out rows that do not fill a mini-batch
-        return torch.from_numpy(batch.update >= len(self._selection.data.labels["train"]) // size).repeat_interleave(size)
+    def after_epochs(self, batch: PolicyBatch, count: int) -> Tensor:
+        """Return which rows of a mini-batch are of students that have learned from all training examples ``count`` times, ``[rows]``."""
+        after = self._selection.distillation.loss.after_epochs(batch.update, count)
+        return torch.from_numpy(after).repeat_interleave(self.settings.distillation.batch_size)
 
     def batch(self) -> PolicyBatch:
         """Return the next mini-batch. The access that a field needs is checked when the field is read."""

@@ -14,7 +14,10 @@ from torch import Tensor
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
+from kd_env.knowledge.knowledge import TRAIN_ONLY
 from kd_env.models.encode import take
+from kd_env.models.modes import running_statistics, without_dropout
+from kd_env.models.stages import output_of
 from kd_env.policies.access import GRADIENT, LABELS, REWARD_LABELS, needs, require
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
@@ -50,6 +53,11 @@ class StudentView:
         """Put the student in evaluation mode inside the block."""
         return self._run.student.evaluating()
 
+    def without_dropout(self) -> AbstractContextManager[None]:
+        """Put the student in evaluation mode inside the block, except BatchNorm, which normalises by the mini-batch as in training."""
+        student = self._run.student
+        return without_dropout(student.network) if running_statistics(student.network) else student.evaluating()
+
     def predict(self, inputs: Inputs) -> Tensor:
         """Return logits ``[n, C]`` in evaluation mode."""
         self._count(inputs)
@@ -59,7 +67,7 @@ class StudentView:
     def forward_at(self, parameters: Sequence[Tensor], inputs: Inputs) -> ModelOutput:
         """Return the outputs that the student would have with other ``parameters``, differentiable in them."""
         self._count(inputs)
-        return self._run.student.forward_at(parameters, inputs)
+        return self._run.student.forward_at(parameters, inputs, self._run.loss.extra_outputs)
 
     def batch_inputs(self) -> Inputs:
         """Return the student's inputs of the mini-batch about to be taught."""
@@ -98,10 +106,9 @@ class StudentView:
             raise InputError(f"policy {self.name!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
         run, data = self._run, self._selection.data
         observed = run.observe()
+        kept = frozenset(name for name in run.loss.extra_outputs if split == "train" or output_of(name) not in TRAIN_ONLY)
         temperatures = run.teacher_temperatures  # one student only
-        batch = data.batch(
-            split, positions, observed.student, observed.update[:1], observed.progress[:1], teacher_temperatures=temperatures
-        )
+        batch = data.batch(split, positions, observed.student, observed.update[:1], observed.progress[:1], kept, temperatures)
         return take(data.inputs[split], positions, run.student.device), replace(batch, student=observed.student)
 
     @needs(LABELS, "student")

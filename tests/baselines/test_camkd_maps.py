@@ -5,7 +5,7 @@ import torch
 from rule_problems import env_and_policy
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from baselines.camkd import mapped_features
+from baselines.compared_features import mapped_features
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.models.networks import build
@@ -89,7 +89,7 @@ def test_weights_of_maps_carry_a_gradient_unless_detached():
 
 def test_features_of_maps_are_what_the_pooling_gives():
     run, rule = start(knowledge="response,map_hint")
-    mapped = mapped_features("map_hint", run.student_output())
+    mapped = mapped_features(rule.context, "map_hint", run.student_output())
     assert [tuple(values.shape) for values in mapped] == [(16, 8), (16, 12), (16, 64)]
     torch.testing.assert_close(mapped[1][3, 5], run.student_output().projections["maps"][1][3, 5].mean())
     assert rule.hints == ["map_hint"]
