@@ -45,6 +45,7 @@ class Agent(nn.Module):
         self.body = nn.Sequential(nn.Linear(num_columns, self.hidden), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(self.hidden, num_teachers) for name in names})
         self.standardise = Standardised(num_columns)
+        self.shares = nn.ParameterDict()  # by knowledge type, shares of head and rules in the weights, where they are learned
 
     def forward(self, columns: Tensor) -> dict[str, Tensor]:
         """Return the logarithms of each head's weights by knowledge type, ``[B, F]`` -> ``[B, K]``."""
@@ -154,23 +155,33 @@ class MTKDRL:
         """Learn from the reward of the mini-batch that was taught, unless the student has diverged."""
         taken, info = self._taken, transition.info.get("final_info", transition.info)
         if taken is not None and not bool(np.any(info["diverged"])):
-            self.follow(taken, self.reward(taken))
+            self.learn_from(taken)
+
+    def learn_from(self, taken: Taken) -> None:
+        """Learn from the mini-batch that was just taught."""
+        self.follow(taken.state, taken.sampled, self.reward(taken))
 
     def reward(self, taken: Taken) -> Tensor:
         """Return the reward of each teacher for the update that was just made, ``[B, K]``."""
         return teacher_reward(taken)
 
-    def head_loss(self, name: str, log_policy: Tensor, taken: Taken, reward: Tensor) -> Tensor:
+    def head_loss(self, name: str, log_policy: Tensor, state: State, sampled: dict[str, Tensor], reward: Tensor) -> Tensor:
         """Return the agent's loss for the head of the knowledge type ``name``."""
-        return reinforce_loss(log_policy, taken.sampled[name], reward)
+        return reinforce_loss(log_policy, sampled[name], reward)
 
-    def follow(self, taken: Taken, reward: Tensor) -> None:
-        """Make one update of the agent along :meth:`reward`. A reward that is not finite is ignored."""
+    def follow(self, state: State, sampled: dict[str, Tensor], reward: Tensor) -> None:
+        """Make one update of the agent along :meth:`reward`. A reward that is not finite is ignored.
+
+        Args:
+            state: state of a mini-batch that was taught.
+            sampled: teachers that were sampled for it, ``[B]`` by knowledge type.
+            reward: its reward.
+        """
         if not reward.isfinite().all():
             return
         loss = torch.zeros_like(reward).sum()
-        for name, log_policy in self.agent(taken.state.columns).items():
-            loss = loss + self.head_loss(name, log_policy, taken, reward)
+        for name, log_policy in self.agent(state.columns).items():
+            loss = loss + self.head_loss(name, log_policy, state, sampled, reward)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

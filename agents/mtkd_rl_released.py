@@ -7,14 +7,17 @@ does not distinguish teachers, and since the weights sum to 1 the optimum of ``-
 ``scale="matched"`` (ours): that update with the other details of :mod:`agents.mtkd_rl`. ``scale="released"``: label and responses have
 strength 1 and hints theirs, whatever the setting's kd_weight; in the first epoch each teacher has weight 1, so the weights sum to K; the
 rewards are divided by the sample deviation (n - 1); the agent is trained by SGD at .1, its first layer has no bias, and its state is not
-standardised. Hints have strength 5 in the release (``knowledge=response,hint(strength=5)``), and the temperature is 4.
+standardised. Hints have strength 5 in the release (``knowledge=response,map_hint(strength=5)``), and the temperature is 4.
 
-Deviations of both: the agent learns after every mini-batch; the release stores some hundred and then goes through them once.
+Two more details are options, since by default the agent learns after every mini-batch and head and rules have a third of the weights each:
+``every=1000`` stores that many mini-batches and then goes through them once, and ``learned_shares=true`` learns the shares, as the
+published command does (``--dynamic``). The release also goes through what is stored at the end of an epoch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 from agents.mtkd_rl import MTKDRL, Agent, Taken
 from agents.mtkd_state import State, averaged
 from baselines.scale import Scale, check_scale, scaled
+from kd_env import spec
 from kd_env.policies import PolicyContext, SearchSpace
 from kd_env.randomness import seeded
 from kd_env.types import Decision
@@ -63,30 +67,47 @@ class MTKDRLReleased(MTKDRL):
 
     search_space: SearchSpace = {"knowledge": MTKDRL.search_space["knowledge"]}
 
-    def __init__(self, context: PolicyContext, seed: int = 0, learning_rate: float | None = None, scale: Scale = "matched") -> None:
+    def __init__(
+        self,
+        context: PolicyContext,
+        seed: int = 0,
+        learning_rate: float | None = None,
+        scale: Scale = "matched",
+        every: int = 1,
+        learned_shares: bool = False,
+    ) -> None:
         """Make the agent.
 
         Args:
             learning_rate: 1e-3 (Adam) by default, as released .1 (SGD).
             scale: ``matched`` or ``released``.
+            every: number of mini-batches after which the agent learns from them, one after the other.
+            learned_shares: whether the shares of head and rules in the weights are learned with the agent.
+
+        Raises:
+            InputError: an option is out of range, or the setting does not fit.
         """
         super().__init__(context, seed, 1e-3 if learning_rate is None else learning_rate)
         check_scale(context, "mtkd_rl_released", scale)
-        self.scale = scale
-        self.options = {"seed": seed, "learning_rate": learning_rate, "scale": scale}
+        spec.numbers("mtkd_rl_released", least=1, whole=True, every=every)
+        spec.one_of("mtkd_rl_released", True, False, learned_shares=learned_shares)
+        self.scale, self.every = scale, every
+        self.options = {"seed": seed, "learning_rate": learning_rate, "scale": scale, "every": every, "learned_shares": learned_shares}
         if scale == "released":
             first = self.agent.body[0]
             assert isinstance(first, nn.Linear)
             with seeded(seed):
                 self.agent = ReleasedAgent(first.in_features, context.num_teachers, tuple(self.agent.heads))
-            self.agent.to(context.device, context.dtype)
             self.optimizer = torch.optim.SGD(self.agent.parameters(), lr=0.1 if learning_rate is None else learning_rate)
+        if learned_shares:
+            self.agent.shares.update({name: nn.Parameter(torch.ones(3)) for name in self.agent.heads})
+            self.optimizer.add_param_group({"params": list(self.agent.shares.values())})
+        self.agent.to(context.device, context.dtype)
 
     @torch.no_grad()
     def take(self, state: State) -> Taken:
         """Return the decision about a mini-batch, and what the update needs; no teacher is sampled."""
-        heads = self.agent(state.columns).items()
-        weights = {name: averaged(log_policy.exp(), state.rule, state.gaps[name]) for name, log_policy in heads}
+        weights = {name: self.weights(name, log_policy, state) for name, log_policy in self.agent(state.columns).items()}
         student, decision = self.context.student.of_this_run(), self.decision(weights)
         batch = student.observed()
         loss = student.per_example_loss(decision, student.output(), batch)
@@ -106,6 +127,33 @@ class MTKDRLReleased(MTKDRL):
         assert taken.loss is not None
         return shared_reward(taken.loss, correction=1 if self.scale == "released" else 0)
 
-    def head_loss(self, name: str, log_policy: Tensor, taken: Taken, reward: Tensor) -> Tensor:
+    def weights(self, name: str, log_policy: Tensor, state: State) -> Tensor:
+        """Return the mean of a head and the two rules, ``[B, K]``."""
+        shares = self.agent.shares.get(name)
+        return averaged(log_policy.exp(), state.rule, state.gaps[name], shares)
+
+    def head_loss(self, name: str, log_policy: Tensor, state: State, sampled: dict[str, Tensor], reward: Tensor) -> Tensor:
         """Return the agent's loss for one head: the cross-entropy of the averaged weights to ones."""
-        return released_loss(averaged(log_policy.exp(), taken.state.rule, taken.state.gaps[name]), reward)
+        return released_loss(self.weights(name, log_policy, state), reward)
+
+    def begin_episode(self, learning: bool) -> None:
+        """Forget the mini-batches of the previous student."""
+        super().begin_episode(learning)
+        self._stored: list[tuple[State, Tensor]] = []
+
+    def learn_from(self, taken: Taken) -> None:
+        """Store the mini-batch that was just taught, and learn from the stored ones if there are enough."""
+        self._stored.append((taken.state, self.reward(taken)))
+        if len(self._stored) >= self.every:
+            for state, reward in self._stored:
+                self.follow(state, {}, reward)
+            self._stored = []
+
+    def state(self) -> dict[str, Any]:
+        """Return network, optimizer, random state, and the stored mini-batches."""
+        return {**super().state(), "stored": [{**state._asdict(), "reward": reward} for state, reward in self._stored]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        super().load_state(state)
+        self._stored = [(State(each["columns"], each["rule"], each["gaps"]), each["reward"]) for each in state.get("stored", ())]

@@ -47,6 +47,16 @@ def state_of(context: PolicyContext, batch: PolicyBatch) -> State:
     return State(columns, rule, {"response": gap} if name is None else {"response": gap, name: similarity})
 
 
-def averaged(head: Tensor, rule: Tensor, gap: Tensor) -> Tensor:
-    """Return ``(head + rule + softmax_k(gap)) / 3``, ``[B, K]``; as released, a larger gap or similarity means more weight."""
-    return (head + rule + gap.softmax(1)) / 3.0
+def averaged(head: Tensor, rule: Tensor, gap: Tensor, shares: Tensor | None = None) -> Tensor:
+    """Return ``(head + rule + softmax_k(gap)) / 3``, ``[B, K]``; as released, a larger gap or similarity means more weight.
+
+    Args:
+        head: weights of the agent's head.
+        rule: CA-MKD's weights.
+        gap: distances or similarities of teachers and student.
+        shares: numbers ``[3]`` whose softmax are the shares of the three, in place of a third each.
+    """
+    if shares is None:
+        return (head + rule + gap.softmax(1)) / 3.0
+    parts = shares.softmax(0)
+    return parts[0] * head + parts[1] * rule + parts[2] * gap.softmax(1)

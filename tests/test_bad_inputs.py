@@ -26,7 +26,10 @@ KEYWORDS = {
     "knowledge": [
         "", "respons", "response,response", "response(strength=0)", "response(strength=nan)", "label", "feature", "response(", "a:b",
         "response(foo=1)", "attention", "layer(strength=x)", "peer", "decoupled(alpha=x)", "hint(x=1)", 5,
-        "map_hint", "attention_transfer", "response(skip_epochs=-1)", "response(skip_epochs=x)", "response(skip_epochs=0.5)",
+        "map_hint", "attention_transfer", "map_hint(stage=all)", "map_hint(stage=2)", "map_hint(convolutions=2)",
+        "attention_transfer(stages=5)", "attention_transfer(stages=a;a)", "attention_transfer(stages=)", "map_similarity(stage=a.b)",
+        "map_ensemble", "map_ensemble(stage=stage1)", "hint(stage=last)",
+        "response(skip_epochs=-1)", "response(skip_epochs=x)", "response(skip_epochs=0.5)",
     ],
     "auxiliary_module": ["nope", "a:b", "builtins:int", 5],
     "num_students": [0, -1, 1.5, "x", 3],

@@ -41,6 +41,9 @@ def bank(
     maps: Annotated[
         bool, typer.Option("--maps", help="Also keep the last feature map of images of train, for knowledge types that compare it.")
     ] = False,
+    stages: Annotated[
+        str, typer.Option("--stages", metavar="NAMES", help="Also keep the feature maps of these stages, as 'stage1;stage2', or all.")
+    ] = "",
     half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32, which is half the size.")] = False,
     executor: Annotated[
         str,
@@ -76,6 +79,7 @@ def bank(
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.ray_cluster import ray_cluster
     from kd_env.benchmark.ray_shards import shards_with_ray
+    from kd_env.models.stages import request
     from kd_env.spec import one_of
     from kd_env.teachers import load_pool
 
@@ -84,7 +88,10 @@ def bank(
         raise InputError(f"--gpus-per-shard {gpus_per_shard}: only Ray reserves GPUs; add --executor ray, or leave it out")
     loaded, named_pool = tasks.load(named_task(task, data_dir, text, pair, label, group, max_length)), join_teachers(teachers)
     print_notes(loaded, quiet)
-    keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention), ("maps", maps)) if asked)
+    named_stages = map(request, filter(None, stages.split(";")))
+    keep = frozenset(
+        [*(output for output, asked in (("layers", layers), ("attention", attention), ("maps", maps)) if asked), *named_stages]
+    )
     pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
     with Progress(quiet) as progress, ray_cluster(workers or num_cores()) if executor == "ray" else nullcontext() as ray:
         map_shards = one_after_another if ray is None else shards_with_ray(ray, gpus_per_shard)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from agents.mtkd_rl import MTKDRL, Taken, reinforce_loss, teacher_reward
+from agents.mtkd_rl import MTKDRL, reinforce_loss, teacher_reward
 from agents.mtkd_rl_released import MTKDRLReleased, released_loss, shared_reward
 from agents.mtkd_state import State, averaged, state_of
 from baselines import camkd
@@ -137,7 +137,7 @@ def test_extreme_teachers_give_finite_weights(size):
     for weights in agent.take(extreme).decision.weights.values():
         assert weights.isfinite().all()
         assert weights.sum(1).tolist() == pytest.approx([1.0] * 32, abs=1e-5)
-    agent.follow(agent.take(extreme), torch.ones(32))
+    agent.follow(extreme, agent.take(extreme).sampled, torch.ones(32))
     assert all(parameter.isfinite().all() for parameter in agent.agent.parameters())
 
 
@@ -185,7 +185,7 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     assert (before - 1 / teachers).abs().max() > 0.05
     for _ in range(400):  # .1 more for all: who is below the mean in every round would be paid 0 for ever, and not be moved
         weights = averaged(head_of(released, state), state.rule, state.gaps["response"])
-        released.follow(Taken(None, state, {}, None, {}, None), shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1)
+        released.follow(state, {}, shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1)
     after = averaged(head_of(released, state), state.rule, state.gaps["response"])
     assert (after - 1 / teachers).abs().max() < 0.01
 
@@ -194,7 +194,7 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     reward = (losses.mean(1, keepdim=True) - losses) / losses.std(1, correction=0, keepdim=True)
     for _ in range(400):
         sampled = torch.multinomial(head_of(papers, state), 1, generator=papers.generator)[:, 0]
-        papers.follow(Taken(None, state, {"response": sampled}, None, {}, None), reward)
+        papers.follow(state, {"response": sampled}, reward)
     assert head_of(papers, state)[:, 1].min() > 0.9
 
 
@@ -202,9 +202,9 @@ def test_a_reward_that_is_not_finite_teaches_nothing():
     _, agent = make("mtkd_rl")
     taken = agent.take(current_state(agent))
     before = [parameter.detach().clone() for parameter in agent.agent.parameters()]
-    agent.follow(taken, torch.full((32, 4), torch.nan))
+    agent.follow(taken.state, taken.sampled, torch.full((32, 4), torch.nan))
     assert all(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))
-    agent.follow(taken, torch.randn(32, 4))
+    agent.follow(taken.state, taken.sampled, torch.randn(32, 4))
     assert not all(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))
 
 

@@ -1,5 +1,7 @@
 """MTKD-RL on feature maps: state, weights, loss and update of the released code, written out again."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy, cosine_similarity, cross_entropy, kl_div, log_softmax, softmax
@@ -96,9 +98,61 @@ def test_one_update_of_student_and_agent_is_the_released_one():
     parameters = list(agent.agent.parameters())
     bce = sum(binary_cross_entropy(values, torch.ones_like(values), weight=reward[:, None]) for values in weights)
     expected = [parameter - 0.1 * slope for parameter, slope in zip(parameters, torch.autograd.grad(bce, parameters), strict=True)]
-    agent.follow(agent._taken, agent.reward(agent._taken))
+    agent.follow(agent._taken.state, {}, agent.reward(agent._taken))
     for ours, theirs in zip(parameters, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_shares_are_learned_as_in_the_published_command():
+    """``--dynamic``: softmax of three numbers that begin at 1, trained with the agent."""
+    run, agent = make("mtkd_rl_released(scale=released,learned_shares=true)")
+    after_an_epoch(run)
+    agent.act(None)
+    columns, ce, kl, cosine = released_state(run)
+    with torch.no_grad():
+        for name, values in (("response", [0.5, -1.0, 2.0]), ("map_hint", [1.0, 0.0, -0.5])):
+            agent.agent.shares[name].copy_(torch.tensor(values))
+    decision = agent.act(None)
+    parameters = list(agent.agent.parameters())
+    rule, hidden, bce = (1 - softmax(ce, 1)) / (ce.shape[1] - 1), agent.agent.body(columns), 0.0
+    reward = agent.reward(agent._taken)
+    for name, gap in (("response", kl), ("map_hint", cosine)):
+        head, shares = softmax(agent.agent.heads[name](hidden), 1), softmax(agent.agent.shares[name], 0)
+        weights = shares[0] * head + shares[1] * rule + shares[2] * softmax(gap, 1)
+        torch.testing.assert_close(decision.weights[name], weights.detach(), rtol=1e-5, atol=1e-7)
+        bce = bce + binary_cross_entropy(weights, torch.ones_like(weights), weight=reward[:, None])
+    expected = [parameter - 0.1 * slope for parameter, slope in zip(parameters, torch.autograd.grad(bce, parameters), strict=True)]
+    agent.follow(agent._taken.state, {}, reward)
+    for ours, theirs in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert len(parameters) == 7, "first layer, two heads with biases, two shares"
+
+
+def test_mini_batches_are_stored_and_gone_through_once(tmp_path):
+    """``--agent-step``: the agent's updates from three stored mini-batches are those of following one after the other."""
+    run, agent = make("mtkd_rl_released(scale=released,every=3)")
+    twin = copy.deepcopy(agent.agent)
+    taken = []
+    for _ in range(3):
+        before = [parameter.clone() for parameter in agent.agent.parameters()]
+        decision = agent.act(None)
+        taken.append((agent._taken.state, agent.reward(agent._taken)))
+        run.apply(decision)
+        if len(taken) == 2:
+            agent.save(str(tmp_path / "agent"))
+        agent.learn_from(agent._taken)
+        unchanged = all(torch.equal(old, new) for old, new in zip(before, agent.agent.parameters(), strict=True))
+        assert unchanged is (len(taken) < 3)
+    again = type(agent).load(str(tmp_path / "agent"), agent.context)
+    ((state, reward),) = again._stored
+    assert torch.equal(state.columns, taken[0][0].columns)
+    assert torch.equal(reward, taken[0][1])
+    learned, agent.agent = agent.agent, twin
+    agent.optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    for state, reward in taken:
+        agent.follow(state, {}, reward)
+    for ours, theirs in zip(learned.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0.0)
 
 
 def test_in_the_first_epoch_each_teacher_has_weight_1():

@@ -34,6 +34,15 @@ def test_it_keeps_what_is_asked_for(out, capsys):
     assert "holds no attention; name another folder or delete it" in error_line(capsys, invoke([*words, "--attention"]))
 
 
+def test_it_keeps_the_stages_that_are_named(out, capsys):
+    words = ["bank", "--task", "digits", "--teachers", TEACHER, "--out", str(out), "--quiet"]
+    line = error_line(capsys, invoke([*words, "--stages", "stage1"]))
+    assert "has no feature map of stage 'stage1'; leave out the knowledge types that compare stages" in line
+    assert not out.exists()
+    line = error_line(capsys, invoke([*words, "--maps", "--stages", "stage1;last"]))
+    assert "has no maps; leave out" in line
+
+
 def test_an_unknown_pool_is_refused(out, capsys):
     line = error_line(capsys, invoke(["bank", "--task", "digits", "--teachers", "x", "--out", str(out), "--quiet"]))
     assert "unknown pool 'x'" in line

@@ -12,11 +12,7 @@ from kd_env.distillation import Distillation
 from kd_env.distillation.settings import distillation_settings
 from kd_env.errors import InputError
 from kd_env.knowledge import KNOWLEDGE, Knowledge, LossContext
-from kd_env.knowledge.feature_ensemble import MLPProjector
-from kd_env.knowledge.hint import LinearProjector
-from kd_env.knowledge.layer import LayerProjector
 from kd_env.knowledge.layer_knowledge import LayerKnowledge
-from kd_env.knowledge.map_hint import MapProjector
 from kd_env.knowledge.terms import Term, parse_terms
 from kd_env.types import Batch, Decision, ModelOutput
 
@@ -67,7 +63,6 @@ class Confidence(Knowledge):
         return (student.logits / context.temperature).softmax(1).gather(1, context.labels[:, None])[:, 0]
 
 
-PROJECTORS = {LayerProjector: "layers", LinearProjector: "linear", MLPProjector: "mlp", MapProjector: "maps"}
 OF_TEACHERS = [name for name, kind in KNOWLEDGE.items() if not kind.asks_peers]
 TEXTS = [
     *OF_TEACHERS,
@@ -76,6 +71,7 @@ TEXTS = [
     "similarity(kind=angle)",
     "similarity(kind=preserving)",
     "attention(values=false)",
+    "map_hint(convolutions=3)",
 ]
 
 
@@ -91,7 +87,10 @@ def outputs(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
             "layers": tuple(draw(rows, min(depth, depth_k), width_k, seed=4) for depth_k, width_k in teachers),
             "linear": tuple(draw(rows, width_k, seed=20 + k) for k, (_, width_k) in enumerate(teachers)),
             "mlp": tuple(draw(rows, width_k, seed=30 + k) for k, (_, width_k) in enumerate(teachers)),
-            "maps": tuple(draw(rows, width_k, 2, 2, seed=40 + k) for k, (_, width_k) in enumerate(teachers)),
+            **{
+                name: tuple(draw(rows, width_k, 2, 2, seed=seed + k) for k, (_, width_k) in enumerate(teachers))
+                for seed, name in ((40, "maps"), (50, "maps.deep"), (60, "maps.nonlinear"))
+            },
         },
         maps=draw(rows, width, 2, 2, seed=15),
     )
@@ -124,7 +123,7 @@ def test_each_student_is_compared_with_each_teacher_on_its_own_rows(text, studen
             of_student, of_teacher = [([0, 1, 2], [0, 2, 3]), ([0, 2], [0, 1])][k]
             mapped = {"features": student.features[rows], "layers": student.layers[rows][:, of_student], "maps": student.maps[rows]}
             if kind.projector is not None:
-                mapped[kind.compares] = student.projections[PROJECTORS[kind.projector]][k][rows]
+                mapped[kind.compares] = student.projections[kind.projector.name][k][rows]
             alone = ModelOutput(student.logits[rows], mapped["features"], mapped["layers"], student.attention[rows], maps=mapped["maps"])
             teacher = ModelOutput(
                 batch.teacher_logits[rows, k],
