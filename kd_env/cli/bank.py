@@ -88,10 +88,8 @@ def bank(
         raise InputError(f"--gpus-per-shard {gpus_per_shard}: only Ray reserves GPUs; add --executor ray, or leave it out")
     loaded, named_pool = tasks.load(named_task(task, data_dir, text, pair, label, group, max_length)), join_teachers(teachers)
     print_notes(loaded, quiet)
-    named_stages = map(request, filter(None, stages.split(";")))
-    keep = frozenset(
-        [*(output for output, asked in (("layers", layers), ("attention", attention), ("maps", maps)) if asked), *named_stages]
-    )
+    keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention), ("maps", maps)) if asked)
+    keep |= {request(stage.strip()) for stage in stages.split(";") if stage.strip()}
     pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded)
     with Progress(quiet) as progress, ray_cluster(workers or num_cores()) if executor == "ray" else nullcontext() as ray:
         map_shards = one_after_another if ray is None else shards_with_ray(ray, gpus_per_shard)
