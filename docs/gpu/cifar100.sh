@@ -29,4 +29,6 @@ distil() { # STUDENT RATE KNOWLEDGE POLICIES...
 for pair in resnet8x4:0.05 vgg8:0.05 mobilenetv2:0.01 shufflenetv2:0.01; do
   distil "${pair%:*}" "${pair#*:}" response no_teacher uniform ebkd aekd camkd_logits best_single
   distil "${pair%:*}" "${pair#*:}" 'response,map_hint(strength=50,skip_epochs=1)' uniform camkd 'camkd(scale=released)'
+  distil "${pair%:*}" "${pair#*:}" 'response,map_hint(strength=100,convolutions=3)' 'mmkd(scale=released)'
+  distil "${pair%:*}" "${pair#*:}" 'response,map_hint(strength=5)' mtkd_rl 'mtkd_rl_released(scale=released,every=1000,learned_shares=true)'
 done
