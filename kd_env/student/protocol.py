@@ -70,7 +70,7 @@ class Students(Protocol):
 
         Args:
             inputs: encoded inputs, ``[rows, ...]``.
-            extra_outputs: names of the outputs to compute besides logits and features: ``layers``, ``attention``, ``maps``.
+            extra_outputs: names of the outputs to compute besides logits and features: ``layers``, ``attention``, ``maps``, ``maps.STAGE``.
             moves_statistics: whether the next step stores the running statistics (BatchNorm) of this pass. A population has none.
         """
         ...

@@ -9,8 +9,10 @@ from kd_env.bank.bank import KnowledgeBank, open_bank
 from kd_env.bank.blocks import is_checksum_file
 from kd_env.bank.drift import after_drift
 from kd_env.errors import InputError
+from kd_env.models.convolutional import checkpoint
 from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher, Pool
+from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.teacher import Drift
 
 
@@ -61,6 +63,21 @@ def test_maps_are_gathered_by_stage(few, tmp_path):
             np.testing.assert_allclose(outputs.stages[k][name], maps.numpy(), rtol=1e-4, atol=1e-5)
     (one, _) = bank.gather("train", rows, frozenset({"maps.stage2"})).stages
     assert list(one) == ["stage2"]
+
+
+def test_teachers_in_folders_give_the_same_maps(few, tmp_path):
+    network = build("resnet8(width=2)", few, 0)
+    checkpoint.save(tmp_path / "saved", network, few.class_names)
+    saved = CheckpointTeacher(str(tmp_path / "saved"), few)
+    keep = frozenset({"maps.all"})
+    banks = [open_bank(few, Pool("one", (each,)), tmp_path / f"bank-{each.name}", keep=keep) for each in (saved, teacher(few, 0))]
+    (ours,), (expected,) = (bank.gather("train", np.arange(20), keep).stages for bank in banks)
+    assert list(ours) == ["stage1", "stage2", "stage3"]
+    for name, maps in expected.items():
+        np.testing.assert_allclose(ours[name], maps, rtol=1e-5, atol=1e-6)
+    output = saved(few.train.inputs[:3])
+    assert output.stages == {}, "a plain call gives the last map alone"
+    assert output.maps.shape == (3, 8, 2, 2)
 
 
 def test_a_bank_without_the_stage_cannot_be_used(few, tmp_path):

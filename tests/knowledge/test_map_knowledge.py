@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from comparing import draw
+from torch import nn
 
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
@@ -19,6 +20,7 @@ from kd_env.knowledge.map_knowledge import paired
 from kd_env.knowledge.map_similarity import MapSimilarity
 from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.models.networks import build
+from kd_env.models.stages import requested
 from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.types import Batch, Decision, ModelOutput
 
@@ -108,6 +110,39 @@ def test_the_losses_of_a_run_are_those_of_its_maps(start):
     changed = {name for name, old, new in zip(names, before, run.student.parameters, strict=True) if not torch.equal(old, new)}
     assert {name for name in names if "regressors" in name} <= changed
     assert not {name for name in names if "classifier" in name} & changed, "no term reads the classifier"
+
+
+class Own(nn.Module):
+    """A user's network of two stages without BatchNorm, which returns a mapping."""
+
+    def __init__(self, task):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 4, 3, 2, padding=1)
+        self.classifier = nn.Linear(4, task.num_classes)
+
+    def forward(self, pixel_values, extra_outputs=frozenset()):
+        first = self.first(pixel_values).relu()
+        second = self.second(first).relu()
+        features = second.mean((2, 3))
+        stages = requested({"stage1": first, "stage2": second}, extra_outputs)
+        return {"logits": self.classifier(features), "features": features, "maps": second, "stages": stages}
+
+
+@pytest.mark.parametrize("students", [1, 2])
+def test_a_network_of_one_s_own_has_stages_also_in_a_population(start, students):
+    run = start("attention_transfer(stages=all),map_similarity(stage=stage1)", student="test_map_knowledge:Own", num_students=students)
+    batch, output = run.observe(), run.student_output()
+    assert list(output.stages) == ["stage1", "stage2"]
+    for s in range(students):
+        rows = slice(8 * s, 8 * s + 8)
+        for k in range(2):
+            of_student = {stage: output.stages[stage][rows] for stage in ("stage1", "stage2")}
+            of_teacher = {stage: batch.teacher_stages[k][stage][rows] for stage in of_student}
+            pairs = ((output._replace(maps=of_student[stage]), of_teacher[stage]) for stage in of_student)
+            transfer = sum(AttentionTransfer().loss(*pair) for pair in pairs)
+            torch.testing.assert_close(run.per_teacher_loss("attention_transfer", 2.0)[rows, k], transfer)
+            similarity = MapSimilarity().loss(output._replace(maps=of_student["stage1"]), of_teacher["stage1"].flatten(1))
+            torch.testing.assert_close(run.per_teacher_loss("map_similarity", 2.0)[rows, k], similarity)
 
 
 def test_the_last_stage_by_its_own_name_is_the_last_map(start):

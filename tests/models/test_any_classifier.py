@@ -138,3 +138,8 @@ def test_image_classifiers_of_other_architectures(name, tmp_path):
     else:
         assert output.maps is None, "of ConvNext, a norm stands between the map and the classifier"
     assert teacher.forward(task.train.inputs[:2], frozenset()).maps is None, "only on request"
+    stages = teacher.forward(task.train.inputs[:2], frozenset({"maps.all", "maps.stem"})).stages
+    assert list(stages) == ([] if name == "DeiT" else ["stem", "stage1", "stage2"])
+    if name == "ResNet":
+        assert [maps.shape[1] for maps in stages.values()] == [8, 8, 16]
+        torch.testing.assert_close(stages["stage2"].mean((2, 3)), output.features[:2], atol=1e-5, rtol=1e-4)
