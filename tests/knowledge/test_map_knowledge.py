@@ -10,7 +10,9 @@ from torch import nn
 
 from kd_env.bank.bank import open_bank
 from kd_env.distillation import Distillation, EncodedTask
+from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.settings import distillation_settings
+from kd_env.envs import credit
 from kd_env.errors import InputError
 from kd_env.knowledge import LossContext
 from kd_env.knowledge.attention_transfer import AttentionTransfer, attention_map
@@ -110,6 +112,35 @@ def test_the_losses_of_a_run_are_those_of_its_maps(start):
     changed = {name for name, old, new in zip(names, before, run.student.parameters, strict=True) if not torch.equal(old, new)}
     assert {name for name in names if "regressors" in name} <= changed
     assert not {name for name in names if "classifier" in name} & changed, "no term reads the classifier"
+
+
+STAGED = [
+    "attention_transfer(stages=all)", "map_hint(stage=stage2,convolutions=3)", "map_ensemble(stage=stage3)", "map_similarity(stage=stage1)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("knowledge", STAGED)
+def test_first_order_credit_of_stages_is_the_derivative(start, knowledge):
+    run, name = start(knowledge, batch_size=4, optimizer="sgd(lr=0.00001)"), knowledge.partition("(")[0]
+    meter = RewardMeter(run.reward_split, run.seeds.tolist(), 20, measure="loss")
+    values, exact = (credit.CREDITS[kind](run, meter, [name])[name] for kind in ("first_order", "counterfactual"))
+    assert values.any()
+    torch.testing.assert_close(values, exact, rtol=0.02, atol=0.02 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("knowledge", STAGED)
+def test_a_run_with_stages_is_restored_to_the_bit(start, knowledge):
+    def taught(run, updates):
+        weights = dict.fromkeys(run.loss.terms, torch.full((8, 2), 0.5, dtype=torch.float64))
+        return [float(run.apply(Decision(weights, dict.fromkeys(weights, 1.0), 2.0)).loss[0]) for _ in range(updates) if run.observe()]
+
+    run = start(knowledge)
+    taught(run, 2)
+    twin, state = run.fork(), run.snapshot()
+    losses = taught(run, 3)
+    again = start(knowledge)
+    again.restore(state)
+    assert taught(twin, 3) == taught(again, 3) == losses
 
 
 class Own(nn.Module):
