@@ -153,6 +153,10 @@ class KnowledgeBank:
         predictions = self.gather("validation", slice(None)).logits.argmax(2)  # [N, K]
         return {name: task.score(predictions[:, k], task.validation.labels) for k, name in enumerate(self.teachers)}
 
+    def holds(self, output: str) -> bool:
+        """Return whether an output is kept, as named in :attr:`keeps`; a stage that is kept with all others counts too."""
+        return output in self.keeps or all(output in map(request, stages) for stages in self.stages)
+
     def shape(self, output: str, teacher: int) -> tuple[int, ...]:
         """Return the shape per example of an extra output of a teacher, such as ``(L_k, D_k)`` of ``layers``."""
         return self._arrays[f"train.{output}.{teacher}.npy"].shape[1:]
@@ -220,8 +224,8 @@ def open_bank(
 def _require_same(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[str]) -> None:
     """Check that an existing bank is of ``task`` and ``pool`` and has what to ``keep``."""
     advice = "name another folder or delete it"
-    if keep - bank.keeps:
-        reason = f"holds no {' and no '.join(sorted(keep - bank.keeps))}"
+    if missing := sorted(output for output in keep if not bank.holds(output)):
+        reason = f"holds no {' and no '.join(missing)}"
     elif bank.fingerprint == fingerprint(task, pool, bank.keeps, bank.half):
         return
     elif bank.meta["task"] != task.fingerprint:

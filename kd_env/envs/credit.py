@@ -6,6 +6,8 @@ first order, it is 1 / B of the derivative of L_m(b, k) along v, the held-out gr
 
     r_bmk = <v, grad L_m(b, k)> / B, for the response  tau (q_b - p_bk) . (J_b v) / B
 
+It is 0 for a type that the epoch leaves out (``skip_epochs``).
+
 J_b v is the derivative of the student's outputs for b along v. One pass computes it for all teachers and types: ``first_order`` in forward
 mode, ``difference`` by a finite difference, which is cheaper.
 

@@ -85,6 +85,10 @@ def test_a_bank_without_the_stage_cannot_be_used(few, tmp_path):
     assert open_bank(few, pool_of(few), tmp_path / "bank", keep=frozenset({"maps.stage2"})).fingerprint == first.fingerprint
     with pytest.raises(InputError, match=r"bank .* holds no maps\.stage1; name another folder or delete it"):
         open_bank(few, pool_of(few), tmp_path / "bank", keep=frozenset({"maps.stage1"}))
+    every = open_bank(few, pool_of(few), tmp_path / "all", keep=frozenset({"maps.all"}))
+    assert open_bank(few, pool_of(few), tmp_path / "all", keep=frozenset({"maps.stage1"})).fingerprint == every.fingerprint
+    with pytest.raises(InputError, match=r"bank .* holds no maps and no maps\.stem; "):
+        open_bank(few, pool_of(few), tmp_path / "all", keep=frozenset({"maps", "maps.stem"}))
 
 
 def test_teachers_that_change_roles_change_their_maps(few, tmp_path):
