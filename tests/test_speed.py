@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not part of the package
 
-from speed import __main__, banks, gpu_report, policies, populations, shares, table, updates
+from speed import __main__, banks, gpu_report, maps, policies, populations, shares, table, updates
 from speed.measure import Row
 
 CPU = torch.device("cpu")
@@ -22,6 +22,7 @@ SECTIONS = {
     "whole runs": lambda: policies.against_plain_loop("digits", CPU, 1, count=4),
     "bank": lambda: banks.bank(20_000, 1),
     "shares": lambda: shares.step("digits", 1),
+    "maps": lambda: maps.maps(1, batch_size=4, side=8),
 }
 
 

@@ -1,0 +1,98 @@
+"""Print what feature maps cost: ``python -m speed.maps [--turns N] [--batch-size N] [--side N]``.
+
+A ``resnet8`` learns from a bank of three ``resnet20``, on random images and with random weights: what is measured does not depend on them.
+The baseline is a hand-written loop with the teachers' logits, see :mod:`speed.plain_loop`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kd_env.bank.bank import open_bank
+from kd_env.distillation import Distillation, EncodedTask
+from kd_env.distillation.settings import DistillationSettings
+from kd_env.knowledge.terms import extra_outputs, parse_terms
+from kd_env.models.networks import build
+from kd_env.tasks.task import Defaults, Split, Task
+from kd_env.teachers import NetworkTeacher, Pool
+from kd_env.types import Decision
+from speed import table
+from speed.measure import Row, Subject, compare
+from speed.plain_loop import PlainLoop
+
+STUDENT, TEACHER, NUM_TEACHERS, CLASSES = "resnet8", "resnet20", 3, 10
+KNOWLEDGE = (
+    "map_hint",
+    "map_hint(convolutions=3)",
+    "attention_transfer",
+    "attention_transfer(stages=all)",
+    "map_similarity",
+    "map_ensemble",
+)
+ALONE, OPTIMIZER = "response", "sgd(lr=0.05,weight_decay=0.0005)"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m speed.maps", description="What feature maps cost, side by side in one run.")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--side", type=int, default=32, help="height and width of the images")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(table.markdown(maps(arguments.turns, arguments.batch_size, arguments.side)))
+
+
+def maps(turns: int, batch_size: int, side: int) -> list[Row]:
+    """Compare updates with each knowledge type on maps with ``response`` alone, and that with a hand-written loop."""
+    task = random_images(4 * batch_size, side)
+    pool = Pool("untrained", tuple(NetworkTeacher(f"teacher{seed}", build(TEACHER, task, seed), task) for seed in range(NUM_TEACHERS)))
+    base = DistillationSettings(STUDENT, 10**9, 1.0, 4.0, OPTIMIZER, batch_size)
+    settings = [base, *(dataclasses.replace(base, knowledge=f"response,{name}") for name in KNOWLEDGE)]
+    keep = frozenset().union(*(extra_outputs(parse_terms(each.knowledge)) for each in settings))
+    with tempfile.TemporaryDirectory(prefix="kd-env-speed-") as folder:
+        data = EncodedTask.of(task, open_bank(task, pool, Path(folder) / "bank", keep=keep), STUDENT)
+        plain = PlainLoop(data, base, 0, torch.device("cpu"))
+        runs = [Distillation(data, each, 0) for each in settings]
+        subjects = [Subject("plain PyTorch loop", plain.update), Subject(ALONE, lambda: teach(runs[0]))]
+        subjects += [Subject(name, lambda run=run: teach(run), against=ALONE) for name, run in zip(KNOWLEDGE, runs[1:], strict=True)]  # type: ignore[misc]
+        title = f"Feature maps: {STUDENT} from {NUM_TEACHERS} {TEACHER}, B={batch_size}, {side} x {side}"
+        return compare(title, subjects, "ms/update", turns)
+
+
+def teach(run: Distillation) -> None:
+    """Train the student on one mini-batch, with equal weights of teachers for all types."""
+    weights = torch.full((run.settings.batch_size, run.num_teachers), 1.0 / run.num_teachers)
+    names = list(run.loss.terms)
+    run.apply(Decision(dict.fromkeys(names, weights), dict.fromkeys(names, 1.0), run.settings.temperature))
+
+
+def random_images(size: int, side: int) -> Task:
+    """Return a task of random images with three channels; the held-out splits have a few."""
+    generator = np.random.default_rng(0)
+
+    def split(count: int) -> Split:
+        images = generator.random((count, 3, side, side), dtype=np.float32)
+        return Split(images, np.arange(count) % CLASSES, np.zeros(count, dtype=np.int64))
+
+    return Task(
+        name="random-images",
+        kind="image",
+        train=split(size),
+        reward=split(CLASSES),
+        validation=split(CLASSES),
+        test=split(CLASSES),
+        class_names=tuple(map(str, range(CLASSES))),
+        group_names=("all",),
+        defaults=Defaults(pool="untrained", student=STUDENT, updates=1, kd_weight=1.0, temperature=4.0),
+    )
+
+
+if __name__ == "__main__":
+    main()
