@@ -12,6 +12,8 @@ from kd_env.models.checkpoint_files import FILES
 
 SUMS = "SHA256SUMS"
 """In the folder of a teacher that kd-env made: hashes of its files, in the format of ``sha256sum``."""
+TEACHING_FILE = "teaching.json"
+"""In that folder: how the teacher was trained, and the losses of each epoch. A folder without it is a checkpoint that somebody made of it."""
 MOST_FILES = 10_000
 """The largest number of files and folders in a folder of teachers. It refuses a home folder, which holds more."""
 
@@ -30,12 +32,12 @@ def write_sums(folder: Path) -> None:
 
 
 def require_unchanged(folder: Path) -> None:
-    """Check the files of a checkpoint against the hashes of :func:`write_sums`, if there are any.
+    """Check the files of a teacher that kd-env taught against the hashes of :func:`write_sums`.
 
     Raises:
         InputError: a file has changed or is missing.
     """
-    if not (folder / SUMS).is_file():
+    if not (folder / SUMS).is_file() or not (folder / TEACHING_FILE).is_file():
         return
     hashes = _file_hashes(folder)
     for line in (folder / SUMS).read_text(errors="replace").splitlines():

@@ -22,15 +22,12 @@ from kd_env.paths import claim_folder
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
 from kd_env.teachers.existing import ExistingTeacher
-from kd_env.teachers.file_hashes import content_hash, write_sums
+from kd_env.teachers.file_hashes import TEACHING_FILE, content_hash, write_sums
 from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.finetune_loop import FinetuneLoop
 
 ProgressCallback = Callable[[str, int, int, str], None]
 """Called with the teacher's name, the updates done, all updates, and a message: a line at the end of an epoch, else empty."""
-
-CONFIG_FILE = "teaching.json"
-"""In a checkpoint's folder: how it was trained, and the losses of each epoch."""
 
 
 def finetune(
@@ -74,7 +71,7 @@ def _train(
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)
     save(final, loop.network, task, loop.reader)
-    (final / CONFIG_FILE).write_text(json.dumps({**identity, "history": history}, indent=1))
+    (final / TEACHING_FILE).write_text(json.dumps({**identity, "history": history}, indent=1))
     write_sums(final)
     if out.exists():
         out.rmdir()
@@ -92,7 +89,7 @@ def _is_complete(out: Path, identity: dict[str, Any]) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
-        saved = dict(json.loads((out / CONFIG_FILE).read_text()))
+        saved = dict(json.loads((out / TEACHING_FILE).read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{out} holds something that kd-env teach did not write; name a new folder") from None
     if differences := sorted(key for key in identity if saved.get(key) != identity[key]):

@@ -22,7 +22,8 @@ from kd_env.spec import unknown
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.existing import REFERENCE_FILE, ExistingTeacher, open_reference
-from kd_env.teachers.finetune import CONFIG_FILE, ProgressCallback, finetune
+from kd_env.teachers.file_hashes import TEACHING_FILE
+from kd_env.teachers.finetune import ProgressCallback, finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.out_of_fold import FOLDS_FILE, OutOfFoldTeacher
 from kd_env.teachers.teacher import Teacher
@@ -141,7 +142,7 @@ def _groups_of(teacher: Teacher) -> frozenset[str]:
     groups = set()
     for folder in folders:
         try:
-            config = json.loads((folder / CONFIG_FILE).read_text())
+            config = json.loads((folder / TEACHING_FILE).read_text())
             groups.add(frozenset(map(str, config["groups"])) if config["label_noise"] == 0.0 else frozenset())
         except (OSError, ValueError, KeyError, TypeError):  # another program made it
             return frozenset()
