@@ -6,6 +6,7 @@ generators, whose state is read and set here.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["order", "labels", "measurement", "gradient", "reward_ce", "batches"]
-_PURPOSES: tuple[Purpose, ...] = ("order", "labels", "measurement", "gradient", "reward_ce", "batches")
+Purpose = Literal["order", "labels", "measurement", "gradient", "reward_ce", "batches", "augmentation", "exam", "swap"]
+_PURPOSES: tuple[Purpose, ...] = typing.get_args(Purpose)
 
 
 def stream(seed: int, purpose: Purpose, number: int = 0) -> np.random.Generator:

@@ -35,6 +35,9 @@ KEYWORDS = {
     "num_students": [0, -1, 1.5, "x", 3],
     "calibrate_teachers": ["yes", 1, 2],
     "reward_ce": [-1, INF, "x"],
+    "teacher_answers": ["lively", "", 5],
+    "augmentation": ["flip", "crop(padding=0)", "nope", 5],
+    "teacher_learning": ["feedback", "feedback(lr=0)", "nope", 5],
     "device": ["gpu", "cuda:99", "tpu", "meta", "cpu:x", 5],
     "precision": ["half", "float16", 5],
     "student": [

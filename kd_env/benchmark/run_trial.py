@@ -230,7 +230,8 @@ def _record(trial: Trial, directory: Path, selection: Selection, recorder: Recor
         "weight_entropy": recorder.weight_entropy,
         "student_forward_examples": settings.distillation.num_students * sum(int(finished.state.forward_examples[0]) for finished in runs),
         "reward_forward_examples": settings.distillation.num_students * recorder.reward_forward_examples,
-        "teacher_forward_examples": len(heads.group_by_network(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs),
+        "teacher_forward_examples": len(heads.group_by_network(selection.pool.teachers)) * sum(bank.size(split) for split in data.inputs)
+        + settings.distillation.num_students * sum(int(finished.answers.forward_examples(finished.update + 1)[0]) for finished in runs),
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),

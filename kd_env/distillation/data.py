@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from kd_env.bank import KnowledgeBank
+from kd_env.bank.bank import TeacherOutputs
 from kd_env.bank.drift import after_drift
 from kd_env.distillation.calibration import calibrated
 from kd_env.models.encode import Reader, take
 from kd_env.models.networks import reader
 from kd_env.tasks import Split, Task
+from kd_env.teachers.live import LiveTeachers
 from kd_env.types import Batch, Inputs, ModelOutput
 
 
@@ -28,6 +30,7 @@ class EncodedTask:
         inputs: encoded inputs of ``train``, ``reward`` and ``validation``.
         labels: labels of the same splits, each ``[N]``.
         read: function that encodes raw inputs for the student; ``inputs`` are encoded with it.
+        live: networks of the teachers, for ``teacher_answers=live``.
     """
 
     task: Task
@@ -35,15 +38,16 @@ class EncodedTask:
     inputs: dict[str, Inputs]
     labels: dict[str, Tensor]
     read: Reader
+    live: LiveTeachers | None = None
 
     @classmethod
-    def of(cls, task: Task, bank: KnowledgeBank, student: str | None = None) -> EncodedTask:
+    def of(cls, task: Task, bank: KnowledgeBank, student: str | None = None, live: LiveTeachers | None = None) -> EncodedTask:
         """Encode the splits of ``task`` except test for ``student``, by default the task's default student."""
         task = task.development()
         read = reader(task.defaults.student if student is None else student, task)
         splits: dict[str, Split] = {"train": task.train, "reward": task.reward, "validation": task.validation}
         inputs = {name: read(split.inputs) for name, split in splits.items()}
-        return cls(task, bank, inputs, {name: torch.from_numpy(split.labels) for name, split in splits.items()}, read)
+        return cls(task, bank, inputs, {name: torch.from_numpy(split.labels) for name, split in splits.items()}, read, live)
 
     def example(self) -> Inputs:
         """Return the first training example on the CPU, to find the shapes of a student's outputs."""
@@ -58,6 +62,7 @@ class EncodedTask:
         progress: np.ndarray,
         extra_outputs: frozenset[str] = frozenset(),
         teacher_temperatures: np.ndarray | None = None,
+        live: Sequence[ModelOutput] | None = None,
     ) -> Batch:
         """Return examples of a split as a mini-batch. The teachers' outputs have the type and device of the student's ``output``.
 
@@ -71,12 +76,14 @@ class EncodedTask:
             progress: part of the budget that is spent, ``[S]``.
             extra_outputs: outputs of the teachers beyond logits and features, such as ``layers``.
             teacher_temperatures: what the teachers' logits are divided by, ``[S, K]``; by default nothing.
+            live: outputs of the K teachers, in place of the bank's.
         """
 
         def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(array).to(output.logits) for array in arrays)
 
-        teachers, drift = self.bank.gather(split, examples, extra_outputs), self.bank.drift
+        teachers = self.bank.gather(split, examples, extra_outputs) if live is None else _arrays(live, extra_outputs)
+        drift = self.bank.drift
         if drift is not None and split == "train":
             teachers = after_drift(teachers, drift, np.repeat(progress >= drift.at, len(examples) // len(progress)))
         if teacher_temperatures is not None:
@@ -94,3 +101,10 @@ class EncodedTask:
             teacher_stages=tuple(dict(zip(stages, tensors(list(stages.values())), strict=True)) for stages in teachers.stages),
             student=ModelOutput(output.logits.detach(), output.features.detach()),
         )
+
+
+def _arrays(outputs: Sequence[ModelOutput], extra_outputs: frozenset[str]) -> TeacherOutputs:
+    """Return the outputs of live teachers as a bank returns its own."""
+    logits = np.stack([output.logits.float().cpu().numpy() for output in outputs], 1)
+    extra = {name: tuple(getattr(output, name).float().cpu().numpy() for output in outputs) for name in extra_outputs}
+    return TeacherOutputs(logits, tuple(output.features.float().cpu().numpy() for output in outputs), **extra)

@@ -21,7 +21,7 @@ from kd_env.models.encode import take
 from kd_env.randomness import stream
 from kd_env.types import Inputs
 
-Purpose = Literal["measurement", "gradient", "reward_ce"]
+Purpose = Literal["measurement", "gradient", "reward_ce", "exam"]
 """Purpose of a draw. Each purpose has its own random numbers."""
 
 

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from kd_env.distillation import snapshot
 from kd_env.distillation.data import EncodedTask
 from kd_env.distillation.dropout import DropoutGenerator
 from kd_env.distillation.loss import Loss
 from kd_env.distillation.order import make_order
+from kd_env.distillation.reward_ce import reward_ce
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.settings import DistillationSettings, student_config
 from kd_env.distillation.state import RunState
+from kd_env.distillation.teacher_answers import TeacherAnswers
 from kd_env.errors import InputError
 from kd_env.knowledge import label
-from kd_env.models.encode import take
 from kd_env.serialization import from_bytes, to_bytes
 from kd_env.student.build import build_network, build_students
 from kd_env.types import Batch, Decision, Inputs, ModelOutput, Outcome
@@ -62,6 +62,7 @@ class Distillation:
         self.batch: Batch | None = None  # the observed mini-batches, until apply() or skip()
         self._output: ModelOutput | None = None  # output of the forward pass that apply() differentiates
         self._inputs: Inputs = {}
+        self.answers = TeacherAnswers(data, settings, self.student.device, self.student.dtype)
         self.dropout = DropoutGenerator(seeds[0], self.student.device, self.student.has_dropout)
 
     @property
@@ -108,12 +109,12 @@ class Distillation:
         if self.batch is None:
             seeds = np.full_like(self.seeds, self.seeds[0]) if self.loss.asks_peers else self.seeds  # peers learn from the same examples
             rows = np.concatenate([self._next_rows(int(seed), int(update)) for seed, update in zip(seeds, self.update, strict=True)])
-            self._inputs = take(self.data.inputs["train"], rows, self.student.device)
+            extra, progress = self.loss.extra_outputs, self.update / self.settings.updates
+            self._inputs, live = self.answers.ask(rows, seeds, self.update, self.student.device, extra)
             self.dropout.before_batch = self.dropout.states
             with self.dropout.draw():
-                self._output = self.student.forward(self._inputs, self.loss.extra_outputs)
-            extra, progress = self.loss.extra_outputs, self.update / self.settings.updates
-            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, extra, self.teacher_temperatures)
+                self._output = self.student.forward(self._inputs, extra)
+            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, extra, self.teacher_temperatures, live)
             self.state.forward_examples += self.settings.batch_size
         return self.batch
 
@@ -149,9 +150,11 @@ class Distillation:
         if not active.any():
             raise InputError("apply: no student is left to teach, since the budget is spent or all have diverged; begin with a new one")
         batch = self.observe()
+        self.answers.learn(self.student, self.loss, self.student_output(), batch, decision, self.reward_split, self.state)
         loss = self.per_example_loss(decision).view(self.num_students, -1).mean(1)  # [S]
         if self.settings.reward_ce > 0.0:
-            loss = loss + self.settings.reward_ce * self._reward_ce()
+            with self.dropout.draw():
+                loss = loss + self.settings.reward_ce * reward_ce(self.student, self.reward_split, self.state, self.settings.batch_size)
         value = loss.detach().double().cpu().numpy()
         self.mark_diverged(active & ~np.isfinite(value))
         learns = active & ~self.state.diverged
@@ -178,6 +181,7 @@ class Distillation:
     def reset_student(self, student: int, seed: int) -> None:
         """Replace one student by a new one that starts from ``seed``; the other students are not affected."""
         self.student.reset_student(student, build_network(self.data.task, self._config, self.data.example(), seed))
+        self.answers = TeacherAnswers(self.data, self.settings, self.student.device, self.student.dtype)  # teachers that learn start again
         self.state.reset(student)
         self.state.seed[student] = seed
         if self.batch is not None:  # it will be forwarded again
@@ -203,7 +207,8 @@ class Distillation:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as tensors by name, without the observed mini-batch, which follows from the rest."""
-        return snapshot.tensors_of(self.student, self._state_before_batch(self.state), self.dropout.before(self.batch is not None))
+        state, dropout = self._state_before_batch(self.state), self.dropout.before(self.batch is not None)
+        return {**snapshot.tensors_of(self.student, state, dropout), **self.answers.tensors()}
 
     def info(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as values for JSON."""
@@ -212,6 +217,7 @@ class Distillation:
     def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
         """Load the state that :meth:`tensors` and :meth:`info` returned."""
         self.state, self.dropout.states = snapshot.load(self.student, tensors)
+        self.answers.load(tensors)
         self.forget_batch()
         if info["observed"]:
             self.observe()
@@ -239,12 +245,3 @@ class Distillation:
 
     def _state_before_batch(self, state: RunState) -> RunState:  # the observed batch will be forwarded again
         return replace(state, forward_examples=state.forward_examples - (self.settings.batch_size if self.batch is not None else 0))
-
-    def _reward_ce(self) -> Tensor:
-        count = min(self.settings.batch_size, self.reward_split.num_labels)
-        self.state.forward_examples += count
-        rows = self.reward_split.draw(self.state.seed, "reward_ce", self.state.update, count)
-        inputs, labels = self.reward_split.at(rows, self.student.device)
-        with self.dropout.draw():
-            logits = self.student.forward(inputs, moves_statistics=False).logits  # running statistics are of the train split
-        return cross_entropy(logits, labels, reduction="none").view(self.num_students, -1).mean(1)

@@ -14,11 +14,13 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from kd_env import spec
+from kd_env.distillation.learning_options import LearningOptions
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import Term
 from kd_env.student.build import StudentConfig
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.tasks import Task
+from kd_env.tasks.augmentation import Augmentation
 from kd_env.types import TeacherShapes
 
 LARGEST = 2**31
@@ -44,6 +46,10 @@ class DistillationSettings:
         calibrate_teachers: whether to divide each teacher's logits by a temperature that is fitted on the labelled reward examples, see
             ``kd_env.distillation.calibration``.
         reward_ce: weight of an extra cross-entropy on a mini-batch of reward examples, for baselines that train on reward labels.
+        teacher_answers: whether the teachers' outputs for a mini-batch are read from the ``bank``, or computed ``live`` by their networks.
+        augmentation: random changes of the images of an update, such as ``crop(padding=4),flip,cutout(size=8)``; needs live teachers.
+        teacher_learning: how live teachers go on learning, such as ``feedback(lr=0.0001)``, see ``kd_env.distillation.learning_options``;
+            empty if they stay as they are.
         device: device of the students: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: number format of the students: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
     """
@@ -59,6 +65,9 @@ class DistillationSettings:
     num_students: int = 1
     calibrate_teachers: bool = False
     reward_ce: float = 0.0
+    teacher_answers: Literal["bank", "live"] = "bank"
+    augmentation: str = ""
+    teacher_learning: str = ""
     device: str = "auto"
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
 
@@ -68,6 +77,14 @@ class DistillationSettings:
         require_range(self, "at least 0", lambda value: 0 <= value < math.inf, "reward_ce")
         require_range(self, "in [0, 1]", lambda value: 0.0 <= value <= 1.0, "kd_weight")
         require_range(self, "above 0", lambda value: 0.0 < value < math.inf, "temperature")
+        for name in ("augmentation", "teacher_learning"):
+            if getattr(self, name) and self.teacher_answers == "bank":
+                raise InputError(f"{name}={getattr(self, name)!r}: a bank holds fixed answers to stored inputs; add teacher_answers=live")
+        Augmentation.of(self.augmentation)
+        if self.teacher_learning:
+            LearningOptions.of(self.teacher_learning)
+            if self.num_students > 1:
+                raise InputError(f"num_students={self.num_students}: teachers that learn have one student; use num_students=1")
         OptimizerOptions.of(self.optimizer)  # raises here rather than when the first student is built, after the teachers are trained
 
     @property

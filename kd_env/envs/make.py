@@ -17,8 +17,10 @@ from kd_env.envs.settings import Settings
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import extra_outputs, parse_terms
+from kd_env.models.device import pick_device
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher, load_pool
+from kd_env.teachers.live import LiveTeachers
 from kd_env.teachers.own import as_pool
 from kd_env.teachers.vocabulary_check import require_same_vocabulary
 
@@ -64,7 +66,8 @@ def make_selection(
     student, knowledge = settings.distillation.student, settings.distillation.knowledge
     require_same_vocabulary(loaded_task, pool, student, knowledge)
     opened_bank = open_bank(loaded_task, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(knowledge)))
-    selection = Selection(EncodedTask.of(loaded_task, opened_bank, student), pool, settings)
+    live = LiveTeachers.of(pool, pick_device(settings.distillation.device)) if settings.distillation.teacher_answers == "live" else None
+    selection = Selection(EncodedTask.of(loaded_task, opened_bank, student, live), pool, settings)
     if not isinstance(selection.action_kind, action_base):
         raise InputError(
             f"action={settings.interface.action!r}: this environment has actions derived from {action_base.__name__}; derive yours from it"

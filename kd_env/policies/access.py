@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from kd_env.distillation.learning_options import LearningOptions
 from kd_env.envs.rewards import make_reward
 from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
@@ -106,5 +107,7 @@ def effective_access(access: str, settings: Settings) -> str:
         reads.add("train labels")
     if settings.distillation.reward_ce > 0.0 or settings.distillation.calibrate_teachers:
         reads.add("reward labels")
+    if settings.distillation.teacher_learning:
+        reads.add("reward labels" if LearningOptions.of(settings.distillation.teacher_learning).exam == "reward" else "train labels")
     widest = [name for name in ACCESS if name in reads and not any(ALLOWED[name] < ALLOWED[other] for other in reads)]
     return SEPARATOR.join(widest)

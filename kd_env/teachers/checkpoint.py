@@ -107,6 +107,16 @@ class CheckpointTeacher:
     def _read(self) -> Reader:
         return self._checkpoint.reader()
 
+    @property
+    def read(self) -> Reader:
+        """Function that encodes raw inputs for its network."""
+        return self._read
+
+    @property
+    def class_map(self) -> ClassMap:
+        """How its classes become the task's."""
+        return self._classes
+
     @cached_property
     def vocabulary(self) -> str | None:
         """Hash of its tokenizer's vocabulary; ``None`` for images."""

@@ -1,0 +1,92 @@
+"""Augmentation: what each change does to an image, that draws follow from the generator, and what is refused."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from kd_env.errors import InputError
+from kd_env.tasks.augmentation import Augmentation, crop, cutout, flip
+
+IMAGES = np.random.default_rng(0).uniform(0.1, 1.0, (40, 3, 8, 6)).astype(np.float32)
+
+
+def rng():
+    return np.random.default_rng(5)
+
+
+def test_no_change_returns_the_images_themselves():
+    assert Augmentation.of("")(IMAGES, rng()) is IMAGES
+
+
+def test_equal_generators_give_equal_images_and_others_do_not():
+    augment = Augmentation.of("crop(padding=2),flip,cutout(size=3)")
+    changed = augment(IMAGES, rng())
+    assert changed.shape == IMAGES.shape
+    assert changed.dtype == np.float32
+    assert np.array_equal(changed, augment(IMAGES, rng()))
+    assert not np.array_equal(changed, augment(IMAGES, np.random.default_rng(6)))
+
+
+def test_a_crop_is_a_window_of_the_padded_image_and_all_windows_occur():
+    changed = crop(1)(np.repeat(IMAGES[:1], 200, 0), rng())
+    padded = np.pad(IMAGES[0], ((0, 0), (1, 1), (1, 1)))
+    windows = [padded[:, top : top + 8, left : left + 6] for top in range(3) for left in range(3)]
+    found = [[index for index, window in enumerate(windows) if np.array_equal(image, window)] for image in changed]
+    assert all(len(places) == 1 for places in found)
+    assert {places[0] for places in found} == set(range(9))
+
+
+def test_a_flip_mirrors_left_and_right_at_its_rate():
+    changed = flip()(IMAGES, rng())
+    mirrored = np.array([np.array_equal(image, old[..., ::-1]) for image, old in zip(changed, IMAGES, strict=True)])
+    same = np.array([np.array_equal(image, old) for image, old in zip(changed, IMAGES, strict=True)])
+    assert (mirrored ^ same).all()
+    assert 10 < mirrored.sum() < 30
+    assert np.array_equal(flip(1.0)(IMAGES, rng()), IMAGES[..., ::-1])
+
+
+def test_a_cutout_sets_one_square_to_zero_in_all_channels():
+    changed = cutout(3)(IMAGES, rng())
+    zero = changed == 0.0
+    assert (zero == zero[:, :1]).all()
+    assert np.array_equal(changed[~zero], IMAGES[~zero])
+    for image in zero[:, 0]:
+        rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+        assert 1 <= len(rows) <= 3
+        assert 1 <= len(columns) <= 3
+        assert image[np.ix_(rows, columns)].all()
+        assert image.sum() == len(rows) * len(columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crp", "unknown augmentation 'crp'; did you mean 'crop'"),
+        ("crop(padding=0)", r"crop\(padding=0\): expected a whole number of at least 1"),
+        ("flip(rate=2)", r"flip\(rate=2\): expected a number"),
+        ("cutout(size=x)", r"cutout\(size='x'\): expected a whole number"),
+        ("flip(side=1)", "options: rate"),
+        ("randaugment(operations=0)", r"randaugment\(operations=0\): expected a whole number"),
+    ],
+)
+def test_what_does_not_exist_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        Augmentation.of(text)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_randaugment_says_what_it_needs():
+    with pytest.raises(InputError, match=r"randaugment needs torchvision .* install the extra 'vision', or leave it out"):
+        Augmentation.of("randaugment")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
+def test_randaugment_follows_from_the_generator():
+    augment = Augmentation.of("randaugment")
+    changed = augment(IMAGES, rng())
+    assert changed.shape == IMAGES.shape
+    assert changed.min() >= 0.0
+    assert changed.max() <= 1.0
+    assert np.array_equal(changed, augment(IMAGES, rng()))
+    assert not np.allclose(changed, IMAGES, atol=0.1)
