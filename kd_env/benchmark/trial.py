@@ -151,6 +151,9 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
         )
     if policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in chosen:
         raise InputError(f"reward_ce=0: policy {policy.name!r} learns from this loss term; set it above 0, or leave reward_ce out")
+    for name in ("teacher_learning", "teacher_answers"):
+        if policy.env_options.get("teacher_learning") and name in chosen and chosen[name] in ("", "bank"):
+            raise InputError(f"{name}={chosen[name]!r}: policy {policy.name!r} has teachers that learn; leave {name} out")
     if settings.distillation.num_students > 1 and not any(term.kind.asks_peers for term in parse_terms(settings.distillation.knowledge)):
         raise InputError(
             f"num_students={settings.distillation.num_students}: a trial keeps one student, and with "

@@ -6,7 +6,8 @@
   a checkpoint is which class of the task.
 - ``train_recipe``: train a built-in network as a recipe says. ``finetune`` (with ``finetune_config`` and ``finetune_loop``): fine-tune a
   Transformers model into a checkpoint.
-- ``live``: the networks of teachers, in the loop. ``checkpoint``: a checkpoint as a teacher. ``out_of_fold``: several checkpoints, each trained without its fold. ``heads``: classifiers at
+- ``live``: the networks of teachers, in the loop.
+- ``checkpoint``: a checkpoint as a teacher. ``out_of_fold``: several checkpoints, each trained without its fold. ``heads``: classifiers at
   every layer of one teacher, fitted by ``logistic_regression``.
 - ``file_hashes``: hashes of checkpoint files. ``vocabulary_check``: teachers that read other tokens than the student.
 """
