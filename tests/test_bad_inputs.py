@@ -37,6 +37,7 @@ KEYWORDS = {
     "reward_ce": [-1, INF, "x"],
     "teacher_answers": ["lively", "", 5],
     "augmentation": ["flip", "crop(padding=0)", "nope", 5],
+    "block_swap": ["review", "uniform(p=2)", "nope", 5],
     "teacher_learning": ["feedback", "feedback(lr=0)", "nope", 5],
     "device": ["gpu", "cuda:99", "tpu", "meta", "cpu:x", 5],
     "precision": ["half", "float16", 5],

@@ -154,6 +154,8 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
     for name in ("teacher_learning", "teacher_answers"):
         if policy.env_options.get("teacher_learning") and name in chosen and chosen[name] in ("", "bank"):
             raise InputError(f"{name}={chosen[name]!r}: policy {policy.name!r} has teachers that learn; leave {name} out")
+    if policy.env_options.get("block_swap") and chosen.get("block_swap") == "":
+        raise InputError(f"block_swap='': policy {policy.name!r} swaps blocks; leave block_swap out")
     if settings.distillation.num_students > 1 and not any(term.kind.asks_peers for term in parse_terms(settings.distillation.knowledge)):
         raise InputError(
             f"num_students={settings.distillation.num_students}: a trial keeps one student, and with "

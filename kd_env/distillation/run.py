@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kd_env.distillation import snapshot
+from kd_env.distillation.block_swap import BlockSwap
 from kd_env.distillation.data import EncodedTask
 from kd_env.distillation.dropout import DropoutGenerator
 from kd_env.distillation.loss import Loss
@@ -63,6 +64,7 @@ class Distillation:
         self._output: ModelOutput | None = None  # output of the forward pass that apply() differentiates
         self._inputs: Inputs = {}
         self.answers = TeacherAnswers(data, settings, self.student.device, self.student.dtype)
+        self.swap = BlockSwap(data, settings, self.student, self.loss.extra_outputs)
         self.dropout = DropoutGenerator(seeds[0], self.student.device, self.student.has_dropout)
 
     @property
@@ -112,7 +114,8 @@ class Distillation:
             extra, progress = self.loss.extra_outputs, self.update / self.settings.updates
             self._inputs, live = self.answers.ask(rows, seeds, self.update, self.student.device, extra)
             self.dropout.before_batch = self.dropout.states
-            with self.dropout.draw():
+            mixed = self.swap.mixed(self.student, int(self.seeds[0]), int(self.update[0]), float(progress[0]))
+            with self.dropout.draw(), mixed:
                 self._output = self.student.forward(self._inputs, extra)
             self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, extra, self.teacher_temperatures, live)
             self.state.forward_examples += self.settings.batch_size

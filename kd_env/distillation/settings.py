@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from kd_env import spec
 from kd_env.distillation.learning_options import LearningOptions
+from kd_env.distillation.swap_schedule import parse_schedule
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import Term
 from kd_env.student.build import StudentConfig
@@ -50,6 +51,8 @@ class DistillationSettings:
         augmentation: random changes of the images of an update, such as ``crop(padding=4),flip,cutout(size=8)``; needs live teachers.
         teacher_learning: how live teachers go on learning, such as ``feedback(lr=0.0001)``, see ``kd_env.distillation.learning_options``;
             empty if they stay as they are.
+        block_swap: how blocks of the student are replaced by a teacher's in training, such as ``review(start=0.9)``, see
+            ``kd_env.distillation.swap_schedule``; empty for not at all.
         device: device of the students: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: number format of the students: ``auto``, ``float32``, ``float64`` or ``bfloat16``.
     """
@@ -68,6 +71,7 @@ class DistillationSettings:
     teacher_answers: Literal["bank", "live"] = "bank"
     augmentation: str = ""
     teacher_learning: str = ""
+    block_swap: str = ""
     device: str = "auto"
     precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto"
 
@@ -81,6 +85,11 @@ class DistillationSettings:
             if getattr(self, name) and self.teacher_answers == "bank":
                 raise InputError(f"{name}={getattr(self, name)!r}: a bank holds fixed answers to stored inputs; add teacher_answers=live")
         Augmentation.of(self.augmentation)
+        if self.block_swap:
+            parse_schedule(self.block_swap)
+            if self.num_students > 1 or self.teacher_learning:
+                other = f"num_students={self.num_students}" if self.num_students > 1 else f"teacher_learning={self.teacher_learning!r}"
+                raise InputError(f"block_swap={self.block_swap!r}: needs one student, and teachers that do not learn; leave {other} out")
         if self.teacher_learning:
             LearningOptions.of(self.teacher_learning)
             if self.num_students > 1:

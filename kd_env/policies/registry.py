@@ -36,6 +36,7 @@ POLICIES = {
     "fitnet_mkd": "baselines.fitnet_mkd:FitNetMKD",
     "gradient_credit": "agents.gradient_credit:GradientCredit",
     "held_credit": "agents.held_credit:HeldCredit",
+    "iakd": "baselines.iakd:IAKD",
     "ikd": "baselines.ikd:IKD",
     "linucb": "agents.linucb:LinUCB",
     "lookahead": "baselines.lookahead:Lookahead",
