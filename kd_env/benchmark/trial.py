@@ -24,7 +24,7 @@ from kd_env.plugins import resolve
 from kd_env.policies import registry
 from kd_env.policies.registry import PolicyClass
 from kd_env.tasks import Task
-from kd_env.teachers import heads
+from kd_env.teachers import faculty, heads
 from kd_env.teachers.file_hashes import content_hash
 from kd_env.teachers.load import split_options
 
@@ -170,7 +170,7 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
 def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> str:
     pool = trial.teachers or task.defaults.pool
     config: dict[str, Any] = {**settings.flat(), "suite": trial.suite, "content": task.fingerprint, **_test_option(trial)}
-    names = [split_options(heads.parse(name) or name)[0] for name in spec.split(pool)]
+    names = [split_options(heads.parse(name) or faculty.parse(name) or name)[0] for name in spec.split(pool)]
     files = {name: content_hash(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}
     if any(files.values()):
         config["files"] = files

@@ -9,6 +9,7 @@
 - ``live``: the networks of teachers, in the loop.
 - ``checkpoint``: a checkpoint as a teacher. ``out_of_fold``: several checkpoints, each trained without its fold. ``heads``: classifiers at
   every layer of one teacher, fitted by ``logistic_regression``.
+- ``faculty``: a checkpoint of other classes as a teacher, by optimal transport (``sinkhorn``).
 - ``file_hashes``: hashes of checkpoint files. ``vocabulary_check``: teachers that read other tokens than the student.
 """
 

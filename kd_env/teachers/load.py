@@ -8,7 +8,7 @@ from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
 from kd_env.tasks import Task
-from kd_env.teachers import heads, pool_files, pools
+from kd_env.teachers import faculty, heads, pool_files, pools
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.classes import parse_mapping
 from kd_env.teachers.names import split_names
@@ -24,13 +24,17 @@ def load_pool(text: str, task: Task) -> Pool:
         text: ``module:function``, called with the task, which returns a pool or a list of teachers; or one or several, separated by commas,
             of: a built-in pool, a teacher of it (``POOL/NAME``), a checkpoint (a folder or a hub id) with or without a mapping of its
             classes, as ``PATH(classes=NEGATIVE=neg;POSITIVE=pos)``, a folder of several, a pool file, whose teachers are made once and
-            cached, and ``heads(TEACHER)``, the heads of a teacher.
+            cached, ``heads(TEACHER)``, the heads of a teacher, and ``faculty(CHECKPOINT)``, a checkpoint of other classes.
 
     Raises:
         InputError: there is no such pool or teacher, it is for another task, or a checkpoint cannot be used.
     """
     items = split_names(text, _built_in_names(task))
-    if ":" in text and not any("," in item or split_options(item)[1] is not None for item in items) and heads.parse(text) is None:
+    if (
+        ":" in text
+        and not any("," in item or split_options(item)[1] is not None for item in items)
+        and not (heads.parse(text) or faculty.parse(text))
+    ):
         return _from_module(text, task)
     if text in POOLS:
         return pools.built_in(text, task)
@@ -65,6 +69,8 @@ def _teachers_of(item: str, task: Task) -> tuple[Teacher, ...]:
     development = task.development()
     if (inner := heads.parse(item)) is not None:
         return heads.heads_of(load_pool(inner, task).teachers, development)
+    if (checkpoint := faculty.parse(item)) is not None:
+        return (faculty.open_faculty(checkpoint, development),)
     if item in POOLS:
         return _without_drift(pools.built_in(item, task)).teachers
     if pool in POOLS:
