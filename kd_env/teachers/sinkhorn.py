@@ -31,17 +31,18 @@ def transport(cost: Tensor, rows: Tensor, columns: Tensor, epsilon: float = 0.05
 
     Args:
         cost: cost of a unit of mass from a row to a column, ``[R, C]``.
-        rows: mass of the rows, ``[R]``; it sums to 1.
-        columns: mass of the columns, ``[C]``; it sums to 1.
+        rows: mass of the rows, ``[R]``; it is scaled to sum to 1.
+        columns: mass of the columns, ``[C]``, likewise.
         epsilon: weight of the entropy; the plan is the exact one in the limit of 0, and the product of the marginals in that of infinity.
     """
     kernel = -cost.double() / epsilon
-    log_rows, log_columns = rows.double().log(), columns.double().log()
+    rows, columns = (masses.double() / masses.double().sum() for masses in (rows, columns))
+    log_rows, log_columns = rows.log(), columns.log()
     left, right = torch.zeros_like(log_rows), torch.zeros_like(log_columns)
     for _ in range(MOST_STEPS):
         left = log_rows - torch.logsumexp(kernel + right, 1)
         right = log_columns - torch.logsumexp(kernel + left[:, None], 0)
         plan = (left[:, None] + kernel + right).exp()
-        if (plan.sum(1) - rows.double()).abs().max() < TOLERANCE:
+        if (plan.sum(1) - rows).abs().max() < TOLERANCE:
             break
     return Transport(plan, float((plan * cost.double()).sum()))

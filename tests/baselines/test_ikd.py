@@ -9,12 +9,20 @@ from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
+from kd_env.models.networks import build
+from kd_env.teachers import NetworkTeacher, Pool
 
 
-def trial(policy="ikd", task="digits", **settings):
-    return Trial(task, policy, 0, settings={"updates": 6, "student": "mlp(width=8)"} | settings)
+def encoders(task):
+    """Two untrained encoders as teachers."""
+    return Pool("encoders", tuple(NetworkTeacher(f"net{k}", build("tiny-bert(width=8,layers=1)", task, k), task) for k in range(2)))
 
 
+def trial(policy="ikd", task="digits", teachers=None, **settings):
+    return Trial(task, policy, 0, teachers, settings={"updates": 6, "student": "mlp(width=8)"} | settings)
+
+
+@pytest.mark.long
 def test_a_record_counts_the_passes_of_the_teachers_and_is_replayed(tmp_path):
     record = run_trial(trial(), tmp_path)
     banked = run_trial(trial("uniform"), tmp_path)
@@ -35,9 +43,10 @@ def test_an_exam_on_train_reads_the_training_labels(tmp_path):
     assert run_trial(trial("uniform", **settings), tmp_path)["access"] == "train labels"
 
 
+@pytest.mark.long
 def test_an_encoder_can_learn_to_teach(tmp_path):
     task = "domains(train=160,reward=48,validation=32,test=16)"
-    record = run_trial(trial(task=task, student="tiny-bert(width=8,layers=1)", updates=2), tmp_path)
+    record = run_trial(trial(task=task, teachers=f"{__name__}:encoders", student="tiny-bert(width=8,layers=1)", updates=2), tmp_path)
     assert not record["diverged"]
 
 

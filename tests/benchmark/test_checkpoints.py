@@ -40,6 +40,7 @@ def test_a_stopped_trial_of_a_student_with_batch_norm_ends_equally(tmp_path, mon
     check_stops([trial("reinforce", **settings)], tmp_path, monkeypatch, stops=(2, 3))
 
 
+@pytest.mark.long
 def test_a_stopped_trial_with_teachers_that_learn_ends_equally(tmp_path, monkeypatch):
     settings = {"updates": 8, "augmentation": "crop(padding=1),flip", "teacher_learning": "feedback(lr=0.01)"}
     check_stops([trial("ikd", **settings)], tmp_path, monkeypatch, stops=(2, 3))

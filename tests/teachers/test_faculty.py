@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from kd_env import tasks
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
+from kd_env.models.encode import encode
 from kd_env.models.networks import build
 from kd_env.teachers import load_pool
 from kd_env.teachers.faculty import FacultyTeacher, parse, ranked
 from kd_env.teachers.live import LiveTeacher
 
-CPU = torch.device("cpu")
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
 
 
@@ -32,7 +33,7 @@ def faculty_of(network, task, name="other", rows=None):
     network.classifier.weight.data = network.classifier.weight.data[rows]
     network.classifier.bias.data = network.classifier.bias.data[rows]
     network.classifier.out_features = len(rows)
-    live = replace(LiveTeacher.of(load_pool("digits/mixed", task).teachers[0], CPU), name=name, network=network)
+    live = LiveTeacher(name, network, partial(encode, task))
     return FacultyTeacher(name, live, network.classifier.weight.detach(), tuple(f"c{row}" for row in rows), task, name)
 
 
@@ -90,6 +91,7 @@ def test_the_fingerprint_is_of_weights_and_task(digits, good):
     assert one.fingerprint() != replace(one, epsilon=0.1).fingerprint()
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_other_classes_teaches(make_checkpoint, own_task, own_data, tmp_path):
     folder = make_checkpoint(tmp_path / "moods", labels=("angry", "calm", "glad"))
     with pytest.raises(InputError):

@@ -6,8 +6,10 @@ import torch
 
 from kd_env import tasks
 from kd_env.errors import InputError
-from kd_env.teachers import Pool, load_pool
+from kd_env.models.networks import build
+from kd_env.teachers import NetworkTeacher, Pool, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.erring import ErringTeacher, RandomErrors
 from kd_env.teachers.live import LiveTeacher, LiveTeachers
 
 CPU = torch.device("cpu")
@@ -36,16 +38,18 @@ def test_a_copy_has_weights_of_its_own():
 
 def test_the_scale_of_the_logits_is_kept():
     task = tasks.load("digits")
-    teacher = load_pool("digits/overconfident", task).teachers[0]
+    teacher = NetworkTeacher("sure", build("mlp(width=8)", task, 0), task, logit_scale=4.0)
     torch.testing.assert_close(LiveTeacher.of(teacher, CPU)(task.train.inputs[:4]).logits, teacher(task.train.inputs[:4]).logits)
 
 
-@pytest.mark.parametrize(("pool", "kind"), [("digits/systematic", "ErringTeacher"), ("heads(digits/experts/digits)", "HeadTeacher")])
-def test_teachers_without_a_network_of_their_own_are_refused(pool, kind):
+def test_teachers_without_a_network_of_their_own_are_refused():
     task = tasks.load("digits")
-    pool = pool if kind == "ErringTeacher" else f"heads(digits/experts/{load_pool('digits/experts', task).names[0]})"
-    with pytest.raises(InputError, match=f"^teacher_answers='live': teacher '.*' is a {kind}; only built-in networks and checkpoints"):
-        LiveTeachers.of(load_pool(pool, task), CPU)
+    expert = load_pool("digits/experts", task).teachers[0]
+    erring = ErringTeacher(expert, RandomErrors(0.5), 10)
+    for pool in (Pool("erring", (erring,)), load_pool(f"heads(digits/experts/{expert.name})", task)):
+        kind = type(pool.teachers[0]).__name__
+        with pytest.raises(InputError, match=f"^teacher_answers='live': teacher '.*' is a {kind}; only built-in networks and checkpoints"):
+            LiveTeachers.of(pool, CPU)
 
 
 def test_functions_and_pools_that_change_are_refused():
