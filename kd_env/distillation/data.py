@@ -105,6 +105,14 @@ class EncodedTask:
 
 def _arrays(outputs: Sequence[ModelOutput], extra_outputs: frozenset[str]) -> TeacherOutputs:
     """Return the outputs of live teachers as a bank returns its own."""
-    logits = np.stack([output.logits.float().cpu().numpy() for output in outputs], 1)
-    extra = {name: tuple(getattr(output, name).float().cpu().numpy() for output in outputs) for name in extra_outputs}
-    return TeacherOutputs(logits, tuple(output.features.float().cpu().numpy() for output in outputs), **extra)
+
+    def array(tensor: Tensor) -> np.ndarray:
+        values: np.ndarray = tensor.float().cpu().numpy()
+        return values
+
+    extra = {name: tuple(array(output.named(name)) for output in outputs) for name in extra_outputs if "." not in name}
+    stages: tuple[dict[str, np.ndarray], ...] = ()
+    if len(extra) < len(extra_outputs):
+        stages = tuple({stage: array(maps) for stage, maps in output.stages.items()} for output in outputs)
+    logits, features = np.stack([array(output.logits) for output in outputs], 1), tuple(array(output.features) for output in outputs)
+    return TeacherOutputs(logits, features, **extra, stages=stages)

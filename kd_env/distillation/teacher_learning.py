@@ -167,5 +167,7 @@ class LearningTeachers:
         logits = torch.stack([output.logits for output in outputs], 1)
         if course.temperatures is not None:
             logits = logits / torch.from_numpy(course.temperatures).to(logits)[:, None]
-        extra: dict[str, Any] = {f"teacher_{name}": tuple(getattr(output, name) for output in outputs) for name in names}
+        extra: dict[str, Any] = {f"teacher_{name}": tuple(output.named(name) for output in outputs) for name in names if "." not in name}
+        if len(extra) < len(names):
+            extra["teacher_stages"] = tuple(output.stages for output in outputs)
         return replace(course.batch, teacher_logits=logits, teacher_features=tuple(output.features for output in outputs), **extra)

@@ -114,4 +114,4 @@ def _joined(outputs: list[ModelOutput], order: Tensor) -> ModelOutput:
         return torch.cat(present)[order] if present else None
 
     logits, features = (torch.cat(parts)[order] for parts in zip(*((output.logits, output.features) for output in outputs), strict=True))
-    return ModelOutput(logits, features, joined([output.layers for output in outputs]), maps=joined([output.maps for output in outputs]))
+    return ModelOutput(logits, features, joined([output.layers for output in outputs]))  # images come in one batch, so there are no maps

@@ -7,10 +7,14 @@ import pytest
 import torch
 from small_runs import digest, drive, start
 
+from kd_env import tasks
+from kd_env.bank import open_bank
+from kd_env.distillation import EncodedTask
 from kd_env.errors import InputError
+from kd_env.models.networks import build
 from kd_env.randomness import stream
 from kd_env.tasks.augmentation import Augmentation
-from kd_env.teachers import load_pool
+from kd_env.teachers import NetworkTeacher, Pool, load_pool
 from kd_env.teachers.live import LiveTeachers
 
 CHANGES = "crop(padding=1),flip,cutout(size=3)"
@@ -89,3 +93,27 @@ def test_what_cannot_answer_live_is_refused(live_data, text_data):
         begin(text_data, student="tiny-bert(width=8,layers=1)")
     with pytest.raises(InputError, match=r"task 'domains.*' has texts; leave augmentation out"):
         start(replace(text_data, live=live_data.live), teacher_answers="live", augmentation="flip", student="tiny-bert(width=8,layers=1)")
+
+
+def test_feature_maps_are_those_of_the_bank_and_of_learning_teachers():
+    task = tasks.load("digits")
+    task = replace(
+        task, train=task.train.take(np.arange(32)), reward=task.reward.take(np.arange(16)), validation=task.validation.take(np.arange(16))
+    )
+    pool = Pool("residual", tuple(NetworkTeacher(f"net{k}", build("resnet8(width=2)", task, k), task) for k in range(2)))
+    bank = open_bank(task, pool, keep=frozenset({"maps", "maps.stage2"}))
+    data = EncodedTask.of(task, bank, "resnet8(width=2)", LiveTeachers.of(pool, torch.device("cpu")))
+    keywords = {"student": "resnet8(width=2)", "knowledge": "response,map_hint,attention_transfer(stages=stage2)", "reward_labels": 8}
+    live, banked = begin(data, **keywords).observe(), begin(data, teacher_answers="bank", **keywords).observe()
+    for answered, stored in zip(live.teacher_maps, banked.teacher_maps, strict=True):
+        torch.testing.assert_close(answered, stored, atol=1e-6, rtol=1e-5)
+    for answered, stored in zip(live.teacher_stages, banked.teacher_stages, strict=True):
+        assert set(answered) == {"stage2"}
+        torch.testing.assert_close(answered["stage2"], stored["stage2"], atol=1e-6, rtol=1e-5)
+    learning = begin(data, teacher_learning="feedback(label_weight=0,lr=0.01)", **keywords)
+    before = learning.observe().teacher_maps[0]
+    drive(learning, 1)
+    rows = learning.observe().example_ids
+    assert before.shape == learning.observe().teacher_maps[0].shape
+    fresh = torch.from_numpy(bank.gather("train", rows, frozenset({"maps"})).maps[0])
+    assert not torch.allclose(learning.observe().teacher_maps[0], fresh, atol=1e-4), "the teachers have learned through their maps"
