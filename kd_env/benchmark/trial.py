@@ -128,6 +128,10 @@ class ResolvedTrial:
     id: str
 
 
+UNNAMED = {"teacher_answers": "bank", "augmentation": "", "teacher_learning": "", "block_swap": ""}
+"""Settings that are not part of a trial's id at these values, so that results of before they existed are continued."""
+
+
 def default_options(environment: str) -> dict[str, Any]:
     """Return the keywords that an environment of this package sets by default."""
     kind = resolve(ENVIRONMENTS[environment][0], "environment")
@@ -169,7 +173,8 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
 
 def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> str:
     pool = trial.teachers or task.defaults.pool
-    config: dict[str, Any] = {**settings.flat(), "suite": trial.suite, "content": task.fingerprint, **_test_option(trial)}
+    named = {name: value for name, value in settings.flat().items() if UNNAMED.get(name) != value}
+    config: dict[str, Any] = {**named, "suite": trial.suite, "content": task.fingerprint, **_test_option(trial)}
     names = [split_options(heads.parse(name) or faculty.parse(name) or name)[0] for name in spec.split(pool)]
     files = {name: content_hash(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}
     if any(files.values()):

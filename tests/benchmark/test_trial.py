@@ -76,3 +76,9 @@ def test_settings_that_contradict_the_policy_are_refused(policy, settings, messa
     with pytest.raises(InputError) as refused:
         _ = Trial("digits", policy, 0, settings=settings).id
     assert message in str(refused.value)
+
+
+def test_settings_that_came_later_change_an_id_only_where_they_are_used():
+    plain = Trial("digits", "uniform", 0, settings={"updates": 5})
+    assert dataclasses.replace(plain, settings={"updates": 5, "teacher_answers": "bank", "augmentation": ""}).id == plain.id
+    assert dataclasses.replace(plain, settings={"updates": 5, "teacher_answers": "live"}).id != plain.id
