@@ -13,8 +13,8 @@ from kd_env.distillation.data import EncodedTask
 from kd_env.distillation.settings import DistillationSettings
 from kd_env.distillation.swap_schedule import parse_schedule
 from kd_env.errors import InputError
-from kd_env.models.blocks import Place, matching_blocks, swapped
 from kd_env.models.encode import take
+from kd_env.models.residual_blocks import Place, matching_blocks, swapped
 from kd_env.randomness import stream
 from kd_env.student.protocol import Students
 

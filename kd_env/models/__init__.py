@@ -6,7 +6,7 @@
 - ``pretrained``, ``checkpoint_files``: open checkpoints; ``saving``: writes them.
 - ``trim_vocabulary``: removes tokens that are not used; ``onnx_export``: writes ONNX files.
 - ``encode``: turns raw inputs into tensors.
-- ``blocks``: finds residual blocks, and runs those of another network in their place.
+- ``residual_blocks``: finds residual blocks, and runs those of another network in their place.
 - ``wrapper``: the base class of networks with extra parameters, such as projectors.
 - ``modes``, ``classifier``, ``device``: properties of a network, and the device that it runs on.
 - ``stages``: names of feature maps.

@@ -11,8 +11,8 @@ from kd_env import tasks
 from kd_env.bank import open_bank
 from kd_env.distillation import EncodedTask
 from kd_env.errors import InputError
-from kd_env.models.blocks import swapped
 from kd_env.models.networks import build
+from kd_env.models.residual_blocks import swapped
 from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.teachers.live import LiveTeachers
 from kd_env.types import Decision

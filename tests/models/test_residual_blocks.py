@@ -6,9 +6,9 @@ from torch import nn
 
 from kd_env import tasks
 from kd_env.errors import InputError
-from kd_env.models.blocks import Place, matching_blocks, stages, swapped
 from kd_env.models.encode import encode
 from kd_env.models.networks import build
+from kd_env.models.residual_blocks import Place, matching_blocks, stages, swapped
 
 NAMES = ("student", "teacher")
 TEXT = "domains(train=160,reward=48,validation=32,test=16)"
