@@ -1,4 +1,4 @@
-"""Print what feature maps cost: ``python -m speed.maps [--turns N] [--batch-size N] [--side N]``.
+"""Print what feature maps and live teachers cost: ``python -m speed.maps [--turns N] [--batch-size N] [--side N]``.
 
 A ``resnet8`` learns from a bank of three ``resnet20``, on random images and with random weights: what is measured does not depend on them.
 The baseline is a hand-written loop with the teachers' logits, see :mod:`speed.plain_loop`.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.models.networks import build
 from kd_env.tasks.task import Defaults, Split, Task
 from kd_env.teachers import NetworkTeacher, Pool
+from kd_env.teachers.live import LiveTeachers
 from kd_env.types import Decision
 from speed import table
 from speed.measure import Row, Subject, compare
@@ -35,12 +38,18 @@ KNOWLEDGE = (
     "map_similarity",
     "map_ensemble",
 )
+LIVE: dict[str, dict[str, Any]] = {
+    "teacher_answers=live": {},
+    "live, augmentation=crop(padding=2),flip": {"augmentation": "crop(padding=2),flip"},
+    "live, teacher_learning=feedback": {"teacher_learning": "feedback"},
+}
+"""Settings of live teachers, beside ``teacher_answers=live``."""
 ALONE, OPTIMIZER = "response", "sgd(lr=0.05,weight_decay=0.0005)"
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m speed.maps", description="What feature maps cost, side by side in one run.")
+    parser = argparse.ArgumentParser(prog="python -m speed.maps", description="What maps and live teachers cost, side by side.")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--side", type=int, default=32, help="height and width of the images")
@@ -50,19 +59,22 @@ def main() -> None:
 
 
 def maps(turns: int, batch_size: int, side: int) -> list[Row]:
-    """Compare updates with each knowledge type on maps with ``response`` alone, and that with a hand-written loop."""
+    """Compare updates with maps or live teachers with ``response`` from a bank, and that with a hand-written loop."""
     task = random_images(4 * batch_size, side)
     pool = Pool("untrained", tuple(NetworkTeacher(f"teacher{seed}", build(TEACHER, task, seed), task) for seed in range(NUM_TEACHERS)))
     base = DistillationSettings(STUDENT, 10**9, 1.0, 4.0, OPTIMIZER, batch_size)
-    settings = [base, *(dataclasses.replace(base, knowledge=f"response,{name}") for name in KNOWLEDGE)]
-    keep = frozenset().union(*(extra_outputs(parse_terms(each.knowledge)) for each in settings))
+    settings = {name: dataclasses.replace(base, knowledge=f"response,{name}") for name in KNOWLEDGE}
+    settings |= {name: dataclasses.replace(base, teacher_answers="live", **options) for name, options in LIVE.items()}
+    keep = frozenset().union(*(extra_outputs(parse_terms(each.knowledge)) for each in settings.values()))
     with tempfile.TemporaryDirectory(prefix="kd-env-speed-") as folder:
-        data = EncodedTask.of(task, open_bank(task, pool, Path(folder) / "bank", keep=keep), STUDENT)
+        data = EncodedTask.of(
+            task, open_bank(task, pool, Path(folder) / "bank", keep=keep), STUDENT, LiveTeachers.of(pool, torch.device("cpu"))
+        )
         plain = PlainLoop(data, base, 0, torch.device("cpu"))
-        runs = [Distillation(data, each, 0) for each in settings]
-        subjects = [Subject("plain PyTorch loop", plain.update), Subject(ALONE, lambda: teach(runs[0]))]
-        subjects += [Subject(name, lambda run=run: teach(run), against=ALONE) for name, run in zip(KNOWLEDGE, runs[1:], strict=True)]  # type: ignore[misc]
-        title = f"Feature maps: {STUDENT} from {NUM_TEACHERS} {TEACHER}, B={batch_size}, {side} x {side}"
+        alone = Distillation(data, base, 0)
+        subjects = [Subject("plain PyTorch loop", plain.update), Subject(ALONE, partial(teach, alone))]
+        subjects += [Subject(name, partial(teach, Distillation(data, each, 0)), against=ALONE) for name, each in settings.items()]
+        title = f"Feature maps and live teachers: {STUDENT} from {NUM_TEACHERS} {TEACHER}, B={batch_size}, {side} x {side}"
         return compare(title, subjects, "ms/update", turns)
 
 

@@ -13,7 +13,7 @@ from kd_env.models.checkpoint_files import FILES
 SUMS = "SHA256SUMS"
 """In the folder of a teacher that kd-env made: hashes of its files, in the format of ``sha256sum``."""
 TEACHING_FILE = "teaching.json"
-"""In that folder: how the teacher was trained, and the losses of each epoch. A folder without it is a checkpoint that somebody made of it."""
+"""In that folder: how the teacher was trained, and the losses of each epoch. Without it, the folder is a checkpoint made of the teacher."""
 MOST_FILES = 10_000
 """The largest number of files and folders in a folder of teachers. It refuses a home folder, which holds more."""
 
