@@ -4,17 +4,19 @@
 - ``float16``, ``bfloat16``: the checkpoint's weights in that format.
 - ``int8``: ``model_int8.onnx``, with weights in int8 (dynamic quantisation).
 
-Formats that exist are not written again. A section of the model card contains the scores.
+Formats that exist are not written again. A section of the model card contains the score, the size and the latency of each format.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from kd_env.benchmark.latency import RUNS, longest_example, median_milliseconds
 from kd_env.benchmark.report_text import NO_VALUE, number
 from kd_env.errors import InputError
 from kd_env.models import onnx_export
@@ -31,6 +33,8 @@ from kd_env.types import Inputs
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 HEADING = "## Other formats"
 FILE = "formats.json"
+NUM_CELLS = 4
+"""Cells of a format in :data:`FILE`: score, size in MB, largest difference of a logit, milliseconds. Older files lack the last ones."""
 
 
 def check(export: str, dtype: str) -> None:
@@ -63,33 +67,38 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
         return []
     rows: dict[str, list[str]] = {}  # cells of the table by format
     if (folder / FILE).exists():
-        rows = json.loads((folder / FILE).read_text())
+        rows = {name: cells + [NO_VALUE] * (NUM_CELLS - len(cells)) for name, cells in json.loads((folder / FILE).read_text()).items()}
     checkpoint, split = open_checkpoint(str(folder), task), task.validation if task.test is None else task.test
     with one_thread():
         inputs: Inputs = dict(checkpoint.reader()(split.inputs))
         logits = _logits(checkpoint, inputs)
         onnx_file, int8_file, weights_file = folder / "model.onnx", folder / "model_int8.onnx", folder / "model.safetensors"
 
-        def row(file: Path, file_logits: np.ndarray, difference: str) -> list[str]:
-            """Return the score of a file, its size in MB, and its largest difference of a logit."""
-            return [number(task.score(file_logits.argmax(1), split.labels)), f"{file.stat().st_size / 1e6:.1f}", difference]
+        example = longest_example(inputs)
+
+        def row(file: Path, file_logits: np.ndarray, difference: str, run: Callable[[Inputs], object]) -> list[str]:
+            """Return the score of a file, its size in MB, its largest difference of a logit, and the time of ``run`` for one example."""
+            milliseconds = median_milliseconds(lambda: run(example))
+            score, size = number(task.score(file_logits.argmax(1), split.labels)), f"{file.stat().st_size / 1e6:.1f}"
+            return [score, size, difference, f"{milliseconds:.2f}"]
 
         if "float32" not in rows:
-            rows["float32"] = row(weights_file, logits, NO_VALUE)
+            rows["float32"] = row(weights_file, logits, NO_VALUE, _runner(_model(checkpoint)))
         if (export or dtype == "int8") and "onnx" not in rows:
             difference = onnx_export.export(onnx_file, _model(checkpoint), inputs)
-            rows["onnx"] = row(onnx_file, onnx_export.predict(onnx_file, inputs), f"{difference:.1g}")
+            rows["onnx"] = row(onnx_file, onnx_export.predict(onnx_file, inputs), f"{difference:.1g}", onnx_export.runner(onnx_file))
         if dtype == "int8" and dtype not in rows:
             onnx_export.quantize(onnx_file, int8_file)
             quantized_logits = onnx_export.predict(int8_file, inputs)
-            rows[dtype] = row(int8_file, quantized_logits, _largest_difference(quantized_logits, logits))
+            rows[dtype] = row(int8_file, quantized_logits, _largest_difference(quantized_logits, logits), onnx_export.runner(int8_file))
         elif dtype not in rows:
-            save_weights(folder, _model(checkpoint).to(getattr(torch, dtype)))
+            rounded = _model(checkpoint).to(getattr(torch, dtype))
+            save_weights(folder, rounded)
             rounded_logits = _logits(open_checkpoint(str(folder), task), inputs)
-            rows[dtype] = row(weights_file, rounded_logits, _largest_difference(rounded_logits, logits))
+            rows[dtype] = row(weights_file, rounded_logits, _largest_difference(rounded_logits, logits), _runner(rounded))
     (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n")
     _write_section(folder / "README.md", task, rows)
-    return [f"{name}: {task.metric} {cells[0]}, {cells[1]} MB" for name, cells in rows.items()]
+    return [f"{name}: {task.metric} {cells[0]}, {cells[1]} MB, {cells[3]} ms" for name, cells in rows.items()]
 
 
 def _model(checkpoint: Checkpoint | ConvolutionalCheckpoint) -> torch.nn.Module:
@@ -109,6 +118,17 @@ def _logits(checkpoint: Checkpoint | ConvolutionalCheckpoint, inputs: Inputs, ba
     return torch.cat(parts).numpy()
 
 
+def _runner(model: torch.nn.Module) -> Callable[[Inputs], object]:
+    """Return a function that runs ``model`` in its own number format."""
+    dtype = next(model.parameters()).dtype
+
+    @torch.no_grad()
+    def run(inputs: Inputs) -> object:
+        return model(**{name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()})
+
+    return run
+
+
 def _largest_difference(logits: np.ndarray, reference: np.ndarray) -> str:
     return f"{np.abs(logits - reference).max():.1g}"
 
@@ -118,6 +138,15 @@ def _write_section(card: Path, task: Task, rows: dict[str, list[str]]) -> None:
     split = "validation" if task.test is None else "test"
     files = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
     lines = [f"| {name} | {files.get(name, 'model.safetensors')} | {' | '.join(cells)} |" for name, cells in rows.items()]
-    head = f"| format | file | {split} {task.metric} | MB | largest difference of a logit |"
+    head = f"| format | file | {split} {task.metric} | MB | largest difference of a logit | ms per example |"
+    example = "the longest text" if task.kind == "text" else "an image"
+    note = (
+        f"Milliseconds are medians of {RUNS} runs on {example} of {split} alone, without {_READERS[task.kind]}, on one thread of the CPU of "
+        "the machine that wrote this table: torch runs `model.safetensors` in the format of its row, ONNX Runtime the other files."
+    )
     before = card.read_text().partition(f"\n{HEADING}\n")[0].rstrip()
-    card.write_text("\n".join([before, "", HEADING, "", head, "| --- | --- | --- | --- | --- |", *lines]) + "\n")
+    card.write_text("\n".join([before, "", HEADING, "", head, "| --- | --- | --- | --- | --- | --- |", *lines, "", note]) + "\n")
+
+
+_READERS = {"text": "the tokenizer", "image": "reading the image"}
+"""What is not timed, by kind of task."""

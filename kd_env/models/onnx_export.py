@@ -10,7 +10,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -89,17 +89,25 @@ def quantize(path: Path, target: Path) -> None:
 
 def predict(path: Path, inputs: Inputs, batch: int = 64) -> np.ndarray:
     """Return the logits ``[N, C]`` that ONNX Runtime computes on one thread of the CPU."""
+    run, size = runner(path), len(next(iter(inputs.values())))
+    return np.concatenate(
+        [run({name: tensor[start : start + batch] for name, tensor in inputs.items()}) for start in range(0, size, batch)]
+    )
+
+
+def runner(path: Path) -> Callable[[Inputs], np.ndarray]:
+    """Open an ONNX file, and return a function from inputs to logits ``[N, C]`` that runs it on one thread of the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    size = len(next(iter(inputs.values())))
-    parts = [
-        session.run(None, {name: tensor[start : start + batch].numpy() for name, tensor in inputs.items()})[0]
-        for start in range(0, size, batch)
-    ]
-    return np.concatenate(parts)
+
+    def run(inputs: Inputs) -> np.ndarray:
+        logits: np.ndarray = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
+        return logits
+
+    return run
 
 
 class _Logits(nn.Module):

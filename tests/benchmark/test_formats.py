@@ -1,0 +1,53 @@
+"""The table of formats has the score, size and latency of each file; tables of earlier versions are read."""
+
+import json
+
+import pytest
+import torch
+
+from kd_env import tasks
+from kd_env.benchmark import formats
+from kd_env.models.networks import build, reader
+from kd_env.models.saving import reader_to_save, save
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return tasks.load("digits")
+
+
+@pytest.fixture
+def folder(digits, tmp_path):
+    save(tmp_path, build("resnet8(width=4)", digits, 0).eval(), digits, reader("resnet8(width=4)", digits))
+    (tmp_path / "README.md").write_text("# A student\n")
+    return tmp_path
+
+
+def test_each_format_has_its_latency(folder, digits):
+    lines = formats.write_formats(folder, digits, dtype="bfloat16")
+    rows = json.loads((folder / formats.FILE).read_text())
+    assert list(rows) == ["float32", "bfloat16"]
+    assert all(len(cells) == formats.NUM_CELLS and 0 < float(cells[3]) < 1000 for cells in rows.values())
+    assert lines[0] == f"float32: accuracy {rows['float32'][0]}, {rows['float32'][1]} MB, {rows['float32'][3]} ms"
+    card = (folder / "README.md").read_text()
+    assert "| largest difference of a logit | ms per example |\n" in card
+    assert f"| bfloat16 | model.safetensors | {' | '.join(rows['bfloat16'])} |\n" in card
+    assert "Milliseconds are medians of 31 runs on an image of test alone, without reading the image, on one thread" in card
+
+
+def test_a_table_without_latency_is_read(folder, digits):
+    (folder / formats.FILE).write_text(json.dumps({"float32": ["0.950", "0.1", "–"]}))
+    formats.write_formats(folder, digits, dtype="float16")
+    rows = json.loads((folder / formats.FILE).read_text())
+    assert rows["float32"] == ["0.950", "0.1", "–", "–"]
+    assert float(rows["float16"][3]) > 0
+    assert "| float32 | model.safetensors | 0.950 | 0.1 | – | – |\n" in (folder / "README.md").read_text()
+
+
+def test_texts_are_timed_with_the_longest(own_task, tmp_path):
+    student = "tiny-bert(width=16,layers=1,dropout=0)"
+    with torch.no_grad():
+        save(tmp_path, build(student, own_task, 0).eval(), own_task, reader_to_save(own_task, own_task.max_length))
+    (tmp_path / "README.md").write_text("# A student\n")
+    formats.write_formats(tmp_path, own_task, dtype="bfloat16")
+    assert "runs on the longest text of test alone, without the tokenizer" in (tmp_path / "README.md").read_text()
