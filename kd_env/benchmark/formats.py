@@ -141,8 +141,8 @@ def _write_section(card: Path, task: Task, rows: dict[str, list[str]]) -> None:
     head = f"| format | file | {split} {task.metric} | MB | largest difference of a logit | ms per example |"
     example = "the longest text" if task.kind == "text" else "an image"
     note = (
-        f"Milliseconds are medians of {RUNS} runs on {example} of {split} alone, without {_READERS[task.kind]}, on one thread of the CPU of "
-        "the machine that wrote this table: torch runs `model.safetensors` in the format of its row, ONNX Runtime the other files."
+        f"Milliseconds are medians of {RUNS} runs on {example} of {split} alone, without {_READERS[task.kind]}, on one thread of the CPU "
+        "of the machine that wrote this table: torch runs `model.safetensors` in the format of its row, ONNX Runtime the other files."
     )
     before = card.read_text().partition(f"\n{HEADING}\n")[0].rstrip()
     card.write_text("\n".join([before, "", HEADING, "", head, "| --- | --- | --- | --- | --- | --- |", *lines, "", note]) + "\n")
