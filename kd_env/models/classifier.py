@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from kd_env.errors import InputError
+from kd_env.models.low_bit import LowBitLinear
 from kd_env.models.plugin_network import PluginNetwork
 from kd_env.models.wrapper import unwrap
 
@@ -13,12 +14,17 @@ def linear_classifier(network: nn.Module) -> nn.Linear:
     """Return the linear layer that computes the logits from ``ModelOutput.features``.
 
     Raises:
-        InputError: the network has no ``classifier``, or it is not a ``torch.nn.Linear`` from features to logits.
+        InputError: the network has no ``classifier``, or it is not a ``torch.nn.Linear`` from features to logits, or it is quantised.
     """
     network = unwrap(network)
     classifier = network.classifier
     if not isinstance(network, PluginNetwork):
         assert isinstance(classifier, nn.Linear), "the classifier of a built-in network is linear"
+        if isinstance(classifier, LowBitLinear):
+            raise InputError(
+                f"the student's classifier has {classifier.weight_quantizer.bits} bits, so its logits are not linear in its parameters, as "
+                "credit=head needs; use credit=first_order"
+            )
         return classifier
     if isinstance(classifier, nn.Linear) and network.classifies_features:
         return classifier

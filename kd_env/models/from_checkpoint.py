@@ -5,6 +5,8 @@ Options:
 - ``layers``: indices of the layers to keep, in their new order.
 - ``dropout``: rate of all dropout layers.
 - ``max_length``: number of tokens to which texts are cut.
+- ``bits``, ``outer_bits``: bit-widths of weights and inputs, see :mod:`kd_env.models.low_bit`. A checkpoint that is quantised already gives
+  its quantised weights; the step sizes are new.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from torch import nn
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models import low_bit
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.models.saving import Saveable
 from kd_env.tasks import Task
 
-OPTIONS = ("layers", "dropout", "max_length")
+OPTIONS = ("layers", "dropout", "max_length", *low_bit.OPTIONS)
 
 
 def build(text: str, task: Task) -> Saveable:
@@ -32,6 +35,7 @@ def build(text: str, task: Task) -> Saveable:
         InputError: the checkpoint cannot be used, or an option is not one of :data:`OPTIONS` or out of range.
     """
     name, options = parse(text)
+    widths, options = low_bit.split_options(text, options)
     network = open_checkpoint(name, task).network(task.num_classes)
     if "layers" in options:
         if isinstance(network, ConvolutionalNetwork):
@@ -42,6 +46,8 @@ def build(text: str, task: Task) -> Saveable:
         for module in network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = float(options["dropout"])
+    if widths is not None:
+        low_bit.quantize(network, widths, reader(text, task)(task.train.inputs[: low_bit.EXAMPLES]))
     return network.train()
 
 

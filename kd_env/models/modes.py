@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from kd_env.models.low_bit import Quantizer
 from kd_env.models.plugin_network import PluginNetwork
 
-SAME_IN_BOTH_MODES = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.ReLU, nn.GELU, nn.Tanh)
+SAME_IN_BOTH_MODES = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.ReLU, nn.GELU, nn.Tanh, Quantizer)
 """Modules without children that return the same outputs in training and in evaluation mode."""
 
 

@@ -2,7 +2,8 @@
 
 Each built-in network has a linear ``classifier`` that reads ``ModelOutput.features``; head credit needs it. Transformers use eager
 attention, which has forward-mode derivatives, and LayerNorm, which does not mix the examples of a mini-batch. The networks of the package
-``convolutional`` have BatchNorm, which does, so they are taught one at a time.
+``convolutional`` have BatchNorm, which does, so they are taught one at a time. With the options ``bits`` and ``outer_bits``, a network is
+quantised (:mod:`kd_env.models.low_bit`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.models import from_checkpoint, from_plugin
+from kd_env.models import from_checkpoint, from_plugin, low_bit
 from kd_env.models.convolutional import CONVOLUTIONAL, ImageFormat
 from kd_env.models.convolutional.building import build as build_convolutional
 from kd_env.models.encode import DEFAULT_MAX_TOKENS, Reader, encode
@@ -132,6 +133,16 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     name, options = spec.parse(text)
     if name not in NETWORKS:
         raise spec.unknown("network", name, NETWORKS, " (there is no folder of that name either)")
+    widths, options = low_bit.split_options(text, options)
+    network = _built_in(text if widths is None else str(spec.Spec(name, options)), task, seed)
+    if widths is not None:
+        low_bit.quantize(network, widths, encode(task, task.train.inputs[: low_bit.EXAMPLES]))
+    return network
+
+
+def _built_in(text: str, task: Task, seed: int) -> nn.Module:
+    """Build the network ``text``, which is not quantised."""
+    name, options = spec.parse(text)
     if name in CONVOLUTIONAL:
         image = ImageFormat.of(task, name)
         with seeded(seed):

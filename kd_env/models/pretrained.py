@@ -19,6 +19,7 @@ from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_
 from kd_env.models.convolutional.checkpoint import ConvolutionalCheckpoint, is_convolutional, open_folder
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import ARCHITECTURES, Encoder
+from kd_env.models.low_bit_files import restore
 from kd_env.tasks import Task
 
 
@@ -125,7 +126,7 @@ class Checkpoint:
             InputError: weights are missing, do not fit, are not finite, or are not safetensors.
         """
         if self.config.model_type in ARCHITECTURES:
-            return Encoder(self._load(new_head=False)).eval()
+            return Encoder(restore(self._load(new_head=False), self.folder)).eval()
         if self.kind == "text":
             self.config.pad_token_id = self.tokenizer().pad_token_id  # GPT-like models classify the last token that is not padding
         return AnyClassifier(self._load(new_head=False)).eval()

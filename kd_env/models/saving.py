@@ -1,12 +1,14 @@
 """Save a trained network. In: a network, its task and reader. Out: a folder that is a checkpoint.
 
 An ``Encoder`` is saved for the ``Auto*`` classes of Transformers, a convolutional network as ``models/convolutional/checkpoint.py`` says.
+A quantised network is saved with its quantised weights, and its step sizes beside them (``models/low_bit_files.py``).
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.convolutional import checkpoint as convolutional
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import Encoder
+from kd_env.models.low_bit import LowBitConv2d, Quantizer
+from kd_env.models.low_bit_files import save_steps
 from kd_env.tasks import Task
 
 Saveable = Encoder | ConvolutionalNetwork
@@ -57,12 +61,15 @@ def save(folder: Path, network: Saveable, task: Task, reader: Reader) -> None:
 
 
 def save_weights(folder: Path, model: Any) -> None:
-    """Write the weights and the configuration of a Transformers model, or the weights of a convolutional network."""
+    """Write the weights and the configuration of a Transformers model, or the weights of a convolutional network.
+
+    The weights of quantised layers are the quantised ones, and their step sizes are written too.
+    """
     if isinstance(model, ConvolutionalNetwork):
         convolutional.save_weights(folder, model)
         return
     with quiet():
-        model.save_pretrained(folder)
+        save_steps(folder, model).save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):
         weights.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
 
@@ -75,6 +82,10 @@ def _in_colour(model: nn.Module) -> nn.Module:
     patches.projection = nn.Conv2d(3, grey.out_channels, grey.kernel_size, grey.stride)
     patches.projection.weight = nn.Parameter(grey.weight.detach().repeat(1, 3, 1, 1) / 3)
     patches.projection.bias = grey.bias
+    if isinstance(grey, LowBitConv2d):  # a third of the weights has a third of the step
+        log_step = float(grey.weight_quantizer.log_step.detach()) - math.log(3)
+        weights = Quantizer(grey.weight_quantizer.bits, True, log_step)
+        patches.projection = LowBitConv2d(patches.projection, weights, grey.input_quantizer)
     patches.num_channels = model.config.num_channels = 3  # type: ignore[union-attr]
     return model
 

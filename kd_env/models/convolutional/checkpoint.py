@@ -24,6 +24,7 @@ from kd_env.models.checkpoint_files import first_line, read_json, require_weight
 from kd_env.models.convolutional.building import CONVOLUTIONAL, build
 from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat
 from kd_env.models.encode import PixelReader
+from kd_env.models.low_bit_files import restore, save_steps
 
 MODEL_TYPE = "kd-env-convolutional"
 """What ``config.json`` says in place of an architecture of Transformers."""
@@ -45,7 +46,7 @@ def save(folder: Path, network: ConvolutionalNetwork, class_names: Sequence[str]
 
 def save_weights(folder: Path, network: nn.Module) -> None:
     """Write the weights and buffers of a network, in the number format that they have."""
-    weights = folder / "model.safetensors"
+    network, weights = save_steps(folder, network), folder / "model.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, weights, {"format": "pt"})
     weights.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
 
@@ -80,11 +81,15 @@ class ConvolutionalCheckpoint:
         return PixelReader(self.config.num_channels)
 
     def classifier(self) -> ConvolutionalNetwork:
-        """Return the network in evaluation mode and float32.
+        """Return the network in evaluation mode and float32, quantised if it was.
 
         Raises:
             InputError: weights are missing, do not fit, or are not finite.
         """
+        return restore(self._plain(), self.folder).eval()
+
+    def _plain(self) -> ConvolutionalNetwork:
+        """Return the network without quantised layers."""
         require_weights(self.folder)
         path = self.folder / "model.safetensors"
         channels = self.config.num_channels
@@ -98,7 +103,7 @@ class ConvolutionalCheckpoint:
             raise InputError(f"{path}: the weights cannot be read ({first_line(error)}); save or teach them again") from None
         if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
             raise InputError(f"{path}: tensor {bad[0]} has NaN or infinite values; save or teach that network again")
-        return network.eval()
+        return network
 
     def network(self, num_classes: int) -> ConvolutionalNetwork:
         """Return the network with a new classifier, drawn from torch's global generator, in evaluation mode.
@@ -106,9 +111,9 @@ class ConvolutionalCheckpoint:
         Raises:
             InputError: weights are missing, do not fit, or are not finite.
         """
-        network = self.classifier()
+        network = self._plain()
         network.classifier = nn.Linear(network.classifier.in_features, num_classes)
-        return network
+        return network.eval()
 
 
 def is_convolutional(config: dict[str, Any]) -> bool:
