@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment
 
 from kd_env.benchmark.card_metadata import front_matter, library_of
+from kd_env.benchmark.low_bit_card import low_bit_section
 from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
@@ -70,6 +71,7 @@ def write_card(
         "command": command,
         "front_matter": front_matter(task, best["student"], test, library_of(folder)),
         "library": library_of(folder),
+        "low_bit": low_bit_section(student.network, library_of(folder)),
         "pipeline": "text-classification" if task.kind == "text" else "image-classification",
     }
     template = files("kd_env.benchmark").joinpath("card.md.jinja").read_text()

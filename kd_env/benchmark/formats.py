@@ -4,12 +4,15 @@
 - ``float16``, ``bfloat16``: the checkpoint's weights in that format.
 - ``int8``: ``model_int8.onnx``, with weights in int8 (dynamic quantisation).
 
+The layers of a quantised student (``bits=4``) are integer operators in ``model.onnx`` already; ``model_int8.onnx`` is a copy of it.
+
 Formats that exist are not written again. A section of the model card contains the score, the size and the latency of each format.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from kd_env.models import onnx_export
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.convolutional.checkpoint import ConvolutionalCheckpoint
 from kd_env.models.encoder import Encoder
+from kd_env.models.low_bit import is_low_bit
 from kd_env.models.pretrained import Checkpoint, open_checkpoint
 from kd_env.models.saving import save_weights
 from kd_env.randomness import one_thread
@@ -31,6 +35,7 @@ from kd_env.tasks import Task
 from kd_env.types import Inputs
 
 DTYPES = ("float32", "float16", "bfloat16", "int8")
+ROUNDED = ("float16", "bfloat16")
 HEADING = "## Other formats"
 FILE = "formats.json"
 NUM_CELLS = 4
@@ -69,11 +74,13 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
     if (folder / FILE).exists():
         rows = {name: cells + [NO_VALUE] * (NUM_CELLS - len(cells)) for name, cells in json.loads((folder / FILE).read_text()).items()}
     checkpoint, split = open_checkpoint(str(folder), task), task.validation if task.test is None else task.test
+    low_bit = is_low_bit(_model(checkpoint))
+    if low_bit and dtype in ROUNDED:
+        raise rounds_again(f"student in {folder}", dtype)
     with one_thread():
         inputs: Inputs = dict(checkpoint.reader()(split.inputs))
         logits = _logits(checkpoint, inputs)
         onnx_file, int8_file, weights_file = folder / "model.onnx", folder / "model_int8.onnx", folder / "model.safetensors"
-
         example = longest_example(inputs)
 
         def row(file: Path, file_logits: np.ndarray, difference: str, run: Callable[[Inputs], object]) -> list[str]:
@@ -86,9 +93,16 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
             rows["float32"] = row(weights_file, logits, NO_VALUE, _runner(_model(checkpoint)))
         if (export or dtype == "int8") and "onnx" not in rows:
             difference = onnx_export.export(onnx_file, _model(checkpoint), inputs)
-            rows["onnx"] = row(onnx_file, onnx_export.predict(onnx_file, inputs), f"{difference:.1g}", onnx_export.runner(onnx_file))
+            onnx_logits = onnx_export.predict(onnx_file, inputs)
+            shown = (
+                _largest_difference(onnx_logits, logits) if low_bit else f"{difference:.1g}"
+            )  # some examples differ more than those checked
+            rows["onnx"] = row(onnx_file, onnx_logits, shown, onnx_export.runner(onnx_file))
         if dtype == "int8" and dtype not in rows:
-            onnx_export.quantize(onnx_file, int8_file)
+            if low_bit:
+                shutil.copyfile(onnx_file, int8_file)
+            else:
+                onnx_export.quantize(onnx_file, int8_file)
             quantized_logits = onnx_export.predict(int8_file, inputs)
             rows[dtype] = row(int8_file, quantized_logits, _largest_difference(quantized_logits, logits), onnx_export.runner(int8_file))
         elif dtype not in rows:
@@ -99,6 +113,11 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
     (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n")
     _write_section(folder / "README.md", task, rows)
     return [f"{name}: {task.metric} {cells[0]}, {cells[1]} MB, {cells[3]} ms" for name, cells in rows.items()]
+
+
+def rounds_again(student: str, dtype: str) -> InputError:
+    """Return the error for a quantised student whose weights would be rounded to ``dtype``."""
+    return InputError(f"--dtype {dtype}: the {student} is quantised already; leave the option out, or use --dtype int8")
 
 
 def _model(checkpoint: Checkpoint | ConvolutionalCheckpoint) -> torch.nn.Module:

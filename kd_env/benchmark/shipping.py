@@ -15,6 +15,7 @@ from kd_env.benchmark.push import obstacle, push, require_repository
 from kd_env.benchmark.trimmed import FILE as TRIMMED
 from kd_env.benchmark.trimmed import require_trimmable_student, trim_vocabulary
 from kd_env.errors import InputError
+from kd_env.models.networks import bit_widths
 from kd_env.tasks import Task
 
 
@@ -51,8 +52,10 @@ class Shipping:
         """Check a student before it is taught.
 
         Raises:
-            InputError: its vocabulary cannot be trimmed.
+            InputError: its vocabulary cannot be trimmed, or it is quantised and ``dtype`` would round it again.
         """
+        if self.dtype in formats.ROUNDED and bit_widths(student) is not None:
+            raise formats.rounds_again(f"student {student!r}", self.dtype)
         if self.trim_vocabulary:
             require_trimmable_student(student, task)
 

@@ -207,8 +207,8 @@ def _inputs_of_layers(network: nn.Module, inputs: Inputs) -> dict[str, _Seen]:
 
 
 def _classifier_name(network: nn.Module) -> str:
-    names = {id(module): name for name, module in network.named_modules()}
-    return names[id(network.classifier)]
+    name: str = next(name for name, module in network.named_modules() if module is network.classifier)
+    return name
 
 
 def _first_log_step(mean: float, bits: int, signed: bool) -> float:

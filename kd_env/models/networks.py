@@ -165,6 +165,17 @@ def reader(text: str, task: Task) -> Reader:
     return from_checkpoint.reader(text, task) if begins_as_checkpoint(text) else partial(encode, task)
 
 
+def bit_widths(text: str) -> low_bit.LowBit | None:
+    """Return the bit-widths of the network ``text``; ``None`` in float32.
+
+    Raises:
+        InputError: an option is malformed, or a bit-width is out of range.
+    """
+    if from_plugin.is_plugin(text):
+        return None
+    return low_bit.split_options(text, (from_checkpoint if begins_as_checkpoint(text) else spec).parse(text).options)[0]
+
+
 def begins_as_checkpoint(text: str) -> bool:
     """Return whether ``text`` names a checkpoint, not a built-in architecture or a class."""
     if text.partition("(")[0].strip() in NETWORKS or from_plugin.is_plugin(text):

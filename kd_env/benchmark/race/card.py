@@ -9,6 +9,7 @@ from jinja2 import Environment
 
 from kd_env.benchmark.card import network_row
 from kd_env.benchmark.card_metadata import front_matter, library_of
+from kd_env.benchmark.low_bit_card import low_bit_section
 from kd_env.benchmark.race.prepare import PreparedRace
 from kd_env.benchmark.race.report import RaceFacts, candidate_table, selection_rules, verdict
 from kd_env.benchmark.race.results import RaceResult
@@ -24,6 +25,7 @@ def write_card(folder: Path, race: PreparedRace, result: RaceResult, facts: Race
     view = {
         "front_matter": front_matter(task, race.student, facts.test and facts.test[0], library_of(folder)),
         "library": library_of(folder),
+        "low_bit": low_bit_section(student.network, library_of(folder)),
         "task": task,
         "student": race.student,
         "kept": result.kept,
