@@ -47,6 +47,7 @@ KEYWORDS = {
         "tiny-vit(heads=7)", "tiny-vit(width=0)", "tiny-vit(layers=99999)",
         "resnet20(width=0)", "resnet20(depth=8)", "resnet21", "wrn(depth=15)", "wrn(widen=x)", "vgg8(width=1.5)", "vgg16",
         "mobilenetv2(width=0)", "shufflenetv2(width=3)", "shufflenetv2(width=x)", "resnet8x4(width=2)",
+        "mlp(bits=1)", "mlp(bits=x)", "resnet8(bits=4.5)", "tiny-vit(bits=4,outer_bits=9)", "mlp(outer_bits=8)",
     ],
     "reward": ["x", "a:b", "mixed(", "", 5],
     "measure": ["x", 5],

@@ -7,6 +7,8 @@ import torch
 
 from kd_env import tasks
 from kd_env.benchmark import formats
+from kd_env.benchmark.shipping import Shipping
+from kd_env.errors import InputError
 from kd_env.models.networks import build, reader
 from kd_env.models.saving import reader_to_save, save
 
@@ -51,3 +53,38 @@ def test_texts_are_timed_with_the_longest(own_task, tmp_path):
     (tmp_path / "README.md").write_text("# A student\n")
     formats.write_formats(tmp_path, own_task, dtype="bfloat16")
     assert "runs on the longest text of test alone, without the tokenizer" in (tmp_path / "README.md").read_text()
+
+
+LOW_BIT = "resnet8(width=4,bits=4)"
+
+
+@pytest.fixture
+def low_bit_folder(digits, tmp_path):
+    save(tmp_path, build(LOW_BIT, digits, 0).eval(), digits, reader(LOW_BIT, digits))
+    (tmp_path / "README.md").write_text("# A student\n")
+    return tmp_path
+
+
+def test_a_quantised_student_runs_as_integers_with_its_latency(low_bit_folder, digits):
+    pytest.importorskip("onnxruntime")
+    import onnx
+
+    formats.write_formats(low_bit_folder, digits, dtype="int8")
+    rows = json.loads((low_bit_folder / formats.FILE).read_text())
+    assert list(rows) == ["float32", "onnx", "int8"]
+    assert len({cells[0] for cells in rows.values()}) == 1, "equal scores"
+    assert all(0 < float(cells[3]) < 1000 for cells in rows.values())
+    operators = {node.op_type for node in onnx.load(low_bit_folder / "model_int8.onnx").graph.node}
+    assert {"QuantizeLinear", "ConvInteger", "MatMulInteger"} <= operators
+    assert not operators & {"Conv", "Gemm", "MatMul", "DynamicQuantizeLinear"}
+
+
+@pytest.mark.parametrize("dtype", formats.ROUNDED)
+def test_a_quantised_student_is_not_rounded_again(low_bit_folder, digits, dtype):
+    with pytest.raises(
+        InputError, match=f"--dtype {dtype}: the student in .* is quantised already; leave the option out, or use --dtype int8"
+    ):
+        formats.write_formats(low_bit_folder, digits, dtype=dtype)
+    with pytest.raises(InputError, match=r"the student 'resnet8\(width=4,bits=4\)' is quantised already"):
+        Shipping(dtype=dtype).check_student(LOW_BIT, digits)
+    Shipping(dtype=dtype).check_student("resnet8(width=4)", digits)
