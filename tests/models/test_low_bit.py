@@ -128,7 +128,7 @@ def test_more_bits_are_closer_to_float32(digits_data):
 
     expected = logits("mlp(width=32,depth=2)")
     distances = [(logits(f"mlp(width=32,depth=2,bits={bits},outer_bits={bits})") - expected).std() / expected.std() for bits in (8, 4, 2)]
-    assert distances[0] < 0.05 < distances[1] < distances[2] < 1.5
+    assert distances[0] < 0.1 < distances[1] < distances[2] < 1.5
 
 
 def test_a_checkpoint_can_be_quantised(own_task, folders):
