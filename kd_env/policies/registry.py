@@ -24,6 +24,7 @@ POLICIES = {
     "akd_hard": "agents.knowledge_actor_critic:HardKnowledgeActorCritic",
     "all_knowledge": "baselines.all_knowledge:AllKnowledge",
     "amtml": "baselines.amtml:AMTML",
+    "cmt_kd": "baselines.cmt_kd:CMTKD",
     "best_single": "baselines.best_single:BestSingle",
     "camkd": "baselines.camkd:CAMKD",
     "camkd_logits": "baselines.camkd:CAMKDLogits",
