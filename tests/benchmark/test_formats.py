@@ -9,8 +9,10 @@ from kd_env import tasks
 from kd_env.benchmark import formats
 from kd_env.benchmark.shipping import Shipping
 from kd_env.errors import InputError
+from kd_env.models.low_bit import is_low_bit
 from kd_env.models.networks import build, reader
 from kd_env.models.saving import reader_to_save, save
+from kd_env.teachers.checkpoint import CheckpointTeacher
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,16 @@ def test_a_quantised_student_is_not_rounded_again(low_bit_folder, digits, dtype)
     with pytest.raises(InputError, match=r"the student 'resnet8\(width=4,bits=4\)' is quantised already"):
         Shipping(dtype=dtype).check_student(LOW_BIT, digits)
     Shipping(dtype=dtype).check_student("resnet8(width=4)", digits)
+
+
+def test_the_vocabulary_of_a_quantised_student_can_be_trimmed(own_task, tmp_path):
+    student, folder = "tiny-bert(width=16,layers=1,dropout=0,bits=3)", tmp_path / "student"
+    save(folder, build(student, own_task, 0).eval(), own_task, reader_to_save(own_task, own_task.max_length))
+    (folder / "README.md").write_text("# A student\n\n| this student | 0.5 | 1 | 0.0 | 0.1 |\n")
+    before = CheckpointTeacher(str(folder), own_task)(own_task.validation.inputs).logits
+    steps = (folder / "low_bit.json").read_text()
+    list(Shipping(trim_vocabulary=True).run(folder, own_task))
+    assert (folder / "low_bit.json").read_text() == steps
+    trimmed = CheckpointTeacher(str(folder), own_task)
+    assert is_low_bit(trimmed.network)
+    torch.testing.assert_close(trimmed(own_task.validation.inputs).logits, before, rtol=0, atol=1e-6)
