@@ -10,7 +10,7 @@ read. So these formulas are a reading of ours:
 
 ``d`` is the distance of the knowledge type that the setting names besides ``response``: ``hint`` (default), ``layer``, ``map_hint``,
 ``attention_transfer`` and others of features, layers or maps. For a type with a learned map ``r_k`` per teacher, the student's side is
-``sum_k pi_lk r_k(F_S)``. Features and maps have one importance per teacher, layers one per layer.
+``sum_k pi_lk r_k(F_S)``. Each layer, and each stage of ``attention_transfer(stages=all)``, has its own importances.
 
 Deviation: the paper's teachers learn together with the student, and read the combined feature of one layer as the input of the next one.
 Here teachers are fixed, and their features are those of the bank.
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,9 @@ from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import Knowledge
 from kd_env.knowledge.layer import Layer
 from kd_env.knowledge.layer_knowledge import evenly_spaced
+from kd_env.knowledge.map_knowledge import MapKnowledge, paired
 from kd_env.knowledge.terms import Term
+from kd_env.models.stages import request
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision, ModelOutput
 
@@ -84,50 +85,72 @@ class CMTKD(BaseRule):
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return the decision: equal weights for the responses, and the distance to the combined feature as the penalty."""
-        weights = {name: uniform(batch).to(batch.teacher_logits) for name in self.context.terms if name not in ("label", self.name)}
+        weights = {name: uniform(batch).to(batch.teacher_logits) for name in self.context.terms if name != self.name}
         decision = self.context.decision({**weights, self.name: torch.zeros(batch.rows, batch.num_teachers).to(batch.teacher_logits)})
-        loss = combined_loss(self.term.kind, batch.student_output, self._teacher_values(batch), auxiliary_output(batch, self))
+        loss = combined_loss(self.term.kind, batch.student_output, self._teachers(batch), auxiliary_output(batch, self))
         strengths = {**decision.strengths, self.name: 0.0}  # no teacher alone is a target of this type
         return replace(decision, strengths=strengths, penalty=decision.strengths[self.name] * loss)
 
-    def _teacher_values(self, batch: PolicyBatch) -> tuple[Tensor, ...]:
-        compares = self.term.kind.compares
-        values = {"features": batch.teacher_features, "layers": batch.teacher_layers, "maps": batch.teacher_maps}[compares]
-        shapes = [list(value.shape[1:]) for value in values]
-        if any(shape != shapes[0] for shape in shapes):
-            raise InputError(
-                f"policy cmt_kd combines the {compares} of teachers, which have the shapes {', '.join(map(str, shapes))}; use teachers of "
-                "one architecture"
+    def _teachers(self, batch: PolicyBatch) -> list[ModelOutput]:
+        return [
+            ModelOutput(
+                batch.teacher_logits[:, k],
+                batch.teacher_features[k],
+                batch.teacher_layers[k] if batch.teacher_layers else None,
+                maps=batch.teacher_maps[k] if batch.teacher_maps else None,
+                stages=batch.teacher_stages[k] if batch.teacher_stages else {},
             )
-        if compares == "layers" and shapes[0][0] > MOST_LAYERS:
-            raise InputError(
-                f"policy cmt_kd has importances for {MOST_LAYERS} layers, the teachers have {shapes[0][0]}; use other teachers"
-            )
-        return values
+            for k in range(batch.num_teachers)
+        ]
 
 
-def combined_loss(kind: Knowledge, student: ModelOutput, teachers: Sequence[Tensor], importances: Tensor) -> Tensor:
-    """Return the distance of the student to the combined feature, ``[B]``.
+def combined_loss(kind: Knowledge, student: ModelOutput, teachers: Sequence[ModelOutput], importances: Tensor) -> Tensor:
+    """Return the distance of the student to the combined features, ``[B]``; those of several stages are added.
 
     Args:
         kind: knowledge type.
         student: outputs of the student.
-        teachers: features, layers or maps of the teachers, K x ``[B, ...]`` of equal shape.
+        teachers: outputs of the teachers.
         importances: importances, ``[B, layers, K]``.
+
+    Raises:
+        InputError: the teachers' features have different shapes, or there are too many layers.
     """
-    compares = kind.compares
-    own = student.projections[kind.projector.name] if kind.projector is not None else None  # K x [B, ...], one map per teacher
-    values: Tensor = getattr(student, compares) if own is None else own[0]
-    if compares == "layers":
-        depth = min(values.shape[1], teachers[0].shape[1])
-        teachers = [evenly_spaced(layers, depth) for layers in teachers]
-        own = None if own is None else tuple(evenly_spaced(layers, depth) for layers in own)
-        values, importances = evenly_spaced(values, depth), importances[:, :depth]
+    mapped = [student] if kind.projector is None else [kind.projector.facing(student, k) for k in range(len(teachers))]
+    if isinstance(kind, MapKnowledge):
+        names = [request(stage) for stage in paired(kind.compared, student.stages, teachers[0].stages)]
     else:
-        importances = importances[:, 0]
-    values = values if own is None else combined(own, importances)
-    sides: list[dict[str, Any]] = [{compares: values}, {compares: combined(teachers, importances)}]
-    return kind.loss(student._replace(**sides[0]), kind.target(student._replace(**sides[1])))
+        names = [kind.compares]
+    losses = []
+    for number, name in enumerate(names):
+        own, theirs = ([_values(output, name) for output in outputs] for outputs in (mapped, teachers))
+        _require_equal_shapes(theirs, name)
+        weights = importances[:, number]  # [B, K]
+        if name == "layers":
+            depth = min(own[0].shape[1], theirs[0].shape[1])
+            own, theirs = ([evenly_spaced(layers, depth) for layers in side] for side in (own, theirs))
+            weights = importances[:, :depth]  # [B, L, K]
+        sides = (own[0] if kind.projector is None else combined(own, weights), combined(theirs, weights))
+        outputs = [student._replace(**{kind.compares: side}) for side in sides]  # type: ignore[arg-type]
+        losses.append(kind.loss(outputs[0], kind.target(outputs[1])))
+    return torch.stack(losses).sum(0)
+
+
+def _values(output: ModelOutput, name: str) -> Tensor:
+    values: Tensor | None = output.named(name)
+    assert values is not None, f"the output has {name}"
+    return values
+
+
+def _require_equal_shapes(values: Sequence[Tensor], name: str) -> None:
+    shapes = [list(value.shape[1:]) for value in values]
+    if any(shape != shapes[0] for shape in shapes):
+        raise InputError(
+            f"policy cmt_kd combines the {name} of teachers, which have the shapes {', '.join(map(str, shapes))}; use teachers of one "
+            "architecture"
+        )
+    if name == "layers" and shapes[0][0] > MOST_LAYERS:
+        raise InputError(f"policy cmt_kd has importances for {MOST_LAYERS} layers, the teachers have {shapes[0][0]}; use others")
 
 
 def combined(values: Sequence[Tensor], importances: Tensor) -> Tensor:

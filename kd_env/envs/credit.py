@@ -36,8 +36,6 @@ from torch.autograd import forward_ad
 
 from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import GradientOptions, RewardMeter
-from kd_env.errors import InputError
-from kd_env.models.low_bit import is_low_bit
 from kd_env.student.protocol import Students
 from kd_env.types import ModelOutput
 
@@ -87,14 +85,7 @@ def difference(
     It needs no forward mode of the network. With Adam, the entries of v are limited to :data:`LARGEST_STEP` learning rates. So parameters
     whose gradient was 0 so far, such as embeddings of new tokens, do not dominate. Where no entry is limited, float32 credit differs from
     :func:`first_order` by less than 1 %.
-
-    Raises:
-        InputError: the student has quantised layers, whose outputs change in jumps.
     """
-    if is_low_bit(run.student.network):
-        raise InputError(
-            "credit=difference moves the parameters of the student by less than a step of its quantised layers; use credit=first_order"
-        )
     student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay), limited=True)
     run.observe()
     step, tau = _difference_step(student, direction), _or_setting(run, temperature)  # [S]

@@ -13,6 +13,7 @@ from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.credit import CREDITS, Credit, CreditByType, Temperature
 from kd_env.errors import InputError
+from kd_env.models.low_bit import is_low_bit
 from kd_env.plugins import faults_in, resolve
 from kd_env.spec import numbers, parse, unknown
 
@@ -59,9 +60,14 @@ def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names:
     """Return the credit of the teachers by knowledge type, ``[rows, K]``.
 
     Raises:
-        InputError: a credit function of the user's own fails, or returns something else.
+        InputError: a credit function of the user's own fails, or returns something else; or it is ``difference``, and the student has
+            quantised layers, whose outputs change in jumps.
     """
     function = getattr(credit, "func", credit)  # that of a partial
+    if function is CREDITS["difference"] and is_low_bit(run.student.network):
+        raise InputError(
+            "credit=difference moves the parameters of the student by less than a step of its quantised layers; use credit=first_order"
+        )
     with faults_in(f"credit {getattr(function, '__name__', 'function')!r}", function):
         by_type: object = credit(run, meter, names, temperature)
     rows = len(run.observe().labels)

@@ -36,6 +36,13 @@ def importances_of(theta, rows):
     return (powers / powers.sum(1, keepdim=True)).expand(rows, -1, -1)
 
 
+def teachers(**values):
+    """Outputs of the teachers, of which ``features``, ``layers``, ``maps`` or ``stages`` matter."""
+    ((name, parts),) = values.items()
+    nothing = torch.zeros(1, 1)
+    return [ModelOutput(nothing, nothing)._replace(**{name: part}) for part in parts]
+
+
 def test_it_keeps_to_the_protocol():
     check_policy(registry.find("cmt_kd").make)
 
@@ -62,7 +69,7 @@ def test_features_are_compared_with_the_combined_feature():
     theta = torch.tensor([[0.3, -0.4]], dtype=torch.float64)
     mapped = tuple(features @ matrix for matrix in maps)
     student = ModelOutput(torch.zeros(7, 2), features, projections={"linear": mapped})
-    loss = cmt_kd.combined_loss(Hint(), student, [first, second], importances_of(theta, 7))
+    loss = cmt_kd.combined_loss(Hint(), student, teachers(features=[first, second]), importances_of(theta, 7))
     pi = 1 / (1 + torch.exp(torch.tensor(-0.7, dtype=torch.float64)))  # of the first
     matrix, target = pi * maps[0] + (1 - pi) * maps[1], pi * first + (1 - pi) * second
     expected = torch.stack([(features[b] @ matrix - target[b]).square().mean() for b in range(7)])
@@ -73,7 +80,7 @@ def test_each_layer_has_its_own_importances_and_layers_are_paired_evenly():
     theta, first, second, *mapped = tensors((3, 2), (6, 3, 5), (6, 3, 5), (6, 2, 5), (6, 2, 5))
     student = ModelOutput(torch.zeros(6, 2), torch.zeros(6, 4), layers=torch.zeros(6, 2, 4), projections={"layers": tuple(mapped)})
     pi = importances_of(theta, 6)
-    loss = cmt_kd.combined_loss(Layer(), student, [first, second], pi)
+    loss = cmt_kd.combined_loss(Layer(), student, teachers(layers=[first, second]), pi)
     expected = torch.zeros(6, dtype=torch.float64)
     for layer, of_teacher in enumerate((0, 2)):  # of three layers, the first and the last
         own = pi[0, layer, 0] * mapped[0][:, layer] + pi[0, layer, 1] * mapped[1][:, layer]
@@ -86,10 +93,26 @@ def test_maps_are_combined_before_their_attention():
     maps, first, second, theta = tensors((4, 3, 2, 2), (4, 6, 2, 2), (4, 6, 2, 2), (1, 2))
     student = ModelOutput(torch.zeros(4, 2), torch.zeros(4, 3), maps=maps)
     pi = importances_of(theta, 4)
-    loss = cmt_kd.combined_loss(AttentionTransfer(), student, [first, second], pi)
+    loss = cmt_kd.combined_loss(AttentionTransfer(), student, teachers(maps=[first, second]), pi)
     sides = [(side**2).mean(1).flatten(1) for side in (maps, pi[0, 0, 0] * first + pi[0, 0, 1] * second)]
     unit = [side / side.norm(dim=1, keepdim=True) for side in sides]
     torch.testing.assert_close(loss, (unit[0] - unit[1]).square().mean(1), rtol=0, atol=1e-10)
+
+
+def test_each_stage_has_its_own_importances_and_stages_are_added():
+    shapes = {"stage1": (4, 3, 4, 4), "stage2": (4, 5, 2, 2)}
+    own, first, second = (dict(zip(shapes, tensors(*shapes.values()), strict=True)) for _ in range(3))
+    second = {name: values.flip(0) * 1.5 for name, values in second.items()}
+    (theta,) = tensors((2, 2))
+    pi = importances_of(theta, 4)
+    student = ModelOutput(torch.zeros(4, 2), torch.zeros(4, 5), stages=own)
+    loss = cmt_kd.combined_loss(AttentionTransfer(stages="all"), student, teachers(stages=[first, second]), pi)
+    expected = torch.zeros(4, dtype=torch.float64)
+    for number, name in enumerate(shapes):
+        sides = [(side**2).mean(1).flatten(1) for side in (own[name], pi[0, number, 0] * first[name] + pi[0, number, 1] * second[name])]
+        unit = [side / side.norm(dim=1, keepdim=True) for side in sides]
+        expected += (unit[0] - unit[1]).square().mean(1)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
 
 
 def test_the_whole_loss_and_its_gradients_are_those_of_the_formula():
