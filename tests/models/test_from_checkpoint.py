@@ -147,7 +147,7 @@ def test_a_population_of_them_learns_as_each_would_alone(data, folders):
         ("layers=;", "list the layers to keep"),
         ("dropout=1", r"dropout=1\): expected a number of at least 0, below 1"),
         ("max_length=2", r"max_length=2\): expected a whole number of at least 3"),
-        ("width=3", "unknown option of student .* 'width'; known: dropout, layers, max_length"),
+        ("width=3", "unknown option of student .* 'width'; known: bits, dropout, layers, max_length, outer_bits"),
     ],
 )
 def test_options_it_has_not_are_refused(options, says, folders, own_task):

@@ -128,5 +128,5 @@ def test_steps_of_another_network_are_refused(digits_data, tmp_path):
 def test_values_are_multiples_of_the_step(digits_data, tmp_path):
     network = saved(tmp_path, "resnet8(width=4,bits=2)", digits_data.task)
     weights = load(tmp_path).stage2[0].body[0].weight.detach().numpy()
-    step = np.exp(float(network.stage2[0].body[0].weight_quantizer.log_step))
+    step = np.exp(float(network.stage2[0].body[0].weight_quantizer.log_step.detach()))
     assert set(np.round(weights / step, 4).ravel().tolist()) <= {-2.0, -1.0, 0.0, 1.0}
