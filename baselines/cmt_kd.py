@@ -86,8 +86,9 @@ class CMTKD(BaseRule):
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return the decision: equal weights for the responses, and the distance to the combined feature as the penalty."""
         weights = {name: uniform(batch).to(batch.teacher_logits) for name in self.context.terms if name != self.name}
-        decision = self.context.decision({**weights, self.name: torch.zeros(batch.rows, batch.num_teachers).to(batch.teacher_logits)})
-        loss = combined_loss(self.term.kind, batch.student_output, self._teachers(batch), auxiliary_output(batch, self))
+        importances = auxiliary_output(batch, self)  # [rows, layers, K]
+        decision = self.context.decision({**weights, self.name: importances[:, 0].detach()})  # weights for the record
+        loss = combined_loss(self.term.kind, batch.student_output, self._teachers(batch), importances)
         strengths = {**decision.strengths, self.name: 0.0}  # no teacher alone is a target of this type
         return replace(decision, strengths=strengths, penalty=decision.strengths[self.name] * loss)
 
