@@ -22,6 +22,7 @@
 - `distill`, `distill_kept`, `card`: the best student of some trials, new or kept, as a Transformers checkpoint with a model card
 - `race`: the package of a race for the best student; `distilled`: its student, from Python or the command line; `card_metadata`
 - `shipping`: what is done to a finished student: `trimmed` vocabulary, other `formats` (ONNX, number formats), `push` to the Hub
+- `latency`: how long a network takes for one example; `low_bit_card`: the part of a model card on bits
 - `default_student`: says which student is used, with its size beside the teachers'
 - `tensorboard_log`: the progress of a trial as TensorBoard events
 - `progress`, `catalogue`: the progress bars and the lists of the command line

@@ -4,8 +4,9 @@ Each ``nn.Linear`` and ``nn.Conv2d`` that a pass reaches becomes a layer that qu
 (LSQ, Esser et al. 2020, arXiv 1902.08153). Values stay floating-point numbers, multiples of a step, so that gradients exist. Embeddings,
 norms, biases and the products inside attention stay in float32.
 
-Deviations from the paper: a step is the exponential of the parameter that learns, so that it stays positive under Adam; the first steps of
-inputs come from a pass over the first examples of train, not from the first mini-batch.
+Deviations from the paper: a step is the exponential of the parameter that learns, so that it stays positive under Adam; under SGD, a small
+step therefore learns more slowly. The first steps of inputs come from a pass over the first examples of train, not from the first
+mini-batch.
 """
 
 from __future__ import annotations
