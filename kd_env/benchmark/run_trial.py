@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 
 from kd_env import tasks
@@ -33,10 +32,9 @@ from kd_env.errors import InputError
 from kd_env.interrupts import deferred_interrupts
 from kd_env.policies.access import effective_access
 from kd_env.policies.episode import run_episode, run_population_episode
-from kd_env.policies.faults import faults_of, learned_by
+from kd_env.policies.faults import faults_of, learned_by, selection_entropy_of
 from kd_env.policies.protocol import OwnsLoop
 from kd_env.teachers import heads
-from kd_env.types import Observation
 
 EPISODE_SEEDS = 1_000_003
 """Distance between the seeds of two students that one policy teaches in a row."""
@@ -132,7 +130,7 @@ def run_trials(
     recorders, logs = [], []
     for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
-        recorders.append(Recorder(selection, report(trial), number, skip, peers, _selection_entropy(policy)))
+        recorders.append(Recorder(selection, report(trial), number, skip, peers, selection_entropy_of(policy)))
         if trial.tensorboard:
             logs.append(TensorBoardLog(directory, trial, selection, number, recorders[-1]))
     selection.listeners += [*logs, *recorders]  # logs come first, since recorders know when a student is finished
@@ -177,18 +175,6 @@ def policy_of(trial: Trial, env: Any, student: int | None = None) -> Any:
     if trial.policy_from is None:
         return policy.build(env, trial.seed, student)
     return saved_policies.load(policy, Path(trial.policy_from), env, trial.resolved.task.num_classes, student)
-
-
-def _selection_entropy(policy: Any) -> Callable[[Observation], np.ndarray | None] | None:
-    if not callable(method := getattr(policy, "selection_entropy", None)):
-        return None
-
-    def entropy(observation: Observation) -> np.ndarray | None:
-        with faults_of(policy, "selection_entropy"):
-            values = method(observation)
-            return None if values is None else np.asarray(values, dtype=np.float64)
-
-    return entropy
 
 
 def _source(trial: Trial, env: Any) -> saved_policies.Source:

@@ -94,6 +94,41 @@ def require_layers(folder: Path, config: Any) -> None:
         raise InputError(f"{folder}/config.json: {layers} layers, and the weights are {tensors} tensors; save or download it again")
 
 
+def require_whole(folder: Path, model: Any, report: dict[str, Any], new_head: bool) -> None:
+    """Check that a model has all its weights, and that they are finite.
+
+    Args:
+        folder: folder of the checkpoint.
+        model: a Transformers model.
+        report: what ``from_pretrained`` says about missing and unexpected weights.
+        new_head: whether the classifier is made anew, so that its weights do not matter.
+
+    Raises:
+        InputError: weights are missing, do not fit, or are not finite.
+    """
+
+    def of_body(name: str) -> bool:
+        return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in f".{name}"
+
+    missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    missing = [name for name in missing if of_body(name) or not new_head]
+    if missing:
+        body = any(map(of_body, missing))
+        problem = "the file is incomplete, or has another architecture" if body else "its classifier is not trained"
+        raise InputError(
+            f"{folder}: {len(missing)} tensors are missing or have another shape, for example {missing[0]}: {problem}; "
+            "use a checkpoint of a classifier, or make one with kd-env teach"
+        )
+    unexpected = sorted(name for name in report["unexpected_keys"] if ".pooler." not in f".{name}")
+    if unexpected and not new_head:
+        problem = f"{len(unexpected)} tensors that a {type(model).__name__} does not have, for example {unexpected[0]}"
+        raise InputError(f"{folder}: {problem}; use another checkpoint")
+    bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    bad = [name for name in bad if not new_head or name.startswith(f"{model.base_model_prefix}.")]
+    if bad:
+        raise InputError(f"{folder}: tensor {bad[0]} has NaN or infinite values; save or download that checkpoint again")
+
+
 def _num_tensors(folder: Path) -> int | None:
     """Return the number of tensors of a checkpoint, from the headers of its files; ``None`` where they cannot be read."""
     try:

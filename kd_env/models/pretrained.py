@@ -15,7 +15,7 @@ from torch import nn
 
 from kd_env.errors import InputError
 from kd_env.models.any_classifier import AnyClassifier
-from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_layers, require_weights
+from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_layers, require_weights, require_whole
 from kd_env.models.convolutional.checkpoint import ConvolutionalCheckpoint, is_convolutional, open_folder
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import ARCHITECTURES, Encoder
@@ -151,30 +151,8 @@ class Checkpoint:
                 )
         except Exception as error:  # safetensors, JSON and shapes raise different errors
             raise InputError(f"{self.folder}: the weights cannot be read ({first_line(error)}); save or download them again") from None
-        self._require_whole(model, report, new_head)
+        require_whole(self.folder, model, report, new_head)
         return model
-
-    def _require_whole(self, model: Any, report: dict[str, Any], new_head: bool) -> None:
-        def of_body(name: str) -> bool:
-            return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in f".{name}"
-
-        missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
-        missing = [name for name in missing if of_body(name) or not new_head]
-        if missing:
-            body = any(map(of_body, missing))
-            problem = "the file is incomplete, or has another architecture" if body else "its classifier is not trained"
-            raise InputError(
-                f"{self.folder}: {len(missing)} tensors are missing or have another shape, for example {missing[0]}: {problem}; "
-                "use a checkpoint of a classifier, or make one with kd-env teach"
-            )
-        unexpected = sorted(name for name in report["unexpected_keys"] if ".pooler." not in f".{name}")
-        if unexpected and not new_head:
-            problem = f"{len(unexpected)} tensors that a {type(model).__name__} does not have, for example {unexpected[0]}"
-            raise InputError(f"{self.folder}: {problem}; use another checkpoint")
-        bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-        bad = [name for name in bad if not new_head or name.startswith(f"{model.base_model_prefix}.")]
-        if bad:
-            raise InputError(f"{self.folder}: tensor {bad[0]} has NaN or infinite values; save or download that checkpoint again")
 
 
 LONGEST = 1 << 20

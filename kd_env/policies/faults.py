@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from kd_env.plugins import faults_in
 from kd_env.policies.rules import RulePolicy
+from kd_env.types import Observation
 
 
 @contextmanager
@@ -24,3 +27,16 @@ def learned_by(policy: Any) -> dict[str, Any]:
         return {}
     with faults_of(policy, "learned_summary"):
         return {"learned": summary()}
+
+
+def selection_entropy_of(policy: Any) -> Callable[[Observation], np.ndarray | None] | None:
+    """Return the policy's method ``selection_entropy``; ``None`` if it has none."""
+    if not callable(method := getattr(policy, "selection_entropy", None)):
+        return None
+
+    def entropy(observation: Observation) -> np.ndarray | None:
+        with faults_of(policy, "selection_entropy"):
+            values = method(observation)
+            return None if values is None else np.asarray(values, dtype=np.float64)
+
+    return entropy
