@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kd_env import spec
+from kd_env.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -40,4 +41,6 @@ class LearningOptions:
         spec.numbers("feedback", least=0, label_weight=parsed.label_weight, feedback_weight=parsed.feedback_weight)
         spec.numbers("feedback", least=1, whole=True, every=parsed.every)
         spec.one_of("feedback", "reward", "train", exam=parsed.exam)
+        if parsed.label_weight == parsed.feedback_weight == 0:
+            raise InputError(f"teacher_learning={text!r}: teachers learn from nothing; set label_weight or feedback_weight above 0")
         return parsed

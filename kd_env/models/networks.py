@@ -137,6 +137,11 @@ def build(text: str, task: Task, seed: int) -> nn.Module:
     network = _built_in(text if widths is None else str(spec.Spec(name, options)), task, seed)
     if widths is not None:
         low_bit.quantize(network, widths, encode(task, task.train.inputs[: low_bit.EXAMPLES]))
+        if all(layer.weight_quantizer.bits != widths.bits for _, layer in low_bit.layers_of(network)):
+            raise InputError(
+                f"student {text!r}: all of its layers are outer ones, which have outer_bits={widths.outer_bits}; "
+                f"add outer_bits={widths.bits}, or layers between them"
+            )
     return network
 
 

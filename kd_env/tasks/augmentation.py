@@ -37,9 +37,12 @@ class Augmentation:
         """Return the changes that ``text`` names; an empty text names none.
 
         Raises:
-            InputError: a change or an option is unknown, or an option is out of range.
+            InputError: a change or an option is unknown, an option is out of range, or a text that is not empty names no change.
         """
-        return cls(tuple(_change(part, f"augmentation={text!r}") for part in spec.split(text)))
+        parts = spec.split(text)
+        if text and not parts:
+            raise InputError(f"augmentation={text!r}: names no change; known: {', '.join(AUGMENTATIONS)}, or leave augmentation out")
+        return cls(tuple(_change(part, f"augmentation={text!r}") for part in parts))
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return changed copies of images ``[B, channels, H, W]``; each image has its own draws."""

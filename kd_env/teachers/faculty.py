@@ -117,6 +117,8 @@ def open_faculty(text: str, task: Task) -> FacultyTeacher:
     Raises:
         InputError: the checkpoint cannot be used, or its logits are no linear map of its features.
     """
+    if not text:
+        raise InputError("faculty(): names no checkpoint; expected faculty(FOLDER_OR_HUB_ID)")
     checkpoint = open_checkpoint(text, task)
     require_weights(checkpoint.folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -192,3 +192,6 @@ def test_what_cannot_learn_is_refused(live_data):
     for text in ("feedback(exam=test)", "feedback(every=0)", "feedback(label_weight=-1)", "feedback(rate=1)", "follow"):
         with pytest.raises(InputError):
             begin(live_data, teacher_learning=text)
+    nothing = "feedback(label_weight=0,feedback_weight=0)"
+    with pytest.raises(InputError, match=r"teachers learn from nothing; set label_weight or feedback_weight above 0$"):
+        begin(live_data, teacher_learning=nothing)

@@ -155,6 +155,7 @@ def test_options_are_split():
         ("resnet8(bits=2.5)", r"student resnet8\(bits=2.5\)"),
         ("tiny-vit(bits=4,outer_bits=16)", r"student tiny-vit\(outer_bits=16\)"),
         ("mlp(outer_bits=8)", r"student 'mlp\(outer_bits=8\)': outer_bits=8 needs bits"),
+        ("mlp(bits=4)", r"student 'mlp\(bits=4\)': all of its layers are outer ones, which have outer_bits=8; add outer_bits=4, or layers"),
     ],
 )
 def test_other_widths_are_refused(digits_data, text, message):

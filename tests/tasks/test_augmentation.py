@@ -67,6 +67,7 @@ def test_a_cutout_sets_one_square_to_zero_in_all_channels():
         ("flip(rate=2)", r"flip\(rate=2\): expected a number"),
         ("cutout(size=x)", r"cutout\(size='x'\): expected a whole number"),
         ("flip(side=1)", "options: rate"),
+        (" , ", "augmentation=' , ': names no change; known: crop, flip, cutout, randaugment, or leave augmentation out"),
         ("randaugment(operations=0)", r"randaugment\(operations=0\): expected a whole number"),
     ],
 )

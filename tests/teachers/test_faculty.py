@@ -119,6 +119,8 @@ def test_what_is_no_checkpoint_is_refused(own_task, tmp_path):
     for text in ("faculty(digits/experts)", f"faculty({tmp_path})", "faculty()"):
         with pytest.raises(InputError):
             load_pool(text, own_task)
+    with pytest.raises(InputError, match=r"^faculty\(\): names no checkpoint; expected faculty\(FOLDER_OR_HUB_ID\)$"):
+        load_pool("faculty( )", own_task)
 
 
 def test_a_class_without_examples_is_refused(digits, good):
