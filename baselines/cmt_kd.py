@@ -67,7 +67,7 @@ class CMTKD(BaseRule):
 
         Raises:
             InputError: the setting does not name exactly one type of features, layers or maps, or that type has ``grouped`` or
-                ``skip_epochs``.
+                ``skip_epochs``, or the teachers' features have different widths.
         """
         super().__init__(context, seed)
         names = [name for name, term in context.terms.items() if term.kind.compares in COMBINED and not term.kind.asks_peers]
@@ -82,6 +82,8 @@ class CMTKD(BaseRule):
             raise InputError("policy cmt_kd combines all teachers at each layer; leave grouped=true out")
         if self.term.skip_epochs:
             raise InputError(f"policy cmt_kd combines features from the first epoch on; leave skip_epochs={self.term.skip_epochs} out")
+        if self.term.kind.compares == "features":  # before other policies of the command have run
+            _require_equal_shapes([[width] for width in context.teacher_widths], "features")
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return the decision: equal weights for the responses, and the distance to the combined feature as the penalty."""
@@ -125,7 +127,7 @@ def combined_loss(kind: Knowledge, student: ModelOutput, teachers: Sequence[Mode
     losses = []
     for number, name in enumerate(names):
         own, theirs = ([_values(output, name) for output in outputs] for outputs in (mapped, teachers))
-        _require_equal_shapes(theirs, name)
+        _require_equal_shapes([list(value.shape[1:]) for value in theirs], name)
         weights = importances[:, number]  # [B, K]
         if name == "layers":
             depth = min(own[0].shape[1], theirs[0].shape[1])
@@ -143,8 +145,7 @@ def _values(output: ModelOutput, name: str) -> Tensor:
     return values
 
 
-def _require_equal_shapes(values: Sequence[Tensor], name: str) -> None:
-    shapes = [list(value.shape[1:]) for value in values]
+def _require_equal_shapes(shapes: Sequence[list[int]], name: str) -> None:
     if any(shape != shapes[0] for shape in shapes):
         raise InputError(
             f"policy cmt_kd combines the {name} of teachers, which have the shapes {', '.join(map(str, shapes))}; use teachers of one "

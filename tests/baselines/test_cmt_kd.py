@@ -173,6 +173,8 @@ def test_settings_that_it_cannot_combine_are_refused(settings, message):
 
 
 def test_teachers_of_different_shapes_are_refused():
-    _, policy = env_and_policy(teachers="digits/capacity")
     with pytest.raises(InputError, match=r"which have the shapes \[\d+\], .*; use teachers of one architecture"):
+        env_and_policy(teachers="digits/capacity")
+    _, policy = env_and_policy(teachers="digits/capacity", knowledge="response,layer")
+    with pytest.raises(InputError, match=r"combines the layers of teachers, which have the shapes \[.*; use teachers of one architecture"):
         policy.act(None)
