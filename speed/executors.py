@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from kd_env.benchmark import records
+
 ONE_PROCESS = (
     "from unittest.mock import patch; from kd_env.benchmark import process_executor as module; "
     "from kd_env.cli import main; run = module.run_in_processes; "
@@ -73,9 +75,6 @@ def _seconds(program: list[str], executor: str, arguments: argparse.Namespace, *
         started = time.perf_counter()
         subprocess.run(command, check=True, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - started
-
-        from kd_env.benchmark import records
-
         return wall - sum(float(record["wall_s"]) for record in records.read(Path(folder)))
 
 

@@ -116,7 +116,8 @@ class TeacherAnswers:
         temperatures = reward_split.teacher_temperatures[0] if self._settings.calibrate_teachers else None
         course = Course(student, loss, output, batch, decision, raw, temperatures)
         learning.exam_step(course, Exam(student.cast(inputs), getattr(self._data.task, split).inputs[rows], labels))
-        state.forward_examples += len(rows)
+        if learning.options.feedback_weight > 0.0:
+            state.forward_examples += len(rows)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state of teachers that learn, by name."""

@@ -50,11 +50,6 @@ class AttentionTransfer(MapKnowledge):
         """Names of the stages."""
         return tuple(self.stages.split(";"))
 
-    def target(self, teacher: ModelOutput) -> Tensor:
-        """Return the teacher's map ``[B, D_k, h_k, w_k]``."""
-        assert teacher.maps is not None
-        return teacher.maps
-
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
         """Return the mean squared difference of the normalised attention to that of ``target``, ``[B]``."""
         assert student.maps is not None

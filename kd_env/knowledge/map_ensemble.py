@@ -16,11 +16,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kd_env.knowledge.map_knowledge import MapKnowledge, require_stage
+from kd_env.knowledge.map_knowledge import StageKnowledge
 from kd_env.knowledge.map_projector import ConvolutionalProjector, convolution, of_stage
 from kd_env.knowledge.projector import Projector
 from kd_env.knowledge.vectors import unit
-from kd_env.models.stages import LAST
 from kd_env.types import ModelOutput
 
 
@@ -37,33 +36,15 @@ class NonlinearMapProjector(ConvolutionalProjector):
 
 
 @dataclass(frozen=True)
-class MapEnsemble(MapKnowledge):
-    """Match the direction of the teacher's feature map through convolutions (FEED).
+class MapEnsemble(StageKnowledge):
+    """Match the direction of the teacher's feature map through convolutions (FEED)."""
 
-    Attributes:
-        stage: name of the stage whose maps are compared.
-    """
-
-    stage: str = LAST
-
-    def __post_init__(self) -> None:
-        """Check the stage."""
-        require_stage("map_ensemble", stage=self.stage)
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """Name of the stage."""
-        return (self.stage,)
+    name: ClassVar[str] = "map_ensemble"
 
     @property
     def projector(self) -> type[Projector]:
         """Class of the convolutions."""
         return of_stage(NonlinearMapProjector, self.stage)
-
-    def target(self, teacher: ModelOutput) -> Tensor:
-        """Return the teacher's map ``[B, D_k, h_k, w_k]``."""
-        assert teacher.maps is not None
-        return teacher.maps
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
         """Return the L1 distance between the directions of the mapped map and ``target [B, D_k, h_k, w_k]``, ``[B]``."""

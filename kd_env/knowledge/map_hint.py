@@ -20,10 +20,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from kd_env import spec
-from kd_env.knowledge.map_knowledge import MapKnowledge, require_stage
+from kd_env.knowledge.map_knowledge import StageKnowledge
 from kd_env.knowledge.map_projector import ConvolutionalProjector, convolution, of_stage
 from kd_env.knowledge.projector import Projector
-from kd_env.models.stages import LAST
 from kd_env.types import ModelOutput
 
 
@@ -51,36 +50,25 @@ class DeepMapProjector(ConvolutionalProjector):
 
 
 @dataclass(frozen=True)
-class MapHint(MapKnowledge):
+class MapHint(StageKnowledge):
     """Match the teacher's feature map.
 
     Attributes:
-        stage: name of the stage whose maps are compared.
         convolutions: number of convolutions of the regressor, 1 or 3.
     """
 
-    stage: str = LAST
+    name: ClassVar[str] = "map_hint"
     convolutions: int = 1
 
     def __post_init__(self) -> None:
         """Check the options."""
-        require_stage("map_hint", stage=self.stage)
+        super().__post_init__()
         spec.one_of("map_hint", 1, 3, convolutions=self.convolutions)
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """Name of the stage."""
-        return (self.stage,)
 
     @property
     def projector(self) -> type[Projector]:
         """Class of the regressors."""
         return of_stage(MapProjector if self.convolutions == 1 else DeepMapProjector, self.stage)
-
-    def target(self, teacher: ModelOutput) -> Tensor:
-        """Return the teacher's map ``[B, D_k, h_k, w_k]``."""
-        assert teacher.maps is not None
-        return teacher.maps
 
     def loss(self, student: ModelOutput, target: Tensor) -> Tensor:
         """Return the mean squared difference between the student's map, mapped to the teacher's shape, and ``target``, ``[B]``."""

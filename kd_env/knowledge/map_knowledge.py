@@ -1,8 +1,9 @@
-"""Define the base class of knowledge types that compare feature maps, of the last stage or of named ones."""
+"""Define the base classes of knowledge types that compare feature maps: of any stages, and of one stage."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -33,6 +34,11 @@ class MapKnowledge(Knowledge):
         """Names of the outputs that a bank keeps and a student computes for this type."""
         return frozenset(map(request, self.compared))
 
+    def target(self, teacher: ModelOutput) -> Tensor:
+        """Return the teacher's map ``[B, D_k, h_k, w_k]``."""
+        assert teacher.maps is not None
+        return teacher.maps
+
     def losses(self, student: ModelOutput, batch: Batch, context: LossContext) -> Tensor:
         """Return the loss of each example against each teacher, ``[rows, K]``: the sum over the stages."""
         num_teachers = batch.teacher_logits.shape[1]
@@ -48,6 +54,28 @@ class MapKnowledge(Knowledge):
         """Return the outputs of student and teacher for each stage, with the maps of that stage as ``maps``."""
         for stage in paired(self.compared, student.stages, teacher.stages):
             yield student._replace(maps=student.named(request(stage))), teacher._replace(maps=teacher.named(request(stage)))
+
+
+@dataclass(frozen=True)
+class StageKnowledge(MapKnowledge):
+    """Base class of types that compare the maps of one stage.
+
+    Attributes:
+        name: name of the type.
+        stage: name of the stage whose maps are compared.
+    """
+
+    name: ClassVar[str]
+    stage: str = LAST
+
+    def __post_init__(self) -> None:
+        """Check the stage."""
+        require_stage(self.name, stage=self.stage)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Name of the stage."""
+        return (self.stage,)
 
 
 def paired(compared: tuple[str, ...], student: Iterable[str], teacher: Iterable[str]) -> list[str]:

@@ -8,33 +8,20 @@ the last convolutional layer, the default here; ``stage`` names another. ``simil
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from kd_env.knowledge.map_knowledge import MapKnowledge, require_stage
+from kd_env.knowledge.map_knowledge import StageKnowledge
 from kd_env.knowledge.similarity import preserving
-from kd_env.models.stages import LAST
 from kd_env.types import ModelOutput
 
 
 @dataclass(frozen=True)
-class MapSimilarity(MapKnowledge):
-    """Match the teacher's similarities between the feature maps of the mini-batch.
+class MapSimilarity(StageKnowledge):
+    """Match the teacher's similarities between the feature maps of the mini-batch."""
 
-    Attributes:
-        stage: name of the stage whose maps are compared.
-    """
-
-    stage: str = LAST
-
-    def __post_init__(self) -> None:
-        """Check the stage."""
-        require_stage("map_similarity", stage=self.stage)
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """Name of the stage."""
-        return (self.stage,)
+    name: ClassVar[str] = "map_similarity"
 
     def target(self, teacher: ModelOutput) -> Tensor:
         """Return the teacher's maps as vectors ``[B, D h w]``."""

@@ -76,16 +76,16 @@ def matching_blocks(student: nn.Module, teacher: nn.Module, example: Inputs, nam
     kinds = {type(stage[0]) for stage in (*own, *others)}
     if not own or len(own) != len(others) or len(kinds) > 1:
         raise InputError(f"{place} have no blocks of one kind; use two resnets, two wrn, or two encoders of one architecture")
-    parameter, found = next(student.parameters()), {}
+    parameter, matching = next(student.parameters()), {}
     for number, (stage, other) in enumerate(zip(own, others, strict=True)):
         size, count = len(stage), len(other)
         if count < size:
             raise InputError(f"{place}: the teacher has {count} blocks in stage {number + 1} and the student {size}; use a deeper teacher")
         for block in range(size):
             part = [other[index] for index in range(block * count // size, (block + 1) * count // size)]
-            found[Place(number, block)] = Blocks(part).to(parameter.device, parameter.dtype)
-    _require_same_shapes(student, found, example, place)
-    return found
+            matching[Place(number, block)] = Blocks(part).to(parameter.device, parameter.dtype)
+    _require_same_shapes(student, matching, example, place)
+    return matching
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -124,6 +122,5 @@ def _change(text: str, place: str) -> Change:
     name, options = spec.parse(text)
     if name not in AUGMENTATIONS:
         raise spec.unknown("augmentation", name, AUGMENTATIONS)
-    make: Callable[..., Any] = partial(AUGMENTATIONS[name])
-    change: Change = spec.call(place, make, options)
+    change: Change = spec.call(place, AUGMENTATIONS[name], options)
     return change

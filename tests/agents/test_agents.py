@@ -287,20 +287,6 @@ def test_what_was_learned_comes_back_from_a_file(policy, tmp_path):
             assert not torch.equal(fresh.policy(observation), loaded.policy(observation)), "something had been learned"
 
 
-def test_stable_baselines3_leaves_no_folders_behind_unless_it_is_asked_to_log(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    env, agent = make("sb3:A2C", updates=4)
-    teach(env, [agent], [0])
-    agent.save(str(tmp_path / "agent.zip"))
-    type(agent).load(str(tmp_path / "agent.zip"), env).learn(env, 4)
-    assert not list((tmp_path / "temporary").iterdir())
-    log = tmp_path / "log"
-    env, agent = make(f"sb3:A2C(tensorboard_log='{log}')", updates=4)
-    teach(env, [agent], [0])
-    assert list(log.rglob("events*"))
-
-
 @pytest.mark.parametrize(
     ("policy", "message"),
     [

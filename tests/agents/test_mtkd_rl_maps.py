@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy, cosine_similarity, cross_e
 
 from agents.mtkd_rl import teacher_reward
 from agents.mtkd_state import state_of
-from kd_env.benchmark.run_trial import make_env, run_trials
+from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.models.networks import build
 from kd_env.policies import registry
@@ -183,17 +183,3 @@ def test_maps_of_a_named_stage_are_compared_by_their_means():
     for k, maps in enumerate(output.projections["maps.stage2"]):
         expected = cosine_similarity(maps.mean((2, 3)), batch.teacher_stages[k]["stage2"].mean((2, 3)))
         torch.testing.assert_close(state_of(agent.context, agent.context.batch()).gaps["map_hint"][:, k], expected.detach())
-
-
-@pytest.mark.parametrize("policy", BOTH)
-def test_a_trial_with_maps_runs_whole(policy, tmp_path):
-    settings = {
-        "student": "resnet8(width=2)",
-        "batch_size": 8,
-        "updates": 4,
-        "kd_weight": 0.5,
-        "knowledge": "response,map_hint(strength=5)",
-    }
-    (record,) = run_trials([Trial("digits", policy, 0, HERE, settings=settings)], tmp_path, lambda _: None)
-    assert not record["diverged"]
-    assert 0.0 <= record["validation"] <= 1.0

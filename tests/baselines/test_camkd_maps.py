@@ -6,8 +6,6 @@ from rule_problems import env_and_policy
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from baselines.compared_features import mapped_features
-from kd_env.benchmark.run_trial import run_trials
-from kd_env.benchmark.trial import Trial
 from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher
 
@@ -93,18 +91,3 @@ def test_features_of_maps_are_what_the_pooling_gives():
     assert [tuple(values.shape) for values in mapped] == [(16, 8), (16, 12), (16, 64)]
     torch.testing.assert_close(mapped[1][3, 5], run.student_output().projections["maps"][1][3, 5].mean())
     assert rule.hints == ["map_hint"]
-
-
-def test_a_trial_with_maps_runs_whole(tmp_path):
-
-    settings = {
-        "student": "resnet8(width=2)",
-        "batch_size": 8,
-        "updates": 4,
-        "kd_weight": 0.5,
-        "knowledge": "response,map_hint(strength=5)",
-    }
-    (record,) = run_trials([Trial("digits", "camkd", 0, HERE, settings=settings)], tmp_path, lambda _: None)
-    assert record["validation"] == pytest.approx(record["validation"])
-    assert not record["diverged"]
-    assert record["student_forward_examples"] >= 32

@@ -1,9 +1,11 @@
 """Augmentation: what each change does to an image, that draws follow from the generator, and what is refused."""
 
-import importlib.util
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from kd_env.errors import InputError
 from kd_env.tasks.augmentation import Augmentation, crop, cutout, flip
@@ -32,9 +34,9 @@ def test_a_crop_is_a_window_of_the_padded_image_and_all_windows_occur():
     changed = crop(1)(np.repeat(IMAGES[:1], 200, 0), rng())
     padded = np.pad(IMAGES[0], ((0, 0), (1, 1), (1, 1)))
     windows = [padded[:, top : top + 8, left : left + 6] for top in range(3) for left in range(3)]
-    found = [[index for index, window in enumerate(windows) if np.array_equal(image, window)] for image in changed]
-    assert all(len(places) == 1 for places in found)
-    assert {places[0] for places in found} == set(range(9))
+    windows_of_images = [[index for index, window in enumerate(windows) if np.array_equal(image, window)] for image in changed]
+    assert all(len(equal) == 1 for equal in windows_of_images)
+    assert {equal[0] for equal in windows_of_images} == set(range(9))
 
 
 def test_a_flip_mirrors_left_and_right_at_its_rate():
@@ -76,18 +78,38 @@ def test_what_does_not_exist_is_refused(text, message):
         Augmentation.of(text)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
-def test_randaugment_says_what_it_needs():
+def test_randaugment_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(InputError, match=r"randaugment needs torchvision .* install the extra 'vision', or leave it out"):
         Augmentation.of("randaugment")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision")
-def test_randaugment_follows_from_the_generator():
-    augment = Augmentation.of("randaugment")
+class DarkensAtRandom:
+    """In place of torchvision's RandAugment: reads bytes, and draws from torch's global generator."""
+
+    def __init__(self, num_ops, magnitude):
+        self.options = num_ops, magnitude
+
+    def __call__(self, image):
+        assert image.dtype == torch.uint8
+        assert self.options == (3, 7)
+        return image // int(torch.randint(2, 5, ()))
+
+
+def test_randaugment_gives_bytes_to_torchvision_and_follows_from_the_generator(monkeypatch):
+    transforms, v2 = ModuleType("torchvision.transforms"), ModuleType("torchvision.transforms.v2")
+    transforms.v2, v2.RandAugment = v2, DarkensAtRandom
+    for module in (ModuleType("torchvision"), transforms, v2):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    augment = Augmentation.of("randaugment(operations=3,magnitude=7)")
+    before = torch.get_rng_state()
     changed = augment(IMAGES, rng())
-    assert changed.shape == IMAGES.shape
-    assert changed.min() >= 0.0
-    assert changed.max() <= 1.0
+    assert torch.equal(torch.get_rng_state(), before)
+    assert changed.dtype == np.float32
+    divisors = [
+        [divisor for divisor in (2, 3, 4) if np.allclose(image * 255, np.rint(original * 255) // divisor)]
+        for image, original in zip(changed, IMAGES, strict=True)
+    ]
+    assert {divisor for [divisor] in divisors} == {2, 3, 4}, "each image has its own draws"
     assert np.array_equal(changed, augment(IMAGES, rng()))
-    assert not np.allclose(changed, IMAGES, atol=0.1)
+    assert not np.array_equal(changed, augment(IMAGES, np.random.default_rng(6)))

@@ -85,10 +85,10 @@ def test_the_notes_say_cost_and_classes(digits, good):
 
 
 def test_the_fingerprint_is_of_weights_and_task(digits, good):
-    one = faculty_of(good.network, digits, "a")
-    assert one.fingerprint() == faculty_of(good.network, digits, "a").fingerprint()
-    assert one.fingerprint() != faculty_of(good.network, digits, "b").fingerprint()
-    assert one.fingerprint() != replace(one, epsilon=0.1).fingerprint()
+    teacher = faculty_of(good.network, digits, "a")
+    assert teacher.fingerprint() == faculty_of(good.network, digits, "a").fingerprint()
+    assert teacher.fingerprint() != faculty_of(good.network, digits, "b").fingerprint()
+    assert teacher.fingerprint() != replace(teacher, epsilon=0.1).fingerprint()
 
 
 @pytest.mark.long
