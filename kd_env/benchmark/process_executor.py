@@ -48,14 +48,17 @@ def run_in_processes(
         InputError: a worker was killed more than twice, or a worker ended by itself.
     """
     context = _context()
-    channel = context.Queue()
-    arguments = (dict(os.environ), channel, checkpoints.directory, checkpoints.minutes, finished)
     retries = RETRIES
 
     def run_until_one_dies(waiting: list[Unit]) -> Iterator[UnitResult]:
         """Yield results and take their units out of ``waiting``; return early if a worker was killed."""
         nonlocal retries
-        with ProcessPoolExecutor(min(workers, len(waiting)), context, _start_worker, arguments) as pool:
+        channel = context.Queue()  # not that of workers before: one that was killed within a message has locked it forever
+        arguments = (dict(os.environ), channel, checkpoints.directory, checkpoints.minutes, finished)
+        with (
+            _listening(channel, progress),
+            ProcessPoolExecutor(min(workers, len(waiting)), context, _start_worker, arguments) as pool,
+        ):
             try:
                 for future in as_completed([pool.submit(_work, unit) for unit in waiting]):
                     result = future.result()
@@ -79,8 +82,7 @@ def run_in_processes(
         while waiting:
             yield from run_until_one_dies(waiting)
 
-    with _listening(channel, progress):
-        run_all(units, submit, progress)
+    run_all(units, submit, progress)
 
 
 def load_early() -> None:
