@@ -21,8 +21,10 @@ from kd_env.errors import InputError
 from kd_env.models import from_checkpoint, from_plugin, low_bit
 from kd_env.models.convolutional import CONVOLUTIONAL, ImageFormat
 from kd_env.models.convolutional.building import build as build_convolutional
+from kd_env.models.convolutional.timm_network import TimmNetwork, require_reads
 from kd_env.models.encode import DEFAULT_MAX_TOKENS, Reader, encode
 from kd_env.models.encoder import Encoder
+from kd_env.models.modes import evaluation_mode
 from kd_env.models.pretrained import is_checkpoint
 from kd_env.randomness import seeded
 from kd_env.tasks import Task
@@ -151,14 +153,18 @@ def _built_in(text: str, task: Task, seed: int) -> nn.Module:
     if name in CONVOLUTIONAL:
         image = ImageFormat.of(task, name)
         with seeded(seed):
-            return build_convolutional(text, image)
+            network = build_convolutional(text, image)
+        if isinstance(network, TimmNetwork):
+            with evaluation_mode(network):
+                require_reads(network, **encode(task, task.train.inputs[:2]))
+        return network
     for key, value in options.items():
         most = MOST_LAYERS if key in ("depth", "layers") else math.inf
         spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, most=most, **{key: value})
     with seeded(seed):
         try:
-            network: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)
-            return network
+            built: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)
+            return built
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             if isinstance(error, InputError):
                 raise

@@ -1,6 +1,7 @@
 """Convolutional networks for small images, in the forms that papers on distillation use. ``CONVOLUTIONAL`` names them.
 
 - ``network``: the base class. ``resnet``, ``wide_resnet``, ``vgg``, ``mobilenetv2``, ``shufflenetv2``: one architecture each.
+- ``timm_network``: the networks of the library timm.
 - ``building``: builds a network from its name and options. ``checkpoint``: saves and opens trained networks.
 """
 

@@ -11,12 +11,14 @@ from kd_env.models.convolutional.mobilenetv2 import mobilenetv2
 from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat
 from kd_env.models.convolutional.resnet import resnet, resnet_x4
 from kd_env.models.convolutional.shufflenetv2 import shufflenetv2
+from kd_env.models.convolutional.timm_network import timm_network
 from kd_env.models.convolutional.vgg import CONVOLUTIONS, vgg
 from kd_env.models.convolutional.wide_resnet import wrn
 
 RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 MOST_LAYERS = 1000
 """The largest number of layers."""
+NOT_NUMBERS = ("model", "pretrained")
 FRACTIONS = {"dropout": 0.0, "width": 0.0625}
 """Options that may be fractions, and their least values; a fraction that does not fit an architecture is refused when it is built."""
 
@@ -27,6 +29,7 @@ CONVOLUTIONAL: dict[str, Callable[..., ConvolutionalNetwork]] = {
     **{f"vgg{depth}": vgg(depth) for depth in CONVOLUTIONS},
     "mobilenetv2": mobilenetv2,
     "shufflenetv2": shufflenetv2,
+    "timm": timm_network,
 }
 """Functions that build the networks, by name. They take an :class:`ImageFormat` and options."""
 
@@ -39,6 +42,8 @@ def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
     """
     name, options = spec.parse(text)
     for key, value in options.items():
+        if key in NOT_NUMBERS:
+            continue
         spec.numbers(f"student {name}", least=FRACTIONS.get(key, 1), most=MOST_LAYERS if key == "depth" else 2**20, **{key: value})
     try:
         network: ConvolutionalNetwork = spec.call(text, partial(CONVOLUTIONAL[name], image), options)
@@ -46,5 +51,5 @@ def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
         if isinstance(error, InputError):
             raise
         raise InputError(f"student {text!r} cannot be built: {error}") from None
-    network.text = str(spec.Spec(name, options))
+    network.text = str(spec.Spec(name, {key: value for key, value in options.items() if key != "pretrained"}))
     return network
