@@ -22,6 +22,7 @@ from kd_env.knowledge.layer import Layer
 from kd_env.knowledge.map_ensemble import MapEnsemble
 from kd_env.knowledge.map_hint import MapHint
 from kd_env.knowledge.map_similarity import MapSimilarity
+from kd_env.knowledge.peer_relation import PeerRelation
 from kd_env.knowledge.peers import Peer, PeerEnsemble
 from kd_env.knowledge.prior import PriorSurrogate
 from kd_env.knowledge.relation import Relation
@@ -49,5 +50,6 @@ KNOWLEDGE: dict[str, type[Knowledge]] = {
     "contrast": Contrast,
     "peer": Peer,
     "peer_ensemble": PeerEnsemble,
+    "peer_relation": PeerRelation,
 }
 """Knowledge types by their name in the setting ``knowledge``. ``label`` is not in it: the loss contains it whenever kd_weight < 1."""

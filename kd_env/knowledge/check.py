@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 
 from kd_env.knowledge.context import LossContext
 from kd_env.knowledge.knowledge import Knowledge, Output
-from kd_env.knowledge.peers import PeerKnowledge
+from kd_env.knowledge.peers import PeerKnowledge, PeerResponse
 from kd_env.knowledge.rowwise import RowwiseKnowledge, for_all_teachers
 from kd_env.types import ModelOutput
 
@@ -45,7 +45,7 @@ def check_knowledge(knowledge: type[Knowledge] | Knowledge) -> None:
     for case, values in _cases(kind, students[0], teachers[0]).items():
         _check_value_and_gradient(f"{name}.loss for {case}", kind, _with(kind, students[0], values), targets[0])
     _check_modes(name, kind, students, targets)
-    if isinstance(kind, RowwiseKnowledge | PeerKnowledge):
+    if isinstance(kind, RowwiseKnowledge | PeerResponse):
         _check_rowwise(name, kind, students, targets)
 
 
@@ -53,7 +53,7 @@ def _check_declarations(name: str, kind: Knowledge) -> None:
     if kind.projector is not None:
         projects = kind.projector.projects
         assert projects == kind.compares, f"{name}.projector maps {projects}, and compares={kind.compares!r}; declare the same output"
-    if isinstance(kind, RowwiseKnowledge | PeerKnowledge):
+    if isinstance(kind, RowwiseKnowledge | PeerResponse):
         assert kind.compares == "logits", f"{name} compares={kind.compares!r}, but rowwise types compare logits; derive it from Knowledge"
     assert kind.asks_peers == isinstance(kind, PeerKnowledge), f"{name}.asks_peers: derive a type that asks peers from PeerKnowledge"
 

@@ -31,9 +31,17 @@ from kd_env.types import Batch, ModelOutput
 
 
 class PeerKnowledge(Knowledge):
-    """Base class of types that learn from the other students of the population. The loss compares logits example by example."""
+    """Base class of types that learn from the other students of the population."""
 
     asks_peers: ClassVar[bool] = True
+
+    @abstractmethod
+    def losses(self, student: ModelOutput, batch: Batch, context: LossContext) -> Tensor:
+        """Return the loss of each example against the other students, ``[rows, K]``; all K columns are equal."""
+
+
+class PeerResponse(PeerKnowledge):
+    """Base class of types that compare the logits of students example by example."""
 
     @abstractmethod
     def teachers(self, peers: Tensor, teaches: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +84,7 @@ class PeerKnowledge(Knowledge):
 
 
 @dataclass(frozen=True)
-class Peer(PeerKnowledge):
+class Peer(PeerResponse):
     """Match the response of each other student of the population (mutual learning)."""
 
     def teachers(self, peers: Tensor, teaches: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +93,7 @@ class Peer(PeerKnowledge):
 
 
 @dataclass(frozen=True)
-class PeerEnsemble(PeerKnowledge):
+class PeerEnsemble(PeerResponse):
     """Match the mean of the softened probabilities of all other students."""
 
     def teachers(self, peers: Tensor, teaches: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ POLICIES = {
     "camkd": "baselines.camkd:CAMKD",
     "camkd_logits": "baselines.camkd:CAMKDLogits",
     "correlation": "baselines.correlation:Correlation",
+    "ctsl_mkt": "baselines.ctsl_mkt:CTSLMKT",
     "dev_weighted": "baselines.dev_weighted:DevWeighted",
     "distilbert": "baselines.distilbert:DistilBERT",
     "ebkd": "baselines.ebkd:EBKD",

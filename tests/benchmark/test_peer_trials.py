@@ -24,7 +24,7 @@ def run_one(policy, folder, seed=0, **settings):
     return trial, record
 
 
-@pytest.mark.parametrize(("policy", "students"), [("mutual_learning", 2), ("peer_ensemble", 3)])
+@pytest.mark.parametrize(("policy", "students"), [("mutual_learning", 2), ("peer_ensemble", 3), ("ctsl_mkt", 2)])
 def test_all_students_cost_and_the_first_is_kept(policy, students, tmp_path):
     kept = []
     trial = Trial("digits", policy, 3, settings=SETTINGS)
@@ -102,7 +102,7 @@ def test_students_who_do_not_teach_each_other_are_refused():
         run_trials([Trial("digits", "mutual_learning", seed) for seed in (0, 1)], None, lambda _: None)
 
 
-@pytest.mark.parametrize("policy", ["mutual_learning", "peer_ensemble"])
+@pytest.mark.parametrize("policy", ["mutual_learning", "peer_ensemble", "ctsl_mkt"])
 def test_it_teaches_text(policy, tmp_path):
     task = "domains(train=160,reward=48,validation=32,test=16)"
     settings = {"updates": 4, "student": "tiny-bert(width=8,layers=1,dropout=0.1)", "batch_size": 8}
