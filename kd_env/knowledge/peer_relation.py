@@ -5,9 +5,9 @@
 The two losses are those of :mod:`kd_env.knowledge.similarity` (RKD, Park et al. 2019, arXiv 1904.05068), between the features of the
 student and of its peer j. This is the relational term of CTSL-MKT (Sun et al. 2021, arXiv 2101.08471), ``L_DD + beta_1 L_AD``.
 
-Of the paper, the abstract and a summary with its formulas could be read, not the value of ``beta_1`` nor which vectors the relations are
-of: ``angle`` is 2 by default, as in RKD, and the vectors are the features. Deviations of the base class apply: all students step at once, and
-the features of the peers carry no gradient. A peer that sees other examples, or that has a feature which is not finite, does not teach.
+Of the paper, the abstract and a summary with its formulas could be read, not the value of ``beta_1`` nor which vectors are related:
+``angle`` is 2 by default, as in RKD, and the vectors are the features. Deviations: all students step at once, and the features of the peers
+carry no gradient. A peer that sees other examples, or that has a feature which is not finite, does not teach.
 """
 
 from __future__ import annotations
