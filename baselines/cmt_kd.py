@@ -31,9 +31,9 @@ from kd_env.knowledge.layer import Layer
 from kd_env.knowledge.layer_knowledge import evenly_spaced
 from kd_env.knowledge.map_knowledge import MapKnowledge, paired
 from kd_env.knowledge.terms import Term
-from kd_env.models.stages import request
+from kd_env.models.stages import ALL, LAST, request
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
-from kd_env.types import Decision, ModelOutput
+from kd_env.types import Decision, ModelOutput, TeacherShapes
 
 MOST_LAYERS = 64
 """Number of layers that have importances of their own."""
@@ -67,7 +67,7 @@ class CMTKD(BaseRule):
 
         Raises:
             InputError: the setting does not name exactly one type of features, layers or maps, or that type has ``grouped`` or
-                ``skip_epochs``, or the teachers' features have different widths.
+                ``skip_epochs``, or the teachers' outputs have different shapes.
         """
         super().__init__(context, seed)
         names = [name for name, term in context.terms.items() if term.kind.compares in COMBINED and not term.kind.asks_peers]
@@ -82,8 +82,8 @@ class CMTKD(BaseRule):
             raise InputError("policy cmt_kd combines all teachers at each layer; leave grouped=true out")
         if self.term.skip_epochs:
             raise InputError(f"policy cmt_kd combines features from the first epoch on; leave skip_epochs={self.term.skip_epochs} out")
-        if self.term.kind.compares == "features":  # before other policies of the command have run
-            _require_equal_shapes([[width] for width in context.teacher_widths], "features")
+        for name, shapes in known_shapes(self.term.kind, context.teacher_shapes).items():  # before other policies of the command have run
+            _require_equal_shapes(shapes, name)
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return the decision: equal weights for the responses, and the distance to the combined feature as the penalty."""
@@ -105,6 +105,19 @@ class CMTKD(BaseRule):
             )
             for k in range(batch.num_teachers)
         ]
+
+
+def known_shapes(kind: Knowledge, shapes: TeacherShapes) -> dict[str, list[list[int]]]:
+    """Return the shapes of the K teachers for each output that ``kind`` compares; ``all`` stages depend on the student and are left out."""
+    if kind.compares == "features":
+        return {"features": [[width] for width in shapes.widths]}
+    if kind.compares == "layers":
+        return {"layers": [list(shape) for shape in shapes.layers]}
+    return {
+        request(stage): [list(shape) for shape in (shapes.maps if stage == LAST else (each[stage] for each in shapes.stages))]
+        for stage in (kind.compared if isinstance(kind, MapKnowledge) else ())
+        if stage != ALL
+    }
 
 
 def combined_loss(kind: Knowledge, student: ModelOutput, teachers: Sequence[ModelOutput], importances: Tensor) -> Tensor:

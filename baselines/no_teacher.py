@@ -1,4 +1,7 @@
-"""``no_teacher``: the student learns from the hard labels alone; refused where labels are not part of the setting (``kd_weight=1``)."""
+"""``no_teacher``: the student learns from the hard labels alone; refused where labels are not part of the setting (``kd_weight=1``).
+
+With the setting ``block_swap``, blocks of the teachers take part in training, and it equals ``iakd``.
+"""
 
 from __future__ import annotations
 

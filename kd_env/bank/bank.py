@@ -226,6 +226,9 @@ def _require_same(bank: KnowledgeBank, task: Task, pool: Pool, keep: frozenset[s
     advice = "name another folder or delete it"
     if missing := sorted(output for output in keep if not bank.holds(output)):
         reason = f"holds no {' and no '.join(missing)}"
+        stages = ";".join(sorted(output.partition(".")[2] for output in keep if "." in output))
+        options = [f"--{output}" for output in sorted(keep) if "." not in output] + [f'--stages "{stages}"'] * bool(stages)
+        advice += f", and make it with kd-env bank {' '.join(options)}"
     elif bank.fingerprint == fingerprint(task, pool, bank.keeps, bank.half):
         return
     elif bank.meta["task"] != task.fingerprint:

@@ -23,7 +23,7 @@ from kd_env.bank.shards import MapShards, Shapes, Shard, ShardBatch, ShardLostEr
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.models.encode import encode
-from kd_env.models.stages import ALL, numbered, output_of, request
+from kd_env.models.stages import ALL, LAST, STEM, numbered, output_of, request
 from kd_env.paths import naming
 from kd_env.randomness import one_thread
 from kd_env.tasks import Task
@@ -126,8 +126,8 @@ def _missing(teacher: Teacher, task: Task, name: str) -> InputError:
     output, _, stage = name.partition(".")
     if not stage:
         return InputError(f"teacher {teacher.name!r} has no {output}; leave out the knowledge types that compare it")
-    known = ", ".join(outputs_of(teacher, task.train.inputs[:1], frozenset({request(ALL)})).stages)
-    has = f"it has {known}; name one of these" if known else "leave out the knowledge types that compare stages"
+    known = list(outputs_of(teacher, task.train.inputs[:1], frozenset({request(ALL), request(STEM)})).stages)
+    has = f"it has {', '.join([*known, LAST])}; name one of these" if known else "leave out the knowledge types that compare stages"
     return InputError(f"teacher {teacher.name!r} has no feature map of stage {stage!r}; {has}")
 
 

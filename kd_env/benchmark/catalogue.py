@@ -63,7 +63,7 @@ def _knowledge() -> Rows:
         {
             "name": name,
             "compares": kind.compares,
-            "options": ",".join(["strength", *inspect.signature(kind).parameters]),
+            "options": ",".join(["strength", "skip_epochs", *inspect.signature(kind).parameters]),
             "about": _about(kind),
         }
         for name, kind in KNOWLEDGE.items()
@@ -112,7 +112,7 @@ def _suites() -> Rows:
 def _settings() -> Rows:
     rows = []
     for group in GROUPS:
-        text = inspect.getdoc(group) or ""
+        text = (inspect.getdoc(group) or "").replace("\n        ", " ")  # lines that go on
         about = dict(line.strip().split(": ", 1) for line in text.splitlines() if line.startswith("    ") and ": " in line)
         rows += [
             {

@@ -122,7 +122,8 @@ def distill(
     Without --policy, a race compares candidates and keeps the best student; race.md says what was compared and whether teachers help. With
     --from, the best student of kd-env run is taken as it is.
 
-    The folder also contains the tokenizer and a model card. The student is tiny-bert, tiny-vit, or starts from a checkpoint.
+    The folder also contains the tokenizer and a model card. The student is tiny-bert, tiny-vit, a network
+    such as resnet8, or starts from a checkpoint.
     """
     from kd_env import tasks
     from kd_env.benchmark.shipping import Shipping

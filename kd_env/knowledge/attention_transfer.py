@@ -38,7 +38,7 @@ class AttentionTransfer(MapKnowledge):
         """Check the stages."""
         if self.stages == ALL:
             return
-        if not isinstance(self.stages, str):
+        if not isinstance(self.stages, str) or not self.stages:
             raise InputError(f"attention_transfer(stages={self.stages}): expected last, all, or names such as stage2;stage3")
         for stage in self.compared:
             require_stage("attention_transfer", stages=stage)

@@ -14,6 +14,8 @@ LAST = "last"
 """Stage whose mean over positions is classified."""
 ALL = "all"
 """All numbered stages."""
+STEM = "stem"
+"""Stage before the first numbered one, in networks that have it."""
 Value = TypeVar("Value")
 
 

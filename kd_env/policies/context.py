@@ -84,6 +84,8 @@ class PolicyContext:
         """Name of the pool."""
         self.teacher_widths = tuple(data.bank.widths)
         """Widths D_k of the teachers' features."""
+        self.teacher_shapes = data.bank.shapes
+        """Shapes of the teachers' features, and of the layers and maps that the setting asks for."""
         self.settings = replace(
             settings,
             distillation=replace(settings.distillation, num_students=self.num_students),

@@ -51,7 +51,7 @@ class LiveTeacher:
             return cls(teacher.name, teacher.network, teacher.read, classes=teacher.class_map)
         raise InputError(
             f"teacher_answers='live': teacher {teacher.name!r} is a {type(teacher).__name__}; only built-in networks and checkpoints "
-            "answer live, so use teacher_answers=bank"
+            "answer live; use such teachers, or answers from the bank: leave out teacher_answers, and policies that set it, such as ikd"
         )
 
     def copied(self, device: torch.device, dtype: torch.dtype) -> LiveTeacher:

@@ -65,7 +65,10 @@ def classifiers(pool: Pool) -> list[tuple[Tensor, Tensor]]:
     """
     for teacher in pool.teachers:
         if not isinstance(teacher, HasHead):
-            raise InputError(f"teacher {teacher.name!r} has no classifier (head()) for features to go through; leave out the hints")
+            raise InputError(
+                f"teacher {teacher.name!r} has no classifier of the task's classes (head()) for features to go through; "
+                "leave out the hints, with --set knowledge=response"
+            )
     return [teacher.head() for teacher in pool.teachers if isinstance(teacher, HasHead)]
 
 

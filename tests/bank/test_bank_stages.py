@@ -85,6 +85,8 @@ def test_a_bank_without_the_stage_cannot_be_used(few, tmp_path):
     assert open_bank(few, pool_of(few), tmp_path / "bank", keep=frozenset({"maps.stage2"})).fingerprint == first.fingerprint
     with pytest.raises(InputError, match=r"bank .* holds no maps\.stage1; name another folder or delete it"):
         open_bank(few, pool_of(few), tmp_path / "bank", keep=frozenset({"maps.stage1"}))
+    with pytest.raises(InputError, match=r'delete it, and make it with kd-env bank --layers --maps --stages "stage1;stem"$'):
+        open_bank(few, pool_of(few), tmp_path / "bank", keep=frozenset({"layers", "maps", "maps.stem", "maps.stage1"}))
     every = open_bank(few, pool_of(few), tmp_path / "all", keep=frozenset({"maps.all"}))
     assert open_bank(few, pool_of(few), tmp_path / "all", keep=frozenset({"maps.stage1"})).fingerprint == every.fingerprint
     with pytest.raises(InputError, match=r"bank .* holds no maps and no maps\.stem; "):

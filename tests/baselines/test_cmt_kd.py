@@ -11,9 +11,10 @@ from kd_env.errors import InputError
 from kd_env.knowledge.attention_transfer import AttentionTransfer
 from kd_env.knowledge.hint import Hint
 from kd_env.knowledge.layer import Layer
+from kd_env.knowledge.terms import parse_terms
 from kd_env.policies import registry
 from kd_env.testing import check_policy
-from kd_env.types import ModelOutput
+from kd_env.types import ModelOutput, TeacherShapes
 
 TEXT = "domains(train=160,reward=48,validation=32,test=16)"
 
@@ -175,6 +176,18 @@ def test_settings_that_it_cannot_combine_are_refused(settings, message):
 def test_teachers_of_different_shapes_are_refused():
     with pytest.raises(InputError, match=r"which have the shapes \[\d+\], .*; use teachers of one architecture"):
         env_and_policy(teachers="digits/capacity")
-    _, policy = env_and_policy(teachers="digits/capacity", knowledge="response,layer")
     with pytest.raises(InputError, match=r"combines the layers of teachers, which have the shapes \[.*; use teachers of one architecture"):
-        policy.act(None)
+        env_and_policy(teachers="digits/capacity", knowledge="response,layer")
+
+
+def test_shapes_that_are_known_before_the_first_update():
+    shapes = TeacherShapes((8, 8), ((2, 8), (3, 8)), ((8, 2, 2), (8, 4, 4)), ({"stage2": (4, 3, 3)}, {"stage2": (5, 3, 3)}))
+    for text, expected in (
+        ("hint", {"features": [[8], [8]]}),
+        ("layer", {"layers": [[2, 8], [3, 8]]}),
+        ("map_hint", {"maps": [[8, 2, 2], [8, 4, 4]]}),
+        ("attention_transfer(stages=last;stage2)", {"maps": [[8, 2, 2], [8, 4, 4]], "maps.stage2": [[4, 3, 3], [5, 3, 3]]}),
+        ("attention_transfer(stages=all)", {}),
+    ):
+        (term,) = parse_terms(text)
+        assert cmt_kd.known_shapes(term.kind, shapes) == expected

@@ -30,6 +30,12 @@ def test_each_task_is_described_by_its_own_words():
     assert about["glue/rte"] == "Whether one sentence follows from another (RTE 1, 2, 3 and 5)."
 
 
+def test_settings_are_described_in_whole_sentences_and_knowledge_with_all_its_options():
+    settings = CATALOGUE["settings"]()
+    assert [row["name"] for row in settings if not row["about"].endswith(".")] == []
+    assert all(row["options"].startswith("strength,skip_epochs") for row in CATALOGUE["knowledge"]() if row["name"] != "label")
+
+
 def test_list_alone_names_the_lists_and_a_terminal_sees_a_table(capsys, monkeypatch):
     assert invoke(["list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["list", *CATALOGUE]

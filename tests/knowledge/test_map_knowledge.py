@@ -192,8 +192,14 @@ def test_regressors_of_three_convolutions_have_half_of_the_student_s_channels(st
 @pytest.mark.parametrize(
     ("knowledge", "message"),
     [
-        ("map_hint(stage=stage4)", r"teacher 'teacher0' has no feature map of stage 'stage4'; it has stage1, stage2, stage3; name one"),
-        ("map_hint(stage=stem)", r"teacher 'teacher1' has no feature map of stage 'stem'; it has stage1, .*, stage5; name one of these"),
+        (
+            "map_hint(stage=stage4)",
+            r"teacher 'teacher0' has no feature map of stage 'stage4'; it has stem, stage1, stage2, stage3, last; name one",
+        ),
+        (
+            "map_hint(stage=stem)",
+            r"teacher 'teacher1' has no feature map of stage 'stem'; it has stage1, .*, stage5, last; name one of these",
+        ),
     ],
 )
 def test_a_stage_that_a_teacher_has_not_is_refused(start, knowledge, message):
@@ -225,6 +231,7 @@ def test_a_student_without_the_stage_is_refused(few, start):
         ("map_ensemble(stage=)", r"map_ensemble\(stage=\): expected the name of one stage"),
         ("attention_transfer(stages=all;last)", r"attention_transfer\(stages=all\): expected the name of one stage"),
         ("attention_transfer(stages=3)", r"attention_transfer\(stages=3\): expected last, all, or names such as stage2;stage3"),
+        ("attention_transfer(stages=)", r"attention_transfer\(stages=\): expected last, all, or names such as stage2;stage3"),
         ("attention_transfer(stages=last;last)", "a stage is named twice"),
         ("hint(stage=stage2)", r"knowledge 'hint\(stage=stage2\)': got an unexpected keyword argument 'stage'; options: normalized"),
         ("feature_ensemble(stage=last)", r"got an unexpected keyword argument 'stage'; options: none"),

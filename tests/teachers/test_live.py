@@ -48,7 +48,9 @@ def test_teachers_without_a_network_of_their_own_are_refused():
     erring = ErringTeacher(expert, RandomErrors(0.5), 10)
     for pool in (Pool("erring", (erring,)), load_pool(f"heads(digits/experts/{expert.name})", task)):
         kind = type(pool.teachers[0]).__name__
-        with pytest.raises(InputError, match=f"^teacher_answers='live': teacher '.*' is a {kind}; only built-in networks and checkpoints"):
+        with pytest.raises(
+            InputError, match=f"^teacher_answers='live': teacher '.*' is a {kind}; only .* policies that set it, such as ikd$"
+        ):
             LiveTeachers.of(pool, CPU)
 
 

@@ -59,7 +59,7 @@ class Headless:
 
 
 def test_a_teacher_without_a_head_is_named():
-    with pytest.raises(InputError, match=r"teacher 'headless' has no classifier \(head\(\)\) for features to go through; leave out"):
+    with pytest.raises(InputError, match=r"teacher 'headless' has no classifier of the task's classes \(head\(\)\) .*; leave out the hints, with --set knowledge=response"):
         classifiers(Pool("p", (Headless(),)))
 
 
