@@ -53,6 +53,7 @@ POLICIES = {
     "mutual_learning": "baselines.mutual_learning:MutualLearning",
     "no_teacher": "baselines.no_teacher:NoTeacher",
     "oracle": "baselines.oracle:Oracle",
+    "pcl": "baselines.pcl:PCL",
     "peer_ensemble": "baselines.peer_ensemble:PeerEnsemble",
     "pkd": "baselines.pkd:PKD",
     "population": "agents.population:Population",

@@ -7,7 +7,9 @@ student is saved.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ class AuxiliaryModule(Protocol):
     """Interface of an auxiliary module: a ``torch.nn.Module`` with the constructor ``C(width, widths, num_terms, **options)``.
 
     ``width`` is the student's feature width D, ``widths`` are the teachers' widths D_k, and ``num_terms`` is the number of knowledge
-    types M.
+    types M. A constructor with a parameter ``num_classes`` also gets the number of classes C.
     """
 
     def __call__(self, output: ModelOutput) -> Tensor:
@@ -45,14 +47,18 @@ class WithAuxiliaryModule(NetworkWrapper):
             return output._replace(auxiliary=self.auxiliary_module(output))
 
 
-def build(text: str, width: int, widths: Sequence[int], num_terms: int) -> nn.Module:
+def build(text: str, width: int, widths: Sequence[int], num_terms: int, num_classes: int) -> nn.Module:
     """Build the auxiliary module ``text``, ``module:Class(options)``. Its weights are drawn from torch's global generator.
 
     Raises:
         InputError: the module cannot be imported or built, or it is not a ``torch.nn.Module``.
     """
     name, options = spec.parse(text)
-    module = spec.call_plugin(f"auxiliary_module {text!r}", resolve(name, "auxiliary_module"), options, width, list(widths), num_terms)
+    constructor = resolve(name, "auxiliary_module")
+    with suppress(TypeError, ValueError):  # it cannot be called with options, as the next line says
+        if "num_classes" in inspect.signature(constructor).parameters:
+            options = {**options, "num_classes": num_classes}
+    module = spec.call_plugin(f"auxiliary_module {text!r}", constructor, options, width, list(widths), num_terms)
     if not isinstance(module, nn.Module):
         raise InputError(f"auxiliary_module {text!r}: a {type(module).__name__} is not a torch.nn.Module; subclass it")
     return module

@@ -98,7 +98,7 @@ def build_network(task: Task, config: StudentConfig, example: Inputs, seed: int)
             student = projector(student, output, config.teachers)
         if config.auxiliary_module:
             width, widths = output.features.shape[1], config.teachers.widths
-            module = auxiliary_module.build(config.auxiliary_module, width, widths, len(config.terms))
+            module = auxiliary_module.build(config.auxiliary_module, width, widths, len(config.terms), task.num_classes)
             student = WithAuxiliaryModule(student, module)
     return student
 

@@ -206,6 +206,7 @@ ELSEWHERE = {
     "self_stacking": "test_self_stacking.py",
     "mutual_learning": "../knowledge/test_published_losses.py",  # the uniform mean of the type peer
     "peer_ensemble": "../knowledge/test_published_losses.py",
+    "pcl": "test_pcl.py",
     "ctsl_mkt": "../knowledge/test_peer_relation.py",
 }
 """Rules whose step or weights are written out in another file."""

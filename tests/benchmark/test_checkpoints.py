@@ -22,7 +22,7 @@ KEPT = [
     "population(members=3,interval=3,rules=uniform;random_single)",
     *(
         pytest.param(policy, marks=pytest.mark.slow)
-        for policy in ("random_single", "reinforce(student_warmup=2,selector_warmup=3)", "ppo(rollout=4)", "mutual_learning")
+        for policy in ("random_single", "reinforce(student_warmup=2,selector_warmup=3)", "ppo(rollout=4)", "mutual_learning", "pcl")
     ),
 ]
 """Policies whose states differ in kind."""

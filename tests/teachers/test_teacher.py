@@ -59,7 +59,8 @@ class Headless:
 
 
 def test_a_teacher_without_a_head_is_named():
-    with pytest.raises(InputError, match=r"teacher 'headless' has no classifier of the task's classes \(head\(\)\) .*; leave out the hints, with --set knowledge=response"):
+    advice = "leave out the hints, with --set knowledge=response"
+    with pytest.raises(InputError, match=rf"teacher 'headless' has no classifier of the task's classes \(head\(\)\) .*; {advice}"):
         classifiers(Pool("p", (Headless(),)))
 
 
