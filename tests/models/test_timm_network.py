@@ -1,5 +1,6 @@
 """Networks of timm, with a stand-in for timm that has the functions in use."""
 
+import json
 import sys
 from types import ModuleType
 
@@ -90,6 +91,10 @@ def test_a_saved_network_is_opened_with_its_buffers_and_without_the_published_we
     opened = open_checkpoint(str(tmp_path), digits_data.task).classifier()
     pixels = take(digits_data.inputs["train"], slice(0, 4), CPU)["pixel_values"]
     assert torch.equal(opened(pixels).logits, network(pixels).logits)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"network": "timm(model=small,pretrained=true)"}))
+    with pytest.raises(InputError, match=r"network 'timm\(model=small,pretrained=true\)', .* cannot be used; save or teach it again"):
+        open_checkpoint(str(tmp_path), digits_data.task)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,8 @@ def test_a_saved_network_is_opened_with_its_buffers_and_without_the_published_we
         ("timm(model=small,size=5)", r"does not read images of 8 x 8 pixels \(Input height .* set size, as size=224"),
         ("timm(model=small,size=2.5)", r"size=2.5"),
         ("timm(model=small,pretrained=1)", r"pretrained=1\): expected true or false"),
+        ("timm(model=hf-hub:somebody/something)", r"expected a name of timm.list_models\(\), such as resnet18"),
+        ("timm(model=18)", r"expected a name of timm.list_models\(\)"),
         ("timm", "missing a required argument: 'model'"),
     ],
 )

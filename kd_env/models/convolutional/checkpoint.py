@@ -134,7 +134,8 @@ def open_folder(text: str, folder: Path) -> ConvolutionalCheckpoint:
         network, channels = str(content["network"]), int(content["num_channels"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} cannot be used ({type(error).__name__}: {error}); save or teach it again") from None
-    if spec.parse(network).name not in CONVOLUTIONAL or sorted(names) != list(range(len(names))) or channels not in (1, 3):
+    name, options = spec.parse(network)
+    if name not in CONVOLUTIONAL or "pretrained" in options or sorted(names) != list(range(len(names))) or channels not in (1, 3):
         raise InputError(
             f"{path}: network {network!r}, {channels} channels and {len(names)} classes cannot be used; save or teach it again"
         )

@@ -68,6 +68,8 @@ def timm_network(image: ImageFormat, model: str, pretrained: bool = False, size:
     place = f"student timm(model={model})"
     spec.one_of(place, True, False, pretrained=pretrained)
     spec.numbers(place, least=0, whole=True, size=size)
+    if not isinstance(model, str) or ":" in model:  # timm would download or read what a config.json of somebody else names
+        raise InputError(f"{place}: expected a name of timm.list_models(), such as resnet18")
     try:
         timm, layers = importlib.import_module("timm"), importlib.import_module("timm.layers")
     except (ImportError, RuntimeError) as error:  # torchvision raises a RuntimeError beside a torch that it was not built for
