@@ -22,7 +22,7 @@ MTKD_RL: Setting = {"kd_weight": 0.5, "temperature": 4.0, "knowledge": "response
 AMTML: Setting = {"kd_weight": 0.7, "temperature": 5.0}
 AMTML_LABELS: Setting = {"kd_weight": 0.32, "temperature": 5.0}
 RL_KD: Setting = {"kd_weight": 0.5, "temperature": 5.0, "reward": "mixed", "observe_labels": True}
-REINFORCE = "reinforce(baseline=False,selector_warmup=100,student_warmup=100,window=4)"
+REINFORCE = "reinforce(baseline=False,initial_log_odds=0,learning_rate=0.01,selector_warmup=100,student_warmup=100,window=4)"
 SHOWN = {REINFORCE: "reinforce as published", "fitnet_mkd(scale=released)": "AVER as released"}
 
 

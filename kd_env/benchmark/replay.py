@@ -19,6 +19,7 @@ from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import records
 from kd_env.benchmark.rerun import trial_of
 from kd_env.benchmark.run_trial import evaluate_on_test
+from kd_env.benchmark.versions import other_processor
 from kd_env.distillation import Distillation
 from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, to_numbers
 from kd_env.envs.selection import Selection
@@ -54,7 +55,8 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     env: Any = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]}).unwrapped
     selection: Selection = env.selection
     if selection.data.bank.fingerprint != record["bank"]:
-        raise InputError(f"trial {trial}: the task or the teachers of pool {record['pool']!r} have changed; make the record again")
+        reason = other_processor(record["versions"]) and f" ({other_processor(record['versions'])})"
+        raise InputError(f"trial {trial}: the task or the teachers of pool {record['pool']!r} have changed{reason}; make the record again")
     selection.begin(record["seed"])
     run = selection.distillation
     trace = read_trace(trace_file(directory, trial))

@@ -16,6 +16,7 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.tuning.configuration import Configuration, untuned_name
+from kd_env.benchmark.versions import other_processor
 from kd_env.randomness import one_thread
 
 COMPARED = (
@@ -84,13 +85,17 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def differences(record: Record, second_run: Record) -> list[str]:
-    """Return the differences between a record and a second run of its trial. A ``selection_entropy`` of null is not compared."""
-    lines = []
+    """Return the differences between a record and a second run of its trial, and what explains them.
+
+    A ``selection_entropy`` of null is not compared.
+    """
+    lines: list[str] = []
     for name in COMPARED:
         recorded, new = record[name], json.loads(json.dumps(second_run[name]))
         if recorded != new and not (name == "selection_entropy" and recorded is None):
             lines.append(f"{name}: recorded {_shown(recorded)}, again {_shown(new)}")
-    return lines
+    reason = other_processor(record["versions"])
+    return [reason, *lines] if lines and reason else lines
 
 
 def _shown(value: Any) -> str:

@@ -25,7 +25,7 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.shared_student import num_processes
 from kd_env.benchmark.tensorboard_log import TensorBoardLog
 from kd_env.benchmark.trial import Trial
-from kd_env.benchmark.versions import versions
+from kd_env.benchmark.versions import processor, versions
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
@@ -221,7 +221,7 @@ def _record(trial: Trial, directory: Path, selection: Selection, recorder: Recor
         "wall_s": 0.0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1),
         "device": str(run.student.device),
-        "versions": versions(),
+        "versions": {**versions(), "processor": processor()},
         "config": trial.config,
         "bank": bank.fingerprint,
         "env": {

@@ -1,10 +1,18 @@
-"""Versions of Python and of the packages that results depend on. Records contain them; a checkpoint is used only with the same versions."""
+"""What results depend on besides the trial: versions and the processor. Records contain both.
+
+A checkpoint is used only with the same versions. Processors of different kinds round differently, so a record is made again bit for bit
+only on the kind of processor that made it.
+"""
 
 from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
+
+import torch
 
 
 def versions() -> dict[str, str]:
@@ -16,3 +24,18 @@ def versions() -> dict[str, str]:
 def _versions() -> dict[str, str]:
     names = ("kd-env", "torch", "numpy", "gymnasium", "stable-baselines3", "transformers")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+@functools.cache
+def processor() -> str:
+    """Return the kind of processor and its instruction set, such as ``Intel(R) Xeon(R) Processor, AVX512``."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def other_processor(recorded: Mapping[str, str]) -> str:
+    """Return why numbers can differ from those of a record with the versions ``recorded``; empty if its processor is of this kind."""
+    name = recorded.get("processor", "an unknown processor")
+    return "" if name == processor() else f"the record was made on {name}, this is {processor()}, and processors round differently"

@@ -1,5 +1,7 @@
 """Learned policies on problems with a known answer."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -127,13 +129,20 @@ def test_it_learns_with_label_columns_and_with_head_credit():
 # reinforce
 
 
-def test_it_starts_undecided():
-    env, agent = make("reinforce")
+@pytest.mark.parametrize(("policy", "log_odds"), [("reinforce", math.log(34 / 5)), ("reinforce(initial_log_odds=0)", 0.0)])
+def test_every_teacher_is_selected_with_the_same_probability_at_first(policy, log_odds):
+    env, agent = make(policy, student="mlp(width=24)")
     observation, _ = env.reset(seed=0)
     with torch.no_grad():
-        assert (agent.policy(observation) == 0).all()
+        assert agent.policy(observation).numpy() == pytest.approx(log_odds)
     drawn = np.mean([agent.act(observation).mean() for _ in range(50)])
-    assert drawn == pytest.approx(0.5, abs=0.03)
+    assert drawn == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=0.03)
+
+
+def test_its_default_learning_rate_is_the_step_over_the_number_of_columns():
+    env, agent = make("reinforce(step=0.5)")
+    env.reset(seed=0)
+    assert agent.optimizer.param_groups[0]["lr"] == pytest.approx(0.5 / agent.policy.weight.shape[1])
 
 
 def test_its_gradient_is_the_one_worked_out_by_hand():
@@ -165,7 +174,7 @@ def test_its_gradient_is_the_one_worked_out_by_hand():
 
 
 def test_it_learns_a_known_subset():
-    env, agent = make("reinforce(learning_rate=0.05)")
+    env, agent = make("reinforce(learning_rate=0.05,initial_log_odds=0)")
     observation, _ = env.reset(seed=0)
     best = np.array([1, 0, 1, 0])
     for _ in range(200):
@@ -205,7 +214,7 @@ def test_the_state_is_standardised_by_running_moments():
 
 
 def test_the_student_warm_up_teaches_with_everyone_and_learns_nothing():
-    env, agent = make("reinforce(student_warmup=10,learning_rate=0.1)", updates=14)
+    env, agent = make("reinforce(student_warmup=10,learning_rate=0.1,initial_log_odds=0)", updates=14)
     taught, moved = [], []
     env.selection.listeners.append(lambda step: taught.append(step.weights.copy()))
     env.selection.listeners.append(lambda step: moved.append(float(agent.policy.weight.detach().abs().max())))

@@ -93,7 +93,7 @@ OF_AKD = {
 CASES = [
     Case("actor_critic", BY_CREDIT, EQUAL_REWARD),
     Case("ppo(rollout=4,part_size=32)", BY_CREDIT, EQUAL_REWARD),
-    Case("reinforce(learning_rate=0.05)", BY_CREDIT, EQUAL_REWARD, wanted=0.7),
+    Case("reinforce(learning_rate=0.05,initial_log_odds=0)", BY_CREDIT, EQUAL_REWARD, wanted=0.7),
     Case("gradient_credit(learning_rate=0.01)", BY_CREDIT, EQUAL_CREDIT),
     Case("held_credit(learning_rate=0.01,hold=0.1)", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}),
     Case("exp3(gamma=0.3)", BY_REWARD, EQUAL_REWARD, wanted=0.7),

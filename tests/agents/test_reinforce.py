@@ -15,7 +15,7 @@ from kd_env.envs import decisions
 from kd_env.knowledge import response
 from kd_env.policies import registry, run_episode
 
-PAPER = "reinforce(baseline=False)"
+PAPER = "reinforce(baseline=False,initial_log_odds=0)"
 
 
 def make(policy=PAPER, updates=20, **settings):
@@ -82,7 +82,7 @@ def test_a_policy_gradient_by_hand():
 
 def test_a_policy_gradient_of_a_decided_policy_by_hand():
     """At odds ln 3 the chance is 3/4: a selected teacher's slope is 1/4, an unselected one's -3/4; mini-batches of a window add up."""
-    _, agent = make("reinforce(baseline=False,window=2)")
+    _, agent = make("reinforce(baseline=False,initial_log_odds=0,window=2)")
     agent.policy = plain_policies([[0.0, 0.0], [0.0, 0.0]], [math.log(3), math.log(3)])
     agent.optimizer = torch.optim.SGD(agent.policy.parameters(), lr=1.0)
     observation = two_teachers([[0.0]], [[0.0, 0.0]])
@@ -155,7 +155,9 @@ def test_the_second_reward_pays_for_teachers_who_agree_with_the_student():
 def test_the_three_stages_follow_each_other():
     """Everyone teaches for the student's warm-up; the selector then learns on its own; then teaching and updates alternate."""
     env, agent = make(
-        "reinforce(baseline=False,window=3,student_warmup=4,selector_warmup=5)", updates=13, reward="student_and_distillation_loss"
+        "reinforce(baseline=False,initial_log_odds=0,window=3,student_warmup=4,selector_warmup=5)",
+        updates=13,
+        reward="student_and_distillation_loss",
     )
     events, update = [], agent.reinforce
     env.selection.listeners.append(lambda step: events.append("all" if (step.weights == 0.25).all() else "some"))
@@ -166,7 +168,7 @@ def test_the_three_stages_follow_each_other():
 
 
 def test_a_window_is_acted_in_by_one_policy_and_then_forgotten():
-    env, agent = make("reinforce(baseline=False,window=4,learning_rate=0.1)", updates=10)
+    env, agent = make("reinforce(baseline=False,initial_log_odds=0,window=4,learning_rate=0.1)", updates=10)
     stores, moved = [], []
     update = agent.reinforce
     agent.reinforce = lambda store: (stores.append(list(store)), update(store))
@@ -182,7 +184,7 @@ def test_a_window_is_acted_in_by_one_policy_and_then_forgotten():
 
 
 def test_an_episode_s_learning_is_a_window_and_its_state_is_that_of_the_decision():
-    env, agent = make("reinforce(baseline=False,window=2)", updates=4)
+    env, agent = make("reinforce(baseline=False,initial_log_odds=0,window=2)", updates=4)
     stores, observed = [], []
     agent.reinforce = lambda store: stores.extend(list(store))
     act = agent.act
@@ -194,7 +196,9 @@ def test_an_episode_s_learning_is_a_window_and_its_state_is_that_of_the_decision
 
 def test_the_selector_is_warmed_up_on_the_mini_batches_that_follow():
     """The student is fixed: what is paid is of the student as it is, with the sampled subset."""
-    env, agent = make("reinforce(baseline=False,selector_warmup=3)", updates=6, reward="student_and_distillation_loss", temperature=2.0)
+    env, agent = make(
+        "reinforce(baseline=False,initial_log_odds=0,selector_warmup=3)", updates=6, reward="student_and_distillation_loss", temperature=2.0
+    )
     env.reset(seed=0)
     stored = []
     agent.reinforce = lambda store: stored.extend(list(store))

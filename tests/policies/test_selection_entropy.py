@@ -42,7 +42,7 @@ def test_entropies_by_hand():
 
 
 def test_reinforce_of_even_odds_is_one_and_a_decided_one_is_not():
-    agent, observation, _ = make("reinforce")
+    agent, observation, _ = make("reinforce(initial_log_odds=0)")
     assert agent.selection_entropy(observation).tolist() == [1.0] * 8
     with torch.no_grad():
         agent.policy.bias.copy_(torch.tensor([0.25, 0.5, 0.5, 1.0 - 1e-12]).logit(eps=1e-12))
