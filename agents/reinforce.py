@@ -104,8 +104,11 @@ class Reinforce:
                 out costs the student, and more columns take longer to learn. So ``None`` is ln(columns / 5): odds of 7 for the 34 columns
                 of the digits, of 107 for 534 columns of text. With 0, half of the teachers are left out at first.
             step: change of a log-odds by one update, where every standardised column is 1; the same for states of few and of many columns.
+                It has no effect with ``learning_rate``.
         """
         spec.numbers("reinforce", above=0.0, step=step)
+        if learning_rate is not None:
+            spec.numbers("reinforce", above=0.0, learning_rate=learning_rate)
         spec.numbers("reinforce", least=1, whole=True, window=window)
         spec.numbers("reinforce", least=0, whole=True, student_warmup=student_warmup, selector_warmup=selector_warmup)
         reward = context.settings.reward.reward

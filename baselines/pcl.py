@@ -77,6 +77,9 @@ class PCL(BaseRule):
         spec.numbers("pcl", least=0, most=1, ramp_up=ramp_up, decay=decay)
         if not context.uses_hard_labels and "response" not in context.terms:
             raise InputError("policy pcl: the heads learn from labels or responses; add response to knowledge, or --set kd_weight=0.5")
+        for name, term in context.terms.items():
+            if term.skip_epochs:
+                raise InputError(f"policy pcl: its heads learn from the first epoch on; leave {name}(skip_epochs={term.skip_epochs}) out")
         self.strength, self.ramp_up, self.decay = strength, ramp_up, decay
         self.mean: list[Tensor] = []  # parameters of the temporal mean
         self._decided = -1  # the last update that a decision was made for
@@ -85,6 +88,8 @@ class PCL(BaseRule):
         """Return weights of 1/K for the teachers, and the loss of the heads as the penalty."""
         self._follow(int(batch.update[0]))
         others = auxiliary_output(batch, self)  # [B, m, C]
+        if others.ndim != 3 or others.shape[1] < 2 or others.shape[2] != batch.teacher_logits.shape[-1]:
+            raise InputError("policy pcl: auxiliary_module returns no logits of heads; use the default, or baselines.pcl:Heads(heads=3)")
         logits = torch.cat([batch.student_output.logits[:, None], others], 1)  # [B, m + 1, C], the ensemble last
         with torch.no_grad(), self.context.student.evaluating():
             output = self.context.student.forward_at(self.mean, self.context.student.batch_inputs())

@@ -54,9 +54,12 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     trial = record["trial"]
     env: Any = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]}).unwrapped
     selection: Selection = env.selection
+    reason = other_processor(record["versions"])
     if selection.data.bank.fingerprint != record["bank"]:
-        reason = other_processor(record["versions"]) and f" ({other_processor(record['versions'])})"
-        raise InputError(f"trial {trial}: the task or the teachers of pool {record['pool']!r} have changed{reason}; make the record again")
+        raise InputError(
+            f"trial {trial}: the task or the teachers of pool {record['pool']!r} have changed{reason and f' ({reason})'}; make the record "
+            "again"
+        )
     selection.begin(record["seed"])
     run = selection.distillation
     trace = read_trace(trace_file(directory, trial))
@@ -86,7 +89,7 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     rate = [float(mean_weight.get(teacher, 0.0)) for teacher in range(run.num_teachers)]
     if not np.allclose(rate, np.resize(record["selection_rate"], len(rate)), atol=1e-5):
         differences.append(f"selection_rate: recorded {record['selection_rate']}, the trace says {rate}")
-    return differences
+    return [reason, *differences] if differences and reason else differences
 
 
 def _teach_again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: Callable[[], Decision] | None = None) -> list[str]:

@@ -85,7 +85,7 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def differences(record: Record, second_run: Record) -> list[str]:
-    """Return the differences between a record and a second run of its trial, and what explains them.
+    """Return the differences between a record and a second run of its trial, after what can explain them.
 
     A ``selection_entropy`` of null is not compared.
     """

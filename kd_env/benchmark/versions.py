@@ -36,6 +36,7 @@ def processor() -> str:
 
 
 def other_processor(recorded: Mapping[str, str]) -> str:
-    """Return why numbers can differ from those of a record with the versions ``recorded``; empty if its processor is of this kind."""
-    name = recorded.get("processor", "an unknown processor")
-    return "" if name == processor() else f"the record was made on {name}, this is {processor()}, and processors round differently"
+    """Return what can explain different numbers than those of a record with the versions ``recorded``; empty if it names this one."""
+    name = recorded.get("processor")
+    made = f"the record was made on {name}" if name else "the record does not name its processor"
+    return "" if name == processor() else f"{made}, this is {processor()}, and other processors round differently"

@@ -114,11 +114,11 @@ def test_another_processor_is_named_as_the_reason_of_a_difference(original):
     of_another = {**record, "versions": {**record["versions"], "processor": "Example 9000, AVX2"}}
     assert differences(of_another, record) == []
     reason, line = differences(of_another, {**record, "test": 0.5})
-    assert reason == f"the record was made on Example 9000, AVX2, this is {processor()}, and processors round differently"
+    assert reason == f"the record was made on Example 9000, AVX2, this is {processor()}, and other processors round differently"
     assert line.startswith("test: recorded")
     assert record["versions"]["processor"] == processor()
     unnamed = {name: version for name, version in record["versions"].items() if name != "processor"}
-    assert "made on an unknown processor" in differences({**record, "versions": unnamed, "test": 0.5}, record)[0]
+    assert "the record does not name its processor" in differences({**record, "versions": unnamed, "test": 0.5}, record)[0]
 
 
 @pytest.mark.parametrize("field", COMPARED)

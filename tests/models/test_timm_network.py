@@ -75,6 +75,7 @@ def test_timm_pools_the_features_and_its_intermediate_maps_are_the_stages(digits
     assert not plain.stages
     assert torch.equal(plain.logits, output.logits)
     assert timm == [False]
+    assert build("timm(model=small,size=0)", digits_data.task, 3).text == "timm(model=small,size=0)"
 
 
 def test_pretrained_networks_normalise_as_timm_says_and_images_are_scaled(digits_data, timm):

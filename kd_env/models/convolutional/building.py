@@ -18,7 +18,7 @@ from kd_env.models.convolutional.wide_resnet import wrn
 RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 MOST_LAYERS = 1000
 """The largest number of layers."""
-NOT_NUMBERS = ("model", "pretrained")
+CHECKED_BY_TIMM_NETWORK = ("model", "pretrained", "size")
 FRACTIONS = {"dropout": 0.0, "width": 0.0625}
 """Options that may be fractions, and their least values; a fraction that does not fit an architecture is refused when it is built."""
 
@@ -42,7 +42,7 @@ def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
     """
     name, options = spec.parse(text)
     for key, value in options.items():
-        if key in NOT_NUMBERS:
+        if key in CHECKED_BY_TIMM_NETWORK:
             continue
         spec.numbers(f"student {name}", least=FRACTIONS.get(key, 1), most=MOST_LAYERS if key == "depth" else 2**20, **{key: value})
     try:
