@@ -19,7 +19,7 @@ from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import records
 from kd_env.benchmark.rerun import trial_of
 from kd_env.benchmark.run_trial import evaluate_on_test
-from kd_env.benchmark.versions import other_processor
+from kd_env.benchmark.versions import explained, other_processor
 from kd_env.distillation import Distillation
 from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, to_numbers
 from kd_env.envs.selection import Selection
@@ -54,12 +54,9 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     trial = record["trial"]
     env: Any = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]}).unwrapped
     selection: Selection = env.selection
-    reason = other_processor(record["versions"])
     if selection.data.bank.fingerprint != record["bank"]:
-        raise InputError(
-            f"trial {trial}: the task or the teachers of pool {record['pool']!r} have changed{reason and f' ({reason})'}; make the record "
-            "again"
-        )
+        changed = [f"the task or the teachers of pool {record['pool']!r} have changed", other_processor(record["versions"])]
+        raise InputError(f"trial {trial}: {'; '.join(filter(None, changed))}; make the record again")
     selection.begin(record["seed"])
     run = selection.distillation
     trace = read_trace(trace_file(directory, trial))
@@ -89,7 +86,7 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     rate = [float(mean_weight.get(teacher, 0.0)) for teacher in range(run.num_teachers)]
     if not np.allclose(rate, np.resize(record["selection_rate"], len(rate)), atol=1e-5):
         differences.append(f"selection_rate: recorded {record['selection_rate']}, the trace says {rate}")
-    return [reason, *differences] if differences and reason else differences
+    return explained(differences, record["versions"])
 
 
 def _teach_again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: Callable[[], Decision] | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.tuning.configuration import Configuration, untuned_name
-from kd_env.benchmark.versions import other_processor
+from kd_env.benchmark.versions import explained
 from kd_env.randomness import one_thread
 
 COMPARED = (
@@ -89,13 +89,12 @@ def differences(record: Record, second_run: Record) -> list[str]:
 
     A ``selection_entropy`` of null is not compared.
     """
-    lines: list[str] = []
+    lines = []
     for name in COMPARED:
         recorded, new = record[name], json.loads(json.dumps(second_run[name]))
         if recorded != new and not (name == "selection_entropy" and recorded is None):
             lines.append(f"{name}: recorded {_shown(recorded)}, again {_shown(new)}")
-    reason = other_processor(record["versions"])
-    return [reason, *lines] if lines and reason else lines
+    return explained(lines, record["versions"])
 
 
 def _shown(value: Any) -> str:

@@ -37,6 +37,14 @@ def processor() -> str:
 
 def other_processor(recorded: Mapping[str, str]) -> str:
     """Return what can explain different numbers than those of a record with the versions ``recorded``; empty if it names this one."""
-    name = recorded.get("processor")
-    made = f"the record was made on {name}" if name else "the record does not name its processor"
-    return "" if name == processor() else f"{made}, this is {processor()}, and other processors round differently"
+    recorded_processor = recorded.get("processor")
+    if recorded_processor == processor():
+        return ""
+    origin = f"was made on {recorded_processor}" if recorded_processor else "does not name its processor"
+    return f"the record {origin}, this is {processor()}, and other processors round differently"
+
+
+def explained(differences: list[str], recorded: Mapping[str, str]) -> list[str]:
+    """Return the differences from a record with the versions ``recorded``, after what can explain them."""
+    reason = other_processor(recorded)
+    return [reason, *differences] if differences and reason else differences

@@ -13,7 +13,6 @@ from kd_env.benchmark.rerun import COMPARED, differences, rerun, trial_of, units
 from kd_env.benchmark.run import run
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
-from kd_env.benchmark.versions import processor
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 
@@ -107,18 +106,6 @@ def test_all_fields_but_those_that_define_or_describe_a_trial_are_compared():
 def test_a_record_of_an_older_version_has_another_trial_id_and_is_equal(made_again):
     record, again = made_again
     assert differences({**record, "trial": f"{record['trial']}-of-an-older-version"}, again) == []
-
-
-def test_another_processor_is_named_as_the_reason_of_a_difference(original):
-    record = records.read(original)[0]
-    of_another = {**record, "versions": {**record["versions"], "processor": "Example 9000, AVX2"}}
-    assert differences(of_another, record) == []
-    reason, line = differences(of_another, {**record, "test": 0.5})
-    assert reason == f"the record was made on Example 9000, AVX2, this is {processor()}, and other processors round differently"
-    assert line.startswith("test: recorded")
-    assert record["versions"]["processor"] == processor()
-    unnamed = {name: version for name, version in record["versions"].items() if name != "processor"}
-    assert "the record does not name its processor" in differences({**record, "versions": unnamed, "test": 0.5}, record)[0]
 
 
 @pytest.mark.parametrize("field", COMPARED)
