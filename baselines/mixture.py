@@ -1,18 +1,24 @@
 """Fit the weights of a mixture of teachers to labels. In: teachers' logits and labels. Out: parameters of the weights.
 
-A student that is taught with weights w_k(x) learns the mixture sum_k w_k(x) p_k(y|x). So the weights maximise its likelihood.
+A student that is taught with weights w_k(x) learns the mixture sum_k w_k(x) p_k(y|x). So the weights maximise its likelihood. There are two
+forms: :class:`Density` takes the mixture as the prediction, :class:`Taught` takes its most likely class.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 LEAST_PROBABILITY = 1e-4
 LBFGS_STEPS = 60
+EM_STEPS = 300
+POWER_RIDGE = 1e-2
+SHARES_RIDGE = 1e-3
 
 
 def log_likelihoods(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -32,12 +38,96 @@ def fit_mixture(parameters: Iterable[Tensor], log_weights: Callable[[], Tensor],
         ridge: weight of the penalty.
     """
     fitted = list(parameters)
-    optimizer = torch.optim.LBFGS(fitted, max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+    _minimise(fitted, lambda: -(log_weights() + log_likelihood).logsumexp(1).mean() + 0.5 * ridge * _sum_of_squares(fitted))
+
+
+def fit_shares(likelihood: Tensor) -> Tensor:
+    """Return shares of R members ``[R]`` that maximise the likelihood of their mixture, by EM from equal ones; ``likelihood [R, n]``."""
+    shares = torch.full((len(likelihood),), 1.0 / len(likelihood))
+    for _ in range(EM_STEPS):
+        joint = shares[:, None] * likelihood
+        shares = (joint / joint.sum(0)).mean(1)
+    return shares
+
+
+@dataclass(frozen=True)
+class Density:
+    """The likelihood ``sum_k w_k p_k(y|x)`` of labelled examples, at temperature 1 (stacked density estimation, Smyth and Wolpert 1999)."""
+
+    log_likelihood: Tensor  # [n, K], of the label
+
+    def take(self, rows: Tensor) -> Density:
+        """Return the objective on some of the examples."""
+        return Density(self.log_likelihood[rows])
+
+    def fit(self, parameters: Iterable[Tensor], log_weights: Callable[[], Tensor], ridge: float) -> None:
+        """Fit ``parameters`` in place, see :func:`fit_mixture`."""
+        fit_mixture(parameters, log_weights, self.log_likelihood, ridge)
+
+    def shares(self, weights: Tensor) -> Tensor:
+        """Return the shares ``[R]`` of members with ``weights [R, n, K]``."""
+        return fit_shares((weights * self.log_likelihood.exp()).sum(2))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The likelihood of the mixture as it is taught: of teachers at the distillation temperature, and raised to a fitted power.
+
+    The classes have probabilities ``(sum_k w_k(x) p_k(c|x)) ** power``, normalised over c. The student may become more or less certain than
+    what teaches it; what matters is which class is the most likely one. Without the power, weights would make up for soft or overconfident
+    teachers. ``log(power)`` has a penalty of ``POWER_RIDGE / 2``, the logits of the shares one of ``SHARES_RIDGE / 2`` on their squares.
+    """
+
+    log_probabilities: Tensor  # [n, K, C], at the temperature of distillation
+    labels: Tensor  # [n]
+
+    def take(self, rows: Tensor) -> Taught:
+        """Return the objective on some of the examples."""
+        return Taught(self.log_probabilities[rows], self.labels[rows])
+
+    def loss(self, log_weights: Tensor, log_power: Tensor) -> Tensor:
+        """Return the mean negative log-likelihood of the labels, for ``log_weights [n, K]``."""
+        log_mixture = (log_weights[:, :, None] + self.log_probabilities).logsumexp(1)  # [n, C]
+        return cross_entropy(log_power.exp() * log_mixture, self.labels)
+
+    def fit(self, parameters: Iterable[Tensor], log_weights: Callable[[], Tensor], ridge: float) -> None:
+        """Fit ``parameters`` and the power by L-BFGS, the former in place and with a penalty of ``ridge / 2`` on their squares."""
+        fitted, log_power = list(parameters), torch.zeros((), requires_grad=True)
+
+        def objective() -> Tensor:
+            penalty = 0.5 * ridge * _sum_of_squares(fitted) + 0.5 * POWER_RIDGE * log_power.square()
+            return self.loss(log_weights(), log_power) + penalty
+
+        _minimise([*fitted, log_power], objective)
+
+    def shares(self, weights: Tensor) -> Tensor:
+        """Return the shares ``[R]`` of members with ``weights [R, n, K]``, from equal ones."""
+        logits, tiny = torch.zeros(len(weights), requires_grad=True), torch.finfo(weights.dtype).tiny
+        self.fit([logits], lambda: torch.einsum("r,rnk->nk", logits.softmax(0), weights).clamp_min(tiny).log(), SHARES_RIDGE)
+        return logits.detach().softmax(0)
+
+
+def density(teacher_logits: Tensor, labels: Tensor) -> Density:
+    """Return the objective for ``teacher_logits [n, K, C]`` and class numbers ``labels [n]``."""
+    return Density(log_likelihoods(teacher_logits, labels))
+
+
+def taught(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Taught:
+    """Return the objective for ``teacher_logits [n, K, C]``, class numbers ``labels [n]`` and the temperature of distillation."""
+    log_probabilities = (teacher_logits.double() / temperature).log_softmax(2).float().clamp_min(math.log(LEAST_PROBABILITY))
+    return Taught(log_probabilities, labels)
+
+
+def _sum_of_squares(parameters: Iterable[Tensor]) -> Tensor:
+    return torch.stack([parameter.square().sum() for parameter in parameters]).sum()
+
+
+def _minimise(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None:
+    optimizer = torch.optim.LBFGS(parameters, max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = -(log_weights() + log_likelihood).logsumexp(1).mean()
-        loss = loss + 0.5 * ridge * torch.stack([parameter.square().sum() for parameter in fitted]).sum()
+        loss = objective()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

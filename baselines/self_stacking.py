@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.mixture import log_likelihoods
+from baselines.mixture import density
 from baselines.rule import WEIGHTS, BaseRule
 from baselines.stacking import Instances, Network, fitted
 from kd_env.policies import PolicyBatch, PolicyContext
@@ -43,7 +43,7 @@ def fit(teacher_logits: Tensor, instances: Instances) -> Network:
     probabilities = teacher_logits.double().log_softmax(2).exp()  # [n, K, C]
     start = relative_confidence(torch.special.entr(probabilities).sum(2))
     answers = torch.einsum("nk,nkc->nc", start, probabilities).argmax(1)  # [n]
-    return fitted(Network(instances, "", scorer=True), instances, log_likelihoods(teacher_logits, answers), RIDGE)
+    return fitted(Network(instances, "", scorer=True), instances, density(teacher_logits, answers), RIDGE)
 
 
 class SelfStacking(BaseRule):

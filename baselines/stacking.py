@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.gate import Gate, fit, gate_inputs
-from baselines.mixture import fit_mixture, log_likelihoods
+from baselines.mixture import Density, Taught, density, taught
 from baselines.rule import WEIGHTS, BaseRule, choice
 from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
@@ -29,7 +29,6 @@ from kd_env.policies.context import Examples
 from kd_env.randomness import seeded
 
 ENTROPY_TEMPERATURE = 0.1
-EM_STEPS = 300
 
 Inputs = Literal["", "outputs", "outputs and features"]
 NETWORKS: tuple[tuple[Inputs, bool, float], ...] = (
@@ -127,28 +126,28 @@ class Network(nn.Module):
         return self.log_weights(instances).exp()
 
 
-def fitted(network: Network, instances: Instances, log_likelihood: Tensor, ridge: float) -> Network:
-    """Fit a network to ``log_likelihood [n, K]`` of labelled instances and return it."""
-    fit_mixture(network.parameters(), lambda: network.log_weights(instances), log_likelihood, ridge)
+def fitted(network: Network, instances: Instances, objective: Density | Taught, ridge: float) -> Network:
+    """Fit a network to the objective of labelled instances and return it."""
+    objective.fit(network.parameters(), lambda: network.log_weights(instances), ridge)
     return network
 
 
 class Members(nn.Module):
     """All members, fitted on labelled instances."""
 
-    def __init__(self, instances: Instances, log_likelihood: Tensor, right: Tensor) -> None:
+    def __init__(self, instances: Instances, objective: Density | Taught, right: Tensor) -> None:
         """Fit the networks, and the router's gate.
 
         Args:
             instances: n labelled instances.
-            log_likelihood: log-probability of the label by each teacher, ``[n, K]``.
+            objective: objective of the networks on these instances.
             right: 1 where a teacher's answer is the label, ``[n, K]``.
         """
         super().__init__()
         inputs = instances.inputs("outputs and features")
         self.router = Gate(inputs.shape[1], right.shape[1])
         fit(self.router, inputs, right)
-        networks = [fitted(Network(instances, inputs, scorer), instances, log_likelihood, ridge) for inputs, scorer, ridge in NETWORKS]
+        networks = [fitted(Network(instances, inputs, scorer), instances, objective, ridge) for inputs, scorer, ridge in NETWORKS]
         self.networks = nn.ModuleList(networks)
 
     def forward(self, instances: Instances) -> Tensor:
@@ -158,22 +157,18 @@ class Members(nn.Module):
         return torch.stack([*formulas, *(network(instances) for network in self.networks)])
 
 
-def fit_shares(likelihood: Tensor) -> Tensor:
-    """Return shares of R members ``[R]`` that maximise the likelihood of their mixture, by EM from equal ones; ``likelihood [R, n]``."""
-    shares = torch.full((len(likelihood),), 1.0 / len(likelihood))
-    for _ in range(EM_STEPS):
-        joint = shares[:, None] * likelihood
-        shares = (joint / joint.sum(0)).mean(1)
-    return shares
-
-
 class Stack(nn.Module):
     """Members and their shares."""
 
     shares: Tensor
 
-    def __init__(self, examples: Examples, seed: int) -> None:
+    def __init__(self, examples: Examples, seed: int, temperature: float | None = None) -> None:
         """Fit the members on each half of the labels, the shares on the other half, and the members again on all labels.
+
+        Args:
+            examples: teachers' outputs and labels.
+            seed: of the halves and of the scorers' first weights.
+            temperature: temperature of distillation, for the objective of the taught mixture; ``None`` for its density.
 
         Raises:
             InputError: there are fewer than 2 labels.
@@ -182,17 +177,18 @@ class Stack(nn.Module):
         instances, labels = Instances.of(examples.teacher_logits, examples.teacher_features), examples.known_labels()
         if len(labels) < 2:
             raise InputError(f"reward_labels={len(labels)}: stacking fits its members and their shares on different labels; use at least 2")
-        log_likelihood = log_likelihoods(examples.teacher_logits, labels)
-        right = (examples.teacher_logits.argmax(2) == labels[:, None]).float()
+        logits = examples.teacher_logits
+        objective = density(logits, labels) if temperature is None else taught(logits, labels, temperature)
+        right = (logits.argmax(2) == labels[:, None]).float()
         with seeded(seed):
             halves = torch.randperm(len(labels)).chunk(2)
-            likelihood = []
+            weights = []
             for rest, held_out in (halves, halves[::-1]):
-                members = Members(instances.take(rest), log_likelihood[rest], right[rest])
+                members = Members(instances.take(rest), objective.take(rest), right[rest])
                 with torch.no_grad():
-                    likelihood.append((members(instances.take(held_out)) * log_likelihood[held_out].exp()).sum(2))  # [R, n / 2]
-            self.register_buffer("shares", fit_shares(torch.cat(likelihood, 1)))
-            self.members = Members(instances, log_likelihood, right)
+                    weights.append(members(instances.take(held_out)))  # [R, n / 2, K]
+            self.register_buffer("shares", objective.take(torch.cat(halves[::-1])).shares(torch.cat(weights, 1)))
+            self.members = Members(instances, objective, right)
 
     @torch.no_grad()
     def forward(self, instances: Instances) -> Tensor:

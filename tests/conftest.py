@@ -76,16 +76,17 @@ STACKS = {}
 
 @pytest.fixture(scope="module")
 def fit_stacks_once():
-    """``stacking`` and ``held_credit`` fit once on the same labels with the same seed: a fit takes seconds."""
+    """Policies that start from a stack fit it once on the same labels with the same seed: a fit takes seconds."""
 
-    def fitted(examples, seed):
-        key = seed, *(part.numpy().tobytes() for part in (examples.teacher_logits, *examples.teacher_features, examples.labels))
-        STACKS[key] = STACKS[key] if key in STACKS else Stack(examples, seed)
+    def fitted(examples, seed, temperature=None):
+        parts = examples.teacher_logits, *examples.teacher_features, examples.labels
+        key = seed, temperature, *(part.numpy().tobytes() for part in parts)
+        STACKS[key] = STACKS[key] if key in STACKS else Stack(examples, seed, temperature)
         return STACKS[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("baselines.stacking.Stack", fitted)
-        patch.setattr("agents.held_credit.Stack", fitted)
+        for module in ("baselines.stacking", "baselines.taught_stacking", "agents.held_credit", "agents.crossfit_credit"):
+            patch.setattr(f"{module}.Stack", fitted)
         yield
 
 

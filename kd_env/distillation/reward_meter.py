@@ -34,12 +34,15 @@ class GradientOptions:
         examples: number of examples that are drawn for a gradient; 0 for those of a measurement.
         decay: factor by which the weight of an earlier gradient falls with each later one; 0 for the last gradient alone. The mean of
             gradients of few examples has less noise than each of them, and lags behind the student.
+        folds: number of parts into which the labels are divided; gradient number n is of part n modulo ``folds``. It is limited to the
+            number of labels.
         head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
     """
 
     smoothing: float = 0.0
     examples: int = 0
     decay: float = 0.0
+    folds: int = 1
     head_only: bool = False
 
 
@@ -149,10 +152,23 @@ class RewardMeter:
         assert self.gradient is not None
         return self.gradient
 
+    def num_folds(self, folds: int) -> int:
+        """Return ``folds``, limited to the number of labels."""
+        return min(folds, self.split.num_labels)
+
+    @property
+    def gradient_fold(self) -> np.ndarray:
+        """Fold of the labels of the last held-out gradient, ``[S]``; 0 without folds."""
+        return self._gradient_number(self.state.gradient_update) % self.num_folds(self.gradient_options.folds)
+
+    def _gradient_number(self, update: np.ndarray) -> np.ndarray:
+        return update // self.gradient_refresh
+
     @torch.no_grad()
     def held_out_loss(self, students: Students, parameters: list[Tensor], update: np.ndarray, smoothing: float = 0.0) -> Tensor:
         """Return the loss at other ``parameters``, ``[S]``, on the examples that a gradient without options draws at ``update``."""
-        inputs, labels = self._gradient_examples(update, students, np.ones_like(update), self.examples)
+        self.state.forward_examples += self.examples
+        inputs, labels = self.split.at(self.split.draw(self.state.seed, "gradient", update, self.examples), students.device)
         with students.evaluating():
             logits = students.forward_at(parameters, inputs).logits
         return smoothed_cross_entropy(logits, labels, smoothing).view(students.num_students, -1).mean(1)
@@ -193,8 +209,11 @@ class RewardMeter:
 
     def _new_gradient(self, students: Students, update: np.ndarray, which: np.ndarray, options: GradientOptions) -> list[Tensor]:
         """Return the gradient of the sum of the students' held-out losses. Count the pass only for the students in ``which``."""
-        examples = min(options.examples or self.examples, self.split.num_labels)
-        inputs, labels = self._gradient_examples(update, students, which, examples)
+        folds = self.num_folds(options.folds)
+        split = self.split.fold(self._gradient_number(update), folds) if folds > 1 else self.split
+        examples = min(options.examples or self.examples, split.num_labels)
+        self.state.forward_examples += examples * which
+        inputs, labels = split.at(split.draw(self.state.seed, "gradient", update, examples), students.device)
         parameters = students.parameters
         with students.evaluating(), torch.set_grad_enabled(not options.head_only):
             output = students.forward(inputs)
@@ -214,10 +233,6 @@ class RewardMeter:
         pairs = zip(gradient, self.gradient, strict=True)
         # of a student that diverged and began again, the mean holds NaN, and interpolating from NaN gives NaN
         return [torch.where(share == 1.0, new, torch.where(share == 0.0, mean, mean.lerp(new, share))) for new, mean in pairs]
-
-    def _gradient_examples(self, number: np.ndarray, students: Students, which: np.ndarray, count: int) -> tuple[Inputs, Tensor]:
-        self.state.forward_examples += count * which
-        return self.split.at(self.split.draw(self.state.seed, "gradient", number, count), students.device)
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

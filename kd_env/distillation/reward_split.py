@@ -68,6 +68,12 @@ class RewardSplit:
         split.rows, split.label_seeds = rows, self.label_seeds[:1] * len(rows)
         return split
 
+    def fold(self, number: np.ndarray, folds: int) -> RewardSplit:
+        """Return the split with fold ``number % folds`` of each student (``[S]``): ``n // folds`` rows, in proportion to the classes."""
+        size = self.num_labels // folds
+        first = number % folds * size
+        return self.with_rows(np.stack([rows[start : start + size] for rows, start in zip(self.rows, first, strict=True)]))
+
     def draw(self, seeds: np.ndarray, purpose: Purpose, number: np.ndarray, count: int) -> np.ndarray:
         """Draw ``count`` rows for each student without replacement. Equal seeds, purposes and numbers give equal rows.
 

@@ -18,7 +18,8 @@ right ones.
 Options of all kinds but ``counterfactual``: ``examples`` is the number of held-out examples that are drawn for a gradient; 0, the default,
 stands for ``reward_examples``. ``decay`` is the weight of the earlier gradients in a running mean; 0, the default, stands for the last
 gradient alone. With ``examples=32,decay=0.9`` the mean is about as noisy as a gradient of 600 examples, costs 32 an update, and lags by 9
-gradients on average.
+gradients on average. ``folds`` divides the labels into parts, 1 by default: each gradient is of the next part, in turn, and ``info`` names
+it as ``credit_fold``. A policy that learns from credit of some folds can then be measured by credit of another one.
 
 After Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and
 TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
@@ -60,10 +61,11 @@ def first_order(
     smoothing: float = 0.0,
     examples: int = 0,
     decay: float = 0.0,
+    folds: int = 1,
 ) -> CreditByType:
     """Return first-order credit over all parameters, from one forward-mode pass with the observed pass's dropout, without autocast."""
     _load_forward_mode()
-    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay))
+    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay, folds))
     run.observe()
     run.state.forward_examples += run.settings.batch_size
     with run.dropout.replay(), torch.no_grad(), forward_ad.dual_level():
@@ -79,6 +81,7 @@ def difference(
     smoothing: float = 0.0,
     examples: int = 0,
     decay: float = 0.0,
+    folds: int = 1,
 ) -> CreditByType:
     """Return first-order credit over all parameters, from a second pass of the mini-batch at parameters moved a little along v.
 
@@ -86,7 +89,7 @@ def difference(
     whose gradient was 0 so far, such as embeddings of new tokens, do not dominate. Where no entry is limited, float32 credit differs from
     :func:`first_order` by less than 1 %.
     """
-    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay), limited=True)
+    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay, folds), limited=True)
     run.observe()
     step, tau = _difference_step(student, direction), _or_setting(run, temperature)  # [S]
     factor = step if run.num_students == 1 else step[:, None]  # a population's parameters are [S, P]
@@ -114,6 +117,7 @@ def head(
     smoothing: float = 0.0,
     examples: int = 0,
     decay: float = 0.0,
+    folds: int = 1,
 ) -> CreditByType:
     """Return first-order credit over the classifier's parameters alone, without an extra pass of the mini-batch.
 
@@ -121,7 +125,7 @@ def head(
     """
     _load_forward_mode()
     output = run.observe().student
-    direction = _direction(run, meter, GradientOptions(smoothing, examples, decay, head_only=True))
+    direction = _direction(run, meter, GradientOptions(smoothing, examples, decay, folds, head_only=True))
     tangent = run.student.classify(output.features, direction)  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
         return _along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(output.logits, tangent)))  # type: ignore[no-untyped-call]

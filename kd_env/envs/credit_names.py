@@ -21,6 +21,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "smoothing": {"below": 1.0},
     "examples": {"least": 0, "whole": True},
     "decay": {"least": 0.0, "below": 1.0},
+    "folds": {"least": 1, "whole": True},
 }
 """Limits of the options of the built-in kinds of credit."""
 ARGUMENTS = ("run", "meter", "names", "temperature")
@@ -53,7 +54,14 @@ def make_credit(text: str) -> Credit | None:
     if name in CREDITS:
         for option, value in options.items():
             numbers(f"credit={name}", **LIMITS[option], **{option: value})
+        if options.get("decay") and options.get("folds", 1) > 1:
+            raise InputError(f"credit={name}: decay averages gradients of all labels, and folds keeps them apart; use one of them")
     return partial(credit, **options)
+
+
+def credit_folds(credit: Credit | None) -> int:
+    """Return the option ``folds`` of a credit function; 1 if it has none."""
+    return int(credit.keywords.get("folds", 1)) if isinstance(credit, partial) else 1
 
 
 def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature) -> CreditByType:

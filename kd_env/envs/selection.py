@@ -18,7 +18,7 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs import decisions, selection_snapshot
 from kd_env.envs.actions import ActionLayout, Hard, make_action, parse_factors
-from kd_env.envs.credit_names import checked_credit, make_credit
+from kd_env.envs.credit_names import checked_credit, credit_folds, make_credit
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward, slot_means
 from kd_env.envs.exploration import ExplorationBonus
 from kd_env.envs.measurement import Measurement
@@ -80,6 +80,11 @@ class Selection:
     def num_students(self) -> int:
         """Number of students S."""
         return self.settings.distillation.num_students
+
+    @property
+    def credit_folds(self) -> int:
+        """Number of folds of the reward labels that credit takes in turn."""
+        return self.meter.num_folds(credit_folds(self.credit))
 
     def begin(self, seed: int | Sequence[int]) -> None:
         """Start new students, student s from ``seed + s`` or ``seed[s]``. :attr:`finished` does not change."""
@@ -180,6 +185,7 @@ class Selection:
             rewards=self._fill(self._fill(rewards, run.diverged, DIVERGED_REWARD), ~active, 0.0),
             reward_terms={name: self._fill(values, ~active, 0.0) for name, values in terms.items()},
             credit={name: self._fill(self._per_slot(values), run.diverged, 0.0) for name, values in credit.items()},
+            credit_fold=None if by_credit is None else np.repeat(self.meter.gradient_fold, self.num_slots // self.num_students),
             improvement=improvement,
             validation=None if validation is None else np.where(run.diverged, np.nan, validation),
             diverged=run.diverged.copy(),

@@ -18,6 +18,8 @@ def of_step(selection: Selection, step: Step, slots: np.ndarray) -> dict[str, An
         terms["student_ce"] = _per_slot(selection, step.student_ce)
     diverged = _of_students(selection, step.diverged)
     values = {"example_ids": _per_slot(selection, step.batch.example_ids), "diverged": diverged, **step.credit}
+    if step.credit_fold is not None:
+        values["credit_fold"] = step.credit_fold
     reward_terms = {**_masked(terms, slots), **_measured(selection, "improvement", step.improvement, slots)}
     validation = _measured(selection, "validation", step.validation, slots)
     return {**_masked(values, slots), "reward_terms": reward_terms, "_reward_terms": slots.copy(), **validation}

@@ -21,6 +21,7 @@ class Step:
     rewards: np.ndarray  # [slots]
     reward_terms: dict[str, np.ndarray]  # other numbers behind the reward, each [slots]
     credit: dict[str, np.ndarray]  # ``credit`` [slots, K or M] and ``knowledge_credit`` [slots, M], if there is credit
+    credit_fold: np.ndarray | None  # ``[slots]``, fold of the reward labels that the credit comes from
     improvement: np.ndarray | None  # [S], NaN if not due
     validation: np.ndarray | None  # [S], NaN if not due
     diverged: np.ndarray  # [S]

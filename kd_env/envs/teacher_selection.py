@@ -53,6 +53,7 @@ class TeacherSelectionEnv(BatchEnv):
     | ``reward_terms["teacher_calls"]`` | with a ``teacher_cost`` | number of selected teachers, for each instance |
     | ``reward_terms["student_ce"]`` | with ``observe_labels`` | ``[B]`` cross-entropy before the step |
     | ``credit`` | unless ``credit="shared"`` | ``[B, K]``, ``[1, K]`` with ``granularity="batch"`` |
+    | ``credit_fold`` | unless ``credit="shared"`` | number of the labels' fold that the credit of the last update comes from |
     | ``validation`` | when measured | metric on the validation split |
 
     With ``info="minimal"``, ``info`` contains ``example_ids`` and ``diverged`` after each step and each reset, for libraries that need

@@ -113,6 +113,11 @@ class PolicyContext:
         """Whether training labels are part of the loss."""
         return self.settings.distillation.uses_hard_labels
 
+    @property
+    def credit_folds(self) -> int:
+        """Number of folds of the reward labels that credit takes in turn; ``info["credit_fold"]`` names that of a step."""
+        return self._selection.credit_folds
+
     def after_epochs(self, batch: PolicyBatch, count: int) -> Tensor:
         """Return which rows of a mini-batch are of students that have learned from all training examples ``count`` times, ``[rows]``."""
         after = self._selection.distillation.loss.after_epochs(batch.update, count)

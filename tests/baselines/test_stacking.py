@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.mixture import Taught, fit_shares, taught
 from baselines.scorer import Scorer, scorer_columns
-from baselines.stacking import Instances, Stack, Stacking, fit_shares, low_entropy, most_confident, uniform
+from baselines.stacking import Instances, Stack, Stacking, low_entropy, most_confident, uniform
 from kd_env import tasks
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
@@ -79,6 +80,29 @@ def test_shares_by_hand():
     assert fit_shares(torch.tensor([[0.2, 0.2], [0.4, 0.4]])).tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
     # d/ds of log(.2 + .6 s) + log(.9 - .4 s) is 0 at s = 23 / 24
     assert fit_shares(torch.tensor([[0.8, 0.5], [0.2, 0.9]]))[0].item() == pytest.approx(23 / 24, abs=1e-3)
+
+
+def test_the_taught_objective_by_hand():
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 4.0]]])
+    objective = taught(logits, torch.tensor([1]), temperature=2.0)
+    first, second = 1 / (1 + math.e), 1 / (1 + math.exp(-2.0))  # p(class 1) at temperature 2
+    mixture = 0.25 * first + 0.75 * second
+    expected = mixture**3 / (mixture**3 + (1 - mixture) ** 3)
+    loss = objective.loss(torch.tensor([[0.25, 0.75]]).log(), torch.tensor(3.0).log())
+    assert loss.item() == pytest.approx(-math.log(expected), rel=1e-5)
+
+
+def test_the_power_makes_up_for_soft_teachers():
+    """Two equally good teachers, the second far more certain: without the power it has nearly all the weight."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(5, (400,), generator=generator)
+    signal = torch.nn.functional.one_hot(labels, 5).float()
+    soft, certain = (signal + 0.5 * torch.randn(400, 5, generator=generator) for _ in range(2))
+    log_probabilities = torch.stack([0.3 * soft, 3.0 * certain], 1).log_softmax(2)
+    members = torch.eye(2)[:, None, :].expand(2, 400, 2)  # each member is one teacher
+    assert Taught(log_probabilities, labels).shares(members)[0] > 0.8
+    density_shares = fit_shares(log_probabilities.exp()[torch.arange(400), :, labels].T)
+    assert density_shares[0] < 0.1
 
 
 def examples(count, seed):

@@ -100,3 +100,8 @@ def test_credit_by_name():
         make_credit("no_such_module:f")
     with pytest.raises(InputError, match=f"credit '{__name__}:SMOOTHINGS': a list is not a function; name one that takes"):
         make_credit(f"{__name__}:SMOOTHINGS")
+
+
+def test_a_running_mean_of_folds_is_refused():
+    with pytest.raises(InputError, match="decay averages gradients of all labels, and folds keeps them apart"):
+        make_credit("difference(decay=0.9,folds=2)")

@@ -1,0 +1,173 @@
+"""``crossfit_credit``: learns from credit, and trusts what it learned as far as credit of other labels confirms it.
+
+Three policies weigh the teachers of every instance:
+
+    start:  w,                               fitted by supervision on the reward labels (:mod:`baselines.stacking`)
+    held:   pi = softmax(log w + residual),  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ]
+    free:   rho = softmax(residual),         J = mean_b [ sum_k rho_bk r_bk - prior * KL(rho_b || 1/K) ]
+
+The reward labels are divided into folds, and the credit r_bk of an update comes from the labels of one fold, each in turn. The held and
+the free policy have one learner per fold, which learns from the credit of all other folds. The student is taught with their means:
+
+    taught = sum_j share_j policy_j,    policies: w, pi, softmax(sharpness * log rho)
+    share  = softmax(z),    z_j <- max(z_j + rate * price_j * credit_j - largest, -4),    price = 1, 1, release
+
+where credit_j is the mean of ``sum_k policy_bk r_bk`` with the learner that has not learned from the fold of r. ``largest`` is the
+largest of the new values, so that the best policy has z = 0. At first, z = 0, 0, -4. This is exponentiated gradient (Kivinen and Warmuth
+1997) between three policies.
+
+Without folds, the free policy is paid with the labels that it has learned from, and with few labels it looks far better than it is. After
+cross-fitting (Chernozhukov et al. 2018, arXiv 1608.00060), which estimates nuisance parameters on other examples than those that use them.
+The method is our own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import saving
+from agents.credit_learner import CreditLearner
+from agents.entropy import normalized_entropy
+from baselines.stacking import Instances, Stack
+from kd_env import spec
+from kd_env.envs.actions import from_weights
+from kd_env.errors import InputError
+from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
+from kd_env.randomness import seeded
+from kd_env.types import Observation
+
+LEAST_WEIGHT = 1e-4
+LEAST_LOG_SHARE = -4.0
+PRIOR = 0.1
+SHARPNESS = 3.0
+
+
+class CrossfitCredit:
+    """Learns while it teaches. The result is the student that the run trains."""
+
+    access = "reward labels"
+    learns_from = "reward labels, then credit of every teacher"
+    paper = ""
+    any_student = True
+    env_options: dict[str, Any] = {
+        "granularity": "instance",
+        "action": "weights",
+        "reward": "dev_improvement",
+        "credit": "first_order(smoothing=-0.3,folds=4)",
+    }
+    search_space: SearchSpace = {
+        "learning_rate": Range(1e-4, 5e-3, log=True),
+        "hold": Range(0.1, 10.0, log=True),
+        "release": Range(0.1, 0.9),
+        "rate": Range(0.05, 1.0, log=True),
+    }
+
+    def __init__(
+        self,
+        context: PolicyContext,
+        seed: int = 0,
+        learning_rate: float = 5e-4,
+        hold: float = 1.0,
+        release: float = 0.5,
+        rate: float = 0.3,
+        floor: float = 0.01,
+    ) -> None:
+        """Fit the start.
+
+        Args:
+            context: see :class:`~kd_env.policies.PolicyContext`.
+            seed: of the start and of the residuals.
+            learning_rate: of Adam.
+            hold: weight of the held policy's KL to the start, in units of normalised credit.
+            release: price of the free policy: the part of its credit that counts.
+            rate: step of the logarithms of the shares; 0 keeps the first shares.
+            floor: weight that all teachers share equally, whatever the policies say.
+        """
+        spec.numbers("crossfit_credit", least=0, hold=hold, release=release, rate=rate)
+        spec.numbers("crossfit_credit", above=0, learning_rate=learning_rate)
+        spec.numbers("crossfit_credit", least=0, most=1, floor=floor)
+        if context.settings.reward.credit == "shared":
+            raise InputError("policy crossfit_credit learns from credit; use credit=first_order, difference, head or counterfactual")
+        self.context, self.rate, self.floor = context, rate, floor
+        self.prices = np.array([1.0, 1.0, release])
+        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
+        self.start = Stack(context.reward_examples(), seed)
+        seen = context.reward_outputs()
+        instances = Instances.of(seen.teacher_logits, seen.teacher_features)
+        with seeded(seed):
+            self.held = [CreditLearner(instances, learning_rate, hold) for _ in range(context.credit_folds)]
+            self.free = [CreditLearner(instances, learning_rate, PRIOR) for _ in range(context.credit_folds)]
+        self.log_shares = np.array([0.0, 0.0, LEAST_LOG_SHARE])
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Shares of the start, of the held policy and of the free policy, ``[3]``."""
+        shares: np.ndarray = np.exp(self.log_shares - np.logaddexp.reduce(self.log_shares))
+        return shares
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
+        batch = self.context.batch()
+        self._instances = Instances.of(batch.teacher_logits, batch.teacher_features)
+        self._log_start = self.start(self._instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
+        self._log_uniform = torch.zeros_like(self._log_start).log_softmax(1)
+        self._policies = self._weights_by_fold()
+        return from_weights(self._taught())
+
+    def selection_entropy(self, observation: Observation) -> np.ndarray:
+        """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
+        return normalized_entropy(self._taught())
+
+    def update(self, transition: Transition) -> None:
+        """Learn from the credit of the step."""
+        if "credit" not in transition.info:  # a step that resets has none
+            return
+        credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
+        fold = int(transition.info["credit_fold"][0])
+        unseen = self._policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
+        earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
+        log_shares = self.log_shares + self.rate * self.prices * earned
+        self.log_shares = np.maximum(log_shares - log_shares.max(), LEAST_LOG_SHARE)
+        for number, (held, free) in enumerate(zip(self.held, self.free, strict=True)):
+            if number != fold or len(self.held) == 1:
+                held.learn(self._instances, self._log_start, credit)
+                free.learn(self._instances, self._log_uniform, credit)
+
+    @torch.no_grad()
+    def _weights_by_fold(self) -> Tensor:
+        """Return the weights of the start, of the held policy and of the sharpened free policy, by fold, ``[3, folds, n, K]``."""
+        start = self._log_start.exp()
+        held = torch.stack([learner.log_policy(self._instances, self._log_start).exp() for learner in self.held])
+        free = [(SHARPNESS * learner.log_policy(self._instances, self._log_uniform)).softmax(1) for learner in self.free]
+        return torch.stack([start.expand_as(held), held, torch.stack(free)])
+
+    def _taught(self) -> np.ndarray:
+        policy = np.tensordot(self.shares, self._policies.mean(1).numpy(), 1)  # [n, K]
+        weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).astype(np.float32)
+        return weights
+
+    def state(self) -> dict[str, Any]:
+        """Return start, learners and shares."""
+        learners = {name: [learner.state() for learner in getattr(self, name)] for name in ("held", "free")}
+        return {"start": self.start.state_dict(), "log_shares": self.log_shares.tolist(), **learners}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        self.start.load_state_dict(state["start"])
+        self.log_shares = np.array(state["log_shares"])
+        for learners, states in ((self.held, state["held"]), (self.free, state["free"])):
+            for learner, value in zip(learners, states, strict=True):
+                learner.load_state(value)
+
+    def save(self, path: str) -> None:
+        """Write the agent to a file."""
+        saving.save(path, self)
+
+    @classmethod
+    def load(cls, path: str, context: PolicyContext) -> Self:
+        """Read an agent."""
+        return saving.load(path, cls, context)

@@ -1,0 +1,34 @@
+"""``taught_stacking``: the stacking of the teachers, fitted to the mixture as it is taught.
+
+The members, their shares and the labels are those of :mod:`baselines.stacking`. The objective differs in two ways
+(:class:`baselines.mixture.Taught`): teachers are at the temperature of distillation, as the student sees them, and the mixture is raised to
+a fitted power, since its most likely class matters and not how certain it is. Where teachers are certain to different degrees, weights that
+are fitted without the power make up for that. The objective is our own. No reinforcement learning.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from baselines.rule import WEIGHTS, BaseRule
+from baselines.stacking import Instances, Stack
+from kd_env.policies import PolicyBatch, PolicyContext
+
+
+class TaughtStacking(BaseRule):
+    """Fits once, before the first update, on the reward labels."""
+
+    access = "reward labels"
+    learns_from = "reward labels, once"
+    env_options = WEIGHTS
+    min_teachers = 2
+
+    def __init__(self, context: PolicyContext, seed: int = 0) -> None:
+        """Fit the stack; ``seed`` is of the halves and of the scorers' first weights."""
+        super().__init__(context, seed)
+        self.stack = Stack(context.reward_examples(), seed, context.settings.distillation.temperature)
+
+    def decide(self, batch: PolicyBatch) -> Tensor:
+        """Return the weights of the mixture."""
+        weights: Tensor = self.stack(Instances.of(batch.teacher_logits, batch.teacher_features))
+        return weights / weights.sum(1, keepdim=True)
