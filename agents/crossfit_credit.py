@@ -12,7 +12,8 @@ the free policy have one learner per fold, which learns from the credit of all o
     taught = sum_j share_j policy_j,    policies: w, pi, softmax(sharpness * log rho)
     share  = softmax(z),    z_j <- max(z_j + rate * price_j * credit_j - largest, -4),    price = 1, 1, release
 
-where credit_j is the mean of ``sum_k policy_bk r_bk`` with the learner that has not learned from the fold of r. ``largest`` is the
+where credit_j is the mean of ``sum_k policy_bk r_bk`` with the learner that has not learned from the fold of r. The start was fitted on
+the labels of all folds, and so was w in the held policy; only the free policy is judged entirely on other labels. ``largest`` is the
 largest of the new values, so that the best policy has z = 0. At first, z = 0, 0, -4. This is exponentiated gradient (Kivinen and Warmuth
 1997) between three policies.
 
@@ -83,7 +84,7 @@ class CrossfitCredit:
             seed: of the start and of the residuals.
             learning_rate: of Adam.
             hold: weight of the held policy's KL to the start, in units of normalised credit.
-            release: price of the free policy: the part of its credit that counts.
+            release: price of the free policy: the part of its credit that counts. With 0, it takes over only where the others lose.
             rate: step of the logarithms of the shares; 0 keeps the first shares.
             floor: weight that all teachers share equally, whatever the policies say.
         """
@@ -127,7 +128,7 @@ class CrossfitCredit:
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        fold = int(transition.info["credit_fold"][0])
+        fold = int(transition.info["credit_fold"][0]) % len(self.held)  # a user's own credit may have folds that are not known here
         unseen = self._policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
         log_shares = self.log_shares + self.rate * self.prices * earned
@@ -157,6 +158,11 @@ class CrossfitCredit:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
+        if len(state["held"]) != len(self.held):
+            raise InputError(
+                f"crossfit_credit: it was saved with {len(state['held'])} folds of credit, and this environment has {len(self.held)}; "
+                "use the same credit=...(folds=...) and as many reward labels"
+            )
         self.start.load_state_dict(state["start"])
         self.log_shares = np.array(state["log_shares"])
         for learners, states in ((self.held, state["held"]), (self.free, state["free"])):

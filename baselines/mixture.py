@@ -1,7 +1,7 @@
 """Fit the weights of a mixture of teachers to labels. In: teachers' logits and labels. Out: parameters of the weights.
 
 A student that is taught with weights w_k(x) learns the mixture sum_k w_k(x) p_k(y|x). So the weights maximise its likelihood. There are two
-forms: :class:`Density` takes the mixture as the prediction, :class:`Taught` takes its most likely class.
+forms: :class:`Density` takes the mixture as the prediction, :class:`Taught` a power of it.
 """
 
 from __future__ import annotations

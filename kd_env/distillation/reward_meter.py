@@ -34,8 +34,8 @@ class GradientOptions:
         examples: number of examples that are drawn for a gradient; 0 for those of a measurement.
         decay: factor by which the weight of an earlier gradient falls with each later one; 0 for the last gradient alone. The mean of
             gradients of few examples has less noise than each of them, and lags behind the student.
-        folds: number of parts into which the labels are divided; gradient number n is of part n modulo ``folds``. It is limited to the
-            number of labels.
+        folds: number of equal parts into which the labels are divided; gradient number n is of part n modulo ``folds``. There are never
+            more parts than labels.
         head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
     """
 
@@ -158,7 +158,7 @@ class RewardMeter:
 
     @property
     def gradient_fold(self) -> np.ndarray:
-        """Fold of the labels of the last held-out gradient, ``[S]``; 0 without folds."""
+        """Fold of the labels of the last held-out gradient, ``[S]``; 0 without folds. Undefined before the first gradient."""
         return self._gradient_number(self.state.gradient_update) % self.num_folds(self.gradient_options.folds)
 
     def _gradient_number(self, update: np.ndarray) -> np.ndarray:

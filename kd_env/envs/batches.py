@@ -139,6 +139,8 @@ class BatchEnv(gym.Env[Observation, Any]):
             "diverged": bool(step.diverged[0]),
             **step.credit,
         }
+        if step.credit_fold is not None:
+            info["credit_fold"] = int(step.credit_fold[0])
         if step.improvement is not None and np.isfinite(step.improvement[0]):
             info["reward_terms"]["improvement"] = float(step.improvement[0])
         if options.observe_labels:

@@ -60,8 +60,8 @@ def make_credit(text: str) -> Credit | None:
 
 
 def credit_folds(credit: Credit | None) -> int:
-    """Return the option ``folds`` of a credit function; 1 if it has none."""
-    return int(credit.keywords.get("folds", 1)) if isinstance(credit, partial) else 1
+    """Return the option ``folds`` of a built-in credit function; 1 if it has none, and for a function of the user's own."""
+    return int(credit.keywords.get("folds", 1)) if isinstance(credit, partial) and credit.func in CREDITS.values() else 1
 
 
 def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature) -> CreditByType:

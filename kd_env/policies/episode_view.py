@@ -13,7 +13,7 @@ from kd_env.types import Decision, Observation
 
 BLOCKS = {"progress": None, "teachers": TEACHERS}
 """What each block of an observation shows; all other blocks may show the student."""
-PAID = ("credit", "knowledge_credit", "reward_terms")
+PAID = ("credit", "knowledge_credit", "credit_fold", "reward_terms")
 """Entries of ``info`` that belong to the reward."""
 VALIDATION = ("validation", "_validation")
 """Entries of ``info`` that no policy sees: validation chooses settings and students."""

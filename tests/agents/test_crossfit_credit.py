@@ -9,6 +9,7 @@ from baselines.stacking import Stacking
 from kd_env import tasks
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
+from kd_env.envs.credit import first_order
 from kd_env.errors import InputError
 from kd_env.policies import Transition, make_policy, registry
 
@@ -129,6 +130,27 @@ def test_the_environment_names_the_folds_and_the_learners_follow():
         agent.update(Transition(observation, action, reward, following, terminated, info))
         observation = following
     assert folds == [0, 1, 2, 3, 0, 1]
+
+
+def test_a_state_of_another_number_of_folds_is_refused():
+    state = make()[1].state()
+    with pytest.raises(InputError, match="saved with 4 folds of credit, and this environment has 2"):
+        make(credit="first_order(folds=2)")[1].load_state(state)
+
+
+def own_folds(run, meter, names, temperature=None):
+    return first_order(run, meter, names, temperature, folds=3)
+
+
+def test_folds_of_a_credit_function_of_one_s_own_are_not_learners():
+    env, agent, observation = make(credit=f"{__name__}:own_folds")
+    assert len(agent.free) == 1
+    for _ in range(3):
+        action = agent.act(observation)
+        following, reward, terminated, _, info = env.step(action)
+        agent.update(Transition(observation, action, reward, following, terminated, info))
+        observation = following
+    assert info["credit_fold"][0] == 2
 
 
 def test_shared_credit_is_refused():

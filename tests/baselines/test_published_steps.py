@@ -203,6 +203,7 @@ ELSEWHERE = {
     "reward_supervised": "test_rules.py",
     "uniform_reward_ce": "test_rules.py",
     "stacking": "test_stacking.py",
+    "taught_stacking": "test_stacking.py",
     "self_stacking": "test_self_stacking.py",
     "mutual_learning": "../knowledge/test_published_losses.py",  # the uniform mean of the type peer
     "peer_ensemble": "../knowledge/test_published_losses.py",

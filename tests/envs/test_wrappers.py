@@ -150,7 +150,7 @@ def test_infos_of_slots_as_lists(mode):
     assert [info.keys() for info in env.reset(seed=0)[1]] == [{"example_ids"}] * 4
     env.unwrapped.distillation.diverged[1] = True
     env.unwrapped._ended[1], env.unwrapped._steps[1] = mode == "next_step", 1
-    taught = {"example_ids", "credit", "diverged", "reward_terms", "validation"}
+    taught = {"example_ids", "credit", "credit_fold", "diverged", "reward_terms", "validation"}
     if mode == "same_step":
         env.unwrapped.distillation.diverged[1] = False
         env.unwrapped.distillation.update[1] = LENGTH - 1
