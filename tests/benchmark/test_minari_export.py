@@ -94,7 +94,7 @@ def test_infos_have_a_value_for_each_step_and_nan_for_what_was_not_measured(tmp_
     record = recorded(tmp_path, "sb3:A2C", validation_every=4, teacher_cost=0.1, observe_labels=True, kd_weight=0.5)
     (episode, *_) = exported(record).iterate_episodes()
     infos = episode.infos
-    assert infos.keys() == {"example_ids", "diverged", "credit", "teacher_calls", "student_ce", "validation"}
+    assert infos.keys() == {"example_ids", "diverged", "credit", "credit_fold", "teacher_calls", "student_ce", "validation"}
     assert infos["credit"].shape == (1 + UPDATES, 4)
     assert np.isnan(infos["credit"][0]).all()
     assert np.isfinite(infos["credit"][1:]).all()
