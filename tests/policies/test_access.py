@@ -43,6 +43,7 @@ TOLD = {
     "observation['instance']": STUDENT,
     "transition.reward": REWARD,
     "transition.info['credit']": REWARD,
+    "transition.info['credit_fold']": REWARD,
     "transition.info['reward_terms']": REWARD,
 }
 
