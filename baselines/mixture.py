@@ -38,7 +38,7 @@ def fit_mixture(parameters: Iterable[Tensor], log_weights: Callable[[], Tensor],
         ridge: weight of the penalty.
     """
     fitted = list(parameters)
-    _minimise(fitted, lambda: -(log_weights() + log_likelihood).logsumexp(1).mean() + 0.5 * ridge * _sum_of_squares(fitted))
+    minimise(fitted, lambda: -(log_weights() + log_likelihood).logsumexp(1).mean() + 0.5 * ridge * _sum_of_squares(fitted))
 
 
 def fit_shares(likelihood: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Taught:
             penalty = 0.5 * ridge * _sum_of_squares(fitted) + 0.5 * POWER_RIDGE * log_power.square()
             return self.loss(log_weights(), log_power) + penalty
 
-        _minimise([*fitted, log_power], objective)
+        minimise([*fitted, log_power], objective)
 
     def shares(self, weights: Tensor) -> Tensor:
         """Return the shares ``[R]`` of members with ``weights [R, n, K]``, from equal ones."""
@@ -122,13 +122,33 @@ def _sum_of_squares(parameters: Iterable[Tensor]) -> Tensor:
     return torch.stack([parameter.square().sum() for parameter in parameters]).sum()
 
 
-def _minimise(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None:
+def minimise(parameters: list[Tensor], objective: Callable[[], Tensor]) -> None:
+    """Minimise ``objective()`` over ``parameters`` by L-BFGS, in place.
+
+    Where it diverges, as it can in float32, the parameters with the smallest loss so far remain.
+    """
     optimizer = torch.optim.LBFGS(parameters, max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe")
+    smallest, best = math.inf, [parameter.detach().clone() for parameter in parameters]
 
     def closure() -> Tensor:
+        nonlocal smallest
         optimizer.zero_grad()
         loss = objective()
+        if not loss.isfinite():
+            raise _DivergedError
+        if loss.item() < smallest:
+            smallest = loss.item()
+            best[:] = [parameter.detach().clone() for parameter in parameters]
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    try:
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    except _DivergedError:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, best, strict=True):
+                parameter.copy_(value)
+
+
+class _DivergedError(Exception):
+    """The loss is not a finite number."""
