@@ -24,7 +24,7 @@ The method is our own.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from baselines.stacking import Instances, Stack
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
-from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
@@ -45,6 +45,14 @@ LEAST_WEIGHT = 1e-4
 LEAST_LOG_SHARE = -4.0
 PRIOR = 0.1
 SHARPNESS = 3.0
+
+
+class Proposal(NamedTuple):
+    """What the policies propose for a mini-batch."""
+
+    instances: Instances
+    log_start: Tensor  # [n, K]
+    policies: Tensor  # [3, folds, n, K]: weights of the start, of the held and of the free policy
 
 
 class CrossfitCredit:
@@ -112,16 +120,16 @@ class CrossfitCredit:
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
-        batch = self.context.batch()
-        self._instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        self._log_start = self.start(self._instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
-        self._log_uniform = torch.zeros_like(self._log_start).log_softmax(1)
-        self._policies = self._weights_by_fold()
-        return from_weights(self._taught())
+        self._proposal = self._propose(self.context.batch())
+        return from_weights(self._mixed(self._proposal))
+
+    def weigh(self, batch: PolicyBatch) -> np.ndarray:
+        """Return the weights of the teachers for a mini-batch ``[n, K]``, also for one of another student."""
+        return self._mixed(self._propose(batch))
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
-        return normalized_entropy(self._taught())
+        return normalized_entropy(self._mixed(self._proposal))
 
     def update(self, transition: Transition) -> None:
         """Learn from the credit of the step."""
@@ -129,25 +137,29 @@ class CrossfitCredit:
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
         fold = int(transition.info["credit_fold"][0]) % len(self.held)  # a user's own credit may have folds that are not known here
-        unseen = self._policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
+        instances, log_start, policies = self._proposal
+        unseen = policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
         log_shares = self.log_shares + self.rate * self.prices * earned
         self.log_shares = np.maximum(log_shares - log_shares.max(), LEAST_LOG_SHARE)
+        log_uniform = _log_uniform(log_start)
         for number, (held, free) in enumerate(zip(self.held, self.free, strict=True)):
             if number != fold or len(self.held) == 1:
-                held.learn(self._instances, self._log_start, credit)
-                free.learn(self._instances, self._log_uniform, credit)
+                held.learn(instances, log_start, credit)
+                free.learn(instances, log_uniform, credit)
 
     @torch.no_grad()
-    def _weights_by_fold(self) -> Tensor:
-        """Return the weights of the start, of the held policy and of the sharpened free policy, by fold, ``[3, folds, n, K]``."""
-        start = self._log_start.exp()
-        held = torch.stack([learner.log_policy(self._instances, self._log_start).exp() for learner in self.held])
-        free = [(SHARPNESS * learner.log_policy(self._instances, self._log_uniform)).softmax(1) for learner in self.free]
-        return torch.stack([start.expand_as(held), held, torch.stack(free)])
+    def _propose(self, batch: PolicyBatch) -> Proposal:
+        """Return the weights of the start, of the held policy and of the sharpened free policy for a mini-batch, by fold."""
+        instances = Instances.of(batch.teacher_logits, batch.teacher_features)
+        log_start = self.start(instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
+        log_uniform = _log_uniform(log_start)
+        held = torch.stack([learner.log_policy(instances, log_start).exp() for learner in self.held])
+        free = [(SHARPNESS * learner.log_policy(instances, log_uniform)).softmax(1) for learner in self.free]
+        return Proposal(instances, log_start, torch.stack([log_start.exp().expand_as(held), held, torch.stack(free)]))
 
-    def _taught(self) -> np.ndarray:
-        policy = np.tensordot(self.shares, self._policies.mean(1).numpy(), 1)  # [n, K]
+    def _mixed(self, proposal: Proposal) -> np.ndarray:
+        policy = np.tensordot(self.shares, proposal.policies.mean(1).numpy(), 1)  # [n, K]
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).astype(np.float32)
         return weights
 
@@ -177,3 +189,7 @@ class CrossfitCredit:
     def load(cls, path: str, context: PolicyContext) -> Self:
         """Read an agent."""
         return saving.load(path, cls, context)
+
+
+def _log_uniform(log_weights: Tensor) -> Tensor:
+    return torch.zeros_like(log_weights).log_softmax(1)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from agents import saving
 from agents.saving import Stateful
-from agents.schedule import RULES, Setting, Stage, checked_rules
+from agents.schedule import RULES, Setting, Stage, checked_rules, rule_weights
 from baselines.rule import WEIGHTS
 from kd_env import spec
 from kd_env.errors import InputError
@@ -77,7 +77,7 @@ class Population:
         spec.numbers("population", least=0, most=1, resample=resample)
         self.options = {"seed": seed, "members": members, "interval": interval, "rules": rules, "resample": resample}
         self.context, self.seed, self.interval, self.resample = context, seed, interval, resample
-        self.names = checked_rules(rules, context.num_teachers)
+        self.names = checked_rules("population", rules, context.num_teachers)
         if members == 1:
             raise InputError("population: members=1; a population has at least 2 members, or 0 for one for each rule")
         members = members or max(len(self.names), LEAST_MEMBERS)
@@ -170,11 +170,7 @@ class Population:
 
     def _weights(self, name: str, batch: PolicyBatch) -> Tensor:
         """Return the weights of a rule for a mini-batch, ``[rows, K]``."""
-        weights = self._rule(name).decide(batch)
-        if not isinstance(weights, Tensor):
-            raise InputError(
-                f"population: rule {name!r} returns a {type(weights).__name__}; name rules that return weights of the teachers"
-            )
+        weights = rule_weights("population", name, self._rule(name), batch)
         return weights.to(self.context.device, self.context.dtype)
 
     def _decision(self, weights: Tensor, settings: Sequence[Setting]) -> Decision:

@@ -76,12 +76,11 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
     return Decision(weights, strengths, settings.temperature)
 
 
-def require_fits(run: Distillation, settings: Settings, decision: Decision) -> None:
-    """Check that a decision fits the setting.
+def require_fits(run: Distillation, decision: Decision) -> None:
+    """Check that a decision fits a run.
 
     Raises:
-        InputError: the decision has types or labels that are not part of the setting, or wrong shapes; or the setting pays credit or
-            teaches phases, which need actions.
+        InputError: the decision has types or labels that are not part of the setting, or wrong shapes.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
     types = {*run.loss.terms, *(["label"] if run.settings.uses_hard_labels else [])}
@@ -104,6 +103,14 @@ def require_fits(run: Distillation, settings: Settings, decision: Decision) -> N
     asks_teachers = {name for name, term in run.loss.terms.items() if not term.kind.asks_peers}
     if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
+
+
+def require_accepted(settings: Settings) -> None:
+    """Check that the environment takes whole decisions.
+
+    Raises:
+        InputError: it pays credit or teaches phases, which need actions.
+    """
     if settings.reward.credit != "shared":
         raise InputError(f"credit={settings.reward.credit!r} is paid for actions, and the policy returned a Decision; use credit=shared")
     if (phase := settings.interface.updates_per_phase) > 1:

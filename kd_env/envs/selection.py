@@ -139,7 +139,8 @@ class Selection:
         """
         active = ~self.distillation.done if active is None else active & ~self.distillation.done
         if isinstance(action, Decision):
-            decisions.require_fits(self.distillation, self.settings, action)
+            decisions.require_accepted(self.settings)
+            decisions.require_fits(self.distillation, action)
             return self._update(decisions.as_action(self.distillation, action), active, None, action)
         decoded = self.action_kind.decode(action, self.num_slots)
         bonus = self.exploration.pay(decoded)

@@ -211,10 +211,9 @@ class PolicyContext:
     def own_students(self, count: int, seed: int) -> OwnStudents:
         """Return ``count`` students (at least 2) of the policy's own, to try decisions on. All start from ``seed``.
 
-        With ``reward_ce``, they are taught the labels of :attr:`reward_rows`. A policy of a population has none.
+        With ``reward_ce``, they are taught the labels of :attr:`reward_rows`.
         """
-        self._require_single_student("own_students")
-        return OwnStudents(self._selection, self.name, self.access, count, seed, self._reward_rows)
+        return OwnStudents(self._selection, self.name, self.access, count, seed, self._reward_rows, self._student)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:

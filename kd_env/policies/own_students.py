@@ -23,7 +23,9 @@ from kd_env.types import Decision
 class OwnStudents:
     """S students that are taught in one batched step. Their forward passes are counted as passes of the policy's student."""
 
-    def __init__(self, selection: Selection, name: str, access: str, count: int, seed: int, taught_rows: np.ndarray) -> None:
+    def __init__(
+        self, selection: Selection, name: str, access: str, count: int, seed: int, taught_rows: np.ndarray, student: int | None = None
+    ) -> None:
         """Start ``count`` students, all from ``seed``, which decides their weights and the order of their examples.
 
         Args:
@@ -33,6 +35,7 @@ class OwnStudents:
             count: number of students S.
             seed: seed of the students.
             taught_rows: rows of the reward split whose labels the setting ``reward_ce`` teaches them.
+            student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
         run = selection.distillation
         if run.loss.asks_peers:
@@ -41,6 +44,7 @@ class OwnStudents:
                 "types that compare peers out"
             )
         self._selection, self._name, self._access = selection, name, access
+        self._student = 0 if student is None else student
         self._run = Distillation(
             run.data,
             replace(run.settings, num_students=count),
@@ -68,7 +72,7 @@ class OwnStudents:
             InputError: the decision does not fit the setting.
         """
         if not self._run.done.all():
-            decisions.require_fits(self._run, self._selection.settings, decision)
+            decisions.require_fits(self._run, decision)
             self._run.apply(decision)
         self._charge()
 
@@ -99,5 +103,5 @@ class OwnStudents:
     def _charge(self) -> None:
         """Add the forward passes since the last call to those of the policy's student."""
         passes = int(self._run.state.forward_examples.sum())
-        self._selection.distillation.state.forward_examples += passes - self._counted
+        self._selection.distillation.state.forward_examples[self._student] += passes - self._counted
         self._counted = passes

@@ -56,6 +56,7 @@ POLICIES = {
     "oracle": "baselines.oracle:Oracle",
     "pcl": "baselines.pcl:PCL",
     "peer_ensemble": "baselines.peer_ensemble:PeerEnsemble",
+    "piloted": "agents.piloted:Piloted",
     "pkd": "baselines.pkd:PKD",
     "population": "agents.population:Population",
     "ppo": "agents.ppo:PPO",

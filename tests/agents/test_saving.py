@@ -34,12 +34,13 @@ CASES = {
     "scorer_credit(label_start=True)": {"reward_labels": 32, "credit": "head"},
     "held_credit": {"reward_labels": 32, "credit": "head"},
     "crossfit_credit": {"reward_labels": 32, "credit": "head(folds=3)"},
+    "piloted": {"reward_labels": 32, "credit": "head(folds=3)"},
     "akd": {"updates_per_phase": 2},
     "akd_hard(batch_size=8)": {"updates_per_phase": 2},
     "mtkd_rl": {"kd_weight": 0.5},
     "mtkd_rl_released": {"kd_weight": 0.5},
 }
-SLOW = ("held_credit", "crossfit_credit")  # their start is fitted for seconds
+SLOW = ("held_credit", "crossfit_credit", "piloted")  # their start is fitted for seconds
 POLICIES = [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in CASES]
 
 

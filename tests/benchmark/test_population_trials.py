@@ -23,7 +23,7 @@ SAME = (
     "reward_forward_examples", "diverged", "env", "bank",
 )  # fmt: skip
 POLICIES = [
-    "uniform", "random_single", "router", "stacking", "held_credit", "crossfit_credit", "gradient_credit", "reinforce",
+    "uniform", "random_single", "router", "stacking", "held_credit", "crossfit_credit", "piloted", "gradient_credit", "reinforce",
     "akd(training_episodes=1)", "akd_hard(training_episodes=2)", "uniform_reward_ce", "camkd", "amtml", "uncertainty", "exp3", "aekd",
     "actor_critic", "ppo(rollout=4)",
 ]  # fmt: skip
