@@ -97,7 +97,9 @@ CASES = [
     Case("gradient_credit(learning_rate=0.01)", BY_CREDIT, EQUAL_CREDIT),
     Case("held_credit(learning_rate=0.01,hold=0.1)", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}),
     Case("crossfit_credit(learning_rate=0.01,hold=0.1)", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}),
-    Case("piloted(margin=1000,learner=crossfit_credit(learning_rate=0.01,hold=0.1))", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}),
+    Case(
+        "piloted(margin=1e3,learner=crossfit_credit(learning_rate=0.01,hold=0.1))", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}
+    ),
     Case("exp3(gamma=0.3)", BY_REWARD, EQUAL_REWARD, wanted=0.7),
     Case("linucb", BY_REWARD, EQUAL_REWARD),
     Case("sliding_ucb", BY_REWARD, EQUAL_REWARD),

@@ -74,7 +74,9 @@ def test_the_pilots_are_taught_what_they_stand_for():
     env = agent.context._selection
     agent.act(observation)
     alone = agent._new_pilots()
-    decision = agent.context.decision(dict.fromkeys(agent.context.terms, torch.eye(4)[1].expand(2 * env.settings.distillation.batch_size, 4)))
+    decision = agent.context.decision(
+        dict.fromkeys(agent.context.terms, torch.eye(4)[1].expand(2 * env.settings.distillation.batch_size, 4))
+    )
     alone.teach(decision)
     pilots, both = agent.pilots.state()["tensors"], alone.state()["tensors"]
     student = [name for name in both if name.startswith("student")]
