@@ -1,23 +1,23 @@
-"""``piloted``: teaches by a learner, or by a rule while a student that the rule has taught is ahead.
+"""``piloted``: tries a learner and rules on students of its own, then teaches by the one whose student was best.
 
 Credit is about one update. A policy that earns more credit in every update can still end with the worse student: where teachers are too
-certain, for instance, credit leads away from weights that teach better in the long run. So the policy has students of its own, the pilots,
-which show what each way to teach leads to. One is taught by the learner and one by each rule, from the same first weights and on the same
-mini-batches:
+certain, for instance, credit leads away from weights that teach better in the long run. So the policy first teaches one student on trial,
+by its learner, and beside it students of its own, the pilots. One is taught by the learner and one by each rule, from the same first
+weights and on the same mini-batches. Each score is the mean of the pilot's metric on the reward labels, measured five times in the last
+quarter of the trial. The student that counts is then taught from the start by
 
-    score_j <- 0.5 score_j + 0.5 metric_j                              ``checks`` times in a run, on the reward labels
-    leader   = the learner, unless the best rule has score_rule - score_learner > margin * sqrt(p (1 - p) / n)
+    the learner, unless the best rule has score_rule - score_learner > margin * sqrt(p (1 - p) / n)
 
-with p the learner's score limited to [0, 1] and n the number of labels. The student that counts is taught by the leader until the next
-check. The learner learns from the credit of that student in any case. With ``reward_ce``, the pilots are taught the labels of one half of
-the reward examples and are scored on the other half.
+with p the learner's score limited to [0, 1] and n the number of labels that score. The learner begins again as it was before the trial.
+With ``reward_ce``, the pilots are taught the labels of one half of the reward examples and are scored on the other half.
 
-After racing (Maron and Moore 1994, *Hoeffding Races*), which compares candidates on held-out examples while they run. The method is our
-own. It gains from the reward what a rule gives by supervision, where the rule is better than the learner.
+A choice between ways to teach by held-out score. The use of pilots for it is our own. Where a rule wins, it is a supervised rule; the
+reward chose it.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -36,18 +36,20 @@ from kd_env.policies import PolicyBatch, PolicyContext, Transition, registry
 from kd_env.policies.own_students import OwnStudents
 from kd_env.types import Observation
 
-KEEP = 0.5
-"""Weight of the earlier scores in a score."""
+MEASUREMENTS = 5
+"""Number of measurements of a score: the last is at the end of the trial, and they are a twentieth of the updates apart."""
 
 
 class Piloted:
-    """Learns while it teaches. The result is the student that the run trains."""
+    """Tries, then teaches. The result is the student that is taught after the trial."""
 
     access = "reward labels"
     learns_from = "as its learner; and scores of its own students on reward labels"
     paper = ""
     any_student = True
     env_options: dict[str, Any] = CrossfitCredit.env_options
+    training_episodes = 1
+    learns_on_the_last = True
 
     def __init__(
         self,
@@ -56,7 +58,6 @@ class Piloted:
         learner: str = "crossfit_credit",
         rules: str = "taught_stacking",
         margin: float = 0.5,
-        checks: int = 20,
     ) -> None:
         """Fit the learner's start and the rules.
 
@@ -66,15 +67,14 @@ class Piloted:
             learner: a policy with a method ``weigh(batch)``; options as in ``crossfit_credit(rate=1.0)``.
             rules: names of rules that return weights of the teachers, separated by semicolons.
             margin: lead that a rule needs, in standard errors of a score.
-            checks: number of times in a run that the pilots are scored.
 
         Raises:
-            InputError: the learner cannot weigh mini-batches of other students, or a rule does not exist or cannot have a pilot.
+            InputError: the learner cannot weigh mini-batches of other students, or a rule does not exist or cannot have a pilot; or there
+                are too few labels.
         """
         spec.numbers("piloted", least=0, margin=margin)
-        spec.numbers("piloted", whole=True, least=1, checks=checks)
-        self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin, "checks": checks}
-        self.context, self.seed, self.margin, self.checks = context, seed, margin, checks
+        self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
+        self.context, self.seed, self.margin = context, seed, margin
         policy = registry.find(learner)
         if not callable(getattr(policy.make, "weigh", None)):
             raise InputError(f"piloted: learner={learner!r} has no method weigh(batch); use crossfit_credit")
@@ -83,84 +83,97 @@ class Piloted:
         rule_policies = [registry.find(name) for name in self.names]
         self.rules = [spec.call_plugin(f"policy {policy.name!r}", policy.make, policy.options, context, seed) for policy in rule_policies]
         rows = context.reward_rows
-        taught_labels = context.settings.distillation.reward_ce > 0.0
-        if taught_labels and len(rows) < 2:
+        teaches_labels = context.settings.distillation.reward_ce > 0.0
+        if teaches_labels and len(rows) < 2:
             raise InputError(f"reward_labels={len(rows)}: piloted teaches pilots and scores them on different labels; use at least 2")
-        self.fit_rows, self.score_rows = (rows[::2], rows[1::2]) if taught_labels else (rows, rows)
-        self.begin_episode(learning=True)
+        self.taught_rows, self.score_rows = (rows[::2], rows[1::2]) if teaches_labels else (rows, rows)
+        self.on_trial = False
+        self.scores = np.zeros(1 + len(self.rules))
+        self.chosen_rule: int | None = None
+        self.pilots: OwnStudents | None = None
+        self.learner_before = copy.deepcopy(self.learner.state())
 
     def begin_episode(self, learning: bool) -> None:
-        """Begin with new pilots. The learner keeps what it has learned."""
-        self.pilots: OwnStudents | None = None
-        self.scores = np.zeros(0)
-        self.leader = 0
-        self.history: list[dict[str, Any]] = []
+        """Begin a trial, or the student that counts after it. With ``learning=False``, begin a student that is taught as before."""
+        self.pilots = None
+        if not learning:
+            return
+        self.on_trial = not self.on_trial
+        if self.on_trial:
+            self.scores, self.chosen_rule = np.zeros(1 + len(self.rules)), None
+            self.learner_before = copy.deepcopy(self.learner.state())
+        else:
+            self.learner.load_state(copy.deepcopy(self.learner_before))
 
     def act(self, observation: Observation) -> np.ndarray:
-        """Return the weights of all slots as actions, and teach each pilot one mini-batch."""
-        update = int(self.context.batch().update[0])
-        self._teach_pilots()
-        updates = self.context.settings.distillation.updates
-        if (update + 1) * self.checks // updates > update * self.checks // updates:
-            self._check((update + 1) / updates)
-        self._actions: np.ndarray = self.learner.act(observation)  # also when a rule leads: then update() has what it needs
-        if self.leader:
-            weights = self._rule_weights(self.leader - 1, self.context.batch())
-            self._actions = from_weights(weights.float().cpu().numpy())
+        """Return the weights of all slots as actions. On trial, also teach each pilot one mini-batch."""
+        batch = self.context.batch()
+        if self.on_trial:
+            self._teach_pilots(int(batch.update[0]) + 1)
+        if self.on_trial or self.chosen_rule is None:
+            self._actions: np.ndarray = self.learner.act(observation)
+        else:
+            self._actions = from_weights(self._rule_weights(self.chosen_rule, batch).float().cpu().numpy())
         return self._actions
 
     def update(self, transition: Transition) -> None:
         """Let the learner learn from the credit of the step."""
-        self.learner.update(transition)
+        if self.on_trial or self.chosen_rule is None:
+            self.learner.update(transition)
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
         return normalized_entropy(self.context.action.decode(self._actions, len(self._actions)).weights)
 
-    def _teach_pilots(self) -> None:
+    def _teach_pilots(self, update: int) -> None:
+        """Teach the pilots their mini-batches number ``update``, and score them at the end of the trial."""
         if self.pilots is None:
             self.pilots = self._new_pilots()
         of_learner = torch.from_numpy(self.learner.weigh(self.pilots.batch([0]))).to(self.context.device, self.context.dtype)
         of_rules = [self._rule_weights(rule, self.pilots.batch([rule + 1])) for rule in range(len(self.rules))]
         self.pilots.teach(self.context.decision(dict.fromkeys(self.context.terms, torch.cat([of_learner, *of_rules]))))
+        updates = self.context.settings.distillation.updates
+        remaining, interval = updates - update, max(updates // 20, 1)
+        if remaining % interval == 0 and remaining < MEASUREMENTS * interval:
+            self.scores += self.pilots.evaluate(self.score_rows) / min(MEASUREMENTS, updates)
+        if remaining == 0:
+            self._choose()
 
     def _new_pilots(self) -> OwnStudents:
-        return self.context.with_reward_rows(self.fit_rows).own_students(1 + len(self.rules), self.seed)
+        return self.context.with_reward_rows(self.taught_rows).own_students(1 + len(self.rules), self.seed)
 
     def _rule_weights(self, rule: int, batch: PolicyBatch) -> Tensor:
         weights = rule_weights("piloted", self.names[rule], self.rules[rule], batch)
         return weights.to(self.context.device, self.context.dtype)
 
-    def _check(self, progress: float) -> None:
-        """Score the pilots and choose the leader."""
-        assert self.pilots is not None
-        metrics = self.pilots.evaluate(self.score_rows)
-        self.scores = KEEP * self.scores + (1.0 - KEEP) * metrics if len(self.scores) else metrics
+    def _choose(self) -> None:
         expected = float(np.clip(self.scores[0], 0.0, 1.0))
         lead = self.margin * (expected * (1.0 - expected) / len(self.score_rows)) ** 0.5
-        best = 1 + int(self.scores[1:].argmax())
-        self.leader = best if self.scores[best] > self.scores[0] + lead else 0
-        name = self.names[self.leader - 1] if self.leader else "learner"
-        self.history.append({"progress": progress, "leader": name, "metrics": [float(m) if np.isfinite(m) else None for m in metrics]})
+        best = int(self.scores[1:].argmax())
+        self.chosen_rule = best if self.scores[1 + best] > self.scores[0] + lead else None
 
-    def learned_summary(self) -> list[dict[str, Any]]:
-        """Return leader and metrics of the pilots (learner, then rules) at every check, for records."""
-        return self.history
+    def learned_summary(self) -> dict[str, Any]:
+        """Return what was chosen, and the scores of the pilots, for records; the score of a pilot that diverged is ``None``."""
+        names = [self.options["learner"], *self.names]
+        scores = {name: float(score) if np.isfinite(score) else None for name, score in zip(names, self.scores, strict=True)}
+        return {"chosen": names[0 if self.chosen_rule is None else 1 + self.chosen_rule], "scores": scores}
 
     def state(self) -> dict[str, Any]:
         """Return learner, rules, pilots and scores."""
         return {
             "learner": self.learner.state(),
+            "learner_before": self.learner_before,
             "rules": [rule.state() if isinstance(rule, Stateful) else None for rule in self.rules],
             "pilots": None if self.pilots is None else self.pilots.state(),
+            "on_trial": self.on_trial,
             "scores": self.scores,
-            "leader": self.leader,
-            "history": self.history,
+            "chosen_rule": self.chosen_rule,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         self.learner.load_state(state["learner"])
+        self.learner_before = state["learner_before"]
         for rule, value in zip(self.rules, state["rules"], strict=True):
             if isinstance(rule, Stateful):
                 rule.load_state(value)
@@ -168,7 +181,7 @@ class Piloted:
         if state["pilots"] is not None:
             self.pilots = self._new_pilots()
             self.pilots.load_state(state["pilots"])
-        self.scores, self.leader, self.history = np.asarray(state["scores"]), state["leader"], state["history"]
+        self.on_trial, self.scores, self.chosen_rule = state["on_trial"], np.asarray(state["scores"]), state["chosen_rule"]
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""

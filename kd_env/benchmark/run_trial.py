@@ -56,7 +56,7 @@ def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool 
     training_episodes = 0 if frozen else getattr(policies[0], "training_episodes", 0)
     first = training_episodes if checkpoint is None else checkpoint.first_episode(training_episodes)
     for episode in range(first, -1, -1):
-        learning = not frozen and (episode > 0 or not training_episodes)
+        learning = not frozen and (episode > 0 or not training_episodes or getattr(policies[0], "learns_on_the_last", False))
         starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the student that counts, the last, starts from the seed itself
         resume_from, after_update = (
             (None, None) if checkpoint is None else (checkpoint.episode_state(episode), checkpoint.after_update(episode))

@@ -51,7 +51,7 @@ class Policy(Protocol):
 
     Optional: ``selection_entropy(observation) -> [num_envs]``, the entropy of its selection probabilities in [0, 1], for reports;
     ``begin_episode(learning)``, called before each student; ``training_episodes``, how many students it learns on before the one that
-    counts, which it then teaches without learning.
+    counts, which it then teaches without learning, or learning as well if ``learns_on_the_last`` is true.
     """
 
     def act(self, observation: Observation) -> np.ndarray | Decision:

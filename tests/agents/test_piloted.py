@@ -1,113 +1,157 @@
-"""``piloted``: who teaches the student that counts, by the scores of the pilots."""
+"""``piloted``: what the pilots are taught and how they are scored, and who teaches the student that counts."""
 
 import numpy as np
 import pytest
 import torch
 
-from kd_env.benchmark.run_trial import make_env
+from kd_env.benchmark.run_trial import make_env, run_trial, teach
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import Transition, registry
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
 
+SETTINGS = {"updates": 8, "reward_labels": 64, "student": "mlp(width=8)"}
+
 
 def make(policy="piloted", **settings):
-    env = make_env(Trial("digits", policy, 0, settings={"updates": 8, "reward_labels": 64, "student": "mlp(width=8)", **settings}))
-    agent = registry.find(policy).build(env, 0)
+    env = make_env(Trial("digits", policy, 0, settings={**SETTINGS, **settings}))
+    return env, registry.find(policy).build(env, 0)
+
+
+def on_trial(policy="piloted", **settings):
+    env, agent = make(policy, **settings)
+    agent.begin_episode(learning=True)
     observation, _ = env.reset(seed=0)
     return env, agent, observation
 
 
 def play(env, agent, observation, steps):
-    """Teach for some steps; return the actions."""
-    actions = []
     for _ in range(steps):
         action = agent.act(observation)
         following, reward, terminated, _, info = env.step(action)
         agent.update(Transition(observation, action, reward, following, terminated, info))
         observation = following
-        actions.append(action)
-    return actions
+    return observation
 
 
 def with_metrics(agent, *metrics):
-    """Let the pilots have these metrics at the next checks."""
-    agent._teach_pilots()
-    remaining = iter(metrics)
-    agent.pilots.evaluate = lambda rows: np.array(next(remaining), dtype=np.float64)
+    """Let the pilots have these metrics, one after the other."""
+    new_pilots, remaining = agent._new_pilots, iter(metrics)
+
+    def pilots():
+        students = new_pilots()
+        students.evaluate = lambda rows: np.array(next(remaining), dtype=np.float64)
+        return students
+
+    agent._new_pilots = pilots
 
 
-def test_the_leader_by_hand():
-    _, agent, _ = make("piloted(rules=uniform;router,margin=1.0)", updates=8)
-    error = (0.8 * 0.2 / 64) ** 0.5  # 0.05
-    with_metrics(agent, [0.8, 0.71, 0.8 + error - 1e-6], [0.8, 0.71, 0.8 + error + 3e-6], [0.8, 1.0, 0.8], [1.0, 0.0, 0.0])
-    leaders = []
-    for progress in (0.25, 0.5, 0.75, 1.0):
-        agent._check(progress)
-        leaders.append(agent.leader)
-    assert leaders == [0, 2, 1, 0], "scores are halfway between the last score and the metric"
-    assert [check["leader"] for check in agent.learned_summary()] == ["learner", "router", "uniform", "learner"]
+def test_the_score_is_the_mean_of_the_last_five_measurements():
+    env, agent, observation = on_trial("piloted(rules=uniform)", updates=40)
+    with_metrics(agent, [0.1, 0.6], [0.2, 0.6], [0.3, 0.7], [0.4, 0.8], [0.5, 0.8])  # after 32, 34, 36, 38 and 40 updates
+    observation = play(env, agent, observation, 31)
+    assert agent.scores.tolist() == [0.0, 0.0]
+    observation = play(env, agent, observation, 1)
+    assert agent.scores == pytest.approx([0.02, 0.12])
+    play(env, agent, observation, 8)
+    assert agent.scores == pytest.approx([0.3, 0.7])
+    assert agent.learned_summary() == {"chosen": "uniform", "scores": pytest.approx({"crossfit_credit": 0.3, "uniform": 0.7})}
 
 
-def test_a_pilot_that_has_diverged_does_not_lead_and_is_not_followed():
-    _, agent, _ = make("piloted(rules=uniform;router)")
-    with_metrics(agent, [0.1, 0.05, -np.inf], [-np.inf, 0.05, -np.inf])
-    agent._check(0.5)
-    assert agent.leader == 0
-    agent._check(1.0)
-    assert agent.leader == 1
-    assert agent.history[1]["metrics"] == [None, 0.05, None], "infinity is not JSON"
+def test_short_trials_are_measured_after_every_update():
+    env, agent, observation = on_trial("piloted(rules=uniform)", updates=3)
+    with_metrics(agent, [0.1, 0.3], [0.2, 0.3], [0.3, 0.3])
+    play(env, agent, observation, 3)
+    assert agent.scores == pytest.approx([0.2, 0.3])
 
 
-def test_the_student_is_taught_by_the_leader():
-    env, agent, observation = make("piloted(rules=uniform,checks=2)", updates=8)
-    with_metrics(agent, [0.1, 0.9], [0.9, 0.1])
-    actions = play(env, agent, observation, 7)
-    taught = [env.selection.action_kind.decode(action, len(action)).weights for action in actions]
-    assert [np.allclose(weights, 0.25) for weights in taught] == [False] * 3 + [True] * 4
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ([0.8, 0.7, 0.8 + 0.049], None),
+        ([0.8, 0.7, 0.8 + 0.051], 1),  # the standard error of .8 from 64 labels is .05
+        ([0.8, 0.9, 0.86], 0),
+        ([1.0, 1.0, 1.0], None),
+        ([-0.1, 0.01, -0.2], 0),  # a metric such as a correlation may be negative
+        ([0.5, -np.inf, -np.inf], None),
+        ([-np.inf, -np.inf, 0.1], 1),
+        ([-np.inf, -np.inf, -np.inf], None),
+    ],
+)
+def test_the_choice_by_hand(scores, chosen):
+    _, agent = make("piloted(rules=uniform;router,margin=1.0)")
+    agent.scores = np.array(scores)
+    agent._choose()
+    assert agent.chosen_rule == chosen
+    told = agent.learned_summary()
+    assert told["chosen"] == ["crossfit_credit", "uniform", "router"][0 if chosen is None else chosen + 1]
+    assert [score is None for score in told["scores"].values()] == [not np.isfinite(score) for score in scores], "infinity is not JSON"
 
 
-def test_the_pilots_are_taught_what_they_stand_for():
-    """The pilot of a rule ends with the weights of a student that the rule alone has taught."""
-    _, agent, observation = make("piloted(rules=single:1)")
-    env = agent.context._selection
-    agent.act(observation)
+def taught(policy, metrics):
+    """Teach to the end, and return the weights of every update of the student that counts."""
+    env, agent = make(policy)
+    with_metrics(agent, *[metrics] * 5)
+    weights, step = [], env.step
+
+    def recorded(action):
+        weights.append(env.selection.action_kind.decode(action, len(action)).weights)
+        return step(action)
+
+    env.step = recorded
+    teach(env, [agent], [0])
+    return agent, np.stack(weights)
+
+
+def test_the_winner_teaches_the_student_that_counts_from_the_start():
+    agent, weights = taught("piloted(rules=single:2)", [0.1, 0.9])
+    assert len(weights) == 16, "two students of 8 updates"
+    assert not np.allclose(weights[:8, :, 2], 1.0), "the learner teaches on trial"
+    assert np.allclose(weights[8:, :, 2], 1.0)
+    assert agent.chosen_rule == 0
+
+
+def test_a_learner_that_wins_begins_again_and_learns():
+    agent, weights = taught("piloted(rules=single:2,learner=crossfit_credit(learning_rate=0.05))", [0.9, 0.1])
+    alone_env, alone = make("crossfit_credit(learning_rate=0.05)")
+    observation, _ = alone_env.reset(seed=0)
+    for row in weights[8:]:
+        action = alone.act(observation)
+        np.testing.assert_allclose(row, alone_env.selection.action_kind.decode(action, len(action)).weights, atol=1e-6)
+        following, reward, terminated, _, info = alone_env.step(action)
+        alone.update(Transition(observation, action, reward, following, terminated, info))
+        observation = following
+    assert agent.chosen_rule is None
+
+
+def test_the_pilot_of_a_rule_is_taught_by_the_rule_alone():
+    env, agent, observation = on_trial("piloted(rules=single:1)")
+    play(env, agent, observation, 3)
     alone = agent._new_pilots()
-    decision = agent.context.decision(
-        dict.fromkeys(agent.context.terms, torch.eye(4)[1].expand(2 * env.settings.distillation.batch_size, 4))
-    )
-    alone.teach(decision)
-    pilots, both = agent.pilots.state()["tensors"], alone.state()["tensors"]
-    student = [name for name in both if name.startswith("student")]
-    assert student
-    assert all(torch.allclose(pilots[name][1], both[name][1], atol=1e-6) for name in student)
-    assert not all(torch.allclose(pilots[name][0], both[name][0], atol=1e-6) for name in student)
-
-
-def test_the_learner_learns_while_a_rule_leads():
-    env, agent, observation = make("piloted(rules=uniform)")
-    agent.leader = 1
-    before = agent.learner.free[0].state()["residual"]
-    before = {name: value.clone() for name, value in before.items()}
-    play(env, agent, observation, 2)
-    assert any(not torch.equal(value, before[name]) for name, value in agent.learner.free[0].state()["residual"].items())
+    weights = torch.eye(4)[1].expand(2 * env.selection.settings.distillation.batch_size, 4)
+    for _ in range(3):
+        alone.batch([0, 1])
+        alone.teach(agent.context.decision(dict.fromkeys(agent.context.terms, weights)))
+    of_pilots, of_alone = agent.pilots.state()["tensors"], alone.state()["tensors"]
+    parameters = [name for name in of_alone if of_alone[name].dim() > 1 and of_alone[name].is_floating_point()]
+    assert parameters
+    assert all(torch.allclose(of_pilots[name][1], of_alone[name][1], atol=1e-6) for name in parameters)
+    assert not all(torch.allclose(of_pilots[name][0], of_alone[name][0], atol=1e-6) for name in parameters)
 
 
 def test_labels_that_teach_the_pilots_do_not_score_them():
-    _, agent, _ = make(reward_ce=1.0)
-    assert not set(agent.fit_rows) & set(agent.score_rows)
-    assert sorted([*agent.fit_rows, *agent.score_rows]) == sorted(agent.context.reward_rows)
-    assert agent._new_pilots()._run.reward_split.rows.tolist() == [agent.fit_rows.tolist()] * 2
+    _, agent = make(reward_ce=1.0)
+    assert not set(agent.taught_rows) & set(agent.score_rows)
+    assert sorted([*agent.taught_rows, *agent.score_rows]) == sorted(agent.context.reward_rows)
+    assert agent._new_pilots()._run.reward_split.rows.tolist() == [agent.taught_rows.tolist()] * 2
 
 
-def test_new_students_have_new_pilots():
-    env, agent, observation = make()
-    play(env, agent, observation, 2)
-    agent.begin_episode(learning=True)
-    assert agent.pilots is None
-    assert agent.leader == 0
-    assert agent.history == []
+def test_the_record_has_the_scores(tmp_path):
+    record = run_trial(Trial("digits", "piloted(rules=uniform)", 0, settings=SETTINGS), tmp_path)
+    assert set(record["learned"]["scores"]) == {"crossfit_credit", "uniform"}
+    rows, batch, updates = 64, 32, 8
+    assert record["student_forward_examples"] >= 4 * updates * batch + 5 * rows, "two students and two pilots, and their scores"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +161,6 @@ def test_new_students_have_new_pilots():
         ("piloted(rules=reinforce)", "'reinforce' in rules is not a rule"),
         ("piloted(rules=)", "name some"),
         ("piloted(margin=-1)", "margin"),
-        ("piloted(checks=0)", "checks"),
         ("piloted(learner=crossfit_credit(rate=-1))", "rate"),
     ],
 )
