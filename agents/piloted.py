@@ -33,6 +33,7 @@ from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext, Transition, registry
+from kd_env.policies.faults import faults_of
 from kd_env.policies.own_students import OwnStudents
 from kd_env.types import Observation
 
@@ -64,7 +65,8 @@ class Piloted:
         Args:
             context: see :class:`~kd_env.policies.PolicyContext`.
             seed: of the learner, the rules and the pilots.
-            learner: a policy with a method ``weigh(batch)``; options as in ``crossfit_credit(rate=1.0)``.
+            learner: a policy with ``act``, ``update``, ``state`` and ``load_state``, and with ``weigh(batch)``, which returns the weights
+                of the teachers ``[n, K]`` for a mini-batch of another student; options as in ``crossfit_credit(rate=1.0)``.
             rules: names of rules that return weights of the teachers, separated by semicolons.
             margin: lead that a rule needs, in standard errors of a score.
 
@@ -76,10 +78,11 @@ class Piloted:
         self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
         self.context, self.seed, self.margin = context, seed, margin
         policy = registry.find(learner)
-        if not callable(getattr(policy.make, "weigh", None)):
-            raise InputError(f"piloted: learner={learner!r} has no method weigh(batch); use crossfit_credit")
+        for method in ("weigh", "act", "update", "state", "load_state"):
+            if not callable(getattr(policy.make, method, None)):
+                raise InputError(f"piloted: learner={learner!r} has no method {method}; use crossfit_credit, or add it to your class")
         self.learner = spec.call_plugin(f"policy {learner!r}", policy.make, policy.options, context, seed)
-        self.names = checked_rules("piloted", rules, context.num_teachers)
+        self.names = checked_rules("piloted", rules, context)
         rule_policies = [registry.find(name) for name in self.names]
         self.rules = [spec.call_plugin(f"policy {policy.name!r}", policy.make, policy.options, context, seed) for policy in rule_policies]
         rows = context.reward_rows
@@ -111,7 +114,8 @@ class Piloted:
         if self.on_trial:
             self._teach_pilots(int(batch.update[0]) + 1)
         if self.on_trial or self.chosen_rule is None:
-            self._actions: np.ndarray = self.learner.act(observation)
+            with faults_of(self.learner, "act"):
+                self._actions: np.ndarray = self.learner.act(observation)
         else:
             self._actions = from_weights(self._rule_weights(self.chosen_rule, batch).float().cpu().numpy())
         return self._actions
@@ -119,7 +123,8 @@ class Piloted:
     def update(self, transition: Transition) -> None:
         """Let the learner learn from the credit of the step."""
         if self.on_trial or self.chosen_rule is None:
-            self.learner.update(transition)
+            with faults_of(self.learner, "update"):
+                self.learner.update(transition)
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
@@ -129,7 +134,8 @@ class Piloted:
         """Teach the pilots their mini-batches number ``update``, and score them at the end of the trial."""
         if self.pilots is None:
             self.pilots = self._new_pilots()
-        of_learner = torch.from_numpy(self.learner.weigh(self.pilots.batch([0]))).to(self.context.device, self.context.dtype)
+        with faults_of(self.learner, "weigh"):
+            of_learner = torch.as_tensor(self.learner.weigh(self.pilots.batch([0]))).to(self.context.device, self.context.dtype)
         of_rules = [self._rule_weights(rule, self.pilots.batch([rule + 1])) for rule in range(len(self.rules))]
         self.pilots.teach(self.context.decision(dict.fromkeys(self.context.terms, torch.cat([of_learner, *of_rules]))))
         updates = self.context.settings.distillation.updates

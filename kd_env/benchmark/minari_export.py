@@ -154,7 +154,7 @@ def rollout(record: Record) -> list[Episodes]:
     trial = trial_of(record)
     with one_thread():
         env = RecordingEnv(make_env(trial))
-        env.selection.label_seeds = [trial.resolved.settings.reward.label_seed] * env.selection.num_students
+        env.selection.use_label_seeds([trial.resolved.settings.reward.label_seed] * env.selection.num_students)
         policy = policy_of(trial, env)
         before = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
         try:

@@ -123,7 +123,7 @@ def run_trials(
     if len(trials) > 1 and (policy_class.owns_loop or not policy_class.supports_population):
         raise InputError(f"population: policy {policy_class.name!r} teaches one student at a time; run it without --population")
     selection: Selection = env.selection
-    selection.label_seeds = [trial.resolved.settings.reward.label_seed for trial in trials for _ in range(1 + peers)]
+    selection.use_label_seeds([trial.resolved.settings.reward.label_seed for trial in trials for _ in range(1 + peers)])
     checkpoint = None if checkpoints is None else Checkpoint(checkpoints, trials, env, versions())
     policies = [policy_of(trial, env, number if len(trials) > 1 else None) for number, trial in enumerate(trials)]
     policies = policies if checkpoint is None else checkpoint.restore_policies(policies)

@@ -22,7 +22,7 @@ from kd_env.benchmark.tuning.configuration import untuned_name
 from kd_env.policies.access import ACCESS, SEPARATOR
 
 USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labels"})
-RIVALS = ("router", "stacking", "lr_dev", "reward_supervised", "uniform_reward_ce")
+RIVALS = ("router", "stacking", "taught_stacking", "lr_dev", "reward_supervised", "uniform_reward_ce")
 SEEDS_FOR_A_CLAIM = 5
 NOT_COMPARED = {"command", "population", "policy_from", "frozen", "tuned"}
 """Entries of the configuration that do not make a setting of their own."""

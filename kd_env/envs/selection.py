@@ -86,6 +86,12 @@ class Selection:
         """Number of folds of the reward labels that credit takes in turn."""
         return self.meter.num_folds(credit_folds(self.credit))
 
+    def use_label_seeds(self, label_seeds: Sequence[int]) -> None:
+        """Choose the students' reward labels by these seeds, also those that teachers are calibrated with, and start new students."""
+        if list(label_seeds) != self.label_seeds:
+            self.label_seeds = list(label_seeds)
+            self.begin(0)
+
     def begin(self, seed: int | Sequence[int]) -> None:
         """Start new students, student s from ``seed + s`` or ``seed[s]``. :attr:`finished` does not change."""
         split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds)

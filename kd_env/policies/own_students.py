@@ -45,12 +45,11 @@ class OwnStudents:
             )
         self._selection, self._name, self._access = selection, name, access
         self._student = 0 if student is None else student
-        self._run = Distillation(
-            run.data,
-            replace(run.settings, num_students=count),
-            [seed] * count,
-            run.reward_split.with_rows(np.repeat(taught_rows[None], count, axis=0)),
-        )
+        split = run.reward_split.with_rows(np.repeat(taught_rows[None], count, axis=0))
+        try:
+            self._run = Distillation(run.data, replace(run.settings, num_students=count), [seed] * count, split)
+        except InputError as error:
+            raise InputError(f"policy {name!r} teaches {count} students of its own at once; use another policy, since {error}") from None
         self._counted = 0  # forward passes that the policy's student has been charged with
 
     @property

@@ -196,3 +196,10 @@ def test_each_policy_sees_the_mini_batch_of_its_own_student(access):
         assert torch.equal(batch.student_output.layers, run.student_output().layers[rows])
         assert batch.student_output.logits.requires_grad
         assert not batch.student.logits.requires_grad
+
+
+@pytest.mark.parametrize("policy", ["router", "stacking"])
+def test_each_policy_sees_teachers_calibrated_on_its_own_labels(policy, tmp_path):
+    settings = {**SETTINGS, "student": "mlp(width=8)", "calibrate_teachers": True}
+    trials = [Trial("digits", policy, seed, settings=settings) for seed in (0, 1, 2)]
+    assert_as_alone(trials, run_trials(trials, tmp_path, lambda _: None), tmp_path)
