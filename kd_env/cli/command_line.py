@@ -124,7 +124,8 @@ def invoke(arguments: list[str]) -> int:
     except InputError as error:
         return _fail(str(error))
     except UsageError as error:
-        return _fail(f"{error.format_message()} (try kd-env --help)")
+        command = error.ctx.command_path if error.ctx is not None else "kd-env"
+        return _fail(f"{error.format_message()} (try {command} --help)")
     except Terminated:
         status = 143
     except (KeyboardInterrupt, typer.Abort):

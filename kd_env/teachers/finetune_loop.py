@@ -113,8 +113,8 @@ class FinetuneLoop:
                 message = self._run_epoch(len(self._history), progress, schedule)
             raise_if_interrupted()
             progress(len(self._history) * self._num_batches, total, message)
-        if total < FEW_UPDATES:
-            progress(total, total, f"only {total} updates in all: with so few examples give more --epochs and a higher --lr")
+        if advice := self._advice():
+            progress(total, total, advice)
         self.network.load_state_dict(self._best_weights)
         self.network.to("cpu").eval()
         return self._history
@@ -169,6 +169,19 @@ class FinetuneLoop:
     @property
     def _num_batches(self) -> int:
         return max(len(self._labels) // self._config.batch_size, 1)
+
+    def _advice(self) -> str:
+        """Return what to change if the kept network has not learned, or has had few updates; else an empty text."""
+        accuracy, labels = self._history[self._best_epoch]["held_out_metric"], self._held_out[1]
+        of_one_answer = float(labels.bincount().max()) / len(labels)
+        if self._metric == "accuracy" and accuracy <= of_one_answer:
+            return (
+                f"it has not learned: held-out accuracy {accuracy:.3f}, and {of_one_answer:.3f} by always answering with the most frequent "
+                "class; give a higher --lr, then more --epochs"
+            )
+        if (done := len(self._history) * self._num_batches) < FEW_UPDATES:
+            return f"only {done} updates in all: with so few examples give more --epochs and a higher --lr"
+        return ""
 
     @property
     def _best_epoch(self) -> int:

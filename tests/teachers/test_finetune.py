@@ -19,6 +19,7 @@ from kd_env.teachers import load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune import finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
+from kd_env.teachers.finetune_loop import FinetuneLoop
 
 QUICK = FinetuneConfig("tiny-bert(width=16,layers=1)", epochs=2, seed=3)
 
@@ -189,11 +190,32 @@ def test_progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet(own_data, tmp_
     assert output.out == f"{tmp_path}/one\n"
     losses = r"train loss 0\.\d{3}, held-out loss 0\.\d{3}, accuracy 0\.\d{3}"
     assert re.search(rf"^one: epoch 2/2: {losses}; epoch [12] is kept$", output.err, re.M)
-    assert re.search(r"^one: only \d\d updates in all: with so few examples give more --epochs and a higher --lr$", output.err, re.M)
+    assert re.search(
+        r"^one: it has not learned: held-out accuracy 0\.\d{3}, and 0\.609 by always answering with .*; give a higher --lr",
+        output.err,
+        re.M,
+    )
     assert re.search(r"^one: \d+ of \d+ updates", output.err, re.M)
     assert "\x1b" not in output.err
     assert invoke([*words, "--out", str(tmp_path / "two"), "--quiet"]) == 0
     assert capsys.readouterr() == (f"{tmp_path}/two\n", "")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "updates", "advice"),
+    [
+        (0.75, 200, "it has not learned: held-out accuracy 0.750, and 0.750 by always answering with the most frequent class"),
+        (0.76, 99, "only 99 updates in all: with so few examples give more --epochs and a higher --lr"),
+        (0.76, 100, ""),
+    ],
+)
+def test_advice_after_a_training_that_was_too_short(accuracy, updates, advice, monkeypatch):
+    loop = FinetuneLoop.__new__(FinetuneLoop)
+    loop._history = [{"held_out_loss": 1.0, "held_out_metric": accuracy}]
+    loop._metric, loop._held_out = "accuracy", ({}, torch.tensor([0, 1, 0, 0]))
+    monkeypatch.setattr(FinetuneLoop, "_num_batches", updates)
+    assert loop._advice().startswith(advice)
+    assert bool(loop._advice()) == bool(advice)
 
 
 @pytest.mark.parametrize(("name", "place"), [("model.safetensors", -3), ("config.json", 5), ("teaching.json", -5), ("SHA256SUMS", 2)])

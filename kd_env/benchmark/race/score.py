@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
+from scipy.stats import binomtest
 
 from kd_env.distillation.calibration import fit_temperatures
 from kd_env.tasks import Task
@@ -142,8 +143,15 @@ def difference(task: Task, predictions: Predictions, baseline: Predictions) -> D
 
 
 def score_interval(task: Task, labels: np.ndarray, classes: np.ndarray) -> tuple[float, float, float]:
-    """Return the score of one student, ``classes [N]``, and the bounds of its 95 % bootstrap interval over the examples."""
+    """Return the score of one student, ``classes [N]``, and the bounds of its 95 % interval over the examples.
+
+    For accuracy it is Wilson's interval, which has a width also if all answers are right; for other metrics a bootstrap interval.
+    """
     metric = _metric_of(task)
+    if task.metric_key == "accuracy":
+        right = int((classes == labels).sum())
+        low, high = binomtest(right, len(labels)).proportion_ci(method="wilson")
+        return right / len(labels), float(low), float(high)
     samples = _bootstrap(len(labels), lambda rows: _score(metric, labels, classes[None], rows))
     low, high = np.quantile(samples, [0.025, 0.975])  # of scores, so the bounds are possible scores
     return _score(metric, labels, classes[None]), float(low), float(high)

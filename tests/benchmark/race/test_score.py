@@ -91,12 +91,11 @@ def test_one_example_does_not_decide(ahead, chosen):
     assert score.simplest_unbeaten(of, [better, simple], [1, 0]) == 1 - chosen
 
 
-def test_an_interval_contains_possible_scores_only():
+@pytest.mark.parametrize(("wrong", "by_hand"), [(1, (0.995, 0.9722, 0.9991)), (0, (1.0, 200 / (200 + 1.96**2), 1.0))])
+def test_the_interval_of_an_accuracy_is_wilson_s(wrong, by_hand):
     of = task(200, 8)
-    (classes,) = predictions(of, {"validation": 1}, splits=("validation",))["validation"]
-    mean, low, high = score.score_interval(of, of.validation.labels, classes)
-    assert mean == pytest.approx(0.995)
-    assert 0.97 < low < mean < high == 1.0
+    (classes,) = predictions(of, {"validation": wrong}, splits=("validation",))["validation"]
+    assert score.score_interval(of, of.validation.labels, classes) == pytest.approx(by_hand, abs=5e-5)
 
 
 def test_other_metrics_are_resampled_too():
