@@ -92,7 +92,7 @@ def run(
             load_early(ray, len(todo), list(dict.fromkeys(trial.task for trial in todo)))
         prepare(todo, progress, one_after_another if ray is None else shards_with_ray(ray, gpus_per_trial))
         _try_out(todo, progress)
-        total = sum(trial.resolved.settings.distillation.updates for trial in todo)
+        total = sum(trial.updates for trial in todo)
         progress.start(len(todo), total, skipped=len(trials) - len(todo))
         units = _together(todo, population)
         if population > 1:

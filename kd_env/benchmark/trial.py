@@ -97,6 +97,12 @@ class Trial:
         return self.resolved.id
 
     @property
+    def updates(self) -> int:
+        """Number of updates of all students that the policy teaches, one after the other."""
+        students = 1 if self.frozen else 1 + self.resolved.policy.training_episodes
+        return students * self.resolved.settings.distillation.updates
+
+    @property
     def config(self) -> dict[str, Any]:
         """The user's settings in the form in which a record stores them."""
         source = {"policy_from": described(Path(self.policy_from)), "frozen": self.frozen} if self.policy_from else {}

@@ -5,6 +5,7 @@ In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,14 @@ class PolicyClass:
     def owns_loop(self) -> bool:
         """Whether it drives the environment itself, with ``learn``."""
         return callable(getattr(self.make, "learn", None))
+
+    @property
+    def training_episodes(self) -> int:
+        """Number of students that it learns on before the one that counts: an option, or declared by the class; 0 by default."""
+        parameter = inspect.signature(self.make).parameters.get("training_episodes")
+        declared_number = getattr(self.make, "training_episodes", 0) if parameter is None else parameter.default
+        number = self.options.get("training_episodes", declared_number)
+        return number if isinstance(number, int) else 0
 
     def build(self, env: Any, seed: int, student: int | None = None) -> Any:
         """Return the policy for ``env``, a vector environment.

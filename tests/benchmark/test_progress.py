@@ -1,7 +1,10 @@
 """Progress in a pipe: lines with the rate and the time left, not too many."""
 
+import pytest
+
 from kd_env.benchmark import progress as progress_module
 from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.trial import Trial
 
 
 def shown(monkeypatch, capsys, seconds_per_update):
@@ -36,3 +39,18 @@ def test_quiet_prints_nothing(monkeypatch, capsys):
         monkeypatch.setattr(progress_module.time, "monotonic", lambda: 1e9)
         progress.advance("uniform", 3, 1, None)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "frozen", "students"),
+    [
+        ("uniform", False, 1),
+        ("sb3:PPO", False, 1),
+        ("piloted", False, 2),
+        ("akd", False, 5),
+        ("akd(training_episodes=2)", False, 3),
+        ("akd(training_episodes=2)", True, 1),
+    ],
+)
+def test_updates_of_students_on_which_the_policy_learns_are_part_of_the_work(policy, frozen, students):
+    assert Trial("digits", policy, 0, settings={"updates": 100}, frozen=frozen).updates == students * 100
