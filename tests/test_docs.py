@@ -15,7 +15,9 @@ from kd_env.policies.registry import POLICIES
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "docs" / "records"
 PAGES = {path.name: path.read_text() for folder in ("docs", "docs/systems", "docs/how-to") for path in sorted((ROOT / folder).glob("*.md"))}
-MARKERS = [(page, source) for page, text in PAGES.items() for source in re.findall(r"<!-- kd-env report (docs/records/[a-z0-9-]+) -->", text)]
+MARKERS = [
+    (page, source) for page, text in PAGES.items() for source in re.findall(r"<!-- kd-env report (docs/records/[a-z0-9-]+) -->", text)
+]
 
 
 def tables(text: str, source: str) -> list[str]:
