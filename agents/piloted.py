@@ -27,8 +27,8 @@ from torch import Tensor
 from agents import saving
 from agents.crossfit_credit import CrossfitCredit
 from agents.entropy import normalized_entropy
+from agents.member_rules import checked_rules, make_rule, rule_weights
 from agents.saving import Stateful
-from agents.schedule import checked_rules, rule_weights
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
@@ -83,8 +83,7 @@ class Piloted:
                 raise InputError(f"piloted: learner={learner!r} has no method {method}; use crossfit_credit, or add it to your class")
         self.learner = spec.call_plugin(f"policy {learner!r}", policy.make, policy.options, context, seed)
         self.names = checked_rules("piloted", rules, context)
-        rule_policies = [registry.find(name) for name in self.names]
-        self.rules = [spec.call_plugin(f"policy {policy.name!r}", policy.make, policy.options, context, seed) for policy in rule_policies]
+        self.rules = [make_rule(name, context, seed) for name in self.names]
         rows = context.reward_rows
         teaches_labels = context.settings.distillation.reward_ce > 0.0
         if teaches_labels and len(rows) < 2:

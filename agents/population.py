@@ -23,16 +23,18 @@ import torch
 from torch import Tensor
 
 from agents import saving
+from agents.member_rules import checked_rules, make_rule, rule_weights
 from agents.saving import Stateful
-from agents.schedule import RULES, Setting, Stage, checked_rules, rule_weights
+from agents.schedule import Setting, Stage
 from baselines.rule import WEIGHTS
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.policies import PolicyBatch, PolicyContext, registry
+from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.protocol import Rule
 from kd_env.types import Decision, Observation
 
+RULES = "uniform;self_stacking;router;stacking;singles"
 BEST_PART = 0.25
 """Part of the members that is replaced, and part from which the replacements are copied."""
 STEPS = (0.8, 1.25)
@@ -164,8 +166,7 @@ class Population:
         """Return a rule, fitted on half of the labels while the population learns, and on all labels afterwards."""
         if (name, self.learning) not in self.rules:
             context = self.context.with_reward_rows(self.fit_rows) if self.learning else self.context
-            policy = registry.find(name)
-            self.rules[name, self.learning] = spec.call_plugin(f"policy {name!r}", policy.make, policy.options, context, self.seed)
+            self.rules[name, self.learning] = make_rule(name, context, self.seed)
         return self.rules[name, self.learning]
 
     def _weights(self, name: str, batch: PolicyBatch) -> Tensor:

@@ -183,7 +183,7 @@ class WeighsAlone:
         return np.full((batch.rows, batch.num_teachers), 0.25, dtype=np.float32)
 
 
-class OfOnes:
+class NotNormalised:
     """A rule whose weights are not normalised."""
 
     access = "teacher outputs"
@@ -195,22 +195,22 @@ class OfOnes:
         return self.weights.expand(batch.rows, -1)
 
 
-class OfWrongShape(OfOnes):
+class WrongShape(NotNormalised):
     def decide(self, batch):
         return self.weights[:1].expand(batch.rows)
 
 
 def test_weights_of_a_rule_are_normalised_and_without_gradient():
-    agent, weights = taught(f"piloted(rules={__name__}:OfOnes(weights=5.0))", [0.1, 0.9])
+    agent, weights = taught(f"piloted(rules={__name__}:NotNormalised(weights=5.0))", [0.1, 0.9])
     assert np.allclose(weights[8:], [0.625, 0.125, 0.125, 0.125])
-    given = agent._rule_weights(0, agent.context.batch())
-    assert np.allclose(given, [0.625, 0.125, 0.125, 0.125])
-    assert not given.requires_grad
+    rule_weights = agent._rule_weights(0, agent.context.batch())
+    assert np.allclose(rule_weights, [0.625, 0.125, 0.125, 0.125])
+    assert not rule_weights.requires_grad
 
 
 @pytest.mark.parametrize(
     ("rule", "message"),
-    [("OfWrongShape", r"returns weights of shape \(32,\), expected \(32, 4\)"), ("OfOnes(weights=-1.0)", "negative, or 0 for all")],
+    [("WrongShape", r"returns weights of shape \(32,\), expected \(32, 4\)"), ("NotNormalised(weights=-1.0)", "negative, or 0 for all")],
 )
 def test_weights_that_cannot_be_taught_are_refused(rule, message):
     _, agent, observation = on_trial(f"piloted(rules={__name__}:{rule})")

@@ -17,7 +17,6 @@ from kd_env.policies import batch as batch_module
 from kd_env.policies.access import (
     ACCESS,
     ALLOWED,
-    DEFAULT_ACCESS,
     GRADIENT,
     LABELS,
     NEEDS,
@@ -27,7 +26,6 @@ from kd_env.policies.access import (
     TEACHERS,
     refuse,
 )
-from kd_env.policies.registry import declared
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8, "reward_labels": 40, "knowledge": "response,layer"}
@@ -188,44 +186,9 @@ def test_the_command_says_so_in_one_line(kind, access, tmp_path, capsys):
     assert not list(tmp_path.glob("*.jsonl"))
 
 
-# what each class is handed
-
-
-@pytest.mark.parametrize("access", ACCESS)
-def test_a_batch_holds_the_fields_of_its_class_and_their_values(access, env):
-    env.reset(seed=0)
-    policy = make_policy(ReachingRule, env, access=access)
-    batch, observed = policy.context.batch(), env.selection.distillation.observe()
-    held = {name for name in batch_module.NEEDS if name in vars(batch)}
-    assert held == {name for name, resource in batch_module.NEEDS.items() if resource in ALLOWED[access]}
-    assert (batch.rows, batch.num_teachers) == (8, 4)
-    assert batch.example_ids.tolist() == observed.example_ids.tolist()
-    for name in held - {"student_output"}:
-        assert getattr(batch, name) is getattr(observed, name), name
-    if "student" in held:
-        assert not batch.student.logits.requires_grad
-        assert batch.student.layers is batch.student.attention is None
-    if "student_output" in held:
-        assert batch.student_output is env.selection.distillation.student_output()
-        assert batch.student_output.logits.requires_grad
-    with pytest.raises(AttributeError, match="PolicyBatch has no 'tacher_logits'"):
-        _ = batch.tacher_logits
-
-
 def test_a_name_that_does_not_exist_is_no_question_of_access(env):
     with pytest.raises(AttributeError, match="has no attribute 'studnet'"):
         _ = make_policy(ReachingRule, env, access="nothing").context.studnet
-
-
-def test_reward_outputs_come_without_labels_and_reward_examples_with_those_of_the_run(env):
-    outputs = make_policy(ReachingRule, env, access="teacher outputs").context.reward_outputs()
-    assert outputs.labels is None
-    assert len(outputs.teacher_logits) == len(env.selection.data.labels["reward"])
-    context = make_policy(ReachingRule, env, access="reward labels").context
-    rows = env.selection.distillation.reward_split.rows[0]
-    assert np.array_equal(context.reward_rows, rows)
-    assert len(rows) == 40
-    assert torch.equal(context.reward_examples().labels, env.selection.data.labels["reward"][rows])
 
 
 def test_labels_of_the_reward_split_that_the_run_does_not_have_are_refused(env):
@@ -236,49 +199,6 @@ def test_labels_of_the_reward_split_that_the_run_does_not_have_are_refused(env):
     others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_rows)
     with pytest.raises(InputError, match=r"ReachingRule.*: student\.examples\('reward'\) has the labels of context\.reward_rows alone"):
         context.student.examples("reward", np.array([context.reward_rows[0], others[0]]))
-
-
-def test_a_class_that_declares_nothing_has_rewards_and_outputs_and_no_labels():
-    class Silent:
-        def act(self, observation):
-            return None
-
-    assert declared("Silent", Silent, {}).access == DEFAULT_ACCESS
-    assert {TEACHERS, STUDENT, REWARD} == ALLOWED[DEFAULT_ACCESS]
-
-
-def test_a_transition_of_a_rewarded_learner_is_whole_but_for_validation(env):
-    seen = []
-
-    class Keeps(ReachingLearner):
-        def update(self, transition):
-            seen.append(transition)
-
-    run_episode(env, make_policy(Keeps, env, access="reward scalar"), 0)
-    assert [transition.reward.shape for transition in seen] == [(8,)] * 3
-    assert seen[0].info["credit"].shape == (8, 4)
-    assert seen[2].terminated.all()
-    assert set(seen[0].observation) == {"instance", "teachers", "student", "progress"}
-    assert not any("validation" in {*transition.info, *transition.info.get("final_info", {})} for transition in seen)
-    env.reset(seed=0)
-    steps = [env.step(np.zeros((8, 4), dtype=np.float32)) for _ in range(3)]
-    assert any("validation" in {**step[4], **step[4].get("final_info", {})} for step in steps), "the environment says it"
-
-
-@pytest.mark.parametrize(("access", "blocks"), [("nothing", {"progress"}), ("teacher outputs", {"progress", "teachers"})])
-def test_observations_hold_what_the_access_includes(access, blocks, env):
-    seen = []
-
-    class Looks(ReachingLearner):
-        def act(self, observation):
-            seen.append(set(observation))
-            return super().act(observation)
-
-        def update(self, transition):
-            assert set(transition.observation) == set(transition.next_observation) == blocks
-
-    run_episode(env, make_policy(Looks, env, access=access), 0)
-    assert seen == [blocks] * 3
 
 
 def test_refusals_advise_the_smallest_wider_class():
