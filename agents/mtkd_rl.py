@@ -26,7 +26,7 @@ from agents.entropy import normalized_entropy
 from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
 from baselines.compared_features import hint_of
-from kd_env.envs.credit import normalize
+from kd_env.envs.credit_scale import normalize
 from kd_env.errors import InputError
 from kd_env.policies import Choice, PolicyContext, Range, SearchSpace, Transition
 from kd_env.policies.student_view import StudentView

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from baselines.rule import BaseRule
 from kd_env import spec
-from kd_env.envs.credit import normalize
+from kd_env.envs.credit_scale import normalize
 from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
 

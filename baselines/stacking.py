@@ -25,7 +25,7 @@ from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
-from kd_env.policies.context import Examples
+from kd_env.policies.examples import Examples
 from kd_env.randomness import seeded
 
 ENTROPY_TEMPERATURE = 0.1

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_env.envs.credit import CreditByType, normalize, scale
+from kd_env.envs.credit import CreditByType
+from kd_env.envs.credit_scale import normalize, scale
 from kd_env.types import Decision, DecodedAction
 
 CreditReward = tuple[Tensor, dict[str, Tensor]]

@@ -25,7 +25,7 @@ from kd_env.envs.measurement import Measurement
 from kd_env.envs.observations import make_observation_set, observe
 from kd_env.envs.rewards import TaughtBatch, checked_reward, make_reward
 from kd_env.envs.settings import Settings
-from kd_env.envs.step import Step, merge
+from kd_env.envs.step import Step, fill_slots, merge
 from kd_env.knowledge.peers import require_peers
 from kd_env.knowledge.terms import parse_terms
 from kd_env.teachers import Pool
@@ -189,9 +189,9 @@ class Selection:
             decision=whole_decision,
             weights=decisions.per_instance(decoded.weights, len(batch.labels)),
             student_ce=outcome.student_ce.float().cpu().numpy(),
-            rewards=self._fill(self._fill(rewards, run.diverged, DIVERGED_REWARD), ~active, 0.0),
-            reward_terms={name: self._fill(values, ~active, 0.0) for name, values in terms.items()},
-            credit={name: self._fill(self._per_slot(values), run.diverged, 0.0) for name, values in credit.items()},
+            rewards=fill_slots(fill_slots(rewards, run.diverged, DIVERGED_REWARD), ~active, 0.0),
+            reward_terms={name: fill_slots(values, ~active, 0.0) for name, values in terms.items()},
+            credit={name: fill_slots(self._per_slot(values), run.diverged, 0.0) for name, values in credit.items()},
             credit_fold=None if by_credit is None else np.repeat(self.meter.gradient_fold, self.num_slots // self.num_students),
             improvement=improvement,
             validation=None if validation is None else np.where(run.diverged, np.nan, validation),
@@ -236,13 +236,6 @@ class Selection:
             terms["exploration"] = bonus
             rewards = rewards + bonus
         return rewards, terms
-
-    def _fill(self, values: np.ndarray, students: np.ndarray, value: float) -> np.ndarray:
-        """Return values ``[slots, ...]`` with ``value`` in the slots of ``students``, a mask ``[S]``."""
-        if not students.any():
-            return values
-        mask = np.repeat(students, self.num_slots // self.num_students)
-        return np.where(mask.reshape(-1, *[1] * (values.ndim - 1)), value, values)
 
     def _per_slot(self, values: Tensor) -> np.ndarray:
         """Return the means over the instances of each slot, ``[S * B, ...]`` or ``[slots, ...]`` -> ``[slots, ...]``, float64."""

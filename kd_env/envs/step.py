@@ -48,3 +48,11 @@ def _latest(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray |
     if before is None or after is None:
         return before if after is None else after
     return np.where(np.isnan(after), before, after)
+
+
+def fill_slots(values: np.ndarray, students: np.ndarray, value: float) -> np.ndarray:
+    """Return values ``[slots, ...]`` with ``value`` in the slots of ``students``, a mask ``[S]``."""
+    if not students.any():
+        return values
+    mask = np.repeat(students, len(values) // len(students))
+    return np.where(mask.reshape(-1, *[1] * (values.ndim - 1)), value, values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,28 +20,13 @@ from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, needs
 from kd_env.policies.batch import PolicyBatch
+from kd_env.policies.examples import Examples
 from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
 from kd_env.teachers.best_teachers import best_teachers
 from kd_env.teachers.teacher import classifiers
 from kd_env.types import Decision
-
-
-class Examples(NamedTuple):
-    """Examples with the teachers' outputs.
-
-    ``labels`` is ``None`` where the access does not include them.
-    """
-
-    teacher_logits: Tensor  # [n, K, C]
-    teacher_features: tuple[Tensor, ...]  # K x [n, D_k]
-    labels: Tensor | None  # [n]
-
-    def known_labels(self) -> Tensor:
-        """Return the labels, where the access includes them."""
-        assert self.labels is not None
-        return self.labels
 
 
 class PolicyContext:

@@ -14,7 +14,7 @@ from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import make_policy
-from kd_env.policies.context import Examples
+from kd_env.policies.examples import Examples
 from kd_env.randomness import seeded
 
 pytestmark = pytest.mark.long

@@ -6,7 +6,7 @@ import pytest
 import torch
 from credited import response, start, taught
 
-from kd_env.envs import credit
+from kd_env.envs import credit, credit_scale
 from kd_env.envs.credit_names import make_credit
 from kd_env.errors import InputError
 
@@ -20,14 +20,14 @@ SMOOTHINGS = [-0.5, 0.2]
 def test_normalized_rows_have_mean_zero_and_deviation_one(dtype, precision):
     for num_teachers, scale in itertools.product([2, 3, 5, 8], [1e-9, 1.0, 1e6]):
         raw = scale * torch.randn(50, num_teachers, dtype=dtype, generator=torch.Generator().manual_seed(0))
-        normalized = credit.normalize(raw)
+        normalized = credit_scale.normalize(raw)
         torch.testing.assert_close(normalized.mean(1), torch.zeros(50, dtype=dtype), rtol=0, atol=precision)
         torch.testing.assert_close(normalized.std(1, unbiased=False), torch.ones(50, dtype=dtype), rtol=0, atol=precision)
         assert torch.equal(normalized.argsort(1), raw.argsort(1))
 
 
 def test_normalize_by_hand():
-    normalized = credit.normalize(torch.tensor([[1.0, 3.0], [2.0, 2.0], [-1.0, 0.0]]))
+    normalized = credit_scale.normalize(torch.tensor([[1.0, 3.0], [2.0, 2.0], [-1.0, 0.0]]))
     assert normalized.tolist() == [[-1.0, 1.0], [0.0, 0.0], [-1.0, 1.0]]
 
 
@@ -35,12 +35,12 @@ def test_normalize_by_hand():
 def test_one_teacher_or_equal_ones_have_no_credit(dtype):
     for num_teachers in (1, 2, 3, 5, 6, 7):
         values = torch.rand(200, 1, dtype=dtype, generator=torch.Generator().manual_seed(1)) - 0.5
-        assert not credit.normalize(values.expand(-1, num_teachers).contiguous()).any()
+        assert not credit_scale.normalize(values.expand(-1, num_teachers).contiguous()).any()
 
 
 def test_scale_by_hand():
     """To a root mean square of 1 over all candidates of a row; zero stays zero, and signs stay."""
-    scaled = credit.scale(torch.tensor([[[3.0, -4.0]], [[0.0, 0.0]]]))
+    scaled = credit_scale.scale(torch.tensor([[[3.0, -4.0]], [[0.0, 0.0]]]))
     torch.testing.assert_close(scaled, torch.tensor([[[3.0, -4.0]], [[0.0, 0.0]]]) / 12.5**0.5)
 
 

@@ -9,7 +9,7 @@ from pairwise import chosen, pairwise
 from playing import CLASSES, JOINT, KNOWLEDGE, TEACHERS, batch, same, slots
 from selections import select
 
-from kd_env.envs import credit, credit_rewards
+from kd_env.envs import credit, credit_rewards, credit_scale
 from kd_env.envs.credit_rewards import CreditOfStep
 from kd_env.errors import InputError
 from kd_env.types import Decision, DecodedAction
@@ -121,7 +121,7 @@ def test_a_batch_is_paid_the_mean_of_its_instances(kind, normalize):
     raw = 0.5 * raw_credit(env, kind, ["response"])["response"]
     subset = np.array([1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0])
     *_, reward, _, _, info = env.step(subset)
-    np.testing.assert_allclose(info["credit"], credit.normalize(raw) if normalize else raw, rtol=1e-9)
+    np.testing.assert_allclose(info["credit"], credit_scale.normalize(raw) if normalize else raw, rtol=1e-9)
     c = info["credit"]
     assert reward == pytest.approx(((c[0, 0] + c[0, 3]) / 2 + 0.0 + c[2, 1]) / 3, rel=1e-6)
     assert reward != 0.0
