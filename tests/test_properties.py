@@ -1,41 +1,29 @@
 """Readers of files and texts return or raise InputError, whatever they read. Deterministic, and small enough for every run."""
 
-import copy
 import json
 import pickle
-import shutil
 import warnings
 from contextlib import suppress
 
 import numpy as np
 import pytest
-import torch
+from any_content import JSON, QUICK, flipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_env import spec
-from kd_env.bank.bank import DamagedBankError, KnowledgeBank, open_bank
-from kd_env.bank.fingerprint import meta_checksum
 from kd_env.benchmark import records, saved_policies, suites
 from kd_env.benchmark.report import make_report, markdown
 from kd_env.benchmark.tuning import files
 from kd_env.errors import InputError
 from kd_env.models.convolutional.checkpoint import MODEL_TYPE, open_folder
-from kd_env.serialization import from_bytes, read_tensors, to_bytes, write_tensors
 from kd_env.tasks.array_pickle import ALLOWED, read_pickle
 from kd_env.tasks.columns import text_columns
 from kd_env.tasks.labels import class_names_of, normalised_labels
 from kd_env.tasks.tables import READERS, read_table
 from kd_env.teachers import pool_files
 
-QUICK = settings(derandomize=True, database=None, deadline=None, max_examples=60)
-TEXT = st.text(max_size=12)
 ODD_TEXT = st.text(alphabet=st.sampled_from("ab1,;\t\r\n\"'\\{}[]()=:. \0\ufeff\u2028é"), max_size=40)
-NUMBERS = st.integers() | st.floats() | st.just(10**400)
-JSON = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)
-)
-"""Any value of a JSON file."""
 POOL_KEYS = st.sampled_from(["name", "model", "groups", "classes", "lr"])
 STARTS = st.sampled_from([b"", b"sentence,label\n", b"sentence\tlabel\na\t1\n"])
 
@@ -52,16 +40,6 @@ def record():
     return dict.fromkeys(records.FIELDS) | texts | numbers | {
         "versions": {}, "config": {}, "teachers": ["p"], "curve": [{"update": 1, "validation": 0.5}], "diverged": False,
     }  # fmt: skip
-
-
-def flipped(content, position, bit):
-    """Return bytes with one bit changed."""
-    changed = bytearray(content)
-    changed[position % len(changed)] ^= 1 << bit
-    return bytes(changed)
-
-
-FLIPS = {"position": st.integers(0, 10**6), "bit": st.integers(0, 7)}
 
 
 @QUICK
@@ -189,65 +167,6 @@ def test_where_a_saved_policy_comes_from(content, place):
     (place / "policies" / "a.json").write_text(json.dumps(content))
     with pytest.raises(InputError):
         saved_policies.find(place, [], [0])
-
-
-TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2, dtype=torch.int64)}
-SNAPSHOT = to_bytes(TENSORS, {"identity": {"task": "t"}, "value": [1, 2.5]})
-
-
-@QUICK
-@given(**FLIPS)
-def test_no_bit_of_a_snapshot_changes_unseen(position, bit):
-    with pytest.raises(InputError):
-        from_bytes(flipped(SNAPSHOT, position, bit), {"task": "t"})
-
-
-@QUICK
-@given(st.binary(max_size=60) | st.integers(0, len(SNAPSHOT) - 1).map(lambda end: SNAPSHOT[:end]))
-def test_a_snapshot_of_any_bytes(content):
-    with pytest.raises(InputError):
-        from_bytes(content, {"task": "t"})
-
-
-@QUICK
-@given(**FLIPS)
-def test_no_bit_of_a_file_of_tensors_changes_unseen(position, bit, place):
-    write_tensors(file := place / "w.safetensors", TENSORS)
-    file.write_bytes(flipped(file.read_bytes(), position, bit))
-    read = read_tensors(file)
-    assert read is None or all(torch.equal(read[name], tensor) for name, tensor in TENSORS.items()), "a bit of the checksum's name"
-
-
-@pytest.fixture(scope="module")
-def bank(place):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend("tests/bank")
-        from known_teachers import image_task, make_pool
-
-        return open_bank(image_task(), make_pool(), place / "bank").directory
-
-
-@QUICK
-@given(name=st.sampled_from(["train.logits.npy", "reward.features.npy", "validation.logits.npy", "bank.json"]), **FLIPS)
-def test_no_bit_of_a_bank_changes_unseen(name, position, bit, bank):
-    content = (bank / name).read_bytes()
-    try:
-        (bank / name).write_bytes(flipped(content, position, bit))
-        with suppress(DamagedBankError):
-            assert KnowledgeBank(bank).meta == json.loads(content), "white space of bank.json"
-    finally:
-        (bank / name).write_bytes(content)
-
-
-@QUICK
-@given(data=st.data())
-def test_a_bank_s_description(data, bank, place):
-    meta = json.loads((bank / "bank.json").read_text())
-    changed = copy.deepcopy(meta) | {data.draw(st.sampled_from(sorted(meta))): data.draw(JSON)}
-    shutil.copytree(bank, place / "copy", dirs_exist_ok=True)
-    (place / "copy" / "bank.json").write_text(json.dumps(changed | {"checksum": meta_checksum(changed)}))
-    with suppress(DamagedBankError):
-        assert KnowledgeBank(place / "copy").teachers
 
 
 PICKLE = pickle.dumps({"data": np.arange(24, dtype=np.uint8).reshape(2, 12), b"labels": [1, 2]}, 2)

@@ -15,6 +15,13 @@ def env_and_policy(name, teachers=None, seed=0, task="digits", **settings):
     return env, registry.find(name).build(env, seed)
 
 
+def begun(name, teachers=None, **settings):
+    """The same with the environment at the first mini-batch of seed 0."""
+    env, policy = env_and_policy(name, teachers, **settings)
+    env.reset(seed=0)
+    return env, policy
+
+
 def weights_of(env, policy, seed=0):
     """Teacher weights ``[B, K]`` for the first mini-batch of ``seed``, and that mini-batch."""
     env.reset(seed=seed)

@@ -1,17 +1,12 @@
-"""CAMKD's weights against values worked out by hand."""
-
-import math
+"""CAMKD's weights and its whole loss against values worked out by hand."""
 
 import pytest
 import torch
-from rule_problems import env_and_policy, weights_of
+from rule_problems import begun, env_and_policy, weights_of
+from torch.nn.functional import linear
+from weighing import with_probability
 
 from baselines import camkd
-
-
-def with_probability(p, classes=4):
-    """Logits that give class 0 the probability ``p``."""
-    return [math.log(p / (1 - p) * (classes - 1)), *[0.0] * (classes - 1)]
 
 
 def test_camkd_of_two_teachers_by_hand():
@@ -57,3 +52,42 @@ def test_camkd_acts_on_its_formula():
     expected = camkd.weights(batch.teacher_logits, batch.labels)
     # the action cannot say less than exp(-20) of the largest weight
     assert weights == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_camkd_feature_weights_by_hand():
+    hints = [torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)]
+    logits = [with_probability(0.8, 2), with_probability(0.2, 2)]
+    classifiers = [
+        (torch.tensor([[logits[0][0] - 1.0, 0.0], [0.0, 9.0]], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)),
+        (torch.tensor([[5.0, 5.0, logits[1][0]], [5.0, 5.0, 0.0]], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)),
+    ]
+    # each hint through its classifier gives the label .8 and .2: 1/p = 1.25 and 5, softmax(c') = (.2, .8), weights 1 less that
+    assert camkd.feature_weights(hints, classifiers, torch.tensor([0]))[0].tolist() == pytest.approx([0.8, 0.2])
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_camkd_whole_by_hand(detach):
+    pair = "digits/experts/upright,digits/experts/inverted"
+    env, policy = begun(f"camkd(detach={detach})", pair, precision="float64", temperature=4.0)
+    run, decision = env.distillation, policy.act(None)
+    batch, output = run.observe(), run.student_output()
+    maps = list(run.student.network.maps)
+    mapped = [output.features @ matrix for matrix in maps]
+    heads = [teacher.network.classifier for teacher in env.selection.pool.teachers]
+    scales = [teacher.logit_scale for teacher in env.selection.pool.teachers]
+    through = [s * linear(hint, h.weight.double(), h.bias.double()) for s, hint, h in zip(scales, mapped, heads, strict=True)]
+    right = torch.stack([logits.softmax(1)[torch.arange(32), batch.labels] for logits in through], 1)  # [B, 2]
+    v = (1.0 / right).flip(1) / (1.0 / right).sum(1, keepdim=True)  # of two, 1 - softmax(c') is the other's 1/p
+    torch.testing.assert_close(decision.weights["hint"].detach(), v.detach(), rtol=1e-5, atol=1e-7)
+    assert decision.weights["hint"].requires_grad is not detach
+    hints = torch.stack([(hint - features).square().mean(1) for hint, features in zip(mapped, batch.teacher_features, strict=True)], 1)
+    expected = (decision.weights["response"] * run.per_teacher_loss("response", 4.0)).sum(1) + 50 * (
+        (v.detach() if detach else v) * hints
+    ).sum(1)
+    loss = run.per_example_loss(decision)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-7)
+    parameters = [run.student.network.network.body[0].weight, *maps]
+    for gradient, by_hand in zip(
+        *(torch.autograd.grad(value.mean(), parameters, retain_graph=True) for value in (loss, expected)), strict=True
+    ):
+        torch.testing.assert_close(gradient, by_hand, rtol=1e-4, atol=1e-7)

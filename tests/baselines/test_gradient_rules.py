@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.functional import linear
+from rule_problems import begun
+from weighing import with_probability
 
-from baselines import amtml, camkd, entropy_dkd, mt_bert, uncertainty
+from baselines import camkd, entropy_dkd, mt_bert, uncertainty
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
@@ -17,18 +18,6 @@ from kd_env.types import Decision, ModelOutput
 
 TEXT = "domains(train=160,reward=48,validation=32,test=16)"
 NAMES = ["amtml", "uncertainty", "entropy_dkd", "mt_bert", "camkd", "fitnet_mkd"]
-
-
-def env_and_policy(name, teachers=None, task="digits", **settings):
-    env = make_env(Trial(task, name, 0, teachers, settings={"updates": 20, **settings}))
-    policy = registry.find(name).build(env, 0)
-    env.reset(seed=0)
-    return env, policy
-
-
-def with_probability(p, classes=4):
-    """Logits that give class 0 the probability ``p``."""
-    return [math.log(p / (1 - p) * (classes - 1)), *[0.0] * (classes - 1)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,85 +37,11 @@ def test_each_teaches_a_small_text_student(name):
     assert not env.finished.diverged
 
 
-# amtml
-
-
-def test_the_gate_by_hand():
-    gate = amtml.Gate(2, [5, 7, 3], 1)
-    with torch.no_grad():
-        gate.u.copy_(torch.tensor([1.0, 2.0]))
-        gate.theta.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
-    features = torch.tensor([[math.log(2), math.log(3) / 2]])
-    # scores u . (theta_k * f): ln 2, ln 3, ln 6
-    # |u|^2 = 5, |theta|^2 = 4
-    assert gate(ModelOutput(features, features))[0].tolist() == pytest.approx([2 / 11, 3 / 11, 6 / 11, 9.0])
-
-
-def test_gates_of_equal_teachers_are_equal_and_of_one_teacher_one():
-    gate = amtml.Gate(6, [4, 4], 2)
-    with torch.no_grad():
-        gate.theta[1] = gate.theta[0]
-    features = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
-    assert gate(ModelOutput(features, features))[:, :2].flatten().tolist() == pytest.approx([0.5] * 18)
-    assert amtml.Gate(6, [4], 1)(ModelOutput(features, features))[:, :1].tolist() == [[1.0]] * 9
-
-
-def test_disagreement_by_hand():
-    sure = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]], dtype=torch.float64)
-    weights = torch.tensor([[0.5, 0.5]], dtype=torch.float64, requires_grad=True)
-    # the mixture is (1/2, 1/2), each KL is ln 2
-    values = amtml.disagreement(weights, sure)
-    assert values.tolist() == pytest.approx([math.log(2)])
-    (slope,) = torch.autograd.grad(values.sum(), weights)
-    assert slope.isfinite().all()
-    alike = torch.tensor([[[0.3, 0.7], [0.3, 0.7]]], dtype=torch.float64)
-    assert amtml.disagreement(weights.detach(), alike).tolist() == pytest.approx([0.0])
-    impossible = torch.tensor([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]], requires_grad=False)
-    sure_of_first = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    (slope,) = torch.autograd.grad(amtml.disagreement(sure_of_first, impossible).sum(), sure_of_first)
-    assert slope.isfinite().all()
-
-
-@pytest.mark.parametrize(("name", "integrated"), [("amtml", True), ("amtml(target=each)", False)])
-def test_amtml_is_taught_by_one_target_and_by_group_hints(name, integrated):
-    env, policy = env_and_policy(name, precision="float64", temperature=2.0)
-    run = env.distillation
-    gate, output, batch = run.student_output().auxiliary[:, :-1], run.student_output(), run.observe()
-    loss = run.per_example_loss(policy.act(None))
-    p = (batch.teacher_logits / 2.0).softmax(2)
-    log_q = (output.logits / 2.0).log_softmax(1)
-    if integrated:
-        mixture = (gate[..., None] * p).sum(1)
-        response = 4.0 * (mixture * (mixture.log() - log_q)).sum(1)
-    else:
-        response = 4.0 * (gate[..., None] * p * (p.log() - log_q[:, None])).sum((1, 2))
-    # one hidden layer is the last of every group, and the teachers' last layer is what their classifier reads
-    hints = torch.stack([(output.projections["layers"][k][:, -1] - batch.teacher_features[k]).square().mean(1) for k in range(4)], 1)
-    torch.testing.assert_close(loss, response + hints.mean(1))
-    assert response.min() > 0.0
-    network = run.student.network
-    gradients = torch.autograd.grad(
-        loss.mean(), [network.auxiliary_module.u, network.auxiliary_module.theta, *network.network.parameters()]
-    )
-    assert all(gradient.abs().max() > 0.0 for gradient in gradients), "gate, maps and body all learn"
-
-
-def test_amtml_refuses_another_target_and_a_setting_without_its_gate():
-    with pytest.raises(InputError, match=r"amtml\(target='both'\): expected integrated or each"):
-        env_and_policy("amtml(target=both)")
-    for name in ("amtml", "uncertainty"):
-        _, policy = env_and_policy(name, auxiliary_module="")
-        with pytest.raises(
-            InputError, match=r"auxiliary_module='': policy \w+ learns with its own, baselines\.\w+:\w+; leave auxiliary_module out"
-        ):
-            policy.act(None)
-
-
 # uncertainty
 
 
 def test_uncertainty_by_hand():
-    env, policy = env_and_policy("uncertainty", kd_weight=0.25, knowledge="response,hint(strength=8)", precision="float64")
+    env, policy = begun("uncertainty", kd_weight=0.25, knowledge="response,hint(strength=8)", precision="float64")
     run = env.distillation
     free = run.student.network.auxiliary_module.free
     assert policy.act(None).strengths["response"].tolist() == pytest.approx([0.125] * 32), "a quarter, halved at sigma = 1"
@@ -171,7 +86,7 @@ def test_uncertainty_finds_its_optimum_and_stops_at_the_bound():
 def test_uncertainty_refuses_a_bound_that_is_none():
     for bound in ("0", "-1", "1e999"):
         with pytest.raises(InputError, match=r"bound=.*expected a number above 0"):
-            env_and_policy("uncertainty", auxiliary_module=f"baselines.uncertainty:LogSigma(bound={bound})")
+            begun("uncertainty", auxiliary_module=f"baselines.uncertainty:LogSigma(bound={bound})")
 
 
 # entropy_dkd
@@ -208,7 +123,7 @@ def test_weights_are_on_the_simplex_and_follow_a_permutation(weights, scale):
 
 
 def test_entropy_dkd_weighs_both_parts_alike_under_pure_distillation():
-    env, policy = env_and_policy("entropy_dkd")
+    env, policy = begun("entropy_dkd")
     assert env.selection.settings.distillation.kd_weight == 1.0
     decision = policy.act(None)
     assert list(decision.weights) == ["tckd", "nckd"]
@@ -232,7 +147,7 @@ def test_mt_bert_by_hand():
 @pytest.mark.parametrize("scale", ["matched", "released"])
 def test_mt_bert_sums_as_its_scale_says(scale):
     setting = {"kd_weight": 0.5, "temperature": 3.0, "knowledge": "response,layer(strength=2)", "precision": "float64"}
-    env, policy = env_and_policy(f"mt_bert(scale={scale})", **setting)
+    env, policy = begun(f"mt_bert(scale={scale})", **setting)
     run = env.distillation
     loss, batch = run.per_example_loss(policy.act(None)), run.observe()
     c = camkd.teacher_ce(batch.teacher_logits, batch.labels)
@@ -245,50 +160,11 @@ def test_mt_bert_sums_as_its_scale_says(scale):
     torch.testing.assert_close(loss, expected)
 
 
-# camkd, whole
-
-
-def test_camkd_feature_weights_by_hand():
-    hints = [torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)]
-    logits = [with_probability(0.8, 2), with_probability(0.2, 2)]
-    classifiers = [
-        (torch.tensor([[logits[0][0] - 1.0, 0.0], [0.0, 9.0]], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)),
-        (torch.tensor([[5.0, 5.0, logits[1][0]], [5.0, 5.0, 0.0]], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)),
-    ]
-    # each hint through its classifier gives the label .8 and .2: 1/p = 1.25 and 5, softmax(c') = (.2, .8), weights 1 less that
-    assert camkd.feature_weights(hints, classifiers, torch.tensor([0]))[0].tolist() == pytest.approx([0.8, 0.2])
-
-
-@pytest.mark.parametrize("detach", [False, True])
-def test_camkd_whole_by_hand(detach):
-    pair = "digits/experts/upright,digits/experts/inverted"
-    env, policy = env_and_policy(f"camkd(detach={detach})", pair, precision="float64", temperature=4.0)
-    run, decision = env.distillation, policy.act(None)
-    batch, output = run.observe(), run.student_output()
-    maps = list(run.student.network.maps)
-    mapped = [output.features @ matrix for matrix in maps]
-    heads = [teacher.network.classifier for teacher in env.selection.pool.teachers]
-    scales = [teacher.logit_scale for teacher in env.selection.pool.teachers]
-    through = [s * linear(hint, h.weight.double(), h.bias.double()) for s, hint, h in zip(scales, mapped, heads, strict=True)]
-    right = torch.stack([logits.softmax(1)[torch.arange(32), batch.labels] for logits in through], 1)  # [B, 2]
-    v = (1.0 / right).flip(1) / (1.0 / right).sum(1, keepdim=True)  # of two, 1 - softmax(c') is the other's 1/p
-    torch.testing.assert_close(decision.weights["hint"].detach(), v.detach(), rtol=1e-5, atol=1e-7)
-    assert decision.weights["hint"].requires_grad is not detach
-    hints = torch.stack([(hint - features).square().mean(1) for hint, features in zip(mapped, batch.teacher_features, strict=True)], 1)
-    expected = (decision.weights["response"] * run.per_teacher_loss("response", 4.0)).sum(1) + 50 * (
-        (v.detach() if detach else v) * hints
-    ).sum(1)
-    loss = run.per_example_loss(decision)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-7)
-    parameters = [run.student.network.network.body[0].weight, *maps]
-    for gradient, by_hand in zip(
-        *(torch.autograd.grad(value.mean(), parameters, retain_graph=True) for value in (loss, expected)), strict=True
-    ):
-        torch.testing.assert_close(gradient, by_hand, rtol=1e-4, atol=1e-7)
+# fitnet_mkd, and penalties
 
 
 def test_the_hint_of_fitnet_mkd_flows_into_the_student():
-    env, _ = env_and_policy("fitnet_mkd", precision="float64")
+    env, _ = begun("fitnet_mkd", precision="float64")
     run, batch = env.distillation, env.distillation.observe()
     assert run.loss.terms["hint"].strength == 100.0
     body, maps = run.student.network.network.body[0].weight, list(run.student.network.maps)
@@ -302,7 +178,7 @@ def test_the_hint_of_fitnet_mkd_flows_into_the_student():
 
 
 def test_the_loss_takes_a_decision_s_penalty_as_it_is():
-    env, _ = env_and_policy("uniform")
+    env, _ = begun("uniform")
     run, alike = env.distillation, torch.full((32, 4), 0.25)
     decision, penalty = Decision({"response": alike}, {"response": 1.0}, 2.0), torch.arange(32.0)
     without = run.per_example_loss(decision)

@@ -1,5 +1,7 @@
 """What the tests of weighting rules share: logits of known probabilities, hard cases, short trials, and what a rule decides."""
 
+import math
+
 import torch
 
 from kd_env.benchmark.run_trial import make_env
@@ -13,6 +15,11 @@ SMALL_TEXT = "domains(train=64,reward=32,validation=32,test=32)"
 def logits_of(*teachers):
     """Probabilities ``K x [C]`` of one instance -> logits ``[1, K, C]``, off by a constant as logits are."""
     return torch.tensor([teachers], dtype=torch.float64).log() + 1.5
+
+
+def with_probability(p, classes=4):
+    """Logits that give class 0 the probability ``p``."""
+    return [math.log(p / (1 - p) * (classes - 1)), *[0.0] * (classes - 1)]
 
 
 def drawn(teachers, rows=40, classes=5, seed=0):

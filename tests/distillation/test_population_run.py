@@ -1,101 +1,14 @@
 """Many students at once: each is the student it would be alone, whatever becomes of the others."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
-from small_runs import decide, digest, drive, start, weights_for
+from runs_apart import BOTH, CASES, IMAGE, TEXT, alone, assert_equal, damage, each_alone, follow, start_case
+from small_runs import decide, start, weights_for
 
-from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.student.population import Population
 from kd_env.types import Decision
-
-IMAGE = {"student": "mlp(width=8)", "num_students": 3, "precision": "float64", "updates": 200}
-BERT = "tiny-bert(width=8,layers=2,heads=2,dropout=0)"
-TEXT = {"student": BERT, "num_students": 2, "precision": "float64", "updates": 100, "batch_size": 6}
-
-CASES = {
-    "adam": ("digits_data", {"optimizer": "adam(lr=0.01)"}, 80),
-    "sgd": ("digits_data", {"optimizer": "sgd(lr=0.05,decay=linear)"}, 60),
-    "adamw, labels": ("digits_data", {"optimizer": "adamw(lr=0.01,weight_decay=0.1,warmup=0.3,decay=linear)", "kd_weight": 0.5}, 60),
-    "extra reward loss": ("digits_data", {"reward_ce": 0.5, "reward_labels": 21}, 60),
-    "calibrated": ("digits_data", {"calibrate_teachers": True, "reward_labels": 21, "label_seeds": [4, 5, 6]}, 20),
-    # not Adam: Transformers takes a ViT's softmax in float32, whose rounding Adam makes a drift of the key bias, which no output sees
-    "tiny-vit": ("digits_data", {"student": "tiny-vit(width=8,layers=1)", "num_students": 2, "optimizer": "sgd(lr=0.02)"}, 20),
-    "text, layers": ("layered_data", {"knowledge": "response,layer,relation", "optimizer": "adam(lr=0.001)"}, 40),
-    "text, hints": ("layered_data", {"knowledge": "hint,layer(grouped=true)", "optimizer": "adam(lr=0.001)"}, 20),
-    "text, all others": (
-        "layered_data",
-        {
-            "knowledge": "response,similarity,attention,tckd,nckd,contrast",
-            "kd_weight": 0.5,
-            "optimizer": "adamw(lr=0.001,weight_decay=0.1)",
-        },
-        30,
-    ),
-}
-"""Data, settings, and how many updates are compared; five times as many in the slow tests."""
-BOTH = [False, True] * 4
-"""Whether a mini-batch has been observed, by turns."""
-
-
-def start_case(request, case, seed=5, **changed):
-    data, keywords, _ = CASES[case]
-    data = request.getfixturevalue(data)
-    return start(data, seed, **((IMAGE if data.task.kind == "image" else TEXT) | keywords | changed))
-
-
-def alone(run, student, seed):
-    """A run of its own with the settings of ``run``."""
-    settings = dataclasses.replace(run.settings, num_students=1)
-    return Distillation(run.data, settings, seed, run.reward_split.of_student(student))
-
-
-def each_alone(run):
-    return [alone(run, s, int(seed)) for s, seed in enumerate(run.seeds)]
-
-
-def assert_equal(run, student, lone, rtol=1e-7, atol=1e-9):
-    """Student and run of its own: what was learned, and all that is counted."""
-    state, expected = run.student.state_of(student), lone.student.state()
-    assert state.keys() == expected.keys()
-    for name in expected:
-        torch.testing.assert_close(state[name], expected[name], rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
-    for name, values in lone.state.tensors().items():
-        assert run.state.of_student(student).tensors()[name].tolist() == values.tolist(), name
-
-
-def follow(run, apart, updates, rtol=1e-7, atol=1e-9):
-    """Teach all and each; batches and outcomes are the same."""
-    size = run.settings.batch_size
-    for _ in range(updates):
-        going = ~run.done
-        batch, outcome = run.observe(), run.apply(decide(run))
-        for s, lone in enumerate(apart):
-            if not going[s]:
-                continue
-            rows, expected_batch = slice(s * size, (s + 1) * size), lone.observe()
-            assert (batch.example_ids[rows] == expected_batch.example_ids).all()
-            assert (batch.update[s], batch.progress[s]) == (expected_batch.update[0], expected_batch.progress[0])
-            expected = lone.apply(decide(lone))
-            assert outcome.diverged[s] == expected.diverged[0]
-            if expected.diverged[0]:
-                continue
-            torch.testing.assert_close(outcome.student_ce[rows], expected.student_ce, rtol=rtol, atol=atol)
-            assert outcome.loss[s] == pytest.approx(expected.loss[0], rel=rtol, abs=atol)
-
-
-def damage(run, student, value):
-    """One of the student's parameters becomes ``value``."""
-    with torch.no_grad():
-        if run.num_students > 1:
-            run.student.theta[student, 5] = value
-        else:
-            vector = torch.nn.utils.parameters_to_vector(run.student.parameters)
-            vector[5] = value
-            torch.nn.utils.vector_to_parameters(vector, run.student.parameters)
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.slow)])
@@ -200,82 +113,6 @@ def test_students_that_are_left_out_stay_as_they_are(request):
     for s, lone in enumerate(apart):
         lone.state.forward_examples[:] = run.state.forward_examples[s]  # a forward pass is one of all
         assert_equal(run, s, lone)
-
-
-MEMBERS = ["adam", "sgd", "adamw, labels", "extra reward loss", "text, layers"]
-
-
-@pytest.mark.parametrize(("case", "observed"), list(zip(MEMBERS, BOTH, strict=False)))
-def test_a_member_continues_alone_as_it_would_among_the_others(request, case, observed):
-    run = start_case(request, case, updates=40)
-    drive(run, 6)
-    run.reset_student(1, 50)
-    drive(run, 5)
-    if observed:
-        run.observe()
-    members = [run.member(s) for s in range(run.num_students)]
-    assert [member.num_students for member in members] == [1] * run.num_students
-    assert [member.update.tolist() for member in members] == [[5 if s == 1 else 11] for s in range(run.num_students)]
-    untouched = digest(run)
-    drive(members[0].fork(), 2)
-    assert digest(run) == untouched
-    follow(run, members, 12, rtol=1e-10, atol=1e-10)
-    for s, member in enumerate(members):
-        assert_equal(run, s, member, rtol=1e-10, atol=1e-10)
-
-
-def test_a_member_before_the_first_update_is_a_fresh_student(request):
-    run = start_case(request, "adam")
-    assert digest(run.member(2)) == digest(alone(run, 2, 7))
-
-
-SNAPSHOTS = {
-    **{name: CASES[name] for name in ("sgd", "text, all others")},
-    "adam, dropout": ("digits_data", {"student": "mlp(width=8,dropout=0.3)", "precision": "float32", "optimizer": "adam(lr=0.01)"}, 0),
-    "extra reward loss, dropout": ("digits_data", {"student": "mlp(width=8,dropout=0.3)", "reward_ce": 0.5}, 0),
-}
-
-
-def out_of_phase(data, case, seed):
-    """A population whose students stand at different updates."""
-    keywords = (IMAGE if data.task.kind == "image" else TEXT) | SNAPSHOTS[case][1]
-    run = start(data, seed, **keywords)
-    drive(run, 4)
-    run.reset_student(1, 60)
-    drive(run, 2)
-    run.reset_student(0, 61)
-    return run
-
-
-@pytest.mark.parametrize(("case", "observed"), list(zip(SNAPSHOTS, BOTH, strict=False)))
-def test_a_restored_population_continues_to_the_last_bit(request, case, observed):
-    data = request.getfixturevalue(SNAPSHOTS[case][0])
-    run, undisturbed = (out_of_phase(data, case, 2) for _ in range(2))
-    if observed:
-        run.observe()
-    state = run.snapshot()
-    outcomes = drive(run, 6)
-    assert repr(drive(undisturbed, 6)) == repr(outcomes), "taking a snapshot changes nothing"
-    other = out_of_phase(data, case, 30)
-    other.restore(state)
-    assert other.snapshot() == state
-    assert other.seeds.tolist()[:2] == [61, 60]
-    assert other.update.tolist()[:2] == [0, 2]
-    fork = other.fork()
-    assert repr(drive(other, 6)) == repr(outcomes)
-    assert digest(other) == digest(run) == digest(undisturbed)
-    fork.reset_student(0, 5)
-    drive(fork, 2)
-    assert digest(other) == digest(run), "forks are independent"
-    run.restore(state)  # back in time, too
-    assert repr(drive(run, 6)) == repr(outcomes)
-    assert digest(run) == digest(other)
-
-
-def test_a_snapshot_of_another_number_of_students_is_refused(request):
-    state = start_case(request, "extra reward loss").snapshot()
-    with pytest.raises(InputError, match=r"these differ: num_students$"):
-        start_case(request, "extra reward loss", num_students=2).restore(state)
 
 
 def test_networks_that_mix_examples_are_refused_by_name(digits_data, monkeypatch):

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from credited import start, taught
-from test_credit import at_rate, rank_correlations
+from credited import at_rate, rank_correlations, start, taught
 
 from kd_env import tasks
 from kd_env.bank.bank import open_bank

@@ -3,53 +3,20 @@
 import itertools
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mini_batches import batch_of, observed
 from pairwise import chosen
-from playing import batch as environment
-from playing import rollout, slots
 
 from kd_env.distillation import Distillation
 from kd_env.distillation.settings import distillation_settings
-from kd_env.envs.observations import (
-    BOUND,
-    OBSERVATIONS,
-    ObservationSet,
-    make_observation_set,
-    observe,
-    space,
-    split_teachers,
-)
-from kd_env.errors import InputError
+from kd_env.envs.observations import BOUND, OBSERVATIONS, space, split_teachers
 from kd_env.types import Batch, ModelOutput
 
 LN2 = math.log(2.0)
 SIZES = [(1, 1), (1, 256), (2, 5), (3, 64), (4, 32), (5, 2), (8, 64), (16, 1), (16, 256)]
-
-
-def batch_of(num_teachers, size, num_classes=4, width=6, scale=3.0, seed=0, **changes):
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return scale * torch.randn(*shape, generator=generator)
-
-    batch = Batch(
-        update=np.array([3]),
-        progress=np.array([0.25]),
-        example_ids=np.arange(size),
-        labels=torch.randint(num_classes, (size,), generator=generator),
-        teacher_logits=draw(size, num_teachers, num_classes),
-        teacher_features=tuple(draw(size, 7) for _ in range(num_teachers)),
-        student=ModelOutput(draw(size, num_classes), draw(size, width)),
-    )
-    return replace(batch, **changes)
-
-
-def observed(batch, name, labels):
-    return observe(batch, make_observation_set(name), labels)
 
 
 @pytest.mark.parametrize(("size", "name"), chosen(itertools.product(SIZES, OBSERVATIONS), zip(SIZES, 3 * [*OBSERVATIONS], strict=True)))
@@ -198,72 +165,3 @@ def test_groups_are_never_observed(digits_data):
         blocks, other_blocks = (observed(batch, name, labels=True) for batch in batches)
         assert all(np.array_equal(blocks[block], other_blocks[block]) for block in blocks)
     assert "groups" not in Batch.__dataclass_fields__
-
-
-# Sets of your own
-
-
-class Disagreement(ObservationSet):
-    """How far each teacher is from the student, in ``power``; a second block only with labels."""
-
-    columns = {"teachers": ("distance",), "student": ("right [label]",), "progress": ("part of the budget spent",)}
-
-    def __init__(self, power=1):
-        self.power = power
-
-    def blocks(self, batch, labels):
-        distance = (batch.teacher_logits - batch.student.logits[:, None]).abs().mean(2) ** self.power  # [rows, K]
-        right = (batch.student.logits.argmax(1) == batch.labels).float()  # [rows]
-        return {"teachers": distance} | ({"student": right} if labels else {})
-
-
-class Failing(Disagreement):
-    def __init__(self):
-        raise IndexError("too far")
-
-
-OWN = f"{__name__}:Disagreement"
-
-
-def test_a_set_of_one_s_own_is_observed():
-    batch = batch_of(3, 5)
-    blocks = observed(batch, f"{OWN}(power=2)", labels=True)
-    distance = (batch.teacher_logits - batch.student.logits[:, None]).abs().mean(2)
-    np.testing.assert_allclose(blocks["teachers"], (distance**2).clamp(max=10.0), rtol=1e-6)
-    assert {name: block.shape for name, block in blocks.items()} == {"teachers": (5, 3), "student": (5, 1), "progress": (5, 1)}
-
-
-@pytest.mark.parametrize("labels", [False, True])
-@pytest.mark.parametrize("granularity", ["instance", "batch"])
-def test_a_set_of_one_s_own_makes_the_space_of_an_environment(granularity, labels):
-    shown = {"observation": f"{OWN}(power=2)", "observe_labels": labels, "granularity": granularity}
-    env, many = environment(**shown), slots(3 if granularity == "instance" else 1, **shown)
-    widths = {"teachers": 4, "progress": 1} | ({"student": 1} if labels else {})
-    assert {name: box.shape for name, box in many.single_observation_space.items()} == {name: (n,) for name, n in widths.items()}
-    for blocks, *_ in rollout(env, seed=0):
-        assert env.observation_space.contains(blocks)
-    assert env.unwrapped.selection.settings.interface.observation == f"{OWN}(power=2)"
-
-
-CANNOT_BE_MADE = [
-    ("sumary", r"unknown observation 'sumary'; did you mean 'summary'\?, and no module:Class"),
-    (f"{__name__}:Missing", r"observation '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
-    ("no_such_module:Set", r"observation 'no_such_module:Set' cannot be imported \(ModuleNotFoundError: "),
-    (f"{__name__}:batch_of", r"batch_of is not a subclass of kd_env\.envs\.observations\.ObservationSet; derive it from that"),
-    ("kd_env.envs.observations:ObservationSet", r"ObservationSet does not define blocks; define it"),
-    (f"{OWN}(strength=2)", r"got an unexpected keyword argument 'strength'; options: power"),
-    ("summary(power=2)", r"observation 'summary\(power=2\)': .*options"),
-]
-
-
-def test_a_set_that_cannot_be_made_is_named():
-    for observation, message in CANNOT_BE_MADE:
-        with pytest.raises(InputError, match=message):
-            environment(observation=observation)
-
-
-def test_an_error_raised_inside_a_set_names_file_and_line():
-    line = next(number for number, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "too far" in text)
-    with pytest.raises(InputError) as caught:
-        environment(observation=f"{__name__}:Failing")
-    assert f"IndexError: too far ({__file__}, line {line})" in str(caught.value)

@@ -210,11 +210,7 @@ def test_a_stage_that_a_teacher_has_not_is_refused(start, knowledge, message):
 def test_a_student_without_the_stage_is_refused(few, start):
     for student, knowledge, problem in (
         ("mlp", "attention_transfer(stages=all)", "student 'mlp' has no numbered stage of feature maps in common with each teacher"),
-        (
-            "mlp",
-            "map_hint(stage=stage1)",
-            "student 'mlp' has no feature map of stage 'stage1', which map_hint compares",
-        ),
+        ("mlp", "map_hint(stage=stage1)", "student 'mlp' has no feature map of stage 'stage1', which map_hint compares"),
         ("mlp", "map_ensemble", "student 'mlp' has no maps, which map_ensemble compares"),
     ):
         with pytest.raises(InputError, match=problem):

@@ -1,4 +1,4 @@
-"""CIFAR, Tiny ImageNet and MNIST from folders in their published layouts, and what a pickle may not do."""
+"""CIFAR, Tiny ImageNet and MNIST from folders in their published layouts, and from the hub."""
 
 import gzip
 import pickle
@@ -8,62 +8,13 @@ import types
 import numpy as np
 import pytest
 from PIL import Image
+from published_files import cifar10, cifar100, images, python2, write
 
 from kd_env import tasks
 from kd_env.errors import InputError
 from kd_env.tasks import published_images
-from kd_env.tasks.array_pickle import read_pickle
-from kd_env.tasks.task import SPLITS, Split
-from kd_env.tasks.views import with_views
+from kd_env.tasks.task import SPLITS
 from kd_env.testing import check_task
-
-
-def python2(value):
-    """The opcodes that Python 2 wrote for a value, in protocol 2: texts are byte strings, and arrays name numpy's old modules."""
-    if isinstance(value, dict):
-        return b"}(" + b"".join(python2(key) + python2(item) for key, item in value.items()) + b"u"
-    if isinstance(value, list):
-        return b"](" + b"".join(map(python2, value)) + b"e"
-    if isinstance(value, int):
-        return b"J" + value.to_bytes(4, "little", signed=True)
-    if isinstance(value, str):
-        return b"T" + len(value).to_bytes(4, "little") + value.encode("latin1")
-    shape = b"".join(python2(size) for size in value.shape)
-    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    content = b"T" + value.size.to_bytes(4, "little") + value.tobytes()
-    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    return empty + b"(K\x01(" + shape + b"t" + dtype + b"\x89" + content + b"tb"
-
-
-def write(path, content, writer=python2):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x80\x02" + writer(content) + b"." if writer is python2 else writer(content))
-
-
-def images(count, seed=0):
-    return np.random.default_rng(seed).integers(256, size=(count, 3072)).astype(np.uint8)
-
-
-def cifar10(folder, writer=python2):
-    place = folder / "cifar-10-batches-py"
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    write(place / "batches.meta", {"label_names": names, "num_vis": 3072}, writer)
-    for number, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
-        count = 40 if name == "test_batch" else 90
-        content = {"batch_label": name, "labels": [row % 10 for row in range(count)], "data": images(count, number), "filenames": ["a.png"]}
-        write(place / name, content, writer)
-    return folder
-
-
-def cifar100(folder):
-    place = folder / "cifar-100-python"
-    fine, coarse = [f"class{k}" for k in range(6)], ["flowers", "fish"]
-    write(place / "meta", {"fine_label_names": fine, "coarse_label_names": coarse})
-    for seed, (name, count) in enumerate((("train", 420), ("test", 30))):
-        labels = [row % 6 for row in range(count)]
-        content = {"data": images(count, seed), "fine_labels": labels, "coarse_labels": [label // 3 for label in labels]}
-        write(place / name, content)
-    return folder
 
 
 @pytest.mark.parametrize("writer", [python2, lambda content: pickle.dumps(content, 2), lambda content: pickle.dumps(content, 4)])
@@ -121,39 +72,6 @@ def test_a_damaged_cifar_file_is_named(tmp_path, file, content, says):
         tasks.load("cifar10", str(tmp_path))
     assert says in str(error.value)
     assert str(path) in str(error.value)
-
-
-class Harmful:
-    def __reduce__(self):
-        return print, ("this must not be printed",)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pickle.dumps({"data": Harmful()}),
-        b"cos\nsystem\n(S'true'\ntR.",
-        b"cbuiltins\neval\n(S'1'\ntR.",
-        b"cnumpy\nload\n(S'x'\ntR.",
-        b"c_codecs\nencode\n(S'x'\nS'rot13'\ntR.",
-        pickle.dumps(np.array([print, "x"], dtype=object)),
-    ],
-)
-def test_a_pickle_that_names_code_is_refused(content, tmp_path, capsys):
-    path = tmp_path / "batch"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="batch: not a pickle of arrays"):
-        read_pickle(path)
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("cut", range(0, 400, 23))
-def test_a_cut_pickle_is_refused_or_is_no_set(tmp_path, cut):
-    whole = b"\x80\x02" + python2({"data": images(1)[:, :200], "labels": [1, 2, 3]}) + b"."
-    path = tmp_path / "batch"
-    path.write_bytes(whole[: len(whole) - 1 - cut])
-    with pytest.raises(InputError, match="not a pickle of arrays"):
-        read_pickle(path)
 
 
 def tiny_imagenet(folder, classes=("n01", "n02", "n03"), count=70):
@@ -267,38 +185,3 @@ def test_a_hub_that_cannot_be_reached_is_an_input_error(monkeypatch):
 
 def test_values_are_in_the_unit_range():
     assert published_images.in_unit_range(np.array([0, 51, 255], np.uint8)).tolist() == pytest.approx([0.0, 0.2, 1.0])
-
-
-def test_views_are_the_image_and_moved_and_mirrored_copies():
-    rng = np.random.default_rng(0)
-    train = Split(rng.random((50, 3, 16, 16), dtype=np.float32), np.arange(50) % 7, np.arange(50) % 2)
-    views = with_views(train, 3, "t")
-    assert views.inputs.shape == (150, 3, 16, 16)
-    assert np.array_equal(views.inputs[:50], train.inputs)
-    assert np.array_equal(views.labels, np.tile(train.labels, 3))
-    assert np.array_equal(views.groups, np.tile(train.groups, 3))
-    padded = np.pad(train.inputs, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    mirrored = 0
-    for row, image in enumerate(views.inputs[50:]):
-        windows = [padded[row % 50, :, top : top + 16, left : left + 16] for top in range(5) for left in range(5)]
-        plain, flipped = (any(np.array_equal(image, window[..., ::step]) for window in windows) for step in (1, -1))
-        assert plain != flipped, "it is one of the windows, as it is or mirrored"
-        mirrored += flipped
-    assert 30 < mirrored < 70
-    assert not np.array_equal(views.inputs[50:100], views.inputs[100:])
-    assert np.array_equal(with_views(train, 3, "t").inputs, views.inputs), "they are always the same"
-    assert with_views(train, 1, "t") is train
-
-
-def test_views_are_of_train_alone_and_are_named(tmp_path):
-    plain, viewed = tasks.load("cifar10", str(cifar10(tmp_path))), tasks.load("cifar10(views=3)", str(tmp_path))
-    assert viewed.name == "cifar10(views=3)"
-    assert len(viewed.train) == 3 * len(plain.train)
-    for name in SPLITS[1:]:
-        assert np.array_equal(getattr(viewed, name).inputs, getattr(plain, name).inputs)
-    assert "train holds 3 views of each of 322 images: moved by up to an eighth of the side, half of them mirrored" in viewed.notes
-    originals = {row.tobytes() for row in plain.train.inputs}
-    assert sum(row.tobytes() in originals for row in viewed.train.inputs) >= 322
-    for views in (0, 65, 1.5, "x"):
-        with pytest.raises(InputError, match="views"):
-            tasks.load(f"cifar10(views={views})", str(tmp_path))

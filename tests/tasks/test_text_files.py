@@ -3,37 +3,24 @@
 import json
 
 import pytest
-from text_data import GOOD, TEST, check_defect, write_texts
+from text_data import GOOD, TEST, check_defect
+from text_rows import ROWS, examples, load, write
 
 from kd_env import tasks
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.models.encode import encode
 from kd_env.models.networks import build
-from kd_env.tasks import text_files
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers.pool_recipes import POOLS, PoolRecipe
 from kd_env.teachers.train_recipe import TeacherRecipe
 from kd_env.testing import check_task
-
-ROWS = [(f"number {i} {'fine' if i % 2 else 'dull'}", i % 2) for i in range(300)]
 
 
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path
 
-
-def write(folder, name, rows=ROWS, columns=("sentence", "label"), end="\n", mark=""):
-    """One file, in the format its suffix names."""
-    if name.endswith(".jsonl"):
-        lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
-    else:
-        lines = [("," if name.endswith(".csv") else "\t").join(map(str, row)) for row in [columns, *rows]]
-    (folder / name).write_bytes((mark + end.join(lines) + end).encode())
-
-
-SMALL = "validation has 20 examples, so an accuracy on it has a standard error of up to 0.112"
 
 DEFECTS = {
     "an empty folder": ({}, "no train.tsv, train.csv, train.jsonl or train.parquet; the folder holds nothing"),
@@ -45,101 +32,6 @@ DEFECTS = {
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_folder_without_a_training_file_is_refused(defect, tmp_path):
     check_defect(tmp_path / "own", *DEFECTS[defect])
-
-
-def load(folder, **options):
-    return text_files.load(str(folder), **options)
-
-
-def examples(task):
-    """All texts with their class and group, as names."""
-    groups = task.group_names or ("",)
-    return sorted(
-        (text, task.class_names[label], groups[group])
-        for split in (getattr(task, name) for name in SPLITS)
-        for text, label, group in zip(split.inputs, split.labels, split.groups if task.group_names else [0] * len(split), strict=True)
-    )
-
-
-def test_all_formats_give_the_same_task(folder):
-    fingerprints = set()
-    for suffix in (".tsv", ".csv", ".jsonl"):
-        (folder / suffix).mkdir()
-        write(folder / suffix, f"train{suffix}")
-        task = load(folder / suffix)
-        assert examples(task) == sorted((text, str(label), "") for text, label in ROWS)
-        fingerprints.add(task.fingerprint)
-    assert len(fingerprints) == 1
-
-
-@pytest.mark.parametrize("options", [{"end": "\r\n"}, {"mark": "\ufeff"}, {"end": "\n\n"}, {"end": "\r\n", "mark": "\ufeff"}])
-@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl"])
-def test_marks_line_ends_and_blank_lines_change_nothing(folder, suffix, options):
-    write(folder, f"train{suffix}")
-    plain = load(folder).fingerprint
-    write(folder, f"train{suffix}", **options)
-    assert load(folder).fingerprint == plain
-
-
-def test_the_last_line_needs_no_end(folder):
-    write(folder, "train.tsv")
-    plain = load(folder).fingerprint
-    (folder / "train.tsv").write_text((folder / "train.tsv").read_text().rstrip("\n"))
-    assert load(folder).fingerprint == plain
-
-
-def test_a_tsv_is_raw_text(folder):
-    odd = [
-        '" open',
-        'a "quoted" word',
-        "'",
-        "a, b",
-        "back\\slash",
-        "line\u2028separator",
-        "\x85next",
-        "form\x0cfeed",
-        "bell\x07",
-        "inner\rreturn",
-    ]
-    write(folder, "train.tsv", ROWS + [(text, 1) for text in odd])
-    texts = {text for text, _, _ in examples(load(folder))}
-    assert texts == {text for text, _ in ROWS} | set(odd)
-
-
-def test_a_csv_is_quoted(folder):
-    write(folder, "train.csv", [*ROWS, ('"one, ""two""\nthree"', 1)])
-    assert ('one, "two"\nthree', "1", "") in examples(load(folder))
-    (folder / "train.csv").write_text((folder / "train.csv").read_text() + "too,many,fields\n")
-    with pytest.raises(InputError, match=r"train\.csv, line 304: 3 fields"):
-        load(folder)
-
-
-@pytest.mark.parametrize(
-    ("labels", "names"),
-    [
-        ((0, 1), ("0", "1")),
-        ((1, 2), ("1", "2")),
-        ((-1, 1), ("-1", "1")),
-        ((2, 10), ("2", "10")),
-        (("pos", "neg"), ("neg", "pos")),
-        (("nicht übel", "schlecht"), ("nicht übel", "schlecht")),
-        (("01", "2"), ("1", "2")),
-        ((" a ", "b"), ("a", "b")),
-    ],
-)
-def test_labels_are_integers_or_names(folder, labels, names):
-    write(folder, "train.tsv", [(text, labels[label]) for text, label in ROWS])
-    task = load(folder)
-    assert task.class_names == names
-    class_of = {text: task.class_names[label] for text, label in zip(task.train.inputs, task.train.labels, strict=True)}
-    for text, label in ROWS:
-        if text in class_of:
-            assert class_of[text] == (str(int(labels[label])) if names[0].lstrip("-").isdigit() else labels[label].strip())
-
-
-def test_integers_in_json_may_be_texts(folder):
-    write(folder, "train.jsonl", [(text, str(label) if row % 3 else label) for row, (text, label) in enumerate(ROWS)])
-    assert load(folder).class_names == ("0", "1")
 
 
 @pytest.mark.parametrize("column", ["group", "domain"])
@@ -244,80 +136,6 @@ def test_from_a_folder_to_a_bank_and_a_report(folder, capsys, monkeypatch):
     record = json.loads((folder / "out" / "results.jsonl").read_text())
     assert (record["task"], record["env"]["task"]) == (task, task)
     assert 0 <= record["test"] <= 1
-
-
-# unlabelled texts
-
-
-@pytest.fixture
-def partly_labelled(tmp_path):
-    """40 labelled training texts and 200 texts without a label."""
-    for name, count in (("train", 40), ("reward", 20), ("validation", 20), ("test", 20)):
-        write_texts(tmp_path, name, count)
-    write_texts(tmp_path, "unlabelled", 200, label=False)
-    return tmp_path
-
-
-def test_unlabelled_texts_are_in_train_if_they_are_asked_for_and_nowhere_else(partly_labelled):
-    folder = partly_labelled
-    (folder / "unlabelled.tsv").rename(folder.parent / "aside.tsv")
-    before = load(folder)
-    (folder.parent / "aside.tsv").rename(folder / "unlabelled.tsv")
-    plain, more = load(folder), load(folder, unlabelled=True)
-    assert plain.fingerprint == before.fingerprint
-    assert not plain.unlabelled
-    assert plain.notes == (
-        "not read: unlabelled.tsv; folder:PATH(unlabelled=true) adds its texts to train, where only the teachers teach them",
-        SMALL,
-    )
-    assert more.fingerprint != plain.fingerprint
-    assert len(more.train) == 240
-    assert more.train.labels.tolist() == [*plain.train.labels.tolist(), *[-1] * 200]
-    assert more.train.inputs[:40].tolist() == plain.train.inputs.tolist()
-    assert set(more.train.inputs[40:]) == {f"unlabelled {i} {('dull', 'fine')[i % 2]}" for i in range(200)}
-    for name in ("reward", "validation", "test"):
-        assert getattr(more, name).inputs.tolist() == getattr(plain, name).inputs.tolist()
-        assert getattr(more, name).labels.min() == 0
-    assert more.notes == ("200 unlabelled training examples from unlabelled.tsv, in train with label -1", SMALL)
-    assert more.name == f"folder:{folder}(unlabelled=True)"
-    assert tasks.load(more.name).fingerprint == tasks.load(f"folder:{folder}(unlabelled=true)").fingerprint
-    check_task(lambda: tasks.load(more.name))
-
-
-def test_the_unlabelled_option_and_file_are_checked(partly_labelled):
-    folder = partly_labelled
-    with pytest.raises(InputError, match=r"task folder:.*\(unlabelled='yes'\): expected true or false"):
-        load(folder, unlabelled="yes")
-    write_texts(folder, "unlabeled", 3, label=False)
-    with pytest.raises(InputError, match=r"both unlabelled\.tsv and unlabeled\.tsv; keep one of them"):
-        load(folder, unlabelled=True)
-    (folder / "unlabelled.tsv").unlink()
-    (folder / "unlabeled.tsv").unlink()
-    with pytest.raises(InputError, match=r"holds no unlabelled\.tsv, \.csv, \.jsonl or \.parquet; add it, or leave unlabelled out"):
-        load(folder, unlabelled=True)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("sentence\n  \n \n", "unlabelled.tsv: all 2 rows lack sentence; fill them in, or name other columns"),
-        ("sentence\nfine\ta\n", "unlabelled.tsv, line 2: 2 fields, expected 1 (sentence)"),
-        ("text\nfine\n", "unlabelled.tsv: columns text; expected sentence"),
-        ("sentence1\tsentence2\na\tb\n", "unlabelled.tsv: train.tsv holds single texts and unlabelled.tsv holds pairs"),
-        ("sentence\tgroup\nfine\ta\n", "train.tsv: no column group, which unlabelled.tsv has"),
-        ("sentence\n", "unlabelled.tsv: there is a header and no example below it"),
-        ("sentence\nfine\0\n", "unlabelled.tsv, line 2: a NUL character"),
-    ],
-    ids=["empty cell", "fields", "columns", "pairs", "group", "nothing", "NUL"],
-)
-def test_a_malformed_unlabelled_file_is_one_line(content, message, partly_labelled, capsys):
-    (partly_labelled / "unlabelled.tsv").write_text(content)
-    assert invoke(["bank", "--task", f"folder:{partly_labelled}(unlabelled=true)", "--quiet"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert message in err
-    assert str(partly_labelled) in err
 
 
 # files as they come
