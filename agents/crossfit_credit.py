@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from agents import saving
-from agents.credit_learner import CreditLearner
+from agents.credit_learners import CreditLearners
 from agents.entropy import normalized_entropy
 from baselines.stacking import Instances, Stack
 from kd_env import spec
@@ -51,7 +51,7 @@ class Proposal(NamedTuple):
     """What the policies propose for a mini-batch."""
 
     instances: Instances
-    log_start: Tensor  # [n, K]
+    log_priors: Tensor  # [2, n, K]: of the held and of the free policy
     policies: Tensor  # [3, folds, n, K]: weights of the start, of the held and of the free policy
 
 
@@ -108,8 +108,7 @@ class CrossfitCredit:
         seen = context.reward_outputs()
         instances = Instances.of(seen.teacher_logits, seen.teacher_features)
         with seeded(seed):
-            self.held = [CreditLearner(instances, learning_rate, hold) for _ in range(context.credit_folds)]
-            self.free = [CreditLearner(instances, learning_rate, PRIOR) for _ in range(context.credit_folds)]
+            self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR), context.credit_folds)
         self.log_shares = np.array([0.0, 0.0, LEAST_LOG_SHARE])
 
     @property
@@ -136,27 +135,24 @@ class CrossfitCredit:
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        fold = int(transition.info["credit_fold"][0]) % len(self.held)  # a user's own credit may have folds that are not known here
-        instances, log_start, policies = self._proposal
+        num_folds = self.learners.num_folds
+        fold = int(transition.info["credit_fold"][0]) % num_folds  # a user's own credit may have folds that are not known here
+        instances, log_priors, policies = self._proposal
         unseen = policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
         log_shares = self.log_shares + self.rate * self.prices * earned
         self.log_shares = np.maximum(log_shares - log_shares.max(), LEAST_LOG_SHARE)
-        log_uniform = _log_uniform(log_start)
-        for number, (held, free) in enumerate(zip(self.held, self.free, strict=True)):
-            if number != fold or len(self.held) == 1:
-                held.learn(instances, log_start, credit)
-                free.learn(instances, log_uniform, credit)
+        self.learners.learn(instances, log_priors, credit, left_out=fold if num_folds > 1 else None)
 
     @torch.no_grad()
     def _propose(self, batch: PolicyBatch) -> Proposal:
         """Return the weights of the start, of the held policy and of the sharpened free policy for a mini-batch, by fold."""
         instances = Instances.of(batch.teacher_logits, batch.teacher_features)
         log_start = self.start(instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
-        log_uniform = _log_uniform(log_start)
-        held = torch.stack([learner.log_policy(instances, log_start).exp() for learner in self.held])
-        free = [(SHARPNESS * learner.log_policy(instances, log_uniform)).softmax(1) for learner in self.free]
-        return Proposal(instances, log_start, torch.stack([log_start.exp().expand_as(held), held, torch.stack(free)]))
+        log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
+        log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
+        held, free = log_held.exp(), (SHARPNESS * log_free).softmax(2)
+        return Proposal(instances, log_priors, torch.stack([log_start.exp().expand_as(held), held, free]))
 
     def _mixed(self, proposal: Proposal) -> np.ndarray:
         policy = np.tensordot(self.shares, proposal.policies.mean(1).numpy(), 1)  # [n, K]
@@ -165,21 +161,19 @@ class CrossfitCredit:
 
     def state(self) -> dict[str, Any]:
         """Return start, learners and shares."""
-        learners = {name: [learner.state() for learner in getattr(self, name)] for name in ("held", "free")}
+        learners = {"learners": self.learners.state(), "folds": self.learners.num_folds}
         return {"start": self.start.state_dict(), "log_shares": self.log_shares.tolist(), **learners}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        if len(state["held"]) != len(self.held):
+        if state["folds"] != self.learners.num_folds:
             raise InputError(
-                f"crossfit_credit: it was saved with {len(state['held'])} folds of credit, and this environment has {len(self.held)}; "
+                f"crossfit_credit: it was saved with {state['folds']} folds of credit, and this environment has {self.learners.num_folds}; "
                 "use the same credit=...(folds=...) and as many reward labels"
             )
         self.start.load_state_dict(state["start"])
         self.log_shares = np.array(state["log_shares"])
-        for learners, states in ((self.held, state["held"]), (self.free, state["free"])):
-            for learner, value in zip(learners, states, strict=True):
-                learner.load_state(value)
+        self.learners.load_state(state["learners"])
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""
@@ -189,7 +183,3 @@ class CrossfitCredit:
     def load(cls, path: str, context: PolicyContext) -> Self:
         """Read an agent."""
         return saving.load(path, cls, context)
-
-
-def _log_uniform(log_weights: Tensor) -> Tensor:
-    return torch.zeros_like(log_weights).log_softmax(1)

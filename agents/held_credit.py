@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from agents import saving
-from agents.credit_learner import CreditLearner
+from agents.credit_learners import CreditLearners
 from agents.entropy import normalized_entropy
 from baselines.stacking import Instances, Stack
 from kd_env import spec
@@ -93,7 +93,7 @@ class HeldCredit:
         seen = context.reward_outputs()
         instances = Instances.of(seen.teacher_logits, seen.teacher_features)
         with seeded(seed):
-            self.held, self.free = CreditLearner(instances, learning_rate, hold), CreditLearner(instances, learning_rate, PRIOR)
+            self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR))
         self.log_odds = MOST_LOG_ODDS
 
     @property
@@ -105,8 +105,8 @@ class HeldCredit:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         batch = self.context.batch()
         self._instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        self._log_start = self.start(self._instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
-        self._log_uniform = torch.zeros_like(self._log_start).log_softmax(1)
+        log_start = self.start(self._instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
+        self._log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])  # [2, n, K]: held, free
         return from_weights(self._taught())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
@@ -122,14 +122,13 @@ class HeldCredit:
             held, free = ((policy * credit).sum(1).mean().item() for policy in self._policies())
             log_odds = self.log_odds + self.rate * (held - self.release * free)
             self.log_odds = min(max(log_odds, -MOST_LOG_ODDS), MOST_LOG_ODDS)
-            self.free.learn(self._instances, self._log_uniform, credit)
-        self.held.learn(self._instances, self._log_start, credit)
+        self.learners.learn(self._instances, self._log_priors, credit)
 
     @torch.no_grad()
     def _policies(self) -> tuple[Tensor, Tensor]:
         """Return the weights of the held policy and the sharpened weights of the free policy, each ``[n, K]``."""
-        held = self.held.log_policy(self._instances, self._log_start).exp()
-        return held, (SHARPNESS * self.free.log_policy(self._instances, self._log_uniform)).softmax(1)
+        log_held, log_free = self.learners.log_policies(self._instances, self._log_priors)[0]
+        return log_held.exp(), (SHARPNESS * log_free).softmax(1)
 
     def _taught(self) -> np.ndarray:
         held, free = self._policies()
@@ -139,13 +138,12 @@ class HeldCredit:
 
     def state(self) -> dict[str, Any]:
         """Return start, policies and trust."""
-        return {"start": self.start.state_dict(), "held": self.held.state(), "free": self.free.state(), "log_odds": self.log_odds}
+        return {"start": self.start.state_dict(), "learners": self.learners.state(), "log_odds": self.log_odds}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         self.start.load_state_dict(state["start"])
-        self.held.load_state(state["held"])
-        self.free.load_state(state["free"])
+        self.learners.load_state(state["learners"])
         self.log_odds = state["log_odds"]
 
     def save(self, path: str) -> None:

@@ -40,8 +40,10 @@ def experts_of(env):
     return tasks.load("digits").train.groups[env.selection.distillation.observe().example_ids]
 
 
-def parameters_of(learners):
-    return [torch.cat([value.ravel() for value in learner.residual.state_dict().values()]) for learner in learners]
+def parameters_of(agent):
+    """The parameters of all learners: ``[folds, policies, ...]``, policies are held and free."""
+    parts = [value.detach().flatten(1) for value in agent.learners.residuals.parameters()]
+    return torch.cat(parts, 1).unflatten(0, (-1, 2)).clone()
 
 
 def test_it_starts_as_stacking_with_a_floor():
@@ -56,18 +58,17 @@ def test_it_starts_as_stacking_with_a_floor():
 
 def test_no_learner_learns_from_the_credit_of_its_own_fold():
     _, agent, observation = make()
-    before = {name: parameters_of(getattr(agent, name)) for name in ("held", "free")}
+    before = parameters_of(agent)
     follow(agent, observation, np.tile([1.5, -0.5, -0.5, -0.5], (32, 1)), folds=[2])
-    for name, old in before.items():
-        moved = [not torch.equal(new, was) for new, was in zip(parameters_of(getattr(agent, name)), old, strict=True)]
-        assert moved == [True, True, False, True]
+    moved = (parameters_of(agent) != before).any(2)  # [folds, policies]
+    assert moved.tolist() == [[True, True], [True, True], [False, False], [True, True]]
 
 
 def test_without_folds_there_is_one_learner_that_always_learns():
     _, agent, observation = make(credit="first_order")
-    before = parameters_of(agent.free)
+    before = parameters_of(agent)
     follow(agent, observation, np.tile([1.5, -0.5, -0.5, -0.5], (32, 1)), folds=[0])
-    assert not torch.equal(parameters_of(agent.free)[0], before[0])
+    assert (parameters_of(agent) != before).any(2).tolist() == [[True, True]]
 
 
 def test_shares_by_hand():
@@ -121,7 +122,7 @@ def test_equal_credit_teaches_nothing():
 
 def test_the_environment_names_the_folds_and_the_learners_follow():
     env, agent, observation = make()
-    assert len(agent.held) == len(agent.free) == agent.context.credit_folds == 4
+    assert agent.learners.num_folds == agent.context.credit_folds == 4
     folds = []
     for _ in range(6):
         action = agent.act(observation)
@@ -144,7 +145,7 @@ def own_folds(run, meter, names, temperature=None):
 
 def test_folds_of_a_credit_function_of_one_s_own_are_not_learners():
     env, agent, observation = make(credit=f"{__name__}:own_folds")
-    assert len(agent.free) == 1
+    assert agent.learners.num_folds == 1
     for _ in range(3):
         action = agent.act(observation)
         following, reward, terminated, _, info = env.step(action)
