@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.gate import Gate, standardise
+from baselines.gating import GatingNetwork, standardise
 from baselines.scorer import NUM_COLUMNS, Scorer
 from baselines.stacking import Instances
 
@@ -22,7 +22,7 @@ LARGEST_NORM = 1.0
 
 
 class Residuals(nn.Module):
-    """N networks of the same form, each a gate plus a scorer, in one batched pass. All return 0 at first.
+    """N networks of the same form, each a gating network plus a scorer, in one batched pass. All return 0 at first.
 
     Logits and gradients are those of N separate networks.
     """
@@ -36,7 +36,7 @@ class Residuals(nn.Module):
         """Draw the networks, standardised by ``instances``. Position i of the batch gets the network that was drawn as ``order[i]``."""
         super().__init__()
         num_inputs, num_teachers = instances.outputs.shape[1], instances.columns.shape[1]
-        drawn = [(Gate(num_inputs, num_teachers), Scorer(num_teachers)) for _ in order]
+        drawn = [(GatingNetwork(num_inputs, num_teachers), Scorer(num_teachers)) for _ in order]
         gates, scorers = zip(*(drawn[number] for number in order), strict=True)
         standardise(gates[0], instances.outputs)
         scorers[0].standardise(instances.columns)

@@ -7,10 +7,10 @@ al. 2020, arXiv 1911.10088), which weighs data instead of teachers.
 
     J = mean_b [ sum_k pi_bk r_bk - prior_strength * KL(pi_b || prior_b) ]
 
-The prior is uniform (then the KL is an entropy bonus) or, with ``router_start``, a gate fitted by supervision, which is also where the
-policy starts. Three things prevent collapse (the student follows the policy and the policy the student): credit is normalised within the
-instance, the prior, and a floor under every teacher's weight. Since credit comes for all teachers, whatever they taught, no exploration is
-needed, and the student is taught with a sharper policy than the one that learns.
+The prior is uniform (then the KL is an entropy bonus) or, with ``router_start``, a gating network fitted by supervision, from which the
+policy also starts. Three things prevent collapse (the student follows the policy and the policy the student): credit is normalised within
+the instance, the prior, and a floor under every teacher's weight. Since credit comes for all teachers, whatever they taught, no exploration
+is needed, and the student is taught with a sharper policy than the one that learns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from agents import saving
 from agents.entropy import normalized_entropy
-from baselines.gate import LOG_FLOOR, Gate, fit_on_reward_split, gate_inputs, standardise
+from baselines.gating import LOG_FLOOR, GatingNetwork, fit_on_reward_split, gate_inputs, standardise
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers
@@ -35,13 +35,13 @@ from kd_env.types import Observation
 
 
 class SelectionPolicy(nn.Module):
-    """Selection logits: a gate on the teachers' outputs, plus a linear function of the student's state that starts at zero."""
+    """Selection logits: a gating network on the teachers' outputs, plus a linear function of the student's state that starts at zero."""
 
     def __init__(self, num_teachers: int, num_classes: int, num_context: int) -> None:
-        """Make a gate on ``K * C`` log-probabilities, and a linear map of ``num_context`` other columns."""
+        """Make a gating network on ``K * C`` log-probabilities, and a linear map of ``num_context`` other columns."""
         super().__init__()
         self.num_teachers, self.num_classes = num_teachers, num_classes
-        self.gate = Gate(num_teachers * num_classes, num_teachers)
+        self.gate = GatingNetwork(num_teachers * num_classes, num_teachers)
         self.context = nn.Linear(num_context, num_teachers, bias=False)
         nn.init.zeros_(self.context.weight)
 
@@ -90,7 +90,7 @@ class GradientCredit:
             prior_strength: weight of the KL to the prior, in units of normalised credit.
             sharpness: the student is taught with ``softmax(sharpness * logits)``.
             floor: weight that all teachers share equally, whatever the policy says.
-            router_start: whether to start from, and stay near, a gate fitted by supervision on the reward labels.
+            router_start: whether to start from, and stay near, a gating network fitted by supervision on the reward labels.
         """
         spec.numbers("gradient_credit", least=0, prior_strength=prior_strength, sharpness=sharpness)
         spec.numbers("gradient_credit", least=0, most=1, floor=floor)

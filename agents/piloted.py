@@ -84,11 +84,11 @@ class Piloted:
         self.learner = spec.call_plugin(f"policy {learner!r}", policy.make, policy.options, context, seed)
         self.names = checked_rules("piloted", rules, context)
         self.rules = [make_rule(name, context, seed) for name in self.names]
-        rows = context.reward_rows
+        labelled = context.reward_positions
         teaches_labels = context.settings.distillation.reward_ce > 0.0
-        if teaches_labels and len(rows) < 2:
-            raise InputError(f"reward_labels={len(rows)}: piloted teaches pilots and scores them on different labels; use at least 2")
-        self.taught_rows, self.score_rows = (rows[::2], rows[1::2]) if teaches_labels else (rows, rows)
+        if teaches_labels and len(labelled) < 2:
+            raise InputError(f"reward_labels={len(labelled)}: piloted teaches pilots and scores them on different labels; use at least 2")
+        self.taught_positions, self.score_positions = (labelled[::2], labelled[1::2]) if teaches_labels else (labelled, labelled)
         self.on_trial = False
         self.scores = np.zeros(1 + len(self.rules))
         self.chosen_rule: int | None = None
@@ -140,12 +140,12 @@ class Piloted:
         updates = self.context.settings.distillation.updates
         remaining, interval = updates - update, max(updates // 20, 1)
         if remaining % interval == 0 and remaining < MEASUREMENTS * interval:
-            self.scores += self.pilots.evaluate(self.score_rows) / min(MEASUREMENTS, updates)
+            self.scores += self.pilots.evaluate(self.score_positions) / min(MEASUREMENTS, updates)
         if remaining == 0:
             self._choose()
 
     def _new_pilots(self) -> OwnStudents:
-        return self.context.with_reward_rows(self.taught_rows).own_students(1 + len(self.rules), self.seed)
+        return self.context.with_reward_positions(self.taught_positions).own_students(1 + len(self.rules), self.seed)
 
     def _rule_weights(self, rule: int, batch: PolicyBatch) -> Tensor:
         weights = rule_weights("piloted", self.names[rule], self.rules[rule], batch)
@@ -153,7 +153,7 @@ class Piloted:
 
     def _choose(self) -> None:
         expected = float(np.clip(self.scores[0], 0.0, 1.0))
-        lead = self.margin * (expected * (1.0 - expected) / len(self.score_rows)) ** 0.5
+        lead = self.margin * (expected * (1.0 - expected) / len(self.score_positions)) ** 0.5
         best = int(self.scores[1:].argmax())
         self.chosen_rule = best if self.scores[1 + best] > self.scores[0] + lead else None
 

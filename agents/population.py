@@ -83,10 +83,12 @@ class Population:
         if members == 1:
             raise InputError("population: members=1; a population has at least 2 members, or 0 for one for each rule")
         members = members or max(len(self.names), LEAST_MEMBERS)
-        rows = context.reward_rows
-        if len(rows) < 2:
-            raise InputError(f"reward_labels={len(rows)}: population fits rules and scores students on different labels; use at least 2")
-        self.fit_rows, self.score_rows = rows[::2], rows[1::2]  # the classes are spread evenly over ``rows``
+        labelled = context.reward_positions
+        if len(labelled) < 2:
+            raise InputError(
+                f"reward_labels={len(labelled)}: population fits rules and scores students on different labels; use at least 2"
+            )
+        self.fit_positions, self.score_positions = labelled[::2], labelled[1::2]  # the classes are spread evenly
         settings = context.settings.distillation
         self.varies_strength = settings.uses_hard_labels or settings.reward_ce > 0.0  # otherwise nothing is beside the teachers' terms
         self.rng = np.random.default_rng(seed)
@@ -120,7 +122,7 @@ class Population:
 
     def _teach_members(self, update: int) -> None:
         if self.students is None:
-            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages), self.seed)
+            self.students = self.context.with_reward_positions(self.fit_positions).own_students(len(self.lineages), self.seed)
         settings = [lineage[-1].setting for lineage in self.lineages]
         by_member: dict[int, Tensor] = {}
         for rule in dict.fromkeys(setting.rule for setting in settings):
@@ -129,7 +131,7 @@ class Population:
         self.students.teach(self._decision(torch.cat([by_member[member] for member in range(len(settings))]), settings))
         done, budget = update + 1, self.context.settings.distillation.updates
         if done % self.interval == 0 or done == budget:
-            scores = self.students.evaluate(self.score_rows)
+            scores = self.students.evaluate(self.score_positions)
             self.best = int(scores.argmax())
             if done < budget:
                 self._exploit_and_explore(scores, done / budget)
@@ -165,7 +167,7 @@ class Population:
     def _rule(self, name: str) -> Rule:
         """Return a rule, fitted on half of the labels while the population learns, and on all labels afterwards."""
         if (name, self.learning) not in self.rules:
-            context = self.context.with_reward_rows(self.fit_rows) if self.learning else self.context
+            context = self.context.with_reward_positions(self.fit_positions) if self.learning else self.context
             self.rules[name, self.learning] = make_rule(name, context, self.seed)
         return self.rules[name, self.learning]
 
@@ -212,7 +214,7 @@ class Population:
                 rule.load_state(rule_state)
         self.learning, self.students = state["learning"], None
         if state["students"] is not None:
-            self.students = self.context.with_reward_rows(self.fit_rows).own_students(len(self.lineages), self.seed)
+            self.students = self.context.with_reward_positions(self.fit_positions).own_students(len(self.lineages), self.seed)
             self.students.load_state(state["students"])
 
     def save(self, path: str) -> None:

@@ -59,7 +59,7 @@ class LREnsemble(BaseRule):
         """Fit on at most 10,000 training examples, drawn by ``seed``."""
         spec.numbers("lr_ensemble", above=0, ridge=ridge)  # at 0, coefficients of perfect teachers are infinite
         super().__init__(context, seed)
-        rows = context.labelled_train_rows
+        rows = context.labelled_train_positions
         if len(rows) > MOST_ROWS:
             rows = np.sort(self.rng.choice(rows, MOST_ROWS, replace=False))
         examples = context.train_examples(rows)

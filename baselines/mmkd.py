@@ -110,7 +110,7 @@ class MMKD(BaseRule):
         self.meta_split: Literal["train", "reward"] = "train" if meta_split == "train" else "reward"
         self.scale = scale
         self.buffer = HardBuffer(buffer, seed)
-        self.labelled = context.reward_rows if meta_split == "reward" else np.zeros(0, dtype=np.int64)
+        self.labelled = context.reward_positions if meta_split == "reward" else np.zeros(0, dtype=np.int64)
         with seeded(seed):
             self.nets = MetaWeights(context.num_teachers, context.num_classes, distillation.batch_size, gram_width, cosine)
         self.nets.to(context.device, context.dtype)

@@ -2,9 +2,9 @@
 
 A student that is taught with weights ``w_k(x)`` learns the mixture ``sum_k w_k(x) p_k(y|x)``, so the weights are fitted by the likelihood
 of that mixture (:mod:`baselines.mixture`), and not by which teacher is right. Several members propose weights: three formulas that read no
-labels, the choice of the router's gate, and four networks. Their shares are fitted by EM on labels that the members did not see (two
-folds). After stacked generalization (Wolpert 1992) and the stacking of densities (Smyth and Wolpert 1999); the members and their use for
-teaching are ours.
+labels, the choice of the router's gating network, and four networks. Their shares are fitted by EM on labels that the members did not see
+(two folds). After stacked generalization (Wolpert 1992) and the stacking of densities (Smyth and Wolpert 1999); the members and their use
+for teaching are ours.
 
 It uses the same labels as policies that are paid with held-out improvement, and no reinforcement learning.
 """
@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.gate import Gate, fit, gate_inputs
+from baselines.gating import GatingNetwork, fit, gate_inputs
 from baselines.mixture import Density, Taught, density, taught
 from baselines.rule import WEIGHTS, BaseRule, choice
 from baselines.scorer import Scorer, scorer_columns
@@ -37,7 +37,7 @@ NETWORKS: tuple[tuple[Inputs, bool, float], ...] = (
     ("outputs and features", True, 1e-2),
     ("outputs and features", False, 1e-3),
 )
-"""The fitted members: what the linear gate reads, whether a scorer is added, and the ridge penalty."""
+"""The fitted members: what the linear gating network reads, whether a scorer is added, and the ridge penalty."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Instances:
         return Instances(self.outputs[rows], self.outputs_and_features[rows], self.columns[rows])
 
     def inputs(self, name: Inputs) -> Tensor:
-        """Return the inputs of a linear gate, ``[n, inputs]``."""
+        """Return the inputs of a linear gating network, ``[n, inputs]``."""
         return self.outputs_and_features if name == "outputs and features" else self.outputs
 
 
@@ -79,7 +79,7 @@ def low_entropy(instances: Instances) -> Tensor:
     return (-instances.columns[:, :, 1] / ENTROPY_TEMPERATURE).softmax(1)
 
 
-class LinearGate(nn.Module):
+class LinearGating(nn.Module):
     """A linear function of standardised inputs, which starts at 0."""
 
     mean: Tensor
@@ -101,13 +101,13 @@ class LinearGate(nn.Module):
 
 
 class Network(nn.Module):
-    """Weights by the softmax of a linear gate, of a scorer, or of their sum. They start equal."""
+    """Weights by the softmax of a linear gating network, of a scorer, or of their sum. They start equal."""
 
     def __init__(self, instances: Instances, inputs: Inputs, scorer: bool) -> None:
         """Make the parts, standardised by ``instances``."""
         super().__init__()
         self.inputs, num_teachers = inputs, instances.columns.shape[1]
-        self.gate = LinearGate(instances.inputs(inputs), num_teachers) if inputs else None
+        self.gate = LinearGating(instances.inputs(inputs), num_teachers) if inputs else None
         self.scorer = Scorer(num_teachers) if scorer else None
         if self.scorer is not None:
             self.scorer.standardise(instances.columns)
@@ -136,7 +136,7 @@ class Members(nn.Module):
     """All members, fitted on labelled instances."""
 
     def __init__(self, instances: Instances, objective: Density | Taught, right: Tensor) -> None:
-        """Fit the networks, and the router's gate.
+        """Fit the networks, and the router's gating network.
 
         Args:
             instances: n labelled instances.
@@ -145,7 +145,7 @@ class Members(nn.Module):
         """
         super().__init__()
         inputs = instances.inputs("outputs and features")
-        self.router = Gate(inputs.shape[1], right.shape[1])
+        self.router = GatingNetwork(inputs.shape[1], right.shape[1])
         fit(self.router, inputs, right)
         networks = [fitted(Network(instances, inputs, scorer), instances, objective, ridge) for inputs, scorer, ridge in NETWORKS]
         self.networks = nn.ModuleList(networks)

@@ -200,8 +200,8 @@ FINDINGS = """## What it shows
 - **MTKD-RL** is below CA-MKD and MMKD on the experts, and not told apart from the average. As released it is below both on either
   pool.
 - **AMTML**'s weights are above the average on the experts, and below it on the mixed pool (not significant after the adjustment),
-  where its gate follows the teacher that is easiest to imitate. As with CA-MKD, most of the gain of `scale=released` is the weight
-  of the labels: an average with it (kd_weight 0.32) is far above the other average.
+  where its gating network follows the teacher that is easiest to imitate. As with CA-MKD, most of the gain of `scale=released` is the
+  weight of the labels: an average with it (kd_weight 0.32) is far above the other average.
 - **RL-KD** holds up best: it is above the plain average, random teachers and fixed weights by dev score on both pools, and above
   the logistic regressions on the experts. There it is eleven points below `best_single`, which takes for each instance the teacher
   with the lowest cross-entropy on the training label (not significant after the adjustment). On the mixed pool two single teachers

@@ -32,7 +32,10 @@ def against_plain_loop(task: str, device: torch.device, turns: int, count: int) 
     few = {"credit": "difference(smoothing=-0.3,examples=32,decay=0.9)"}
     subjects = [
         Subject("plain PyTorch loop", lambda: [plain.update() for _ in range(count)], count),
-        *(Subject(name, _teaching(name, task, device, count), count) for name in ("uniform", "reinforce", "held_credit")),
+        *(
+            Subject(name, _teaching(name, task, device, count), count)
+            for name in ("uniform", "reinforce", "held_credit", "crossfit_credit")
+        ),
         Subject("held_credit, credit of few examples", _teaching("held_credit", task, device, count, few), count),
     ]
     return compare(f"Whole runs against a hand-written loop: {task}", subjects, "ms/update", turns)

@@ -208,7 +208,7 @@ def _record(trial: Trial, directory: Path, selection: Selection, recorder: Recor
         "metric": task.metric,
         "test": None if diverged or not trial.test else evaluate_on_test(task, run),
         "validation": None if diverged else recorder.curve[-1]["validation"],
-        "reward_split": None if diverged else float(run.student.evaluate(*split.at(split.rows[0]))[1][0]),
+        "reward_split": None if diverged else float(run.student.evaluate(*split.at(split.positions[0]))[1][0]),
         "reward_labels": split.num_labels,
         "reward_sum": recorder.reward_sum,
         "selection_rate": recorder.selection_rate,

@@ -1,6 +1,6 @@
 """Hold the reward split: the held-out labelled examples on which rewards and credit are measured.
 
-In: an encoded task and the number of labels. Out: the rows that each student may use, and random draws from them.
+In: an encoded task and the number of labels. Out: the examples that each student may use, and random draws from them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class RewardSplit:
     """The labelled reward examples of each of S students.
 
     Attributes:
-        rows: rows of the reward split that a student may use, ``[S, n]``.
-        label_seeds: seeds that chose these rows, one per student.
+        positions: positions of the examples that a student may use, in the reward split, ``[S, n]``.
+        label_seeds: seeds that chose these positions, one per student.
     """
 
     def __init__(self, data: EncodedTask, num_labels: int, label_seeds: Sequence[int]) -> None:
@@ -42,64 +42,66 @@ class RewardSplit:
         self._inputs, self._labels, self._bank = data.inputs["reward"], data.labels["reward"], data.bank
         self.label_seeds = [int(seed) for seed in label_seeds]
         labels = self._labels.numpy()
-        self.rows = np.stack([labelled_rows(labels, num_labels, seed) for seed in self.label_seeds])  # [S, n]
+        self.positions = np.stack([labelled_positions(labels, num_labels, seed) for seed in self.label_seeds])  # [S, n]
 
     @property
     def num_labels(self) -> int:
         """Number of labels of each student, n."""
-        return int(self.rows.shape[1])
+        return int(self.positions.shape[1])
 
     @cached_property
     def teacher_temperatures(self) -> np.ndarray:
         """Temperatures of the teachers, fitted on the labelled reward examples of each student, ``[S, K]``."""
         logits, labels = self._bank.gather("reward", slice(None)).logits, self._labels.numpy()
-        return np.stack([fit_temperatures(logits[rows], labels[rows]) for rows in self.rows])
+        return np.stack([fit_temperatures(logits[positions], labels[positions]) for positions in self.positions])
 
     def of_student(self, student: int) -> RewardSplit:
         """Return the reward split of one student."""
-        split = self.with_rows(self.rows[student : student + 1])
+        split = self.with_positions(self.positions[student : student + 1])
         split.label_seeds = self.label_seeds[student : student + 1]
         return split
 
-    def with_rows(self, rows: np.ndarray) -> RewardSplit:
-        """Return a split with other rows ``[S, n]``, one line per student; with several lines, :attr:`label_seeds` is that of the first."""
+    def with_positions(self, positions: np.ndarray) -> RewardSplit:
+        """Return a split with other positions ``[S, n]``, one line per student; all get the label seed of the first."""
         split = copy.copy(self)
         split.__dict__.pop("teacher_temperatures", None)
-        split.rows, split.label_seeds = rows, self.label_seeds[:1] * len(rows)
+        split.positions, split.label_seeds = positions, self.label_seeds[:1] * len(positions)
         return split
 
     def fold(self, number: np.ndarray, folds: int) -> RewardSplit:
-        """Return the split with fold ``number % folds`` of each student (``[S]``): ``n // folds`` rows, in proportion to the classes."""
+        """Return the split with fold ``number % folds`` of each student (``[S]``): ``n // folds`` labels in proportion to the classes."""
         size = self.num_labels // folds
         first = number % folds * size
-        return self.with_rows(np.stack([rows[start : start + size] for rows, start in zip(self.rows, first, strict=True)]))
+        return self.with_positions(
+            np.stack([positions[start : start + size] for positions, start in zip(self.positions, first, strict=True)])
+        )
 
     def draw(self, seeds: np.ndarray, purpose: Purpose, number: np.ndarray, count: int) -> np.ndarray:
-        """Draw ``count`` rows for each student without replacement. Equal seeds, purposes and numbers give equal rows.
+        """Draw ``count`` positions for each student without replacement. Equal seeds, purposes and numbers give equal positions.
 
         Args:
             seeds: seeds of the students, ``[S]``.
             purpose: purpose of the draw.
             number: number of the draw, ``[S]``.
-            count: number of rows per student.
+            count: number of positions per student.
 
         Returns:
-            Rows of the reward split, ``[S * count]``, student 0 first.
+            Positions in the reward split, ``[S * count]``, student 0 first.
         """
         size = self.num_labels
         if purpose != "reward_ce" and count == size:
-            return self.rows.ravel()
+            return self.positions.ravel()
         picks = [stream(int(seed), purpose, int(n)).choice(size, count, replace=False) for seed, n in zip(seeds, number, strict=True)]
-        return np.concatenate([rows[pick] for rows, pick in zip(self.rows, picks, strict=True)])
+        return np.concatenate([positions[pick] for positions, pick in zip(self.positions, picks, strict=True)])
 
-    def at(self, rows: np.ndarray, device: torch.device | None = None) -> tuple[Inputs, Tensor]:
-        """Return the inputs and labels of ``rows`` of the reward split, by default on the device that stores them."""
+    def at(self, positions: np.ndarray, device: torch.device | None = None) -> tuple[Inputs, Tensor]:
+        """Return the inputs and labels of the reward examples at ``positions``, by default on the device that stores them."""
         device = device or self._labels.device
-        return take(self._inputs, rows, device), self._labels[rows].to(device)
+        return take(self._inputs, positions, device), self._labels[positions].to(device)
 
 
-def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return the rows of ``count`` examples in proportion to the classes; 0 means all. A smaller count gives a prefix of a larger one.
+def labelled_positions(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the positions of ``count`` examples in proportion to the classes; 0 means all. A smaller count gives a prefix of a larger one.
 
     Raises:
         InputError: ``count`` is larger than the number of examples.
@@ -109,7 +111,7 @@ def labelled_rows(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     rng = stream(seed, "labels")
     place = np.empty(len(labels))
     for value in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == value))
-        place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
+        positions = rng.permutation(np.flatnonzero(labels == value))
+        place[positions] = (np.arange(len(positions)) + rng.random(len(positions))) / len(positions)
     order = np.argsort(place, kind="stable")
     return order[: count or len(labels)]

@@ -53,7 +53,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 
 
 NEEDS: dict[str, str] = {}
-"""What each method and property decorated by :func:`needs` gives, by its name, such as ``context.reward_rows``."""
+"""What each method and property decorated by :func:`needs` gives, by its name, such as ``context.reward_positions``."""
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])

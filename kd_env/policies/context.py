@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from kd_env.distillation.calibration import calibrated
-from kd_env.distillation.reward_split import labelled_rows
+from kd_env.distillation.reward_split import labelled_positions
 from kd_env.envs import decisions
 from kd_env.envs.credit import first_order
 from kd_env.envs.selection import Selection
@@ -86,7 +86,7 @@ class PolicyContext:
         self.dtype = run.student.dtype
         """Data type of the student."""
         reward_labels = data.labels["reward"].numpy()
-        self._reward_rows = labelled_rows(reward_labels, settings.reward.reward_labels, self.settings.reward.label_seed)
+        self._reward_positions = labelled_positions(reward_labels, settings.reward.reward_labels, self.settings.reward.label_seed)
 
     @property
     def columns(self) -> dict[str, int]:
@@ -149,11 +149,11 @@ class PolicyContext:
     def student(self) -> StudentView:
         """The student. A policy of a population has none."""
         self._require_single_student("student")
-        return StudentView(self._selection, self.name, self.access, self._reward_rows)
+        return StudentView(self._selection, self.name, self.access, self._reward_positions)
 
     @property
     @needs(LABELS, "context")
-    def labelled_train_rows(self) -> np.ndarray:
+    def labelled_train_positions(self) -> np.ndarray:
         """Positions of the examples of the train split that have a label."""
         return self._selection.data.task.train.labelled
 
@@ -170,35 +170,35 @@ class PolicyContext:
 
     @property
     @needs(REWARD_LABELS, "context")
-    def reward_rows(self) -> np.ndarray:
+    def reward_positions(self) -> np.ndarray:
         """Positions of the examples of the reward split whose labels the policy has, ``[n]``."""
-        return self._reward_rows
+        return self._reward_positions
 
     @needs(REWARD_LABELS, "context")
     def reward_examples(self) -> Examples:
-        """Return the examples at :attr:`reward_rows`, with labels."""
-        return self._examples("reward", self._reward_rows, labels=True)
+        """Return the examples at :attr:`reward_positions`, with labels."""
+        return self._examples("reward", self._reward_positions, labels=True)
 
     @needs(REWARD_LABELS, "context")
-    def with_reward_rows(self, rows: np.ndarray) -> PolicyContext:
-        """Return this context with the labels of some of :attr:`reward_rows` alone, so that a policy can measure on the others.
+    def with_reward_positions(self, positions: np.ndarray) -> PolicyContext:
+        """Return this context with the labels of some of :attr:`reward_positions` alone, so that a policy can measure on the others.
 
         Raises:
-            InputError: the policy does not have the labels of some rows.
+            InputError: the policy does not have the labels of some positions.
         """
-        if not np.isin(rows, self._reward_rows).all():
-            raise InputError(f"policy {self.name!r}: with_reward_rows takes some of context.reward_rows; name those")
+        if not np.isin(positions, self._reward_positions).all():
+            raise InputError(f"policy {self.name!r}: with_reward_positions takes some of context.reward_positions; name those")
         context = copy.copy(self)
-        context._reward_rows = np.asarray(rows)
+        context._reward_positions = np.asarray(positions)
         return context
 
     @needs(REWARD_LABELS, "context")
     def own_students(self, count: int, seed: int) -> OwnStudents:
         """Return ``count`` students (at least 2) of the policy's own, to try decisions on. All start from ``seed``.
 
-        With ``reward_ce``, they are taught the labels of :attr:`reward_rows`.
+        With ``reward_ce``, they are taught the labels of :attr:`reward_positions`.
         """
-        return OwnStudents(self._selection, self.name, self.access, count, seed, self._reward_rows, self._student)
+        return OwnStudents(self._selection, self.name, self.access, count, seed, self._reward_positions, self._student)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:

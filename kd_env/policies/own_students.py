@@ -24,7 +24,7 @@ class OwnStudents:
     """S students that are taught in one batched step. Their forward passes are counted as passes of the policy's student."""
 
     def __init__(
-        self, selection: Selection, name: str, access: str, count: int, seed: int, taught_rows: np.ndarray, student: int | None = None
+        self, selection: Selection, name: str, access: str, count: int, seed: int, taught_positions: np.ndarray, student: int | None = None
     ) -> None:
         """Start ``count`` students, all from ``seed``, which decides their weights and the order of their examples.
 
@@ -34,7 +34,7 @@ class OwnStudents:
             access: its access class.
             count: number of students S.
             seed: seed of the students.
-            taught_rows: rows of the reward split whose labels the setting ``reward_ce`` teaches them.
+            taught_positions: positions in the reward split whose labels the setting ``reward_ce`` teaches them.
             student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
         run = selection.distillation
@@ -45,7 +45,7 @@ class OwnStudents:
             )
         self._selection, self._name, self._access = selection, name, access
         self._student = 0 if student is None else student
-        split = run.reward_split.with_rows(np.repeat(taught_rows[None], count, axis=0))
+        split = run.reward_split.with_positions(np.repeat(taught_positions[None], count, axis=0))
         try:
             self._run = Distillation(run.data, replace(run.settings, num_students=count), [seed] * count, split)
         except InputError as error:
@@ -75,11 +75,11 @@ class OwnStudents:
             self._run.apply(decision)
         self._charge()
 
-    def evaluate(self, rows: np.ndarray) -> np.ndarray:
-        """Return the task's metric on these rows of the reward split, ``[S]``; minus infinity for students that have diverged."""
-        inputs, labels = self._run.reward_split.at(rows, self._run.student.device)
+    def evaluate(self, positions: np.ndarray) -> np.ndarray:
+        """Return the task's metric on reward examples at ``positions``, ``[S]``; minus infinity for students that have diverged."""
+        inputs, labels = self._run.reward_split.at(positions, self._run.student.device)
         loss, metric = self._run.student.evaluate(inputs, labels, shared=True)
-        self._run.state.forward_examples += len(rows)
+        self._run.state.forward_examples += len(positions)
         self._charge()
         return np.where(self._run.diverged | ~np.isfinite(loss), -np.inf, metric)
 

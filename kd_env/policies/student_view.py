@@ -25,15 +25,15 @@ from kd_env.types import Batch, Decision, Inputs, ModelOutput
 class StudentView:
     """A lone student and its loss."""
 
-    def __init__(self, selection: Selection, name: str, access: str, reward_rows: np.ndarray, run: Distillation | None = None) -> None:
+    def __init__(self, selection: Selection, name: str, access: str, reward_positions: np.ndarray, run: Distillation | None = None) -> None:
         """Show the student of ``run`` to policy ``name``; by default the one that ``selection`` is teaching at the time of each call."""
         self.name, self.access = name, access
         self._selection, self._fixed_run = selection, run
-        self._reward_rows = reward_rows  # whose labels there are
+        self._reward_positions = reward_positions  # whose labels there are
 
     def of_this_run(self) -> StudentView:
         """Return a view that keeps showing the student that is being taught now, also after the next student begins."""
-        return StudentView(self._selection, self.name, self.access, self._reward_rows, self._run)
+        return StudentView(self._selection, self.name, self.access, self._reward_positions, self._run)
 
     @property
     def _run(self) -> Distillation:
@@ -102,8 +102,10 @@ class StudentView:
             InputError: the access does not include the labels of the split, or the run does not have those of some examples.
         """
         require(self.name, self.access, f"student.examples({split!r})", REWARD_LABELS if split == "reward" else LABELS)
-        if split == "reward" and not np.isin(positions, self._reward_rows).all():
-            raise InputError(f"policy {self.name!r}: student.examples('reward') has the labels of context.reward_rows alone; name those")
+        if split == "reward" and not np.isin(positions, self._reward_positions).all():
+            raise InputError(
+                f"policy {self.name!r}: student.examples('reward') has the labels of context.reward_positions alone; name those"
+            )
         run, data = self._run, self._selection.data
         observed = run.observe()
         kept = frozenset(name for name in run.loss.extra_outputs if split == "train" or output_of(name) not in TRAIN_ONLY)

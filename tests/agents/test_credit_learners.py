@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from agents.credit_learners import CreditLearners
-from baselines.gate import Gate, standardise
+from baselines.gating import GatingNetwork, standardise
 from baselines.scorer import Scorer
 from baselines.stacking import Instances
 from kd_env.randomness import seeded
@@ -35,7 +35,7 @@ class Separate(torch.nn.Module):
 
     def __init__(self, instances, hold):
         super().__init__()
-        self.gate, self.scorer, self.hold = Gate(20, 4), Scorer(4), hold
+        self.gate, self.scorer, self.hold = GatingNetwork(20, 4), Scorer(4), hold
         standardise(self.gate, instances.outputs)
         self.scorer.standardise(instances.columns)
         for parameter in self.gate.body[-1].parameters():

@@ -142,9 +142,9 @@ def test_the_pilot_of_a_rule_is_taught_by_the_rule_alone():
 
 def test_labels_that_teach_the_pilots_do_not_score_them():
     _, agent = make(reward_ce=1.0)
-    assert not set(agent.taught_rows) & set(agent.score_rows)
-    assert sorted([*agent.taught_rows, *agent.score_rows]) == sorted(agent.context.reward_rows)
-    assert agent._new_pilots()._run.reward_split.rows.tolist() == [agent.taught_rows.tolist()] * 2
+    assert not set(agent.taught_positions) & set(agent.score_positions)
+    assert sorted([*agent.taught_positions, *agent.score_positions]) == sorted(agent.context.reward_positions)
+    assert agent._new_pilots()._run.reward_split.positions.tolist() == [agent.taught_positions.tolist()] * 2
 
 
 def test_the_record_has_the_scores(tmp_path):

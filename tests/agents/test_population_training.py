@@ -92,11 +92,11 @@ def test_the_student_that_counts_is_the_best_member():
 
 def test_half_of_the_labels_score_and_the_others_fit_rules():
     _, agent = built(reward_labels=32)
-    assert len(agent.fit_rows) == len(agent.score_rows) == 16
-    assert not set(agent.fit_rows) & set(agent.score_rows)
-    assert set(agent.fit_rows) | set(agent.score_rows) == set(agent.context.reward_rows)
+    assert len(agent.fit_positions) == len(agent.score_positions) == 16
+    assert not set(agent.fit_positions) & set(agent.score_positions)
+    assert set(agent.fit_positions) | set(agent.score_positions) == set(agent.context.reward_positions)
     labels = TASK.reward.labels
-    assert abs(labels[agent.fit_rows].mean() - labels[agent.score_rows].mean()) < 0.2
+    assert abs(labels[agent.fit_positions].mean() - labels[agent.score_positions].mean()) < 0.2
 
 
 def test_copies_are_changed_and_others_stay():

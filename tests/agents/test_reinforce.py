@@ -117,7 +117,7 @@ def test_the_stored_reward_is_of_each_instance_after_the_update(reward):
 def after(selection, step):
     """Logits of the mini-batch just taught and accuracy on the reward labels, of the student as it is now."""
     run = selection.distillation
-    inputs, labels = run.reward_split.at(run.reward_split.rows[0])
+    inputs, labels = run.reward_split.at(run.reward_split.positions[0])
     logits = run.student.predict({"pixel_values": run.data.inputs["train"]["pixel_values"][step.batch.example_ids]})
     return logits.double(), float((run.student.predict(inputs).argmax(1) == labels).double().mean())
 

@@ -73,7 +73,7 @@ def test_weights_follow_a_permutation_and_stay_on_the_simplex(sharpness):
 
 def by_finite_differences(run, epsilon=1e-6):
     """How fast the KL from each teacher to the student falls along the held-out gradient, ``[B, K]``, up to a factor."""
-    (rows,) = run.reward_split.rows
+    (rows,) = run.reward_split.positions
     inputs, labels = run.reward_split.at(rows, run.student.device)
     parameters, batch, temperature = run.student.parameters, run.observe(), run.settings.temperature
     slopes = torch.autograd.grad(cross_entropy(run.student.forward(inputs).logits, labels), parameters)

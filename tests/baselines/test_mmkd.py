@@ -80,7 +80,7 @@ def test_weights_are_on_the_simplex_and_do_not_reach_the_student(teachers, size)
 def learned_with(split, poison=None):
     env, rule = make(f"mmkd(meta_split={split})", reward_labels=64, seed=1)
     labels, original = env.selection.data.labels, dict(env.selection.data.labels)
-    assert env.selection.distillation.reward_split.rows[0].tolist() == rule.labelled.tolist() or split == "train"
+    assert env.selection.distillation.reward_split.positions[0].tolist() == rule.labelled.tolist() or split == "train"
     if poison is not None:
         name, rows = poison(env)
         labels[name] = labels[name].clone()
@@ -98,10 +98,12 @@ def test_it_reads_the_labels_it_says():
         return "train", slice(None)
 
     def hidden(env):
-        return "reward", np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), env.selection.distillation.reward_split.rows[0])
+        return "reward", np.setdiff1d(
+            np.arange(len(env.selection.data.labels["reward"])), env.selection.distillation.reward_split.positions[0]
+        )
 
     def labelled(env):
-        return "reward", env.selection.distillation.reward_split.rows[0]
+        return "reward", env.selection.distillation.reward_split.positions[0]
 
     by_train, by_reward = learned_with("train"), learned_with("reward")
     assert not same(by_train, learned_with("train", train)), "in pure distillation, too"

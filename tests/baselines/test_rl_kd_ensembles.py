@@ -134,10 +134,10 @@ def poisoned(env, split, keep):
 @pytest.mark.parametrize("name", ["dev_weighted", "lr_dev"])
 def test_no_reward_label_is_read_that_the_run_does_not_have(name, monkeypatch):
     env, honest = env_and_policy(name, reward_labels=64)
-    labelled = env.selection.distillation.reward_split.rows[0]
+    labelled = env.selection.distillation.reward_split.positions[0]
     assert len(labelled) == 64
     # drawn by class, so poison would move it
-    monkeypatch.setattr("kd_env.policies.context.labelled_rows", lambda labels, count, seed: labelled)
+    monkeypatch.setattr("kd_env.policies.context.labelled_positions", lambda labels, count, seed: labelled)
     poisoned(env, "train", keep=[])
     poisoned(env, "reward", keep=labelled)
     assert torch.equal(fitted(POLICIES[name], env), honest.rule.teacher_weights)
@@ -148,8 +148,8 @@ def test_no_reward_label_is_read_that_the_run_does_not_have(name, monkeypatch):
 def test_the_reward_labels_are_those_of_the_run():
     env, _ = env_and_policy("uniform", reward_labels=64, seed=3)
     context = PolicyContext(env, "a policy", "reward labels")
-    examples, rows = context.reward_examples(), env.selection.distillation.reward_split.rows[0]
-    assert np.array_equal(context.reward_rows, rows)
+    examples, rows = context.reward_examples(), env.selection.distillation.reward_split.positions[0]
+    assert np.array_equal(context.reward_positions, rows)
     assert torch.equal(examples.labels, env.selection.data.labels["reward"][rows])
     assert np.array_equal(examples.teacher_logits.numpy(), env.selection.data.bank.gather("reward", rows).logits)
 

@@ -8,10 +8,10 @@ import torch
 from rule_problems import env_and_policy
 from weighing import decided
 
-from baselines.gate import LOG_FLOOR, Gate, fit, gate_inputs
+from baselines.gating import LOG_FLOOR, GatingNetwork, fit, gate_inputs
 from baselines.router import Router
 from kd_env import tasks
-from kd_env.distillation.reward_split import labelled_rows
+from kd_env.distillation.reward_split import labelled_positions
 from kd_env.policies import make_policy
 from kd_env.teachers import load_pool
 
@@ -52,10 +52,10 @@ def test_the_router_is_mostly_right_with_256_labels():
 def test_the_router_reads_no_label_that_its_run_does_not_have(monkeypatch):
     env, honest = router_of()
     env.reset(seed=0)
-    labelled = env.selection.distillation.reward_split.rows[0]
+    labelled = env.selection.distillation.reward_split.positions[0]
     assert len(labelled) == 256
     # drawn by class, so poison would move it
-    monkeypatch.setattr("kd_env.policies.context.labelled_rows", lambda labels, count, seed: labelled)
+    monkeypatch.setattr("kd_env.policies.context.labelled_positions", lambda labels, count, seed: labelled)
     poison(env, keep=labelled)
     assert equal(make_policy(Router, env, 0), honest)
     poison(env, keep=labelled[1:])
@@ -66,9 +66,9 @@ def test_the_router_has_the_labels_that_its_run_has():
     for seed in (0, 3):
         env, _ = env_and_policy("uniform", reward_labels=64, seed=seed)
         env.reset(seed=seed)
-        drawn = labelled_rows(env.selection.data.labels["reward"].numpy(), 64, seed)
-        assert (env.selection.distillation.reward_split.rows == drawn).all()
-        assert (make_policy(Router, env, seed).context.reward_rows == drawn).all()
+        drawn = labelled_positions(env.selection.data.labels["reward"].numpy(), 64, seed)
+        assert (env.selection.distillation.reward_split.positions == drawn).all()
+        assert (make_policy(Router, env, seed).context.reward_positions == drawn).all()
 
 
 def test_the_router_is_the_same_for_a_seed():
@@ -91,7 +91,7 @@ def test_a_gate_learns_who_is_right():
     inputs = gate_inputs(logits)
     right = torch.stack([sure.float(), 1 - sure.float()], 1)
     torch.manual_seed(0)
-    gate = Gate(6, 2)
+    gate = GatingNetwork(6, 2)
     fit(gate, inputs, right)
     assert float((gate(inputs).argmax(1) == (~sure).long()).float().mean()) > 0.95
 
@@ -103,7 +103,7 @@ def test_gate_inputs_by_hand():
 
 
 def test_a_gate_of_a_constant_column_is_finite():
-    gate = Gate(3, 2)
+    gate = GatingNetwork(3, 2)
     inputs = torch.ones(10, 3)
     fit(gate, inputs, torch.ones(10, 2), steps=3)
     assert gate(inputs).isfinite().all()

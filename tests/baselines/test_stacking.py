@@ -167,8 +167,8 @@ def test_it_sends_digits_to_the_expert_of_their_domain():
 
 def test_it_reads_no_label_that_its_run_does_not_have(monkeypatch):
     env, honest = stacking_of()
-    labelled = env.selection.distillation.reward_split.rows[0]
-    monkeypatch.setattr("kd_env.policies.context.labelled_rows", lambda labels, count, seed: labelled)  # drawn by class
+    labelled = env.selection.distillation.reward_split.positions[0]
+    monkeypatch.setattr("kd_env.policies.context.labelled_positions", lambda labels, count, seed: labelled)  # drawn by class
     labels = env.selection.data.labels
     others = np.setdiff1d(np.arange(len(labels["reward"])), labelled)
     labels["reward"] = labels["reward"].clone()

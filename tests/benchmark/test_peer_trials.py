@@ -63,7 +63,7 @@ def test_peers_have_the_reward_labels_of_the_student_and_no_others(tmp_path):
     assert kept[0].reward_split.label_seeds == [5]
     env = make_env(trial)
     env.reset(seed=5)
-    assert len(np.unique(env.distillation.reward_split.rows)) == 64
+    assert len(np.unique(env.distillation.reward_split.positions)) == 64
 
 
 def test_whoever_touched_a_peer_is_found_out(tmp_path):

@@ -65,7 +65,7 @@ def test_students_learn_from_logits_divided_by_the_temperatures_of_their_own_lab
     plain, calibrated = start(digits_data, **keywords), start(digits_data, calibrate_teachers=True, **keywords)
     temperatures = calibrated.teacher_temperatures
     for student in range(2):
-        rows = calibrated.reward_split.rows[student]
+        rows = calibrated.reward_split.positions[student]
         expected = fit_temperatures(digits_data.bank.gather("reward", rows).logits, digits_data.labels["reward"].numpy()[rows])
         assert temperatures[student].tolist() == expected.tolist()
     assert (temperatures[0] != temperatures[1]).all()

@@ -20,7 +20,7 @@ def gradients(data, num_students, refresh, updates, num_labels=30):
     for update in range(updates):
         seen.append(flat(meter.held_out_gradient(run.student, run.update, FOLDS), num_students))
         first = update // refresh % 3 * (num_labels // 3)
-        part = RewardMeter(split.with_rows(split.rows[:, first : first + num_labels // 3]), run.seeds.tolist(), 1200, "loss")
+        part = RewardMeter(split.with_positions(split.positions[:, first : first + num_labels // 3]), run.seeds.tolist(), 1200, "loss")
         alone.append(flat(part.held_out_gradient(run.student, run.update), num_students))
         folds.append(meter.gradient_fold)
         drive(run, 1)
@@ -49,7 +49,7 @@ def test_a_gradient_that_is_used_again_keeps_its_fold(digits_data):
 
 def test_folds_are_disjoint_and_in_proportion_to_the_classes(digits_data):
     split = RewardSplit(digits_data, 103, [7])
-    parts = [split.fold(np.array([number]), 4).rows[0] for number in range(5)]
+    parts = [split.fold(np.array([number]), 4).positions[0] for number in range(5)]
     assert [len(part) for part in parts] == [25] * 5
     assert len(np.unique(np.concatenate(parts[:4]))) == 100
     assert np.array_equal(parts[4], parts[0])

@@ -32,11 +32,11 @@ def test_seeds_may_be_given_one_by_one_and_reward_labels_too(digits_data):
     keywords = IMAGE | {"batch_size": 8, "reward_ce": 0.5, "num_students": 2}
     run = start(digits_data, [9, 2], reward_labels=30, label_seeds=[7, 3], **keywords)
     assert run.seeds.tolist() == [9, 2]
-    assert (run.reward_split.rows[0] != run.reward_split.rows[1]).any()
+    assert (run.reward_split.positions[0] != run.reward_split.positions[1]).any()
     apart = each_alone(run)
     follow(run, apart, 12)
     for s, lone in enumerate(apart):
-        assert (run.reward_split.rows[s] == lone.reward_split.rows[0]).all()
+        assert (run.reward_split.positions[s] == lone.reward_split.positions[0]).all()
         assert_equal(run, s, lone)
 
 

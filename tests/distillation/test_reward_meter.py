@@ -116,7 +116,7 @@ def test_the_held_out_gradient_is_that_of_the_held_out_loss(digits_data, student
     gradients = meter.held_out_gradient(student, NOW, GradientOptions(head_only=head_only))
     names = [name for name, _ in student.network.named_parameters()]
     student.network.eval()
-    inputs, labels = meter.split.at(meter.split.rows[0])
+    inputs, labels = meter.split.at(meter.split.positions[0])
     loss = cross_entropy(student.network(inputs["pixel_values"].double()).logits, labels)
     expected = torch.autograd.grad(loss, list(student.network.parameters()))
     student.network.train()

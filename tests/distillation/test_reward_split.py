@@ -8,14 +8,14 @@ import torch
 from small_runs import drive, start
 
 from kd_env.distillation.reward_meter import RewardMeter
-from kd_env.distillation.reward_split import RewardSplit, labelled_rows
+from kd_env.distillation.reward_split import RewardSplit, labelled_positions
 from kd_env.errors import InputError
 
 
 @pytest.mark.parametrize("count", [1, 10, 37, 100, 0])
 def test_labelled_rows_are_distinct_proportional_and_nested(digits_data, count):
     labels = digits_data.labels["reward"].numpy()
-    rows, all_rows = labelled_rows(labels, count, seed=4), labelled_rows(labels, 0, seed=4)
+    rows, all_rows = labelled_positions(labels, count, seed=4), labelled_positions(labels, 0, seed=4)
     assert len(rows) == len(set(rows)) == (count or 1200)
     assert (rows == all_rows[: len(rows)]).all()
     share = np.bincount(labels, minlength=10) / len(labels)
@@ -24,22 +24,22 @@ def test_labelled_rows_are_distinct_proportional_and_nested(digits_data, count):
 
 def test_labelled_rows_follow_from_the_seed_and_cannot_exceed_what_there_is(digits_data):
     labels = digits_data.labels["reward"].numpy()
-    assert (labelled_rows(labels, 30, 1) == labelled_rows(labels, 30, 1)).all()
-    assert (labelled_rows(labels, 30, 1) != labelled_rows(labels, 30, 2)).any()
+    assert (labelled_positions(labels, 30, 1) == labelled_positions(labels, 30, 1)).all()
+    assert (labelled_positions(labels, 30, 1) != labelled_positions(labels, 30, 2)).any()
     with pytest.raises(InputError, match="reward_labels=1201: the reward split has 1200"):
         RewardSplit(digits_data, 1201, [0])
 
 
 def test_each_student_has_the_labels_of_its_seed(digits_data):
     split = RewardSplit(digits_data, 30, [7, 3, 7])
-    assert split.rows.shape == (3, 30)
+    assert split.positions.shape == (3, 30)
     assert split.num_labels == 30
-    assert (split.rows[0] == split.rows[2]).all()
-    assert (split.rows[0] != split.rows[1]).any()
+    assert (split.positions[0] == split.positions[2]).all()
+    assert (split.positions[0] != split.positions[1]).any()
     alone = split.of_student(1)
-    assert (alone.rows == RewardSplit(digits_data, 30, [3]).rows).all()
+    assert (alone.positions == RewardSplit(digits_data, 30, [3]).positions).all()
     assert alone.label_seeds == [3]
-    assert split.rows.shape == (3, 30), "the whole split stays as it is"
+    assert split.positions.shape == (3, 30), "the whole split stays as it is"
 
 
 def test_at_gives_inputs_and_labels_of_rows(digits_data):
@@ -61,7 +61,7 @@ def test_draws_follow_from_student_seed_purpose_and_number(digits_data):
     assert (draw() == rows).all()
     for student, part in enumerate(np.split(rows, 2)):
         assert len(set(part)) == 20, "without replacement"
-        assert set(part) <= set(split.rows[student])
+        assert set(part) <= set(split.positions[student])
         alone = split.of_student(student).draw(seeds[[student]], "measurement", numbers[[student]], 20)
         assert (alone == part).all(), "whatever the others draw"
     for purpose in ("gradient", "reward_ce"):
@@ -76,14 +76,14 @@ def test_draws_follow_from_student_seed_purpose_and_number(digits_data):
 def test_a_draw_of_all_is_all(digits_data, purpose):
     split = RewardSplit(digits_data, 12, [1, 2])
     rows = split.draw(np.array([8, 9]), purpose, np.array([0, 1]), 12)
-    assert (np.sort(rows.reshape(2, 12), axis=1) == np.sort(split.rows, axis=1)).all()
-    in_order = (rows == split.rows.ravel()).all()
+    assert (np.sort(rows.reshape(2, 12), axis=1) == np.sort(split.positions, axis=1)).all()
+    in_order = (rows == split.positions.ravel()).all()
     assert in_order == (purpose != "reward_ce"), "what is trained on is shuffled"
 
 
 def test_only_the_labelled_rows_are_ever_read(digits_data):
     """With other inputs on all other rows, what is learned and measured is the same."""
-    rows = RewardSplit(digits_data, 30, [0]).rows[0]
+    rows = RewardSplit(digits_data, 30, [0]).positions[0]
     hidden = np.setdiff1d(np.arange(1200), rows)
     assert len(hidden) == 1170
     poisoned = dict(digits_data.inputs["reward"])

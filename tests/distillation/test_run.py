@@ -82,9 +82,12 @@ def test_reward_ce_is_the_plain_cross_entropy_of_reward_examples(digits_data):
     network = build("mlp(width=12)", digits_data.task, 0).double()
     rows, weights = run.observe().example_ids, weights_for(run)
     drive(run, 1)  # 6 labels are fewer than a mini-batch: all of them are used
-    reward_rows = run.reward_split.rows
-    assert reward_rows.shape == (1, 6)
-    images, labels = digits_data.inputs["reward"]["pixel_values"][reward_rows[0]].double(), digits_data.labels["reward"][reward_rows[0]]
+    reward_positions = run.reward_split.positions
+    assert reward_positions.shape == (1, 6)
+    images, labels = (
+        digits_data.inputs["reward"]["pixel_values"][reward_positions[0]].double(),
+        digits_data.labels["reward"][reward_positions[0]],
+    )
     logits = network(digits_data.inputs["train"]["pixel_values"][rows].double()).logits
     teacher_logits = torch.from_numpy(digits_data.bank.gather("train", rows).logits).double()
     loss = plain_loss(logits, teacher_logits, digits_data.task.train.labels[rows], weights, 1.0, 2.0)

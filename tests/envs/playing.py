@@ -87,7 +87,7 @@ def recorded_steps(env):
 
 def along_the_held_out_gradient(run, decision, only_head=False, epsilon=1e-6):
     """By finite differences: the derivative of each example's loss, over B, along the held-out gradient at the student's rate."""
-    (rows,) = run.reward_split.rows
+    (rows,) = run.reward_split.positions
     inputs, labels = run.reward_split.at(rows, run.student.device)
     parameters = run.student.parameters
     loss = cross_entropy(run.student.forward(inputs).logits, labels)

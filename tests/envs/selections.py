@@ -49,7 +49,7 @@ def state_of(selection):
     tensors |= {f"run.{name}": tensor for name, tensor in run.state.tensors().items()}
     tensors |= {f"meter.{name}": tensor for name, tensor in meter.tensors().items()}
     numbers = {name: tensor.detach().cpu().numpy().tobytes() for name, tensor in tensors.items()}
-    return numbers | {"meter": meter.info(), "exploration": repr(selection.exploration.memory), "rows": run.reward_split.rows.tolist()}
+    return numbers | {"meter": meter.info(), "exploration": repr(selection.exploration.memory), "rows": run.reward_split.positions.tolist()}
 
 
 def uniform(selection):

@@ -17,7 +17,7 @@ from kd_env.types import Decision
 
 def held_out_gradient(run):
     """By hand, on all labelled reward examples, without dropout."""
-    network, (rows,) = run.student.network.eval(), run.reward_split.rows
+    network, (rows,) = run.student.network.eval(), run.reward_split.positions
     inputs = run.student.cast({name: tensor[rows] for name, tensor in run.data.inputs["reward"].items()})
     loss = cross_entropy(network(**inputs).logits, run.data.labels["reward"][rows])
     gradient = torch.autograd.grad(loss, list(network.parameters()))

@@ -60,7 +60,7 @@ def test_the_counterfactual_is_what_a_run_taught_by_one_pair_really_gains(digits
     """Against what the same run gains when it is taught with weights of zero, which leaves the momentum."""
     selection = taught(start(digits_data, student="mlp(width=8,dropout=0.3)", optimizer=optimizer), 4)
     run = selection.distillation
-    inputs, labels = run.reward_split.at(run.reward_split.rows[0], torch.device("cpu"))
+    inputs, labels = run.reward_split.at(run.reward_split.positions[0], torch.device("cpu"))
 
     def loss_after(b, k, weight):
         twin, weights = run.fork(), torch.zeros(5, run.num_teachers, dtype=torch.float64)

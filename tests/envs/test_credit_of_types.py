@@ -52,7 +52,7 @@ def by_differences(run, name, only_head=False):
             head = {id(parameter) for parameter in network.classifier.parameters()}
             in_head = [torch.full((parameter.numel(),), float(id(parameter) in head)) for parameter in network.parameters()]
             along = along * torch.cat(in_head)
-        rows = run.reward_split.rows[student]
+        rows = run.reward_split.positions[student]
         inputs, labels = run.student.cast(run.reward_split.at(rows, along.device)[0]), run.data.labels["reward"][rows]
         theta, step = parameters_to_vector(network.parameters()).detach(), 1e-7 / max(float(along.norm()), 1e-12)
 

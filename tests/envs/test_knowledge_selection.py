@@ -111,7 +111,7 @@ def test_no_type_teaches_nothing(make):
 
 
 def held_out_loss(run):
-    (rows,) = run.reward_split.rows
+    (rows,) = run.reward_split.positions
     inputs, labels = run.reward_split.at(rows, run.student.device)
     return float(cross_entropy(run.student.predict(inputs), labels))
 

@@ -17,7 +17,7 @@ def start(data, seed=0, **keywords):
 def held_out(selection):
     """Loss and accuracy on the labelled reward examples, computed here."""
     run = selection.distillation
-    (rows,) = run.reward_split.rows
+    (rows,) = run.reward_split.positions
     inputs = {name: tensor[rows].double() for name, tensor in run.data.inputs["reward"].items()}
     labels = run.data.labels["reward"][rows]
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_a_student_without_a_held_out_loss_diverges_alone(text_data):
     run = selection.distillation
     rows = set(run.observe().example_ids.tolist())
     words = {row: set(text_data.inputs["train"]["input_ids"][row].tolist()) for row in rows}
-    measured = text_data.inputs["reward"]["input_ids"][run.reward_split.rows[1]].flatten().tolist()
+    measured = text_data.inputs["reward"]["input_ids"][run.reward_split.positions[1]].flatten().tolist()
     elsewhere = next(word for word in measured if all(word not in of_row for of_row in words.values()))
     run.forget_batch()
     embedding = next(name for name in run.student._shapes if "word_embeddings" in name)

@@ -29,21 +29,21 @@ def test_each_student_is_paid_and_measured_as_it_would_be_alone(request, case, t
 
 def test_each_student_may_have_reward_labels_of_its_own(digits_data):
     selection = select(digits_data, [9, 2], [7, 3], **IMAGE | {"reward_labels": 30, "num_students": 2})
-    rows = selection.distillation.reward_split.rows
+    rows = selection.distillation.reward_split.positions
     assert (rows[0] != rows[1]).any()
     apart = each_alone(selection)
     follow(selection, apart, 12)
     for s, lone in enumerate(apart):
-        assert (rows[s] == lone.distillation.reward_split.rows[0]).all()
+        assert (rows[s] == lone.distillation.reward_split.positions[0]).all()
         assert_equal(selection, s, lone)
 
 
 def test_all_have_the_same_reward_labels_by_default(request):
     selection = start_case(request, "extra reward loss", label_seed=4)
-    rows = selection.distillation.reward_split.rows
+    rows = selection.distillation.reward_split.positions
     assert (rows == rows[0]).all()
     assert rows.shape == (3, 21)
-    other = start_case(request, "extra reward loss", label_seed=5).distillation.reward_split.rows
+    other = start_case(request, "extra reward loss", label_seed=5).distillation.reward_split.positions
     assert (rows[0] != other[0]).any()
 
 

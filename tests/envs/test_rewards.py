@@ -88,7 +88,7 @@ def test_rl_kd_s_rewards_look_at_the_mini_batch_after_its_update(reward):
     q, p = (logits / 3).softmax(1)[:, None], (before.teacher_logits / 3).softmax(2)
     kl = 9 * (p * (p / q).log()).sum(2)
     distillation = float((kl[0, 0] + kl[0, 3]) / 2 + kl[2, 1]) / 3
-    inputs, labels = run.reward_split.at(run.reward_split.rows[0], run.student.device)
+    inputs, labels = run.reward_split.at(run.reward_split.positions[0], run.student.device)
     accuracy = float((run.student.predict(inputs).argmax(1) == labels).double().mean())
     expected = {
         "student_loss": -ce,

@@ -61,12 +61,12 @@ def read(name, context, batch, observation=None, transition=None):
     """Read ``name`` as a policy's code would; nothing, if it is empty."""
     if not name:
         return None
-    rows = np.array(context.reward_rows[:4] if REWARD_LABELS in ALLOWED[context.access] else range(4))
+    rows = np.array(context.reward_positions[:4] if REWARD_LABELS in ALLOWED[context.access] else range(4))
     arguments = {
         "context.train_examples": (rows,),
         "context.credit": (("response",),),
         "context.own_students": (2, 0),
-        "context.with_reward_rows": (rows,),
+        "context.with_reward_positions": (rows,),
         "student.forward_at": ([], {}),
         "student.examples('train')": ("train", rows),
         "student.examples('reward')": ("reward", rows),
@@ -194,11 +194,13 @@ def test_a_name_that_does_not_exist_is_no_question_of_access(env):
 def test_labels_of_the_reward_split_that_the_run_does_not_have_are_refused(env):
     env.reset(seed=0)
     context = make_policy(ReachingRule, env, access="reward labels").context
-    _, batch = context.student.examples("reward", context.reward_rows[:5])
-    assert torch.equal(batch.labels, env.selection.data.labels["reward"][context.reward_rows[:5]])
-    others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_rows)
-    with pytest.raises(InputError, match=r"ReachingRule.*: student\.examples\('reward'\) has the labels of context\.reward_rows alone"):
-        context.student.examples("reward", np.array([context.reward_rows[0], others[0]]))
+    _, batch = context.student.examples("reward", context.reward_positions[:5])
+    assert torch.equal(batch.labels, env.selection.data.labels["reward"][context.reward_positions[:5]])
+    others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_positions)
+    with pytest.raises(
+        InputError, match=r"ReachingRule.*: student\.examples\('reward'\) has the labels of context\.reward_positions alone"
+    ):
+        context.student.examples("reward", np.array([context.reward_positions[0], others[0]]))
 
 
 def test_refusals_advise_the_smallest_wider_class():

@@ -67,8 +67,8 @@ def test_reward_outputs_come_without_labels_and_reward_examples_with_those_of_th
     assert outputs.labels is None
     assert len(outputs.teacher_logits) == len(env.selection.data.labels["reward"])
     context = context_of(env, "reward labels")
-    rows = env.selection.distillation.reward_split.rows[0]
-    assert np.array_equal(context.reward_rows, rows)
+    rows = env.selection.distillation.reward_split.positions[0]
+    assert np.array_equal(context.reward_positions, rows)
     assert len(rows) == 40
     assert torch.equal(context.reward_examples().labels, env.selection.data.labels["reward"][rows])
 

@@ -45,7 +45,7 @@ def test_they_learn_as_single_students_do():
         single.apply(Decision({"response": torch.eye(4, dtype=torch.float64)[[2] * 8]}, {"response": 1.0}, 2.0))
     flat = torch.cat([parameter.detach().flatten() for parameter in single.student.parameters])
     torch.testing.assert_close(parameters(students)[2], flat, atol=1e-9, rtol=1e-7)
-    rows = context.reward_rows
+    rows = context.reward_positions
     expected = single.student.evaluate(*single.reward_split.at(rows))[1][0]
     assert students.evaluate(rows)[2] == pytest.approx(expected)
 
@@ -72,7 +72,7 @@ def test_the_student_of_the_policy_stays_and_is_charged():
     students.batch([1])
     students.teach(decision(context, students, [0, 1, 2]))
     assert run.state.forward_examples[0] == passes + 3 * 8
-    students.evaluate(context.reward_rows[:10])
+    students.evaluate(context.reward_positions[:10])
     assert run.state.forward_examples[0] == passes + 3 * 8 + 3 * 10
     assert all(map(torch.equal, before, run.student.parameters))
     assert run.update[0] == 0
@@ -98,27 +98,27 @@ def test_a_student_that_diverges_has_the_lowest_score():
     strength = torch.ones(24, dtype=torch.float64)
     strength[8:16] = float("nan")
     students.teach(Decision(plain.weights, {"response": strength}, 2.0))
-    scores = students.evaluate(context.reward_rows)
+    scores = students.evaluate(context.reward_positions)
     assert np.isneginf(scores).tolist() == [False, True, False]
     students.continue_from([0, 2, 2])
-    assert np.isfinite(students.evaluate(context.reward_rows)).all()
+    assert np.isfinite(students.evaluate(context.reward_positions)).all()
 
 
 def test_reward_ce_teaches_the_rows_of_the_context_alone():
     _, context, _ = started(reward_ce=1.0)
-    some = context.with_reward_rows(context.reward_rows[:7])
-    assert some.reward_rows.tolist() == context.reward_rows[:7].tolist()
+    some = context.with_reward_positions(context.reward_positions[:7])
+    assert some.reward_positions.tolist() == context.reward_positions[:7].tolist()
     assert len(some.reward_examples().known_labels()) == 7
     students = some.own_students(2, 0)
-    assert students._run.reward_split.rows.tolist() == [some.reward_rows.tolist()] * 2
-    assert len(context.reward_rows) == 40, "the context itself stays"
+    assert students._run.reward_split.positions.tolist() == [some.reward_positions.tolist()] * 2
+    assert len(context.reward_positions) == 40, "the context itself stays"
 
 
 def test_labels_that_the_policy_does_not_have_are_refused():
     env, context, _ = started()
-    others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_rows)
-    with pytest.raises(InputError, match=r"policy 'own': with_reward_rows takes some of context\.reward_rows"):
-        context.with_reward_rows(others[:2])
+    others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_positions)
+    with pytest.raises(InputError, match=r"policy 'own': with_reward_positions takes some of context\.reward_positions"):
+        context.with_reward_positions(others[:2])
 
 
 def test_peers_are_refused():

@@ -1,4 +1,4 @@
-"""A gate over teachers, fitted by supervision: it predicts from the K teachers' outputs which of them is right.
+"""A gating network over teachers, fitted by supervision: it predicts from the K teachers' outputs which of them is right.
 
 In: the teachers' logits, optionally their features, and labels of the reward split. Out: a small network, ``[n, inputs]`` -> ``[n, K]``.
 """
@@ -21,7 +21,7 @@ def gate_inputs(teacher_logits: Tensor, teacher_features: Sequence[Tensor] = ())
     return torch.cat([teacher_logits.log_softmax(2).clamp_min(LOG_FLOOR).flatten(1), *teacher_features], 1)
 
 
-class Gate(nn.Module):
+class GatingNetwork(nn.Module):
     """Standardises its inputs; 64 ReLU units, K outputs, whose softmax is a distribution over teachers."""
 
     mean: Tensor
@@ -40,14 +40,14 @@ class Gate(nn.Module):
         return logits
 
 
-def standardise(gate: Gate, inputs: Tensor) -> None:
-    """Set the gate's mean and scale from ``inputs [n, inputs]``; reads no labels."""
+def standardise(gate: GatingNetwork, inputs: Tensor) -> None:
+    """Set the gating network's mean and scale from ``inputs [n, inputs]``; reads no labels."""
     gate.mean.copy_(inputs.mean(0))
     gate.scale.copy_(inputs.std(0, correction=0) + 1e-3)
 
 
-def fit(gate: Gate, inputs: Tensor, right: Tensor, steps: int = 400) -> None:
-    """Fit the gate in place to predict which teachers are right (``right [n, K]``, 0 or 1), by AdamW on the whole batch."""
+def fit(gate: GatingNetwork, inputs: Tensor, right: Tensor, steps: int = 400) -> None:
+    """Fit the gating network in place to predict which teachers are right (``right [n, K]``, 0 or 1), by AdamW on the whole batch."""
     standardise(gate, inputs)
     optimizer = torch.optim.AdamW(gate.body.parameters(), lr=3e-3, weight_decay=1e-2)
     for _ in range(steps):
@@ -56,7 +56,7 @@ def fit(gate: Gate, inputs: Tensor, right: Tensor, steps: int = 400) -> None:
         optimizer.step()
 
 
-def fit_on_reward_split(gate: Gate, context: PolicyContext, teacher_features: bool) -> None:
+def fit_on_reward_split(gate: GatingNetwork, context: PolicyContext, teacher_features: bool) -> None:
     """Fit ``gate`` on the reward examples that have labels."""
     examples = context.reward_examples()
     right = examples.teacher_logits.argmax(2) == examples.known_labels()[:, None]
