@@ -26,13 +26,13 @@ KD_WEIGHTS = (0.5, 1.0)
 TEMPERATURE_FACTOR = 2.5
 """Factor of the higher temperature: it is 5 if the default of the task is 2."""
 CREDIT_OPTIONS = {"credit_refresh": 4, "reward_examples": 64}
-"""Settings of `held_credit`: every fourth update, a new held-out gradient of 64 examples.
+"""Settings of `crossfit_credit`: every fourth update, a new held-out gradient of 64 examples.
 
 With the defaults, a gradient of 256 examples at every update, an update costs several times as much.
 """
-EXTRA_COST = {"held_credit": 2.0}
+EXTRA_COST = {"crossfit_credit": 2.0}
 """Cost of an update with a policy beyond that of an update with `uniform`, relative to the latter; measured on a CPU with two teachers."""
-STACKING, STACKING_LABELS = ("stacking", "held_credit"), 2
+STACKING, STACKING_LABELS = ("stacking", "crossfit_credit"), 2
 """Policies that fit `stacking`, and the number of reward labels that it needs."""
 NO_REWARD_LABELS = {"nothing", "teacher outputs", "student outputs", "train labels", "gradient"}
 """Access classes of policies that can be scored on the reward split."""
@@ -96,7 +96,7 @@ def more_candidates(
     credit = {name: value for name, value in CREDIT_OPTIONS.items() if settings.get(name) is None}
     credit = {**credit, "reward_examples": min(credit.get("reward_examples", len(task.reward)), len(task.reward))}
     candidates = [
-        replace(candidate, options={**candidate.options, **credit}) if candidate.policy == "held_credit" else candidate
+        replace(candidate, options={**candidate.options, **credit}) if candidate.policy == "crossfit_credit" else candidate
         for candidate in candidates
     ]
     return _ranked(candidates, first_rank)
@@ -139,7 +139,7 @@ def _policies(task: Task, num_teachers: int) -> list[str]:
     if num_teachers < 2:
         return []
     by_group = task.train.groups is not None
-    return ["best_single", "router", "stacking", "held_credit"] if by_group else ["camkd_logits", "stacking", "held_credit"]
+    return ["best_single", "router", "stacking", "crossfit_credit"] if by_group else ["camkd_logits", "stacking", "crossfit_credit"]
 
 
 def _ranked(candidates: list[Candidate], first_rank: int = 0) -> list[Candidate]:

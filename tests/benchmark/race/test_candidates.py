@@ -30,13 +30,13 @@ def test_settings_are_searched_one_after_the_other(digits):
         "best_single, kd_weight 0.5, temperature 2",
         "router, kd_weight 0.5, temperature 2",
         "stacking, kd_weight 0.5, temperature 2",
-        "held_credit, kd_weight 0.5, temperature 2",
+        "crossfit_credit, kd_weight 0.5, temperature 2",
     ]
 
 
 def test_without_groups_there_are_no_rules_for_experts(digits):
     without = replace(digits, train=replace(digits.train, groups=None))
-    assert [name.split(",")[0] for name in names(without, 2)][-3:] == ["camkd_logits", "stacking", "held_credit"]
+    assert [name.split(",")[0] for name in names(without, 2)][-3:] == ["camkd_logits", "stacking", "crossfit_credit"]
 
 
 def test_settings_of_the_user_are_not_varied(digits):
@@ -53,10 +53,10 @@ def test_ranks_follow_the_order_from_the_simplest(digits):
     more = candidates.more_candidates(digits, 4, {}, first[2], len(first))
     assert [candidate.rank for candidate in first + more] == list(range(8))
     assert more[0].options["kd_weight"] == 1.0
-    assert candidates.candidates_and_cost(digits, 4, {}) == (8, candidates.EXTRA_COST["held_credit"])
+    assert candidates.candidates_and_cost(digits, 4, {}) == (8, candidates.EXTRA_COST["crossfit_credit"])
 
 
-@pytest.mark.parametrize(("policy", "reads"), [("uniform", False), ("best_single", False), ("router", True), ("held_credit", True)])
+@pytest.mark.parametrize(("policy", "reads"), [("uniform", False), ("best_single", False), ("router", True), ("crossfit_credit", True)])
 def test_candidates_that_read_the_reward_labels(digits, policy, reads):
     assert candidates.reads_reward_labels(Candidate(policy), digits, {}) is reads
 
@@ -67,7 +67,7 @@ def test_candidates_are_not_scored_on_labels_that_a_setting_reads(digits, settin
 
 
 def test_stacking_takes_part_only_with_the_labels_that_it_needs(digits):
-    assert [name.split(",")[0] for name in names(digits, 4, reward_labels=2)][-2:] == ["stacking", "held_credit"]
+    assert [name.split(",")[0] for name in names(digits, 4, reward_labels=2)][-2:] == ["stacking", "crossfit_credit"]
     assert [name.split(",")[0] for name in names(digits, 4, reward_labels=1)][-2:] == ["best_single", "router"]
 
 
@@ -82,4 +82,4 @@ def test_credit_is_measured_on_no_more_examples_than_there_are(digits):
     few = replace(digits, reward=digits.reward.take(np.arange(20)))
     first = candidates.first_candidates(few, {})
     learned = candidates.more_candidates(few, 4, {}, first[1], 3)[-1]
-    assert (learned.policy, learned.options["reward_examples"], learned.options["credit_refresh"]) == ("held_credit", 20, 4)
+    assert (learned.policy, learned.options["reward_examples"], learned.options["credit_refresh"]) == ("crossfit_credit", 20, 4)

@@ -19,12 +19,12 @@ def run(monkeypatch, tmp_path):
 
 
 def test_the_best_go_on_and_nothing_is_taught_twice(run):
-    result, taught, progress = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260}))
+    result, taught, progress = run(errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "crossfit_credit": 260}))
     assert candidates_and_cost(Setup.task, 2, {})[0] == 7
     assert result.kept.policy == "stacking"
     assert result.student == ("stacking, kd_weight 0.5, temperature 2", 0)
     assert [[rung_result.candidate.policy for rung_result in rung] for rung in result.rungs] == [
-        ["stacking", *["uniform"] * 3, "held_credit", "camkd_logits", "no_teacher"],
+        ["stacking", *["uniform"] * 3, "crossfit_credit", "camkd_logits", "no_teacher"],
         ["stacking", "uniform", "uniform", "no_teacher"],
         ["stacking", "uniform", "no_teacher"],
         ["stacking"],
@@ -94,7 +94,7 @@ def constant(knowing):
     return logits
 
 
-@pytest.mark.parametrize("knowing", ["stacking", "held_credit", "no_teacher"])
+@pytest.mark.parametrize("knowing", ["stacking", "crossfit_credit", "no_teacher"])
 def test_while_all_students_predict_one_class_loss_decides(run, knowing, tmp_path):
     result, *_ = run(errors_of({knowing: 200}), logits=constant(knowing))
     assert [rung_result.score for rung_result in result.rungs[0]] == [0.5] * 7
@@ -116,7 +116,7 @@ def test_a_candidate_whose_students_all_diverge_is_left_out(run):
 
 def test_the_first_candidates_go_on_if_all_others_diverge(run):
     result, *_ = run(lambda candidate, seed, update: 100 if candidate.policy in ("no_teacher", "uniform") else None)
-    assert {candidate.policy for candidate in result.diverged} >= {"stacking", "held_credit"}
+    assert {candidate.policy for candidate in result.diverged} >= {"stacking", "crossfit_credit"}
     assert result.kept.policy in ("no_teacher", "uniform")
 
 

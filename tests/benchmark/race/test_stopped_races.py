@@ -16,9 +16,9 @@ def run(monkeypatch, tmp_path):
     return race_runner(monkeypatch, tmp_path)
 
 
-@pytest.mark.parametrize("stop_at", [("uniform", 10), ("held_credit", 10), ("stacking", 60), ("stacking", 100)])
+@pytest.mark.parametrize("stop_at", [("uniform", 10), ("crossfit_credit", 10), ("stacking", 60), ("stacking", 100)])
 def test_a_race_that_was_stopped_goes_on_and_ends_the_same(run, stop_at, tmp_path):
-    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260})
+    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "crossfit_credit": 260})
     whole, everything, _ = run(errors, folder=tmp_path / "whole")
     stopped, before, _ = run(errors, stop_at=stop_at)
     assert stopped is None
@@ -29,7 +29,7 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(run, stop_at, tmp_pat
 
 def test_students_are_not_saved_while_little_would_be_lost(run, tmp_path):
     """After a kill, only candidates that are still in the race are taught again what they had learned."""
-    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260})
+    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "crossfit_credit": 260})
     whole, everything, _ = run(errors, folder=tmp_path / "whole", seconds=1.0)
     assert not (tmp_path / "whole" / "runs").exists()
     _, before, _ = run(errors, stop_at=("stacking", 60), seconds=1.0)
@@ -61,7 +61,7 @@ def test_a_damaged_race_is_refused(tmp_path, change):
 
 def test_a_race_that_is_killed_while_it_saves_has_the_students_that_its_file_names(run, monkeypatch, tmp_path):
     """The students of a new rung do not replace those of the rung before until the file of the race is written."""
-    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "held_credit": 260})
+    errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "crossfit_credit": 260})
     write, calls = RaceState.write, []
 
     def stopped(state):
