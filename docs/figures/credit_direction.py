@@ -10,6 +10,8 @@ from kd_env.policies import registry
 
 FOLDER = Path(__file__).parent
 SMOOTHINGS = (0.0, -0.1, -0.3, -1.0)
+UPDATES = 1500
+SEEDS = range(5)
 
 
 def main() -> None:
@@ -17,8 +19,8 @@ def main() -> None:
     parts = []
     for name in ("uniform", "router"):
         policy = registry.find(name)
-        for seed in range(5):
-            options = {"task": "digits", "teachers": "digits/experts", "updates": 1500, "batch_size": 32, **policy.env_options}
+        for seed in SEEDS:
+            options = {"task": "digits", "teachers": "digits/experts", "updates": UPDATES, "batch_size": 32, **policy.env_options}
             env = gym.make_vec(registry.TEACHER_SELECTION, num_envs=32, vectorization_mode="vector_entry_point", **options)
             table = credit_of_choices(env, policy.build(env.unwrapped, seed), SMOOTHINGS, seed)
             parts.append(table.assign(taught_by=name, seed=seed))
