@@ -1,4 +1,4 @@
-"""Learn weights of the teachers from the credit of each of them: several policies in one batched network.
+"""Learn weights of the teachers from the credit of each of them: several policies, taught in one batched pass.
 
 In: teachers' outputs, log-weights to stay near, and credit. Out: log-weights.
 
@@ -7,7 +7,7 @@ Used by :mod:`agents.held_credit` and :mod:`agents.crossfit_credit`. It reads th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,107 +18,109 @@ from baselines.scorer import NUM_COLUMNS, Scorer
 from baselines.stacking import Instances
 
 LARGEST_NORM = 1.0
-"""Norm to which the gradient of each policy is clipped."""
+"""Norm to which the gradient of each learner is clipped."""
+NAMES = {
+    "gate_hidden": "0.body.0.weight",
+    "gate_hidden_bias": "0.body.0.bias",
+    "gate_output": "0.body.2.weight",
+    "gate_output_bias": "0.body.2.bias",
+    "scorer_bias": "1.bias",
+    "scorer_slope": "1.slope",
+    "scorer_linear": "1.linear.weight",
+    "scorer_hidden": "1.hidden.weight",
+    "scorer_hidden_bias": "1.hidden.bias",
+    "scorer_output": "1.output.weight",
+}
+"""Our names of the parameters of a gating network (0) and a scorer (1)."""
 
 
-class Residuals(nn.Module):
-    """N networks of the same form, each a gating network plus a scorer, in one batched pass. All return 0 at first.
+class CreditLearners(nn.Module):
+    """P policies ``softmax(log prior + residual)`` that learn from credit, with a KL to their priors. Each has F independent learners.
 
-    Logits and gradients are those of N separate networks.
+    A residual is a gating network plus a scorer, 0 at first. Logits and gradients are those of F * P separate networks.
     """
 
-    columns_mean: Tensor
-    columns_scale: Tensor
     outputs_mean: Tensor
     outputs_scale: Tensor
+    columns_mean: Tensor
+    columns_scale: Tensor
 
-    def __init__(self, instances: Instances, order: Sequence[int]) -> None:
-        """Draw the networks, standardised by ``instances``. Position i of the batch gets the network that was drawn as ``order[i]``."""
-        super().__init__()
-        num_inputs, num_teachers = instances.outputs.shape[1], instances.columns.shape[1]
-        drawn = [(GatingNetwork(num_inputs, num_teachers), Scorer(num_teachers)) for _ in order]
-        gates, scorers = zip(*(drawn[number] for number in order), strict=True)
-        standardise(gates[0], instances.outputs)
-        scorers[0].standardise(instances.columns)
-        self.register_buffer("outputs_mean", gates[0].mean)
-        self.register_buffer("outputs_scale", gates[0].scale)
-        self.register_buffer("columns_mean", scorers[0].mean)
-        self.register_buffer("columns_scale", scorers[0].scale)
-
-        def stacked(networks: Sequence[nn.Module], name: str) -> nn.Parameter:
-            return nn.Parameter(torch.stack([network.get_parameter(name).detach() for network in networks]))
-
-        self.gate_weight, self.gate_bias = stacked(gates, "body.0.weight"), stacked(gates, "body.0.bias")
-        self.gate_output, self.gate_output_bias = stacked(gates, "body.2.weight"), stacked(gates, "body.2.bias")
-        nn.init.zeros_(self.gate_output)
-        nn.init.zeros_(self.gate_output_bias)
-        self.bias, self.slope = stacked(scorers, "bias"), stacked(scorers, "slope")
-        self.linear = stacked(scorers, "linear.weight")
-        self.hidden, self.hidden_bias = stacked(scorers, "hidden.weight"), stacked(scorers, "hidden.bias")
-        self.output = stacked(scorers, "output.weight")
-
-    def forward(self, instances: Instances) -> Tensor:
-        """Return the logits of all networks, ``[N, n, K]``."""
-        return self._gates(instances.outputs) + self._scorers(instances.columns)
-
-    def _gates(self, outputs: Tensor) -> Tensor:
-        inputs = ((outputs - self.outputs_mean) / self.outputs_scale).expand(len(self.gate_weight), -1, -1)
-        hidden = torch.baddbmm(self.gate_bias[:, None], inputs, self.gate_weight.mT).relu()
-        return torch.baddbmm(self.gate_output_bias[:, None], hidden, self.gate_output.mT)
-
-    def _scorers(self, columns: Tensor) -> Tensor:
-        columns = (columns - self.columns_mean) / self.columns_scale  # [n, K, 9]
-        inputs = columns.reshape(-1, NUM_COLUMNS).expand(len(self.hidden), -1, -1)
-        hidden = torch.baddbmm(self.hidden_bias[:, None], inputs, self.hidden.mT).tanh()
-        if hidden.requires_grad:
-            hidden.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]  # else its sums round differently
-        shared = torch.bmm(self.linear, inputs.mT) + torch.bmm(self.output, hidden.mT)  # [N, 1, n * K]
-        return shared.view(-1, *columns.shape[:2]) + self.bias[:, None] + self.slope[:, None] * columns[:, :, 0]
-
-
-class CreditLearners:
-    """P policies ``softmax(log prior + residual)`` that learn from credit, with a KL to their priors. Each has F independent learners."""
-
-    def __init__(self, instances: Instances, learning_rate: float, holds: Sequence[float], folds: int = 1) -> None:
-        """Make the residuals, standardised by ``instances``.
+    def __init__(self, instances: Instances, learning_rate: float, holds: Sequence[float], num_folds: int = 1) -> None:
+        """Draw the residuals: all learners of the first policy, then those of the next.
 
         Args:
-            instances: examples without labels.
+            instances: examples without labels, by which the inputs are standardised.
             learning_rate: of Adam.
-            holds: weight of the KL of each policy, in units of normalised credit.
-            folds: number of learners F of each policy.
+            holds: weight of the KL of each of the P policies, in units of normalised credit.
+            num_folds: number of learners F of each policy.
         """
-        self.num_folds, num_policies = folds, len(holds)
-        self.residuals = Residuals(instances, [policy * folds + fold for fold in range(folds) for policy in range(num_policies)])
-        self.hold = torch.tensor(list(holds))[:, None, None]  # [P, 1, 1]
-        parts = [torch.split(parameter.detach(), num_policies) for parameter in self.residuals.parameters()]
-        self._parameters_of_fold = list(zip(*parts, strict=True))  # views: steps on them move the residuals
-        self.optimizer = torch.optim.Adam([part for fold in self._parameters_of_fold for part in fold], lr=learning_rate, foreach=True)
+        super().__init__()
+        num_inputs, num_teachers = instances.outputs.shape[1], instances.columns.shape[1]
+        learners = [nn.ModuleList([GatingNetwork(num_inputs, num_teachers), Scorer(num_teachers)]) for _ in range(len(holds) * num_folds)]
+        gate, scorer = GatingNetwork(num_inputs, num_teachers), Scorer(num_teachers)
+        standardise(gate, instances.outputs)
+        scorer.standardise(instances.columns)
+        self.register_buffer("outputs_mean", gate.mean)
+        self.register_buffer("outputs_scale", gate.scale)
+        self.register_buffer("columns_mean", scorer.mean)
+        self.register_buffer("columns_scale", scorer.scale)
+        self.holds = torch.tensor(list(holds))[:, None, None]  # [P, 1, 1]
+
+        def stacked(fold: int) -> nn.ParameterDict:
+            of_policies = learners[fold::num_folds]
+            tensors = {name: torch.stack([learner.get_parameter(path).detach() for learner in of_policies]) for name, path in NAMES.items()}
+            return nn.ParameterDict({name: torch.zeros_like(t) if name.startswith("gate_output") else t for name, t in tensors.items()})
+
+        self.folds = nn.ModuleList([stacked(fold) for fold in range(num_folds)])  # parameters [P, ...] by name
+        self.optimizer = torch.optim.Adam(self.folds.parameters(), lr=learning_rate, foreach=True)
 
     def log_policies(self, instances: Instances, log_priors: Tensor) -> Tensor:
         """Return log-weights ``[F, P, n, K]`` for the logarithms of the priors ``[P, n, K]``."""
-        log_policies: Tensor = (log_priors + self.residuals(instances).unflatten(0, (self.num_folds, -1))).log_softmax(3)
-        return log_policies
+        return self._log_policies(self._joined(), instances, log_priors)
 
     def learn(self, instances: Instances, log_priors: Tensor, credit: Tensor, left_out: int | None = None) -> None:
         """Take one step with ``credit [n, K]`` in all folds but ``left_out``."""
-        log_policies = self.log_policies(instances, log_priors)
-        value = (log_policies.exp() * (credit - self.hold * (log_policies - log_priors))).sum(3).mean(2)  # [F, P]
-        parameters = list(self.residuals.parameters())
-        gradients = torch.autograd.grad(-value.sum(), parameters)
+        joined = self._joined()
+        log_policies = self._log_policies(joined, instances, log_priors)
+        value = (log_policies.exp() * (credit - self.holds * (log_policies - log_priors))).sum(3).mean(2)  # [F, P]
+        gradients = torch.autograd.grad(-value.sum(), list(joined.values()))
         norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients], 1)  # [F * P, parameters]
         factor = (LARGEST_NORM / (torch.linalg.vector_norm(norms, dim=1) + 1e-6)).clamp(max=1.0)
-        for number, gradient in enumerate(gradients):
+        for name, gradient in zip(joined, gradients, strict=True):
             clipped = gradient * factor.view(-1, *[1] * (gradient.ndim - 1))
-            for fold, part in enumerate(torch.split(clipped, len(self.hold))):
-                self._parameters_of_fold[fold][number].grad = None if fold == left_out else part
+            for number, part in enumerate(torch.split(clipped, len(self.holds))):
+                self.folds[number].get_parameter(name).grad = None if number == left_out else part
         self.optimizer.step()
 
     def state(self) -> dict[str, Any]:
-        """Return residuals and optimizer."""
-        return {"residuals": self.residuals.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Return parameters and optimizer."""
+        return {"parameters": self.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        self.residuals.load_state_dict(state["residuals"])
+        self.load_state_dict(state["parameters"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def _joined(self) -> dict[str, Tensor]:
+        """Return a copy of the parameters of all folds by name, ``[F * P, ...]``."""
+        return {name: torch.cat([fold.get_parameter(name) for fold in self.folds]).detach().requires_grad_() for name in NAMES}
+
+    def _log_policies(self, joined: Mapping[str, Tensor], instances: Instances, log_priors: Tensor) -> Tensor:
+        residuals = self._gates(joined, instances.outputs) + self._scorers(joined, instances.columns)  # [F * P, n, K]
+        log_policies: Tensor = (log_priors + residuals.view(len(self.folds), -1, *log_priors.shape[1:])).log_softmax(3)
+        return log_policies
+
+    def _gates(self, joined: Mapping[str, Tensor], outputs: Tensor) -> Tensor:
+        inputs = ((outputs - self.outputs_mean) / self.outputs_scale).expand(len(joined["gate_hidden"]), -1, -1)
+        hidden = torch.baddbmm(joined["gate_hidden_bias"][:, None], inputs, joined["gate_hidden"].mT).relu()
+        return torch.baddbmm(joined["gate_output_bias"][:, None], hidden, joined["gate_output"].mT)
+
+    def _scorers(self, joined: Mapping[str, Tensor], columns: Tensor) -> Tensor:
+        columns = (columns - self.columns_mean) / self.columns_scale  # [n, K, 9]
+        inputs = columns.reshape(-1, NUM_COLUMNS).expand(len(joined["scorer_hidden"]), -1, -1)
+        hidden = torch.baddbmm(joined["scorer_hidden_bias"][:, None], inputs, joined["scorer_hidden"].mT).tanh()
+        if hidden.requires_grad:
+            hidden.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]  # else its sums round differently
+        shared = torch.bmm(joined["scorer_linear"], inputs.mT) + torch.bmm(joined["scorer_output"], hidden.mT)  # [F * P, 1, n * K]
+        scores = shared.view(-1, *columns.shape[:2]) + joined["scorer_bias"][:, None]
+        return scores + joined["scorer_slope"][:, None] * columns[:, :, 0]

@@ -135,7 +135,7 @@ class CrossfitCredit:
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        num_folds = self.learners.num_folds
+        num_folds = len(self.learners.folds)
         fold = int(transition.info["credit_fold"][0]) % num_folds  # a user's own credit may have folds that are not known here
         instances, log_priors, policies = self._proposal
         unseen = policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
@@ -161,14 +161,15 @@ class CrossfitCredit:
 
     def state(self) -> dict[str, Any]:
         """Return start, learners and shares."""
-        learners = {"learners": self.learners.state(), "folds": self.learners.num_folds}
+        learners = {"learners": self.learners.state(), "folds": len(self.learners.folds)}
         return {"start": self.start.state_dict(), "log_shares": self.log_shares.tolist(), **learners}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        if state["folds"] != self.learners.num_folds:
+        num_folds = len(self.learners.folds)
+        if state["folds"] != num_folds:
             raise InputError(
-                f"crossfit_credit: it was saved with {state['folds']} folds of credit, and this environment has {self.learners.num_folds}; "
+                f"crossfit_credit: it was saved with {state['folds']} folds of credit, and this environment has {num_folds}; "
                 "use the same credit=...(folds=...) and as many reward labels"
             )
         self.start.load_state_dict(state["start"])

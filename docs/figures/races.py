@@ -21,7 +21,7 @@ import pandas as pd
 from kd_env import tasks
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.candidate_run import CandidateRun, RaceSetup
-from kd_env.benchmark.race.candidates import Candidate
+from kd_env.benchmark.race.candidates import EXTRA_COST, Candidate
 from kd_env.benchmark.race.defaults import PRETRAINED_OPTIMIZER
 from kd_env.benchmark.race.prepare import prepare_race
 from kd_env.benchmark.race.score import score_interval
@@ -79,7 +79,7 @@ def ends(folder: Path, student: str, known: set[tuple[str, str]]) -> Iterator[di
         for teacher in setup.pool.teachers:
             if ("teacher", teacher.name) not in known:
                 yield {"measurement": "teacher", "candidate": teacher.name, **test_score(task, teacher)}
-        for row in sorted(race["candidates"], key=lambda row: str(row["policy"]) == "held_credit"):  # the slow one last
+        for row in sorted(race["candidates"], key=lambda row: str(row["policy"]) in EXTRA_COST):  # the slow one last
             if ("end", row["candidate"]) not in known:
                 yield {"measurement": "end", "candidate": row["candidate"], "updates": updates, **end(task, setup, row, updates)}
 

@@ -54,7 +54,7 @@ class JointSelectionEnv(BatchEnv):
     ## Information
     | key | when | value |
     |---|---|---|
-    | ``example_ids`` | always | ``[B]`` rows of the train split: of the mini-batch of this step; after a reset, of the next mini-batch |
+    | ``example_ids`` | always | ``[B]`` positions in train: of the mini-batch of this step; after a reset, of the next mini-batch |
     | ``diverged`` | after a step | bool |
     | ``reward_terms`` | after a step | dict of the numbers behind the reward: |
     | ``reward_terms["improvement"]`` | when measured | improvement of the held-out loss or metric |

@@ -75,6 +75,15 @@ def test_each_learner_is_a_network_of_its_own(instances, log_priors, size):
     assert (log_policies - log_priors).abs().max() > 0.05, "they have learned"
 
 
+def test_a_copy_learns_by_itself(instances, log_priors):
+    first = CreditLearners(instances, RATE, HOLDS, FOLDS)
+    second = copy.deepcopy(first)
+    before = copy.deepcopy(first.state_dict())
+    second.learn(instances, log_priors, drawn(4, 20, 4))
+    assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
+    assert all((second.folds[fold]["gate_output"] != first.folds[fold]["gate_output"]).any() for fold in range(FOLDS))
+
+
 def test_a_state_continues_the_same_steps(instances, log_priors):
     first, second = (CreditLearners(instances, RATE, HOLDS, FOLDS) for _ in range(2))
     first.learn(instances, log_priors, drawn(4, 20, 4), left_out=1)

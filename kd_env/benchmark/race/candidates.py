@@ -30,7 +30,7 @@ CREDIT_OPTIONS = {"credit_refresh": 4, "reward_examples": 64}
 
 With the defaults, a gradient of 256 examples at every update, an update costs several times as much.
 """
-EXTRA_COST = {"crossfit_credit": 2.0}
+EXTRA_COST = {"crossfit_credit": 2.5}
 """Cost of an update with a policy beyond that of an update with `uniform`, relative to the latter; measured on a CPU with two teachers."""
 STACKING, STACKING_LABELS = ("stacking", "crossfit_credit"), 2
 """Policies that fit `stacking`, and the number of reward labels that it needs."""
