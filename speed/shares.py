@@ -15,7 +15,7 @@ from kd_env import tasks
 from kd_env.bank.bank import KnowledgeBank
 from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import RewardMeter
-from kd_env.envs import observations
+from kd_env.envs import selection
 from kd_env.student.student import Student
 from speed.measure import Row, clock
 from speed.updates import slots
@@ -25,7 +25,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "loss": ((Distillation, "per_example_loss"),),
     "backward and optimizer": ((Student, "step"),),
     "gather from the bank": ((KnowledgeBank, "gather"),),
-    "observation": ((observations, "observe"),),
+    "observation": ((selection, "observe"),),
     "reward measurement": ((RewardMeter, "improvement"), (RewardMeter, "start")),
     "validation": ((Distillation, "validate"),),
 }

@@ -1,6 +1,7 @@
 """Every table in docs/ is what `kd-env report` makes from the committed records."""
 
 import functools
+import json
 import re
 import runpy
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from kd_env.benchmark.records import read
 from kd_env.benchmark.report import make_report, markdown
 from kd_env.policies.registry import POLICIES
+from speed.measure import Row
+from speed.table import markdown as speed_table
 
 ROOT = Path(__file__).parent.parent
 RECORDS = ROOT / "docs" / "records"
@@ -98,6 +101,30 @@ def test_the_table_of_accuracy_comes_from_its_measurements():
     for kind, refresh, _, *numbers in rows:
         expected = [of.loc[kind, int(refresh), task] for task in ("digits", "domains") for of in (mean, lowest)]
         assert [float(number) for number in numbers] == pytest.approx(expected, abs=0.00501)
+
+
+@pytest.mark.parametrize("name", ["against_rules", "parts"])
+def test_the_tables_of_the_page_on_choosing_come_from_the_records(name):
+    made = runpy.run_path(str(ROOT / "docs" / "figures" / f"{name}.py"))["compare"]().round(2)
+    committed = pd.read_csv(ROOT / "docs" / "figures" / f"{name}.csv")
+    pd.testing.assert_frame_equal(made, committed, obj=f"python docs/figures/{name}.py")
+    part = PAGES["choose.md"].split(f"<!-- docs/figures/{name}.csv -->\n")[1]
+    head, _, *lines = (line.strip("| ").split(" | ") for line in re.match(r"\s*((?:\|.*\n)+)", part)[1].splitlines())
+    first = made.columns[0]
+    values = {(row[first], row["pool"]): tuple(row[["mean", "low", "high"]]) for _, row in made.iterrows()}
+    written = {}
+    for pool_or_form, *cells in lines:
+        for title, cell in zip(head[1:], cells, strict=True):
+            key = (title, pool_or_form) if name == "against_rules" else (pool_or_form.strip("`"), title)
+            if numbers := re.findall(r"-?\d+\.\d", cell.replace("\N{MINUS SIGN}", "-")):
+                written[key] = tuple(map(float, numbers[:3]))
+    assert written.keys() == values.keys()
+    assert all(written[key] == pytest.approx(values[key], abs=0.0501) for key in values)
+
+
+def test_the_table_of_speed_is_that_of_its_measurements():
+    measured = json.loads((ROOT / "docs" / "figures" / "speed.json").read_text())
+    assert speed_table([Row(**row) for row in measured["rows"]]) in PAGES["speed.md"]
 
 
 def test_the_table_of_races_comes_from_their_measurements():

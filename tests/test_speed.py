@@ -36,6 +36,10 @@ def test_a_section_ends_and_its_rows_have_numbers(name):
     assert all(row.what in table.markdown(rows) for row in rows)
 
 
+def test_every_part_of_a_step_is_measured():
+    assert all(row.value > 0.0 for row in shares.step("digits", 1))
+
+
 def test_the_report_of_a_gpu_has_the_tests_and_the_table(tmp_path, monkeypatch, capsys):
     rows = [Row("The core", "plain PyTorch loop", "ms/update", 0.6)]
     monkeypatch.setattr(updates, "core", lambda *_, **__: rows)

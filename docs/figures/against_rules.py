@@ -1,0 +1,106 @@
+"""Make the table and the figure of docs/how-to/choose.md from the committed records: ``python docs/figures/against_rules.py``.
+
+On each pool, a learned policy is compared with the best rule that has the same labels. The best rule is the one with the highest mean on
+validation. Differences are of test accuracy, paired by seed.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from kd_env.analysis.canvas import FAINT, FONT, REFERENCE, canvas
+from kd_env.analysis.palette import COLOURS
+from kd_env.benchmark import records
+from kd_env.benchmark.statistics import paired_difference
+from kd_env.benchmark.summary import RIVALS
+
+DOCS = Path(__file__).parent.parent
+FILE = Path(__file__).with_suffix(".csv")
+
+
+Scores = dict[str, dict[int, tuple[float, float]]]
+"""Accuracy on validation and on test, by policy and seed."""
+TAUGHT = " with labels"
+"""Mark of a policy in a run with ``reward_ce=1``, where the reward labels also teach."""
+
+
+class Setting(NamedTuple):
+    """What is compared: the policy, the folder of its records, and those of the rules."""
+
+    title: str
+    policy: str
+    folder: str
+    rules: tuple[str, ...]
+
+
+SETTINGS = (
+    Setting("64 labels", "piloted", "piloted", ("few-labels",)),
+    Setting("256 labels", "crossfit_credit", "256-labels", ("256-labels",)),
+    Setting("256 labels that also teach", "crossfit_credit" + TAUGHT, "taught-labels", ("256-labels", "taught-labels")),
+)
+
+
+def compare() -> pd.DataFrame:
+    """Return a row for each setting and pool: the best rule, and the difference to it in points, with its 95 % interval."""
+    rows = []
+    for setting in SETTINGS:
+        parts = [by_pool(folder) for folder in setting.rules]
+        for pool, policies in by_pool(setting.folder).items():
+            learned = policies[setting.policy]
+            seeds = sorted(learned)
+            rules = {name: scores for part in parts for name, scores in part[pool].items() if is_rule(name)}
+            best = max(rules, key=lambda name: sum(rules[name][seed][0] for seed in seeds))
+            difference = paired_difference([learned[seed][1] for seed in seeds], [rules[best][seed][1] for seed in seeds])
+            points = {name: 100 * getattr(difference, name) for name in ("mean", "low", "high")}
+            rows.append(
+                {"setting": setting.title, "policy": setting.policy, "pool": pool, "best_rule": best, **points, "seeds": len(seeds)}
+            )
+    return pd.DataFrame(rows)
+
+
+def is_rule(name: str) -> bool:
+    """Return whether a policy is a rule that uses the labels."""
+    return name.removesuffix(TAUGHT) in RIVALS or name == "uniform" + TAUGHT
+
+
+def by_pool(folder: str) -> dict[str, Scores]:
+    """Return the scores of a folder by pool. Of ``piloted``, only those with 64 labels."""
+    scores: dict[str, Scores] = {}
+    for run in records.read(DOCS / "records" / folder):
+        if folder == "piloted" and run["reward_labels"] != 64:
+            continue
+        name = run["policy"] + (TAUGHT if run["config"].get("reward_ce") else "")
+        if run["policy"] in ("reward_supervised", "uniform_reward_ce"):
+            name = run["policy"]
+        policies = scores.setdefault(run["pool"].removeprefix("digits/"), {})
+        policies.setdefault(name, {})[run["seed"]] = (run["validation"], run["test"])
+    return scores
+
+
+def figure(table: pd.DataFrame) -> Any:
+    """Draw the differences with their intervals: a line per pool, a colour per setting."""
+    pools = list(dict.fromkeys(table["pool"]))
+    drawn, axes = canvas(left=1.15, width=4.6, right=0.2, top=0.6, height=0.42 * len(pools), bottom=0.5)
+    for number, (title, rows) in enumerate(table.groupby("setting", sort=False)):
+        height = [pools.index(pool) + 0.22 * (number - 1) for pool in rows["pool"]]
+        errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+        axes.errorbar(rows["mean"], height, xerr=errors, fmt="o", markersize=4, linewidth=1.2, color=COLOURS[number], label=title)
+    axes.axvline(0.0, **REFERENCE)
+    axes.set_yticks(range(len(pools)), pools)
+    axes.invert_yaxis()
+    axes.set_xlabel("test accuracy minus the best rule with the same labels, points", color=FAINT)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, frameon=False, fontsize=FONT, columnspacing=1.0, handletextpad=0.3)
+    return drawn
+
+
+def main() -> None:
+    """Write against_rules.csv and against-rules.png, and print the table."""
+    table = compare()
+    table.round(2).to_csv(FILE, index=False)
+    figure(table).savefig(FILE.with_name("against-rules.png"), dpi=150)
+    print(table.round(1).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
