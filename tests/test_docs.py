@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,9 @@ import pytest
 from kd_env.benchmark.records import read
 from kd_env.benchmark.report import make_report, markdown
 from kd_env.policies.registry import POLICIES
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not part of the package
+
 from speed.measure import Row
 from speed.table import markdown as speed_table
 

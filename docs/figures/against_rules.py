@@ -21,6 +21,7 @@ FILE = Path(__file__).with_suffix(".csv")
 
 Scores = dict[str, dict[int, tuple[float, float]]]
 """Accuracy on validation and on test, by policy and seed."""
+POOLS = ("systematic", "drift", "complementary", "overconfident", "experts", "mixed", "capacity", "duplicated")
 TAUGHT = " with labels"
 """Mark of a policy in a run with ``reward_ce=1``, where the reward labels also teach."""
 
@@ -35,9 +36,10 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting("64 labels", "piloted", "piloted", ("few-labels",)),
+    Setting("64 labels", "crossfit_credit", "few-labels", ("few-labels",)),
     Setting("256 labels", "crossfit_credit", "256-labels", ("256-labels",)),
     Setting("256 labels that also teach", "crossfit_credit" + TAUGHT, "taught-labels", ("256-labels", "taught-labels")),
+    Setting("`piloted`, 64 labels", "piloted", "piloted", ("few-labels",)),
 )
 
 
@@ -80,17 +82,19 @@ def by_pool(folder: str) -> dict[str, Scores]:
 
 def figure(table: pd.DataFrame) -> Any:
     """Draw the differences with their intervals: a line per pool, a colour per setting."""
-    pools = list(dict.fromkeys(table["pool"]))
-    drawn, axes = canvas(left=1.15, width=4.6, right=0.2, top=0.6, height=0.42 * len(pools), bottom=0.5)
+    pools = list(POOLS)
+    drawn, axes = canvas(left=1.15, width=4.6, right=0.2, top=0.7, height=0.5 * len(pools), bottom=0.5)
     for number, (title, rows) in enumerate(table.groupby("setting", sort=False)):
-        height = [pools.index(pool) + 0.22 * (number - 1) for pool in rows["pool"]]
+        height = [pools.index(pool) + 0.19 * (number - 1.5) for pool in rows["pool"]]
         errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-        axes.errorbar(rows["mean"], height, xerr=errors, fmt="o", markersize=4, linewidth=1.2, color=COLOURS[number], label=title)
+        axes.errorbar(
+            rows["mean"], height, xerr=errors, fmt="o", markersize=4, linewidth=1.2, color=COLOURS[number], label=title.replace("`", "")
+        )
     axes.axvline(0.0, **REFERENCE)
     axes.set_yticks(range(len(pools)), pools)
     axes.invert_yaxis()
-    axes.set_xlabel("test accuracy minus the best rule with the same labels, points", color=FAINT)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, frameon=False, fontsize=FONT, columnspacing=1.0, handletextpad=0.3)
+    axes.set_xlabel("points of test accuracy above the best rule with the same labels", color=FAINT)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, frameon=False, fontsize=FONT, columnspacing=1.0, handletextpad=0.3)
     return drawn
 
 
