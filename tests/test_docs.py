@@ -109,13 +109,13 @@ def test_the_table_of_accuracy_comes_from_its_measurements():
 
 @pytest.mark.parametrize("name", ["against_rules", "parts"])
 def test_the_tables_of_the_page_on_choosing_come_from_the_records(name):
-    made = runpy.run_path(str(ROOT / "docs" / "figures" / f"{name}.py"))["compare"]().round(2)
+    from_records = runpy.run_path(str(ROOT / "docs" / "figures" / f"{name}.py"))["compare"]().round(2)
     committed = pd.read_csv(ROOT / "docs" / "figures" / f"{name}.csv")
-    pd.testing.assert_frame_equal(made, committed, obj=f"python docs/figures/{name}.py")
+    pd.testing.assert_frame_equal(from_records, committed, obj=f"python docs/figures/{name}.py")
     part = PAGES["choose.md"].split(f"<!-- docs/figures/{name}.csv -->\n")[1]
     head, _, *lines = (line.strip("| ").split(" | ") for line in re.match(r"\s*((?:\|.*\n)+)", part)[1].splitlines())
-    first = made.columns[0]
-    values = {(row[first], row["pool"]): tuple(row[["mean", "low", "high"]]) for _, row in made.iterrows()}
+    first = from_records.columns[0]
+    values = {(row[first], row["pool"]): tuple(row[["mean", "low", "high"]]) for _, row in from_records.iterrows()}
     written = {}
     for pool_or_form, *cells in lines:
         for title, cell in zip(head[1:], cells, strict=True):

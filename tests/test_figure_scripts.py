@@ -8,16 +8,16 @@ import pandas as pd
 SCRIPTS = Path(__file__).parent.parent / "docs" / "figures"
 
 
-def script(name, function, **constants):
-    """A function of a script, with other values of the script's constants."""
-    found = runpy.run_path(str(SCRIPTS / f"{name}.py"))[function]
-    assert constants.keys() <= found.__globals__.keys()
-    found.__globals__.update(constants)
-    return found
+def function_of(script, name, **constants):
+    """The function called ``name`` of a script, with other values of the script's constants."""
+    function = runpy.run_path(str(SCRIPTS / f"{script}.py"))[name]
+    assert constants.keys() <= function.__globals__.keys()
+    function.__globals__.update(constants)
+    return function
 
 
 def test_credit_of_folds():
-    credit_of_policies = script("credit_of_folds", "credit_of_policies", UPDATES=8)
+    credit_of_policies = function_of("credit_of_folds", "credit_of_policies", UPDATES=8)
     credit = credit_of_policies("digits/mixed", 64, seed=100)
     assert list(credit.columns) == ["start", "free_seen", "free_unseen"]
     assert len(credit) == 8
@@ -27,14 +27,14 @@ def test_credit_of_folds():
 
 def test_credit_accuracy():
     kinds = (("first_order", 1), ("difference", 1))
-    agreement = script("credit_accuracy", "agreement", TASKS={"digits": ("digits/experts", 31, 30)}, KINDS=kinds)
+    agreement = function_of("credit_accuracy", "agreement", TASKS={"digits": ("digits/experts", 31, 30)}, KINDS=kinds)
     rows = agreement("digits", seed=0)
     assert [(row["kind"], row["refresh"]) for row in rows] == list(kinds)
     assert all(row["agreement"] > 0.8 for row in rows)
 
 
 def test_credit_direction(tmp_path):
-    main = script("credit_direction", "main", FOLDER=tmp_path, UPDATES=60, SEEDS=[0])
+    main = function_of("credit_direction", "main", FOLDER=tmp_path, UPDATES=60, SEEDS=[0])
     main()
     measured = pd.read_csv(tmp_path / "credit_direction.csv")
     committed = pd.read_csv(SCRIPTS / "credit_direction.csv", nrows=1)

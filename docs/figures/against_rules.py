@@ -4,6 +4,7 @@ On each pool, a learned policy is compared with the best rule that has the same 
 validation. Differences are of test accuracy, paired by seed.
 """
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,6 @@ from kd_env.benchmark.summary import RIVALS
 
 DOCS = Path(__file__).parent.parent
 FILE = Path(__file__).with_suffix(".csv")
-
-
 Scores = dict[str, dict[int, tuple[float, float]]]
 """Accuracy on validation and on test, by policy and seed."""
 POOLS = ("systematic", "drift", "complementary", "overconfident", "experts", "mixed", "capacity", "duplicated")
@@ -66,6 +65,7 @@ def is_rule(name: str) -> bool:
     return name.removesuffix(TAUGHT) in RIVALS or name == "uniform" + TAUGHT
 
 
+@functools.cache
 def by_pool(folder: str) -> dict[str, Scores]:
     """Return the scores of a folder by pool. Of ``piloted``, only those with 64 labels."""
     scores: dict[str, Scores] = {}

@@ -5,16 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kd_env import tasks
 from kd_env.errors import InputError
 from kd_env.teachers.best_teachers import best_teachers
 from kd_env.teachers.pool_recipes import PoolRecipe
 from kd_env.teachers.teacher import Drift
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
 
 
 def test_it_is_that_of_the_group_or_of_the_class(digits):

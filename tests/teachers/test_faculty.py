@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from kd_env import tasks
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
@@ -19,11 +18,6 @@ from kd_env.teachers.faculty import FacultyTeacher, parse, ranked
 from kd_env.teachers.live import LiveTeacher
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
 
 
 def faculty_of(network, task, name="other", rows=None):

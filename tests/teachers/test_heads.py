@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from counted_passes import Counted, deep_network
+from counted_passes import Counted
 
 from kd_env import tasks
 from kd_env.bank.bank import open_bank
@@ -23,16 +23,6 @@ from kd_env.teachers.finetune import finetune
 from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.heads import heads_of, parse
 from kd_env.teachers.out_of_fold import finetune_folds
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
-
-
-@pytest.fixture(scope="module")
-def deep(digits):
-    return deep_network(digits)
 
 
 def xor_task(count=400):

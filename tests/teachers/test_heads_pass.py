@@ -5,24 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from counted_passes import Counted, deep_network
+from counted_passes import Counted
 
-from kd_env import tasks
 from kd_env.bank.bank import open_bank
 from kd_env.models.networks import build
 from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.teachers import heads as heads_module
 from kd_env.teachers.heads import group_by_network, heads_of
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
-
-
-@pytest.fixture(scope="module")
-def deep(digits):
-    return deep_network(digits)
 
 
 @pytest.mark.parametrize("keep", [frozenset(), frozenset({"layers"})], ids=["logits", "layers"])

@@ -16,11 +16,6 @@ from kd_env.teachers.train_recipe import TeacherRecipe
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
-
-
 def accuracy(teacher, split, rows=slice(None)):
     return float((teacher(split.inputs[rows]).logits.argmax(1).numpy() == split.labels[rows]).mean())
 

@@ -16,11 +16,6 @@ from kd_env.teachers.train_recipe import TeacherRecipe, train_network
 SMALL = TeacherRecipe("small", "mlp(width=8)", fraction=0.1, epochs=2, seed=3)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
-
-
 def same(network, other):
     return all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True))
 

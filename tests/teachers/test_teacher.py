@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from kd_env import tasks
 from kd_env.errors import InputError
 from kd_env.teachers import NetworkTeacher, Pool, load_pool
 from kd_env.teachers.teacher import classifiers
@@ -12,11 +11,6 @@ from kd_env.teachers.train_recipe import TeacherRecipe, train_network
 from kd_env.types import ModelOutput
 
 SMALL = TeacherRecipe("small", "mlp(width=8)", fraction=0.1, epochs=2, seed=3)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
 
 
 def test_a_fingerprint_follows_weights_scale_and_name(digits):

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from kd_env import tasks
 from kd_env.teachers.train_recipe import TeacherRecipe, train_network, training_rows, training_targets
 
 SMALL = TeacherRecipe("small", "mlp(width=8)", fraction=0.1, epochs=2, seed=3)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return tasks.load("digits")
 
 
 def same(network, other):
