@@ -42,7 +42,11 @@ def main() -> int:
         "the core, domains": lambda: updates.core("domains", device, 30, count=4),
         "the Gym view, digits": lambda: updates.view("digits", device, effort(30, 7), count=10),
         "the Gym view, domains": lambda: updates.view("domains", device, 5, count=10),
-        "populations": lambda: populations.against_separate_runs("digits", device, effort(9, 3), count=effort(20, 10)),
+        "populations, digits": lambda: populations.against_separate_runs("digits", device, (8, 32, 64), effort(7, 3), effort(20, 10)),
+        "populations, domains": lambda: populations.against_separate_runs("domains", device, (16,), 5, count=4),
+        "learned policies in a population": lambda: policies.in_a_population(
+            "digits", device, ("reinforce", "gradient_credit"), 16, effort(3, 2), 16
+        ),
         "policies": lambda: policies.learned_policies("digits", device, effort(7, 2), count=effort(64, 32)),
         "whole runs, digits": lambda: policies.against_plain_loop("digits", device, effort(7, 2), count=effort(64, 32)),
         "whole runs, domains": lambda: policies.against_plain_loop("domains", device, 3, count=48),

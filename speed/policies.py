@@ -5,7 +5,7 @@ In: a task's name. Out: rows of a comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,12 +41,29 @@ def against_plain_loop(task: str, device: torch.device, turns: int, count: int) 
     return compare(f"Whole runs against a hand-written loop: {task}", subjects, "ms/update", turns)
 
 
+def in_a_population(task: str, device: torch.device, names: Sequence[str], size: int, turns: int, count: int) -> list[Row]:
+    """Compare ``size`` learned policies, each with a student of its own, in one population and one after the other."""
+    table: list[Row] = []
+    for name in names:
+        subjects = [
+            Subject(f"{size} lone runs", _repeated(_teaching(name, task, device, count), size), size * count),
+            Subject(f"a population of {size}", _teaching(name, task, device, count, students=size), size * count),
+        ]
+        table += compare(f"Learned policies in a population: {task}, {name}, S={size}", subjects, "updates/s", turns)
+    return table
+
+
 def _teaching(
-    name: str, task: str, device: torch.device, count: int, more_options: Mapping[str, Any] | None = None
+    name: str, task: str, device: torch.device, count: int, more_options: Mapping[str, Any] | None = None, students: int = 1
 ) -> Callable[[], object]:
+    """Return a function that trains new students for ``count`` updates, each with its own policy, in one environment."""
     policy_class = registry.find(name)
     options: dict[str, Any] = {"reward_every": 1, "updates": count, **policy_class.env_options, **(more_options or {})}
     options.pop("granularity", None)
-    env = slots(task, device, autoreset_mode="same_step", **options)
-    policy = policy_class.build(env, 0)
-    return lambda: teach(env, [policy], [0])
+    env = slots(task, device, students, autoreset_mode="same_step", **options)
+    policies = [policy_class.build(env, seed, seed if students > 1 else None) for seed in range(students)]
+    return lambda: teach(env, policies, range(students))
+
+
+def _repeated(do: Callable[[], object], times: int) -> Callable[[], object]:
+    return lambda: [do() for _ in range(times)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,11 +11,9 @@ from kd_env.distillation import Distillation
 from speed.measure import Row, Subject, compare
 from speed.updates import slots, uniform
 
-SIZES = (8, 32)
 
-
-def against_separate_runs(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
-    """Train students with equal weights of all teachers. A block has ``count`` updates of each student.
+def against_separate_runs(task: str, device: torch.device, sizes: Sequence[int], turns: int, count: int) -> list[Row]:
+    """Train students with equal weights of all teachers. A block has ``count`` updates of each of the ``sizes`` students.
 
     Raises:
         AssertionError: the two have different losses, so their times cannot be compared.
@@ -23,7 +21,7 @@ def against_separate_runs(task: str, device: torch.device, turns: int, count: in
     selection = slots(task, device, precision="float32").selection
     teach, name = uniform(selection), selection.settings.distillation.student.partition("(")[0]
     table: list[Row] = []
-    for size in SIZES:
+    for size in sizes:
         separate = [Distillation(selection.data, selection.settings.distillation, seed) for seed in range(size)]
         population = Distillation(selection.data, replace(selection.settings.distillation, num_students=size), 0)
         for _ in range(5):

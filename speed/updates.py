@@ -70,11 +70,16 @@ def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
     return compare(f"The Gym view, reward and credit: {_title(env.selection)}", subjects, "ms/update", turns)
 
 
-def slots(task: str, device: torch.device, **options: Any) -> Any:  # a VectorEnv with a selection
-    """Return B instance slots with an episode that never ends. By default, they measure neither reward nor validation."""
+def slots(task: str, device: torch.device, students: int = 1, **options: Any) -> Any:  # a VectorEnv with a selection
+    """Return B instance slots a student with an episode that never ends. By default, they measure neither reward nor validation."""
     keywords = {"action": "weights", "updates": ENDLESS, "reward_every": 0, "validation_every": ENDLESS, "device": str(device), **options}
     return gym.make_vec(
-        "kd_env/TeacherSelection-v0", num_envs=SLOTS, vectorization_mode="vector_entry_point", task=task, **keywords
+        "kd_env/TeacherSelection-v0",
+        num_envs=SLOTS * students,
+        num_students=students,
+        vectorization_mode="vector_entry_point",
+        task=task,
+        **keywords,
     ).unwrapped
 
 

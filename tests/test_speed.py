@@ -17,7 +17,8 @@ CPU = torch.device("cpu")
 SECTIONS = {
     "core": lambda: updates.core("digits", CPU, 1, count=2),
     "view": lambda: updates.view("digits", CPU, 1, count=2),
-    "populations": lambda: populations.against_separate_runs("digits", CPU, 1, count=2),
+    "populations": lambda: populations.against_separate_runs("digits", CPU, (2, 3), 1, count=2),
+    "learned policies in a population": lambda: policies.in_a_population("digits", CPU, ("reinforce",), 2, 1, count=4),
     "learned policies": lambda: policies.learned_policies("digits", CPU, 1, count=16),
     "whole runs": lambda: policies.against_plain_loop("digits", CPU, 1, count=4),
     "bank": lambda: banks.bank(20_000, 1),
@@ -45,7 +46,7 @@ def test_the_report_of_a_gpu_has_the_tests_and_the_table(tmp_path, monkeypatch, 
     monkeypatch.setattr(updates, "core", lambda *_, **__: rows)
     for module, name in ((updates, "view"), (populations, "against_separate_runs"), (policies, "learned_policies")):
         monkeypatch.setattr(module, name, lambda *_, **__: [])
-    for module, name in ((policies, "against_plain_loop"), (banks, "bank"), (shares, "step")):
+    for module, name in ((policies, "against_plain_loop"), (policies, "in_a_population"), (banks, "bank"), (shares, "step")):
         monkeypatch.setattr(module, name, lambda *_, **__: [])
     ended = subprocess.CompletedProcess((), 0, "....\n4 passed in 9.00s\n", "")
     monkeypatch.setattr(gpu_report.subprocess, "run", lambda *_, **__: ended)
