@@ -1,4 +1,4 @@
-"""Random generators: NumPy streams by seed and purpose, and the state of torch's global generators.
+"""Random generators and results that repeat: NumPy streams by seed and purpose, the state of torch's global generators, and threads.
 
 Every draw comes from a seed and names its purpose, so that no two purposes share a stream. Module dropout draws from torch's global
 generators, whose state is read and set here.
@@ -6,16 +6,20 @@ generators, whose state is read and set here.
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Purpose = Literal["order", "labels", "measurement", "gradient", "reward_ce", "batches", "augmentation", "exam", "swap"]
+deterministic: Any = torch.utils.deterministic  # has no type hints
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+"""Environment variable that cuBLAS reads when it starts, and a value with which it repeats its results."""
 _PURPOSES: tuple[Purpose, ...] = typing.get_args(Purpose)
 
 
@@ -53,12 +57,27 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(outer)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread inside the block: several threads change the last bits of sums, and slow small models down."""
-    threads = torch.get_num_threads()
+def make_reproducible() -> None:
+    """Make torch give the same bits each time: one thread, and on CUDA only algorithms that add up in a fixed order.
+
+    Several threads change the last bits of sums, and slow small models down. An operation that has no such algorithm on CUDA warns.
+    """
     torch.set_num_threads(1)
+    if torch.cuda.is_available():
+        os.environ.setdefault(*CUBLAS_WORKSPACE)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        deterministic.fill_uninitialized_memory = False  # it looks for faults in programs, and costs time
+
+
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """Call :func:`make_reproducible` for the block, and restore torch's settings afterwards."""
+    threads, filled = torch.get_num_threads(), deterministic.fill_uninitialized_memory
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    make_reproducible()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        deterministic.fill_uninitialized_memory = filled

@@ -160,12 +160,15 @@ class Decision:
 
     def detach(self) -> Decision:
         """Return the same decision without gradient."""
+        return self._map(lambda tensor: tensor.detach())
 
-        def detached(value: Any) -> Any:
-            return value.detach() if isinstance(value, Tensor) else value
+    def to(self, device: torch.device) -> Decision:
+        """Return the same decision with all tensors on ``device``."""
+        return self._map(lambda tensor: tensor.to(device))
 
-        weights, strengths = ({name: detached(value) for name, value in part.items()} for part in (self.weights, self.strengths))
-        return Decision(weights, strengths, detached(self.temperature), detached(self.penalty))
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Decision:
+        parts = (_map_tensors(part, change) for part in (self.weights, self.strengths, self.temperature, self.penalty))
+        return Decision(*parts)
 
     @property
     def differentiable(self) -> bool:

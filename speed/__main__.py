@@ -55,17 +55,25 @@ def main() -> int:
     }
     if arguments.quick:
         sections = {name: measure for name, measure in sections.items() if "domains" not in name}
+    status, summary = 0, ""
+    if arguments.gpu_report:
+        del sections["the bank"]  # it has nothing to do with the device
+        status, summary = gpu_report.run_tests(arguments.gpu_report)
     rows: list[Row] = []
     for name, measure in sections.items():
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         rows += measure()
-    seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        if arguments.json:
+            table.save(rows, arguments.json, device, seconds)
+        if arguments.gpu_report:  # after each section, since the time on a GPU may end
+            page = gpu_report.write(arguments.gpu_report, summary, rows, device, seconds)
     print(table.markdown(rows))
     print(f"\nOn {device}, one thread, {seconds:.0f} s. Values are CPU time; on CUDA, wall time.", end=" ")
     print("A ratio is the median over turns of value / baseline.")
-    if arguments.json:
-        table.save(rows, arguments.json, device, seconds)
-    return gpu_report.write(arguments.gpu_report, rows, device, seconds) if arguments.gpu_report else 0
+    if arguments.gpu_report:
+        print(page)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write a report of a GPU: the tests that need one, and the table of all benchmarks. In: rows. Out: ``speed.json`` and ``speed.md``."""
+"""Write a report of a GPU: the tests that need one, and the table of benchmarks. In: rows. Out: ``speed.json``, ``speed.md``, ``tests.txt``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from speed import table
 from speed.measure import Row
 
 HELP = (
-    "run the tests that need CUDA and the whole table, and write speed.json and speed.md into this folder; it needs a CUDA device, or "
-    "--device cpu to try the command without one"
+    "run the tests that need CUDA and all benchmarks but that of the bank, and write speed.json, speed.md and tests.txt into this folder; it needs "
+    "a CUDA device, or --device cpu to try the command without one"
 )
-TESTS = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "cuda", "tests")
+TESTS = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "-m", "cuda", "tests")
 
 
 def require_device(name: str) -> torch.device:
@@ -30,16 +30,21 @@ def require_device(name: str) -> torch.device:
     return pick_device("cuda" if name == "auto" else name)
 
 
-def write(directory: Path, rows: Sequence[Row], device: torch.device, seconds: float) -> int:
-    """Run the tests that need CUDA, write both files, print the path of ``speed.md`` and return the exit status of the tests."""
+def run_tests(directory: Path) -> tuple[int, str]:
+    """Run the tests that need CUDA, and write what they print to ``tests.txt``; return their exit status and the last line."""
     print("running the tests that need CUDA ...", file=sys.stderr, flush=True)
-    tests = subprocess.run(TESTS, capture_output=True, text=True, check=False)
-    summary = (tests.stdout.strip().splitlines() or [tests.stderr.strip()])[-1]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    tests = subprocess.run(TESTS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / "tests.txt").write_text(tests.stdout)
+    return tests.returncode, tests.stdout.strip().splitlines()[-1]
+
+
+def write(directory: Path, summary: str, rows: Sequence[Row], device: torch.device, seconds: float) -> Path:
+    """Write both files, with the ``summary`` of the tests, and return the path of ``speed.md``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     table.save(rows, directory / "speed.json", device, seconds)
     packages = ", ".join(f"{package} {version}" for package, version in versions().items())
     heading = f"# Speed on {name}\n\nMade by `python -m speed --gpu-report`, {seconds:.0f} s. {packages}.\n\n"
-    (directory / "speed.md").write_text(f"{heading}Tests that need CUDA: {summary}\n\n{table.markdown(rows)}\n")
-    print(directory / "speed.md")
-    return tests.returncode
+    page = directory / "speed.md"
+    page.write_text(f"{heading}Tests that need CUDA: {summary}\n\n{table.markdown(rows)}\n")
+    return page

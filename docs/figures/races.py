@@ -25,7 +25,7 @@ from kd_env.benchmark.race.candidates import EXTRA_COST, Candidate
 from kd_env.benchmark.race.defaults import PRETRAINED_OPTIMIZER
 from kd_env.benchmark.race.prepare import prepare_race
 from kd_env.benchmark.race.score import score_interval
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 
 TABLE = Path(__file__).with_name("races.csv")
@@ -73,7 +73,7 @@ def ends(folder: Path, student: str, known: set[tuple[str, str]]) -> Iterator[di
     race = json.loads((folder / "race" / "race.json").read_text())
     updates = race["rungs"][-1][0]
     task = tasks.load(tasks.with_options(f"folder:{folder}", **OPTIONS))
-    with one_thread(), Progress(quiet=True) as progress:
+    with reproducible(), Progress(quiet=True) as progress:
         setup = prepare_race(task, str(folder / "teachers"), student, None, 0, folder / "bank", {}, progress).setup
         setup = replace(setup, settings={**setup.settings, "updates": updates, "validation_every": updates})
         for teacher in setup.pool.teachers:

@@ -25,7 +25,7 @@ from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.models.encode import encode
 from kd_env.models.stages import ALL, LAST, STEM, numbered, output_of, request
 from kd_env.paths import naming
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import Pool, Teacher
@@ -66,7 +66,7 @@ def build(
         shapes = [_shapes(teacher, task, keep) for teacher in pool.teachers]
         if pool.drift is not None and any(other != shapes[0] for other in shapes):
             raise InputError(f"pool {pool.name!r}: its teachers change roles during a run, and the shapes of their outputs differ")
-        with one_thread():
+        with reproducible():
             _write_arrays(partial, ShardRunner(task, pool, shapes, half), finished, progress, map_shards)
     except (OSError, ShardLostError):  # such as a full disk: finished examples stay, and the next build continues
         raise

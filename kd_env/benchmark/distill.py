@@ -24,7 +24,7 @@ from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.models.networks import build, reader
 from kd_env.paths import claim_folder
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 
 RECORDS = "distillation"
 """Subfolder of the checkpoint with the records and traces of its trials, which ``kd-env report`` reads."""
@@ -55,7 +55,7 @@ def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
     if foreign := records.finished(folder) - ids:
         raise InputError(f"{partial}: started by another command ({sorted(foreign)[0]}); delete it, or name another --out")
     todo = [trial for trial in trials if trial.id not in records.finished(folder)]
-    with one_thread():
+    with reproducible():
         prepare(todo, progress)
         folder.mkdir(parents=True, exist_ok=True)
         progress.start(len(todo), len(todo) * settings.distillation.updates, skipped=len(trials) - len(todo))

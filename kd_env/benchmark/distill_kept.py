@@ -21,7 +21,7 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.summary import by_setting
 from kd_env.errors import InputError
 from kd_env.paths import claim_folder
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
@@ -89,7 +89,7 @@ def distill_kept(results: Path, kept: KeptStudent, out: Path, progress: Progress
         new = out.absolute().with_name(f".{out.absolute().name}.from")
         shutil.rmtree(new, ignore_errors=True)
         new.parent.mkdir(parents=True, exist_ok=True)
-        with one_thread():
+        with reproducible():
             shutil.copytree(results / FOLDER / kept.trial, new)
             _require_same_score(new, task, kept)
             same = next(group for group in by_setting(compared).values() if best in group)

@@ -24,7 +24,7 @@ from kd_env.errors import InputError
 from kd_env.models import in_memory
 from kd_env.models.encoder import Encoder
 from kd_env.paths import claim_folder
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 
@@ -116,7 +116,7 @@ def distill(
     """
     if out is not None:
         require_free(Path(out))
-    with one_thread(), Progress(quiet) as progress:
+    with reproducible(), Progress(quiet) as progress:
         if isinstance(task, str):
             task = tasks.load(tasks.with_options(task, text=text, label=label))
         elif not isinstance(task, Task):

@@ -29,7 +29,7 @@ from kd_env.models.encoder import Encoder
 from kd_env.models.low_bit import is_low_bit
 from kd_env.models.pretrained import Checkpoint, open_checkpoint
 from kd_env.models.saving import save_weights
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.spec import one_of
 from kd_env.tasks import Task
 from kd_env.types import Inputs
@@ -77,7 +77,7 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
     low_bit = is_low_bit(_model(checkpoint))
     if low_bit and dtype in ROUNDED:
         raise rounds_again(f"student in {folder}", dtype)
-    with one_thread():
+    with reproducible():
         inputs: Inputs = dict(checkpoint.reader()(split.inputs))
         logits = _logits(checkpoint, inputs)
         onnx_file, int8_file, weights_file = folder / "model.onnx", folder / "model_int8.onnx", folder / "model.safetensors"

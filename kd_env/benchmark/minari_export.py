@@ -20,7 +20,7 @@ from kd_env.benchmark.rerun import trial_of
 from kd_env.benchmark.run_trial import make_env, policy_of, teach
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.types import Decision, Observation
 
 
@@ -152,7 +152,7 @@ def rollout(record: Record) -> list[Episodes]:
         InputError: the policy returns whole decisions, or a task, pool or policy no longer exists.
     """
     trial = trial_of(record)
-    with one_thread():
+    with reproducible():
         env = RecordingEnv(make_env(trial))
         env.selection.use_label_seeds([trial.resolved.settings.reward.label_seed] * env.selection.num_students)
         policy = policy_of(trial, env)

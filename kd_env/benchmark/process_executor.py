@@ -17,8 +17,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kd_env.benchmark import records
 from kd_env.benchmark.checkpoints import CheckpointSettings
 from kd_env.benchmark.progress import Progress
@@ -28,6 +26,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.worker_ends import TERMINATED, was_killed, worker_died
 from kd_env.errors import InputError
 from kd_env.interrupts import remember_interrupts
+from kd_env.randomness import make_reproducible
 
 PATIENCE = 60.0
 """Seconds in which a worker that is stopped must have saved its trial."""
@@ -114,7 +113,7 @@ def _start_worker(environment: Mapping[str, str], channel: Any, directory: Path,
     global _channel, _shared
     os.environ.update(environment)  # it may have changed since the libraries were loaded
     _channel, _shared = channel, (CheckpointSettings(directory, minutes, channel.put), finished)
-    torch.set_num_threads(1)
+    make_reproducible()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

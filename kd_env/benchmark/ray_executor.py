@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kd_env.benchmark import records
 from kd_env.benchmark.checkpoints import CheckpointSettings
 from kd_env.benchmark.progress import Progress
@@ -21,6 +19,7 @@ from kd_env.benchmark.ray_cluster import RETRIES, results, shared
 from kd_env.benchmark.shared_trials import Unit, UnitResult, run_all, run_unit
 from kd_env.errors import InputError
 from kd_env.interrupts import remember_interrupts
+from kd_env.randomness import make_reproducible
 
 
 def run_with_ray(
@@ -80,7 +79,7 @@ def _show(channel: Any, progress: Progress) -> None:
 def _work(unit: Unit, directory: Path, minutes: float, finished: Sequence[Any], channel: Any) -> UnitResult:
     """Run a unit in a worker."""
     sys.path.insert(0, os.getcwd())
-    torch.set_num_threads(1)
+    make_reproducible()
     checkpoints = CheckpointSettings(directory, minutes, channel.put)
     with remember_interrupts():
         return run_unit(unit, checkpoints, shared(finished[0]), lambda trial: None)

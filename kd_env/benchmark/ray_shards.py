@@ -9,7 +9,7 @@ from kd_env.bank.shards import MapShards, Shard, ShardBatch, ShardLostError, Sha
 from kd_env.benchmark.ray_cluster import RETRIES, results, shared
 from kd_env.errors import InputError
 from kd_env.interrupts import remember_interrupts
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 
 
 def shards_with_ray(ray: Any, gpus_per_shard: float = 0.0) -> MapShards:
@@ -58,5 +58,5 @@ def _work(runner: Sequence[Any], shard: Shard) -> tuple[Shard, list[ShardBatch]]
         run: ShardRunner = shared(runner[0])
     except (ImportError, AttributeError) as error:
         raise InputError(f"--executor ray: a worker cannot load the teachers ({error}); put their module into PYTHONPATH") from error
-    with remember_interrupts(), one_thread():
+    with remember_interrupts(), reproducible():
         return shard, list(run(shard))

@@ -25,7 +25,7 @@ from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, to_
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.registry import TEACHER_SELECTION
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.types import Decision, DecodedAction
 
 POPULATION_TOLERANCE = 0.01
@@ -61,7 +61,7 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     run = selection.distillation
     trace = read_trace(trace_file(directory, trial))
     together = record["config"].get("population", 1) > 1
-    with one_thread():
+    with reproducible():
         tolerance = POPULATION_TOLERANCE if together else 0.0
         if trace.attrs["differentiable"]:  # its numbers alone do not say how the student was taught
             policy = trial_of(record).resolved.policy.build(env, record["seed"])

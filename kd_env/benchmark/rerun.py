@@ -17,7 +17,7 @@ from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.tuning.configuration import Configuration, untuned_name
 from kd_env.benchmark.versions import explained
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 
 COMPARED = (
     "task", "policy", "access", "student", "teachers", "pool", "updates", "metric", "env",
@@ -74,7 +74,7 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
     Raises:
         InputError: a task, pool or policy no longer exists.
     """
-    with tempfile.TemporaryDirectory() as folder, one_thread():
+    with tempfile.TemporaryDirectory() as folder, reproducible():
         new_records = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
     lines_by_trial = {record["trial"]: differences(record, new) for record, new in zip(unit, new_records, strict=True)}
     population = unit[0]["config"].get("population", 1)

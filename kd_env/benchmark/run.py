@@ -15,8 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kd_env import tasks
 from kd_env.bank.assumptions import cut_lines, teacher_lines
 from kd_env.bank.bank import open_bank
@@ -38,6 +36,7 @@ from kd_env.interrupts import CHECKPOINT_MINUTES
 from kd_env.models.networks import build
 from kd_env.paths import sweep
 from kd_env.policies.policy_state import has_state, no_state_message
+from kd_env.randomness import make_reproducible
 from kd_env.spec import one_of
 from kd_env.student.population import refuse_unbatched_layers
 from kd_env.teachers import load_pool
@@ -86,7 +85,7 @@ def run(
     todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)
-    torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
+    make_reproducible()
     with ray_cluster(workers) if executor == "ray" and todo else nullcontext() as ray:
         if ray is not None:
             load_early(ray, len(todo), list(dict.fromkeys(trial.task for trial in todo)))

@@ -196,7 +196,7 @@ def _distill_by_race(
     from kd_env.benchmark.distilled import distill_into, is_finished, require_free
     from kd_env.benchmark.progress import Progress
     from kd_env.benchmark.race.prepare import prepare_race
-    from kd_env.randomness import one_thread
+    from kd_env.randomness import reproducible
 
     if len(seeds) > 1:
         shown = ",".join(map(str, seeds))
@@ -206,7 +206,7 @@ def _distill_by_race(
     require_free(out)
     loaded, student = tasks.load(task), settings.pop("student", None)
     print_notes(loaded, quiet)
-    with one_thread(), Progress(quiet) as progress:
+    with reproducible(), Progress(quiet) as progress:
         race = prepare_race(loaded, pool, student, budget, seeds[0], bank, settings, progress, command_line())
         if not is_finished(out, race):
             progress.say(distill_into(out, race, progress).verdict)

@@ -141,7 +141,7 @@ class Distillation:
         return self.loss.per_example(decision, self.student_output(), self.observe())
 
     def apply(self, decision: Decision, active: np.ndarray | None = None) -> Outcome:
-        """Take one optimizer step on the observed mini-batches with the loss of ``decision``.
+        """Take one optimizer step on the observed mini-batches with the loss of ``decision``, whose tensors may be on any device.
 
         Args:
             active: students to teach, ``[S]``; students that are done are never taught. Default: all that are not done.
@@ -152,7 +152,7 @@ class Distillation:
         active = ~self.done if active is None else active & ~self.done
         if not active.any():
             raise InputError("apply: no student is left to teach, since the budget is spent or all have diverged; begin with a new one")
-        batch = self.observe()
+        batch, decision = self.observe(), decision.to(self.student.device)
         self.answers.learn(self.student, self.loss, self.student_output(), batch, decision, self.reward_split, self.state)
         loss = self.per_example_loss(decision).view(self.num_students, -1).mean(1)  # [S]
         if self.settings.reward_ce > 0.0:

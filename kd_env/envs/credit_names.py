@@ -83,4 +83,4 @@ def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names:
         raise InputError(
             f"credit: the function returned a {type(by_type).__name__}, expected a tensor [{rows}, K] for each of {list(names)}"
         )
-    return by_type
+    return {name: by_type[name].to(run.student.device) for name in names}

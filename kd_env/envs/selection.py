@@ -147,6 +147,7 @@ class Selection:
         if isinstance(action, Decision):
             decisions.require_accepted(self.settings)
             decisions.require_fits(self.distillation, action)
+            action = action.to(self.distillation.student.device)
             return self._update(decisions.as_action(self.distillation, action), active, None, action)
         decoded = self.action_kind.decode(action, self.num_slots)
         bonus = self.exploration.pay(decoded)

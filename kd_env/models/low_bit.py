@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.types import Inputs
 
 OPTIONS = ("bits", "outer_bits")
@@ -202,7 +202,7 @@ def _inputs_of_layers(network: nn.Module, inputs: Inputs) -> dict[str, _Seen]:
                 seen.setdefault(name, _Seen(float(arguments[0].abs().mean()), bool(arguments[0].min() < 0)))
 
             module.register_forward_pre_hook(look)
-    with torch.no_grad(), one_thread():
+    with torch.no_grad(), reproducible():
         twin(**inputs)
     return seen
 

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize, one_hot
 from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import require_weights
 from kd_env.models.pretrained import open_checkpoint
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.teachers.file_hashes import checkpoint_hash
 from kd_env.teachers.live import LiveTeacher
@@ -78,7 +78,7 @@ class FacultyTeacher:
         rows = self.task.train.labelled
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_EXAMPLES)).round().astype(np.int64)]
         split = self.task.train.take(rows)
-        with one_thread(), torch.no_grad():
+        with reproducible(), torch.no_grad():
             outputs = [self.live(split.inputs[start : start + BATCH]) for start in range(0, len(split), BATCH)]
         probabilities = torch.cat([output.logits.double().softmax(1).cpu() for output in outputs])
         features = torch.cat([output.features.double().cpu() for output in outputs])

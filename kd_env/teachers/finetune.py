@@ -19,7 +19,7 @@ from kd_env.models import from_checkpoint
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.models.saving import save
 from kd_env.paths import claim_folder
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.teachers.existing import ExistingTeacher
 from kd_env.teachers.file_hashes import TEACHING_FILE, content_hash, write_sums
@@ -63,7 +63,7 @@ def _train(
     loop = FinetuneLoop(task, config, partial / "state", identity, checkpoint_minutes)
     partial.mkdir(parents=True, exist_ok=True)
     try:
-        with one_thread():
+        with reproducible():
             history = loop.run(lambda done, total, message: progress(out.name, done, total, message) if progress else None)
     except InputError:  # a second try would end in the same error
         shutil.rmtree(partial)

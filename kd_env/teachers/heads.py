@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kd_env.errors import InputError
 from kd_env.paths import cache_dir, locked
-from kd_env.randomness import one_thread
+from kd_env.randomness import reproducible
 from kd_env.serialization import read_tensors, write_tensors
 from kd_env.tasks import Task
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -158,7 +158,7 @@ def _fit(body: CachedTeacher, task: Task) -> dict[str, Tensor]:
     rows = task.train.labelled
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_EXAMPLES)).round().astype(np.int64)]
     split = task.train.take(rows)
-    with one_thread():
+    with reproducible():
         batches = [body(split.inputs[start : start + BATCH]).layers for start in range(0, len(split), BATCH)]
         layers = torch.cat([batch for batch in batches if batch is not None]).double()  # [N, L, D]
         spread, size = layers.std(0, correction=0).amax(1), layers.abs().mean((0, 2))

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from kd_env.models.encode import encode, take
 from kd_env.models.networks import build
-from kd_env.randomness import one_thread, seeded
+from kd_env.randomness import reproducible, seeded
 from kd_env.tasks import Task
 from kd_env.teachers.erring import Errors
 
@@ -58,7 +58,7 @@ def train_network(recipe: TeacherRecipe, task: Task, learning_rate: float = 2e-3
 
     It runs on one thread, since several threads change the last bits of sums.
     """
-    with one_thread():
+    with reproducible():
         return _train(recipe, task, learning_rate, batch_size)
 
 
