@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from kd_env.errors import InputError
 from kd_env.models.device import pick_device
+from kd_env.randomness import make_reproducible
 from speed import banks, gpu_report, policies, populations, shares, table, updates
 from speed.measure import Row
 
@@ -31,7 +30,7 @@ def main() -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    torch.set_num_threads(1)  # two threads on a busy small machine can be ten times slower than one
+    make_reproducible()  # as in trials
     started = time.perf_counter()
 
     def effort(full: int, quick: int) -> int:

@@ -1,4 +1,4 @@
-"""Write a report of a GPU: the tests that need one, and the table of benchmarks. In: rows. Out: ``speed.json``, ``speed.md``, ``tests.txt``."""
+"""Write a report of a GPU: the tests that need one, and the benchmarks. In: rows. Out: ``speed.json``, ``speed.md``, ``tests.txt``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from speed import table
 from speed.measure import Row
 
 HELP = (
-    "run the tests that need CUDA and all benchmarks but that of the bank, and write speed.json, speed.md and tests.txt into this folder; it needs "
-    "a CUDA device, or --device cpu to try the command without one"
+    "run the tests that need CUDA and all benchmarks but that of the bank, and write speed.json, speed.md and tests.txt into this "
+    "folder; it needs a CUDA device, or --device cpu to try the command without one"
 )
 TESTS = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "-m", "cuda", "tests")
 
