@@ -110,7 +110,9 @@ class PCL(BaseRule):
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         super().load_state(state)
-        self.mean, self._decided = [state["mean"][number].clone() for number in sorted(state["mean"])], state["decided"]
+        parameters = self.context.student.parameters
+        self.mean = [state["mean"][number].to(parameters[number], copy=True) for number in sorted(state["mean"])]
+        self._decided = state["decided"]
 
     @torch.no_grad()
     def _follow(self, update: int) -> None:

@@ -126,9 +126,10 @@ def test_the_tables_of_the_page_on_choosing_come_from_the_records(name):
     assert all(written[key] == pytest.approx(values[key], abs=0.0501) for key in values)
 
 
-def test_the_table_of_speed_is_that_of_its_measurements():
-    measured = json.loads((ROOT / "docs" / "figures" / "speed.json").read_text())
-    assert speed_table([Row(**row) for row in measured["rows"]]) in PAGES["speed.md"]
+@pytest.mark.parametrize(("measurements", "page"), [("speed.json", "speed.md"), ("speed_h100.json", "gpu.md")])
+def test_the_table_of_speed_is_that_of_its_measurements(measurements, page):
+    measured = json.loads((ROOT / "docs" / "figures" / measurements).read_text())
+    assert speed_table([Row(**row) for row in measured["rows"]]) in PAGES[page]
 
 
 def test_the_table_of_races_comes_from_their_measurements():
