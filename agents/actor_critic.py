@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from agents import saving
 from agents.entropy import normalized_entropy
 from agents.moments import RunningMoments
-from agents.rollout import Drawn, Paid, Rollout, rollout
+from agents.rollout import RewardedStep, Rollout, SampledActions, rollout
 from agents.teacher_scorer import ActorCritic, num_columns, teacher_columns
 from kd_env import spec
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
@@ -105,7 +105,7 @@ class ActorCriticAgent:
     def begin_episode(self, learning: bool) -> None:
         """Begin a rollout with a new student."""
         self._learning = learning
-        self._steps: list[Paid] = []
+        self._steps: list[RewardedStep] = []
 
     @torch.no_grad()
     def act(self, observation: Observation) -> np.ndarray:
@@ -115,7 +115,7 @@ class ActorCriticAgent:
             self.net.standardise.adapt(columns)
         logits, value = self.net(columns)
         teachers = torch.multinomial(logits.softmax(1), 1, generator=self.generator)  # [B, 1]
-        self._drawn = Drawn(columns, teachers[:, 0], logits.log_softmax(1).gather(1, teachers)[:, 0], value)
+        self._actions = SampledActions(columns, teachers[:, 0], logits.log_softmax(1).gather(1, teachers)[:, 0], value)
         drawn: np.ndarray = teachers[:, 0].numpy()
         return drawn
 
@@ -127,17 +127,17 @@ class ActorCriticAgent:
     def update(self, transition: Transition) -> None:
         """Keep the step; learn once a rollout is complete."""
         reward = self.rewards.standardise(torch.from_numpy(transition.reward).float())
-        self._steps.append(Paid(self._drawn, reward, torch.from_numpy(transition.terminated).float()))
+        self._steps.append(RewardedStep(self._actions, reward, torch.from_numpy(transition.terminated).float()))
         if len(self._steps) == self.rollout or transition.terminated.all():
             with torch.no_grad():
                 next_value = self.net(teacher_columns(transition.next_observation, self.num_teachers, self.read_student))[1]
             self._learn(rollout(self._steps, next_value, self.discount, self.gae_lambda))
             self._steps = []
 
-    def _learn(self, whole: Rollout) -> None:
+    def _learn(self, steps: Rollout) -> None:
         """Make one gradient step."""
         self.optimizer.zero_grad()
-        self.loss(whole).backward()  # type: ignore[no-untyped-call]
+        self.loss(steps).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), self.max_gradient)
         self.optimizer.step()
 
@@ -158,7 +158,7 @@ class ActorCriticAgent:
             "generator": self.generator.get_state(),
             "rewards": self.rewards.state(),
             "learning": self._learning,
-            "steps": [(*step.drawn, step.reward, step.terminated) for step in self._steps],
+            "steps": [(*step.actions, step.reward, step.terminated) for step in self._steps],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ class ActorCriticAgent:
         self.generator.set_state(state["generator"])
         self.rewards.load_state(state["rewards"])
         self._learning = state["learning"]
-        self._steps = [Paid(Drawn(*parts[:4]), *parts[4:]) for parts in state["steps"]]
+        self._steps = [RewardedStep(SampledActions(*parts[:4]), *parts[4:]) for parts in state["steps"]]
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""

@@ -1,6 +1,6 @@
 """What the bandits over teachers share: an arm is a teacher, a pull is a mini-batch that it teaches alone, the reward is dev improvement.
 
-In: an environment that takes one teacher per step (``granularity="batch"``, ``action="one"``). Out: the teacher to pull, and a student. Dev
+In: an environment that takes one teacher per step (``granularity="batch"``, ``action="one"``). Out: the teacher of the mini-batch. Dev
 improvement is small, of unknown scale, and shrinks as the student learns, while bandits are written for rewards in [0, 1]:
 :class:`RecentRange` maps it there. That is ours, not from any of the papers.
 """
@@ -47,7 +47,7 @@ class Bandit(ABC):
         """Return the arm to pull; it may draw from ``rng`` and changes nothing else."""
 
     @abstractmethod
-    def credit(self, arm: int, reward: float, observation: Observation) -> None:
+    def learn_from(self, arm: int, reward: float, observation: Observation) -> None:
         """Learn that ``arm``, pulled on ``observation``, paid ``reward``, in [0, 1]."""
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Bandit(ABC):
         """Learn what the arm paid."""
         assert isinstance(transition.action, np.ndarray)
         reward = self.range.scaled(float(transition.reward[0]))
-        self.credit(int(transition.action[0]), reward, transition.observation)
+        self.learn_from(int(transition.action[0]), reward, transition.observation)
 
     def state(self) -> dict[str, Any]:
         """Return what was learned, the recent rewards and the random state."""

@@ -17,7 +17,7 @@ from baselines.gating import GatingNetwork, standardise
 from baselines.scorer import NUM_COLUMNS, Scorer
 from baselines.stacking import Instances
 
-LARGEST_NORM = 1.0
+MAX_NORM = 1.0
 """Norm to which the gradient of each learner is clipped."""
 NAMES = {
     "gate_hidden": "0.body.0.weight",
@@ -66,12 +66,12 @@ class CreditLearners(nn.Module):
         self.register_buffer("columns_scale", scorer.scale)
         self.holds = torch.tensor(list(holds))[:, None, None]  # [P, 1, 1]
 
-        def stacked(fold: int) -> nn.ParameterDict:
-            of_policies = learners[fold::num_folds]
+        def stacked(learner: int) -> nn.ParameterDict:
+            of_policies = learners[learner::num_folds]
             tensors = {name: torch.stack([learner.get_parameter(path).detach() for learner in of_policies]) for name, path in NAMES.items()}
             return nn.ParameterDict({name: torch.zeros_like(t) if name.startswith("gate_output") else t for name, t in tensors.items()})
 
-        self.folds = nn.ModuleList([stacked(fold) for fold in range(num_folds)])  # parameters [P, ...] by name
+        self.folds = nn.ModuleList([stacked(learner) for learner in range(num_folds)])  # parameters [P, ...] by name
         self.optimizer = torch.optim.Adam(self.folds.parameters(), lr=learning_rate, foreach=True)
 
     def log_policies(self, instances: Instances, log_priors: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class CreditLearners(nn.Module):
         value = (log_policies.exp() * (credit - self.holds * (log_policies - log_priors))).sum(3).mean(2)  # [F, P]
         gradients = torch.autograd.grad(-value.sum(), list(joined.values()))
         norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients], 1)  # [F * P, parameters]
-        factor = (LARGEST_NORM / (torch.linalg.vector_norm(norms, dim=1) + 1e-6)).clamp(max=1.0)
+        factor = (MAX_NORM / (torch.linalg.vector_norm(norms, dim=1) + 1e-6)).clamp(max=1.0)
         for name, gradient in zip(joined, gradients, strict=True):
             clipped = gradient * factor.view(-1, *[1] * (gradient.ndim - 1))
             for number, part in enumerate(torch.split(clipped, len(self.holds))):
@@ -103,14 +103,14 @@ class CreditLearners(nn.Module):
 
     def _joined(self) -> dict[str, Tensor]:
         """Return a copy of the parameters of all folds by name, ``[F * P, ...]``."""
-        return {name: torch.cat([fold.get_parameter(name) for fold in self.folds]).detach().requires_grad_() for name in NAMES}
+        return {name: torch.cat([learner.get_parameter(name) for learner in self.folds]).detach().requires_grad_() for name in NAMES}
 
     def _log_policies(self, joined: Mapping[str, Tensor], instances: Instances, log_priors: Tensor) -> Tensor:
-        residuals = self._gates(joined, instances.outputs) + self._scorers(joined, instances.columns)  # [F * P, n, K]
+        residuals = self._gating(joined, instances.outputs) + self._scorers(joined, instances.columns)  # [F * P, n, K]
         log_policies: Tensor = (log_priors + residuals.view(len(self.folds), -1, *log_priors.shape[1:])).log_softmax(3)
         return log_policies
 
-    def _gates(self, joined: Mapping[str, Tensor], outputs: Tensor) -> Tensor:
+    def _gating(self, joined: Mapping[str, Tensor], outputs: Tensor) -> Tensor:
         inputs = ((outputs - self.outputs_mean) / self.outputs_scale).expand(len(joined["gate_hidden"]), -1, -1)
         hidden = torch.baddbmm(joined["gate_hidden_bias"][:, None], inputs, joined["gate_hidden"].mT).relu()
         return torch.baddbmm(joined["gate_output_bias"][:, None], hidden, joined["gate_output"].mT)

@@ -17,7 +17,7 @@ the labels of all folds, and so was w in the held policy; only the free policy i
 largest of the new values, so that the best policy has z = 0. At first, z = 0, 0, -4. This is exponentiated gradient (Kivinen and Warmuth
 1997) between three policies.
 
-Without folds, the free policy is paid with the labels that it has learned from, and with few labels it looks far better than it is. After
+Without folds, the free policy is judged by labels that it has learned from. With few labels, its credit is then far too high. After
 cross-fitting (Chernozhukov et al. 2018, arXiv 1608.00060), which estimates nuisance parameters on other examples than those that use them.
 The method is our own.
 """
@@ -41,8 +41,8 @@ from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace, Tran
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
-LEAST_WEIGHT = 1e-4
-LEAST_LOG_SHARE = -4.0
+MIN_WEIGHT = 1e-4
+MIN_LOG_SHARE = -4.0
 PRIOR = 0.1
 SHARPNESS = 3.0
 
@@ -92,7 +92,7 @@ class CrossfitCredit:
             seed: of the start and of the residuals.
             learning_rate: of Adam.
             hold: weight of the held policy's KL to the start, in units of normalised credit.
-            release: price of the free policy: the part of its credit that counts. With 0, it takes over only where the others lose.
+            release: factor of the free policy's credit when the shares change. With 0, it takes over only where the others lose.
             rate: step of the logarithms of the shares; 0 keeps the first shares.
             floor: weight that all teachers share equally, whatever the policies say.
         """
@@ -109,7 +109,7 @@ class CrossfitCredit:
         instances = Instances.of(seen.teacher_logits, seen.teacher_features)
         with seeded(seed):
             self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR), context.credit_folds)
-        self.log_shares = np.array([0.0, 0.0, LEAST_LOG_SHARE])
+        self.log_shares = np.array([0.0, 0.0, MIN_LOG_SHARE])
 
     @property
     def shares(self) -> np.ndarray:
@@ -141,14 +141,14 @@ class CrossfitCredit:
         unseen = policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
         log_shares = self.log_shares + self.rate * self.prices * earned
-        self.log_shares = np.maximum(log_shares - log_shares.max(), LEAST_LOG_SHARE)
+        self.log_shares = np.maximum(log_shares - log_shares.max(), MIN_LOG_SHARE)
         self.learners.learn(instances, log_priors, credit, left_out=fold if num_folds > 1 else None)
 
     @torch.no_grad()
     def _propose(self, batch: PolicyBatch) -> Proposal:
         """Return the weights of the start, of the held policy and of the sharpened free policy for a mini-batch, by fold."""
         instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        log_start = self.start(instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
+        log_start = self.start(instances).clamp_min(MIN_WEIGHT).log().log_softmax(1)
         log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
         log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
         held, free = log_held.exp(), (SHARPNESS * log_free).softmax(2)

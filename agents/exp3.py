@@ -2,7 +2,7 @@
 
     p_k = (1 - gamma) w_k / sum w + gamma / K;    draw k from p;    w_k <- w_k exp(gamma x_k / (p_k K))
 
-x_k in [0, 1] is what the drawn teacher paid; divided by p_k, its expectation is what it would be if every teacher were asked. Nothing is
+x_k in [0, 1] is the reward of the drawn teacher k, and x_k / p_k is an unbiased estimate of the reward of each teacher. Nothing is
 assumed about how rewards arise, so the method stays valid when the student changes, but it never forgets what it learned.
 
 Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); gamma is an option instead of being set from the
@@ -50,7 +50,7 @@ class EXP3(Bandit):
         """Draw an arm."""
         return int(self.rng.choice(self.num_arms, p=self.probabilities))
 
-    def credit(self, arm: int, reward: float, observation: Observation) -> None:
+    def learn_from(self, arm: int, reward: float, observation: Observation) -> None:
         """Raise the weight of ``arm``, more for an arm that was less likely."""
         self.log_weights[arm] += self.gamma * reward / (self.probabilities[arm] * self.num_arms)
 

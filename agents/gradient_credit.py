@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from agents import saving
 from agents.entropy import normalized_entropy
-from baselines.gating import LOG_FLOOR, GatingNetwork, fit_on_reward_split, gate_inputs, standardise
+from baselines.gating import LOG_FLOOR, GatingNetwork, fit_on_reward_split, gating_inputs, standardise
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.envs.observations import split_teachers
@@ -109,7 +109,7 @@ class GradientCredit:
         num_context = sum(context.columns.values()) - num_teachers * num_classes
         with seeded(seed):
             self.policy = SelectionPolicy(num_teachers, num_classes, num_context)
-            standardise(self.policy.gate, gate_inputs(context.reward_outputs().teacher_logits))
+            standardise(self.policy.gate, gating_inputs(context.reward_outputs().teacher_logits))
             if router_start:
                 fit_on_reward_split(self.policy.gate, context, teacher_features=False)
         self.prior = copy.deepcopy(self.policy) if router_start else None
@@ -138,9 +138,9 @@ class GradientCredit:
     def update(self, transition: Transition) -> None:
         """Make one policy update with the credit of the step."""
         if "credit" in transition.info:  # a step that resets has none
-            self.follow(transition.observation, torch.from_numpy(transition.info["credit"]).float())
+            self.update_policy(transition.observation, torch.from_numpy(transition.info["credit"]).float())
 
-    def follow(self, observation: Observation, credit: Tensor) -> None:
+    def update_policy(self, observation: Observation, credit: Tensor) -> None:
         """Make one policy update with ``credit [B, K]``."""
         log_policy = self.policy(observation).log_softmax(1)  # [B, K]
         policy = log_policy.exp()

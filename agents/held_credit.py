@@ -1,4 +1,4 @@
-"""``held_credit``: starts from the stacking of the teachers, learns from credit near that start, and leaves it if credit says so.
+"""``held_credit``: starts from the stacking of the teachers, learns from credit near that start, and leaves it if credit alone earns more.
 
 The start w is fitted by supervision on the reward labels (:mod:`baselines.stacking`). Two policies then learn from the credit of every
 teacher of every instance, as :mod:`agents.gradient_credit` does. The held policy stays near the start, the free policy begins uniform:
@@ -35,8 +35,8 @@ from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
 
-LEAST_WEIGHT = 1e-4
-MOST_LOG_ODDS = 4.0
+MIN_WEIGHT = 1e-4
+MAX_LOG_ODDS = 4.0
 PRIOR = 0.1
 SHARPNESS = 3.0
 
@@ -94,7 +94,7 @@ class HeldCredit:
         instances = Instances.of(seen.teacher_logits, seen.teacher_features)
         with seeded(seed):
             self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR))
-        self.log_odds = MOST_LOG_ODDS
+        self.log_odds = MAX_LOG_ODDS
 
     @property
     def trust(self) -> float:
@@ -105,7 +105,7 @@ class HeldCredit:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         batch = self.context.batch()
         self._instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        log_start = self.start(self._instances).clamp_min(LEAST_WEIGHT).log().log_softmax(1)
+        log_start = self.start(self._instances).clamp_min(MIN_WEIGHT).log().log_softmax(1)
         self._log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])  # [2, n, K]: held, free
         return from_weights(self._taught())
 
@@ -121,7 +121,7 @@ class HeldCredit:
         if self.release:
             held, free = ((policy * credit).sum(1).mean().item() for policy in self._policies())
             log_odds = self.log_odds + self.rate * (held - self.release * free)
-            self.log_odds = min(max(log_odds, -MOST_LOG_ODDS), MOST_LOG_ODDS)
+            self.log_odds = min(max(log_odds, -MAX_LOG_ODDS), MAX_LOG_ODDS)
         self.learners.learn(self._instances, self._log_priors, credit)
 
     @torch.no_grad()

@@ -200,16 +200,16 @@ class KnowledgeActorCritic:
         spread = float(np.std([phase[3] for phase in self.memory]))
         with torch.no_grad():
             following = self.targets.state(next_student, next_teachers)
-            later = self.targets.value(following, self._taken(self.targets.act(following)))
+            later = self.targets.value(following, self._as_executed(self.targets.act(following)))
             target_value = (reward / spread if spread > 0.0 else reward) + self.discount * (1.0 - over) * later
         state = self.nets.state(student, teachers)
         self._step(1, (self.nets.value(state, action) - target_value).square().mean())
         state = self.nets.state(student, teachers).detach()
-        self._step(0, -self.nets.value(state, self._taken(self.nets.act(state))).mean())
+        self._step(0, -self.nets.value(state, self._as_executed(self.nets.act(state))).mean())
         for target, value in zip(self.targets.parameters(), self.nets.parameters(), strict=True):
             target.lerp_(value.detach(), self.target_rate)
 
-    def _taken(self, strengths: Tensor) -> Tensor:
+    def _as_executed(self, strengths: Tensor) -> Tensor:
         """Return ``strengths [rows, M]`` as the critic receives them: of hard actions 0 or 1, with the gradient of the strengths."""
         return (strengths > 0.5).to(strengths) + strengths - strengths.detach() if self.hard else strengths
 

@@ -63,7 +63,7 @@ class LinUCB(Bandit):
         """Return the arm with the largest upper bound."""
         return int(self.scores(observation).argmax())
 
-    def credit(self, arm: int, reward: float, observation: Observation) -> None:
+    def learn_from(self, arm: int, reward: float, observation: Observation) -> None:
         """Add an example to the regression of ``arm``."""
         context = self.contexts(observation)[arm]
         self.gram[arm] += np.outer(context, context)

@@ -63,7 +63,7 @@ def rule_weights(policy_name: str, name: str, rule: Rule, batch: PolicyBatch) ->
     """
     with faults_of(rule, "decide"):
         weights = rule.decide(batch)
-    expected, place = (batch.rows, batch.num_teachers), f"{policy_name}: rule {name!r}"
+    expected, place = (batch.num_rows, batch.num_teachers), f"{policy_name}: rule {name!r}"
     if not isinstance(weights, Tensor):
         raise InputError(f"{place} returns a {type(weights).__name__}; name rules that return weights of the teachers")
     if tuple(weights.shape) != expected:

@@ -28,9 +28,9 @@ class Standardised(nn.Module):
     def adapt(self, states: Tensor) -> None:
         """Add a mini-batch ``[..., F]`` to the moments: plain means over the first hundred, then exponential ones."""
         self.seen += 1
-        share, rows = max(1.0 / float(self.seen), 0.01), tuple(range(states.ndim - 1))
-        self.variance.lerp_(states.var(rows, correction=0), share)
-        self.mean.lerp_(states.mean(rows), share)
+        lerp_weight, rows = max(1.0 / float(self.seen), 0.01), tuple(range(states.ndim - 1))
+        self.variance.lerp_(states.var(rows, correction=0), lerp_weight)
+        self.mean.lerp_(states.mean(rows), lerp_weight)
 
 
 class RunningMoments:

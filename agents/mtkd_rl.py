@@ -3,9 +3,9 @@
 The agent has a linear layer of 128 ReLU units over the states of all teachers (:mod:`agents.mtkd_state`), and a softmax head for each of
 responses and hints. The weights that teach are the mean of the head, CA-MKD's rule and a softmax of the gap.
 
-For each instance and head, one teacher is sampled from the head and takes its place in the mean. After the update the mini-batch passes
-through the student once more (counted), and teacher k's reward is ``-L_k``, the loss of the instance if k were its only teacher, centred
-and scaled over the teachers of the instance. The agent is trained by REINFORCE on the sampled teachers' rewards.
+For each instance and head, one teacher is sampled, and its one-hot vector replaces the weights of the head in the mean. After the update
+the mini-batch passes through the student once more (counted), and teacher k's reward is ``-L_k``, the loss of the instance if k were its
+only teacher, centred and scaled over the teachers of the instance. The agent is trained by REINFORCE on the sampled teachers' rewards.
 
 Deviations: the state is standardised by running moments, since the features of different teachers have different scales; the agent learns
 after every mini-batch instead of after some hundred; there is no first epoch at equal weights; the shares of the mean are fixed, not
@@ -59,7 +59,7 @@ def reinforce_loss(log_policy: Tensor, sampled: Tensor, reward: Tensor) -> Tenso
     return -(reward.gather(1, of_sampled) * log_policy.gather(1, of_sampled)).mean()
 
 
-class Taken(NamedTuple):
+class TaughtStep(NamedTuple):
     """A decision, and what the agent needs to learn from it."""
 
     student: StudentView  # the student that was taught
@@ -114,7 +114,7 @@ class MTKDRL:
     def begin_episode(self, learning: bool) -> None:
         """Forget the last mini-batch of the previous student."""
         self._learning = learning
-        self._taken: Taken | None = None
+        self._taken: TaughtStep | None = None
 
     def act(self, observation: Observation) -> Decision:
         """Return the decision about the mini-batch about to be taught."""
@@ -125,11 +125,11 @@ class MTKDRL:
             return self.context.decision(dict.fromkeys(state.gaps, uniform))
         if self._learning:
             self.agent.standardise.adapt(state.columns)
-        self._taken = self.take(state)
+        self._taken = self.make_decision(state)
         return self._taken.decision
 
     @torch.no_grad()
-    def take(self, state: State) -> Taken:
+    def make_decision(self, state: State) -> TaughtStep:
         """Return the decision about a mini-batch, and what the update needs."""
         sampled: dict[str, Tensor] = {}
         weights: dict[str, Tensor] = {}
@@ -139,7 +139,7 @@ class MTKDRL:
             one_teacher = torch.zeros_like(head).scatter_(1, sampled[name][:, None], 1.0)
             weights[name] = averaged(one_teacher, state.rule, state.gaps[name])
         student = self.context.student.of_this_run()
-        return Taken(student, state, sampled, self.context.decision(weights), student.batch_inputs(), student.observed())
+        return TaughtStep(student, state, sampled, self.context.decision(weights), student.batch_inputs(), student.observed())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
         """Return the mean entropy of the heads over ln K, ``[num_envs]``."""
@@ -157,11 +157,11 @@ class MTKDRL:
         if taken is not None and not bool(np.any(info["diverged"])):
             self.learn_from(taken)
 
-    def learn_from(self, taken: Taken) -> None:
+    def learn_from(self, taken: TaughtStep) -> None:
         """Learn from the mini-batch that was just taught."""
-        self.follow(taken.state, taken.sampled, self.reward(taken))
+        self.update_policy(taken.state, taken.sampled, self.reward(taken))
 
-    def reward(self, taken: Taken) -> Tensor:
+    def reward(self, taken: TaughtStep) -> Tensor:
         """Return the reward of each teacher for the update that was just made, ``[B, K]``."""
         return teacher_reward(taken)
 
@@ -169,7 +169,7 @@ class MTKDRL:
         """Return the agent's loss for the head of the knowledge type ``name``."""
         return reinforce_loss(log_policy, sampled[name], reward)
 
-    def follow(self, state: State, sampled: dict[str, Tensor], reward: Tensor) -> None:
+    def update_policy(self, state: State, sampled: dict[str, Tensor], reward: Tensor) -> None:
         """Make one update of the agent along :meth:`reward`. A reward that is not finite is ignored.
 
         Args:
@@ -213,7 +213,7 @@ class MTKDRL:
 
 
 @torch.no_grad()
-def teacher_reward(taken: Taken) -> Tensor:
+def teacher_reward(taken: TaughtStep) -> Tensor:
     """Return ``-L_k`` of the mini-batch that was just taught, ``[B, K]``, centred and scaled over K; costs one more forward pass.
 
     ``L_bk = sum_m s_m L_m(b, k)``, all weight on teacher k. The hard label is the same for all teachers, so centring removes it.

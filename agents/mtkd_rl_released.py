@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.mtkd_rl import MTKDRL, Agent, Taken
+from agents.mtkd_rl import MTKDRL, Agent, TaughtStep
 from agents.mtkd_state import State, averaged
 from baselines.scale import Scale, check_scale, scaled
 from kd_env import spec
@@ -105,13 +105,13 @@ class MTKDRLReleased(MTKDRL):
         self.agent.to(context.device, context.dtype)
 
     @torch.no_grad()
-    def take(self, state: State) -> Taken:
+    def make_decision(self, state: State) -> TaughtStep:
         """Return the decision about a mini-batch, and what the update needs; no teacher is sampled."""
         weights = {name: self.weights(name, log_policy, state) for name, log_policy in self.agent(state.columns).items()}
         student, decision = self.context.student.of_this_run(), self.decision(weights)
         batch = student.observed()
         loss = student.per_example_loss(decision, student.output(), batch)
-        return Taken(student, state, {}, decision, student.batch_inputs(), batch, loss)
+        return TaughtStep(student, state, {}, decision, student.batch_inputs(), batch, loss)
 
     def decision(self, weights: dict[str, Tensor]) -> Decision:
         """Return the decision with these weights; as released, each teacher has weight 1 in the first epoch."""
@@ -122,7 +122,7 @@ class MTKDRLReleased(MTKDRL):
         return scaled(self.context, equal, self.scale, float(num_teachers))
 
     @torch.no_grad()
-    def reward(self, taken: Taken) -> Tensor:
+    def reward(self, taken: TaughtStep) -> Tensor:
         """Return the reward ``[B]`` that all teachers share: of the loss before the update, under the weights that taught."""
         assert taken.loss is not None
         return shared_reward(taken.loss, correction=1 if self.scale == "released" else 0)
@@ -141,12 +141,12 @@ class MTKDRLReleased(MTKDRL):
         super().begin_episode(learning)
         self._stored: list[tuple[State, Tensor]] = []
 
-    def learn_from(self, taken: Taken) -> None:
+    def learn_from(self, taken: TaughtStep) -> None:
         """Store the mini-batch that was just taught, and learn from the stored ones if there are enough."""
         self._stored.append((taken.state, self.reward(taken)))
         if len(self._stored) >= self.every:
             for state, reward in self._stored:
-                self.follow(state, {}, reward)
+                self.update_policy(state, {}, reward)
             self._stored = []
 
     def state(self) -> dict[str, Any]:

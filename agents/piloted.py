@@ -11,8 +11,8 @@ quarter of the trial. The student that counts is then taught from the start by
 with p the learner's score limited to [0, 1] and n the number of labels that score. The learner begins again as it was before the trial.
 With ``reward_ce``, the pilots are taught the labels of one half of the reward examples and are scored on the other half.
 
-A choice between ways to teach by held-out score. The use of pilots for it is our own. Where a rule wins, it is a supervised rule; the
-reward chose it.
+This is model selection by held-out score; the use of pilots for it is our own. Where a rule is chosen, a supervised rule teaches the
+student.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from torch import Tensor
 from agents import saving
 from agents.member_rules import checked_rules, make_rule, rule_weights
 from agents.saving import Stateful
-from agents.schedule import Setting, Stage
+from agents.schedule import Hyperparameters, ScheduleEntry
 from baselines.rule import WEIGHTS
 from kd_env import spec
 from kd_env.errors import InputError
@@ -35,13 +35,13 @@ from kd_env.policies.protocol import Rule
 from kd_env.types import Decision, Observation
 
 RULES = "uniform;self_stacking;router;stacking;singles"
-BEST_PART = 0.25
+BEST_FRACTION = 0.25
 """Part of the members that is replaced, and part from which the replacements are copied."""
 STEPS = (0.8, 1.25)
 """Factors of a changed strength or temperature."""
-WIDEST = 4.0
+MAX_FACTOR = 4.0
 """Largest factor by which strengths and temperature are multiplied or divided."""
-LEAST_MEMBERS = 8
+MIN_MEMBERS = 8
 
 
 class Population:
@@ -82,7 +82,7 @@ class Population:
         self.names = checked_rules("population", rules, context)
         if members == 1:
             raise InputError("population: members=1; a population has at least 2 members, or 0 for one for each rule")
-        members = members or max(len(self.names), LEAST_MEMBERS)
+        members = members or max(len(self.names), MIN_MEMBERS)
         labelled = context.reward_positions
         if len(labelled) < 2:
             raise InputError(
@@ -93,13 +93,13 @@ class Population:
         self.varies_strength = settings.uses_hard_labels or settings.reward_ce > 0.0  # otherwise nothing is beside the teachers' terms
         self.rng = np.random.default_rng(seed)
         self.rules: dict[tuple[str, bool], Rule] = {}
-        self.lineages = [[Stage(0.0, self._first_setting(member))] for member in range(members)]
+        self.lineages = [[ScheduleEntry(0.0, self._first_setting(member))] for member in range(members)]
         self.best = 0
         self.students: OwnStudents | None = None
         self.begin_episode(learning=True)
 
     @property
-    def schedule(self) -> list[Stage]:
+    def schedule(self) -> list[ScheduleEntry]:
         """What the best member was taught with."""
         return self.lineages[self.best]
 
@@ -107,7 +107,7 @@ class Population:
         """Begin with new students, or with ``learning=False`` with the schedule."""
         self.learning, self.students = learning, None
         if learning:  # the settings of a saved population are the first of the next one
-            self.lineages = [[Stage(0.0, lineage[-1].setting)] for lineage in self.lineages]
+            self.lineages = [[ScheduleEntry(0.0, lineage[-1].setting)] for lineage in self.lineages]
 
     def act(self, observation: Observation) -> Decision:
         """Return how the student is taught; while the population learns, teach its members one mini-batch each."""
@@ -139,7 +139,7 @@ class Population:
     def _exploit_and_explore(self, scores: np.ndarray, progress: float) -> None:
         """Replace the worst members by changed copies of the best."""
         assert self.students is not None
-        order, count = np.argsort(-scores, kind="stable"), max(int(BEST_PART * len(scores)), 1)
+        order, count = np.argsort(-scores, kind="stable"), max(int(BEST_FRACTION * len(scores)), 1)
         source = list(range(len(scores)))
         for worst in order[-count:].tolist():
             if scores[worst] < scores[order[0]]:
@@ -147,21 +147,21 @@ class Population:
         self.students.continue_from(source)
         lineages = [self.lineages[origin] for origin in source]
         self.lineages = [
-            lineage if origin == member else [*lineage, Stage(progress, self._changed(lineage[-1].setting))]
+            lineage if origin == member else [*lineage, ScheduleEntry(progress, self._changed(lineage[-1].setting))]
             for member, (origin, lineage) in enumerate(zip(source, lineages, strict=True))
         ]
 
-    def _first_setting(self, member: int) -> Setting:
+    def _first_setting(self, member: int) -> Hyperparameters:
         """Return the rules in turn; the first time each rule comes, with the settings of the environment."""
-        setting = Setting(self.names[member % len(self.names)])
+        setting = Hyperparameters(self.names[member % len(self.names)])
         return setting if member < len(self.names) else self._changed(setting, keep_rule=True)
 
-    def _changed(self, setting: Setting, keep_rule: bool = False) -> Setting:
+    def _changed(self, setting: Hyperparameters, keep_rule: bool = False) -> Hyperparameters:
         others = [name for name in self.names if name != setting.rule]
         if not keep_rule and others and self.rng.random() < self.resample:
             setting = replace(setting, rule=others[int(self.rng.integers(len(others)))])
         factors = self.rng.choice(STEPS, 2)
-        strength, temperature = np.clip(factors * [setting.strength, setting.temperature], 1.0 / WIDEST, WIDEST).tolist()
+        strength, temperature = np.clip(factors * [setting.strength, setting.temperature], 1.0 / MAX_FACTOR, MAX_FACTOR).tolist()
         return replace(setting, strength=strength if self.varies_strength else 1.0, temperature=temperature)
 
     def _rule(self, name: str) -> Rule:
@@ -176,7 +176,7 @@ class Population:
         weights = rule_weights("population", name, self._rule(name), batch)
         return weights.to(self.context.device, self.context.dtype)
 
-    def _decision(self, weights: Tensor, settings: Sequence[Setting]) -> Decision:
+    def _decision(self, weights: Tensor, settings: Sequence[Hyperparameters]) -> Decision:
         """Return the decision with ``weights [rows, K]`` and the factors of ``settings``, one for each part of the rows."""
         plain = self.context.decision(dict.fromkeys(self.context.terms, weights))
         strength: float | Tensor = settings[0].strength
@@ -207,7 +207,7 @@ class Population:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        self.lineages = [[Stage.of(**stage) for stage in lineage] for lineage in state["lineages"]]
+        self.lineages = [[ScheduleEntry.of(**stage) for stage in lineage] for lineage in state["lineages"]]
         self.best, self.rng.bit_generator.state = state["best"], state["rng"]
         for name, self.learning, rule_state in state["rules"]:
             if isinstance(rule := self._rule(name), Stateful):

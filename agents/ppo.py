@@ -1,7 +1,7 @@
 """``ppo``: proximal policy optimisation over teachers (Schulman et al. 2017, arXiv 1707.06347); it works with any number of them.
 
 For every instance the agent draws one teacher from ``pi(k|s)``, the softmax of a network's scores (:mod:`agents.teacher_scorer`). After
-``rollout`` mini-batches it makes ``epochs`` passes over them in parts of ``part_size`` instances, and each part moves the networks along
+``rollout`` mini-batches it makes ``epochs`` passes over them in mini-batches of ``part_size`` instances, and each moves the networks along
 
     L = mean[ min(rho A, clip(rho, 1 - clip, 1 + clip) A) ] + entropy_bonus mean[ H(pi) ] - value_weight mean[ (V - R)^2 ]
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from agents import saving
 from agents.entropy import normalized_entropy
 from agents.moments import RunningMoments
-from agents.rollout import Drawn, Paid, Rollout, rollout
+from agents.rollout import RewardedStep, Rollout, SampledActions, rollout
 from agents.teacher_scorer import ActorCritic, num_columns, teacher_columns
 from kd_env import spec
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
@@ -120,7 +120,7 @@ class PPO:
     def begin_episode(self, learning: bool) -> None:
         """Begin a rollout with a new student."""
         self._learning = learning
-        self._steps: list[Paid] = []
+        self._steps: list[RewardedStep] = []
 
     @torch.no_grad()
     def act(self, observation: Observation) -> np.ndarray:
@@ -130,7 +130,7 @@ class PPO:
             self.net.standardise.adapt(columns)
         logits, value = self.net(columns)
         teachers = torch.multinomial(logits.softmax(1), 1, generator=self.generator)  # [B, 1]
-        self._drawn = Drawn(columns, teachers[:, 0], logits.log_softmax(1).gather(1, teachers)[:, 0], value)
+        self._actions = SampledActions(columns, teachers[:, 0], logits.log_softmax(1).gather(1, teachers)[:, 0], value)
         drawn: np.ndarray = teachers[:, 0].numpy()
         return drawn
 
@@ -142,32 +142,32 @@ class PPO:
     def update(self, transition: Transition) -> None:
         """Keep the step; learn once a rollout is complete."""
         reward = self.rewards.standardise(torch.from_numpy(transition.reward).float())
-        self._steps.append(Paid(self._drawn, reward, torch.from_numpy(transition.terminated).float()))
+        self._steps.append(RewardedStep(self._actions, reward, torch.from_numpy(transition.terminated).float()))
         if len(self._steps) == self.rollout or transition.terminated.all():
             with torch.no_grad():
                 next_value = self.net(teacher_columns(transition.next_observation, self.num_teachers, self.read_student))[1]
             self._learn(rollout(self._steps, next_value, self.discount, self.gae_lambda))
             self._steps = []
 
-    def _learn(self, whole: Rollout) -> None:
+    def _learn(self, steps: Rollout) -> None:
         """Make the gradient steps of one rollout."""
         for _ in range(self.epochs):
-            for rows in torch.randperm(len(whole.teachers), generator=self.generator).split(self.part_size):  # type: ignore[no-untyped-call]
-                loss = self.loss(Rollout(*(part[rows] for part in whole)))
+            for rows in torch.randperm(len(steps.teachers), generator=self.generator).split(self.part_size):  # type: ignore[no-untyped-call]
+                loss = self.loss(Rollout(*(part[rows] for part in steps)))
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(self.net.parameters(), self.max_gradient)
                 self.optimizer.step()
 
-    def loss(self, part: Rollout) -> Tensor:
+    def loss(self, minibatch: Rollout) -> Tensor:
         """Return -L of some instances."""
-        logits, value = self.net(part.columns)
+        logits, value = self.net(minibatch.columns)
         log_policy = logits.log_softmax(1)  # [n, K]
-        ratio = (log_policy.gather(1, part.teachers[:, None])[:, 0] - part.log_probability).exp()
-        advantage = (part.advantage - part.advantage.mean()) / (part.advantage.std(correction=0) + 1e-8)
+        ratio = (log_policy.gather(1, minibatch.teachers[:, None])[:, 0] - minibatch.log_probability).exp()
+        advantage = (minibatch.advantage - minibatch.advantage.mean()) / (minibatch.advantage.std(correction=0) + 1e-8)
         surrogate = torch.minimum(ratio * advantage, ratio.clamp(1.0 - self.clip, 1.0 + self.clip) * advantage).mean()
         entropy = -(log_policy.exp() * log_policy).sum(1).mean()
-        loss: Tensor = self.value_weight * (value - part.returns).square().mean() - surrogate - self.entropy_bonus * entropy
+        loss: Tensor = self.value_weight * (value - minibatch.returns).square().mean() - surrogate - self.entropy_bonus * entropy
         return loss
 
     def state(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class PPO:
             "generator": self.generator.get_state(),
             "rewards": self.rewards.state(),
             "learning": self._learning,
-            "steps": [(*step.drawn, step.reward, step.terminated) for step in self._steps],
+            "steps": [(*step.actions, step.reward, step.terminated) for step in self._steps],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -188,7 +188,7 @@ class PPO:
         self.generator.set_state(state["generator"])
         self.rewards.load_state(state["rewards"])
         self._learning = state["learning"]
-        self._steps = [Paid(Drawn(*parts[:4]), *parts[4:]) for parts in state["steps"]]
+        self._steps = [RewardedStep(SampledActions(*parts[:4]), *parts[4:]) for parts in state["steps"]]
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""

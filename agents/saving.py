@@ -49,8 +49,8 @@ def save(path: str, agent: Saveable) -> None:
     save_file(tensors, path, {"agent": json.dumps({**content, "checksum": checksum(tensors, content)})})
 
 
-def load(path: str, kind: Callable[..., Agent], context: PolicyContext) -> Agent:
-    """Read an agent of the class ``kind``.
+def load(path: str, agent_class: Callable[..., Agent], context: PolicyContext) -> Agent:
+    """Read an agent of the class ``agent_class``.
 
     Raises:
         InputError: the file is missing, or holds no agent of this class.
@@ -63,8 +63,8 @@ def load(path: str, kind: Callable[..., Agent], context: PolicyContext) -> Agent
         raise InputError(f"{path}: not a saved agent; name a file that an agent's save(path) wrote") from None
     if content.pop("checksum", None) not in (None, checksum(tensors, content)):  # a file of an older version has none
         raise InputError(f"{path}: the agent has changed since it was saved (its checksum differs); save it again")
-    if content["agent"] != kind.__name__:
-        raise InputError(f"{path}: holds a {content['agent']}, not a {kind.__name__}; load it with {content['agent']}.load")
-    agent = kind(context, **content["options"])
+    if content["agent"] != agent_class.__name__:
+        raise InputError(f"{path}: holds a {content['agent']}, not a {agent_class.__name__}; load it with {content['agent']}.load")
+    agent = agent_class(context, **content["options"])
     agent.load_state(unpack(content["state"], tensors))
     return agent

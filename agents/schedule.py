@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Setting:
+class Hyperparameters:
     """What a member is taught with: a rule, and factors of the strengths and of the temperature in the settings of the environment."""
 
     rule: str
@@ -15,13 +15,13 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ScheduleEntry:
     """A setting, and the part of the budget from which it is used, in [0, 1)."""
 
     start: float
-    setting: Setting
+    setting: Hyperparameters
 
     @classmethod
-    def of(cls, start: float, rule: str, strength: float, temperature: float) -> Stage:
+    def of(cls, start: float, rule: str, strength: float, temperature: float) -> ScheduleEntry:
         """Return the stage with these numbers."""
-        return cls(start, Setting(rule, strength, temperature))
+        return cls(start, Hyperparameters(rule, strength, temperature))

@@ -1,7 +1,7 @@
 """A scorer of teachers that can be moved to another pool: no parameter depends on the number of teachers or of classes.
 
-In: the teachers' logits. Out: a score per teacher. The columns are those of :mod:`baselines.scorer`, and others that compare a teacher with
-what it usually is. What is usual is read from the pool at hand, from its outputs on unlabelled examples, and is not learned.
+In: the teachers' logits. Out: a score per teacher. The columns are those of :mod:`baselines.scorer`, and others that compare a teacher's
+outputs with its mean outputs on unlabelled examples. These means are computed for each pool, and are not learned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from baselines.scorer import NUM_COLUMNS as SCORER_COLUMNS
 from baselines.scorer import scorer_columns
 
 NUM_COLUMNS = SCORER_COLUMNS + 4
-LEAST_DEVIATION = 1e-3
+MIN_DEVIATION = 1e-3
 BOUND = 5.0
 
 
@@ -25,9 +25,9 @@ class PoolColumns:
     def __init__(self, teacher_logits: Tensor) -> None:
         """Read what is usual from outputs on unlabelled examples, ``teacher_logits [n, K, C]``."""
         entropy, self._agreement = _entropy(teacher_logits), _votes(teacher_logits).mean(0)  # [n, K], [K]
-        self._mean, self._deviation = entropy.mean(0), entropy.std(0, correction=0).clamp_min(LEAST_DEVIATION)  # [K]
+        self._mean, self._deviation = entropy.mean(0), entropy.std(0, correction=0).clamp_min(MIN_DEVIATION)  # [K]
         columns = self._raw(teacher_logits)
-        self._center, self._scale = columns.mean((0, 1)), columns.std((0, 1), correction=0).clamp_min(LEAST_DEVIATION)
+        self._center, self._scale = columns.mean((0, 1)), columns.std((0, 1), correction=0).clamp_min(MIN_DEVIATION)
 
     def __call__(self, teacher_logits: Tensor) -> Tensor:
         """Return the columns of ``teacher_logits [n, K, C]``: ``[n, K, 13]``, float32, in [-5, 5].
@@ -78,6 +78,6 @@ def _entropy(teacher_logits: Tensor) -> Tensor:
 
 def _votes(teacher_logits: Tensor) -> Tensor:
     """Return the share of the teachers that give the same answer, ``[n, K]``."""
-    answers = teacher_logits.argmax(2)
-    votes: Tensor = (answers[:, :, None] == answers[:, None]).double().mean(2)
+    predicted = teacher_logits.argmax(2)
+    votes: Tensor = (predicted[:, :, None] == predicted[:, None]).double().mean(2)
     return votes

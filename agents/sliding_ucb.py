@@ -55,7 +55,7 @@ class SlidingUCB(Bandit):
         """Return the arm with the largest upper bound."""
         return int(self.scores().argmax())
 
-    def credit(self, arm: int, reward: float, observation: Observation) -> None:
+    def learn_from(self, arm: int, reward: float, observation: Observation) -> None:
         """Remember the pull, and forget the oldest one if the window is full."""
         self.pulls.append((arm, reward))
 

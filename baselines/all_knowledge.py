@@ -1,6 +1,6 @@
 """``all_knowledge``: all knowledge types at full strength, always; AKD's baseline without selection (Wang et al. 2022, arXiv 2302.00444).
 
-The types are AKD's four: label (where it is part of the setting), response, layer and relation. All teachers have equal weights.
+The types are AKD's four: label (where it is used), response, layer and relation. All teachers have equal weights.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""``amtml``: adaptive multi-teacher multi-level KD (AMTML-KD, Liu et al. 2020, arXiv 2103.04062): a gate, and multi-group hints.
+"""``amtml``: adaptive multi-teacher multi-level KD (AMTML-KD, Liu et al. 2020, arXiv 2103.04062): a gating network, and multi-group hints.
 
 ``w = softmax_k(u . (theta_k * f_S(x)))``: the student's features against a latent vector of each teacher, learned by the student's own
 gradient. The student is taught by one integrated target, ``tau^2 KL(sum_k w_k p_k || q)``. The weighted sum of each teacher's KL exceeds
-that by ``sum_k w_k KL(p_k || sum_j w_j p_j)``, which does not depend on the student but has a gradient on the gate; it is subtracted as the
-decision's penalty. ``target="each"`` keeps it.
+that by ``sum_k w_k KL(p_k || sum_j w_j p_j)``, which does not depend on the student but has a gradient on the gating
+network; it is subtracted as the decision's penalty. ``target="each"`` keeps it.
 
 Multi-group hints: the student's layers form K groups, and teacher k's last layer is the hint of group k (``layer(grouped=true)``); all
 groups have equal weights.
@@ -13,9 +13,9 @@ multiply it by 2 (beside ``kd_weight``), and add the penalty ``.1 (|u|^2 + |thet
 ``knowledge=response,layer(grouped=true,normalized=true)``.
 
 Deviations: ``u`` is drawn with variance 1/D; the release draws it with variance 1, with which the first softmax of a wide student is nearly
-one-hot. The release teaches twice, first while the gate learns and then with the gate fixed; here it learns throughout. Features are the
-classifier's input, not a pooled map. The paper's angle loss, which the released hints leave out, is
-``knowledge=response,layer(grouped=true),similarity(kind=angle)``; it is weighed by the gate.
+one-hot. The release teaches twice, first while the gating network learns and then with it fixed; here it learns throughout. Features are
+the classifier's input, not a pooled map. The paper's angle loss, which the released hints leave out, is
+``knowledge=response,layer(grouped=true),similarity(kind=angle)``; it is weighed by the gating network.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision, ModelOutput
 
 GATE_DECAY = 0.1
-"""Factor of the squared norm of the gate's parameters in the released loss."""
+"""Factor of the squared norm of the gating network's parameters in the released loss."""
 
 
 class Gate(nn.Module):
-    """The gate ``softmax_k(u . (theta_k * f_S))``."""
+    """The gating network ``softmax_k(u . (theta_k * f_S))``."""
 
     def __init__(self, width: int, widths: Sequence[int], num_terms: int) -> None:
         """Draw ``u`` and ``theta`` for the student's ``width`` D and the K teachers' ``widths`` from torch's global generator."""
@@ -53,7 +53,7 @@ class Gate(nn.Module):
 
 
 class AMTML(BaseRule):
-    """Reads the student's gradient, by which the gate learns."""
+    """Reads the student's gradient, by which the gating network learns."""
 
     access = "gradient"
     paper = "Liu et al. 2020, arXiv 2103.04062"
@@ -76,17 +76,17 @@ class AMTML(BaseRule):
         self.factor, self.decay = (2.0 / context.num_classes, GATE_DECAY) if scale == "released" else (1.0, 0.0)
 
     def decide(self, batch: PolicyBatch) -> Decision:
-        """Return the decision: the gate weighs all knowledge types except hints."""
-        (gate, norm), terms = auxiliary_output(batch, self).tensor_split([-1], 1), self.context.terms
-        equal = torch.full_like(gate, 1.0 / gate.shape[1]).detach()
+        """Return the decision: the gating network weighs all knowledge types except hints."""
+        (weights, norm), terms = auxiliary_output(batch, self).tensor_split([-1], 1), self.context.terms
+        equal = torch.full_like(weights, 1.0 / weights.shape[1]).detach()
         factors = {"response": self.factor} if "response" in terms else {}
-        decision = self.context.decision({name: equal if terms[name].kind.projector else gate for name in terms}, factors)
+        decision = self.context.decision({name: equal if terms[name].knowledge.projector else weights for name in terms}, factors)
         if self.decay:
             decision = replace(decision, penalty=self.decay * norm[:, 0])
         if self.target == "each" or "response" not in terms:
             return decision
         temperature = self.context.settings.distillation.temperature
-        excess = -decision.strengths["response"] * temperature**2 * disagreement(gate, (batch.teacher_logits / temperature).softmax(2))
+        excess = -decision.strengths["response"] * temperature**2 * disagreement(weights, (batch.teacher_logits / temperature).softmax(2))
         return replace(decision, penalty=excess if decision.penalty is None else decision.penalty + excess)
 
 

@@ -25,10 +25,10 @@ def shortest_mixture(gram: np.ndarray, bound: float) -> np.ndarray:
     for _ in range(100 * count):
         step = _step(quadratic, mixture, held == 0)
         room = np.where(step > 0.0, bound - mixture, mixture)
-        share = np.divide(room, np.abs(step), out=np.full(count, np.inf), where=np.abs(step) > SLACK)
-        if share.min() < 1.0:  # a free weight reaches its limit first and is held there
-            first = int(share.argmin())
-            mixture = mixture + share[first] * step
+        step_length = np.divide(room, np.abs(step), out=np.full(count, np.inf), where=np.abs(step) > SLACK)
+        if step_length.min() < 1.0:  # a free weight reaches its limit first and is held there
+            first = int(step_length.argmin())
+            mixture = mixture + step_length[first] * step
             held[first] = 1 if step[first] > 0.0 else -1
             mixture[first] = bound if step[first] > 0.0 else 0.0
             continue

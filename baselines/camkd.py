@@ -82,9 +82,9 @@ class CAMKD(BaseRule):
             classifiers = [(weight.to(batch.teacher_logits), bias.to(batch.teacher_logits)) for weight, bias in self.classifiers]
             hints = feature_weights(mapped_features(self.context, name, batch.student_output), classifiers, batch.labels)
             by_type[name] = hints.detach() if self.detach else hints
-        share = 1.0 / self.context.num_teachers
-        hinted = share * self.context.after_epochs(batch, 1).to(batch.teacher_logits)
-        return scaled(self.context, by_type, self.scale, {"response": share, "hint": hinted, "map_hint": hinted})
+        equal_weight = 1.0 / self.context.num_teachers
+        hinted = equal_weight * self.context.after_epochs(batch, 1).to(batch.teacher_logits)
+        return scaled(self.context, by_type, self.scale, {"response": equal_weight, "hint": hinted, "map_hint": hinted})
 
 
 class CAMKDLogits(BaseRule):

@@ -35,7 +35,7 @@ from kd_env.models.stages import ALL, LAST, request
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.types import Decision, ModelOutput, TeacherShapes
 
-MOST_LAYERS = 64
+MAX_LAYERS = 64
 """Number of layers that have importances of their own."""
 COMBINED = ("features", "layers", "maps")
 """Outputs of teachers that can be combined."""
@@ -47,7 +47,7 @@ class Importance(nn.Module):
     def __init__(self, width: int, widths: Sequence[int], num_terms: int) -> None:
         """Start from equal importances of the K teachers; no random number is drawn."""
         super().__init__()
-        self.theta = nn.Parameter(torch.zeros(MOST_LAYERS, len(widths)))  # [layers, K]
+        self.theta = nn.Parameter(torch.zeros(MAX_LAYERS, len(widths)))  # [layers, K]
 
     def forward(self, output: ModelOutput) -> Tensor:
         """Return the importances, ``[B, layers, K]``, equal for all examples."""
@@ -70,7 +70,7 @@ class CMTKD(BaseRule):
                 ``skip_epochs``, or the teachers' outputs have different shapes.
         """
         super().__init__(context, seed)
-        names = [name for name, term in context.terms.items() if term.kind.compares in COMBINED and not term.kind.asks_peers]
+        names = [name for name, term in context.terms.items() if term.knowledge.compares in COMBINED and not term.knowledge.uses_peers]
         if len(names) != 1:
             raise InputError(
                 f"policy cmt_kd combines the features of one knowledge type, the setting has {', '.join(names) or 'none'}; "
@@ -78,11 +78,12 @@ class CMTKD(BaseRule):
             )
         self.name = names[0]
         self.term: Term = context.terms[self.name]
-        if isinstance(self.term.kind, Layer) and self.term.kind.grouped:
+        if isinstance(self.term.knowledge, Layer) and self.term.knowledge.grouped:
             raise InputError("policy cmt_kd combines all teachers at each layer; leave grouped=true out")
         if self.term.skip_epochs:
             raise InputError(f"policy cmt_kd combines features from the first epoch on; leave skip_epochs={self.term.skip_epochs} out")
-        for name, shapes in known_shapes(self.term.kind, context.teacher_shapes).items():  # before other policies of the command have run
+        known = known_shapes(self.term.knowledge, context.teacher_shapes)  # checked before other policies of the command run
+        for name, shapes in known.items():
             _require_equal_shapes(shapes, name)
 
     def decide(self, batch: PolicyBatch) -> Decision:
@@ -90,7 +91,7 @@ class CMTKD(BaseRule):
         weights = {name: uniform(batch).to(batch.teacher_logits) for name in self.context.terms if name != self.name}
         importances = auxiliary_output(batch, self)  # [rows, layers, K]
         decision = self.context.decision({**weights, self.name: importances[:, 0].detach()})  # weights for the record
-        loss = combined_loss(self.term.kind, batch.student_output, self._teachers(batch), importances)
+        loss = combined_loss(self.term.knowledge, batch.student_output, self._teachers(batch), importances)
         strengths = {**decision.strengths, self.name: 0.0}  # no teacher alone is a target of this type
         return replace(decision, strengths=strengths, penalty=decision.strengths[self.name] * loss)
 
@@ -132,7 +133,7 @@ def combined_loss(kind: Knowledge, student: ModelOutput, teachers: Sequence[Mode
     Raises:
         InputError: the teachers' features have different shapes, or there are too many layers.
     """
-    mapped = [student] if kind.projector is None else [kind.projector.facing(student, k) for k in range(len(teachers))]
+    mapped = [student] if kind.projector is None else [kind.projector.for_teacher(student, k) for k in range(len(teachers))]
     if isinstance(kind, MapKnowledge):
         names = [request(stage) for stage in paired(kind.compared, student.stages, teachers[0].stages)]
     else:
@@ -164,8 +165,8 @@ def _require_equal_shapes(shapes: Sequence[list[int]], name: str) -> None:
             f"policy cmt_kd combines the {name} of teachers, which have the shapes {', '.join(map(str, shapes))}; use teachers of one "
             "architecture"
         )
-    if name == "layers" and shapes[0][0] > MOST_LAYERS:
-        raise InputError(f"policy cmt_kd has importances for {MOST_LAYERS} layers, the teachers have {shapes[0][0]}; use others")
+    if name == "layers" and shapes[0][0] > MAX_LAYERS:
+        raise InputError(f"policy cmt_kd has importances for {MAX_LAYERS} layers, the teachers have {shapes[0][0]}; use others")
 
 
 def combined(values: Sequence[Tensor], importances: Tensor) -> Tensor:

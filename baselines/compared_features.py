@@ -34,13 +34,13 @@ def hint_of(context: PolicyContext) -> str | None:
 
 def stage_of(context: PolicyContext, name: str) -> str:
     """Return the stage whose maps the term ``name`` compares; the features of ``hint`` are of the last one."""
-    kind = context.terms[name].kind
+    kind = context.terms[name].knowledge
     return kind.stage if isinstance(kind, MapHint) else LAST
 
 
 def mapped_features(context: PolicyContext, name: str, student: ModelOutput) -> list[Tensor]:
     """Return the student's features mapped to each teacher's width, K x ``[B, D_k]``: of maps, the means over positions."""
-    projector = context.terms[name].kind.projector
+    projector = context.terms[name].knowledge.projector
     assert projector is not None
     return [values if values.ndim == 2 else values.mean((2, 3)) for values in student.projections[projector.name]]
 

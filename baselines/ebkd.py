@@ -30,8 +30,8 @@ def weights(teacher_logits: Tensor) -> Tensor:
         raise ValueError("ebkd needs at least two teachers: with one, (1 - h / h) / (K - 1) is 0 / 0")
     entropy = torch.special.entr(teacher_logits.double().softmax(2)).sum(2)  # [B, K]
     total = entropy.sum(1, keepdim=True)
-    share = torch.where(total > 0.0, entropy / total, 1.0 / count)
-    return ((1.0 - share) / (count - 1)).to(teacher_logits.dtype)
+    relative_entropy = torch.where(total > 0.0, entropy / total, 1.0 / count)
+    return ((1.0 - relative_entropy) / (count - 1)).to(teacher_logits.dtype)
 
 
 class EBKD(BaseRule):

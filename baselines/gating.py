@@ -16,7 +16,7 @@ from kd_env.policies import PolicyContext
 LOG_FLOOR = -10.0
 
 
-def gate_inputs(teacher_logits: Tensor, teacher_features: Sequence[Tensor] = ()) -> Tensor:
+def gating_inputs(teacher_logits: Tensor, teacher_features: Sequence[Tensor] = ()) -> Tensor:
     """Return log-probabilities of ``[n, K, C]``, at least -10, and the teachers' features, side by side ``[n, inputs]``."""
     return torch.cat([teacher_logits.log_softmax(2).clamp_min(LOG_FLOOR).flatten(1), *teacher_features], 1)
 
@@ -60,4 +60,4 @@ def fit_on_reward_split(gate: GatingNetwork, context: PolicyContext, teacher_fea
     """Fit ``gate`` on the reward examples that have labels."""
     examples = context.reward_examples()
     right = examples.teacher_logits.argmax(2) == examples.known_labels()[:, None]
-    fit(gate, gate_inputs(examples.teacher_logits, examples.teacher_features if teacher_features else ()), right.float())
+    fit(gate, gating_inputs(examples.teacher_logits, examples.teacher_features if teacher_features else ()), right.float())

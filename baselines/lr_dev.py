@@ -30,4 +30,4 @@ class LRDev(BaseRule):
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the same weights for every instance."""
-        return self.teacher_weights.expand(batch.rows, -1)
+        return self.teacher_weights.expand(batch.num_rows, -1)

@@ -18,7 +18,7 @@ from baselines.rule import BaseRule
 from kd_env import spec
 from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 """Training examples to fit on at most; if there are more, this many are drawn by the seed."""
 
 
@@ -60,11 +60,11 @@ class LREnsemble(BaseRule):
         spec.numbers("lr_ensemble", above=0, ridge=ridge)  # at 0, coefficients of perfect teachers are infinite
         super().__init__(context, seed)
         rows = context.labelled_train_positions
-        if len(rows) > MOST_ROWS:
-            rows = np.sort(self.rng.choice(rows, MOST_ROWS, replace=False))
+        if len(rows) > MAX_ROWS:
+            rows = np.sort(self.rng.choice(rows, MAX_ROWS, replace=False))
         examples = context.train_examples(rows)
         self.teacher_weights = weights(examples.teacher_logits, examples.known_labels(), ridge)  # [K]
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the same weights for every instance."""
-        return self.teacher_weights.expand(batch.rows, -1)
+        return self.teacher_weights.expand(batch.num_rows, -1)

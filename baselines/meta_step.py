@@ -1,4 +1,4 @@
-"""A meta step: how the loss after some steps of SGD depends on the parameters of the losses that were stepped on.
+"""The gradient of a final loss through several SGD steps, with respect to parameters of the losses of these steps.
 
 In: the objectives of the steps, a final objective, parameters to start from, and *meta* parameters that the objectives depend on. Out: the
 final objective's value, and its exact gradient by the meta parameters through all steps (second order, by differentiating the gradients
@@ -20,10 +20,10 @@ Objective = Callable[[Sequence[Tensor]], Tensor]
 
 
 def meta_gradient(
-    steps: Sequence[Objective], end: Objective, parameters: Sequence[Tensor], meta: Sequence[Tensor], descent: Descent
+    steps: Sequence[Objective], final_objective: Objective, parameters: Sequence[Tensor], meta: Sequence[Tensor], descent: Descent
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return ``end`` after a step on each of ``steps`` from ``parameters``, and its gradient by each of ``meta``."""
-    loss = end(descend(steps, parameters, descent))
+    """Return ``final_objective`` after a step on each of ``steps`` from ``parameters``, and its gradient by each of ``meta``."""
+    loss = final_objective(descend(steps, parameters, descent))
     return loss.detach(), list(torch.autograd.grad(loss, list(meta), materialize_grads=True))
 
 
@@ -42,11 +42,11 @@ class Descent:
 
 def descend(steps: Sequence[Objective], parameters: Sequence[Tensor], descent: Descent) -> list[Tensor]:
     """Return the parameters after one step on each objective in turn, differentiable in all that the objectives depend on."""
-    now = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+    current = [parameter.detach().clone().requires_grad_() for parameter in parameters]
     velocity: list[Tensor] = []
     for objective in steps:
-        slopes = torch.autograd.grad(objective(now), now, create_graph=True, materialize_grads=True)
-        gradient = [slope + descent.weight_decay * parameter for slope, parameter in zip(slopes, now, strict=True)]
+        slopes = torch.autograd.grad(objective(current), current, create_graph=True, materialize_grads=True)
+        gradient = [slope + descent.weight_decay * parameter for slope, parameter in zip(slopes, current, strict=True)]
         velocity = [descent.momentum * old + new for old, new in zip(velocity, gradient, strict=True)] if velocity else gradient
-        now = [parameter - descent.rate * speed for parameter, speed in zip(now, velocity, strict=True)]
-    return now
+        current = [parameter - descent.rate * speed for parameter, speed in zip(current, velocity, strict=True)]
+    return current

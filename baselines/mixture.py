@@ -1,7 +1,7 @@
 """Fit the weights of a mixture of teachers to labels. In: teachers' logits and labels. Out: parameters of the weights.
 
 A student that is taught with weights w_k(x) learns the mixture sum_k w_k(x) p_k(y|x). So the weights maximise its likelihood. There are two
-forms: :class:`Density` takes the mixture as the prediction, :class:`Taught` a power of it.
+forms: :class:`MixtureLikelihood` takes the mixture as the prediction, :class:`TaughtMixtureLikelihood` a power of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-LEAST_PROBABILITY = 1e-4
+MIN_PROBABILITY = 1e-4
 LBFGS_STEPS = 60
 EM_STEPS = 300
 POWER_RIDGE = 1e-2
@@ -25,7 +25,7 @@ def log_likelihoods(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     """Return ``log max(p_k(y|x), 1e-4)``, ``[n, K]``, of ``teacher_logits [n, K, C]`` and class numbers y, ``labels [n]``."""
     index = labels[:, None, None].expand(-1, teacher_logits.shape[1], 1)
     log_likelihood = teacher_logits.double().log_softmax(2).gather(2, index).squeeze(2).float()
-    return log_likelihood.clamp_min(math.log(LEAST_PROBABILITY))
+    return log_likelihood.clamp_min(math.log(MIN_PROBABILITY))
 
 
 def fit_mixture(parameters: Iterable[Tensor], log_weights: Callable[[], Tensor], log_likelihood: Tensor, ridge: float) -> None:
@@ -51,14 +51,14 @@ def fit_shares(likelihood: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Density:
+class MixtureLikelihood:
     """The likelihood ``sum_k w_k p_k(y|x)`` of labelled examples, at temperature 1 (stacked density estimation, Smyth and Wolpert 1999)."""
 
     log_likelihood: Tensor  # [n, K], of the label
 
-    def take(self, rows: Tensor) -> Density:
+    def take(self, rows: Tensor) -> MixtureLikelihood:
         """Return the objective on some of the examples."""
-        return Density(self.log_likelihood[rows])
+        return MixtureLikelihood(self.log_likelihood[rows])
 
     def fit(self, parameters: Iterable[Tensor], log_weights: Callable[[], Tensor], ridge: float) -> None:
         """Fit ``parameters`` in place, see :func:`fit_mixture`."""
@@ -70,7 +70,7 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TaughtMixtureLikelihood:
     """The likelihood of the mixture as it is taught: of teachers at the distillation temperature, and raised to a fitted power.
 
     The classes have probabilities ``(sum_k w_k(x) p_k(c|x)) ** power``, normalised over c. The student may become more or less certain than
@@ -81,9 +81,9 @@ class Taught:
     log_probabilities: Tensor  # [n, K, C], at the temperature of distillation
     labels: Tensor  # [n]
 
-    def take(self, rows: Tensor) -> Taught:
+    def take(self, rows: Tensor) -> TaughtMixtureLikelihood:
         """Return the objective on some of the examples."""
-        return Taught(self.log_probabilities[rows], self.labels[rows])
+        return TaughtMixtureLikelihood(self.log_probabilities[rows], self.labels[rows])
 
     def loss(self, log_weights: Tensor, log_power: Tensor) -> Tensor:
         """Return the mean negative log-likelihood of the labels, for ``log_weights [n, K]``."""
@@ -107,15 +107,15 @@ class Taught:
         return logits.detach().softmax(0)
 
 
-def density(teacher_logits: Tensor, labels: Tensor) -> Density:
+def density(teacher_logits: Tensor, labels: Tensor) -> MixtureLikelihood:
     """Return the objective for ``teacher_logits [n, K, C]`` and class numbers ``labels [n]``."""
-    return Density(log_likelihoods(teacher_logits, labels))
+    return MixtureLikelihood(log_likelihoods(teacher_logits, labels))
 
 
-def taught(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Taught:
+def taught(teacher_logits: Tensor, labels: Tensor, temperature: float) -> TaughtMixtureLikelihood:
     """Return the objective for ``teacher_logits [n, K, C]``, class numbers ``labels [n]`` and the temperature of distillation."""
-    log_probabilities = (teacher_logits.double() / temperature).log_softmax(2).float().clamp_min(math.log(LEAST_PROBABILITY))
-    return Taught(log_probabilities, labels)
+    log_probabilities = (teacher_logits.double() / temperature).log_softmax(2).float().clamp_min(math.log(MIN_PROBABILITY))
+    return TaughtMixtureLikelihood(log_probabilities, labels)
 
 
 def _sum_of_squares(parameters: Iterable[Tensor]) -> Tensor:

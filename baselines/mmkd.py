@@ -138,7 +138,7 @@ class MMKD(BaseRule):
 
     def state(self) -> dict[str, Any]:
         """Return nets, optimizer, hard examples and random states."""
-        buffer = {"rows": self.buffer.rows, "rng": self.buffer.rng.bit_generator.state}
+        buffer = {"rows": self.buffer.positions, "rng": self.buffer.rng.bit_generator.state}
         learned = {"nets": self.nets.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {**super().state(), **learned, "buffer": buffer, "decided": self._decided}
 
@@ -147,7 +147,7 @@ class MMKD(BaseRule):
         super().load_state(state)
         self.nets.load_state_dict(state["nets"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.buffer.rows, self.buffer.rng.bit_generator.state = state["buffer"]["rows"], state["buffer"]["rng"]
+        self.buffer.positions, self.buffer.rng.bit_generator.state = state["buffer"]["rows"], state["buffer"]["rng"]
         self._decided = state["decided"]
 
     def weighed(self, batch: Batch | PolicyBatch, student: ModelOutput) -> Decision:
@@ -200,7 +200,7 @@ class MMKD(BaseRule):
             rows = self.buffer.rng.choice(self.labelled, min(size, len(self.labelled)), replace=False)
             inputs, batch = student.examples("reward", rows)
             self.buffer.put(rows, wrong(student.predict(inputs), batch.labels))
-        return student.examples(self.meta_split, self.buffer.sample(size)) if len(self.buffer.rows) else None
+        return student.examples(self.meta_split, self.buffer.sample(size)) if len(self.buffer.positions) else None
 
 
 def wrong(student_logits: Tensor, labels: Tensor) -> np.ndarray:

@@ -49,7 +49,7 @@ class MTBert(BaseRule):
         trusted = weights(batch.teacher_logits, batch.labels)
         equal = torch.full_like(trusted, 1.0 / trusted.shape[1])
         terms = self.context.terms
-        by_type = {name: equal if terms[name].kind.projector else trusted for name in terms}
+        by_type = {name: equal if terms[name].knowledge.projector else trusted for name in terms}
         total = (1.0 / (1.0 + teacher_ce(batch.teacher_logits, batch.labels))).sum(1)  # [B]
-        factors = {name: float(trusted.shape[1]) if terms[name].kind.projector else total for name in by_type}
+        factors = {name: float(trusted.shape[1]) if terms[name].knowledge.projector else total for name in by_type}
         return scaled(self.context, by_type, self.scale, factors)

@@ -1,4 +1,4 @@
-"""``no_teacher``: the student learns from the hard labels alone; refused where labels are not part of the setting (``kd_weight=1``).
+"""``no_teacher``: the student learns from the hard labels alone; refused where labels are not used (``kd_weight=1``).
 
 With the setting ``block_swap``, blocks of the teachers take part in training, and it equals ``iakd``.
 """
@@ -20,4 +20,4 @@ class NoTeacher(BaseRule):
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return weights of zero."""
-        return torch.zeros(batch.rows, batch.num_teachers)
+        return torch.zeros(batch.num_rows, batch.num_teachers)

@@ -70,7 +70,7 @@ class PCL(BaseRule):
         """Check the options: weight of the peer terms, part of the budget in which it grows, and the largest decay of the mean.
 
         Raises:
-            InputError: an option is out of its range, or neither labels nor responses are part of the setting.
+            InputError: an option is out of its range, or neither labels nor responses are used.
         """
         super().__init__(context, seed)
         spec.numbers("pcl", least=0, strength=strength)
@@ -86,7 +86,7 @@ class PCL(BaseRule):
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return weights of 1/K for the teachers, and the loss of the heads as the penalty."""
-        self._follow(int(batch.update[0]))
+        self._update_mean(int(batch.update[0]))
         others = auxiliary_output(batch, self)  # [B, m, C]
         if others.ndim != 3 or others.shape[1] < 2 or others.shape[2] != batch.teacher_logits.shape[-1]:
             raise InputError("policy pcl: auxiliary_module returns no logits of heads; use the default, or baselines.pcl:Heads(heads=3)")
@@ -115,7 +115,7 @@ class PCL(BaseRule):
         self._decided = state["decided"]
 
     @torch.no_grad()
-    def _follow(self, update: int) -> None:
+    def _update_mean(self, update: int) -> None:
         """Move the mean towards the student after ``update`` updates, once for each."""
         parameters = self.context.student.parameters
         if update == 0:

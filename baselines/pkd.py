@@ -1,6 +1,6 @@
 """``pkd``: patient knowledge distillation (Sun et al. 2019, arXiv 1908.09355), AKD's baseline of that name.
 
-Hard label (where it is part of the setting), response, and the directions of the layers' [CLS] (``layer(normalized=true)``). The setting's
+Hard label (where it is used), response, and the directions of the layers' [CLS] (``layer(normalized=true)``). The setting's
 kd_weight divides them between teachers and label.
 
 Deviations: the paper has one teacher; here all have equal weights. It searches the strengths of the three parts and the temperature; here

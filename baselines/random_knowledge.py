@@ -1,7 +1,7 @@
 """``random_hard`` and ``random_soft``: random knowledge types in each phase; baselines of AKD (Wang et al. 2022, arXiv 2302.00444).
 
 ``random_hard`` turns each type on with probability 1/2, ``random_soft`` draws its strength uniformly from [0, 1]. Types, phases and weights
-are those of ``akd``: label (where it is part of the setting), response, layer, relation; ten mini-batches; equal weights of the teachers.
+are those of ``akd``: label (where it is used), response, layer, relation; ten mini-batches; equal weights of the teachers.
 
 How the paper draws could not be read: independence, uniform probabilities, and phases as long as the agent's are ours. A phase with all
 types off teaches nothing, as when the agent chooses it.

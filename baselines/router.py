@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from baselines.gating import GatingNetwork, fit_on_reward_split, gate_inputs
+from baselines.gating import GatingNetwork, fit_on_reward_split, gating_inputs
 from baselines.rule import ONE, BaseRule, choice
 from kd_env.policies import Choice, PolicyBatch, PolicyContext, SearchSpace
 from kd_env.randomness import seeded
@@ -35,5 +35,5 @@ class Router(BaseRule):
     @torch.no_grad()
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Choose the teacher that is most likely right."""
-        inputs = gate_inputs(batch.teacher_logits, batch.teacher_features if self.teacher_features else ())
+        inputs = gating_inputs(batch.teacher_logits, batch.teacher_features if self.teacher_features else ())
         return choice(self.gate(inputs.float().cpu()).argmax(1), batch.num_teachers)

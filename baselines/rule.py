@@ -1,4 +1,4 @@
-"""What the rules of this package share: they decide from the mini-batch that they are handed, and learn nothing from rewards.
+"""Base class of the rules of this package: they decide from the mini-batch, and learn nothing from rewards.
 
 A rule of your own need not derive from :class:`BaseRule`: any class that is built as ``R(context, seed, **options)`` and has
 ``decide(batch)`` is a rule.
@@ -67,7 +67,7 @@ class BaseRule(ABC):
 
 def uniform(batch: PolicyBatch) -> Tensor:
     """Return weights ``[rows, K]`` of 1/K."""
-    return torch.full((batch.rows, batch.num_teachers), 1.0 / batch.num_teachers)
+    return torch.full((batch.num_rows, batch.num_teachers), 1.0 / batch.num_teachers)
 
 
 def choice(teachers: Tensor | np.ndarray, num_teachers: int) -> Tensor:

@@ -46,8 +46,8 @@ def scaled(context: PolicyContext, weights: dict[str, Tensor], scale: str, facto
         return decision
     terms = context.terms
     factors = factor if isinstance(factor, Mapping) else dict.fromkeys(weights, factor)
-    asked = [name for name in weights if not terms[name].kind.asks_peers]
-    strengths: dict[str, float | Tensor] = {name: terms[name].strength * factors.get(name, 1.0) for name in asked}
+    weighted_types = [name for name in weights if not terms[name].knowledge.uses_peers]
+    strengths: dict[str, float | Tensor] = {name: terms[name].strength * factors.get(name, 1.0) for name in weighted_types}
     if "label" in decision.strengths:
         strengths["label"] = 1.0
     return replace(decision, strengths={**decision.strengths, **strengths})

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-LEAST_PROBABILITY = 1e-6
+MIN_PROBABILITY = 1e-6
 NUM_COLUMNS = 9
 
 
@@ -34,11 +34,11 @@ def scorer_columns(teacher_logits: Tensor) -> Tensor:
     """
     probabilities = teacher_logits.double().softmax(2)  # [n, K, C]
     num_teachers, num_classes = probabilities.shape[1:]
-    largest, answers = probabilities.max(2)  # [n, K]
+    largest, predicted = probabilities.max(2)  # [n, K]
     margin = largest - probabilities.topk(2).values[:, :, 1]
     entropy = torch.special.entr(probabilities).sum(2) / math.log(num_classes)
-    votes = (answers[:, :, None] == answers[:, None]).double().mean(2)
-    by_all = probabilities.mean(1).gather(1, answers)
+    votes = (predicted[:, :, None] == predicted[:, None]).double().mean(2)
+    by_all = probabilities.mean(1).gather(1, predicted)
     by_others = (num_teachers * by_all - largest) / max(num_teachers - 1, 1)
     confidence = _log_odds(largest)
     behind = confidence - confidence.amax(1, keepdim=True)
@@ -48,7 +48,7 @@ def scorer_columns(teacher_logits: Tensor) -> Tensor:
 
 
 def _log_odds(probability: Tensor) -> Tensor:
-    return probability.clamp(LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY).logit()
+    return probability.clamp(MIN_PROBABILITY, 1.0 - MIN_PROBABILITY).logit()
 
 
 class Scorer(nn.Module):

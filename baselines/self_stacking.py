@@ -28,13 +28,13 @@ from kd_env.randomness import seeded
 
 TEMPERATURE = 0.5
 RIDGE = 1e-2
-LEAST_DEVIATION = 1e-6
+MIN_DEVIATION = 1e-6
 """Of a teacher's entropy, so that a teacher that is always equally sure is not divided by 0."""
 
 
 def relative_confidence(entropy: Tensor) -> Tensor:
     """Return weights that favour teachers that are surer than they usually are, ``entropy [n, K]`` -> ``[n, K]``, rows on the simplex."""
-    deviation = entropy.std(0, correction=0).clamp_min(LEAST_DEVIATION)
+    deviation = entropy.std(0, correction=0).clamp_min(MIN_DEVIATION)
     return ((entropy.mean(0) - entropy) / deviation / TEMPERATURE).softmax(1)
 
 

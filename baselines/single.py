@@ -27,7 +27,7 @@ class Single(BaseRule):
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return weight 1 for the teacher."""
-        return choice(np.full(batch.rows, self.index), batch.num_teachers)
+        return choice(np.full(batch.num_rows, self.index), batch.num_teachers)
 
 
 class RandomSingle(BaseRule):
@@ -37,7 +37,7 @@ class RandomSingle(BaseRule):
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Draw a teacher for the whole mini-batch."""
-        return choice(np.full(batch.rows, self.rng.integers(batch.num_teachers)), batch.num_teachers)
+        return choice(np.full(batch.num_rows, self.rng.integers(batch.num_teachers)), batch.num_teachers)
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return 1: every teacher is equally likely."""

@@ -1,10 +1,10 @@
 """``stacking``: the mixture of teachers that predicts the reward labels best, fitted by supervision.
 
-A student that is taught with weights ``w_k(x)`` learns the mixture ``sum_k w_k(x) p_k(y|x)``, so the weights are fitted by the likelihood
-of that mixture (:mod:`baselines.mixture`), and not by which teacher is right. Several members propose weights: three formulas that read no
-labels, the choice of the router's gating network, and four networks. Their shares are fitted by EM on labels that the members did not see
-(two folds). After stacked generalization (Wolpert 1992) and the stacking of densities (Smyth and Wolpert 1999); the members and their use
-for teaching are ours.
+A student that is taught with weights ``w_k(x)`` learns the mixture ``sum_k w_k(x) p_k(y|x)``, so the weights are fitted to
+maximise the likelihood of the labels under that mixture (:mod:`baselines.mixture`). Several base models propose weights: three formulas
+that read no labels, the choice of the router's gating network, and four networks. Their shares are fitted by EM on labels that the base
+models did not see (two halves). After stacked generalization (Wolpert 1992) and the stacking of densities (Smyth and Wolpert 1999). The
+base models and their use for teaching are ours.
 
 It uses the same labels as policies that are paid with held-out improvement, and no reinforcement learning.
 """
@@ -18,8 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.gating import GatingNetwork, fit, gate_inputs
-from baselines.mixture import Density, Taught, density, taught
+from baselines.gating import GatingNetwork, fit, gating_inputs
+from baselines.mixture import MixtureLikelihood, TaughtMixtureLikelihood, density, taught
 from baselines.rule import WEIGHTS, BaseRule, choice
 from baselines.scorer import Scorer, scorer_columns
 from kd_env import spec
@@ -37,12 +37,12 @@ NETWORKS: tuple[tuple[Inputs, bool, float], ...] = (
     ("outputs and features", True, 1e-2),
     ("outputs and features", False, 1e-3),
 )
-"""The fitted members: what the linear gating network reads, whether a scorer is added, and the ridge penalty."""
+"""The fitted base models: what the linear gating network reads, whether a scorer is added, and the ridge penalty."""
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What members read of n instances."""
+    """What the base models read of n instances."""
 
     outputs: Tensor  # [n, K * C], log-probabilities
     outputs_and_features: Tensor  # [n, K * C + D_1 + ... + D_K]
@@ -51,7 +51,7 @@ class Instances:
     @classmethod
     def of(cls, teacher_logits: Tensor, teacher_features: Sequence[Tensor]) -> Instances:
         """Read ``teacher_logits [n, K, C]`` and ``teacher_features``, K x ``[n, D_k]``."""
-        outputs, everything = gate_inputs(teacher_logits), gate_inputs(teacher_logits, teacher_features)
+        outputs, everything = gating_inputs(teacher_logits), gating_inputs(teacher_logits, teacher_features)
         return cls(outputs.float().cpu(), everything.float().cpu(), scorer_columns(teacher_logits.cpu()))
 
     def take(self, rows: Tensor) -> Instances:
@@ -126,16 +126,16 @@ class Network(nn.Module):
         return self.log_weights(instances).exp()
 
 
-def fitted(network: Network, instances: Instances, objective: Density | Taught, ridge: float) -> Network:
+def fitted(network: Network, instances: Instances, objective: MixtureLikelihood | TaughtMixtureLikelihood, ridge: float) -> Network:
     """Fit a network to the objective of labelled instances and return it."""
     objective.fit(network.parameters(), lambda: network.log_weights(instances), ridge)
     return network
 
 
-class Members(nn.Module):
-    """All members, fitted on labelled instances."""
+class BaseModels(nn.Module):
+    """All base models, fitted on labelled instances."""
 
-    def __init__(self, instances: Instances, objective: Density | Taught, right: Tensor) -> None:
+    def __init__(self, instances: Instances, objective: MixtureLikelihood | TaughtMixtureLikelihood, right: Tensor) -> None:
         """Fit the networks, and the router's gating network.
 
         Args:
@@ -158,12 +158,12 @@ class Members(nn.Module):
 
 
 class Stack(nn.Module):
-    """Members and their shares."""
+    """BaseModels and their shares."""
 
     shares: Tensor
 
     def __init__(self, examples: Examples, seed: int, temperature: float | None = None) -> None:
-        """Fit the members on each half of the labels, the shares on the other half, and the members again on all labels.
+        """Fit the base models on each half of the labels, the shares on the other half, and the base models again on all labels.
 
         Args:
             examples: teachers' outputs and labels.
@@ -184,11 +184,11 @@ class Stack(nn.Module):
             halves = torch.randperm(len(labels)).chunk(2)
             weights = []
             for rest, held_out in (halves, halves[::-1]):
-                members = Members(instances.take(rest), objective.take(rest), right[rest])
+                members = BaseModels(instances.take(rest), objective.take(rest), right[rest])
                 with torch.no_grad():
                     weights.append(members(instances.take(held_out)))  # [R, n / 2, K]
             self.register_buffer("shares", objective.take(torch.cat(halves[::-1])).shares(torch.cat(weights, 1)))
-            self.members = Members(instances, objective, right)
+            self.members = BaseModels(instances, objective, right)
 
     @torch.no_grad()
     def forward(self, instances: Instances) -> Tensor:

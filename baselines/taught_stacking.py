@@ -1,9 +1,9 @@
 """``taught_stacking``: the stacking of the teachers, fitted to the mixture as it is taught.
 
-The members, their shares and the labels are those of :mod:`baselines.stacking`. The objective differs in two ways
-(:class:`baselines.mixture.Taught`): teachers are at the temperature of distillation, as the student sees them, and the mixture is raised to
-a fitted power, since its most likely class matters and not how certain it is. Where teachers are certain to different degrees, weights that
-are fitted without the power make up for that. The objective is our own. No reinforcement learning.
+The base models, their shares and the labels are those of :mod:`baselines.stacking`. The objective differs in two ways
+(:class:`baselines.mixture.TaughtMixtureLikelihood`): teachers are at the temperature of distillation, as the student sees them, and the
+mixture is raised to a fitted power, since its most likely class matters and not how certain it is. Where teachers are certain to different
+degrees, weights that are fitted without the power make up for that. The objective is our own. No reinforcement learning.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``uncertainty``: the knowledge types weighed by their learned uncertainty (Kendall et al. 2018, arXiv 1705.07115).
 
-``sum_j L_j / (2 sigma_j^2) + log sigma_j`` over the types j, among them the hard label where it is part of the setting. ``log sigma_j`` is
+``sum_j L_j / (2 sigma_j^2) + log sigma_j`` over the types j, among them the hard label where it is used. ``log sigma_j`` is
 learned by the student's gradient and begins at 0. All teachers have equal weights.
 
 If a loss goes to 0, so does its optimal ``sigma^2 = L``: its strength grows as ``1 / (2 L)``, and the total falls without bound. So
@@ -25,7 +25,7 @@ from kd_env.types import Decision, ModelOutput
 
 
 class LogSigma(nn.Module):
-    """``log sigma`` of M types, and last of the label, whether or not that is part of the setting."""
+    """``log sigma`` of M types, and last of the label, whether or not that is used."""
 
     def __init__(self, width: int, widths: Sequence[int], num_terms: int, bound: float = 3.0) -> None:
         """Start at 0; ``num_terms`` is M."""
@@ -55,6 +55,6 @@ class Uncertainty(BaseRule):
         names = [*self.context.terms, *(["label"] if self.context.uses_hard_labels else [])]
         log_sigma = auxiliary_output(batch, self)[:, : len(names)]  # [B, M or M + 1]
         factors = dict(zip(names, (0.5 * (-2.0 * log_sigma).exp()).unbind(1), strict=True))
-        equal = batch.teacher_logits.new_full((batch.rows, batch.num_teachers), 1.0 / batch.num_teachers)
+        equal = batch.teacher_logits.new_full((batch.num_rows, batch.num_teachers), 1.0 / batch.num_teachers)
         decision = self.context.decision(dict.fromkeys(self.context.terms, equal), factors)
         return Decision(decision.weights, decision.strengths, decision.temperature, penalty=log_sigma.sum(1))

@@ -16,7 +16,7 @@ FOLDERS = ("systems", "stacking", "known", "clinc")
 """Folders of docs/records/ whose trials are at the defaults of their policies. Of a trial that is in several, the first counts."""
 PLAIN = frozenset({"reward_ce", "reward_labels", "updates", "population", "command", "teachers", "student"})
 """Entries of a configuration that do not change a policy or the setting, or that the heading of a table names."""
-MOST_ROWS = 12
+MAX_ROWS = 12
 
 INTRODUCTION = """# Leaderboard
 
@@ -63,7 +63,7 @@ def table(records: list[Record]) -> list[str]:
     kept = [record for record in records if record["policy"] in set(summary["policy"])]
     winner = claim(all_pairs(summary, kept))
     lines = ["| | policy | access | n | test [95 %] | validation | folder | trial |", "|---|---|---|---|---|---|---|---|"]
-    for row in summary.head(MOST_ROWS).itertuples():
+    for row in summary.head(MAX_ROWS).itertuples():
         mark = "" if winner is None else "★" if row.policy == winner.winner else "≈" if row.policy in winner.equal else ""
         first = min((record for record in kept if record["policy"] == row.policy), key=lambda record: int(record["seed"]))
         test = interval(row.test, row.test_low, row.test_high)
@@ -74,7 +74,7 @@ def table(records: list[Record]) -> list[str]:
 
 def page() -> str:
     """Return the text of the page."""
-    parts = [INTRODUCTION.format(most=MOST_ROWS, seeds=SEEDS_FOR_A_CLAIM)]
+    parts = [INTRODUCTION.format(most=MAX_ROWS, seeds=SEEDS_FOR_A_CLAIM)]
     for (task, pool, student, updates, labels, reward_ce), records in sorted(settings().items()):
         if len({record["policy"] for record in records}) < 3:
             continue

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OURS = ("kd_env", "agents", "baselines")
-MOST_CHARACTERS = 160
+MAX_CHARACTERS = 160
 
 
 def cells(path, kind):
@@ -68,4 +68,4 @@ def test_the_text_names_notebooks_that_exist_and_has_short_lines(path):
     text = "\n".join("".join(cell["source"]) for cell in cells(path, "markdown"))
     assert text.startswith("# ")
     assert not set(re.findall(r"`(\w+\.ipynb)`", text)) - {other.name for other in NOTEBOOKS}
-    assert not [line for line in text.splitlines() if len(line) > MOST_CHARACTERS]
+    assert not [line for line in text.splitlines() if len(line) > MAX_CHARACTERS]

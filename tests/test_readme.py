@@ -16,7 +16,7 @@ GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 PAGES = [*GUIDES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "systems").glob("*.md"))]
 FENCE = re.compile(r"(?P<before>(?:^<!--.*?-->\s*\n)?)^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S)
 SHELL = ("sh", "bash", "console", "shell")
-MOST_CHARACTERS = 160
+MAX_CHARACTERS = 160
 BUILT = "docs/_build/"
 """What `make docs` writes; git ignores it."""
 
@@ -119,7 +119,7 @@ def test_make_targets_named_in_the_pages_exist():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_line_of_text_is_a_wall(page):
     text = re.sub(FENCE, "", page.read_text())
-    long = [line for line in text.splitlines() if len(line) > MOST_CHARACTERS and not line.startswith("|")]
+    long = [line for line in text.splitlines() if len(line) > MAX_CHARACTERS and not line.startswith("|")]
     assert not long, f"{name_of(page)}: break this line: {long[0]}"
 
 

@@ -49,15 +49,15 @@ def ranks_figure(ranks: Mapping[str, float], critical_difference: float | None, 
     left = LETTER * max(map(len, order)) + 0.15
     figure, axes = canvas(left, 3.2, 0.15, 0.1, 0.1 + 0.2 * len(order), 0.45)
     half = 0.0 if critical_difference is None else critical_difference / 2
-    for place, policy in enumerate(order):
+    for position, policy in enumerate(order):
         style, gid = styles[policy], f"policy:{policy}"
-        axes.axhline(place, color=RULE, linewidth=0.5, alpha=0.6, zorder=0)
+        axes.axhline(position, color=RULE, linewidth=0.5, alpha=0.6, zorder=0)
         if half:
             axes.add_line(
-                policy_line([ranks[policy] - half, ranks[policy] + half], [place, place], style._replace(dashes="-"), policy, 2.2)
+                policy_line([ranks[policy] - half, ranks[policy] + half], [position, position], style._replace(dashes="-"), policy, 2.2)
             )
-        axes.add_line(Line2D([ranks[policy]], [place], color=style.colour, marker=style.marker, markersize=5.5, gid=gid))
-        axes.text(-0.02, place, policy, transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", ha="right", gid=gid)
+        axes.add_line(Line2D([ranks[policy]], [position], color=style.colour, marker=style.marker, markersize=5.5, gid=gid))
+        axes.text(-0.02, position, policy, transform=axes.get_yaxis_transform(), fontsize=FONT, va="center", ha="right", gid=gid)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(len(order) - 0.4, -0.6)

@@ -21,7 +21,7 @@ LETTER = 0.56 * FONT / 72  # mean width of a letter in inches
 FAINT, RULE = "#5c636d", "#c9ced6"
 PAGE = "#ffffff"
 BEHIND_TEXT = {"facecolor": PAGE, "edgecolor": "none", "pad": 0.5}
-MOST_COLUMNS = 4
+MAX_COLUMNS = 4
 REFERENCE: dict[str, Any] = {"color": "#BBBBBB", "linewidth": 1, "linestyle": (0, (2, 2))}
 """Style of a line to compare with."""
 
@@ -69,7 +69,7 @@ def panels(titles: Sequence[str], width: float, height: float, x: str = "", y: s
         x: label below all panels.
         y: label beside all panels.
     """
-    columns = min(MOST_COLUMNS, len(titles))
+    columns = min(MAX_COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
     figure = PlainFigure(figsize=(width * columns, height * rows), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)

@@ -99,8 +99,8 @@ def selection_by_group_figure(
     axes.axis("off")
     size = MAP_WIDTH / weights.shape[2]
     frames, cells, faces = [], [], []
-    for place, (name, of_group) in enumerate(zip(groups, weights, strict=True)):
-        x, y = left + 1.47 * (place % columns), panel * (place // columns) + 0.22
+    for position, (name, of_group) in enumerate(zip(groups, weights, strict=True)):
+        x, y = left + 1.47 * (position % columns), panel * (position // columns) + 0.22
         frames.append(_box(x, y, MAP_WIDTH, row * len(teachers)))
         taught = [(k, t) for k, t in np.ndindex(of_group.shape) if of_group[k, t] > 0.005]
         cells += [_box(x + t * size, y + k * row, size, row) for k, t in taught]
@@ -109,9 +109,9 @@ def selection_by_group_figure(
         for k, (teacher, mean) in enumerate(zip(teachers, np.nanmean(of_group, axis=1), strict=True)):
             middle = y + (k + 0.5) * row
             axes.text(x + MAP_WIDTH + 0.04, middle, f"{mean:.2f}", fontsize=FONT, va="center", color=FAINT)
-            if place % columns == 0:
+            if position % columns == 0:
                 axes.text(x - 0.05, middle, teacher, fontsize=FONT, va="center", ha="right")
-        if place + columns >= len(groups):
+        if position + columns >= len(groups):
             below = y + row * len(teachers) + 0.03
             axes.text(x, below, f"{updates[0]:.0f}", fontsize=FONT, va="top", color=FAINT)
             axes.text(x + MAP_WIDTH, below, f"{updates[-1]:.0f}", fontsize=FONT, va="top", ha="right", color=FAINT)
@@ -177,16 +177,16 @@ def scores_figure(rows: pd.DataFrame, metric: str = "score", styles: Styles | No
     for name, dashes in (("uniform", ":"), ("oracle", "--")):
         for score in rows.loc[rows["policy"] == name, "test"]:
             axes.axvline(score, color=FAINT, linewidth=1, linestyle=dashes, zorder=0)
-    for place, row in rows.iterrows():
+    for position, row in rows.iterrows():
         policy, style, gid = row["policy"], styles[row["policy"]], f"policy:{row['policy']}"
-        axes.axhline(place, color=RULE, linewidth=0.5, alpha=0.6, zorder=0)
+        axes.axhline(position, color=RULE, linewidth=0.5, alpha=0.6, zorder=0)
         if not math.isnan(row["test_low"]):
-            axes.add_line(policy_line([row["test_low"], row["test_high"]], [place, place], style._replace(dashes="-"), policy, 2.2))
-        axes.add_line(Line2D([row["test"]], [place], color=style.colour, marker=style.marker, markersize=5.5, gid=gid))
+            axes.add_line(policy_line([row["test_low"], row["test_high"]], [position, position], style._replace(dashes="-"), policy, 2.2))
+        axes.add_line(Line2D([row["test"]], [position], color=style.colour, marker=style.marker, markersize=5.5, gid=gid))
         text: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": FONT, "va": "bottom", "gid": gid, "bbox": BEHIND_TEXT}
-        axes.text(0.0, place + 0.17, labels[place], **text)
-        if len(labels[place]) + len(row["access"]) < width / LETTER - 2:
-            axes.text(1.0, place + 0.17, row["access"], ha="right", color=FAINT, **text)
+        axes.text(0.0, position + 0.17, labels[position], **text)
+        if len(labels[position]) + len(row["access"]) < width / LETTER - 2:
+            axes.text(1.0, position + 0.17, row["access"], ha="right", color=FAINT, **text)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_ylim(-0.4, len(rows) - 0.15)

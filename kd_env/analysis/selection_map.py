@@ -111,8 +111,8 @@ def _map(columns: Sequence[npt.NDArray[np.generic]], group_names: list[str], tea
     decisions = np.bincount(of_decision[of_decision >= 0], minlength=len(present) * bins).reshape(len(present), 1, bins)
     taught = teacher >= 0
     teachers = len(teacher_names)
-    place = (row[group[taught]] * teachers + teacher[taught]) * bins + time[taught]
-    total = np.bincount(place, weight[taught], minlength=len(present) * teachers * bins).reshape(len(present), teachers, bins)
+    bin_index = (row[group[taught]] * teachers + teacher[taught]) * bins + time[taught]
+    total = np.bincount(bin_index, weight[taught], minlength=len(present) * teachers * bins).reshape(len(present), teachers, bins)
     total = total.astype(np.float64)  # of no weights at all, bincount counts in integers
     weights = np.divide(total, decisions, out=np.full_like(total, np.nan), where=decisions > 0)
     names = dict(enumerate(group_names)) | {-1: "group unknown" if group_names else "all examples"}

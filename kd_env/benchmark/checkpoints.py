@@ -92,8 +92,8 @@ class Checkpoint:
             return list(policies)
         restored = []
         for number, (trial, policy, state) in enumerate(zip(self._trials, policies, self._content["policies"], strict=True)):
-            kind = trial.resolved.policy
-            context = PolicyContext(self._env, kind.name, kind.access, number if len(self._trials) > 1 else None)
+            policy_class = trial.resolved.policy
+            context = PolicyContext(self._env, policy_class.name, policy_class.access, number if len(self._trials) > 1 else None)
             restored.append(with_state(policy, state, context, self._file.parent))
         return restored
 

@@ -40,8 +40,8 @@ def find_best(results: Path, task: str | None = None, student: str | None = None
     Raises:
         InputError: the folder contains no such student, or students of several tasks.
     """
-    every = records.read(results)
-    position = {record["trial"]: number for number, record in enumerate(every)}
+    all_records = records.read(results)
+    position = {record["trial"]: number for number, record in enumerate(all_records)}
     students = sorted(kept_students(results, position), key=lambda kept: position[kept.trial])  # of equal ones, the first is the best
     if not students:
         raise InputError(
@@ -73,7 +73,7 @@ def distill_kept(results: Path, kept: KeptStudent, out: Path, progress: Progress
     Raises:
         InputError: the task or the teachers cannot be loaded or have changed, or ``out`` contains something else.
     """
-    compared = [record for record in records.read(results) if _setting(record) == kept.setting]
+    compared = [record for record in records.read(results) if _setting(record) == kept.task_and_student]
     best = next(record for record in compared if record["trial"] == kept.trial)
     if (higher := max(compared, key=_validation)) and _validation(higher) > kept.validation:
         progress.say(

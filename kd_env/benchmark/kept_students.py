@@ -48,7 +48,7 @@ class KeptStudent:
     keep: str
 
     @property
-    def setting(self) -> tuple[str, str]:
+    def task_and_student(self) -> tuple[str, str]:
         """Task and student; the best student of each is kept."""
         return self.task, self.student
 
@@ -87,10 +87,10 @@ def delete_others(directory: Path, finished: Collection[str]) -> None:
     best: dict[tuple[str, str], KeptStudent] = {}
     students = kept_students(directory, finished)
     for kept in students:
-        if kept.setting not in best or kept.validation > best[kept.setting].validation:
-            best[kept.setting] = kept
+        if kept.task_and_student not in best or kept.validation > best[kept.task_and_student].validation:
+            best[kept.task_and_student] = kept
     for kept in students:
-        if kept.keep == "best" and kept != best[kept.setting]:
+        if kept.keep == "best" and kept != best[kept.task_and_student]:
             shutil.rmtree(directory / FOLDER / kept.trial, ignore_errors=True)
 
 
@@ -105,13 +105,13 @@ def with_missing_students(trials: Sequence[Trial], directory: Path) -> list[Tria
     for student, trial in {trial.resolved.settings.distillation.student: trial for trial in trials}.items():
         require_saveable(build(student, trial.resolved.task, 0), student, trial.resolved.task, "; or --keep none")
     ids = {trial.id: trial.keep for trial in trials}
-    every = records.read(directory) if records.finished(directory) else []
-    finished = [record for record in every if record["trial"] in ids and not record["diverged"]]
+    all_records = records.read(directory) if records.finished(directory) else []
+    finished = [record for record in all_records if record["trial"] in ids and not record["diverged"]]
     best: dict[tuple[str, str], Record] = {}
     for record in finished:
-        setting = record["env"]["task"], record["student"]
-        if setting not in best or record["validation"] > best[setting]["validation"]:
-            best[setting] = record
+        key = record["env"]["task"], record["student"]
+        if key not in best or record["validation"] > best[key]["validation"]:
+            best[key] = record
     expected = {record["trial"] for record in best.values()} | {record["trial"] for record in finished if ids[record["trial"]] == "all"}
     missing = {trial for trial in expected if not is_kept(directory, trial)}
     return [replace(trial, again=True) if trial.id in missing else trial for trial in trials]

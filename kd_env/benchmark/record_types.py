@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LARGEST = 2**63
+MAX_INTEGER = 2**63
 """Whole numbers of this size and above do not fit into a table."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = (int, float, type(None))
@@ -32,7 +32,7 @@ def other_type(record: Mapping[str, Any]) -> str:
         value = record[name]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             return f"{name} is {_shown(value)}, expected {_words(types)}"
-        if isinstance(value, int) and abs(value) >= LARGEST:
+        if isinstance(value, int) and abs(value) >= MAX_INTEGER:
             return f"{name} is {_shown(value)}, expected a smaller number"
         if isinstance(value, str) and not value.isascii() and SURROGATE.search(value):
             return f"{name} is {_shown(value)}, half of a surrogate pair"

@@ -204,9 +204,9 @@ class Recorder:
 
         weights = traced(step.weights)
         recorded = None if step.decision is None else self._numbers(step.decision)
-        asked = weights != 0.0 if recorded is None else (recorded.weights != 0.0).any(1)
-        slot, teacher = np.nonzero(asked)
-        untaught = np.flatnonzero(~asked.any(1))  # instances without a teacher have one row, teacher -1
+        has_teacher = weights != 0.0 if recorded is None else (recorded.weights != 0.0).any(1)
+        slot, teacher = np.nonzero(has_teacher)
+        untaught = np.flatnonzero(~has_teacher.any(1))  # instances without a teacher have one row, teacher -1
         slot = np.concatenate([slot, untaught])
         teacher = np.concatenate([teacher, np.full(len(untaught), -1)])
         example = traced(step.batch.example_ids)[slot]

@@ -70,7 +70,7 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
             differences = _teach_again(selection, trace, tolerance)
     scores: dict[str, Any] = {"diverged": bool(run.diverged[0]), "validation": None, "test": None}
     if not run.diverged[0]:
-        run = run.member(0)  # the others are its peers
+        run = run.of_student(0)  # the others are its peers
         scores["validation"] = float(run.validate()[1][0])
         if record["config"].get("test", True):
             scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run)
@@ -144,8 +144,8 @@ def _decision(run: Distillation, columns: dict[str, np.ndarray], slot: np.ndarra
     """Return the decision that some rows of a trace hold."""
     names, like = list(run.loss.terms), run.observe().teacher_logits
     by_slot = np.zeros((len(columns["strengths"]), len(names), run.num_teachers), dtype=np.float32)
-    asked = teacher >= 0
-    by_slot[slot[asked], :, teacher[asked]] = weights[asked]
+    has_teacher = teacher >= 0
+    by_slot[slot[has_teacher], :, teacher[has_teacher]] = weights[has_teacher]
     return from_numbers(
         RecordedDecision(by_slot, columns["strengths"], columns["temperature"][:, 0]), names, run.settings.uses_hard_labels, like
     )

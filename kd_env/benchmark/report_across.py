@@ -30,7 +30,7 @@ from kd_env.benchmark.report_text import NO_VALUE, interval
 from kd_env.benchmark.statistics import FloatArray
 from kd_env.benchmark.summary import Setting
 
-MOST_LINES = 12
+MAX_LINES = 12
 SETTINGS_FOR_A_TEST = 5
 """Settings from which the Nemenyi test is shown; with fewer it finds little, and its normal approximation is poor."""
 
@@ -91,12 +91,12 @@ def _scores(records: Sequence[Record]) -> dict[str, FloatArray]:
 
 
 def _plots(strata: Mapping[str, Strata], ranks: Mapping[str, float], num_settings: int, styles: Styles) -> list[Plot]:
-    shown = dict(list(strata.items())[:MOST_LINES])
+    shown = dict(list(strata.items())[:MAX_LINES])
     scores = np.concatenate([values for of_policy in shown.values() for values in of_policy])
     margin = 0.02 * float(np.ptp(scores)) or 0.02
     thresholds = np.linspace(float(scores.min()) - margin, float(scores.max()) + margin, 200)
     profiles = {policy: performance_profile(of_policy, thresholds) for policy, of_policy in shown.items()}
-    most = f" of the {MOST_LINES} policies with the highest IQM" if len(strata) > MOST_LINES else ""
+    most = f" of the {MAX_LINES} policies with the highest IQM" if len(strata) > MAX_LINES else ""
     tested = num_settings >= SETTINGS_FOR_A_TEST
     bars = "Policies whose bars do not overlap differ by the Nemenyi test (p < 0.05)." if tested else ""
     few = "" if tested else f"With fewer than {SETTINGS_FOR_A_TEST} settings, ranks are not tested."

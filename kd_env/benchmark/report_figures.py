@@ -21,9 +21,9 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_claims import LEVEL, Pairs
 from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
 
-MOST_PAIRED = 12
+MAX_PAIRED = 12
 """Policies in the table of all pairs."""
-MOST_MAPS = 30
+MAX_MAPS = 30
 """Seeds of a policy whose traces a selection map averages; of more, the first."""
 
 
@@ -69,12 +69,12 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
         caption = f"Learning curves on the validation split, mean{' and 95 % t interval' if has_bands(records) else ''} over seeds."
         plots.append(Plot(f"{stem}-curves", caption, "", lambda: learning_curves(records, styles)))
     if pairs is not None and len(pairs.policies) > 2 and np.isfinite(pairs.p).any():
-        shown = f" of the {MOST_PAIRED} policies with the highest scores" if len(pairs.policies) > MOST_PAIRED else ""
+        shown = f" of the {MAX_PAIRED} policies with the highest scores" if len(pairs.policies) > MAX_PAIRED else ""
         caption = (
             f"All pairs{shown}: mean test score of the row minus that of the column, in hundredths, paired by seed. Coloured where the "
             f"Holm-adjusted p of the pair is below {LEVEL}: blue above, orange below."
         )
-        first = slice(MOST_PAIRED)
+        first = slice(MAX_PAIRED)
         figure = functools.partial(pairs_figure, pairs.policies[first], pairs.differences[first, first], pairs.p[first, first] < LEVEL)
         plots.append(Plot(f"{stem}-pairs", caption, "", figure))
     idle = []
@@ -98,7 +98,7 @@ def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> It
     for row in by_score(table).itertuples():
         if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
             paths = (directory / "traces" / f"{record['trial']}.parquet" for record in of_policy[row.policy])
-            if maps := [read_selection_map(path) for path in islice(filter(Path.is_file, paths), MOST_MAPS)]:
+            if maps := [read_selection_map(path) for path in islice(filter(Path.is_file, paths), MAX_MAPS)]:
                 yield row.policy, mean_over_seeds(maps)
 
 

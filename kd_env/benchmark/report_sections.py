@@ -19,14 +19,14 @@ from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
 from kd_env.benchmark.summary import FORWARDS, Setting, summarise
 
-MOST_DRAWN, FEW_DRAWN = 12, 3
+MAX_DRAWN, FEW_DRAWN = 12, 3
 """Settings of a report that have figures, which take most of its time; the second number is for folders with many records."""
 MANY_RECORDS = 5000
 
 
 def num_drawn(num_records: int) -> int:
     """Return the number of settings that have figures."""
-    return MOST_DRAWN if num_records <= MANY_RECORDS else FEW_DRAWN
+    return MAX_DRAWN if num_records <= MANY_RECORDS else FEW_DRAWN
 
 
 @dataclass(frozen=True)

@@ -121,11 +121,11 @@ def find(place: Path, policies: Sequence[str], seeds: Sequence[int]) -> dict[int
         if policy not in by_policy:
             raise InputError(f"policy-from {place}: holds no {policy!r}, but {', '.join(by_policy)}; name one of them with --policy")
         by_seed = by_policy[policy]
-        every = [file for of_seed in by_seed.values() for file in of_seed]
+        all_files = [file for of_seed in by_seed.values() for file in of_seed]
         for seed in seeds:
-            candidates = every if len(every) == 1 else by_seed.get(seed, [])
+            candidates = all_files if len(all_files) == 1 else by_seed.get(seed, [])
             if len(candidates) != 1:
-                shown = ", ".join(str(source_of(file).seed) for file in every)
+                shown = ", ".join(str(source_of(file).seed) for file in all_files)
                 raise InputError(
                     f"policy-from {place}: {len(candidates)} policies {policy!r} of seed {seed} among seeds {shown}; "
                     f"give these --seeds, or name one file of {place / FOLDER}"

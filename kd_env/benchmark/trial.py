@@ -156,7 +156,7 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
             raise InputError(f"{name}={chosen[name]}: policy {policy.name!r} needs {name}={needed}; leave {name} out")
     if settings.distillation.kd_weight == 1.0 and policy.env_options.get("kd_weight", 1.0) < 1.0:
         raise InputError(
-            f"policy {policy.name!r} learns from hard labels, which are not part of this setting (kd_weight=1); "
+            f"policy {policy.name!r} learns from hard labels, which this setting does not use (kd_weight=1); "
             "add --set kd_weight=0.5, or leave the policy out"
         )
     if policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in chosen:
@@ -166,7 +166,8 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
             raise InputError(f"{name}={chosen[name]!r}: policy {policy.name!r} has teachers that learn; leave {name} out")
     if policy.env_options.get("block_swap") and chosen.get("block_swap") == "":
         raise InputError(f"block_swap='': policy {policy.name!r} swaps blocks; leave block_swap out")
-    if settings.distillation.num_students > 1 and not any(term.kind.asks_peers for term in parse_terms(settings.distillation.knowledge)):
+    terms = parse_terms(settings.distillation.knowledge)
+    if settings.distillation.num_students > 1 and not any(term.knowledge.uses_peers for term in terms):
         raise InputError(
             f"num_students={settings.distillation.num_students}: a trial keeps one student, and with "
             f"knowledge={settings.distillation.knowledge!r} it learns nothing from the others; add --set knowledge=response,peer, or leave "

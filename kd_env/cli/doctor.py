@@ -20,7 +20,7 @@ from kd_env.errors import InputError
 from kd_env.printable import one_line
 
 INSTALL = "run: pip install -c constraints.txt -e ."
-LEAST_SPACE = 200_000_000
+MIN_SPACE = 200_000_000
 """Bytes that the cache needs at least; the built-in pools and banks take about as much."""
 NVIDIA = Path("/dev/nvidia0")
 PACKAGES = ("kd-env", "torch", "gymnasium", "stable-baselines3", "transformers", "datasets", "numpy", "pandas", "pyarrow", "safetensors")
@@ -117,7 +117,7 @@ def _cache() -> Findings:
     except OSError as error:
         problem = f"cache {cache} cannot be used ({error.strerror or error}); set KD_ENV_CACHE to a folder that you can write to"
         return Findings([fact], [problem])
-    if (free := shutil.disk_usage(cache).free) < LEAST_SPACE:
+    if (free := shutil.disk_usage(cache).free) < MIN_SPACE:
         return Findings([fact], [f"cache {cache} has {free / 1e6:.0f} MB of free space; free some, or set KD_ENV_CACHE to another disk"])
     return Findings([fact], [])
 

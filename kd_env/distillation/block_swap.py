@@ -14,7 +14,7 @@ from kd_env.distillation.settings import DistillationSettings
 from kd_env.distillation.swap_schedule import parse_schedule
 from kd_env.errors import InputError
 from kd_env.models.encode import take
-from kd_env.models.residual_blocks import Place, matching_blocks, swapped
+from kd_env.models.residual_blocks import BlockIndex, matching_blocks, swapped
 from kd_env.randomness import stream
 from kd_env.student.protocol import Students
 
@@ -55,7 +55,7 @@ class BlockSwap:
         drawn = self.drawn(seed, update, progress)
         return swapped(student.network, {place: self.blocks[place] for place in drawn}) if drawn else nullcontext()
 
-    def drawn(self, seed: int, update: int, progress: float) -> list[Place]:
+    def drawn(self, seed: int, update: int, progress: float) -> list[BlockIndex]:
         """Return the places whose blocks are replaced in an update."""
         draws = stream(seed, "swap", update).random(len(self.blocks)) if self.blocks else ()
         depths = ((number + 1) / len(self.blocks) for number in range(len(self.blocks)))

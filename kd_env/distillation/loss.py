@@ -2,7 +2,7 @@
 
     L_b = sum_m s_bm sum_k w_bmk L_m(b, k)
 
-The hard label is the knowledge type ``label``. It has a strength but no weights, and it exists only if labels are part of the setting.
+The hard label is the knowledge type ``label``. It has a strength but no weights, and it exists only if labels are used.
 Types that compare a student with the other students of a population have no weights either.
 """
 
@@ -35,11 +35,11 @@ class Loss:
         self.extra_outputs = extra_outputs(list(self.terms.values()))  # outputs that students compute beyond logits and features
         self.uses_hard_labels = settings.uses_hard_labels
         for term in self.terms.values():
-            if not term.kind.reads_labels:
+            if not term.knowledge.reads_labels:
                 continue
             if not self.uses_hard_labels:
                 raise InputError(
-                    f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, which are not part of this setting "
+                    f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, which this setting does not use "
                     "(kd_weight=1); leave it out, or use a lower kd_weight"
                 )
             if task.unlabelled:
@@ -47,7 +47,7 @@ class Loss:
                     f"knowledge={settings.knowledge!r}: {term.name} reads the training labels, and task {task.name!r} has examples "
                     "without a label; leave it out, or remove the unlabelled examples"
                 )
-        self.asks_peers = any(term.kind.asks_peers for term in self.terms.values())
+        self.uses_peers = any(term.knowledge.uses_peers for term in self.terms.values())
         self._epoch = max(len(task.train) // settings.batch_size, 1)  # updates of an epoch, which leaves out rows that fill no mini-batch
 
     def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, batch: Batch) -> Tensor:
@@ -73,7 +73,7 @@ class Loss:
             return torch.zeros_like(batch.teacher_logits[:, :, 0])
         labels = batch.labels if self.uses_hard_labels else None
         context = LossContext(temperature[:, None] if isinstance(temperature, Tensor) else temperature, labels)
-        kind = self.terms[name].kind
+        kind = self.terms[name].knowledge
         with faults_in(f"knowledge type {name!r}", type(kind)):
             losses = kind.losses(student, batch, context)
         if not isinstance(losses, Tensor) or losses.ndim != 2 or len(losses) != len(student.logits):
@@ -93,7 +93,7 @@ class Loss:
             if not self._taught(name, batch).any():
                 continue
             per_teacher = self.per_teacher(name, decision.temperature, student, batch)
-            asks_teachers = name != "label" and not self.terms[name].kind.asks_peers
+            asks_teachers = name != "label" and not self.terms[name].knowledge.uses_peers
             term = strength * ((decision.weights[name] * per_teacher).sum(1) if asks_teachers else per_teacher[:, 0])
             total = term if total is None else total + term
         if decision.penalty is not None:

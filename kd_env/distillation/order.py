@@ -1,4 +1,4 @@
-"""Order the training examples of a student. In: a seed and an update. Out: the B rows of its mini-batch."""
+"""Order the training examples of a student. In: a seed and an update. Out: the positions of the B examples of its mini-batch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kd_env.errors import InputError
 from kd_env.models.encode import text_lengths
 from kd_env.student.epoch_order import epoch_order, length_order
 
-NextRows = Callable[[int, int], np.ndarray]
-"""Function of a student's seed and its updates so far that returns the rows of its next mini-batch, ``[B]``."""
+NextPositions = Callable[[int, int], np.ndarray]
+"""Function of a student's seed and its updates so far that returns the positions of the examples of its next mini-batch, ``[B]``."""
 
 
-def make_order(data: EncodedTask, settings: DistillationSettings) -> NextRows:
-    """Return the function that orders the training rows: texts of similar length together if padding can be cut. Recent epochs are cached.
+def make_order(data: EncodedTask, settings: DistillationSettings) -> NextPositions:
+    """Return the function that orders the training examples: texts of similar length together if padding can be cut. It caches epochs.
 
     Raises:
         InputError: the task has fewer training examples than one mini-batch.
@@ -30,8 +30,8 @@ def make_order(data: EncodedTask, settings: DistillationSettings) -> NextRows:
     order = partial(epoch_order, size=size) if lengths is None else partial(length_order, batch_size=batch_size, lengths=lengths)
     cached = lru_cache(maxsize=2 * num_students)(order)  # two epochs per student
 
-    def next_rows(seed: int, update: int) -> np.ndarray:
-        epoch, position = divmod(update, size // batch_size)
-        return cached(seed, epoch)[position * batch_size : (position + 1) * batch_size].copy()
+    def next_positions(seed: int, update: int) -> np.ndarray:
+        epoch, number = divmod(update, size // batch_size)
+        return cached(seed, epoch)[number * batch_size : (number + 1) * batch_size].copy()
 
-    return next_rows
+    return next_positions

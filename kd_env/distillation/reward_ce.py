@@ -14,7 +14,7 @@ def reward_ce(students: Students, split: RewardSplit, state: RunState, batch_siz
     """Return the cross-entropy of each student on its next reward examples, ``[S]``, differentiable; ``state`` counts the pass."""
     count = min(batch_size, split.num_labels)
     state.forward_examples += count
-    rows = split.draw(state.seed, "reward_ce", state.update, count)
-    inputs, labels = split.at(rows, students.device)
+    positions = split.draw(state.seed, "reward_ce", state.update, count)
+    inputs, labels = split.at(positions, students.device)
     logits = students.forward(inputs, moves_statistics=False).logits  # running statistics are of the train split
     return cross_entropy(logits, labels, reduction="none").view(students.num_students, -1).mean(1)

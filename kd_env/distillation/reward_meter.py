@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.state import PerStudent, per_student
-from kd_env.serialization import part
+from kd_env.serialization import with_prefix
 from kd_env.student.protocol import Students
 from kd_env.types import Inputs
 
@@ -191,8 +191,8 @@ class RewardMeter:
 
     def load(self, tensors: Mapping[str, Tensor], info: Mapping[str, Any], device: torch.device) -> None:
         """Load the state that :meth:`tensors` and :meth:`info` returned."""
-        self.state = MeterState.from_tensors(part(tensors, "state"))
-        gradient = part(tensors, "gradient")
+        self.state = MeterState.from_tensors(with_prefix(tensors, "state"))
+        gradient = with_prefix(tensors, "gradient")
         self.gradient = [gradient[str(index)].to(device) for index in range(len(gradient))] or None
         self.gradient_options = GradientOptions(**info["gradient_options"])
         self._drawn = None
@@ -202,8 +202,8 @@ class RewardMeter:
         number = self.state.measurements // REDRAW
         identity = tuple(zip(self.state.seed.tolist(), number.tolist(), strict=True))
         if self._drawn is None or self._drawn[0] != identity:
-            rows = self.split.draw(self.state.seed, "measurement", number, self.examples)
-            self._drawn = identity, *self.split.at(rows, students.device)
+            positions = self.split.draw(self.state.seed, "measurement", number, self.examples)
+            self._drawn = identity, *self.split.at(positions, students.device)
         self.state.forward_examples += self.examples * which
         return students.evaluate(*self._drawn[1:])
 
@@ -229,10 +229,10 @@ class RewardMeter:
             return gradient
         if len(which) == 1:
             return [mean.lerp(new, 1.0 / float(weight[0])) for new, mean in zip(gradient, self.gradient, strict=True)]
-        share = torch.from_numpy(np.where(which, 1.0 / np.maximum(weight, 1.0), 0.0)).to(gradient[0])[:, None]
+        step = torch.from_numpy(np.where(which, 1.0 / np.maximum(weight, 1.0), 0.0)).to(gradient[0])[:, None]
         pairs = zip(gradient, self.gradient, strict=True)
         # of a student that diverged and began again, the mean holds NaN, and interpolating from NaN gives NaN
-        return [torch.where(share == 1.0, new, torch.where(share == 0.0, mean, mean.lerp(new, share))) for new, mean in pairs]
+        return [torch.where(step == 1.0, new, torch.where(step == 0.0, mean, mean.lerp(new, step))) for new, mean in pairs]
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

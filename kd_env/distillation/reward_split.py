@@ -109,9 +109,9 @@ def labelled_positions(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     if count > len(labels):
         raise InputError(f"reward_labels={count}: the reward split has {len(labels)} examples; 0 means all of them")
     rng = stream(seed, "labels")
-    place = np.empty(len(labels))
+    sort_key = np.empty(len(labels))
     for value in np.unique(labels):
         positions = rng.permutation(np.flatnonzero(labels == value))
-        place[positions] = (np.arange(len(positions)) + rng.random(len(positions))) / len(positions)
-    order = np.argsort(place, kind="stable")
+        sort_key[positions] = (np.arange(len(positions)) + rng.random(len(positions))) / len(positions)
+    order = np.argsort(sort_key, kind="stable")
     return order[: count or len(labels)]

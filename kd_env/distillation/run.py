@@ -53,7 +53,7 @@ class Distillation:
         """
         seeds = [int(seed) + s for s in range(settings.num_students)] if isinstance(seed, int | np.integer) else list(map(int, seed))
         self.data, self.settings = data, settings
-        self._next_rows = make_order(data, settings)
+        self._next_positions = make_order(data, settings)
         self.loss = Loss(settings, data.task)
         self.reward_split = reward_split or RewardSplit(data, 0, [0] * settings.num_students)
         self._config = student_config(settings, self.loss.terms, data.bank.shapes)
@@ -109,15 +109,15 @@ class Distillation:
     def observe(self) -> Batch:
         """Forward the next mini-batches (cached until :meth:`apply`) and return them with the outputs of teachers and students."""
         if self.batch is None:
-            seeds = np.full_like(self.seeds, self.seeds[0]) if self.loss.asks_peers else self.seeds  # peers learn from the same examples
-            rows = np.concatenate([self._next_rows(int(seed), int(update)) for seed, update in zip(seeds, self.update, strict=True)])
-            extra, progress = self.loss.extra_outputs, self.update / self.settings.updates
-            self._inputs, live = self.answers.ask(rows, seeds, self.update, self.student.device, extra)
+            seeds = np.full_like(self.seeds, self.seeds[0]) if self.loss.uses_peers else self.seeds  # peers learn from the same examples
+            extra, progress, update = self.loss.extra_outputs, self.update / self.settings.updates, self.update.copy()
+            examples = np.concatenate([self._next_positions(*each) for each in zip(seeds.tolist(), update.tolist(), strict=True)])
+            self._inputs, live = self.answers.ask(examples, seeds, self.update, self.student.device, extra)
             self.dropout.before_batch = self.dropout.states
             mixed = self.swap.mixed(self.student, int(self.seeds[0]), int(self.update[0]), float(progress[0]))
             with self.dropout.draw(), mixed:
                 self._output = self.student.forward(self._inputs, extra)
-            self.batch = self.data.batch("train", rows, self._output, self.update.copy(), progress, extra, self.teacher_temperatures, live)
+            self.batch = self.data.batch("train", examples, self._output, update, progress, extra, self.teacher_temperatures, live)
             self.state.forward_examples += self.settings.batch_size
         return self.batch
 
@@ -227,11 +227,11 @@ class Distillation:
 
     def fork(self) -> Distillation:
         """Return an independent run in the same state; task and bank are shared."""
-        twin = Distillation(self.data, self.settings, self.seeds.tolist(), self.reward_split)
-        twin.load(self.tensors(), self.info())  # students copy what they load
-        return twin
+        fork = Distillation(self.data, self.settings, self.seeds.tolist(), self.reward_split)
+        fork.load(self.tensors(), self.info())  # students copy what they load
+        return fork
 
-    def member(self, student: int) -> Distillation:
+    def of_student(self, student: int) -> Distillation:
         """Return one student of a population as a separate run in the same state; with one student, return this run."""
         if self.num_students == 1:
             return self

@@ -24,7 +24,7 @@ from kd_env.tasks import Task
 from kd_env.tasks.augmentation import Augmentation
 from kd_env.types import TeacherShapes
 
-LARGEST = 2**31
+MAX_INTEGER = 2**31
 """Largest whole number of a setting."""
 RENAMED = {"strength": "kd_weight", "features": "observation", "companion": "auxiliary_module"}
 """New names of settings by their former names. A former name raises an error that gives the new one."""
@@ -167,8 +167,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if kind is int and isinstance(value, int) and abs(value) > LARGEST:
-        raise InputError(f"{name}={value!r}: expected at most {LARGEST}")
+    if kind is int and isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise InputError(f"{name}={value!r}: expected at most {MAX_INTEGER}")
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{name}={value!r}: expected {kind.__name__}, got {type(value).__name__}")
     return value

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from kd_env.distillation.state import RunState
-from kd_env.serialization import part
+from kd_env.serialization import with_prefix
 from kd_env.student.protocol import Students
 
 
@@ -22,6 +22,6 @@ def tensors_of(students: Students, state: RunState, dropout: Sequence[Tensor]) -
 
 def load(students: Students, tensors: Mapping[str, Tensor]) -> tuple[RunState, list[Tensor]]:
     """Load the result of :func:`tensors_of` into ``students``; return the state per student and the states of the dropout generator."""
-    students.load_state(part(tensors, "student"))
-    dropout = part(tensors, "dropout")
-    return RunState.from_tensors(part(tensors, "state")), [dropout[str(index)] for index in range(len(dropout))]
+    students.load_state(with_prefix(tensors, "student"))
+    dropout = with_prefix(tensors, "dropout")
+    return RunState.from_tensors(with_prefix(tensors, "state")), [dropout[str(index)] for index in range(len(dropout))]

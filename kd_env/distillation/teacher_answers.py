@@ -1,6 +1,6 @@
 """Let the teachers answer live in a run, on inputs that may be augmented, and learn where the setting says so.
 
-In: the rows of a mini-batch. Out: the student's inputs and the teachers' outputs for them, or for a bank, the inputs alone.
+In: the examples of a mini-batch. Out: the student's inputs and the teachers' outputs for them, or for a bank, the inputs alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kd_env.distillation.loss import Loss
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.settings import DistillationSettings
 from kd_env.distillation.state import RunState
-from kd_env.distillation.teacher_learning import Course, Exam, LearningTeachers
+from kd_env.distillation.teacher_learning import Exam, LearningTeachers, StudentStep
 from kd_env.errors import InputError
 from kd_env.models.encode import take
 from kd_env.randomness import stream
@@ -57,18 +57,18 @@ class TeacherAnswers:
             self.learning = LearningTeachers(self.live, LearningOptions.of(settings.teacher_learning), device, dtype)
             self.live = self.learning.teachers
 
-    def forward_examples(self, asked: np.ndarray) -> np.ndarray:
-        """Return the number of examples that have passed through the teachers, after ``asked`` mini-batches of each student, ``[S]``."""
-        answers = asked * self._settings.batch_size * (0 if self.live is None else len(self.live.teachers))
+    def forward_examples(self, num_batches: np.ndarray) -> np.ndarray:
+        """Return the number of examples that have passed through the teachers after ``num_batches [S]`` mini-batches of each student."""
+        answers = num_batches * self._settings.batch_size * (0 if self.live is None else len(self.live.teachers))
         return answers + (0 if self.learning is None else self.learning.forward_examples)
 
     def ask(
-        self, rows: np.ndarray, seeds: np.ndarray, update: np.ndarray, device: torch.device, extra_outputs: frozenset[str]
+        self, examples: np.ndarray, seeds: np.ndarray, update: np.ndarray, device: torch.device, extra_outputs: frozenset[str]
     ) -> tuple[Inputs, list[ModelOutput] | None]:
-        """Return the student's inputs of training ``rows``, and the outputs of live teachers for them (``None``: the bank has them).
+        """Return the student's inputs of training examples, and the outputs of live teachers for them (``None``: the bank has them).
 
         Args:
-            rows: positions in the train split, ``[S * B]``, student 0 first.
+            examples: positions in the train split, ``[S * B]``, student 0 first.
             seeds: seeds of the augmentation, one per student.
             update: number of updates of each student so far.
             device: device of the inputs.
@@ -76,15 +76,15 @@ class TeacherAnswers:
         """
         inputs = self._data.inputs["train"]
         if self.live is None:
-            return take(inputs, rows, device), None
-        raw = self.raw_inputs(rows, seeds, update)
-        encoded = take(self._data.read(raw), slice(None), device) if self._settings.augmentation else take(inputs, rows, device)
+            return take(inputs, examples, device), None
+        raw = self.raw_inputs(examples, seeds, update)
+        encoded = take(self._data.read(raw), slice(None), device) if self._settings.augmentation else take(inputs, examples, device)
         with torch.no_grad():
             return encoded, self.live(raw, extra_outputs)
 
-    def raw_inputs(self, rows: np.ndarray, seeds: np.ndarray, update: np.ndarray) -> np.ndarray:
-        """Return the raw inputs of training ``rows``, augmented as :meth:`ask` does it."""
-        raw: np.ndarray = self._data.task.train.inputs[rows]
+    def raw_inputs(self, examples: np.ndarray, seeds: np.ndarray, update: np.ndarray) -> np.ndarray:
+        """Return the raw inputs of training examples, augmented as :meth:`ask` does it."""
+        raw: np.ndarray = self._data.task.train.inputs[examples]
         if not self._settings.augmentation:
             return raw
         of_students = zip(raw.reshape(len(seeds), -1, *raw.shape[1:]), seeds.tolist(), update.tolist(), strict=True)
@@ -106,18 +106,18 @@ class TeacherAnswers:
             return
         split, size = learning.options.exam, self._settings.batch_size
         if split == "reward":
-            rows = reward_split.draw(state.seed, "exam", state.update, min(size, reward_split.num_labels))
+            examples = reward_split.draw(state.seed, "exam", state.update, min(size, reward_split.num_labels))
         else:
             labelled = self._data.task.train.labelled
-            rows = stream(int(state.seed[0]), "exam", update).choice(labelled, min(size, len(labelled)), replace=False)
+            examples = stream(int(state.seed[0]), "exam", update).choice(labelled, min(size, len(labelled)), replace=False)
         device = student.device
-        inputs, labels = take(self._data.inputs[split], rows, device), self._data.labels[split][rows].to(device)
+        inputs, labels = take(self._data.inputs[split], examples, device), self._data.labels[split][examples].to(device)
         raw = self.raw_inputs(batch.example_ids, state.seed, state.update)
         temperatures = reward_split.teacher_temperatures[0] if self._settings.calibrate_teachers else None
-        course = Course(student, loss, output, batch, decision, raw, temperatures)
-        learning.exam_step(course, Exam(student.cast(inputs), getattr(self._data.task, split).inputs[rows], labels))
+        step = StudentStep(student, loss, output, batch, decision, raw, temperatures)
+        learning.exam_step(step, Exam(student.cast(inputs), getattr(self._data.task, split).inputs[examples], labels))
         if learning.options.feedback_weight > 0.0:
-            state.forward_examples += len(rows)
+            state.forward_examples += len(examples)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state of teachers that learn, by name."""

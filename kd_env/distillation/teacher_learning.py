@@ -1,7 +1,7 @@
 """Let teachers learn from what their student has learned: "Learning to Teach with Student Feedback" (Liu et al. 2021, arXiv 2109.04641).
 
 In: a run that is about to take a step, and its decision. Out: teachers whose parameters phi have followed the student's held-out loss
-through that step. The *course* step is the student's own; the *exam* step is
+through that step. The *step* step is the student's own; the *exam* step is
 
     phi <- Adam( d/dphi [ CE(theta - rate P dL(theta, phi)/dtheta; exam) + label_weight sum_k CE(T_k; exam) ] )
 
@@ -32,7 +32,7 @@ from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
 
 @dataclass(frozen=True)
-class Course:
+class StudentStep:
     """The step that a student is about to take.
 
     Attributes:
@@ -96,9 +96,9 @@ class LearningTeachers:
         self.optimizer = torch.optim.Adam(self.parameters, lr=self.options.lr)
         self.forward_examples = 0
 
-    def exam_step(self, course: Course, exam: Exam) -> None:
+    def exam_step(self, step: StudentStep, exam: Exam) -> None:
         """Take the exam step for the step that a student is about to take; a gradient that is not finite is left out."""
-        gradient = self.gradient(course, exam)
+        gradient = self.gradient(step, exam)
         if not all(values.isfinite().all() for values in gradient):
             return
         for parameter, values in zip(self.parameters, gradient, strict=True):
@@ -106,11 +106,11 @@ class LearningTeachers:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def gradient(self, course: Course, exam: Exam) -> list[Tensor]:
+    def gradient(self, step: StudentStep, exam: Exam) -> list[Tensor]:
         """Return the gradient of the exam step by the parameters of all teachers; student and teachers do not change."""
         options, total = self.options, [torch.zeros_like(parameter) for parameter in self.parameters]
         if options.feedback_weight > 0.0:
-            feedback = self._feedback(course, exam)
+            feedback = self._feedback(step, exam)
             total = [before + options.feedback_weight * values for before, values in zip(total, feedback, strict=True)]
         if options.label_weight > 0.0:
             outputs = self.teachers(exam.raw_inputs)
@@ -141,33 +141,33 @@ class LearningTeachers:
                 adam.setdefault(int(index), {})[key] = tensor.clone()
         self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
-    def _feedback(self, course: Course, exam: Exam) -> tuple[Tensor, ...]:
+    def _feedback(self, step: StudentStep, exam: Exam) -> tuple[Tensor, ...]:
         """Return the gradient of the student's exam loss after its step, by the teachers' parameters."""
-        student, batch = course.student, self._with_answers(course)
-        loss = course.loss.per_example(course.decision.detach(), course.output, batch).mean()
+        student, batch = step.student, self._with_answers(step)
+        loss = step.loss.per_example(step.decision.detach(), step.output, batch).mean()
         if not loss.requires_grad:
             return tuple(torch.zeros_like(parameter) for parameter in self.parameters)
         slopes = torch.autograd.grad(loss, student.parameters, create_graph=True, materialize_grads=True)
         rate = student.options.rate(float(batch.progress[0]))
-        steps = [rate * scale * slope for scale, slope in zip(student.preconditioner(), slopes, strict=True)]
-        stepped = [(parameter - step).detach().requires_grad_() for parameter, step in zip(student.parameters, steps, strict=True)]
+        moves = [rate * scale * slope for scale, slope in zip(student.preconditioner(), slopes, strict=True)]
+        stepped = [(parameter - move).detach().requires_grad_() for parameter, move in zip(student.parameters, moves, strict=True)]
         with student.evaluating():
             held_out = cross_entropy(student.forward_at(stepped, exam.inputs).logits, exam.labels)
         slopes_after = torch.autograd.grad(held_out, stepped, materialize_grads=True)
-        gain = torch.stack([(step * slope).sum() for step, slope in zip(steps, slopes_after, strict=True)]).sum()
+        gain = torch.stack([(move * slope).sum() for move, slope in zip(moves, slopes_after, strict=True)]).sum()
         if not gain.requires_grad:  # no teacher has weight
             return tuple(torch.zeros_like(parameter) for parameter in self.parameters)
         return torch.autograd.grad(-gain, self.parameters, retain_graph=True, materialize_grads=True)  # the step needs the graph again
 
-    def _with_answers(self, course: Course) -> Batch:
+    def _with_answers(self, step: StudentStep) -> Batch:
         """Return the mini-batch with answers of the teachers that are differentiable by their parameters."""
-        names = course.loss.extra_outputs
-        outputs = self.teachers(course.raw_inputs, names)
-        self.forward_examples += len(outputs) * len(course.raw_inputs)
+        names = step.loss.extra_outputs
+        outputs = self.teachers(step.raw_inputs, names)
+        self.forward_examples += len(outputs) * len(step.raw_inputs)
         logits = torch.stack([output.logits for output in outputs], 1)
-        if course.temperatures is not None:
-            logits = logits / torch.from_numpy(course.temperatures).to(logits)[:, None]
+        if step.temperatures is not None:
+            logits = logits / torch.from_numpy(step.temperatures).to(logits)[:, None]
         extra: dict[str, Any] = {f"teacher_{name}": tuple(output.named(name) for output in outputs) for name in names if "." not in name}
         if len(extra) < len(names):
             extra["teacher_stages"] = tuple(output.stages for output in outputs)
-        return replace(course.batch, teacher_logits=logits, teacher_features=tuple(output.features for output in outputs), **extra)
+        return replace(step.batch, teacher_logits=logits, teacher_features=tuple(output.features for output in outputs), **extra)

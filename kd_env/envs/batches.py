@@ -120,10 +120,10 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     def fork(self) -> BatchEnv:
         """Return an independent environment in the same state; the bank is shared."""
-        twin = copy.copy(self)
-        twin._np_random, twin.action_space, twin.history = copy.deepcopy((self._np_random, self.action_space, self.history))
-        twin.selection = self.selection.fork()
-        return twin
+        fork = copy.copy(self)
+        fork._np_random, fork.action_space, fork.history = copy.deepcopy((self._np_random, self.action_space, self.history))
+        fork.selection = self.selection.fork()
+        return fork
 
     def _observation(self) -> Observation:
         return {name: block.reshape(-1) for name, block in self.selection.observation().items()}

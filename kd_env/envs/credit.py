@@ -44,7 +44,7 @@ CreditByType = dict[str, Tensor]
 """Credit by knowledge type, ``[rows, K]``; for ``label``, ``[rows, 1]``."""
 Temperature = float | Tensor | None
 """Temperature, a number or ``[rows]``; ``None`` means the setting's."""
-LARGEST_STEP = 10**0.5
+MAX_STEP = 10**0.5
 """Step of Adam (betas .9 and .999) on the first gradient of a parameter after many zeros, in learning rates: (1 - .9) / sqrt(1 - .999).
 Kingma and Ba (2015, arXiv 1412.6980, 2.1) call it the largest; gradients that grow by a tenth in each update give up to 7.3."""
 RELATIVE_STEP = 1e-4
@@ -85,13 +85,13 @@ def difference(
 ) -> CreditByType:
     """Return first-order credit over all parameters, from a second pass of the mini-batch at parameters moved a little along v.
 
-    It needs no forward mode of the network. With Adam, the entries of v are limited to :data:`LARGEST_STEP` learning rates. So parameters
+    It needs no forward mode of the network. With Adam, the entries of v are clamp_steps to :data:`MAX_STEP` learning rates. So parameters
     whose gradient was 0 so far, such as embeddings of new tokens, do not dominate. Where no entry is limited, float32 credit differs from
     :func:`first_order` by less than 1 %.
     """
-    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay, folds), limited=True)
+    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay, folds), clamp_steps=True)
     run.observe()
-    step, tau = _difference_step(student, direction), _or_setting(run, temperature)  # [S]
+    step, tau = _difference_factor(student, direction), _or_setting(run, temperature)  # [S]
     factor = step if run.num_students == 1 else step[:, None]  # a population's parameters are [S, P]
 
     def output_at(parameters: Sequence[Tensor]) -> ModelOutput:
@@ -100,12 +100,12 @@ def difference(
             return student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs)
 
     with torch.no_grad():
-        here = output_at(student.parameters) if student.autocast else run.student_output()  # both passes without autocast
-        there = output_at([parameter + factor * v for parameter, v in zip(student.parameters, direction, strict=True)])
+        output = output_at(student.parameters) if student.autocast else run.student_output()  # both passes without autocast
+        moved_output = output_at([parameter + factor * v for parameter, v in zip(student.parameters, direction, strict=True)])
         row_step = step.repeat_interleave(run.settings.batch_size)[:, None]  # [rows, 1]
         if _is_response_alone(run, names):
-            return {"response": _response_along(run, tau, (there.logits - here.logits) / row_step)}
-        losses = {name: [run.per_teacher_loss(name, tau, output) for output in (here, there)] for name in names}
+            return {"response": _response_along(run, tau, (moved_output.logits - output.logits) / row_step)}
+        losses = {name: [run.per_teacher_loss(name, tau, each) for each in (output, moved_output)] for name in names}
     return {name: (after - before) / row_step / run.settings.batch_size for name, (before, after) in losses.items()}
 
 
@@ -134,7 +134,7 @@ def head(
 def counterfactual(
     run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature = None, smoothing: float = 0.0
 ) -> CreditByType:
-    """Return exact credit: the measured change of the held-out loss after one step that uses one instance's loss against one teacher alone.
+    """Return exact credit: the measured change of the held-out loss after one optimizer step on the loss of one instance and one teacher.
 
     All steps start from the same state and are measured on the same held-out examples. The effect of the optimizer's momentum is
     subtracted. The cost is B x K steps and measurements per type. Use it to check the other kinds of credit.
@@ -145,7 +145,7 @@ def counterfactual(
     def loss_after(gradient: Sequence[Tensor]) -> Tensor:
         return meter.held_out_loss(student, student.after(gradient, progress), run.update, smoothing)  # [S]
 
-    idle = loss_after([torch.zeros_like(parameter) for parameter in parameters])
+    loss_without_gradient = loss_after([torch.zeros_like(parameter) for parameter in parameters])
     credit = {}
     for name in names:
         losses = run.per_teacher_loss(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
@@ -154,7 +154,7 @@ def counterfactual(
             continue
         candidates = losses.view(students, -1).unbind(1)  # each [S], one pair of instance and teacher of every student
         gradients = (torch.autograd.grad(loss.sum(), parameters, retain_graph=True, materialize_grads=True) for loss in candidates)
-        decrease = torch.stack([idle - loss_after(gradient) for gradient in gradients], 1)
+        decrease = torch.stack([loss_without_gradient - loss_after(gradient) for gradient in gradients], 1)
         credit[name] = decrease.view_as(losses).detach()
     return credit
 
@@ -167,7 +167,7 @@ CREDITS: dict[str, Credit] = {
 }
 
 
-def _direction(run: Distillation, meter: RewardMeter, options: GradientOptions, limited: bool = False) -> list[Tensor]:
+def _direction(run: Distillation, meter: RewardMeter, options: GradientOptions, clamp_steps: bool = False) -> list[Tensor]:
     """Return v, one tensor per parameter; ``limited`` is described at :func:`difference`."""
     gradient = meter.held_out_gradient(run.student, run.update, options)
     rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
@@ -178,7 +178,7 @@ def _direction(run: Distillation, meter: RewardMeter, options: GradientOptions, 
             direction.append(rate * scale * value)
             continue
         product = scale.mul_(rate).mul_(value)
-        direction.append(_limited(product, LARGEST_STEP * rate) if limited else product)
+        direction.append(_limited(product, MAX_STEP * rate) if clamp_steps else product)
     return direction
 
 
@@ -186,7 +186,7 @@ def _limited(tensor: Tensor, limit: float | Tensor) -> Tensor:
     return torch.clamp_(tensor, -limit, limit)  # type: ignore[arg-type]
 
 
-def _difference_step(student: Students, direction: Sequence[Tensor]) -> Tensor:
+def _difference_factor(student: Students, direction: Sequence[Tensor]) -> Tensor:
     """Return the factor of the direction at which a difference is taken, ``[S]``: a small part of the size of the parameters."""
 
     def norm(tensors: Sequence[Tensor]) -> Tensor:

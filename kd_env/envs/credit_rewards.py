@@ -92,9 +92,9 @@ def of_both(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_wei
     :func:`of_types` describes the other arguments.
     """
     by_type = _by_type(pairs, label, weights)
-    share = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [slots, M]
+    type_factor = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [slots, M]
     by_teacher = (gates[:, : pairs.shape[1], None] * pairs).sum(1)  # [slots, K]
-    return (share * gates * by_type).sum(1), {"credit": by_teacher, "knowledge_credit": by_type}
+    return (type_factor * gates * by_type).sum(1), {"credit": by_teacher, "knowledge_credit": by_type}
 
 
 def _by_type(pairs: Tensor, label: Tensor, weights: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from kd_env.types import Decision, DecodedAction
 
 
 class RecordedDecision(NamedTuple):
-    """The numbers of a decision. Types are in the setting's order, with ``label`` last if labels are part of the setting."""
+    """The numbers of a decision. Types are in the setting's order, with ``label`` last if labels are used."""
 
     weights: np.ndarray  # [rows, M, K]
     strengths: np.ndarray  # [rows, M or M + 1], float64
@@ -63,7 +63,7 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
         InputError: the setting has a knowledge type that needs weights, and ``weights`` has none for it.
     """
     settings = run.settings
-    if missing := [name for name, term in run.loss.terms.items() if name not in weights and not term.kind.asks_peers]:
+    if missing := [name for name, term in run.loss.terms.items() if name not in weights and not term.knowledge.uses_peers]:
         weighted = ", ".join(weights) or "no type"
         raise InputError(
             f"knowledge={settings.knowledge!r}: the policy gives weights for {weighted}, not for {missing[0]}; leave {missing[0]} out of it"
@@ -100,7 +100,7 @@ def require_fits(run: Distillation, decision: Decision) -> None:
             )
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if part == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
-    asks_teachers = {name for name, term in run.loss.terms.items() if not term.kind.asks_peers}
+    asks_teachers = {name for name, term in run.loss.terms.items() if not term.knowledge.uses_peers}
     if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
 

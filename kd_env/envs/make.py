@@ -66,8 +66,8 @@ def make_selection(
     student, knowledge = settings.distillation.student, settings.distillation.knowledge
     require_same_vocabulary(loaded_task, pool, student, knowledge)
     opened_bank = open_bank(loaded_task, pool, None if bank is None else Path(bank), keep=extra_outputs(parse_terms(knowledge)))
-    asked = settings.distillation.teacher_answers == "live" or settings.distillation.block_swap
-    live = LiveTeachers.of(pool, pick_device(settings.distillation.device)) if asked else None
+    needs_live = settings.distillation.teacher_answers == "live" or settings.distillation.block_swap
+    live = LiveTeachers.of(pool, pick_device(settings.distillation.device)) if needs_live else None
     selection = Selection(EncodedTask.of(loaded_task, opened_bank, student, live), pool, settings)
     if not isinstance(selection.action_kind, action_base):
         raise InputError(

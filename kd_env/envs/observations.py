@@ -149,8 +149,8 @@ def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Obse
     blocks["progress"] = torch.from_numpy(progress[:, None]).to(batch.labels.device)
     flat = torch.cat([block.reshape(rows, -1).float() for block in blocks.values()], 1)
     table = torch.nan_to_num(flat, nan=0.0, posinf=BOUND, neginf=-BOUND).clamp(-BOUND, BOUND).cpu().numpy()  # one copy off the device
-    ends = np.cumsum([block[0].numel() for block in blocks.values()])[:-1]
-    return {name: np.ascontiguousarray(part) for name, part in zip(blocks, np.split(table, ends, axis=1), strict=True)}
+    split_indices = np.cumsum([block[0].numel() for block in blocks.values()])[:-1]
+    return {name: np.ascontiguousarray(part) for name, part in zip(blocks, np.split(table, split_indices, axis=1), strict=True)}
 
 
 def space(observation: Observation, slots: int = 1) -> spaces.Dict:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kd_env.envs.step import Step
 
 POINTS = 512  # largest number of bins in a history; even, because full bins merge in pairs
-LARGEST = 1e100  # larger numbers count as missing, like NaN, because their sums could overflow
+MAX_MAGNITUDE = 1e100  # larger numbers count as missing, like NaN, because their sums could overflow
 HEIGHT, WIDTH, FONT, NAME, BAR = 480, 640, 7.5, 18, 46  # pixels, pixels, points, characters, characters
 SELECTION, REWARD, VALIDATION, GREY = "#0072B2", "#D55E00", "#009E73", "#707070"  # after Okabe and Ito: distinct for colour-blind readers
 
@@ -64,7 +64,7 @@ class History:
         """
         self.update = update
         self.steps.add(np.array([update, reward, *rates], dtype=np.float64))
-        if validation is not None and abs(validation) < LARGEST:
+        if validation is not None and abs(validation) < MAX_MAGNITUDE:
             self.validations.add(np.array([update, validation], dtype=np.float64))
             self.last = (update, validation)
             self.best = self.best if self.best[1] >= validation else self.last
@@ -82,7 +82,7 @@ class Bins:
         if self.rows == POINTS * self.size:
             merged = self.table[:, ::2] + self.table[:, 1::2]
             self.table, self.size = np.append(merged, np.zeros_like(merged), axis=1), 2 * self.size
-        valid = np.abs(row) < LARGEST
+        valid = np.abs(row) < MAX_MAGNITUDE
         self.table[:, self.rows // self.size] += np.where(valid, row, 0.0), valid
         self.rows += 1
 
@@ -101,8 +101,8 @@ def frame(history: History) -> np.ndarray:
     from matplotlib.figure import Figure
 
     canvas = FigureCanvasAgg(Figure(figsize=(WIDTH / 100, HEIGHT / 100), dpi=100, facecolor="white"))
-    places = {"left": 0.21, "right": 0.92, "top": 0.95, "bottom": 0.09, "hspace": 0.3, "height_ratios": [2.5, 1, 1]}
-    panels = canvas.figure.subplots(3, 1, sharex=True, gridspec_kw=places, subplot_kw={"xlim": (0, history.updates)})
+    layout = {"left": 0.21, "right": 0.92, "top": 0.95, "bottom": 0.09, "hspace": 0.3, "height_ratios": [2.5, 1, 1]}
+    panels = canvas.figure.subplots(3, 1, sharex=True, gridspec_kw=layout, subplot_kw={"xlim": (0, history.updates)})
     updates, smooth, (measured, scores) = history.steps.means()[:, 0], history.steps.means(history.window), history.validations.means().T
     _draw_rates(panels[0], history, updates, smooth[:, 2:])
     panels[1].plot(updates, smooth[:, 1], color=REWARD, linewidth=1.4, marker="o", markersize=4, markevery=[-1])

@@ -1,4 +1,4 @@
-"""Check the arguments of ``reset`` at the border: seeds and options as Gymnasium allows them."""
+"""Check the seed and the options of ``reset``, as Gymnasium allows them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from kd_env.errors import InputError
 
-LARGEST_SEED = 2**62
+MAX_SEED = 2**62
 """Seeds of students are kept as int64, and a policy that learns over several students adds to them."""
 
 
@@ -17,11 +17,11 @@ def checked_seed(seed: Any) -> int | None:
     """Return a seed as a Python integer.
 
     Raises:
-        InputError: it is neither ``None`` nor a whole number (NumPy's count) from 0 to 2 ** 62.
+        InputError: it is neither ``None`` nor an integer from 0 to 2 ** 62, of Python or NumPy.
     """
     if seed is None:
         return None
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
         raise InputError(f"reset(seed={seed!r}): expected None or a whole number from 0 to 2 ** 62")
     return int(seed)
 

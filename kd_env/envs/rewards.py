@@ -78,7 +78,7 @@ class Reward(ABC):
     reads_labels: ClassVar[bool] = False
 
     @abstractmethod
-    def pay(self, step: TaughtBatch) -> Tensor:
+    def pay(self, taught: TaughtBatch) -> Tensor:
         """Return the reward of each instance, ``[S * B]``."""
 
 
@@ -87,9 +87,9 @@ class DevImprovement(Reward):
 
     measures = True
 
-    def pay(self, step: TaughtBatch) -> Tensor:
+    def pay(self, taught: TaughtBatch) -> Tensor:
         """Return the student's improvement for each of its instances."""
-        return step.per_instance(step.improvement)
+        return taught.per_instance(taught.improvement)
 
 
 class StudentLoss(Reward):
@@ -97,9 +97,9 @@ class StudentLoss(Reward):
 
     reads_labels = True
 
-    def pay(self, step: TaughtBatch) -> Tensor:
+    def pay(self, taught: TaughtBatch) -> Tensor:
         """Return ``-CE``."""
-        return -step.student_ce
+        return -taught.student_ce
 
 
 class StudentAndDistillationLoss(Reward):
@@ -107,9 +107,9 @@ class StudentAndDistillationLoss(Reward):
 
     reads_labels = True
 
-    def pay(self, step: TaughtBatch) -> Tensor:
+    def pay(self, taught: TaughtBatch) -> Tensor:
         """Return ``-CE - KL``."""
-        return -step.student_ce - step.distillation_loss
+        return -taught.student_ce - taught.distillation_loss
 
 
 class Mixed(StudentAndDistillationLoss):
@@ -117,10 +117,10 @@ class Mixed(StudentAndDistillationLoss):
 
     measures = True
 
-    def pay(self, step: TaughtBatch) -> Tensor:
+    def pay(self, taught: TaughtBatch) -> Tensor:
         """Return the mixture, with gamma ``reward_mix``."""
-        losses = super().pay(step)
-        return step.mix * losses + (1.0 - step.mix) * step.per_instance(step.held_out_metric).to(losses.device)
+        losses = super().pay(taught)
+        return taught.mix * losses + (1.0 - taught.mix) * taught.per_instance(taught.held_out_metric).to(losses.device)
 
 
 REWARDS: dict[str, type[Reward]] = {
@@ -141,15 +141,15 @@ def make_reward(text: str) -> Reward:
     return build(text, "reward", REWARDS, Reward)
 
 
-def checked_reward(reward: Reward, step: TaughtBatch) -> Tensor:
+def checked_reward(reward: Reward, taught: TaughtBatch) -> Tensor:
     """Return the rewards of a step, ``[S * B]``, without a graph.
 
     Raises:
         InputError: a reward of the user's own fails, or returns something else.
     """
     with faults_in(f"reward {type(reward).__name__}", type(reward)):
-        paid: object = reward.pay(step)
-    rows = len(step.batch.labels)
+        paid: object = reward.pay(taught)
+    rows = len(taught.batch.labels)
     if not isinstance(paid, Tensor) or paid.shape != (rows,):
         shown = f"a tensor {list(paid.shape)}" if isinstance(paid, Tensor) else f"a {type(paid).__name__}"
         raise InputError(f"reward {type(reward).__name__}: pay() returned {shown}, expected a tensor [{rows}], one value per instance")

@@ -57,9 +57,9 @@ class Selection:
         self.data, self.pool, self.settings = data, pool, settings
         interface, num_students = settings.interface, settings.distillation.num_students
         self.num_slots = num_students * (settings.distillation.batch_size if interface.granularity == "instance" else 1)
-        kinds = {term.name: term.kind for term in parse_terms(settings.distillation.knowledge)}
-        require_peers(kinds, num_students)
-        names = (*kinds, "label") if settings.distillation.uses_hard_labels else tuple(kinds)
+        knowledge_by_name = {term.name: term.knowledge for term in parse_terms(settings.distillation.knowledge)}
+        require_peers(knowledge_by_name, num_students)
+        names = (*knowledge_by_name, "label") if settings.distillation.uses_hard_labels else tuple(knowledge_by_name)
         self.layout = ActionLayout(len(pool.teachers), names, parse_factors(interface.factors))
         self.action_kind = make_action(interface.action, self.layout)
         self.observation_set = make_observation_set(interface.observation)
@@ -107,12 +107,12 @@ class Selection:
 
     def fork(self) -> Selection:
         """Return an independent copy in the same state, without listeners; data and pool are shared."""
-        twin = copy.copy(self)
-        twin.distillation, twin.finished, twin.listeners = self.distillation.fork(), list(self.finished), []
-        twin.exploration = copy.deepcopy(self.exploration)
-        twin.meter = self._meter(twin.distillation)
-        twin.meter.load(self.meter.tensors(), self.meter.info(), self.distillation.student.device)
-        return twin
+        fork = copy.copy(self)
+        fork.distillation, fork.finished, fork.listeners = self.distillation.fork(), list(self.finished), []
+        fork.exploration = copy.deepcopy(self.exploration)
+        fork.meter = self._meter(fork.distillation)
+        fork.meter.load(self.meter.tensors(), self.meter.info(), self.distillation.student.device)
+        return fork
 
     def snapshot(self) -> bytes:
         """Return the state as self-contained bytes without pickle; on CPU, :meth:`restore` continues from it bit-exactly."""
@@ -200,7 +200,7 @@ class Selection:
             active=active,
         )
         for student in np.flatnonzero(active & run.done).tolist():
-            self.finished[student] = run.member(student)
+            self.finished[student] = run.of_student(student)
         for listener in self.listeners:
             listener(step)
         return step

@@ -9,7 +9,7 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs.exploration import ExplorationBonus
 from kd_env.envs.settings import Settings
-from kd_env.serialization import from_bytes, part, to_bytes
+from kd_env.serialization import from_bytes, to_bytes, with_prefix
 
 
 def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings) -> bytes:
@@ -34,8 +34,8 @@ def load(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, s
     """
     tensors, info = from_bytes(state, identity(run, settings))
     run.reward_split = meter.split = RewardSplit(run.data, settings.reward.reward_labels, info["label_seeds"])
-    run.load(part(tensors, "run"), info["run"])
-    meter.load(part(tensors, "meter"), info["meter"], run.student.device)
+    run.load(with_prefix(tensors, "run"), info["run"])
+    meter.load(with_prefix(tensors, "meter"), info["meter"], run.student.device)
     exploration.memory = info["exploration"]
 
 

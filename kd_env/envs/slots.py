@@ -128,26 +128,27 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         Raises:
             InputError: the episode has ended, or the actions are not in the space.
         """
-        over = self._ended.copy()
-        if over.any() and (self.autoreset_mode is not AutoresetMode.NEXT_STEP or (over & (self._steps == 0)).any()):
+        ended_before = self._ended.copy()
+        if ended_before.any() and (self.autoreset_mode is not AutoresetMode.NEXT_STEP or (ended_before & (self._steps == 0)).any()):
             raise InputError("step: the episode has ended (or none has begun); call reset() first")
         rewards, terminated, truncated = (np.zeros(self.num_envs), *np.zeros((2, self.num_envs), dtype=np.bool_))
         info: dict[str, Any] = {}
-        if not over.all():
-            step = self.selection.advance(actions, ~over)
-            for student in np.flatnonzero(~over).tolist() if self.histories else ():
+        if not ended_before.all():
+            step = self.selection.advance(actions, ~ended_before)
+            for student in np.flatnonzero(~ended_before).tolist() if self.histories else ():
                 render.add(self.histories[student], self.selection, step, student)
-            self._steps += ~over
-            ended = ~over & self.distillation.done
-            cut = ~over & ~ended & (self._steps >= (self.max_episode_steps or np.inf))
-            for student in np.flatnonzero(cut).tolist():
-                self.selection.finished[student] = self.distillation.member(student)
-            self._ended = ended | cut
-            rewards, terminated, truncated = step.rewards, self._slots_of(ended), self._slots_of(cut)
-            info = slot_info.of_step(self.selection, step, self._slots_of(~over))
-        if over.any():
-            self._begin(over, [self._draw() for _ in range(self.num_students)])
-            info = slot_info.with_reset(self.selection, info, self._slots_of(over))
+            self._steps += ~ended_before
+            terminated_students = ~ended_before & self.distillation.done
+            truncated_students = ~ended_before & ~terminated_students & (self._steps >= (self.max_episode_steps or np.inf))
+            for student in np.flatnonzero(truncated_students).tolist():
+                self.selection.finished[student] = self.distillation.of_student(student)
+            self._ended = terminated_students | truncated_students
+            rewards = step.rewards
+            terminated, truncated = self._slots_of(terminated_students), self._slots_of(truncated_students)
+            info = slot_info.of_step(self.selection, step, self._slots_of(~ended_before))
+        if ended_before.any():
+            self._begin(ended_before, [self._draw() for _ in range(self.num_students)])
+            info = slot_info.with_reset(self.selection, info, self._slots_of(ended_before))
         observation = self.selection.observation()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._ended.any():
             observation, info = self._reset_within_the_step(observation, info)
@@ -175,21 +176,22 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def fork(self) -> SlotsEnv:
         """Return independent slots in the same state; the bank is shared."""
-        twin = copy.copy(self)
-        twin._np_random, twin.histories = copy.deepcopy((self._np_random, self.histories))
-        twin.single_action_space, twin.action_space = copy.deepcopy((self.single_action_space, self.action_space))
-        twin._steps, twin._ended = self._steps.copy(), self._ended.copy()
-        twin.selection = self.selection.fork()
-        return twin
+        fork = copy.copy(self)
+        fork._np_random, fork.histories = copy.deepcopy((self._np_random, self.histories))
+        fork.single_action_space, fork.action_space = copy.deepcopy((self.single_action_space, self.action_space))
+        fork._steps, fork._ended = self._steps.copy(), self._ended.copy()
+        fork.selection = self.selection.fork()
+        return fork
 
-    def _reset_within_the_step(self, final: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+    def _reset_within_the_step(self, last: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         ended = self._slots_of(self._ended)
         final_blocks = np.empty(self.num_envs, dtype=object)
         for slot in np.flatnonzero(ended):
-            final_blocks[slot] = {name: block[slot] for name, block in final.items()}
+            final_blocks[slot] = {name: block[slot] for name, block in last.items()}
         self._begin(self._ended, [self._draw() for _ in range(self.num_students)])
-        ends = {"final_obs": final_blocks, "_final_obs": ended, "final_info": slot_info.of_slots(info, ended), "_final_info": ended.copy()}
-        return self.selection.observation(), {**slot_info.with_reset(self.selection, slot_info.of_slots(info, ~ended), ended), **ends}
+        info_of_ended, info = slot_info.of_slots(info, ended), slot_info.of_slots(info, ~ended)
+        final = {"final_obs": final_blocks, "_final_obs": ended, "final_info": info_of_ended, "_final_info": ended.copy()}
+        return self.selection.observation(), {**slot_info.with_reset(self.selection, info, ended), **final}
 
     def _begin(self, which: np.ndarray, seeds: Sequence[int]) -> None:
         if which.all():

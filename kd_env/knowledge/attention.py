@@ -18,7 +18,7 @@ from torch import Tensor
 from kd_env.knowledge.knowledge import Knowledge, Output
 from kd_env.types import ModelOutput
 
-SMALLEST_PROBABILITY = 1e-20
+MIN_PROBABILITY = 1e-20
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,4 @@ class Attention(Knowledge):
 
 
 def _log_ratio(p: Tensor, q: Tensor) -> Tensor:
-    return p.clamp_min(SMALLEST_PROBABILITY).log() - q.clamp_min(SMALLEST_PROBABILITY).log()
+    return p.clamp_min(MIN_PROBABILITY).log() - q.clamp_min(MIN_PROBABILITY).log()

@@ -33,11 +33,11 @@ class Knowledge(ABC):
 
     Attributes:
         compares: output of student and teacher that the type compares.
-        asks_peers: whether the targets come from the other students of a population. Decisions then have no weights for this type.
+        uses_peers: whether the targets come from the other students of a population. Decisions then have no weights for this type.
     """
 
     compares: ClassVar[Output] = "logits"
-    asks_peers: ClassVar[bool] = False
+    uses_peers: ClassVar[bool] = False
 
     @property
     def projector(self) -> type[Projector] | None:
@@ -51,7 +51,7 @@ class Knowledge(ABC):
 
     @property
     def reads_labels(self) -> bool:
-        """Whether the loss reads ``context.labels``. Such a type is refused if labels are not part of the setting."""
+        """Whether the loss reads ``context.labels``. Such a type is refused if labels are not used."""
         return False
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Knowledge(ABC):
         num_teachers = batch.teacher_logits.shape[1]
         columns = []
         for k in range(num_teachers):
-            mapped = student if self.projector is None else self.projector.facing(student, k)
+            mapped = student if self.projector is None else self.projector.for_teacher(student, k)
             aligned = self.align(mapped, self._teacher(batch, k), k, num_teachers)
             columns.append(self._for_each_student(*aligned, context, len(batch.update)))
         return torch.stack(columns, 1)

@@ -44,7 +44,7 @@ class MapKnowledge(Knowledge):
         num_teachers = batch.teacher_logits.shape[1]
         columns = []
         for k in range(num_teachers):
-            mapped = student if self.projector is None else self.projector.facing(student, k)
+            mapped = student if self.projector is None else self.projector.for_teacher(student, k)
             pairs = (self.align(*pair, k, num_teachers) for pair in self._pairs(mapped, self._teacher(batch, k)))
             first, *others = (self._for_each_student(*pair, context, len(batch.update)) for pair in pairs)
             columns.append(sum(others, first))

@@ -53,7 +53,7 @@ class ConvolutionalProjector(Projector):
         return output._replace(projections={**output.projections, self.name: self.project(values)})
 
     @classmethod
-    def facing(cls, output: ModelOutput, k: int) -> ModelOutput:
+    def for_teacher(cls, output: ModelOutput, k: int) -> ModelOutput:
         """Return the student's output with the map for teacher ``k`` in place of the stage's map."""
         mapped = output.projections[cls.name][k]
         if cls.stage == LAST:

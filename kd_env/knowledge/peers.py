@@ -33,7 +33,7 @@ from kd_env.types import Batch, ModelOutput
 class PeerKnowledge(Knowledge):
     """Base class of types that learn from the other students of the population."""
 
-    asks_peers: ClassVar[bool] = True
+    uses_peers: ClassVar[bool] = True
 
     @abstractmethod
     def losses(self, student: ModelOutput, batch: Batch, context: LossContext) -> Tensor:
@@ -107,7 +107,7 @@ def require_peers(kinds: Mapping[str, Knowledge], num_students: int) -> None:
     Raises:
         InputError: a type needs peers, and there is one student.
     """
-    asking = [name for name, kind in kinds.items() if kind.asks_peers]
+    asking = [name for name, kind in kinds.items() if kind.uses_peers]
     if asking and num_students == 1:
         raise InputError(
             f"knowledge={','.join(kinds)!r}: with num_students=1 there are no other students, which {' and '.join(asking)} "

@@ -50,7 +50,7 @@ class Projector(NetworkWrapper):
         return output._replace(projections={**output.projections, self.name: self.project(values)})
 
     @classmethod
-    def facing(cls, output: ModelOutput, k: int) -> ModelOutput:
+    def for_teacher(cls, output: ModelOutput, k: int) -> ModelOutput:
         """Return the student's output with the values mapped for teacher ``k`` in place of the original values."""
         mapped: dict[str, Any] = {cls.projects: output.projections[cls.name][k]}
         return output._replace(**mapped)

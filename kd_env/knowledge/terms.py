@@ -30,13 +30,13 @@ class Term:
 
     Attributes:
         name: name of the type in decisions.
-        kind: knowledge type.
+        knowledge: knowledge type.
         strength: factor of the loss in the setting.
         skip_epochs: number of epochs of a student from its start without this term, in which its strength is 0.
     """
 
     name: str
-    kind: Knowledge
+    knowledge: Knowledge
     strength: float = 1.0
     skip_epochs: int = 0
 
@@ -62,7 +62,7 @@ def parse_terms(text: str) -> tuple[Term, ...]:
 
 def extra_outputs(terms: Sequence[Term]) -> frozenset[str]:
     """Return the outputs besides logits and features that the bank must keep and the student must compute for ``terms``."""
-    return frozenset(output for term in terms for output in term.kind.requests)
+    return frozenset(output for term in terms for output in term.knowledge.requests)
 
 
 def projectors(terms: Sequence[Term]) -> list[type[Projector]]:
@@ -71,7 +71,7 @@ def projectors(terms: Sequence[Term]) -> list[type[Projector]]:
     Raises:
         InputError: two different projectors have the same name.
     """
-    needed = {term.kind.projector: term.name for term in terms if term.kind.projector is not None}
+    needed = {term.knowledge.projector: term.name for term in terms if term.knowledge.projector is not None}
     ordered = [projector for projector in (*PROJECTOR_ORDER, *needed) if projector in needed]
     unique = {projector.name: projector for projector in ordered}
     for projector in ordered:

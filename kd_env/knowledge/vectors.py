@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SMALLEST_SQUARE = 1e-24
+MIN_SQUARE = 1e-24
 """Vectors with a smaller squared norm have no direction. At this value, float32 can still represent the derivative of the norm."""
 
 
 def norm(vectors: Tensor) -> Tensor:
     """Return the Euclidean norm over the last axis, ``[..., D]`` -> ``[..., 1]``. At zero its gradient is zero, not NaN."""
     squares = vectors.square().sum(-1, keepdim=True)
-    zero = squares < SMALLEST_SQUARE
+    zero = squares < MIN_SQUARE
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squares).sqrt())
 
 

@@ -28,7 +28,7 @@ from kd_env.types import Inputs
 OPTIONS = ("bits", "outer_bits")
 EXAMPLES = 32
 """Number of examples from which the first steps of inputs are computed."""
-SMALLEST_STEP = 1e-6
+MIN_STEP = 1e-6
 """Least first step, for values that are all 0."""
 
 
@@ -192,8 +192,8 @@ def _inputs_of_layers(network: nn.Module, inputs: Inputs) -> dict[str, _Seen]:
 
     The pass runs a copy, so that running statistics stay.
     """
-    twin, seen = copy.deepcopy(network).eval(), dict[str, _Seen]()
-    for name, module in twin.named_modules():
+    observed, seen = copy.deepcopy(network).eval(), dict[str, _Seen]()
+    for name, module in observed.named_modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.train()
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -203,7 +203,7 @@ def _inputs_of_layers(network: nn.Module, inputs: Inputs) -> dict[str, _Seen]:
 
             module.register_forward_pre_hook(look)
     with torch.no_grad(), reproducible():
-        twin(**inputs)
+        observed(**inputs)
     return seen
 
 
@@ -214,4 +214,4 @@ def _classifier_name(network: nn.Module) -> str:
 
 def _first_log_step(mean: float, bits: int, signed: bool) -> float:
     highest = 2.0 ** (bits - signed) - 1.0
-    return float(torch.tensor(max(2.0 * mean / highest**0.5, SMALLEST_STEP), dtype=torch.float64).log())
+    return float(torch.tensor(max(2.0 * mean / highest**0.5, MIN_STEP), dtype=torch.float64).log())

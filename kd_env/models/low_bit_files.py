@@ -46,8 +46,8 @@ def save_steps(folder: Path, network: Network) -> Network:
 
 def plain(network: Network) -> Network:
     """Return a copy of a network in which layers are not quantised, with its quantised weights."""
-    twin = copy.deepcopy(network)
-    for name, layer in list(layers_of(twin)):
+    changed = copy.deepcopy(network)
+    for name, layer in list(layers_of(changed)):
         has_bias, unquantised = layer.bias is not None, nn.Module()
         if isinstance(layer, nn.Linear):
             unquantised = nn.Linear(layer.in_features, layer.out_features, has_bias, device="meta")
@@ -57,8 +57,8 @@ def plain(network: Network) -> Network:
             weight = layer.weight_quantizer(layer.weight, layer.weight.numel())
         unquantised.weight, unquantised.bias = nn.Parameter(weight), layer.bias
         owner, _, attribute = name.rpartition(".")
-        setattr(twin.get_submodule(owner), attribute, unquantised.train(layer.training))
-    return twin
+        setattr(changed.get_submodule(owner), attribute, unquantised.train(layer.training))
+    return changed
 
 
 def restore(network: Network, folder: str | Path) -> Network:

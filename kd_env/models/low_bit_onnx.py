@@ -22,12 +22,12 @@ OPSET = 20
 
 def with_integer_layers(network: nn.Module) -> nn.Module:
     """Return a copy of ``network`` that the exporter writes with integer operators. It cannot run."""
-    twin = copy.deepcopy(network)
-    for name, layer in list(layers_of(twin)):
+    changed = copy.deepcopy(network)
+    for name, layer in list(layers_of(changed)):
         owner, _, attribute = name.rpartition(".")
         integer = IntegerConv2d(layer) if isinstance(layer, LowBitConv2d) else IntegerLinear(layer)
-        setattr(twin.get_submodule(owner), attribute, integer)
-    return twin.eval()
+        setattr(changed.get_submodule(owner), attribute, integer)
+    return changed.eval()
 
 
 class IntegerLinear(nn.Linear):

@@ -114,7 +114,7 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
     return Encoder(ViTForImageClassification(config))
 
 
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 """The largest number of layers of a built-in network."""
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit, **CONVOLUTIONAL}
 """Built-in networks by name."""
@@ -159,7 +159,7 @@ def _built_in(text: str, task: Task, seed: int) -> nn.Module:
                 require_reads(network, **encode(task, task.train.inputs[:2]))
         return network
     for key, value in options.items():
-        most = MOST_LAYERS if key in ("depth", "layers") else math.inf
+        most = MAX_LAYERS if key in ("depth", "layers") else math.inf
         spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, most=most, **{key: value})
     with seeded(seed):
         try:

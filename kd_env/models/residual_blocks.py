@@ -22,7 +22,7 @@ from kd_env.models.wrapper import unwrap
 from kd_env.types import Inputs
 
 
-class Place(NamedTuple):
+class BlockIndex(NamedTuple):
     """Where a block stands in a network: a stage, and its number there."""
 
     stage: int
@@ -56,7 +56,7 @@ def stages(network: nn.Module) -> list[nn.Sequential | nn.ModuleList]:
     return []
 
 
-def matching_blocks(student: nn.Module, teacher: nn.Module, example: Inputs, names: tuple[str, str]) -> dict[Place, Blocks]:
+def matching_blocks(student: nn.Module, teacher: nn.Module, example: Inputs, names: tuple[str, str]) -> dict[BlockIndex, Blocks]:
     """Return the teacher's blocks for each block of the student, on the student's device and in its type.
 
     The n blocks of a stage stand for the m >= n of the teacher's in equal parts, in order: student block i for the teacher's blocks from
@@ -72,33 +72,33 @@ def matching_blocks(student: nn.Module, teacher: nn.Module, example: Inputs, nam
         InputError: the networks have blocks of different kinds or shapes, or the teacher has fewer.
     """
     own, others = stages(student), stages(teacher)
-    place = f"block_swap: student {names[0]!r} and teacher {names[1]!r}"
+    prefix = f"block_swap: student {names[0]!r} and teacher {names[1]!r}"
     kinds = {type(stage[0]) for stage in (*own, *others)}
     if not own or len(own) != len(others) or len(kinds) > 1:
-        raise InputError(f"{place} have no blocks of one kind; use two resnets, two wrn, or two encoders of one architecture")
+        raise InputError(f"{prefix} have no blocks of one kind; use two resnets, two wrn, or two encoders of one architecture")
     parameter, matching = next(student.parameters()), {}
     for number, (stage, other) in enumerate(zip(own, others, strict=True)):
         size, count = len(stage), len(other)
         if count < size:
-            raise InputError(f"{place}: the teacher has {count} blocks in stage {number + 1} and the student {size}; use a deeper teacher")
+            raise InputError(f"{prefix}: the teacher has {count} blocks in stage {number + 1} and the student {size}; use a deeper teacher")
         for block in range(size):
             part = [other[index] for index in range(block * count // size, (block + 1) * count // size)]
-            matching[Place(number, block)] = Blocks(part).to(parameter.device, parameter.dtype)
-    _require_same_shapes(student, matching, example, place)
+            matching[BlockIndex(number, block)] = Blocks(part).to(parameter.device, parameter.dtype)
+    _require_same_shapes(student, matching, example, prefix)
     return matching
 
 
 @contextmanager
-def swapped(network: nn.Module, blocks: Mapping[Place, nn.Module]) -> Iterator[None]:
+def swapped(network: nn.Module, blocks: Mapping[BlockIndex, nn.Module]) -> Iterator[None]:
     """Run ``blocks`` in the places of the network's own in each forward pass inside the context.
 
     They take the places when a pass begins and leave them when it ends, so that parameters and their names never change.
     """
-    containers, own = stages(network), {place: stages(network)[place.stage][place.block] for place in blocks}
+    containers, own = stages(network), {index: stages(network)[index.stage][index.block] for index in blocks}
 
-    def put(modules: Mapping[Place, nn.Module]) -> None:
-        for place, module in modules.items():
-            containers[place.stage][place.block] = module
+    def put(modules: Mapping[BlockIndex, nn.Module]) -> None:
+        for index, module in modules.items():
+            containers[index.stage][index.block] = module
 
     with ExitStack() as stack:
         stack.callback(network.register_forward_hook(lambda *_: put(own), always_call=True).remove)
@@ -106,26 +106,26 @@ def swapped(network: nn.Module, blocks: Mapping[Place, nn.Module]) -> Iterator[N
         yield
 
 
-def _require_same_shapes(student: nn.Module, blocks: Mapping[Place, Blocks], example: Inputs, text: str) -> None:
+def _require_same_shapes(student: nn.Module, blocks: Mapping[BlockIndex, Blocks], example: Inputs, text: str) -> None:
     """Check that a teacher's blocks return outputs of the same shape as the student's for the same inputs."""
-    calls: dict[Place, tuple[Any, Any, Tensor]] = {}
+    calls: dict[BlockIndex, tuple[Any, Any, Tensor]] = {}
 
-    def keep(place: Place, arguments: Any, options: Any, output: Any) -> None:
-        calls[place] = arguments, options, output
+    def keep(index: BlockIndex, arguments: Any, options: Any, output: Any) -> None:
+        calls[index] = arguments, options, output
 
     containers = stages(student)
     with ExitStack() as stack, torch.no_grad(), evaluation_mode(student):
-        for place in blocks:
-            block = containers[place.stage][place.block]
+        for index in blocks:
+            block = containers[index.stage][index.block]
             hook = block.register_forward_hook(
-                lambda _module, arguments, options, output, place=place: keep(place, arguments, options, output), with_kwargs=True
+                lambda _module, arguments, options, output, index=index: keep(index, arguments, options, output), with_kwargs=True
             )
             stack.callback(hook.remove)
         student(**example)
-        for place, (arguments, options, output) in calls.items():
+        for index, (arguments, options, output) in calls.items():
             try:
-                shape = blocks[place](*arguments, **options).shape
+                shape = blocks[index](*arguments, **options).shape
             except RuntimeError:  # torch's error for operands that do not fit
                 shape = None
             if shape != output.shape:
-                raise InputError(f"{text} have blocks of other widths in stage {place.stage + 1}; use networks of equal widths")
+                raise InputError(f"{text} have blocks of other widths in stage {index.stage + 1}; use networks of equal widths")

@@ -1,6 +1,6 @@
 """Policies: ``protocol`` says what a policy is, ``registry`` finds and builds one by name, ``episode`` runs it.
 
-``access`` says what a policy may read; ``context``, ``batch``, ``student_view``, ``rehearsal`` and ``episode_view`` hand it that alone.
+``access`` says what a policy may read; ``context``, ``batch``, ``student_view``, ``rehearsal`` and ``episode_view`` give it only that.
 ``rules`` turns the decisions of rules into actions. ``search_space`` declares what is tuned.
 """
 

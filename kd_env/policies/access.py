@@ -1,4 +1,4 @@
-"""Access: what a policy may read. A policy class declares an access class, and is handed what that includes and nothing else."""
+"""Access: what a policy may read. A policy class declares its access class, and can read only the data of that class."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ NEEDS: dict[str, str] = {}
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def needs(resource: str, place: str) -> Callable[[Method], Method]:
+def needs(resource: str, object_name: str) -> Callable[[Method], Method]:
     """Decorate a method that gives ``resource`` to a policy: it raises an error if the policy's access does not include that.
 
-    The object has the attributes ``name`` and ``access`` of the policy; policies call it ``place``.
+    The object has the attributes ``name`` and ``access`` of the policy; policies call it ``object_name``.
     """
 
     def decorate(method: Method) -> Method:
-        name = f"{place}.{method.__name__}"
+        name = f"{object_name}.{method.__name__}"
         NEEDS[name] = resource
 
         @functools.wraps(method)

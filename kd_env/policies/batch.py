@@ -1,4 +1,4 @@
-"""The mini-batch that a policy is handed: the fields that its access includes, and no others."""
+"""The mini-batch as a policy sees it: only the fields that its access includes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PolicyBatch:
     Reading a field that the policy's access does not include raises an error that names it.
     """
 
-    rows: int
+    num_rows: int
     """Number of instances, B per student."""
     num_teachers: int
     """Number of teachers K."""
@@ -49,7 +49,7 @@ class PolicyBatch:
 
     def __init__(self, batch: Batch, output: ModelOutput | None, access: str, policy: str) -> None:
         """Take the fields of ``batch`` that ``access`` includes; ``output`` is the differentiable output of the student."""
-        self.rows, self.num_teachers = batch.teacher_logits.shape[:2]
+        self.num_rows, self.num_teachers = batch.teacher_logits.shape[:2]
         self.update, self.progress, self.example_ids = batch.update, batch.progress, batch.example_ids
         self._access, self._policy = access, policy
         for name, resource in NEEDS.items():

@@ -1,4 +1,4 @@
-"""What a policy is shown of an episode. In: a policy, observations, steps. Out: the same without what its access does not include."""
+"""Remove from observations and transitions the entries that a policy may not read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd_env.types import Decision, Observation
 
 BLOCKS = {"progress": None, "teachers": TEACHERS}
 """What each block of an observation shows; all other blocks may show the student."""
-PAID = ("credit", "knowledge_credit", "credit_fold", "reward_terms")
+REWARD_ENTRIES = ("credit", "knowledge_credit", "credit_fold", "reward_terms")
 """Entries of ``info`` that belong to the reward."""
 VALIDATION = ("validation", "_validation")
 """Entries of ``info`` that no policy sees: validation chooses settings and students."""
@@ -42,18 +42,18 @@ class EpisodeView:
     ) -> Transition:
         """Return the step without its reward where the access includes no rewards, and always without validation."""
         shown = self.observation(observation), action, reward, self.observation(next_observation), terminated, self._info(info)
-        return Transition(*shown) if REWARD in ALLOWED[self._access] else UnpaidTransition(self._policy, self._access, *shown)
+        return Transition(*shown) if REWARD in ALLOWED[self._access] else TransitionWithoutReward(self._policy, self._access, *shown)
 
     def _info(self, info: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: self._info(value) if name == "final_info" else value for name, value in info.items() if name not in VALIDATION}
-        return self._without(kept, "transition.info", dict.fromkeys(PAID, REWARD))
+        return self._without(kept, "transition.info", dict.fromkeys(REWARD_ENTRIES, REWARD))
 
     def _without(self, values: dict[str, Any], place: str, needs: Mapping[str, str]) -> dict[str, Any]:
         refused = {name: resource for name, resource in needs.items() if resource not in ALLOWED[self._access]}
-        return Shown(values, self._policy, self._access, place, refused) if refused else values
+        return RestrictedDict(values, self._policy, self._access, place, refused) if refused else values
 
 
-class Shown(dict[str, Any]):
+class RestrictedDict(dict[str, Any]):
     """A dict without some entries; reading one of those raises an error that names it."""
 
     def __init__(self, values: Mapping[str, Any], policy: str, access: str, place: str, refused: Mapping[str, str]) -> None:
@@ -68,7 +68,7 @@ class Shown(dict[str, Any]):
         raise KeyError(name)
 
 
-class UnpaidTransition(Transition):
+class TransitionWithoutReward(Transition):
     """A step without its reward; reading that raises an error."""
 
     def __init__(

@@ -16,8 +16,8 @@ from kd_env.types import Observation
 @contextmanager
 def faults_of(policy: Any, method: str) -> Iterator[None]:
     """Turn exceptions of a policy's ``method`` into ``InputError``, unless the policy is built in; see :func:`kd_env.plugins.faults_in`."""
-    kind = type(policy.rule if isinstance(policy, RulePolicy) else policy)
-    with faults_in(f"policy {kind.__module__}:{kind.__qualname__}, {method}()", kind):
+    policy_type = type(policy.rule if isinstance(policy, RulePolicy) else policy)
+    with faults_in(f"policy {policy_type.__module__}:{policy_type.__qualname__}, {method}()", policy_type):
         yield
 
 

@@ -38,7 +38,7 @@ class OwnStudents:
             student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
         run = selection.distillation
-        if run.loss.asks_peers:
+        if run.loss.uses_peers:
             raise InputError(
                 f"knowledge={run.settings.knowledge!r}: policy {name!r} teaches students of its own, which would become peers; leave the "
                 "types that compare peers out"

@@ -50,8 +50,8 @@ class Policy(Protocol):
     """Chooses actions.
 
     Optional: ``selection_entropy(observation) -> [num_envs]``, the entropy of its selection probabilities in [0, 1], for reports;
-    ``begin_episode(learning)``, called before each student; ``training_episodes``, how many students it learns on before the one that
-    counts, which it then teaches without learning, or learning as well if ``learns_on_the_last`` is true.
+    ``begin_episode(learning)``, called before each student; ``training_episodes``, the number of students that it trains on before the
+    student that is the result. On that one it learns only if ``learns_on_the_last`` is true.
     """
 
     def act(self, observation: Observation) -> np.ndarray | Decision:

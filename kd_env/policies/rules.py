@@ -12,7 +12,7 @@ from kd_env.types import Decision, Observation
 
 
 class RulePolicy:
-    """Hands a rule the mini-batch about to be taught and turns its weights into actions."""
+    """Calls a rule with the mini-batch about to be taught, and turns its weights into actions."""
 
     def __init__(self, rule: Rule, context: PolicyContext) -> None:
         """Take the rule and the context that it was built with."""

@@ -1,6 +1,6 @@
 """Declare what may be tuned of a policy. ``kd-env bench --tune`` searches what a policy's class names in its ``search_space``.
 
-The keys are options of the class, or else settings of the environment, which the policy then has for itself::
+The keys are options of the class or settings of the environment. Such a setting then applies to this policy only::
 
     search_space: ClassVar[SearchSpace] = {"learning_rate": Range(1e-4, 1e-2, log=True), "window": Range(1, 8)}
 

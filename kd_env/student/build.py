@@ -117,7 +117,7 @@ def _require_output(name: str, output: ModelOutput, config: StudentConfig) -> No
         problem = f"has no feature map of stage {stage!r}" if stage else f"has no {what}"
     if isinstance(value, Tensor):
         problem = f"has {name} of shape {list(value.shape)}, expected {axes} axes"
-    comparing = [term.name for term in config.terms if name in term.kind.requests]
+    comparing = [term.name for term in config.terms if name in term.knowledge.requests]
     names, verb = " and ".join(comparing), "compares" if len(comparing) == 1 else "compare"
     knowledge = ",".join(term.name for term in config.terms)
     raise InputError(

@@ -118,15 +118,15 @@ class Student:
 
     def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
         """Return the parameters after a step on ``gradient``, without a change of the student."""
-        twin = copy.deepcopy(self.network)
-        optimizer = self.options.build(twin)
+        stepped = copy.deepcopy(self.network)
+        optimizer = self.options.build(stepped)
         optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
-        for parameter, value in zip(twin.parameters(), gradient, strict=True):
+        for parameter, value in zip(stepped.parameters(), gradient, strict=True):
             parameter.grad = value
         for group in optimizer.param_groups:
             group["lr"] = self.options.rate(float(np.squeeze(progress)))
         optimizer.step()
-        return [parameter.detach() for parameter in twin.parameters()]
+        return [parameter.detach() for parameter in stepped.parameters()]
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, shared: bool = False) -> Tensor:

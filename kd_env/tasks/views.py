@@ -12,7 +12,7 @@ import numpy as np
 from kd_env import spec
 from kd_env.tasks.task import Split
 
-MOST_VIEWS = 64
+MAX_VIEWS = 64
 
 
 def with_views(train: Split, views: int, task: str, seed: int = 0) -> Split:
@@ -25,9 +25,9 @@ def with_views(train: Split, views: int, task: str, seed: int = 0) -> Split:
         seed: decides the views.
 
     Raises:
-        InputError: ``views`` is no whole number from 1 to :data:`MOST_VIEWS`.
+        InputError: ``views`` is no whole number from 1 to :data:`MAX_VIEWS`.
     """
-    spec.numbers(f"task {task}", least=1, most=MOST_VIEWS, whole=True, views=views)
+    spec.numbers(f"task {task}", least=1, most=MAX_VIEWS, whole=True, views=views)
     if views == 1:
         return train
     inputs = np.empty((views * len(train), *train.inputs.shape[1:]), dtype=np.float32)

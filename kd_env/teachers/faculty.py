@@ -35,7 +35,7 @@ from kd_env.types import ModelOutput
 MAX_EXAMPLES = 5_000
 """Labelled training examples from which the transport is computed; if there are more, evenly spaced ones."""
 BATCH = 64
-SMALLEST = 1e-8
+MIN_PROBABILITY = 1e-8
 """Added to each probability, so that its logarithm is finite."""
 
 
@@ -69,7 +69,7 @@ class FacultyTeacher:
     def __call__(self, inputs: np.ndarray) -> ModelOutput:
         """Return logits ``[B, C]`` in the task's classes, the logarithms of the transported probabilities, and its own features."""
         output = self.live(inputs)
-        logits = (output.logits.double().softmax(1).cpu() @ self.conversion + SMALLEST).log()
+        logits = (output.logits.double().softmax(1).cpu() @ self.conversion + MIN_PROBABILITY).log()
         return ModelOutput(logits.float(), output.features.float().cpu())
 
     @cached_property

@@ -14,7 +14,7 @@ SUMS = "SHA256SUMS"
 """In the folder of a teacher that kd-env made: hashes of its files, in the format of ``sha256sum``."""
 TEACHING_FILE = "teaching.json"
 """In that folder: how the teacher was trained, and the losses of each epoch. Without it, the folder is a checkpoint made of the teacher."""
-MOST_FILES = 10_000
+MAX_FILES = 10_000
 """The largest number of files and folders in a folder of teachers. It refuses a home folder, which holds more."""
 
 
@@ -61,9 +61,9 @@ def content_hash(text: str) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     if not text or not path.is_dir():
         return ""
-    content = list(islice(path.rglob("*"), MOST_FILES + 1))
-    if len(content) > MOST_FILES:
-        raise InputError(f"{path} holds more than {MOST_FILES:,} files and folders; name the folder of a checkpoint, or of a few")
+    content = list(islice(path.rglob("*"), MAX_FILES + 1))
+    if len(content) > MAX_FILES:
+        raise InputError(f"{path} holds more than {MAX_FILES:,} files and folders; name the folder of a checkpoint, or of a few")
     folders = sorted(inner for inner in [path, *content] if inner.is_dir() and not inner.name.startswith("."))
     return hashlib.sha256(":".join(checkpoint_hash(inner) for inner in folders).encode()).hexdigest()
 

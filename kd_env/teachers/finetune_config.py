@@ -14,7 +14,7 @@ from kd_env.models.from_plugin import is_plugin
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.tasks import Task
 
-MOST_TOKENS = 1 << 20
+MAX_TOKENS = 1 << 20
 """Largest number of tokens of a text that can be asked for."""
 
 
@@ -80,7 +80,7 @@ class FinetuneConfig:
             ("label_noise", 0.0 <= config.label_noise <= 1.0, "in [0, 1]"),
             ("batch_size", config.batch_size >= 1, "at least 1"),
             ("lr", 0.0 < config.lr < float("inf"), "above 0"),
-            ("max_length", 3 <= config.max_length <= MOST_TOKENS, f"in [3, {MOST_TOKENS}]"),
+            ("max_length", 3 <= config.max_length <= MAX_TOKENS, f"in [3, {MAX_TOKENS}]"),
         ):
             if not fits:
                 raise InputError(f"teacher of {self.model!r}: {name}={getattr(config, name)} must be {expected}")

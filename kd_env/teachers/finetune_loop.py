@@ -25,7 +25,7 @@ from kd_env.models.pretrained import open_checkpoint
 from kd_env.models.saving import Saveable, reader_to_save
 from kd_env.paths import sweep, write_bytes
 from kd_env.randomness import seeded
-from kd_env.serialization import OtherRunError, from_bytes, part, to_bytes
+from kd_env.serialization import OtherRunError, from_bytes, to_bytes, with_prefix
 from kd_env.student.epoch_order import length_order
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
@@ -209,8 +209,8 @@ class FinetuneLoop:
             self._state_file.replace(aside)
             self._note = f"{error}; it is now {aside.name}, and the teacher starts over"
             return
-        self._student.load_state(part(tensors, "student"))
-        self._best_weights, self._history, epoch = part(tensors, "best"), state["history"], part(tensors, "epoch")
+        self._student.load_state(with_prefix(tensors, "student"))
+        self._best_weights, self._history, epoch = with_prefix(tensors, "best"), state["history"], with_prefix(tensors, "epoch")
         self._losses = list(epoch["losses"].to(self._student.device)) if epoch else []
         self._dropout = epoch.get("dropout")
 

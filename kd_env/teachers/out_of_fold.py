@@ -26,7 +26,7 @@ from kd_env.types import ModelOutput
 FOLDS_FILE = "folds.json"
 """Marks the folder of such a teacher and holds the number of folds."""
 
-MOST_FOLDS = 100
+MAX_FOLDS = 100
 """The largest number of folds, each of which is a teacher to train."""
 
 
@@ -79,11 +79,11 @@ def finetune_folds(
     """Fine-tune the F teachers ``out/fold-0`` and so on, and return ``out``. Teachers that are complete are left as they are.
 
     Raises:
-        InputError: ``folds`` is not from 2 to :data:`MOST_FOLDS`, ``out`` holds something else, or anything in
+        InputError: ``folds`` is not from 2 to :data:`MAX_FOLDS`, ``out`` holds something else, or anything in
             :func:`~kd_env.teachers.finetune.finetune`.
     """
-    if not 2 <= folds <= MOST_FOLDS:
-        raise InputError(f"folds={folds}: must be at least 2, at most {MOST_FOLDS}; leave it out for one teacher of all examples")
+    if not 2 <= folds <= MAX_FOLDS:
+        raise InputError(f"folds={folds}: must be at least 2, at most {MAX_FOLDS}; leave it out for one teacher of all examples")
     config.filled(task)
     if out.exists() and not (out.is_dir() and all(_is_of_folds(path.name) for path in out.iterdir())):
         raise InputError(f"{out} holds something that kd-env teach --folds did not write; name a new folder")

@@ -24,7 +24,7 @@ from kd_env.types import ModelOutput
 
 PROBES = 64
 """Training examples whose answers identify a teacher that cannot say what it is."""
-LEAST_PROBABILITY = 1e-7
+MIN_PROBABILITY = 1e-7
 
 
 def as_pool(name: str, teachers: object, task: Task) -> Pool:
@@ -86,7 +86,7 @@ class OwnTeacher:
             InputError: the function fails, or returns something else.
         """
         output = self._outputs(inputs)
-        return output._replace(logits=output.logits.clamp_min(LEAST_PROBABILITY).log()) if self._gives_probabilities else output
+        return output._replace(logits=output.logits.clamp_min(MIN_PROBABILITY).log()) if self._gives_probabilities else output
 
     @cached_property
     def _probe(self) -> ModelOutput:

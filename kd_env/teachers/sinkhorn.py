@@ -9,7 +9,7 @@ from torch import Tensor
 
 TOLERANCE = 1e-9
 """Largest error of a marginal at which the iterations end."""
-MOST_STEPS = 10_000
+MAX_STEPS = 10_000
 
 
 class Transport(NamedTuple):
@@ -39,7 +39,7 @@ def transport(cost: Tensor, rows: Tensor, columns: Tensor, epsilon: float = 0.05
     rows, columns = (masses.double() / masses.double().sum() for masses in (rows, columns))
     log_rows, log_columns = rows.log(), columns.log()
     left, right = torch.zeros_like(log_rows), torch.zeros_like(log_columns)
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         left = log_rows - torch.logsumexp(kernel + right, 1)
         right = log_columns - torch.logsumexp(kernel + left[:, None], 0)
         plan = (left[:, None] + kernel + right).exp()

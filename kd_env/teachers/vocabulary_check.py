@@ -26,7 +26,7 @@ def require_same_vocabulary(task: Task, pool: Pool, student: str, knowledge: str
     Raises:
         InputError: a teacher's tokenizer has another vocabulary than the student's.
     """
-    names = [term.name for term in parse_terms(knowledge) if term.kind.compares == "attention"]
+    names = [term.name for term in parse_terms(knowledge) if term.knowledge.compares == "attention"]
     if task.kind != "text" or not names:
         return
     student_vocabulary = _student_vocabulary(student, task)

@@ -42,7 +42,7 @@ def test_policy_mass_moves_to_the_teacher_with_the_credit():
     credit[:, 2] = 1.5
     before = mass(agent, observation)[:, 2].mean()
     for _ in range(60):
-        agent.follow(observation, credit)
+        agent.update_policy(observation, credit)
     after = mass(agent, observation)[:, 2]
     assert before < 0.5
     assert after.min() > 0.95
@@ -57,7 +57,7 @@ def test_it_tells_instances_apart():
     credit = torch.full((32, 4), -0.5)
     credit[torch.arange(32), best] = 1.5
     for _ in range(150):
-        agent.follow(observation, credit)
+        agent.update_policy(observation, credit)
     assert (mass(agent, observation).argmax(1) == best).all()
 
 
@@ -67,7 +67,7 @@ def test_with_a_uniform_prior_it_settles_where_calculus_says():
     observation, _ = env.reset(seed=0)
     credit = torch.tensor([1.0, 0.0, -1.0, 0.5]).expand(32, 4)
     for _ in range(300):
-        agent.follow(observation, credit)
+        agent.update_policy(observation, credit)
     assert mass(agent, observation).mean(0) == pytest.approx(credit[0].softmax(0).numpy(), abs=0.02)
 
 
@@ -75,7 +75,7 @@ def test_without_credit_the_prior_makes_it_undecided():
     env, agent = make("gradient_credit(learning_rate=0.01)")
     observation, _ = env.reset(seed=0)
     for _ in range(200):
-        agent.follow(observation, torch.zeros(32, 4))
+        agent.update_policy(observation, torch.zeros(32, 4))
     assert np.abs(mass(agent, observation) - 0.25).max() < 0.05
 
 
@@ -197,5 +197,5 @@ def test_a_saved_policy_keeps_its_options_and_its_prior(tmp_path):
     credit = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
     for copy in (agent, again):
         copy.optimizer = torch.optim.SGD(copy.policy.parameters(), lr=0.1)
-        copy.follow(observation, credit)
+        copy.update_policy(observation, credit)
     assert np.array_equal(again.act(observation), agent.act(observation)), "the prior is the same one"

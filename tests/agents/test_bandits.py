@@ -43,7 +43,7 @@ def test_a_window_forgets_a_change_that_plain_averaging_does_not():
     for agent in (recent, plain):
         for pull in range(720):
             before = pull < 600
-            agent.credit(pull % 3, ((0.2, 0.9, 0.1) if before else (0.9, 0.2, 0.1))[pull % 3], NOTHING)
+            agent.learn_from(pull % 3, ((0.2, 0.9, 0.1) if before else (0.9, 0.2, 0.1))[pull % 3], NOTHING)
             if pull == 599:
                 assert agent.choose(NOTHING) == 1
     assert recent.choose(NOTHING) == 0
@@ -62,7 +62,7 @@ def test_exp3_explores_with_its_share():
     agent.log_weights = np.log([2.0, 1.0, 1.0])
     # .7 w / 4 + .3 / 3
     assert agent.probabilities.tolist() == pytest.approx([0.45, 0.275, 0.275])
-    agent.credit(1, 0.5, NOTHING)
+    agent.learn_from(1, 0.5, NOTHING)
     # w_1 <- 1 exp(.3 * .5 / (.275 * 3)) = exp(.1818...)
     assert agent.log_weights.tolist() == pytest.approx([math.log(2.0), 0.15 / 0.825, 0.0])
     drawn = np.bincount([agent.choose(NOTHING) for _ in range(4000)], minlength=3) / 4000
@@ -80,7 +80,7 @@ def test_linucb_by_hand():
     seen = {"progress": np.array([[2.0]], dtype=np.float32)}
     # x = (2, 1) of every arm, A = I: 0 + .5 sqrt(5)
     assert agent.scores(seen).tolist() == pytest.approx([0.5 * math.sqrt(5)] * 3)
-    agent.credit(1, 0.6, seen)
+    agent.learn_from(1, 0.6, seen)
     # A_1 = I + x x^T, A_1^-1 x = x / (1 + 5): theta . x = .6 * 5 / 6, x . A^-1 x = 5 / 6
     assert agent.scores(seen).tolist() == pytest.approx([0.5 * math.sqrt(5), 0.5 + 0.5 * math.sqrt(5 / 6), 0.5 * math.sqrt(5)])
     agent = LinUCB(Arms(0), alpha=0.5, ridge=4.0)
@@ -97,11 +97,11 @@ def test_sliding_ucb_by_hand():
     agent = SlidingUCB(Arms(0), window=4, xi=0.6)
     for arm in range(3):
         assert agent.choose(NOTHING) == arm, "each arm once"
-        agent.credit(arm, (0.5, 0.9, 0.1)[arm], NOTHING)
-    agent.credit(1, 0.7, NOTHING)
+        agent.learn_from(arm, (0.5, 0.9, 0.1)[arm], NOTHING)
+    agent.learn_from(1, 0.7, NOTHING)
     bound = 0.6 * math.log(4)
     assert agent.scores().tolist() == pytest.approx([0.5 + math.sqrt(bound), 0.8 + math.sqrt(bound / 2), 0.1 + math.sqrt(bound)])
-    agent.credit(1, 0.7, NOTHING)  # the pull of arm 0 falls out of the window
+    agent.learn_from(1, 0.7, NOTHING)  # the pull of arm 0 falls out of the window
     assert agent.scores()[0] == math.inf
     assert agent.scores()[1] == pytest.approx((0.9 + 0.7 + 0.7) / 3 + math.sqrt(bound / 3))
 

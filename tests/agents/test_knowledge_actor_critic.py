@@ -108,9 +108,9 @@ def test_the_critic_of_hard_actions_is_asked_about_hard_actions():
     agent = object.__new__(HardKnowledgeActorCritic)
     agent.hard = True
     strengths = torch.tensor([[0.2, 0.7]], requires_grad=True)
-    taken = agent._taken(strengths)
+    taken = agent._as_executed(strengths)
     assert taken.tolist() == [[0.0, 1.0]]
     taken.sum().backward()
     assert strengths.grad.tolist() == [[1.0, 1.0]], "the gradient passes straight through the threshold"
     agent.hard = False
-    assert agent._taken(strengths) is strengths
+    assert agent._as_executed(strengths) is strengths

@@ -79,7 +79,7 @@ def test_without_hints_there_is_one_head_and_no_similarity():
 def test_decisions_are_the_averages():
     _, agent = make("mtkd_rl_released")
     state = current_state(agent)
-    taken = agent.take(state)
+    taken = agent.make_decision(state)
     with torch.no_grad():
         heads = {name: head.exp() for name, head in agent.agent(state.columns).items()}
     for name in ("response", "hint"):
@@ -87,11 +87,11 @@ def test_decisions_are_the_averages():
         assert taken.decision.weights[name].sum(1).tolist() == pytest.approx([1.0] * 32)
     assert taken.sampled == {}
     _, agent = make("mtkd_rl")
-    taken = agent.take(state)
+    taken = agent.make_decision(state)
     for name in ("response", "hint"):
         sampled = torch.eye(4)[taken.sampled[name]]
         assert torch.equal(taken.decision.weights[name], averaged(sampled, state.rule, state.gaps[name]))
-    assert not torch.equal(taken.sampled["response"], agent.take(state).sampled["response"])
+    assert not torch.equal(taken.sampled["response"], agent.make_decision(state).sampled["response"])
 
 
 def test_teachers_are_drawn_as_the_head_has_them():
@@ -99,7 +99,7 @@ def test_teachers_are_drawn_as_the_head_has_them():
     state = current_state(agent)
     with torch.no_grad():
         head = agent.agent(state.columns)["response"].exp()
-    drawn = torch.stack([torch.eye(4)[agent.take(state).sampled["response"]] for _ in range(2000)]).mean(0)
+    drawn = torch.stack([torch.eye(4)[agent.make_decision(state).sampled["response"]] for _ in range(2000)]).mean(0)
     assert (drawn - head).abs().max() < 0.06
 
 
@@ -111,10 +111,10 @@ def test_extreme_teachers_give_finite_weights(size):
     student = env.selection.distillation.observe().student.logits
     gaps = {"response": per_teacher(student, logits, 1.0), "hint": torch.ones(32, 4)}
     extreme = State(size * torch.ones_like(state.columns), camkd.weights(logits, torch.arange(32) % 10), gaps)
-    for weights in agent.take(extreme).decision.weights.values():
+    for weights in agent.make_decision(extreme).decision.weights.values():
         assert weights.isfinite().all()
         assert weights.sum(1).tolist() == pytest.approx([1.0] * 32, abs=1e-5)
-    agent.follow(extreme, agent.take(extreme).sampled, torch.ones(32))
+    agent.update_policy(extreme, agent.make_decision(extreme).sampled, torch.ones(32))
     assert all(parameter.isfinite().all() for parameter in agent.agent.parameters())
 
 
@@ -162,7 +162,7 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     assert (before - 1 / teachers).abs().max() > 0.05
     for _ in range(400):  # .1 more for all: who is below the mean in every round would be paid 0 for ever, and not be moved
         weights = averaged(head_of(released, state), state.rule, state.gaps["response"])
-        released.follow(state, {}, shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1)
+        released.update_policy(state, {}, shared_reward((weights * losses).sum(1) + torch.linspace(0, 1, 16)) + 0.1)
     after = averaged(head_of(released, state), state.rule, state.gaps["response"])
     assert (after - 1 / teachers).abs().max() < 0.01
 
@@ -171,15 +171,15 @@ def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_no
     reward = (losses.mean(1, keepdim=True) - losses) / losses.std(1, correction=0, keepdim=True)
     for _ in range(400):
         sampled = torch.multinomial(head_of(papers, state), 1, generator=papers.generator)[:, 0]
-        papers.follow(state, {"response": sampled}, reward)
+        papers.update_policy(state, {"response": sampled}, reward)
     assert head_of(papers, state)[:, 1].min() > 0.9
 
 
 def test_a_reward_that_is_not_finite_teaches_nothing():
     _, agent = make("mtkd_rl")
-    taken = agent.take(current_state(agent))
+    taken = agent.make_decision(current_state(agent))
     before = [parameter.detach().clone() for parameter in agent.agent.parameters()]
-    agent.follow(taken.state, taken.sampled, torch.full((32, 4), torch.nan))
+    agent.update_policy(taken.state, taken.sampled, torch.full((32, 4), torch.nan))
     assert all(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))
-    agent.follow(taken.state, taken.sampled, torch.randn(32, 4))
+    agent.update_policy(taken.state, taken.sampled, torch.randn(32, 4))
     assert not all(torch.equal(a, b) for a, b in zip(before, agent.agent.parameters(), strict=True))

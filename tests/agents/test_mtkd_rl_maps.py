@@ -98,7 +98,7 @@ def test_one_update_of_student_and_agent_is_the_released_one():
     parameters = list(agent.agent.parameters())
     bce = sum(binary_cross_entropy(values, torch.ones_like(values), weight=reward[:, None]) for values in weights)
     expected = [parameter - 0.1 * slope for parameter, slope in zip(parameters, torch.autograd.grad(bce, parameters), strict=True)]
-    agent.follow(agent._taken.state, {}, agent.reward(agent._taken))
+    agent.update_policy(agent._taken.state, {}, agent.reward(agent._taken))
     for ours, theirs in zip(parameters, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
@@ -122,7 +122,7 @@ def test_shares_are_learned_as_in_the_published_command():
         torch.testing.assert_close(decision.weights[name], weights.detach(), rtol=1e-5, atol=1e-7)
         bce = bce + binary_cross_entropy(weights, torch.ones_like(weights), weight=reward[:, None])
     expected = [parameter - 0.1 * slope for parameter, slope in zip(parameters, torch.autograd.grad(bce, parameters), strict=True)]
-    agent.follow(agent._taken.state, {}, reward)
+    agent.update_policy(agent._taken.state, {}, reward)
     for ours, theirs in zip(parameters, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
     assert len(parameters) == 7, "first layer, two heads with biases, two shares"
@@ -150,7 +150,7 @@ def test_mini_batches_are_stored_and_gone_through_once(tmp_path):
     learned, agent.agent = agent.agent, twin
     agent.optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
     for state, reward in taken:
-        agent.follow(state, {}, reward)
+        agent.update_policy(state, {}, reward)
     for ours, theirs in zip(learned.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0.0)
 

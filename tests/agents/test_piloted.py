@@ -180,7 +180,7 @@ class WeighsAlone:
         self.context = context
 
     def weigh(self, batch):
-        return np.full((batch.rows, batch.num_teachers), 0.25, dtype=np.float32)
+        return np.full((batch.num_rows, batch.num_teachers), 0.25, dtype=np.float32)
 
 
 class NotNormalised:
@@ -192,12 +192,12 @@ class NotNormalised:
         self.weights = torch.tensor([weights, 1.0, 1.0, 1.0], requires_grad=True)
 
     def decide(self, batch):
-        return self.weights.expand(batch.rows, -1)
+        return self.weights.expand(batch.num_rows, -1)
 
 
 class WrongShape(NotNormalised):
     def decide(self, batch):
-        return self.weights[:1].expand(batch.rows)
+        return self.weights[:1].expand(batch.num_rows)
 
 
 def test_weights_of_a_rule_are_normalised_and_without_gradient():

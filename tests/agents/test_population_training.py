@@ -9,7 +9,7 @@ import torch
 from tiny_problem import KnownTeacher, tiny_task
 
 from agents.population import Population
-from agents.schedule import Setting
+from agents.schedule import Hyperparameters
 from kd_env.benchmark import records
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.run_trial import run_trial, teach
@@ -126,7 +126,7 @@ def test_each_teacher_alone_is_a_rule():
     _, agent = built("population(rules=uniform;singles)")
     assert agent.names == ["uniform", "single:0", "single:1"]
     assert [lineage[0].setting.rule for lineage in agent.lineages] == (agent.names * 3)[:8]
-    assert all(lineage[0].setting == Setting(name) for lineage, name in zip(agent.lineages, agent.names, strict=False))
+    assert all(lineage[0].setting == Hyperparameters(name) for lineage, name in zip(agent.lineages, agent.names, strict=False))
     pool = Pool("many", tuple(KnownTeacher(f"teacher {k}", (1.0, 1.0)) for k in range(9)))
     _, agent = built("population(rules=uniform;singles)", pool)
     assert len(agent.lineages) == 10
@@ -134,9 +134,9 @@ def test_each_teacher_alone_is_a_rule():
 
 def test_strength_varies_only_beside_labels():
     _, agent = built()
-    assert {agent._changed(Setting("single:0")).strength for _ in range(20)} == {1.0}
+    assert {agent._changed(Hyperparameters("single:0")).strength for _ in range(20)} == {1.0}
     _, agent = built(reward_ce=1.0)
-    assert {agent._changed(Setting("single:0")).strength for _ in range(20)} == {0.8, 1.25}
+    assert {agent._changed(Hyperparameters("single:0")).strength for _ in range(20)} == {0.8, 1.25}
 
 
 def test_all_members_are_counted():

@@ -65,7 +65,7 @@ def test_strengths_by_hand(name, strengths):
 def test_directions_are_compared(name):
     env, _ = env_and_policy(name)
     (term,) = [term for kind, term in env.selection.distillation.loss.terms.items() if kind != "response"]
-    assert term.kind.normalized
+    assert term.knowledge.normalized
 
 
 @pytest.mark.parametrize("name", ["random_hard", "random_soft"])

@@ -58,8 +58,8 @@ def test_two_features_are_combined_by_hand():
 def test_the_module_starts_from_equal_importances_that_add_up_to_one():
     module = cmt_kd.Importance(6, [3, 3, 3], 2)
     output = ModelOutput(torch.zeros(5, 2), torch.zeros(5, 6))
-    assert module(output).shape == (5, cmt_kd.MOST_LAYERS, 3)
-    torch.testing.assert_close(module(output), torch.full((5, cmt_kd.MOST_LAYERS, 3), 1 / 3))
+    assert module(output).shape == (5, cmt_kd.MAX_LAYERS, 3)
+    torch.testing.assert_close(module(output), torch.full((5, cmt_kd.MAX_LAYERS, 3), 1 / 3))
     with torch.no_grad():
         module.theta[0] = torch.tensor([0.0, 2.0, -1.0])
     assert module(output)[2, 0].tolist() == pytest.approx(importances_of(torch.tensor([[0.0, 2.0, -1.0]]), 1)[0, 0].tolist())
@@ -190,4 +190,4 @@ def test_shapes_that_are_known_before_the_first_update():
         ("attention_transfer(stages=all)", {}),
     ):
         (term,) = parse_terms(text)
-        assert cmt_kd.known_shapes(term.kind, shapes) == expected
+        assert cmt_kd.known_shapes(term.knowledge, shapes) == expected

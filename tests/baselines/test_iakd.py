@@ -54,7 +54,7 @@ def test_other_policies_swap_blocks_too(tmp_path):
     [
         ({"student": "mlp"}, "have no blocks of one kind"),
         ({"block_swap": ""}, "block_swap='': policy 'iakd' swaps blocks; leave block_swap out"),
-        ({"kd_weight": 1.0}, "learns from hard labels, which are not part of this setting"),
+        ({"kd_weight": 1.0}, "learns from hard labels, which this setting does not use"),
     ],
 )
 def test_what_it_cannot_do_is_refused(settings, message, tmp_path):

@@ -22,15 +22,15 @@ def test_the_buffer_fills_with_all_then_takes_what_is_wrong():
     buffer = HardBuffer(5, seed=0)
     buffer.put(np.array([1, 2, 3]), np.array([False, False, False]))
     buffer.put(np.array([4, 5, 6]), np.array([False, False, True]))
-    assert buffer.rows.tolist() == [1, 2, 3, 4, 5]
+    assert buffer.positions.tolist() == [1, 2, 3, 4, 5]
     buffer.put(np.array([7, 8, 9]), np.array([True, False, True]))
-    assert len(buffer.rows) == 5
-    assert {7, 9} < set(buffer.rows.tolist()) < {1, 2, 3, 4, 5, 7, 9}
-    kept = buffer.rows.copy()
+    assert len(buffer.positions) == 5
+    assert {7, 9} < set(buffer.positions.tolist()) < {1, 2, 3, 4, 5, 7, 9}
+    kept = buffer.positions.copy()
     buffer.put(np.array([10, 11]), np.array([False, False]))
-    assert (buffer.rows == kept).all()
+    assert (buffer.positions == kept).all()
     buffer.put(np.arange(20, 30), np.ones(10, dtype=bool))
-    assert sorted(buffer.rows.tolist()) == [20, 21, 22, 23, 24]
+    assert sorted(buffer.positions.tolist()) == [20, 21, 22, 23, 24]
     assert sorted(buffer.sample(5).tolist()) == [20, 21, 22, 23, 24], "each once"
     assert len(buffer.sample(8)) == 8, "where there are fewer, some twice"
 

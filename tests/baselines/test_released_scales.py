@@ -109,6 +109,6 @@ def test_mtkd_rl_learns_by_sgd_on_raw_states_without_bias():
     weights = [(policy.agent(columns)[name].exp() + taken.state.rule + taken.state.gaps[name].softmax(1)) / 3.0 for name in heads]
     bce = sum(-(expected[:, None] * values.log()).mean() for values in weights)
     gradients = torch.autograd.grad(bce, parameters)
-    policy.follow(taken.state, {}, policy.reward(taken))
+    policy.update_policy(taken.state, {}, policy.reward(taken))
     for now, old, gradient in zip(parameters, before, gradients, strict=True):
         torch.testing.assert_close(now.detach(), old - 0.1 * gradient)

@@ -165,7 +165,7 @@ def test_lr_ensemble_reads_the_training_labels_alone():
 def test_lr_ensemble_draws_a_part_of_a_huge_train_split_by_its_seed(monkeypatch):
     env, whole = env_and_policy("lr_ensemble")
     assert torch.equal(fitted(LREnsemble, env, seed=1), whole.rule.teacher_weights), "all of a small one, whatever the seed"
-    monkeypatch.setattr("baselines.lr_ensemble.MOST_ROWS", 200)
+    monkeypatch.setattr("baselines.lr_ensemble.MAX_ROWS", 200)
     seen = []
     monkeypatch.setattr("baselines.lr_ensemble.weights", lambda logits, labels, ridge: seen.append((logits, labels)) or labels)
     for seed in (0, 0, 1):

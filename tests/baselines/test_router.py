@@ -8,7 +8,7 @@ import torch
 from rule_problems import env_and_policy
 from weighing import decided
 
-from baselines.gating import LOG_FLOOR, GatingNetwork, fit, gate_inputs
+from baselines.gating import LOG_FLOOR, GatingNetwork, fit, gating_inputs
 from baselines.router import Router
 from kd_env import tasks
 from kd_env.distillation.reward_split import labelled_positions
@@ -88,7 +88,7 @@ def test_a_gate_learns_who_is_right():
     sure = torch.rand(200, generator=generator) < 0.5
     logits = torch.randn(200, 2, 3, generator=generator)
     logits[sure, 0, 0] += 6.0
-    inputs = gate_inputs(logits)
+    inputs = gating_inputs(logits)
     right = torch.stack([sure.float(), 1 - sure.float()], 1)
     torch.manual_seed(0)
     gate = GatingNetwork(6, 2)
@@ -99,7 +99,7 @@ def test_a_gate_learns_who_is_right():
 def test_gate_inputs_by_hand():
     logits = torch.tensor([[[0.0, 0.0], [100.0, 0.0]]])
     features = torch.tensor([[7.0]])
-    assert gate_inputs(logits, [features])[0].tolist() == pytest.approx([-math.log(2), -math.log(2), 0.0, LOG_FLOOR, 7.0])
+    assert gating_inputs(logits, [features])[0].tolist() == pytest.approx([-math.log(2), -math.log(2), 0.0, LOG_FLOOR, 7.0])
 
 
 def test_a_gate_of_a_constant_column_is_finite():

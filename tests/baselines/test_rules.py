@@ -125,7 +125,7 @@ def test_the_oracle_is_refused_where_the_best_teachers_are_not_known(teachers):
 
 
 def test_no_teacher_needs_labels_in_the_setting():
-    with pytest.raises(InputError, match=r"'no_teacher' learns from hard labels, which are not part of this setting \(kd_weight=1\)"):
+    with pytest.raises(InputError, match=r"'no_teacher' learns from hard labels, which this setting does not use \(kd_weight=1\)"):
         _ = Trial("digits", "no_teacher", 0).resolved
     assert Trial("digits", "no_teacher", 0, settings={"kd_weight": 0.5}).resolved.settings.distillation.kd_weight == 0.0
     env, policy = env_and_policy("no_teacher")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.mixture import Taught, fit_shares, taught
+from baselines.mixture import TaughtMixtureLikelihood, fit_shares, taught
 from baselines.scorer import Scorer, scorer_columns
 from baselines.stacking import Instances, Stack, Stacking, low_entropy, most_confident, uniform
 from kd_env import tasks
@@ -100,7 +100,7 @@ def test_the_power_makes_up_for_soft_teachers():
     soft, certain = (signal + 0.5 * torch.randn(400, 5, generator=generator) for _ in range(2))
     log_probabilities = torch.stack([0.3 * soft, 3.0 * certain], 1).log_softmax(2)
     members = torch.eye(2)[:, None, :].expand(2, 400, 2)  # each member is one teacher
-    assert Taught(log_probabilities, labels).shares(members)[0] > 0.8
+    assert TaughtMixtureLikelihood(log_probabilities, labels).shares(members)[0] > 0.8
     density_shares = fit_shares(log_probabilities.exp()[torch.arange(400), :, labels].T)
     assert density_shares[0] < 0.1
 
@@ -161,7 +161,7 @@ def test_it_sends_digits_to_the_expert_of_their_domain():
     for seed in range(10):
         env.reset(seed=seed)
         batch = policy.context.batch()
-        share.append(policy.rule.decide(batch)[np.arange(batch.rows), groups[batch.example_ids]].mean().item())
+        share.append(policy.rule.decide(batch)[np.arange(batch.num_rows), groups[batch.example_ids]].mean().item())
     assert np.mean(share) > 0.7
 
 

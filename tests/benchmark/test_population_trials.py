@@ -185,7 +185,7 @@ def test_each_policy_sees_the_mini_batch_of_its_own_student(access):
         rows = slice(32 * student, 32 * (student + 1))
         context = PolicyContext(env, "a policy", access, student)
         batch = context.batch()
-        assert (batch.rows, batch.num_teachers, context.num_envs, context.num_students) == (32, 4, 32, 1)
+        assert (batch.num_rows, batch.num_teachers, context.num_envs, context.num_students) == (32, 4, 32, 1)
         assert context.settings.distillation.num_students == 1
         assert np.array_equal(batch.example_ids, whole.example_ids[rows])
         assert torch.equal(batch.labels, whole.labels[rows])

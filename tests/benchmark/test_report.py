@@ -123,8 +123,8 @@ def test_a_folder_with_many_records_has_fewer_figures():
 
 
 def test_many_settings_and_many_seeds_have_a_bounded_number_of_figures(tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_env.benchmark.report_sections.MOST_DRAWN", 2)
-    monkeypatch.setattr("kd_env.benchmark.report_figures.MOST_MAPS", 3)
+    monkeypatch.setattr("kd_env.benchmark.report_sections.MAX_DRAWN", 2)
+    monkeypatch.setattr("kd_env.benchmark.report_figures.MAX_MAPS", 3)
     for seed in range(5):
         write_trace(tmp_path / "traces" / f"learner-{seed}.parquet")
     report = make_report(tmp_path, [run | {"updates": updates} for updates in (50, 60, 70) for run in setting()])

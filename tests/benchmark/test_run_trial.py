@@ -139,7 +139,7 @@ class Ordered(Lazy):
     ("policy", "message"),
     [
         ("Lazy", "its learn() stopped before 20 updates; it must drive env that long"),
-        ("WrongShape", "action 'subset': expected 128 numbers for 32 decisions over 4 teachers, got shape (3,)"),
+        ("WrongShape", "action 'subset': expected 128 numbers for 32 actions over 4 teachers, got shape (3,)"),
         ("Mute", "a Mute has no act(observation)"),
         ("Failing", "TypeError: my own mistake ("),
         ("Ordered", "access='everything'; expected one of nothing, teacher outputs"),

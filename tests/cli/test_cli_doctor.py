@@ -77,7 +77,7 @@ def test_a_cache_that_cannot_be_locked_or_is_full_is_a_problem(function, number,
 
 
 def test_little_space_is_a_problem(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor_module, "LEAST_SPACE", 10**18)
+    monkeypatch.setattr(doctor_module, "MIN_SPACE", 10**18)
     assert "MB of free space; free some" in "\n".join(problems(capsys, {"KD_ENV_CACHE": str(tmp_path / "cache")}))
 
 

@@ -72,9 +72,9 @@ def test_students_of_a_population_change_at_their_own_progress(drift_data):
     batch = run.observe()
     for student, changed in enumerate([True, False, False]):
         assert_taught_by(drift_data, batch, slice(student * size, (student + 1) * size), changed)
-    member = run.member(0)
+    member = run.of_student(0)
     assert_taught_by(drift_data, member.observe(), slice(None), True)
-    assert_taught_by(drift_data, run.member(2).observe(), slice(None), False)
+    assert_taught_by(drift_data, run.of_student(2).observe(), slice(None), False)
 
 
 def test_a_population_is_taught_as_each_student_alone(drift_data):

@@ -50,7 +50,7 @@ def test_a_type_that_the_setting_does_not_have_is_named(digits_data):
 
 
 def test_types_that_read_labels_need_a_kd_weight_below_one(digits_data):
-    with pytest.raises(InputError, match=r"tckd reads the training labels, which are not part of this setting \(kd_weight=1\)"):
+    with pytest.raises(InputError, match=r"tckd reads the training labels, which this setting does not use \(kd_weight=1\)"):
         start(digits_data, knowledge="tckd", kd_weight=1.0)
 
 

@@ -17,7 +17,7 @@ def test_a_member_continues_alone_as_it_would_among_the_others(request, case, ob
     drive(run, 5)
     if observed:
         run.observe()
-    members = [run.member(s) for s in range(run.num_students)]
+    members = [run.of_student(s) for s in range(run.num_students)]
     assert [member.num_students for member in members] == [1] * run.num_students
     assert [member.update.tolist() for member in members] == [[5 if s == 1 else 11] for s in range(run.num_students)]
     untouched = digest(run)
@@ -30,7 +30,7 @@ def test_a_member_continues_alone_as_it_would_among_the_others(request, case, ob
 
 def test_a_member_before_the_first_update_is_a_fresh_student(request):
     run = start_case(request, "adam")
-    assert digest(run.member(2)) == digest(alone(run, 2, 7))
+    assert digest(run.of_student(2)) == digest(alone(run, 2, 7))
 
 
 SNAPSHOTS = {

@@ -146,5 +146,5 @@ def test_on_cuda_a_population_follows_the_cpu_s_and_is_restored(digits_data, stu
     np.testing.assert_allclose(device.validate(), host.validate(), rtol=1e-6)
     twin = device.fork()
     assert torch.equal(device.observe().student.logits, twin.observe().student.logits)
-    member = device.member(1)
+    member = device.of_student(1)
     torch.testing.assert_close(member.observe().student.logits, device.observe().student.logits[8:16], rtol=1e-9, atol=1e-9)

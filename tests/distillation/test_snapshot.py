@@ -179,4 +179,4 @@ def test_a_snapshot_of_another_task_or_pool_is_refused(digits_data, text_data):
 
 def test_a_lone_run_is_its_own_member(digits_data):
     run = start(digits_data)
-    assert run.member(0) is run
+    assert run.of_student(0) is run

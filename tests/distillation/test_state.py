@@ -122,7 +122,7 @@ def test_snapshot_fork_and_member_keep_every_field(digits_data, one_more_field, 
         assert_equal(copied.state, run.state)
         assert all(getattr(copied.state, field.name) is not getattr(run.state, field.name) for field in fields(run.state))
     for student in range(3):
-        member = run.member(student)
+        member = run.of_student(student)
         if observed:
             member.observe()
         assert_equal(member.state, run.state.of_student(student))

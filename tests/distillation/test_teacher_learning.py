@@ -8,7 +8,7 @@ from small_runs import decide, digest, drive, start
 from torch.nn.functional import cross_entropy, log_softmax, relu
 
 from kd_env.distillation.learning_options import LearningOptions
-from kd_env.distillation.teacher_learning import Course, Exam, LearningTeachers
+from kd_env.distillation.teacher_learning import Exam, LearningTeachers, StudentStep
 from kd_env.errors import InputError
 from kd_env.teachers import load_pool
 from kd_env.teachers.live import LiveTeachers
@@ -35,7 +35,7 @@ def exam_of(data, count=6):
 
 def course_of(run, decision):
     batch = run.observe()
-    return Course(run.student, run.loss, run.student_output(), batch, decision, run.data.task.train.inputs[batch.example_ids])
+    return StudentStep(run.student, run.loss, run.student_output(), batch, decision, run.data.task.train.inputs[batch.example_ids])
 
 
 def feedback_only(run):

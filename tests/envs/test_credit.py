@@ -92,7 +92,7 @@ def test_the_largest_step_is_that_of_the_first_gradient_after_zeros():
     adam.state[parameter]["step"].fill_(1e6)  # as after a million gradients that are zero
     parameter.grad = torch.full_like(parameter, -0.7)
     adam.step()
-    assert parameter.item() == pytest.approx(credit.LARGEST_STEP, rel=1e-6)
+    assert parameter.item() == pytest.approx(credit.MAX_STEP, rel=1e-6)
 
 
 @pytest.mark.parametrize("num_students", [1, 2])

@@ -47,7 +47,7 @@ def by_differences(run, name, only_head=False):
             assert not gradients[0][others].any(), "what one student is taught is nothing to another"
             gradients = [gradients[0][student]]
         along = torch.cat([gradient.flatten() for gradient in gradients])
-        network = copy.deepcopy(run.member(student).student.network).eval()
+        network = copy.deepcopy(run.of_student(student).student.network).eval()
         if only_head:
             head = {id(parameter) for parameter in network.classifier.parameters()}
             in_head = [torch.full((parameter.numel(),), float(id(parameter) in head)) for parameter in network.parameters()]
@@ -153,7 +153,7 @@ def test_students_of_a_population_have_the_credit_they_have_alone(digits_data, k
     assert selection.distillation.update.tolist() == [8, 3, 8]
     together = response(credit.CREDITS[kind], selection).unflatten(0, (3, 4))
     for student in range(3):
-        member = selection.distillation.member(student)
+        member = selection.distillation.of_student(student)
         meter = selection.meter.of_student(student, member.reward_split)
         alone = credit.CREDITS[kind](member, meter, ["response"])["response"]
         torch.testing.assert_close(together[student], alone, rtol=1e-7, atol=1e-9 * float(alone.abs().max()))

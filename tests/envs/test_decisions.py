@@ -209,7 +209,7 @@ def test_an_auxiliary_module_learns_by_its_weights_and_by_nothing_else(detached,
     # d/ds_k of sum_k softmax(s)_k L_k at s = 0 is (L_k - mean L) / K
     expected = torch.zeros_like(losses) if detached else -0.1 * (losses - losses.mean(1, keepdim=True)) / 4
     for s in range(students):
-        scores = env.distillation.member(s).student.network.auxiliary_module.scores
+        scores = env.distillation.of_student(s).student.network.auxiliary_module.scores
         torch.testing.assert_close(scores.detach(), expected[s])
 
 

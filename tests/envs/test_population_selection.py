@@ -134,7 +134,7 @@ def test_run_and_meter_of_a_member_continue_as_among_the_others(request, case, o
     members = []
     for s in range(3):
         lone = alone(selection, s, 0)
-        lone.distillation = selection.distillation.member(s)
+        lone.distillation = selection.distillation.of_student(s)
         lone.meter = selection.meter.of_student(s, lone.distillation.reward_split)
         members.append(lone)
     advance(members[0].fork(), 2)

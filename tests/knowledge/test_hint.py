@@ -42,4 +42,4 @@ def test_features_are_mapped_by_hand():
     output = network(x=torch.tensor([[2.0, 3.0]]))
     assert [mapped.tolist() for mapped in output.projections["linear"]] == [[[32.0]], [[3.0, 2.0]]]
     assert output.features.tolist() == [[2.0, 3.0]], "the student's own stay"
-    assert LinearProjector.facing(output, 1).features.tolist() == [[3.0, 2.0]]
+    assert LinearProjector.for_teacher(output, 1).features.tolist() == [[3.0, 2.0]]

@@ -63,7 +63,7 @@ class Confidence(Knowledge):
         return (student.logits / context.temperature).softmax(1).gather(1, context.labels[:, None])[:, 0]
 
 
-OF_TEACHERS = [name for name, kind in KNOWLEDGE.items() if not kind.asks_peers]
+OF_TEACHERS = [name for name, kind in KNOWLEDGE.items() if not kind.uses_peers]
 TEXTS = [
     *OF_TEACHERS,
     "layer(normalized=true)",
@@ -113,7 +113,7 @@ def outputs(students=2, batch=3, teachers=((4, 5), (2, 6)), depth=3, width=4):
 @pytest.mark.parametrize("students", [1, 2, 4])
 def test_each_student_is_compared_with_each_teacher_on_its_own_rows(text, students):
     (term,), (student, batch, context) = parse_terms(text), outputs(students)
-    kind = term.kind
+    kind = term.knowledge
     losses = kind.losses(student, batch, context)
     assert losses.shape == (students * 3, 2)
     for s in range(students):
@@ -143,7 +143,7 @@ def test_another_student_s_rows_do_not_matter(text):
     def spoil(values):
         return torch.cat([values[:3], values[3:] * float("nan")])
 
-    before, after = (term.kind.losses(output, batch, context)[:3] for output in (student, student.map(spoil)))
+    before, after = (term.knowledge.losses(output, batch, context)[:3] for output in (student, student.map(spoil)))
     torch.testing.assert_close(before, after, rtol=1e-12, atol=1e-14)
 
 
@@ -159,9 +159,9 @@ def test_both_come_with_the_layers_of_the_shallower(depth, teachers):
 def test_a_temperature_may_differ_by_row(text, students):
     (term,), (student, batch, context) = parse_terms(text), outputs(students)
     temperatures = torch.linspace(0.5, 4.0, 3 * students, dtype=torch.float64)
-    losses = term.kind.losses(student, batch, LossContext(temperatures[:, None], context.labels))
+    losses = term.knowledge.losses(student, batch, LossContext(temperatures[:, None], context.labels))
     for row, temperature in enumerate(temperatures.tolist()):
-        alone = term.kind.losses(student, batch, LossContext(temperature, context.labels))
+        alone = term.knowledge.losses(student, batch, LossContext(temperature, context.labels))
         torch.testing.assert_close(losses[row], alone[row], rtol=1e-12, atol=1e-14)
 
 

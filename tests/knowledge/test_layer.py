@@ -206,7 +206,7 @@ def test_students_of_a_population_have_maps_of_their_own(layered_data):
             torch.testing.assert_close(run.student.state_of(s)[f"network.{name}"], parameter.detach(), rtol=1e-7, atol=1e-10)
     assert (run.student.state_of(0)["network.map2"] - drawn).abs().max() > 0.01
     assert not torch.equal(run.student.state_of(0)["network.map2"], run.student.state_of(1)["network.map2"])
-    member = run.member(1)
+    member = run.of_student(1)
     assert isinstance(member.student, Student)
     assert torch.equal(maps(member)["map1"].detach(), run.student.state_of(1)["network.map1"])
 

@@ -75,7 +75,7 @@ def test_regressors_are_a_convolution_with_bias_batch_norm_and_relu_at_the_teach
         mean, variance = convolved.mean((0, 2, 3), keepdim=True), convolved.var((0, 2, 3), correction=0, keepdim=True)
         torch.testing.assert_close(part, ((convolved - mean) / (variance + 1e-5).sqrt()).relu(), rtol=1e-4, atol=1e-5)
     output = network(maps=maps, extra_outputs=frozenset({"maps"}))
-    assert MapProjector.facing(output, 1).maps.shape == (6, 2, 2, 2)
+    assert MapProjector.for_teacher(output, 1).maps.shape == (6, 2, 2, 2)
 
 
 def test_a_map_is_interpolated_if_one_side_is_smaller():

@@ -37,7 +37,7 @@ def test_projectors_around_each_other_keep_each_other_s_outputs():
     output = network(x=torch.tensor([[1.0, 2.0]]))
     assert list(output.projections) == ["linear", "doubling", "mlp"]
     assert [mapped.tolist() for mapped in output.projections["doubling"]] == [[[2.0, 4.0]], [[4.0, 8.0]]]
-    assert Doubling.facing(output, 1).features.tolist() == [[4.0, 8.0]]
-    assert LinearProjector.facing(output, 0).features.shape == (1, 3)
+    assert Doubling.for_teacher(output, 1).features.tolist() == [[4.0, 8.0]]
+    assert LinearProjector.for_teacher(output, 0).features.shape == (1, 3)
     assert output.features.tolist() == [[1.0, 2.0]]
     assert unwrap(network) is echo

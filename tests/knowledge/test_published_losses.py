@@ -172,7 +172,7 @@ OF_PEERS = {"peer", "peer_ensemble"}
 @pytest.mark.parametrize("text", PUBLISHED)
 def test_the_loss_and_its_gradient_are_the_published_ones(text):
     (term,) = parse_terms(text)
-    kind, sides = term.kind, (4, 2) if text in ("attention_transfer", "map_similarity") else (4, 4)
+    kind, sides = term.knowledge, (4, 2) if text in ("attention_transfer", "map_similarity") else (4, 4)
     values = [outputs(0, side=sides[0]), outputs(20, side=sides[1])]
     compared = getattr(values[0], kind.compares).requires_grad_()
     loss = kind.loss_in_context(values[0], kind.target(values[1]), LossContext(TAU, LABELS)).mean()
@@ -192,7 +192,7 @@ def test_students_learn_from_each_other_as_published(text):
     detached = ModelOutput(logits.detach(), logits.detach())
     batch = Batch(np.zeros(students), np.zeros(students), ids, LABELS.repeat(students), teacher, (teacher[:, 0],) * 2, detached)
     (term,) = parse_terms(text)
-    loss = term.kind.losses(output, batch, LossContext(TAU)).mean()
+    loss = term.knowledge.losses(output, batch, LossContext(TAU)).mean()
     of_students, parts = logits.view(students, B, C), []
     for s in range(students):
         others = [of_students[j].detach() for j in range(students) if j != s]

@@ -59,9 +59,9 @@ class ClashingHint(Hint):
 def test_types_have_names_options_and_strengths():
     response, layer, similarity = parse_terms("response, layer(strength=50,normalized=true),similarity(kind=angle,strength=.5)")
     assert (response.name, response.strength) == ("response", 1.0)
-    assert response.kind == KNOWLEDGE["response"]()
-    assert (layer.name, layer.strength, layer.kind.normalized) == ("layer", 50.0, True)
-    assert (similarity.name, similarity.strength, similarity.kind.kind) == ("similarity", 0.5, "angle")
+    assert response.knowledge == KNOWLEDGE["response"]()
+    assert (layer.name, layer.strength, layer.knowledge.normalized) == ("layer", 50.0, True)
+    assert (similarity.name, similarity.strength, similarity.knowledge.kind) == ("similarity", 0.5, "angle")
 
 
 @pytest.mark.parametrize("name", KNOWLEDGE)
@@ -74,7 +74,7 @@ def test_a_plug_in_is_named_by_module_and_class():
     name = f"{__name__}:Gap"
     response, plug_in = parse_terms(f"response,{name}(scale=2.5,strength=3)")
     assert (plug_in.name, plug_in.strength) == (name, 3.0)
-    assert plug_in.kind == Gap(2.5)
+    assert plug_in.knowledge == Gap(2.5)
     assert response.name == "response"
 
 

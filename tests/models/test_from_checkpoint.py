@@ -97,7 +97,7 @@ def test_a_population_evaluates_as_each_would_alone(data, folders):
     shared = together.student.predict(inputs, shared=True).unflatten(0, (2, -1))
     apart = together.student.predict(per_student).unflatten(0, (2, -1))
     for s in range(2):
-        expected = together.member(s).student.predict(inputs)
+        expected = together.of_student(s).student.predict(inputs)
         assert len(expected) == len(labels)
         torch.testing.assert_close(shared[s], expected, rtol=1e-6, atol=1e-8)
         torch.testing.assert_close(apart[s], expected.flip(0) if s else expected, rtol=1e-6, atol=1e-8)

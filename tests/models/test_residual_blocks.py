@@ -8,7 +8,7 @@ from kd_env import tasks
 from kd_env.errors import InputError
 from kd_env.models.encode import encode
 from kd_env.models.networks import build
-from kd_env.models.residual_blocks import Place, matching_blocks, stages, swapped
+from kd_env.models.residual_blocks import BlockIndex, matching_blocks, stages, swapped
 
 NAMES = ("student", "teacher")
 TEXT = "domains(train=160,reward=48,validation=32,test=16)"
@@ -40,10 +40,10 @@ def matched(case):
 
 def test_blocks_of_a_stage_stand_for_equal_parts_of_the_teacher_s():
     _, teacher, _, blocks = matched("resnet")  # 2 and 5 blocks in each stage
-    assert list(blocks) == [Place(stage, block) for stage in range(3) for block in range(2)]
+    assert list(blocks) == [BlockIndex(stage, block) for stage in range(3) for block in range(2)]
     for stage, others in enumerate(stages(teacher)):
-        parts = [*blocks[Place(stage, 0)].blocks, *blocks[Place(stage, 1)].blocks]
-        assert [len(blocks[Place(stage, block)].blocks) for block in range(2)] == [2, 3]
+        parts = [*blocks[BlockIndex(stage, 0)].blocks, *blocks[BlockIndex(stage, 1)].blocks]
+        assert [len(blocks[BlockIndex(stage, block)].blocks) for block in range(2)] == [2, 3]
         for copied, own in zip(parts, others, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(copied.state_dict().values(), own.state_dict().values(), strict=True))
 
@@ -66,7 +66,7 @@ def test_without_its_own_blocks_the_student_is_the_teacher_between_its_ends(case
 def test_a_mixture_runs_the_drawn_blocks_alone():
     student, teacher, inputs, blocks = matched("resnet")
     student.eval(), teacher.eval()
-    with swapped(student, {Place(1, 0): blocks[Place(1, 0)]}):
+    with swapped(student, {BlockIndex(1, 0): blocks[BlockIndex(1, 0)]}):
         mixture = student(**inputs).logits
     maps = student.stage1(student.stem((inputs["pixel_values"] - student.mean) / student.deviation))
     for block in (teacher.stage2[0], teacher.stage2[1], student.stage2[1]):

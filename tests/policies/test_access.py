@@ -94,7 +94,7 @@ class ReachingRule:
 
     def decide(self, batch):
         read(self.name, self.context, batch)
-        return torch.full((batch.rows, batch.num_teachers), 1.0 / batch.num_teachers)
+        return torch.full((batch.num_rows, batch.num_teachers), 1.0 / batch.num_teachers)
 
 
 class ReachingLearner(ReachingRule):
@@ -164,7 +164,7 @@ def test_every_class_but_the_last_is_planted_and_every_resource():
     assert {access for access, _ in RULES} == {access for access, _ in LEARNERS} == set(ACCESS) - {"privileged"}
     assert {name for _, name in LEARNERS} == {*BATCH, *CONTEXT, *STUDENTS, *TOLD}
     assert set(BATCH.values()) | set(CONTEXT.values()) == set().union(*ALLOWED.values())
-    fields = set(PolicyBatch.__annotations__) - {"rows", "num_teachers", "update", "progress", "example_ids"}
+    fields = set(PolicyBatch.__annotations__) - {"num_rows", "num_teachers", "update", "progress", "example_ids"}
     assert fields == set(batch_module.NEEDS), "a new field of the batch says what it needs"
     for_all = {"columns", "uses_hard_labels", "credit_folds", "batch", "decision", "after_epochs"}
     public = {name for name in vars(PolicyContext) if not name.startswith("_")} - for_all

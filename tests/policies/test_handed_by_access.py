@@ -48,7 +48,7 @@ def test_a_batch_holds_the_fields_of_its_class_and_their_values(access, env):
     batch, observed = context_of(env, access).batch(), env.selection.distillation.observe()
     held = {name for name in batch_module.NEEDS if name in vars(batch)}
     assert held == {name for name, resource in batch_module.NEEDS.items() if resource in ALLOWED[access]}
-    assert (batch.rows, batch.num_teachers) == (8, 4)
+    assert (batch.num_rows, batch.num_teachers) == (8, 4)
     assert batch.example_ids.tolist() == observed.example_ids.tolist()
     for name in held - {"student_output"}:
         assert getattr(batch, name) is getattr(observed, name), name

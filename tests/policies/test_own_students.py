@@ -38,7 +38,7 @@ def test_they_learn_as_single_students_do():
     for _ in range(3):
         batch = students.batch([0, 2])
         observed = single.observe()
-        assert batch.rows == 16
+        assert batch.num_rows == 16
         assert batch.example_ids.tolist() == [*observed.example_ids] * 2
         torch.testing.assert_close(batch.teacher_logits[8:], observed.teacher_logits)
         students.teach(decision(context, students, [1, 0, 2]))

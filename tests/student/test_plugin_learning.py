@@ -103,7 +103,7 @@ def test_a_student_of_a_population_begins_anew_and_leaves_it(data):
     run.reset_student(1, 30)
     fresh = start(data, "Like", seed=30)
     assert equal(run.student.state_of(1), fresh.student.state())
-    alone = run.member(0)
+    alone = run.of_student(0)
     assert alone.num_students == 1
     assert equal(alone.student.state(), run.student.state_of(0))
 

@@ -23,7 +23,7 @@ def start(data, **keywords):
 @pytest.mark.parametrize("students", [1, 2])
 def test_types_that_read_labels_are_refused_where_there_are_none(digits_data, knowledge, students):
     named = next(name for name in knowledge.split(",") if name != "response")
-    says = rf"knowledge='{knowledge}': {named} reads the training labels, which are not part of this setting \(kd_weight=1\); leave it out"
+    says = rf"knowledge='{knowledge}': {named} reads the training labels, which this setting does not use \(kd_weight=1\); leave it out"
     with pytest.raises(InputError, match=says):
         start(digits_data, knowledge=knowledge, kd_weight=1.0, num_students=students)
     run = start(digits_data, knowledge=knowledge, kd_weight=0.9, num_students=students)

@@ -33,7 +33,7 @@ def test_the_content_of_a_pool_file_a_folder_and_of_nothing(make_checkpoint, tmp
 
 
 def test_a_folder_of_very_many_files_is_no_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_env.teachers.file_hashes.MOST_FILES", 3)
+    monkeypatch.setattr("kd_env.teachers.file_hashes.MAX_FILES", 3)
     for number in range(4):
         assert content_hash(str(tmp_path))
         (tmp_path / str(number)).touch()

@@ -123,7 +123,7 @@ class CandidateRun:
 
     def student(self, number: int) -> Distillation:
         """Return the distillation of the student with index ``number``."""
-        return self._selection.distillation.member(number)
+        return self._selection.distillation.of_student(number)
 
     def save(self, folder: Path) -> None:
         """Save the students and their policies in ``folder``, which is emptied first."""

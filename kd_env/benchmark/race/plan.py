@@ -29,7 +29,7 @@ DEFAULT_BUDGET = 2.0
 
 @dataclass(frozen=True)
 class Rung:
-    """One stage of a race.
+    """One level of a race.
 
     Attributes:
         updates: number of updates that a student has had at its end.

@@ -79,11 +79,11 @@ def tune(part: Part, trials: int, out: Path, command: str, run: Run) -> Tuned:
                 studies[policy].add(proposals[policy], score)
         pairs = {policy: (study.best(trials), spaces[policy].start) for policy, study in studies.items()}
         checks = {
-            (policy, place): [
+            (policy, index): [
                 replace(starts[policy], seed=seed, tuned=spaces[policy].configuration(values, trials)) for seed in CHECK_SEEDS
             ]
             for policy, pair in pairs.items()
-            for place, values in enumerate(pair)
+            for index, values in enumerate(pair)
         }
         every = list({trial.id: trial for seeds in checks.values() for trial in seeds}.values())
         run(every, directory, part.population, f"comparing the best of {len(pairs)} policies with their defaults on other seeds")
@@ -94,7 +94,7 @@ def tune(part: Part, trials: int, out: Path, command: str, run: Run) -> Tuned:
 def _scores(directory: Path, candidates: Mapping[Key, Sequence[Trial]]) -> dict[Key, float]:
     """Return the mean validation score of the finished trials of each candidate; :data:`WORST` if a student of it diverged."""
     by_id = {record["trial"]: record["validation"] for record in records.read(directory)}
-    shutil.rmtree(directory / "traces", ignore_errors=True)  # a validation trial is a score, and nothing else is asked of it
+    shutil.rmtree(directory / "traces", ignore_errors=True)  # only the scores are used
     scores = {}
     for key, trials in candidates.items():
         values = [by_id[trial.id] for trial in trials]

@@ -29,7 +29,7 @@ class JointAction(ActionKind):
 
     @property
     def size(self) -> int:
-        """Numbers in one decision: the sum over the factors."""
+        """Numbers in one action: the sum over the factors."""
         return sum(self.layout.widths.values())
 
     @property
@@ -49,8 +49,8 @@ class JointAction(ActionKind):
     def decode_table(self, table: np.ndarray) -> DecodedAction:
         """Return the decoded factors."""
         layout, table = self.layout, self.bounded(table)
-        ends = np.cumsum(list(layout.widths.values()))[:-1]
-        factors = dict(zip(layout.widths, np.split(table, ends, axis=1), strict=True))
+        split_indices = np.cumsum(list(layout.widths.values()))[:-1]
+        factors = dict(zip(layout.widths, np.split(table, split_indices, axis=1), strict=True))
         weights = sharp_softmax(factors["teachers"]) if "teachers" in factors else layout.uniform(len(table))
         weights = np.where(weights >= min(MIN_TEACHER_WEIGHT, 1.0 / layout.num_teachers), weights, np.float32(0.0))
         weights = weights / weights.sum(1, keepdims=True)

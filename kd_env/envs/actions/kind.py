@@ -27,7 +27,7 @@ class ActionLayout:
 
     Attributes:
         num_teachers: number of teachers K.
-        knowledge: knowledge types that have a gate; the last is ``label`` if labels are part of the setting.
+        knowledge: knowledge types that have a gate; the last is ``label`` if labels are used.
         factors: factors of a ``joint`` action, in the order of :data:`FACTORS`.
     """
 
@@ -75,7 +75,7 @@ class ActionKind(ABC):
 
     @abstractmethod
     def space(self, slots: int = 1) -> spaces.Space[Any]:
-        """Return the space of ``slots`` decisions in one step; with ``slots=1``, the space of one slot."""
+        """Return the space of the actions of ``slots`` slots; with ``slots=1``, the space of one slot."""
 
     @abstractmethod
     def decode_table(self, table: np.ndarray) -> DecodedAction:
@@ -100,24 +100,24 @@ class ActionKind(ABC):
 
     @abstractmethod
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
-        """Return the reward of the decisions by their credit, and the credit that ``info`` shows."""
+        """Return the reward of the actions by their credit, and the credit that ``info`` shows."""
 
     @property
     def trace_columns(self) -> dict[str, int]:
-        """Fields of :class:`DecodedAction` besides ``weights`` that this kind sets, with the numbers per decision."""
+        """Fields of :class:`DecodedAction` besides ``weights`` that this kind sets, with the numbers per action."""
         return {}
 
     def decode(self, actions: np.ndarray, slots: int) -> DecodedAction:
-        """Return the meaning of the actions of ``slots`` decisions.
+        """Return the meaning of the actions of ``slots`` slots.
 
         Raises:
             InputError: the actions are not in the space.
         """
         array = as_numbers(actions, f"action {self.name!r}")
         if array.size != slots * self.size:
-            hint = "; for one teacher per decision, use action=one" if array.shape == (slots,) and self.decides_teachers else ""
+            hint = "; for one teacher per action, use action=one" if array.shape == (slots,) and self.decides_teachers else ""
             raise InputError(
-                f"action {self.name!r}: expected {slots * self.size} numbers for {slots} decisions over {self.contents}, "
+                f"action {self.name!r}: expected {slots * self.size} numbers for {slots} actions over {self.contents}, "
                 f"got shape {array.shape}{hint}"
             )
         if array.ndim > 1 and array.shape != (slots, self.size):
@@ -139,7 +139,7 @@ class ActionKind(ABC):
         return table.astype(np.float32)
 
     def box(self, slots: int) -> spaces.Box:
-        """Return the box [-1, 1] of ``slots`` decisions."""
+        """Return the box [-1, 1] of the actions of ``slots`` slots."""
         return spaces.Box(-1.0, 1.0, (slots * self.size,), np.float32)
 
 

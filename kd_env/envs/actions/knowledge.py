@@ -25,7 +25,7 @@ class KnowledgeAction(ActionKind):
 
     @property
     def size(self) -> int:
-        """Number of knowledge types M, including ``label`` if it is part of the setting."""
+        """Number of knowledge types M, including ``label`` if it is used."""
         return len(self.layout.knowledge)
 
     @property

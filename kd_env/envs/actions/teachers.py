@@ -52,7 +52,7 @@ class One(TeacherAction):
 
     @property
     def size(self) -> int:
-        """Numbers in one decision: 1, the index of the teacher."""
+        """Numbers in one action: 1, the index of the teacher."""
         return 1
 
     def space(self, slots: int = 1) -> spaces.Space[Any]:

@@ -16,7 +16,7 @@ from kd_env.models.convolutional.vgg import CONVOLUTIONS, vgg
 from kd_env.models.convolutional.wide_resnet import wrn
 
 RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 """The largest number of layers."""
 CHECKED_BY_TIMM_NETWORK = ("model", "pretrained", "size")
 FRACTIONS = {"dropout": 0.0, "width": 0.0625}
@@ -44,7 +44,7 @@ def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
     for key, value in options.items():
         if key in CHECKED_BY_TIMM_NETWORK:
             continue
-        spec.numbers(f"student {name}", least=FRACTIONS.get(key, 1), most=MOST_LAYERS if key == "depth" else 2**20, **{key: value})
+        spec.numbers(f"student {name}", least=FRACTIONS.get(key, 1), most=MAX_LAYERS if key == "depth" else 2**20, **{key: value})
     try:
         network: ConvolutionalNetwork = spec.call(text, partial(CONVOLUTIONAL[name], image), options)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:

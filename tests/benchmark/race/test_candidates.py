@@ -41,7 +41,7 @@ def test_without_groups_there_are_no_rules_for_experts(digits):
 
 def test_settings_of_the_user_are_not_varied(digits):
     assert names(digits, 1, kd_weight=0.3, temperature=4.0) == ["no_teacher", "uniform, kd_weight 0.3, temperature 4"]
-    assert "no_teacher" not in names(digits, 4, kd_weight=1.0), "labels are not part of the setting"
+    assert "no_teacher" not in names(digits, 4, kd_weight=1.0), "labels are not used"
 
 
 def test_one_teacher_leaves_nothing_to_select(digits):

@@ -46,7 +46,7 @@ def assert_legal(name, num_teachers, num_slots):
 
 
 REFUSED = [
-    ("subset", np.zeros(5), "expected 6 numbers for 2 decisions over 3 teachers"),
+    ("subset", np.zeros(5), "expected 6 numbers for 2 actions over 3 teachers"),
     ("subset", np.zeros((2, 4)), "expected 6 numbers"),
     ("subset", np.zeros((3, 2)), r"expected shape \(2, 3\)"),
     ("subset", [0, 1, 2, 0, 1, 0], "zeros and ones"),
@@ -64,7 +64,7 @@ REFUSED = [
     ("weights", [0, 0, 0, math.inf, 0, 0], "infinite"),
     ("weights", [0, 0, 0, 1.01, 0, 0], r"in \[-1, 1\]"),
     ("weights", [0, 0, 0, -1.01, 0, 0], r"in \[-1, 1\]"),
-    ("soft", np.zeros(5), "expected 4 numbers for 2 decisions over 2 knowledge types"),
+    ("soft", np.zeros(5), "expected 4 numbers for 2 actions over 2 knowledge types"),
     ("soft", [0, 0, 0, 1.01], r"in \[-1, 1\]"),
     ("soft", [0, 0, 0, math.nan], "NaN"),
     ("hard", [0, 1, 2, 0], "zeros and ones"),
