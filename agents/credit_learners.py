@@ -66,12 +66,12 @@ class CreditLearners(nn.Module):
         self.register_buffer("columns_scale", scorer.scale)
         self.holds = torch.tensor(list(holds))[:, None, None]  # [P, 1, 1]
 
-        def stacked(learner: int) -> nn.ParameterDict:
-            of_policies = learners[learner::num_folds]
+        def stacked(fold: int) -> nn.ParameterDict:
+            of_policies = learners[fold::num_folds]
             tensors = {name: torch.stack([learner.get_parameter(path).detach() for learner in of_policies]) for name, path in NAMES.items()}
             return nn.ParameterDict({name: torch.zeros_like(t) if name.startswith("gate_output") else t for name, t in tensors.items()})
 
-        self.folds = nn.ModuleList([stacked(learner) for learner in range(num_folds)])  # parameters [P, ...] by name
+        self.folds = nn.ModuleList([stacked(fold) for fold in range(num_folds)])  # parameters [P, ...] by name
         self.optimizer = torch.optim.Adam(self.folds.parameters(), lr=learning_rate, foreach=True)
 
     def log_policies(self, instances: Instances, log_priors: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class CreditLearners(nn.Module):
 
     def _joined(self) -> dict[str, Tensor]:
         """Return a copy of the parameters of all folds by name, ``[F * P, ...]``."""
-        return {name: torch.cat([learner.get_parameter(name) for learner in self.folds]).detach().requires_grad_() for name in NAMES}
+        return {name: torch.cat([fold.get_parameter(name) for fold in self.folds]).detach().requires_grad_() for name in NAMES}
 
     def _log_policies(self, joined: Mapping[str, Tensor], instances: Instances, log_priors: Tensor) -> Tensor:
         residuals = self._gating(joined, instances.outputs) + self._scorers(joined, instances.columns)  # [F * P, n, K]

@@ -2,7 +2,7 @@
 
     p_k = (1 - gamma) w_k / sum w + gamma / K;    draw k from p;    w_k <- w_k exp(gamma x_k / (p_k K))
 
-x_k in [0, 1] is the reward of the drawn teacher k, and x_k / p_k is an unbiased estimate of the reward of each teacher. Nothing is
+x_k in [0, 1] is the reward of the drawn teacher k. x_k / p_k, and 0 for the others, are unbiased estimates of all rewards. Nothing is
 assumed about how rewards arise, so the method stays valid when the student changes, but it never forgets what it learned.
 
 Deviations: rewards are scaled to [0, 1] by recent percentiles (:mod:`agents.bandit`); gamma is an option instead of being set from the

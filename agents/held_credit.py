@@ -1,4 +1,4 @@
-"""``held_credit``: starts from the stacking of the teachers, learns from credit near that start, and leaves it if credit alone earns more.
+"""``held_credit``: starts from the stacking of the teachers, learns from credit near that start, and leaves it if it earns too little.
 
 The start w is fitted by supervision on the reward labels (:mod:`baselines.stacking`). Two policies then learn from the credit of every
 teacher of every instance, as :mod:`agents.gradient_credit` does. The held policy stays near the start, the free policy begins uniform:

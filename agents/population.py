@@ -1,15 +1,15 @@
 """``population``: population-based training of a schedule of rules (Jaderberg et al. 2017, arXiv 1711.09846).
 
-A population of students is taught side by side, each by its own setting: a rule, a factor of the teachers' strengths, and a factor of the
-temperature. Every ``interval`` updates all members are scored on held-out reward labels. Then each of the worst goes on from the weights
-and the optimizer of one of the best (exploit), with a changed setting (explore). What the best member was taught with, from the first
-update to the last, is a schedule. The student that counts is taught by that schedule from the start.
+A population of students is taught side by side, each with its own hyper-parameters: a rule, a factor of the teachers' strengths, and a
+factor of the temperature. Every ``interval`` updates all members are scored on held-out reward labels. Then each of the worst goes on from
+the weights and the optimizer of one of the best (exploit), with changed hyper-parameters (explore). What the best member was taught with,
+from the first update to the last, is a schedule. The student that counts is taught by that schedule from the start.
 
 Half of the reward labels fit the rules that need labels while the population learns, and with ``reward_ce`` they are the labels that the
 members are taught. The other half scores the members. In the end the rules are fitted again on all reward labels.
 
 Deviations from the paper: all members begin with the weights of the student that counts and see its mini-batches, so that they differ by
-their settings alone; the first population has the rules in turn. All passes of the population are counted as the student's.
+their hyper-parameters alone; the first population has the rules in turn. All passes of the population are counted as the student's.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Population:
     def __init__(
         self, context: PolicyContext, seed: int = 0, members: int = 0, interval: int = 100, rules: str = RULES, resample: float = 0.25
     ) -> None:
-        """Make the first settings.
+        """Make the first hyper-parameters.
 
         Args:
             context: see :class:`~kd_env.policies.PolicyContext`.
-            seed: of the settings and their changes, and of the rules.
+            seed: of the hyper-parameters and their changes, and of the rules.
             members: number of students in the population; 0 for one for each rule, and at least 8.
             interval: number of updates between two scores.
             rules: names of rules that return weights of the teachers, separated by semicolons; ``singles`` is each teacher alone.
@@ -93,7 +93,7 @@ class Population:
         self.varies_strength = settings.uses_hard_labels or settings.reward_ce > 0.0  # otherwise nothing is beside the teachers' terms
         self.rng = np.random.default_rng(seed)
         self.rules: dict[tuple[str, bool], Rule] = {}
-        self.lineages = [[ScheduleEntry(0.0, self._first_setting(member))] for member in range(members)]
+        self.lineages = [[ScheduleEntry(0.0, self._first_hyperparameters(member))] for member in range(members)]
         self.best = 0
         self.students: OwnStudents | None = None
         self.begin_episode(learning=True)
@@ -106,29 +106,29 @@ class Population:
     def begin_episode(self, learning: bool) -> None:
         """Begin with new students, or with ``learning=False`` with the schedule."""
         self.learning, self.students = learning, None
-        if learning:  # the settings of a saved population are the first of the next one
-            self.lineages = [[ScheduleEntry(0.0, lineage[-1].setting)] for lineage in self.lineages]
+        if learning:  # the hyper-parameters of a saved population are the first of the next one
+            self.lineages = [[ScheduleEntry(0.0, lineage[-1].hyperparameters)] for lineage in self.lineages]
 
     def act(self, observation: Observation) -> Decision:
         """Return how the student is taught; while the population learns, teach its members one mini-batch each."""
         batch = self.context.batch()
         progress = float(batch.progress[0])
         if self.learning:
-            setting = self.schedule[-1].setting
+            hyperparameters = self.schedule[-1].hyperparameters
             self._teach_members(int(batch.update[0]))
         else:
-            setting = [stage for stage in self.schedule if stage.start <= progress][-1].setting
-        return self._decision(self._weights(setting.rule, batch), [setting])
+            hyperparameters = [entry for entry in self.schedule if entry.start <= progress][-1].hyperparameters
+        return self._decision(self._weights(hyperparameters.rule, batch), [hyperparameters])
 
     def _teach_members(self, update: int) -> None:
         if self.students is None:
             self.students = self.context.with_reward_positions(self.fit_positions).own_students(len(self.lineages), self.seed)
-        settings = [lineage[-1].setting for lineage in self.lineages]
+        of_members = [lineage[-1].hyperparameters for lineage in self.lineages]
         by_member: dict[int, Tensor] = {}
-        for rule in dict.fromkeys(setting.rule for setting in settings):
-            taught = [member for member, setting in enumerate(settings) if setting.rule == rule]
+        for rule in dict.fromkeys(each.rule for each in of_members):
+            taught = [member for member, each in enumerate(of_members) if each.rule == rule]
             by_member |= zip(taught, self._weights(rule, self.students.batch(taught)).chunk(len(taught)), strict=True)
-        self.students.teach(self._decision(torch.cat([by_member[member] for member in range(len(settings))]), settings))
+        self.students.teach(self._decision(torch.cat([by_member[member] for member in range(len(of_members))]), of_members))
         done, budget = update + 1, self.context.settings.distillation.updates
         if done % self.interval == 0 or done == budget:
             scores = self.students.evaluate(self.score_positions)
@@ -147,22 +147,23 @@ class Population:
         self.students.continue_from(source)
         lineages = [self.lineages[origin] for origin in source]
         self.lineages = [
-            lineage if origin == member else [*lineage, ScheduleEntry(progress, self._changed(lineage[-1].setting))]
+            lineage if origin == member else [*lineage, ScheduleEntry(progress, self._changed(lineage[-1].hyperparameters))]
             for member, (origin, lineage) in enumerate(zip(source, lineages, strict=True))
         ]
 
-    def _first_setting(self, member: int) -> Hyperparameters:
+    def _first_hyperparameters(self, member: int) -> Hyperparameters:
         """Return the rules in turn; the first time each rule comes, with the settings of the environment."""
-        setting = Hyperparameters(self.names[member % len(self.names)])
-        return setting if member < len(self.names) else self._changed(setting, keep_rule=True)
+        hyperparameters = Hyperparameters(self.names[member % len(self.names)])
+        return hyperparameters if member < len(self.names) else self._changed(hyperparameters, keep_rule=True)
 
-    def _changed(self, setting: Hyperparameters, keep_rule: bool = False) -> Hyperparameters:
-        others = [name for name in self.names if name != setting.rule]
+    def _changed(self, hyperparameters: Hyperparameters, keep_rule: bool = False) -> Hyperparameters:
+        others = [name for name in self.names if name != hyperparameters.rule]
         if not keep_rule and others and self.rng.random() < self.resample:
-            setting = replace(setting, rule=others[int(self.rng.integers(len(others)))])
+            hyperparameters = replace(hyperparameters, rule=others[int(self.rng.integers(len(others)))])
         factors = self.rng.choice(STEPS, 2)
-        strength, temperature = np.clip(factors * [setting.strength, setting.temperature], 1.0 / MAX_FACTOR, MAX_FACTOR).tolist()
-        return replace(setting, strength=strength if self.varies_strength else 1.0, temperature=temperature)
+        changed = factors * [hyperparameters.strength, hyperparameters.temperature]
+        strength, temperature = np.clip(changed, 1.0 / MAX_FACTOR, MAX_FACTOR).tolist()
+        return replace(hyperparameters, strength=strength if self.varies_strength else 1.0, temperature=temperature)
 
     def _rule(self, name: str) -> Rule:
         """Return a rule, fitted on half of the labels while the population learns, and on all labels afterwards."""
@@ -176,15 +177,15 @@ class Population:
         weights = rule_weights("population", name, self._rule(name), batch)
         return weights.to(self.context.device, self.context.dtype)
 
-    def _decision(self, weights: Tensor, settings: Sequence[Hyperparameters]) -> Decision:
-        """Return the decision with ``weights [rows, K]`` and the factors of ``settings``, one for each part of the rows."""
+    def _decision(self, weights: Tensor, hyperparameters: Sequence[Hyperparameters]) -> Decision:
+        """Return the decision with ``weights [rows, K]`` and the factors of ``hyperparameters``, one for each part of the rows."""
         plain = self.context.decision(dict.fromkeys(self.context.terms, weights))
-        strength: float | Tensor = settings[0].strength
-        temperature: float | Tensor = settings[0].temperature
-        if len(settings) > 1:
-            rows = len(weights) // len(settings)
+        strength: float | Tensor = hyperparameters[0].strength
+        temperature: float | Tensor = hyperparameters[0].temperature
+        if len(hyperparameters) > 1:
+            rows = len(weights) // len(hyperparameters)
             strength, temperature = (
-                torch.tensor([getattr(setting, name) for setting in settings]).repeat_interleave(rows).to(weights)
+                torch.tensor([getattr(each, name) for each in hyperparameters]).repeat_interleave(rows).to(weights)
                 for name in ("strength", "temperature")
             )
         strengths = {name: value if name == "label" else value * strength for name, value in plain.strengths.items()}
@@ -192,12 +193,12 @@ class Population:
 
     def learned_summary(self) -> list[dict[str, Any]]:
         """Return the schedule for records."""
-        return [{"start": stage.start, **asdict(stage.setting)} for stage in self.schedule]
+        return [{"start": entry.start, **asdict(entry.hyperparameters)} for entry in self.schedule]
 
     def state(self) -> dict[str, Any]:
-        """Return settings, students, rules and random state."""
+        """Return hyper-parameters, students, rules and random state."""
         return {
-            "lineages": [[{"start": stage.start, **asdict(stage.setting)} for stage in lineage] for lineage in self.lineages],
+            "lineages": [[{"start": entry.start, **asdict(entry.hyperparameters)} for entry in lineage] for lineage in self.lineages],
             "best": self.best,
             "learning": self.learning,
             "rng": self.rng.bit_generator.state,
@@ -207,7 +208,7 @@ class Population:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        self.lineages = [[ScheduleEntry.of(**stage) for stage in lineage] for lineage in state["lineages"]]
+        self.lineages = [[ScheduleEntry.of(**entry) for entry in lineage] for lineage in state["lineages"]]
         self.best, self.rng.bit_generator.state = state["best"], state["rng"]
         for name, self.learning, rule_state in state["rules"]:
             if isinstance(rule := self._rule(name), Stateful):

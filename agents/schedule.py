@@ -1,4 +1,4 @@
-"""Settings that students can be taught with, and schedules of them. In: settings. Out: the parts of a schedule."""
+"""Hyper-parameters that students can be taught with, and the entries of their schedules."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class ScheduleEntry:
-    """A setting, and the part of the budget from which it is used, in [0, 1)."""
+    """Hyper-parameters, and the fraction of the budget from which they are used, in [0, 1)."""
 
     start: float
-    setting: Hyperparameters
+    hyperparameters: Hyperparameters
 
     @classmethod
     def of(cls, start: float, rule: str, strength: float, temperature: float) -> ScheduleEntry:
-        """Return the stage with these numbers."""
+        """Return the entry with these numbers."""
         return cls(start, Hyperparameters(rule, strength, temperature))

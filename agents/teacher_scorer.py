@@ -16,8 +16,8 @@ from agents.moments import Standardised
 from kd_env.envs.observations import split_teachers
 from kd_env.types import Observation
 
-LEAST = 1e-6
-"""Probabilities are clamped to [LEAST, 1 - LEAST] before log-odds, entropies to at least LEAST before logarithms."""
+MIN_PROBABILITY = 1e-6
+"""Before log-odds, probabilities are clamped to [MIN_PROBABILITY, 1 - MIN_PROBABILITY]; before logarithms, entropies to at least that."""
 
 OF_STUDENT = slice(3, 5)
 """The columns of a teacher that compare it with the student: KL and agreement."""
@@ -68,8 +68,8 @@ class ActorCritic(nn.Module):
 
 def _unbounded(confidence: Tensor) -> Tensor:
     """Return columns with the first, a probability, as log-odds and the second, an entropy, as its logarithm."""
-    log_odds = confidence[..., :1].clamp(LEAST, 1.0 - LEAST).logit()
-    return torch.cat([log_odds, confidence[..., 1:2].clamp_min(LEAST).log(), confidence[..., 2:]], -1)
+    log_odds = confidence[..., :1].clamp(MIN_PROBABILITY, 1.0 - MIN_PROBABILITY).logit()
+    return torch.cat([log_odds, confidence[..., 1:2].clamp_min(MIN_PROBABILITY).log(), confidence[..., 2:]], -1)
 
 
 def _network(num_columns: int, hidden: int) -> nn.Sequential:

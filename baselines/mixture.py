@@ -42,7 +42,7 @@ def fit_mixture(parameters: Iterable[Tensor], log_weights: Callable[[], Tensor],
 
 
 def fit_shares(likelihood: Tensor) -> Tensor:
-    """Return shares of R members ``[R]`` that maximise the likelihood of their mixture, by EM from equal ones; ``likelihood [R, n]``."""
+    """Return the shares ``[R]`` of base models that maximise their mixture's likelihood, by EM from equal ones; ``likelihood [R, n]``."""
     shares = torch.full((len(likelihood),), 1.0 / len(likelihood))
     for _ in range(EM_STEPS):
         joint = shares[:, None] * likelihood
@@ -65,7 +65,7 @@ class MixtureLikelihood:
         fit_mixture(parameters, log_weights, self.log_likelihood, ridge)
 
     def shares(self, weights: Tensor) -> Tensor:
-        """Return the shares ``[R]`` of members with ``weights [R, n, K]``."""
+        """Return the shares ``[R]`` of base models with ``weights [R, n, K]``."""
         return fit_shares((weights * self.log_likelihood.exp()).sum(2))
 
 
@@ -101,7 +101,7 @@ class TaughtMixtureLikelihood:
         minimise([*fitted, log_power], objective)
 
     def shares(self, weights: Tensor) -> Tensor:
-        """Return the shares ``[R]`` of members with ``weights [R, n, K]``, from equal ones."""
+        """Return the shares ``[R]`` of base models with ``weights [R, n, K]``, from equal ones."""
         logits, tiny = torch.zeros(len(weights), requires_grad=True), torch.finfo(weights.dtype).tiny
         self.fit([logits], lambda: torch.einsum("r,rnk->nk", logits.softmax(0), weights).clamp_min(tiny).log(), SHARES_RIDGE)
         return logits.detach().softmax(0)

@@ -1,4 +1,4 @@
-"""``no_teacher``: the student learns from the hard labels alone; refused where labels are not used (``kd_weight=1``).
+"""``no_teacher``: the student learns from the hard labels alone; refused where hard labels are not used (``kd_weight=1``).
 
 With the setting ``block_swap``, blocks of the teachers take part in training, and it equals ``iakd``.
 """

@@ -158,7 +158,7 @@ class BaseModels(nn.Module):
 
 
 class Stack(nn.Module):
-    """BaseModels and their shares."""
+    """Base models and their shares."""
 
     shares: Tensor
 
@@ -176,7 +176,7 @@ class Stack(nn.Module):
         super().__init__()
         instances, labels = Instances.of(examples.teacher_logits, examples.teacher_features), examples.known_labels()
         if len(labels) < 2:
-            raise InputError(f"reward_labels={len(labels)}: stacking fits its members and their shares on different labels; use at least 2")
+            raise InputError(f"reward_labels={len(labels)}: stacking fits base models and their shares on different labels; use at least 2")
         logits = examples.teacher_logits
         objective = density(logits, labels) if temperature is None else taught(logits, labels, temperature)
         right = (logits.argmax(2) == labels[:, None]).float()
@@ -184,9 +184,9 @@ class Stack(nn.Module):
             halves = torch.randperm(len(labels)).chunk(2)
             weights = []
             for rest, held_out in (halves, halves[::-1]):
-                members = BaseModels(instances.take(rest), objective.take(rest), right[rest])
+                models = BaseModels(instances.take(rest), objective.take(rest), right[rest])
                 with torch.no_grad():
-                    weights.append(members(instances.take(held_out)))  # [R, n / 2, K]
+                    weights.append(models(instances.take(held_out)))  # [R, n / 2, K]
             self.register_buffer("shares", objective.take(torch.cat(halves[::-1])).shares(torch.cat(weights, 1)))
             self.members = BaseModels(instances, objective, right)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 Purpose = Literal["order", "labels", "measurement", "gradient", "reward_ce", "batches", "augmentation", "exam", "swap"]
-deterministic: Any = torch.utils.deterministic  # has no type hints
+_deterministic: Any = torch.utils.deterministic  # has no type hints
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 """Environment variable that cuBLAS reads when it starts, and a value with which it repeats its results."""
 _PURPOSES: tuple[Purpose, ...] = typing.get_args(Purpose)
@@ -58,21 +58,22 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def make_reproducible() -> None:
-    """Make torch give the same bits each time: one thread, and on CUDA only algorithms that add up in a fixed order.
+    """Make torch repeat its results to the last bit: one thread, and on CUDA deterministic algorithms where they exist.
 
-    Several threads change the last bits of sums, and slow small models down. An operation that has no such algorithm on CUDA warns.
+    Several threads change the last bits of sums, and slow small models down. A CUDA operation without a deterministic algorithm warns.
+    Call this before CUDA is first used: cuBLAS reads the environment variable :data:`CUBLAS_WORKSPACE` when it starts.
     """
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         os.environ.setdefault(*CUBLAS_WORKSPACE)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        deterministic.fill_uninitialized_memory = False  # it looks for faults in programs, and costs time
+        _deterministic.fill_uninitialized_memory = False  # it looks for faults in programs, and costs time
 
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """Call :func:`make_reproducible` for the block, and restore torch's settings afterwards."""
-    threads, filled = torch.get_num_threads(), deterministic.fill_uninitialized_memory
+    """Call :func:`make_reproducible` for the block, and restore torch's settings afterwards; the environment variable stays."""
+    threads, filled = torch.get_num_threads(), _deterministic.fill_uninitialized_memory
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     make_reproducible()
     try:
@@ -80,4 +81,4 @@ def reproducible() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
-        deterministic.fill_uninitialized_memory = filled
+        _deterministic.fill_uninitialized_memory = filled

@@ -163,10 +163,8 @@ class Decision:
         return self._map(lambda tensor: tensor.detach())
 
     def to(self, device: torch.device) -> Decision:
-        """Return the decision with all tensors on ``device``; this one if they are there."""
-        parts = [*self.weights.values(), *self.strengths.values(), self.temperature, self.penalty]
-        moves = any(isinstance(part, Tensor) and part.device != device for part in parts)
-        return self._map(lambda tensor: tensor.to(device)) if moves else self
+        """Return the decision with all tensors on ``device``."""
+        return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Decision:
         parts = (_map_tensors(part, change) for part in (self.weights, self.strengths, self.temperature, self.penalty))

@@ -15,7 +15,7 @@ from speed import table
 from speed.measure import Row
 
 HELP = (
-    "run the tests that need CUDA and all benchmarks but that of the bank, and write speed.json, speed.md and tests.txt into this "
+    "run the tests that need CUDA and all benchmarks that use the device, and write speed.json, speed.md and tests.txt into this "
     "folder; it needs a CUDA device, or --device cpu to try the command without one"
 )
 TESTS = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "-m", "cuda", "tests")
@@ -36,11 +36,11 @@ def run_tests(directory: Path) -> tuple[int, str]:
     tests = subprocess.run(TESTS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "tests.txt").write_text(tests.stdout)
-    return tests.returncode, tests.stdout.strip().splitlines()[-1]
+    return tests.returncode, (tests.stdout.strip().splitlines() or ["no output"])[-1]
 
 
 def write(directory: Path, summary: str, rows: Sequence[Row], device: torch.device, seconds: float) -> Path:
-    """Write both files, with the ``summary`` of the tests, and return the path of ``speed.md``."""
+    """Write ``speed.json`` and ``speed.md``, with the ``summary`` of the tests, and return the path of ``speed.md``."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     table.save(rows, directory / "speed.json", device, seconds)
     packages = ", ".join(f"{package} {version}" for package, version in versions().items())

@@ -13,7 +13,7 @@ from speed.updates import slots, uniform
 
 
 def against_separate_runs(task: str, device: torch.device, sizes: Sequence[int], turns: int, count: int) -> list[Row]:
-    """Train students with equal weights of all teachers. A block has ``count`` updates of each of the ``sizes`` students.
+    """Train populations of ``sizes`` students, and as many lone students, by equal weights. A block has ``count`` updates of each student.
 
     Raises:
         AssertionError: the two have different losses, so their times cannot be compared.

@@ -71,7 +71,7 @@ def view(task: str, device: torch.device, turns: int, count: int) -> list[Row]:
 
 
 def slots(task: str, device: torch.device, students: int = 1, **options: Any) -> Any:  # a VectorEnv with a selection
-    """Return B instance slots a student with an episode that never ends. By default, they measure neither reward nor validation."""
+    """Return B instance slots per student with an episode that never ends. By default, they measure neither reward nor validation."""
     keywords = {"action": "weights", "updates": ENDLESS, "reward_every": 0, "validation_every": ENDLESS, "device": str(device), **options}
     return gym.make_vec(
         "kd_env/TeacherSelection-v0",

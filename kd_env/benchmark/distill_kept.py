@@ -73,7 +73,7 @@ def distill_kept(results: Path, kept: KeptStudent, out: Path, progress: Progress
     Raises:
         InputError: the task or the teachers cannot be loaded or have changed, or ``out`` contains something else.
     """
-    compared = [record for record in records.read(results) if _setting(record) == kept.task_and_student]
+    compared = [record for record in records.read(results) if _task_and_student(record) == kept.task_and_student]
     best = next(record for record in compared if record["trial"] == kept.trial)
     if (higher := max(compared, key=_validation)) and _validation(higher) > kept.validation:
         progress.say(
@@ -103,7 +103,7 @@ def distill_kept(results: Path, kept: KeptStudent, out: Path, progress: Progress
     return out
 
 
-def _setting(record: Record) -> tuple[str, str]:
+def _task_and_student(record: Record) -> tuple[str, str]:
     return (record["env"] or {}).get("task", ""), record["student"]  # records of older versions can lack env
 
 

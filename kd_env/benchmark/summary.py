@@ -132,8 +132,8 @@ def uses_reward_labels(access: str) -> bool:
 def _varied_options(records: Sequence[Record]) -> list[str]:
     """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
-    `population` is left out: it does not change the result of a student. Entries about saved or tuned policies are left out too: the name
-    of the policy contains them.
+    `population` is left out: it changes the result of a student by rounding only. Entries about saved or tuned policies are left out too:
+    the name of the policy contains them.
     """
     values: dict[str, set[str]] = defaultdict(set)
     entries: dict[str, int] = defaultdict(int)

@@ -23,7 +23,7 @@ class BlockSwap:
     """The teacher's blocks for each block of a student.
 
     Attributes:
-        blocks: the teacher's blocks by the place of the student's; empty if the setting swaps none.
+        blocks: the teacher's blocks by the index of the student's; empty if the setting swaps none.
     """
 
     def __init__(self, data: EncodedTask, settings: DistillationSettings, student: Students, extra_outputs: frozenset[str]) -> None:
@@ -36,16 +36,16 @@ class BlockSwap:
         if not settings.block_swap:
             return
         self.schedule = parse_schedule(settings.block_swap)
-        place = f"block_swap={settings.block_swap!r}"
+        prefix = f"block_swap={settings.block_swap!r}"
         if compared := sorted(extra_outputs & {"layers", "attention"}):
             raise InputError(
-                f"{place}: knowledge={settings.knowledge!r} compares {' and '.join(compared)}, which a swap mixes; use another"
+                f"{prefix}: knowledge={settings.knowledge!r} compares {' and '.join(compared)}, which a swap mixes; use another"
             )
         if data.live is None:
-            raise InputError(f"{place}: the data have no teachers; give EncodedTask.of the argument live=LiveTeachers.of(pool)")
+            raise InputError(f"{prefix}: the data have no teachers; give EncodedTask.of the argument live=LiveTeachers.of(pool)")
         teachers = data.live.teachers
         if self.schedule.teacher >= len(teachers):
-            raise InputError(f"{place}: teacher={self.schedule.teacher}, and the pool has {len(teachers)}; count from 0")
+            raise InputError(f"{prefix}: teacher={self.schedule.teacher}, and the pool has {len(teachers)}; count from 0")
         teacher = teachers[self.schedule.teacher]
         example = student.cast(take(data.inputs["train"], slice(0, 1), student.device))
         self.blocks = matching_blocks(student.network, teacher.network, example, (settings.student, teacher.name))
@@ -53,14 +53,14 @@ class BlockSwap:
     def mixed(self, student: Students, seed: int, update: int, progress: float) -> AbstractContextManager[None]:
         """Return a context in which the student's forward passes run the teacher's blocks that are drawn for ``update``."""
         drawn = self.drawn(seed, update, progress)
-        return swapped(student.network, {place: self.blocks[place] for place in drawn}) if drawn else nullcontext()
+        return swapped(student.network, {index: self.blocks[index] for index in drawn}) if drawn else nullcontext()
 
     def drawn(self, seed: int, update: int, progress: float) -> list[BlockIndex]:
-        """Return the places whose blocks are replaced in an update."""
+        """Return the indices whose blocks are replaced in an update."""
         draws = stream(seed, "swap", update).random(len(self.blocks)) if self.blocks else ()
         depths = ((number + 1) / len(self.blocks) for number in range(len(self.blocks)))
         return [
-            place
-            for place, draw, depth in zip(self.blocks, draws, depths, strict=True)
+            index
+            for index, draw, depth in zip(self.blocks, draws, depths, strict=True)
             if draw < self.schedule.probability(progress, depth)
         ]

@@ -2,7 +2,7 @@
 
     L_b = sum_m s_bm sum_k w_bmk L_m(b, k)
 
-The hard label is the knowledge type ``label``. It has a strength but no weights, and it exists only if labels are used.
+The hard label is the knowledge type ``label``. It has a strength but no weights, and it exists only if hard labels are used.
 Types that compare a student with the other students of a population have no weights either.
 """
 
@@ -29,7 +29,7 @@ class Loss:
         """Parse the knowledge types of the setting.
 
         Raises:
-            InputError: a type cannot be parsed, or it reads training labels that are unknown or not part of the setting.
+            InputError: a type cannot be parsed, or it reads training labels that are unknown or not used.
         """
         self.terms = {term.name: term for term in parse_terms(settings.knowledge)}
         self.extra_outputs = extra_outputs(list(self.terms.values()))  # outputs that students compute beyond logits and features
@@ -93,8 +93,8 @@ class Loss:
             if not self._taught(name, batch).any():
                 continue
             per_teacher = self.per_teacher(name, decision.temperature, student, batch)
-            asks_teachers = name != "label" and not self.terms[name].knowledge.uses_peers
-            term = strength * ((decision.weights[name] * per_teacher).sum(1) if asks_teachers else per_teacher[:, 0])
+            uses_teachers = name != "label" and not self.terms[name].knowledge.uses_peers
+            term = strength * ((decision.weights[name] * per_teacher).sum(1) if uses_teachers else per_teacher[:, 0])
             total = term if total is None else total + term
         if decision.penalty is not None:
             total = decision.penalty if total is None else total + decision.penalty

@@ -1,7 +1,7 @@
 """Let teachers learn from what their student has learned: "Learning to Teach with Student Feedback" (Liu et al. 2021, arXiv 2109.04641).
 
 In: a run that is about to take a step, and its decision. Out: teachers whose parameters phi have followed the student's held-out loss
-through that step. The *step* step is the student's own; the *exam* step is
+through that step. The *course* step is the student's own; the *exam* step is
 
     phi <- Adam( d/dphi [ CE(theta - rate P dL(theta, phi)/dtheta; exam) + label_weight sum_k CE(T_k; exam) ] )
 

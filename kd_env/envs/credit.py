@@ -85,7 +85,7 @@ def difference(
 ) -> CreditByType:
     """Return first-order credit over all parameters, from a second pass of the mini-batch at parameters moved a little along v.
 
-    It needs no forward mode of the network. With Adam, the entries of v are clamp_steps to :data:`MAX_STEP` learning rates. So parameters
+    It needs no forward mode of the network. With Adam, the entries of v are limited to :data:`MAX_STEP` learning rates. So parameters
     whose gradient was 0 so far, such as embeddings of new tokens, do not dominate. Where no entry is limited, float32 credit differs from
     :func:`first_order` by less than 1 %.
     """
@@ -168,7 +168,7 @@ CREDITS: dict[str, Credit] = {
 
 
 def _direction(run: Distillation, meter: RewardMeter, options: GradientOptions, clamp_steps: bool = False) -> list[Tensor]:
-    """Return v, one tensor per parameter; ``limited`` is described at :func:`difference`."""
+    """Return v, one tensor per parameter; ``clamp_steps`` limits its entries as :func:`difference` says."""
     gradient = meter.held_out_gradient(run.student, run.update, options)
     rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
     rate = rates[0] if run.num_students == 1 else torch.tensor(rates, dtype=run.student.dtype, device=run.student.device)[:, None]

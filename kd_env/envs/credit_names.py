@@ -65,7 +65,7 @@ def credit_folds(credit: Credit | None) -> int:
 
 
 def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names: Sequence[str], temperature: Temperature) -> CreditByType:
-    """Return the credit of the teachers by knowledge type, ``[rows, K]``.
+    """Return the credit of the teachers by knowledge type, ``[rows, K]``, on the student's device.
 
     Raises:
         InputError: a credit function of the user's own fails, or returns something else; or it is ``difference``, and the student has

@@ -21,7 +21,7 @@ from kd_env.types import Decision, DecodedAction
 
 
 class RecordedDecision(NamedTuple):
-    """The numbers of a decision. Types are in the setting's order, with ``label`` last if labels are used."""
+    """The numbers of a decision. Types are in the setting's order, with ``label`` last if hard labels are used."""
 
     weights: np.ndarray  # [rows, M, K]
     strengths: np.ndarray  # [rows, M or M + 1], float64
@@ -80,7 +80,7 @@ def require_fits(run: Distillation, decision: Decision) -> None:
     """Check that a decision fits a run.
 
     Raises:
-        InputError: the decision has types or labels that are not part of the setting, or wrong shapes.
+        InputError: the decision has types or labels that the setting does not use, or wrong shapes.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
     types = {*run.loss.terms, *(["label"] if run.settings.uses_hard_labels else [])}
@@ -100,8 +100,8 @@ def require_fits(run: Distillation, decision: Decision) -> None:
             )
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if part == "penalty" else [(rows,), ()]):
             raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
-    asks_teachers = {name for name, term in run.loss.terms.items() if not term.knowledge.uses_peers}
-    if missing := [name for name in decision.strengths if name in asks_teachers and name not in decision.weights]:
+    uses_teachers = {name for name, term in run.loss.terms.items() if not term.knowledge.uses_peers}
+    if missing := [name for name in decision.strengths if name in uses_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
 
 

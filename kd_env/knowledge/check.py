@@ -55,7 +55,7 @@ def _check_declarations(name: str, kind: Knowledge) -> None:
         assert projects == kind.compares, f"{name}.projector maps {projects}, and compares={kind.compares!r}; declare the same output"
     if isinstance(kind, RowwiseKnowledge | PeerResponse):
         assert kind.compares == "logits", f"{name} compares={kind.compares!r}, but rowwise types compare logits; derive it from Knowledge"
-    assert kind.uses_peers == isinstance(kind, PeerKnowledge), f"{name}.uses_peers: derive a type that asks peers from PeerKnowledge"
+    assert kind.uses_peers == isinstance(kind, PeerKnowledge), f"{name}.uses_peers: derive a type that uses peers from PeerKnowledge"
 
 
 def _output(kind: Knowledge, width: int, seed: int, padding: int = 0) -> ModelOutput:

@@ -13,7 +13,7 @@ class LossContext:
 
     Attributes:
         temperature: temperature that divides the logits, a number or a tensor ``[B, 1]``.
-        labels: true labels, ``[B]``, -1 where unknown; ``None`` if labels are not used.
+        labels: true labels, ``[B]``, -1 where unknown; ``None`` if hard labels are not used.
     """
 
     temperature: float | Tensor = 1.0

@@ -51,7 +51,7 @@ class Knowledge(ABC):
 
     @property
     def reads_labels(self) -> bool:
-        """Whether the loss reads ``context.labels``. Such a type is refused if labels are not used."""
+        """Whether the loss reads ``context.labels``. Such a type is refused if hard labels are not used."""
         return False
 
     @abstractmethod

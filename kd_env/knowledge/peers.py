@@ -107,11 +107,11 @@ def require_peers(kinds: Mapping[str, Knowledge], num_students: int) -> None:
     Raises:
         InputError: a type needs peers, and there is one student.
     """
-    asking = [name for name, kind in kinds.items() if kind.uses_peers]
-    if asking and num_students == 1:
+    using = [name for name, kind in kinds.items() if kind.uses_peers]
+    if using and num_students == 1:
         raise InputError(
-            f"knowledge={','.join(kinds)!r}: with num_students=1 there are no other students, which {' and '.join(asking)} "
-            f"{'need' if len(asking) > 1 else 'needs'}; use num_students=2 or more, or leave {' and '.join(asking)} out"
+            f"knowledge={','.join(kinds)!r}: with num_students=1 there are no other students, which {' and '.join(using)} "
+            f"{'need' if len(using) > 1 else 'needs'}; use num_students=2 or more, or leave {' and '.join(using)} out"
         )
 
 

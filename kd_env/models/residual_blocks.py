@@ -106,7 +106,7 @@ def swapped(network: nn.Module, blocks: Mapping[BlockIndex, nn.Module]) -> Itera
         yield
 
 
-def _require_same_shapes(student: nn.Module, blocks: Mapping[BlockIndex, Blocks], example: Inputs, text: str) -> None:
+def _require_same_shapes(student: nn.Module, blocks: Mapping[BlockIndex, Blocks], example: Inputs, prefix: str) -> None:
     """Check that a teacher's blocks return outputs of the same shape as the student's for the same inputs."""
     calls: dict[BlockIndex, tuple[Any, Any, Tensor]] = {}
 
@@ -128,4 +128,4 @@ def _require_same_shapes(student: nn.Module, blocks: Mapping[BlockIndex, Blocks]
             except RuntimeError:  # torch's error for operands that do not fit
                 shape = None
             if shape != output.shape:
-                raise InputError(f"{text} have blocks of other widths in stage {index.stage + 1}; use networks of equal widths")
+                raise InputError(f"{prefix} have blocks of other widths in stage {index.stage + 1}; use networks of equal widths")

@@ -19,7 +19,7 @@ import numpy as np
 from kd_env.errors import InputError
 from kd_env.tasks.task import SPLITS, Split
 
-SHARE, LEAST, MOST = 0.1, 64, 2000
+SHARE, MIN_EXAMPLES, MAX_EXAMPLES = 0.1, 64, 2000
 """Size of a carved split: its share of train, and the smallest and largest number of examples."""
 
 SMALL_VALIDATION = 500
@@ -108,11 +108,11 @@ def _contradiction_notes(train: Split, identities: list[bytes]) -> list[str]:
 
 def _carve(name: str, train: Split, identities: list[bytes], missing: list[str]) -> dict[str, Split]:
     """Divide ``train`` into what stays train and the ``missing`` splits."""
-    size = min(max(round(SHARE * len(train)), LEAST), MOST)
-    if len(train) < (len(missing) + 1) * LEAST:
+    size = min(max(round(SHARE * len(train)), MIN_EXAMPLES), MAX_EXAMPLES)
+    if len(train) < (len(missing) + 1) * MIN_EXAMPLES:
         raise InputError(
             f"task {name!r}: {len(train)} training examples are too few to carve {', '.join(missing)} from; "
-            f"give at least {(len(missing) + 1) * LEAST}, or files of these names"
+            f"give at least {(len(missing) + 1) * MIN_EXAMPLES}, or files of these names"
         )
     number: dict[bytes, int] = {}
     unit = np.array([number.setdefault(identity, len(number)) for identity in identities])  # [N], equal inputs share a unit

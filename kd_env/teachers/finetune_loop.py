@@ -33,7 +33,7 @@ from kd_env.tasks import Split, Task
 from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
 from kd_env.types import Inputs
 
-HELD_OUT, LEAST, MOST = 0.1, 16, 1000
+HELD_OUT, MIN_EXAMPLES, MAX_EXAMPLES = 0.1, 16, 1000
 """The slice of train that decides when to stop: its share, and the smallest and largest number of examples."""
 
 PATIENCE = 2
@@ -233,7 +233,7 @@ def training_rows(task: Task, config: FinetuneConfig, rng: np.random.Generator) 
         rows = rows[[fold_of(task.train.inputs[row], config.folds) != config.fold for row in rows]]
     if config.fraction < 1.0:
         rows = np.sort(rng.permutation(rows)[: round(config.fraction * len(rows))])
-    num_held_out = min(max(round(HELD_OUT * len(rows)), LEAST), MOST)
+    num_held_out = min(max(round(HELD_OUT * len(rows)), MIN_EXAMPLES), MAX_EXAMPLES)
     if len(rows) < 2 * num_held_out:
         raise InputError(
             f"teacher of {config.model!r}: {len(rows)} examples to learn from are too few; "

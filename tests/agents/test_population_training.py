@@ -44,7 +44,7 @@ def built(policy=SINGLES, pool=None, seed=0, **settings):
 def rules_of(agent):
     """The rule of the schedule at each update."""
     starts = np.arange(UPDATES) / UPDATES
-    return [[stage.setting.rule for stage in agent.schedule if stage.start <= start][-1] for start in starts]
+    return [[stage.hyperparameters.rule for stage in agent.schedule if stage.start <= start][-1] for start in starts]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -115,7 +115,7 @@ def test_copies_are_changed_and_others_stay():
     for member in (0, 4):
         (origin,) = [best for best in (1, 5) if agent.lineages[member][:-1] == before[best]]
         assert torch.equal(after[member], tensors[origin])
-        old, new = before[origin][-1].setting, agent.lineages[member][-1].setting
+        old, new = before[origin][-1].hyperparameters, agent.lineages[member][-1].hyperparameters
         assert agent.lineages[member][-1].start == 0.25
         assert new.rule == old.rule
         assert new.temperature / old.temperature == pytest.approx(0.8) or new.temperature / old.temperature == pytest.approx(1.25)
@@ -125,8 +125,8 @@ def test_copies_are_changed_and_others_stay():
 def test_each_teacher_alone_is_a_rule():
     _, agent = built("population(rules=uniform;singles)")
     assert agent.names == ["uniform", "single:0", "single:1"]
-    assert [lineage[0].setting.rule for lineage in agent.lineages] == (agent.names * 3)[:8]
-    assert all(lineage[0].setting == Hyperparameters(name) for lineage, name in zip(agent.lineages, agent.names, strict=False))
+    assert [lineage[0].hyperparameters.rule for lineage in agent.lineages] == (agent.names * 3)[:8]
+    assert all(lineage[0].hyperparameters == Hyperparameters(name) for lineage, name in zip(agent.lineages, agent.names, strict=False))
     pool = Pool("many", tuple(KnownTeacher(f"teacher {k}", (1.0, 1.0)) for k in range(9)))
     _, agent = built("population(rules=uniform;singles)", pool)
     assert len(agent.lineages) == 10

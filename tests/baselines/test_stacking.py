@@ -193,5 +193,5 @@ def test_sharpness_is_a_power():
 
 
 def test_one_label_is_refused():
-    with pytest.raises(InputError, match="reward_labels=1: stacking fits its members and their shares on different labels; use at least 2"):
+    with pytest.raises(InputError, match="reward_labels=1: stacking fits base models and their shares on different labels; use at least 2"):
         stacking_of(reward_labels=1)

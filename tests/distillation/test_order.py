@@ -58,8 +58,8 @@ def test_few_mini_batches_are_not_all_sorted_together():
 
 def test_mini_batches_are_slices_of_each_epoch_s_order_from_its_first_row(digits_data):
     size = len(digits_data.labels["train"])
-    next_rows, batches = make_order(digits_data, SimpleNamespace(batch_size=32, num_students=1)), size // 32
+    next_positions, batches = make_order(digits_data, SimpleNamespace(batch_size=32, num_students=1)), size // 32
     first, second = (epoch_order(5, epoch, size) for epoch in (0, 1))
     expected = {0: first[:32], 1: first[32:64], batches - 1: first[32 * batches - 32 : 32 * batches], batches: second[:32]}
     for update, rows in expected.items():
-        assert next_rows(5, update).tolist() == rows.tolist(), update
+        assert next_positions(5, update).tolist() == rows.tolist(), update

@@ -76,7 +76,7 @@ def test_a_whole_decision_is_recorded_beside_the_weights_of_its_first_type(digit
     first, second = torch.eye(4)[:3], torch.full((3, 4), 0.25)
     decision = Decision({"hint": second, "response": first}, {"response": 0.5, "hint": 0.5, "label": 0.5}, 2.0)
     step = selection.advance(decision)
-    assert step.decision is decision
+    assert step.decision == decision
     assert step.weights.tolist() == step.action.weights.tolist() == first.tolist()
     assert step.action.gates is None
     only_label = selection.advance(Decision({}, {"label": 0.5}, 2.0))

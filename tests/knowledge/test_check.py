@@ -153,7 +153,7 @@ BROKEN = {
     "control flow on values": (picked, {}, r"fails under torch\.func\.vmap; avoid \.item\(\)"),
     "no forward rule": (lambda s, t: Backwards.apply(s.logits - t), {}, "fails in forward-mode AD"),
     "rowwise features": (lambda s, t: s.logits.mean(1), {"base": RowwiseKnowledge, "compares": "features"}, "rowwise types compare logits"),
-    "peers without a base": (lambda s, t: s.logits.mean(1), {"uses_peers": True}, "derive a type that asks peers from PeerKnowledge"),
+    "peers without a base": (lambda s, t: s.logits.mean(1), {"uses_peers": True}, "derive a type that uses peers from PeerKnowledge"),
     "flat": (lambda s, t: (s.logits * 0 - t).square().mean(1), {}, "gradient of zero everywhere"),
 }
 

@@ -73,8 +73,8 @@ def tune(part: Part, trials: int, out: Path, command: str, run: Run) -> Tuned:
                 policy: [replace(starts[policy], seed=seed, tuned=spaces[policy].configuration(values, number + 1)) for seed in SEEDS]
                 for policy, values in proposals.items()
             }
-            every = [trial for seeds in candidates.values() for trial in seeds]
-            run(every, directory, part.population, f"tuning, round {number + 1} of {trials}: {len(proposals)} policies")
+            all_trials = [trial for seeds in candidates.values() for trial in seeds]
+            run(all_trials, directory, part.population, f"tuning, round {number + 1} of {trials}: {len(proposals)} policies")
             for policy, score in _scores(directory, candidates).items():
                 studies[policy].add(proposals[policy], score)
         pairs = {policy: (study.best(trials), spaces[policy].start) for policy, study in studies.items()}
@@ -85,8 +85,8 @@ def tune(part: Part, trials: int, out: Path, command: str, run: Run) -> Tuned:
             for policy, pair in pairs.items()
             for index, values in enumerate(pair)
         }
-        every = list({trial.id: trial for seeds in checks.values() for trial in seeds}.values())
-        run(every, directory, part.population, f"comparing the best of {len(pairs)} policies with their defaults on other seeds")
+        all_trials = list({trial.id: trial for seeds in checks.values() for trial in seeds}.values())
+        run(all_trials, directory, part.population, f"comparing the best of {len(pairs)} policies with their defaults on other seeds")
         scores = _scores(directory, checks)
         return _tuned(part, trials, command, spaces, pairs, scores)
 

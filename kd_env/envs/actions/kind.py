@@ -27,7 +27,7 @@ class ActionLayout:
 
     Attributes:
         num_teachers: number of teachers K.
-        knowledge: knowledge types that have a gate; the last is ``label`` if labels are used.
+        knowledge: knowledge types that have a gate; the last is ``label`` if hard labels are used.
         factors: factors of a ``joint`` action, in the order of :data:`FACTORS`.
     """
 
