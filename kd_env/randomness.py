@@ -66,7 +66,7 @@ def make_reproducible() -> None:
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         os.environ.setdefault(*CUBLAS_WORKSPACE)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_deterministic_debug_mode("warn")  # the same as use_deterministic_algorithms, which loads torch's compiler: a second
         _deterministic.fill_uninitialized_memory = False  # it looks for faults in programs, and costs time
 
 
@@ -74,11 +74,11 @@ def make_reproducible() -> None:
 def reproducible() -> Iterator[None]:
     """Call :func:`make_reproducible` for the block, and restore torch's settings afterwards; the environment variable stays."""
     threads, filled = torch.get_num_threads(), _deterministic.fill_uninitialized_memory
-    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    debug_mode = torch.get_deterministic_debug_mode()
     make_reproducible()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        torch.set_deterministic_debug_mode(debug_mode)
         _deterministic.fill_uninitialized_memory = filled
