@@ -5,7 +5,7 @@ import pytest
 from text_data import GOOD, TEST, check_defect, lines, tsv
 
 from kd_env.errors import InputError
-from kd_env.tasks.splits import LEAST, MOST, four_splits, in_held_out_splits
+from kd_env.tasks.splits import MAX_EXAMPLES, MIN_EXAMPLES, four_splits, in_held_out_splits
 from kd_env.tasks.task import SPLITS, Split
 
 FILES = {role: f"{role}.tsv" for role in (*SPLITS, "dev")}
@@ -69,7 +69,9 @@ def test_a_note_says_that_a_dev_that_no_split_needs_is_left_out():
     assert all(texts(source["dev"]).isdisjoint(texts(splits[role])) for role in SPLITS)
 
 
-@pytest.mark.parametrize(("count", "size"), [(256, LEAST), (640, 64), (650, 65), (5000, 500), (20_000, MOST), (30_000, MOST)])
+@pytest.mark.parametrize(
+    ("count", "size"), [(256, MIN_EXAMPLES), (640, 64), (650, 65), (5000, 500), (20_000, MAX_EXAMPLES), (30_000, MAX_EXAMPLES)]
+)
 def test_a_tenth_but_no_less_than_64_and_no_more_than_2000(count, size):
     splits, _ = four_splits("t", {"train": numbered(count)}, FILES)
     assert sizes(splits) == {"train": count - 3 * size, "reward": size, "validation": size, "test": size}
