@@ -43,15 +43,15 @@ docs: $(INSTALLED)  ## build the site into docs/_build/html, offline; warnings a
 speed: $(INSTALLED)  ## print the side-by-side speed table
 	$(BIN)/python -m speed
 
-notebooks: $(if $(NOTEBOOKS),$(INSTALLED))  ## execute every notebook
-ifeq ($(NOTEBOOKS),)
-	@echo "notebooks/ holds no notebooks"
-else
-	@for notebook in $(NOTEBOOKS); do \
-		echo "executing $$notebook"; \
-		$(BIN)/python -m jupyter execute --timeout=300 --NbClientApp.log_level=WARN "$$notebook" > /dev/null || exit 1; \
-	done
-endif
+EXECUTED := $(addprefix execute-,$(NOTEBOOKS))
+.PHONY: $(EXECUTED)
+
+notebooks: $(EXECUTED)  ## execute every notebook; --jobs 2 for two at a time
+	@$(if $(NOTEBOOKS),,echo "notebooks/ holds no notebooks")
+
+$(EXECUTED): execute-%: $(INSTALLED)
+	@echo "executing $*"
+	@$(BIN)/python -m jupyter execute --timeout=300 --NbClientApp.log_level=WARN "$*" > /dev/null
 
 clean:  ## remove caches and build outputs (keeps .venv and results)
 	rm -rf build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache docs/_build docs/api/generated
