@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import torch
 
-from kd_env.types import Batch, ModelOutput
+from kd_env.types import Batch, Decision, ModelOutput
 
 STUDENTS, SIZE = 3, 2
 ROWS = STUDENTS * SIZE
@@ -38,3 +38,11 @@ def test_the_batch_of_a_student_has_its_rows_of_every_field():
                 assert values.reshape(SIZE, -1)[:, 0].tolist() == [2, 3], name
     assert part.student.layers is None
     assert [tensor.shape for tensor in part.teacher_layers] == [(SIZE, 2, 7), (SIZE, 3, 8)]
+
+
+def test_all_tensors_of_a_decision_move_to_a_device_and_numbers_stay():
+    numbers = torch.ones(ROWS)
+    decision = Decision({"response": rows(4)}, {"response": numbers, "label": 0.5}, numbers, numbers).to(torch.device("meta"))
+    tensors = [decision.weights["response"], decision.strengths["response"], decision.temperature, decision.penalty]
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 4
+    assert decision.strengths["label"] == 0.5

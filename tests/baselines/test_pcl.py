@@ -114,3 +114,13 @@ def test_a_trial_without_teachers_is_replayed(settings, tmp_path):
 def test_what_it_cannot_do_is_refused(text, settings, message):
     with pytest.raises(InputError, match=message):
         first_decision(text, **settings)
+
+
+def test_a_restored_mean_is_where_the_student_is():
+    env, policy = env_and_policy()
+    policy.act(env.selection.observation())
+    state = policy.rule.state()
+    student = env.selection.distillation.student
+    student.network.to("meta")  # stands for another device
+    policy.rule.load_state(state)
+    assert [mean.device.type for mean in policy.rule.mean] == ["meta"] * len(student.parameters)

@@ -7,7 +7,7 @@ import torch
 from credited import response, start, taught
 
 from kd_env.envs import credit, credit_scale
-from kd_env.envs.credit_names import make_credit
+from kd_env.envs.credit_names import checked_credit, make_credit
 from kd_env.errors import InputError
 
 SMOOTHINGS = [-0.5, 0.2]
@@ -105,3 +105,11 @@ def test_credit_by_name():
 def test_a_running_mean_of_folds_is_refused():
     with pytest.raises(InputError, match="decay averages gradients of all labels, and folds keeps them apart"):
         make_credit("difference(decay=0.9,folds=2)")
+
+
+def test_credit_of_one_s_own_moves_to_the_student(digits_data, monkeypatch):
+    selection = start(digits_data)
+    run, names = selection.distillation, ("response",)
+    own = {"response": torch.zeros(len(run.observe().labels), run.num_teachers)}
+    monkeypatch.setattr(run.student, "device", torch.device("meta"))  # stands for another device
+    assert checked_credit(lambda *_: own, run, selection.meter, names, None)["response"].device.type == "meta"
