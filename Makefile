@@ -23,7 +23,7 @@ test test-long test-slow notebooks: export HF_HUB_OFFLINE := 1
 test: $(INSTALLED)  ## run the fast tests, offline
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-long: $(INSTALLED)  ## run the tests of whole runs, learning agents and other processes, offline
+test-long: $(INSTALLED)  ## run the tests of half a second or more, offline
 	$(BIN)/pytest -m "long and not slow and not browser" -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)  ## run the slow tests, and those that need Chromium

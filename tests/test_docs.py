@@ -64,6 +64,7 @@ def test_pages_that_are_made_from_the_records_are_up_to_date(name):
     assert PAGES[f"{name}.md"] == page, f"run python docs/{name}.py"
 
 
+@pytest.mark.long
 def test_rows_of_the_leaderboard_name_records():
     page = PAGES["leaderboard.md"]
     trials = {record["trial"] for folder in RECORDS.iterdir() for record in read(folder)}

@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 SCRIPTS = Path(__file__).parent.parent / "docs" / "figures"
 
@@ -16,6 +17,7 @@ def function_of(script, name, **constants):
     return function
 
 
+@pytest.mark.long
 def test_credit_of_folds():
     credit_of_policies = function_of("credit_of_folds", "credit_of_policies", UPDATES=8)
     credit = credit_of_policies("digits/mixed", 64, seed=100)
@@ -25,6 +27,7 @@ def test_credit_of_folds():
     assert (credit["free_seen"] != credit["free_unseen"]).any(), "they are of different learners"
 
 
+@pytest.mark.long
 def test_credit_accuracy():
     kinds = (("first_order", 1), ("difference", 1))
     agreement = function_of("credit_accuracy", "agreement", TASKS={"digits": ("digits/experts", 31, 30)}, KINDS=kinds)
@@ -33,6 +36,7 @@ def test_credit_accuracy():
     assert all(row["agreement"] > 0.8 for row in rows)
 
 
+@pytest.mark.long
 def test_credit_direction(tmp_path):
     main = function_of("credit_direction", "main", FOLDER=tmp_path, UPDATES=60, SEEDS=[0])
     main()

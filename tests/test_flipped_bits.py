@@ -26,6 +26,7 @@ TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2, dtype=torch
 SNAPSHOT = to_bytes(TENSORS, {"identity": {"task": "t"}, "value": [1, 2.5]})
 
 
+@pytest.mark.long
 @QUICK
 @given(**FLIPS)
 def test_no_bit_of_a_snapshot_changes_unseen(position, bit):
@@ -70,6 +71,7 @@ def test_no_bit_of_a_bank_changes_unseen(name, position, bit, bank):
         (bank / name).write_bytes(content)
 
 
+@pytest.mark.long
 @QUICK
 @given(data=st.data())
 def test_a_bank_s_description(data, bank, place):

@@ -84,6 +84,7 @@ def test_a_claim_names_its_holder_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_dead_process_holds_no_claim(tmp_path):
     script = "import sys, time; from pathlib import Path; from kd_env.paths import claim\n"
     script += "with claim(Path(sys.argv[1])): print(flush=True); time.sleep(60)"

@@ -66,6 +66,7 @@ def test_a_table_of_any_bytes(suffix, content, start, place):
         normalised_labels(columns, class_names_of(columns))
 
 
+@pytest.mark.long
 @QUICK
 @given(rows=st.lists(st.dictionaries(st.sampled_from(["sentence", "label", "group", "x"]), JSON, max_size=4), max_size=4))
 def test_a_table_of_any_objects(rows, place):
@@ -75,6 +76,7 @@ def test_a_table_of_any_objects(rows, place):
         normalised_labels(columns, class_names_of(columns))
 
 
+@pytest.mark.long
 @QUICK
 @given(content=JSON | st.fixed_dictionaries({"teachers": st.lists(st.dictionaries(POOL_KEYS, JSON))}))
 def test_a_pool_file(content, place):

@@ -53,6 +53,7 @@ def test_there_is_something_to_check():
     assert commands(ROOT / "README.md")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code", PYTHON)
 def test_a_python_block_runs(code, tmp_path, monkeypatch):
     run(code, tmp_path, monkeypatch)

@@ -27,6 +27,7 @@ SECTIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "whole runs")) for name in SECTIONS])
 def test_a_section_ends_and_its_rows_have_numbers(name):
     rows = SECTIONS[name]()
@@ -37,6 +38,7 @@ def test_a_section_ends_and_its_rows_have_numbers(name):
     assert all(row.what in table.markdown(rows) for row in rows)
 
 
+@pytest.mark.long
 def test_every_part_of_a_step_is_measured():
     assert all(row.value > 0.0 for row in shares.step("digits", 1))
 

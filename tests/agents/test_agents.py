@@ -89,6 +89,7 @@ def test_every_teacher_keeps_its_share_of_the_floor():
     assert mass(agent, observation)[:, 0].min() > 0.999
 
 
+@pytest.mark.long
 def test_a_run_finds_the_right_experts():
     env, agent = make("gradient_credit(learning_rate=0.003)", updates=200)
     held_out = [env.reset(seed=100 + i)[0] for i in range(8)]
@@ -104,6 +105,7 @@ def test_a_run_finds_the_right_experts():
     assert env.finished.update.tolist() == [200]
 
 
+@pytest.mark.long
 def test_a_router_start_starts_with_the_router_s_choices():
     env, agent = make("gradient_credit(router_start=True)", reward_labels=256)
     router = make_policy(Router, env, 0, teacher_features=False)
@@ -187,6 +189,7 @@ def test_a_hyperparameter_that_cannot_be_is_one_line(policy, message):
     assert message in str(refused.value)
 
 
+@pytest.mark.long
 def test_a_saved_policy_keeps_its_options_and_its_prior(tmp_path):
     env, agent = make("gradient_credit(sharpness=1.0,floor=0.3,router_start=True)", updates=4)
     run_episode(env, agent, 0)

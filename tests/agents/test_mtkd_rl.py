@@ -94,6 +94,7 @@ def test_decisions_are_the_averages():
     assert not torch.equal(taken.sampled["response"], agent.make_decision(state).sampled["response"])
 
 
+@pytest.mark.long
 def test_teachers_are_drawn_as_the_head_has_them():
     _, agent = make("mtkd_rl")
     state = current_state(agent)
@@ -151,6 +152,7 @@ def head_of(agent, state):
         return agent.agent(state.columns)["response"].exp()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("teachers", [2, 3])
 def test_the_released_update_converges_to_uniform_weights_and_the_papers_does_not(teachers):
     """Teacher 1 is always the best one, and both are told so in their own way: its loss is the lowest."""

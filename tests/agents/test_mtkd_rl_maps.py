@@ -70,6 +70,7 @@ def after_an_epoch(run):
     run.forget_batch()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", BOTH)
 def test_the_state_is_the_released_one(policy):
     run, agent = make(policy)
@@ -128,6 +129,7 @@ def test_shares_are_learned_as_in_the_published_command():
     assert len(parameters) == 7, "first layer, two heads with biases, two shares"
 
 
+@pytest.mark.long
 def test_mini_batches_are_stored_and_gone_through_once(tmp_path):
     """``--agent-step``: the agent's updates from three stored mini-batches are those of following one after the other."""
     run, agent = make("mtkd_rl_released(scale=released,every=3)")
@@ -177,6 +179,7 @@ def test_the_reward_of_the_paper_s_update_counts_maps():
     torch.testing.assert_close(teacher_reward(taken), centred / centred.square().mean(1, keepdim=True).sqrt(), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 def test_maps_of_a_named_stage_are_compared_by_their_means():
     run, agent = make("mtkd_rl", knowledge="response,map_hint(stage=stage2)")
     batch, output = run.observe(), run.student_output()

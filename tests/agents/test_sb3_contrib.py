@@ -24,6 +24,7 @@ def make(name, action=None, **options):
     return policy_class.make(env, 0, **options), env
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", registry.SB3_CONTRIB)
 def test_it_learns_while_it_teaches(name):
     agent, env = make(name, **SHORT.get(name, REPLAY))

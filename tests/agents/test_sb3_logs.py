@@ -1,5 +1,7 @@
 """Where Stable-Baselines3's algorithms log."""
 
+import pytest
+
 from kd_env.benchmark.run_trial import make_env, teach
 from kd_env.benchmark.trial import Trial
 from kd_env.policies import registry
@@ -10,6 +12,7 @@ def make(policy):
     return env, registry.find(policy).build(env, 0)
 
 
+@pytest.mark.long
 def test_stable_baselines3_leaves_no_folders_behind_unless_it_is_asked_to_log(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()

@@ -112,6 +112,7 @@ def test_labels_alone_tell_the_right_expert():
     assert agent._taught()[np.arange(16), groups].mean() > 0.9
 
 
+@pytest.mark.long
 def test_what_it_learned_serves_another_number_of_teachers(tmp_path):
     """Learned on two experts, used without learning where a third teacher is always wrong."""
     env, agent = built("scorer_credit(learning_rate=0.02)", credit="first_order")
@@ -136,6 +137,7 @@ def test_a_loaded_policy_with_label_start_is_not_fitted_again(tmp_path):
     assert all(torch.equal(value, moved.scorer.state_dict()[name]) for name, value in agent.scorer.state_dict().items())
 
 
+@pytest.mark.long
 def test_it_stays_near_the_policy_at_the_beginning_of_the_episode():
     for hold, least in ((100.0, 0.0), (0.0, 0.2)):
         env, agent = built(f"scorer_credit(label_start=True,learning_rate=0.02,hold={hold})", credit=f"{__name__}:pays_the_wrong_expert")
@@ -160,6 +162,7 @@ def test_shared_rewards_are_refused_if_it_is_to_learn():
         agent.begin_episode(learning=True)
 
 
+@pytest.mark.long
 def test_it_follows_the_protocol():
     check_policy(ScorerCredit)
     assert registry.find("scorer_credit").access == "reward gradient"

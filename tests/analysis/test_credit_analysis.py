@@ -35,6 +35,7 @@ def test_bins_are_equally_large_and_sorted_by_the_first_column():
         binned(pd.DataFrame({"x": [1.0] * 4, "y": [1.0] * 4}), "x", "y", bins=5)
 
 
+@pytest.mark.long
 def test_with_sgd_the_credit_of_an_update_is_its_effect(env):
     table = credit_of_updates(env, make_policy("uniform", env), seed=3)
     assert table["update"].tolist() == list(range(1, 12))
@@ -49,6 +50,7 @@ def test_credit_of_teachers_is_their_measured_improvement(env):
     assert correlation(table, "credit", "improvement").loc[0, "pearson"] > 0.99
 
 
+@pytest.mark.long
 def test_measuring_does_not_change_the_student(env):
     def student_after(teach):
         teach()
@@ -62,6 +64,7 @@ def test_measuring_does_not_change_the_student(env):
         assert all(value.equal(plain[name]) for name, value in measured.items())
 
 
+@pytest.mark.long
 def test_settings_that_cannot_be_compared_are_refused(env):
     with pytest.raises(InputError, match="normalize_credit=True"):
         credit_of_updates(small_env(credit="first_order"), None)

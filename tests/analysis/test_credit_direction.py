@@ -18,6 +18,7 @@ def measured(teachers, every=20, policy="uniform"):
     return table
 
 
+@pytest.mark.long
 def test_credit_favours_the_experts_while_the_student_is_wrong():
     """Taught by all teachers, a student of `digits/experts` is wrong, and each expert is right in its domain."""
     table = measured("digits/experts")
@@ -45,6 +46,7 @@ def test_the_figure_has_a_line_for_each_smoothing_and_choice():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "-0.5"]
 
 
+@pytest.mark.long
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(InputError, match=r"best teachers of pool 'digits/capacity' are not known"):
         measured("digits/capacity")

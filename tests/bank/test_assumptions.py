@@ -88,6 +88,7 @@ def test_of_very_many_texts_the_number_is_estimated(own_task, monkeypatch):
     assert count_cut(own_task.tokenizer(), pairs, 128) == (3, True)
 
 
+@pytest.mark.long
 def test_every_run_prints_its_teachers_scores(own_data, make_checkpoint, tmp_path, capsys):
     folder = make_checkpoint(tmp_path / "t", labels=("LABEL_0", "LABEL_1"))
     options = ["--task", f"folder:{own_data}", "--teachers", str(folder), "--student", "tiny-bert(width=8,layers=1)"]

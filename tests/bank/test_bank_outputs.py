@@ -125,6 +125,7 @@ def write_large(folder, examples, teachers=4, classes=4, width=2):
     (folder / "bank.json").write_text(json.dumps(meta))
 
 
+@pytest.mark.long
 def test_a_million_examples_open_at_once_and_gather_fast(tmp_path: Path):
     write_large(tmp_path / "bank", 1_000_000)
     KnowledgeBank(tmp_path / "bank")  # the first open also pays for imports and a cold disk

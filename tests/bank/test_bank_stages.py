@@ -36,6 +36,7 @@ def bytes_of_maps(bank):
     return {path.name: np.load(path, mmap_mode="r").nbytes for path in files if not is_checksum_file(path)}
 
 
+@pytest.mark.long
 def test_the_bank_keeps_only_the_stages_that_are_asked_for(few, tmp_path):
     """Digits have 8 x 8 pixels: maps of 2 x 8 x 8, 4 x 4 x 4 and 8 x 2 x 2 floats for each example and teacher."""
     stage = {"stage1": 512, "stage2": 256, "stage3": 128}
@@ -80,6 +81,7 @@ def test_teachers_in_folders_give_the_same_maps(few, tmp_path):
     assert output.maps.shape == (3, 8, 2, 2)
 
 
+@pytest.mark.long
 def test_a_bank_without_the_stage_cannot_be_used(few, tmp_path):
     first = open_bank(few, pool_of(few), tmp_path / "bank", keep=frozenset({"maps.stage2"}))
     assert open_bank(few, pool_of(few), tmp_path / "bank", keep=frozenset({"maps.stage2"})).fingerprint == first.fingerprint

@@ -64,6 +64,7 @@ def test_the_shards_of_a_split_are_its_parts_for_each_teacher(tmp_path):
     assert sorted(places) == sorted((*part, (k,)) for part in parts for k in range(2))
 
 
+@pytest.mark.long
 def test_heads_of_one_network_run_together(tmp_path):
     task = tasks.load("digits")
     pool = load_pool("heads(digits/experts/upright)", task)

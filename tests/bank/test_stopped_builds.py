@@ -48,6 +48,7 @@ def test_a_build_killed_while_it_writes_checksums_leaves_none_of_checksums(tmp_p
     assert {path.name for path in (tmp_path / "bank").iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("architecture", ["bert", "vit"])
 def test_texts_sorted_by_length_carry_on_within_a_shard(architecture, own_task, make_checkpoint, tmp_path, monkeypatch):
     """The bank has the bits of one that ran each shard as a whole."""

@@ -216,6 +216,7 @@ def test_the_policy_refuses_what_is_no_bound(bound):
         env_and_policy(f"aekd(bound={bound})")
 
 
+@pytest.mark.long
 def test_it_keeps_to_the_protocol_and_teaches_a_text_student(tmp_path):
     check_policy(aekd.AEKD)
     record = run_trial(Trial(SMALL_TEXT, "aekd", 0, settings={"updates": 2}), tmp_path)

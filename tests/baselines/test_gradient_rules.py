@@ -63,6 +63,7 @@ def test_uncertainty_by_hand():
     assert slope.tolist() == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_uncertainty_finds_its_optimum_and_stops_at_the_bound():
     log_sigma = uncertainty.LogSigma(4, [3], 1, bound=2.0)
     optimizer = torch.optim.Adam(log_sigma.parameters(), lr=0.05)

@@ -28,6 +28,7 @@ def trial(policy="iakd", task="digits", pool="residual", **settings):
     return Trial(task, policy, 0, f"{__name__}:{pool}", settings=options)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "pool"), [("digits", "residual"), (TEXT, "encoders")])
 def test_a_trial_is_replayed_and_teaches_with_labels_alone(task, pool, tmp_path):
     record = run_trial(trial(task=task, pool=pool, block_swap="uniform(p=0.5)"), tmp_path)
@@ -36,6 +37,7 @@ def test_a_trial_is_replayed_and_teaches_with_labels_alone(task, pool, tmp_path)
     assert replay_record(tmp_path, record) == []
 
 
+@pytest.mark.long
 def test_it_is_no_teacher_where_nothing_is_swapped(tmp_path):
     never = run_trial(trial(block_swap="uniform(p=0)"), tmp_path)
     plain = run_trial(trial("no_teacher"), tmp_path)
@@ -44,6 +46,7 @@ def test_it_is_no_teacher_where_nothing_is_swapped(tmp_path):
     assert swapped["curve"] != plain["curve"]
 
 
+@pytest.mark.long
 def test_other_policies_swap_blocks_too(tmp_path):
     record = run_trial(trial("uniform", block_swap="linear(start=0.9)"), tmp_path)
     assert record["curve"] != run_trial(trial("uniform"), tmp_path)["curve"]

@@ -33,11 +33,13 @@ def test_a_record_counts_the_passes_of_the_teachers_and_is_replayed(tmp_path):
     assert replay_record(tmp_path, record) == []
 
 
+@pytest.mark.long
 def test_with_a_rate_of_nearly_zero_it_is_uniform(tmp_path):
     still = run_trial(trial(teacher_learning="feedback(lr=1e-30)"), tmp_path)
     assert still["curve"] == run_trial(trial("uniform", teacher_answers="live"), tmp_path)["curve"]
 
 
+@pytest.mark.long
 def test_an_exam_on_train_reads_the_training_labels(tmp_path):
     settings = {"teacher_answers": "live", "teacher_learning": "feedback(exam=train)"}
     assert run_trial(trial("uniform", **settings), tmp_path)["access"] == "train labels"

@@ -93,6 +93,7 @@ def learned_with(split, poison=None):
     return parameters(rule)
 
 
+@pytest.mark.long
 def test_it_reads_the_labels_it_says():
     def train(env):
         return "train", slice(None)

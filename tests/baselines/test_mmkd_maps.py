@@ -53,6 +53,7 @@ def terms_of(rule, batch, output):
     return released_terms(rule, batch, output.logits, output.maps, output.projections["maps.deep"])
 
 
+@pytest.mark.long
 def test_one_update_is_the_released_one_from_the_first_epoch():
     run, rule = start(updates=2)
     batch, output = run.observe(), run.student_output()
@@ -65,6 +66,7 @@ def test_one_update_is_the_released_one_from_the_first_epoch():
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.long
 def test_the_meta_step_is_the_released_one_without_nesterov():
     """Two steps on the distillation terms and one on CE, by torch's own SGD on a copy of the student in training mode."""
     run, rule = start("mmkd(scale=released,inner_lr=0.01)", updates=3)
@@ -86,6 +88,7 @@ def test_the_meta_step_is_the_released_one_without_nesterov():
         assert torch.equal(value, statistics[name]), "the student, and what its BatchNorm has seen, stay"
 
 
+@pytest.mark.long
 def test_the_meta_gradient_is_that_of_central_differences():
     _, rule = start("mmkd(distillation_steps=1,inner_lr=0.01)", updates=3, knowledge="response,map_hint(strength=5)")
     examples = rule.hard_examples()
@@ -101,6 +104,7 @@ def test_the_meta_gradient_is_that_of_central_differences():
     assert (losses[0] - losses[1]) / 2e-4 == pytest.approx(size, rel=1e-4)
 
 
+@pytest.mark.long
 def test_maps_have_length_1_unless_released():
     cases = {"mmkd": True, "mmkd(scale=released)": False, "mmkd(cosine=False)": False, "mmkd(scale=released,cosine=True)": True}
     for policy, cosine in cases.items():
@@ -109,6 +113,7 @@ def test_maps_have_length_1_unless_released():
     assert rule.nets.cosine is True, "of vectors, as in the committed records"
 
 
+@pytest.mark.long
 def test_maps_of_a_named_stage_are_weighed():
     run, rule = start(knowledge="response,map_hint(stage=stage2)")
     batch, output = rule.context.batch(), run.student_output()

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from kd_env.knowledge.response import per_teacher
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "student"), [("digits", "mlp"), (TEXT, "tiny-bert(width=8,layers=1)")], ids=["image", "text"])
 def test_the_meta_gradient_is_that_of_central_differences(task, student):
     """With one step of distillation the nets read the student before any step, which no weight has moved."""
@@ -63,6 +64,7 @@ def test_the_tracked_steps_are_two_of_distillation_and_one_of_ce():
     assert rule.meta_gradient(inputs, batch)[0].item() == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.long
 def test_by_default_the_tracked_steps_have_the_rate_of_the_student():
     env, rule = make(precision="float64", optimizer="adam(lr=0.02,decay=linear)")
     play(env, rule, 10)
@@ -74,6 +76,7 @@ def test_by_default_the_tracked_steps_have_the_rate_of_the_student():
     assert rule.meta_gradient(*examples)[0].item() != pytest.approx(by_default, rel=1e-6)
 
 
+@pytest.mark.long
 def test_meta_steps_lower_the_loss_that_counts():
     env, rule = make("mmkd(learning_rate=0.01,inner_lr=0.02)")
     play(env, rule, 8)

@@ -34,6 +34,7 @@ def equal(*policies):
     return all(torch.equal(a, b) for a, b in zip(*gates, strict=True))
 
 
+@pytest.mark.long
 def test_the_router_is_mostly_right_with_256_labels():
     env, router = router_of()
     task, experts = tasks.load("digits"), load_pool("digits/experts", tasks.load("digits"))
@@ -49,6 +50,7 @@ def test_the_router_is_mostly_right_with_256_labels():
     assert by_group > 0.7
 
 
+@pytest.mark.long
 def test_the_router_reads_no_label_that_its_run_does_not_have(monkeypatch):
     env, honest = router_of()
     env.reset(seed=0)
@@ -62,6 +64,7 @@ def test_the_router_reads_no_label_that_its_run_does_not_have(monkeypatch):
     assert not equal(make_policy(Router, env, 0), honest)
 
 
+@pytest.mark.long
 def test_the_router_has_the_labels_that_its_run_has():
     for seed in (0, 3):
         env, _ = env_and_policy("uniform", reward_labels=64, seed=seed)
@@ -71,17 +74,20 @@ def test_the_router_has_the_labels_that_its_run_has():
         assert (make_policy(Router, env, seed).context.reward_positions == drawn).all()
 
 
+@pytest.mark.long
 def test_the_router_is_the_same_for_a_seed():
     assert equal(router_of(reward_labels=64)[1], router_of(reward_labels=64)[1])
     assert not equal(router_of(reward_labels=64)[1], router_of(reward_labels=64, seed=1)[1])
 
 
+@pytest.mark.long
 def test_router_without_features_reads_the_outputs_alone():
     env, _ = env_and_policy("uniform", reward_labels=64)
     assert make_policy(Router, env, 0, teacher_features=False).rule.gate.mean.shape == (40,)
     assert make_policy(Router, env, 0).rule.gate.mean.shape == (40 + sum(env.selection.data.bank.widths),)
 
 
+@pytest.mark.long
 def test_a_gate_learns_who_is_right():
     """Teacher 0 is right where it is sure of class 0, else teacher 1 is."""
     generator = torch.Generator().manual_seed(0)

@@ -98,6 +98,7 @@ def test_the_oracle_follows_the_groups():
     assert (weights.argmax(1) == np.array([1, 3, 2, 0])[groups]).all()
 
 
+@pytest.mark.long
 def test_the_oracle_knows_the_best_teacher_of_a_class():
     env, policy = env_and_policy("oracle", "digits/complementary")
     weights, batch = weights_of(env, policy)
@@ -190,6 +191,7 @@ def taught(name, pool, tmp_path, **settings):
     return run_trial(Trial("digits", name, 0, f"{__name__}:{pool}", settings={"updates": 40, **settings}), tmp_path)
 
 
+@pytest.mark.long
 def test_reward_supervised_ignores_teachers(tmp_path):
     record, other = (taught("reward_supervised", pool, tmp_path) for pool in ("nonsense", "silence"))
     assert record["test"] == other["test"]
@@ -199,6 +201,7 @@ def test_reward_supervised_ignores_teachers(tmp_path):
     assert record["curve"] != taught("reward_supervised", "nonsense", tmp_path, reward_labels=64)["curve"]
 
 
+@pytest.mark.long
 def test_uniform_reward_ce_hears_both_teachers_and_reward_labels(tmp_path):
     record, other = (taught("uniform_reward_ce", pool, tmp_path) for pool in ("nonsense", "silence"))
     assert record["curve"] != other["curve"]

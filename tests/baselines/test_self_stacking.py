@@ -46,6 +46,7 @@ def test_a_teacher_that_the_others_contradict_loses_weight():
     assert weights[3] < start[3] - 0.03
 
 
+@pytest.mark.long
 def test_the_rule_reads_no_label():
     env = make_env(Trial("digits", "uniform", 0, settings={"updates": 20, "reward_labels": 1}))
     env.reset(seed=0)

@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["oracle", "single:0", "uniform", "gradient_credit"])
 def test_a_record_replays_through_the_change(folder, policy):
     (trial,) = trials(policy, 2)
@@ -50,6 +51,7 @@ def test_regret_follows_the_change(folder):
     assert regret["single:0"].tolist() == pytest.approx((1.0 - known.reshape(UPDATES, 32).mean(1)).tolist())
 
 
+@pytest.mark.long
 def test_a_population_changes_as_its_members_do(folder, tmp_path):
     together = run_trials(trials("oracle", 2, 3), tmp_path, lambda _: None)
     alone = records.read(folder)[0]
@@ -58,6 +60,7 @@ def test_a_population_changes_as_its_members_do(folder, tmp_path):
     assert first[["update", "slot", "example_id", "teacher"]].equals(second[["update", "slot", "example_id", "teacher"]])
 
 
+@pytest.mark.long
 def test_a_record_of_another_change_is_not_taken_for_this_one(folder, monkeypatch):
     changed = pool_recipes.PoolRecipe("other", expert=pool_recipes.POOLS["digits/drift"].expert, drift=Drift(0.25, (1, 2, 3, 0)))
     monkeypatch.setitem(pool_recipes.POOLS, "digits/drift", changed)

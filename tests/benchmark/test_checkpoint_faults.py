@@ -11,6 +11,7 @@ from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.run_trial import run_trials
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
 def test_a_damaged_checkpoint_is_named_and_set_aside(place, tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
@@ -28,6 +29,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(place, tmp_path, monkeypatc
     assert len(record["curve"]) == 4
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_another_version_is_set_aside(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
     with pytest.raises(KeyboardInterrupt):
@@ -37,6 +39,7 @@ def test_a_checkpoint_of_another_version_is_set_aside(tmp_path, monkeypatch):
     assert "is of another run; these differ: versions; it is now" in messages[0]
 
 
+@pytest.mark.long
 def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "interrupted", Stop(4))
     with pytest.raises(KeyboardInterrupt):
@@ -52,6 +55,7 @@ def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
     assert run([trial()], tmp_path, monkeypatch)[2] == ["reinforce seed 3: resumed at update 5 of 14"]
 
 
+@pytest.mark.long
 def test_a_full_disk_does_not_end_the_trial(tmp_path, monkeypatch):
     def full(path, *_parts):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))

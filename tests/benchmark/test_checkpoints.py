@@ -35,6 +35,7 @@ def test_a_stopped_trial_ends_equally(policy, tmp_path, monkeypatch):
     assert all("resumed at update" in line for line in messages)
 
 
+@pytest.mark.long
 def test_a_stopped_trial_of_a_student_with_batch_norm_ends_equally(tmp_path, monkeypatch):
     settings = {"student": "wrn(depth=10,widen=1,dropout=0.2)", "updates": 8, "credit": "first_order"}
     check_stops([trial("reinforce", **settings)], tmp_path, monkeypatch, stops=(2, 3))
@@ -71,12 +72,14 @@ def test_a_population_of_which_a_student_has_diverged_ends_equally(episodes, tmp
     assert [record["diverged"] for record in records] == [False, episodes == 0]
 
 
+@pytest.mark.long
 def test_text_with_dropout_ends_equally(tmp_path, monkeypatch):
     settings = {"updates": 6, "student": "tiny-bert(width=8,layers=1,dropout=0.3)", "batch_size": 8}
     stopped = Trial("domains(train=160,reward=48,validation=32,test=16)", "gradient_credit", 0, settings=settings, test=False)
     check_stops([stopped], tmp_path, monkeypatch, stops=(1, 1))
 
 
+@pytest.mark.long
 def test_a_checkpoint_at_every_update_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(interrupts, "MAX_SAVE_SHARE", float("inf"))
     folders = tmp_path / "whole", tmp_path / "saved"

@@ -24,6 +24,7 @@ def weights_of(env):
     return torch.cat([parameter.detach().flatten() for parameter in env.distillation.student.parameters])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", LEARN_WITH_THE_STUDENT)
 def test_students_taught_together_are_those_they_would_be_alone(policy, tmp_path):
     settings = {"updates": 12, "precision": "float64", "kd_weight": 0.5, "student": "mlp(width=8)"}
@@ -127,6 +128,7 @@ def test_strengths_that_the_policy_did_not_decide_are_found(record, column, mess
 # Deployment
 
 
+@pytest.mark.long
 def test_a_distilled_student_leaves_projectors_and_auxiliary_module_behind(own_data, own_task, make_checkpoint, tmp_path):
     teachers = ",".join(str(make_checkpoint(tmp_path / name, seed=seed)) for seed, name in enumerate(("one", "two")))
     student, out = "tiny-bert(width=16,layers=1,dropout=0)", tmp_path / "student"

@@ -24,6 +24,7 @@ def recorded(tmp_path_factory):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", POLICIES)
 def test_a_policy_of_another_environment_is_run_and_replayed(case, recorded, capsys):
     folder, record = recorded(case)

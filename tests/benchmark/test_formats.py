@@ -27,6 +27,7 @@ def folder(digits, tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_each_format_has_its_latency(folder, digits):
     lines = formats.write_formats(folder, digits, dtype="bfloat16")
     rows = json.loads((folder / formats.FILE).read_text())
@@ -39,6 +40,7 @@ def test_each_format_has_its_latency(folder, digits):
     assert "Milliseconds are medians of 31 runs on an image of test alone, without reading the image, on one thread" in card
 
 
+@pytest.mark.long
 def test_a_table_without_latency_is_read(folder, digits):
     (folder / formats.FILE).write_text(json.dumps({"float32": ["0.950", "0.1", "–"]}))
     formats.write_formats(folder, digits, dtype="float16")
@@ -48,6 +50,7 @@ def test_a_table_without_latency_is_read(folder, digits):
     assert "| float32 | model.safetensors | 0.950 | 0.1 | – | – |\n" in (folder / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_texts_are_timed_with_the_longest(own_task, tmp_path):
     student = "tiny-bert(width=16,layers=1,dropout=0)"
     with torch.no_grad():
@@ -67,6 +70,7 @@ def low_bit_folder(digits, tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_quantised_student_runs_as_integers_with_its_latency(low_bit_folder, digits):
     pytest.importorskip("onnxruntime")
     import onnx
@@ -92,6 +96,7 @@ def test_a_quantised_student_is_not_rounded_again(low_bit_folder, digits, dtype)
     Shipping(dtype=dtype).check_student("resnet8(width=4)", digits)
 
 
+@pytest.mark.long
 def test_the_vocabulary_of_a_quantised_student_can_be_trimmed(own_task, tmp_path):
     student, folder = "tiny-bert(width=16,layers=1,dropout=0,bits=3)", tmp_path / "student"
     save(folder, build(student, own_task, 0).eval(), own_task, reader_to_save(own_task, own_task.max_length))

@@ -56,6 +56,7 @@ def test_only_the_best_of_each_task_and_student_stays(tmp_path):
     assert kept_students(tmp_path, finished)[0] == KeptStudent("b", "t", "s", 0.7, "best")
 
 
+@pytest.mark.long
 def test_a_run_keeps_the_best_student_on_validation(trials, own_task, tmp_path):
     run(trials(0, 1, 2), tmp_path, Progress(quiet=True))
     best = max(records.read(tmp_path), key=lambda record: record["validation"])
@@ -65,6 +66,7 @@ def test_a_run_keeps_the_best_student_on_validation(trials, own_task, tmp_path):
     assert own_task.score(classes, own_task.validation.labels) == pytest.approx(best["validation"])
 
 
+@pytest.mark.long
 def test_all_and_none(trials, tmp_path):
     run(trials(0, keep="none"), tmp_path, Progress(quiet=True))
     assert not (tmp_path / FOLDER).exists()
@@ -82,6 +84,7 @@ def test_students_that_are_no_transformers_models_are_left_out(trials, tmp_path)
         with_missing_students(digits, tmp_path)
 
 
+@pytest.mark.long
 def test_finished_trials_run_again_for_a_missing_student_if_asked(trials, tmp_path):
     run(trials(0, 1, keep="none"), tmp_path, Progress(quiet=True))
     before = {record["trial"]: record["validation"] for record in records.read(tmp_path)}
@@ -97,6 +100,7 @@ def test_finished_trials_run_again_for_a_missing_student_if_asked(trials, tmp_pa
     assert [trial.again for trial in with_missing_students(trials(0, 1, keep="all"), tmp_path)].count(True) == 1
 
 
+@pytest.mark.long
 def test_a_student_is_saved_before_its_record_is_written(trials, tmp_path, monkeypatch):
     def stop(directory, *written):
         assert all(is_kept(directory, record["trial"]) for record in written)
@@ -111,12 +115,14 @@ def test_a_student_is_saved_before_its_record_is_written(trials, tmp_path, monke
     assert in_folder(tmp_path) == [trials(0)[0].id]
 
 
+@pytest.mark.long
 def test_a_population_keeps_its_best(trials, tmp_path):
     run(trials(0, 1), tmp_path, Progress(quiet=True), population=2)
     best = max(records.read(tmp_path), key=lambda record: record["validation"])
     assert in_folder(tmp_path) == [best["trial"]]
 
 
+@pytest.mark.long
 def test_an_unset_student_is_said_with_its_size_beside_the_teachers(own_data, teacher, tmp_path, capsys):
     options = ["--task", f"folder:{own_data}", "--teachers", teacher, "--updates", "2", "--policy", "uniform", "--seeds", "0"]
     assert invoke(["run", *options, "--workers", "1", "--out", str(tmp_path / "run")]) == 0
@@ -125,6 +131,7 @@ def test_an_unset_student_is_said_with_its_size_beside_the_teachers(own_data, te
     assert f"kd-env distill --from {tmp_path / 'run'} --out student makes a checkpoint" in error
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("keep", "number"), [([], 1), (["--keep", "best"], 1), (["--keep", "all"], 2), (["--keep", "none"], 0)])
 def test_the_command_keeps_the_best_by_default(own_data, teacher, tmp_path, keep, number, capsys):
     options = ["--task", f"folder:{own_data}", "--teachers", teacher, "--student", STUDENT, "--updates", "2", "--policy", "uniform"]

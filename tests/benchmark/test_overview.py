@@ -1,5 +1,6 @@
 """All settings side by side."""
 
+import pytest
 from scipy import stats
 
 from kd_env.benchmark.overview import overview
@@ -54,6 +55,7 @@ def test_a_difference_whose_interval_holds_zero_has_no_mark():
     assert "(+0.033)" in cells[3]
 
 
+@pytest.mark.long
 def test_one_setting_has_no_table_of_all_settings(tmp_path):
     assert invoke(["run", "--task", "digits", "--policy", "uniform", "--updates", "2", "--seeds", "0", "--out", str(tmp_path)]) == 0
     assert "All settings" not in write_report(tmp_path).with_suffix(".md").read_text()

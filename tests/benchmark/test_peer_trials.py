@@ -24,6 +24,7 @@ def run_one(policy, folder, seed=0, **settings):
     return trial, record
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("policy", "students"), [("mutual_learning", 2), ("peer_ensemble", 3), ("ctsl_mkt", 2)])
 def test_all_students_cost_and_the_first_is_kept(policy, students, tmp_path):
     kept = []
@@ -66,6 +67,7 @@ def test_peers_have_the_reward_labels_of_the_student_and_no_others(tmp_path):
     assert len(np.unique(env.distillation.reward_split.positions)) == 64
 
 
+@pytest.mark.long
 def test_whoever_touched_a_peer_is_found_out(tmp_path):
     trial, _ = run_one("mutual_learning", tmp_path)
     assert replay(tmp_path, trial.id) == []
@@ -78,6 +80,7 @@ def test_whoever_touched_a_peer_is_found_out(tmp_path):
     assert "the student's cross-entropy differs" in difference
 
 
+@pytest.mark.long
 def test_the_command_needs_no_other_flag(tmp_path, capsys):
     command = ["run", "--task", "digits", "--policy", "mutual_learning", "--policy", "uniform", "--updates", "4", "--seeds", "0-1"]
     assert invoke([*command, "--population", "2", "--workers", "1", "--quiet", "--out", str(tmp_path)]) == 0
@@ -102,6 +105,7 @@ def test_students_who_do_not_teach_each_other_are_refused():
         run_trials([Trial("digits", "mutual_learning", seed) for seed in (0, 1)], None, lambda _: None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["mutual_learning", "peer_ensemble", "ctsl_mkt"])
 def test_it_teaches_text(policy, tmp_path):
     task = "domains(train=160,reward=48,validation=32,test=16)"
@@ -111,6 +115,7 @@ def test_it_teaches_text(policy, tmp_path):
     assert replay(tmp_path, trial.id) == []
 
 
+@pytest.mark.long
 def test_a_learner_may_teach_peers(tmp_path):
     trial, record = run_one("gradient_credit", tmp_path, knowledge="response,peer", num_students=2)
     assert record["access"] == "reward gradient"

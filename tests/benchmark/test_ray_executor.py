@@ -84,6 +84,7 @@ def test_errors_and_plug_ins_arrive_as_they_are(tmp_path, monkeypatch):
         run(trials("failing:Fails", count=2, updates=5), tmp_path / "out", Progress(quiet=True), workers=2, executor="ray")
 
 
+@pytest.mark.long
 def test_a_cluster_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(InputError, match=r"no cluster at RAY_ADDRESS=127\.0\.0\.1:1"):

@@ -136,6 +136,7 @@ def test_a_trial_recorded_twice_counts_once(tmp_path):
     assert [r["test"] for r in read(tmp_path)] == [0.2]
 
 
+@pytest.mark.long
 def test_two_processes_lose_no_line(tmp_path):
     processes = [multiprocessing.get_context("spawn").Process(target=append_many, args=(tmp_path, name)) for name in "ab"]
     for process in processes:

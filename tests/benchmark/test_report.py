@@ -98,6 +98,7 @@ def test_both_reports_have_the_command_and_escape_special_characters(tmp_path):
     assert len({line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("| nothing")}) == 1
 
 
+@pytest.mark.long
 def test_writing_again_replaces_the_report_and_leaves_no_partial_files(tmp_path):
     first = report_of(tmp_path, setting(seeds=1))
     assert report_of(tmp_path, []) == first

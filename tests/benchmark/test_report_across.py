@@ -55,6 +55,7 @@ def test_there_is_nothing_to_compare_in_one_setting_or_of_one_policy():
     assert across([*settings(2, {"a": 0.4}), *untested]) is None
 
 
+@pytest.mark.long
 def test_both_reports_show_it(tmp_path):
     append(tmp_path, *settings(2, {"uniform": 0.4, "better": 0.6}))
     page = write_report(tmp_path)

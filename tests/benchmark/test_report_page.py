@@ -72,6 +72,7 @@ def score_table(page):
     return page.all("table", class_="policies")[1]  # the first is that of all settings
 
 
+@pytest.mark.long
 def test_policies_are_in_the_order_of_their_score(page):
     rows = [row.attributes["data-policy"] for row in score_table(page).all("tr") if "data-policy" in row.attributes]
     assert rows == ["oracle", "learner", "router", "lr_dev(c=1)", "entropy", "uniform"]
@@ -85,6 +86,7 @@ def test_the_highest_mean_is_marked_in_words_and_style(page):
     assert "learner is above 4 of 4" in claim.content()
 
 
+@pytest.mark.long
 def test_a_policy_without_an_interval_shows_its_mean_alone(tmp_path):
     append(tmp_path, runs("uniform", "nothing", 0.4, seeds=1)[0])
     root = Page(write_report(tmp_path).read_text()).root
@@ -179,6 +181,7 @@ def test_text_and_lines_have_contrast_in_both_schemes(scheme):
         assert contrast(policy, colours["page"]) >= 4.5
 
 
+@pytest.mark.long
 def test_the_choice_by_validation_comes_before_the_claim_on_test(tmp_path):
     append(tmp_path, *setting())
     text = write_report(tmp_path).read_text()

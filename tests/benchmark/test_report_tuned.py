@@ -1,5 +1,6 @@
 """The table of tuned policies beside the same policies by default."""
 
+import pytest
 from hand_made import runs, setting
 
 from kd_env.benchmark.records import append, read
@@ -14,6 +15,7 @@ def report(directory, records):
     return markdown(make_report(directory, read(directory)))
 
 
+@pytest.mark.long
 def test_tuned_policies_are_compared_with_themselves_by_default_over_the_seeds_of_both(tmp_path):
     others = [*runs("uniform, tuned 12", "nothing", 0.5, config=CONFIG), *runs("new, tuned 12", "nothing", 0.6, config=CONFIG)]
     text = report(tmp_path, [*setting(), *others])

@@ -28,6 +28,7 @@ def settings_of(policy, **settings):
     return {"updates": 20, **({"kd_weight": 0.5} if policy == "no_teacher" else {}), **settings}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["random_single", "reinforce", "gradient_credit", "sb3:PPO(n_steps=4,batch_size=32)"])
 def test_equal_trials_give_equal_records_and_traces(policy, tmp_path):
     trial = Trial("digits", policy, 1, settings=settings_of(policy))
@@ -55,6 +56,7 @@ def test_a_record_has_every_field_and_counts_right(tmp_path):
     assert not record["diverged"]
 
 
+@pytest.mark.long
 def test_a_trial_without_test_never_evaluates_it_and_has_another_id(tmp_path, monkeypatch):
     trial = Trial("digits", "uniform", 0, settings={"updates": 3})
     record = run_trial(trial, tmp_path)
@@ -83,6 +85,7 @@ def test_selection_statistics_by_hand(tmp_path):
     assert no_teacher["selection_rate"] == [0.0] * 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [16, 64])
 def test_the_record_is_of_the_first_student_when_a_learner_overshoots(steps, tmp_path):
     """PPO takes whole rollouts: with 64 steps and a budget of 20 it starts four students."""

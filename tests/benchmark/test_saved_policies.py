@@ -60,6 +60,7 @@ def test_what_can_learn_is_saved_with_where_it_comes_from(learned):
     assert source.trial in {record["trial"] for record in records.read(learned)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "target",
     [
@@ -102,6 +103,7 @@ def test_what_does_not_observe_serves_another_student(learned, policy, tmp_path)
     np.testing.assert_allclose(*rates, atol=1e-9)
 
 
+@pytest.mark.long
 def test_a_population_uses_the_policy_of_each_seed(learned, tmp_path):
     trials = [used(learned, seed=seed, precision="float64") for seed in (0, 1)]
     run(trials, tmp_path / "together", Progress(quiet=True), population=2)
@@ -122,6 +124,7 @@ def test_the_record_is_replayed_and_rerun(learned, tmp_path):
     assert rerun([record]) == {trial.id: []}
 
 
+@pytest.mark.long
 def test_frozen_learning_and_new_are_different_trials_in_one_table(learned, tmp_path):
     trials = [used(learned), used(learned, frozen=False), *trials_of(["ppo"])]
     assert len({trial.id for trial in trials}) == 3

@@ -110,6 +110,7 @@ def test_two_runs_share_the_trials_and_one_that_is_killed_holds_none(tmp_path):
     assert not (tmp_path / "shared" / FOLDER).exists()
 
 
+@pytest.mark.long
 def test_nothing_is_left_of_a_run(tmp_path):
     run(trials(0, 1), tmp_path, Progress(quiet=True), checkpoint_minutes=0.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.jsonl", "results.jsonl.lock", "traces"]

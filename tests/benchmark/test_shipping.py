@@ -53,6 +53,7 @@ def few_texts(monkeypatch):
     monkeypatch.setattr(trimmed, "trim", lambda checkpoint, texts: trim(checkpoint, texts[-3:]))
 
 
+@pytest.mark.long
 def test_a_trimmed_student_answers_as_before(command, finished, student, own_task, capsys):
     before = logits_of(finished, own_task, own_task.validation)
     assert invoke([*command, str(student), "--trim-vocabulary"]) == 0
@@ -194,6 +195,7 @@ def test_names_of_repositories_are_checked(name):
         require_repository(name)
 
 
+@pytest.mark.long
 def test_python_trims_and_uploads_too(own_task, command, hub, tmp_path, monkeypatch):
     import kd_env
 

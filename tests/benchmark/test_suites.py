@@ -89,6 +89,7 @@ WRONG = {
 """Files that are no suites, and what is said of them."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BEFORE)
 def test_a_suite_that_became_a_file_names_the_trials_that_it_had(name):
     before = [
@@ -179,6 +180,7 @@ def test_suites_name_existing_policies_and_pools(name):
             assert part.updates in (None, trial.resolved.settings.distillation.updates)
 
 
+@pytest.mark.long
 def test_a_suite_runs_its_parts_into_one_folder_and_resumes(monkeypatch, tmp_path, capsys):
     small = Suite("small", (Part("digits", ("uniform", "single:1"), None, 3, 2), Part("digits", ("uniform",), "digits/mixed", 3)), range(2))
     monkeypatch.setitem(suites.SUITES, "small", small)

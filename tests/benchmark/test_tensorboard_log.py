@@ -19,6 +19,7 @@ def scalars(folder):
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 def test_scalars_are_those_of_record_and_trace(tmp_path, seeds):
     trials = [Trial("digits", "gradient_credit", seed, settings=SETTINGS, tensorboard=True) for seed in seeds]
@@ -38,6 +39,7 @@ def test_scalars_are_those_of_record_and_trace(tmp_path, seeds):
         assert first == pytest.approx([weights.get(k, 0.0) for k in range(len(first))], abs=1e-5)
 
 
+@pytest.mark.long
 def test_a_resumed_log_replaces_what_came_after_the_checkpoint(tmp_path):
     """The process died after update 40; it goes on at 20, with other rewards."""
     trial = Trial("digits", "uniform", 0, settings=SETTINGS, tensorboard=True)

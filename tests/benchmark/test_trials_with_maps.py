@@ -17,6 +17,7 @@ def pool(task):
     return [NetworkTeacher(f"teacher{k}", build(text, task, k), task, logit_scale=3.0) for k, text in enumerate(networks)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["camkd", "mmkd", "mtkd_rl", "mtkd_rl_released"])
 def test_a_trial_weighs_the_teachers_unlike_uniform_and_can_be_repeated(policy, tmp_path):
     record, again, uniform = (

@@ -15,6 +15,7 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
+@pytest.mark.long
 def test_it_prints_the_folder_the_teachers_and_their_scores(out, capsys):
     assert invoke(["bank", "--task", "digits", "--teachers", "digits/experts/upright", "--out", str(out), "--quiet"]) == 0
     output = capsys.readouterr().out

@@ -16,6 +16,7 @@ def results(tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 def test_the_beginning_of_an_id_is_enough(results, capsys):
     record = next(record for record in records.read(results) if (record["policy"], record["seed"]) == ("uniform", 1))
     for name in (record["trial"], "digits-uniform-s1"):
@@ -42,6 +43,7 @@ def test_a_difference_is_status_1(results, capsys, tmp_path):
     assert "validation" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_without_a_trial_all_records_are_checked(results, capsys):
     assert invoke(["replay", str(results)]) == 0
     output = capsys.readouterr()

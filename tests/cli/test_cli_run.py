@@ -19,6 +19,7 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
+@pytest.mark.long
 def test_a_run_writes_records_traces_and_a_report(out, capsys):
     assert invoke([*run("--out", out), "--policy", "most_confident", "--set", "temperature=3", "--student", "mlp(width=8)"]) == 0
     output = capsys.readouterr()
@@ -39,6 +40,7 @@ def test_a_run_writes_records_traces_and_a_report(out, capsys):
     assert (out / "report.html").exists()
 
 
+@pytest.mark.long
 def test_in_a_pipe_progress_is_plain_lines_on_stderr(out, capfd):
     assert not os.isatty(2)
     assert invoke([word for word in run("--out", out) if word != "--quiet"]) == 0
@@ -50,6 +52,7 @@ def test_in_a_pipe_progress_is_plain_lines_on_stderr(out, capfd):
     assert re.search(r"^\[1/1\] digits uniform seed 0: validation 0\.\d{3}, \d+\.\d s$", progress, re.M)
 
 
+@pytest.mark.long
 def test_a_policy_given_twice_runs_once(out):
     assert invoke([*run("--out", out), "--policy", "uniform"]) == 0
     assert len(records.read(out)) == 1

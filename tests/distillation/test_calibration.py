@@ -17,6 +17,7 @@ def two_classes(log_odds, right, count):
     return logits, (np.arange(count) < right * count).astype(np.int64)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("log_odds", [0.5, 2.0, 9.0])
 @pytest.mark.parametrize("right", [0.6, 0.9])
 def test_the_temperature_makes_confidence_equal_to_accuracy(log_odds, right):

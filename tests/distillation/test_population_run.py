@@ -55,6 +55,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "observed"), list(zip(BROKEN, BOTH, strict=False)))
 def test_numbers_that_are_not_finite_stay_in_their_student_which_can_begin_again(request, name, observed):
     """Another student takes the place of the broken one, at its own point of schedule, data and draws."""

@@ -95,6 +95,7 @@ def test_what_cannot_answer_live_is_refused(live_data, text_data):
         start(replace(text_data, live=live_data.live), teacher_answers="live", augmentation="flip", student="tiny-bert(width=8,layers=1)")
 
 
+@pytest.mark.long
 def test_feature_maps_are_those_of_the_bank_and_of_learning_teachers():
     task = tasks.load("digits")
     task = replace(

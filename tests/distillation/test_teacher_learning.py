@@ -152,6 +152,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_a_restored_run_has_the_same_teachers(live_data, case):
     run, undisturbed = begin(live_data, 2, **CASES[case]), begin(live_data, 2, **CASES[case])

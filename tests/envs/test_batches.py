@@ -102,6 +102,7 @@ def test_both_checkers_pass_with_the_settings_of_knowledge_selection(action, ext
 SHAPES = [("image", 1, 1), ("image", 3, 256), ("image", 16, 5), ("text", 1, 256), ("text", 16, 1), ("text", 5, 5)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "num_teachers", "size"), chosen(SHAPES, [SHAPES[0], SHAPES[2], SHAPES[5]]))
 def test_every_observation_is_in_its_space(untrained, kind, num_teachers, size):
     """Of tasks of both kinds, any number of teachers and instances, in all sets, labels shown and not, in both forms."""

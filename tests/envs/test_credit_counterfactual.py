@@ -43,6 +43,7 @@ def test_the_gap_to_the_counterfactual_closes_with_the_rate(digits_data):
     assert gaps[0] > 10 * gaps[1] > 100 * gaps[2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "optimizer", "num_students"), pairwise([STUDENTS[0], STUDENTS[3]], ["adam(lr=0.003)", "sgd(lr=0.05)"], [1, 2])
 )

@@ -14,6 +14,7 @@ from kd_env.errors import InputError
 ENDING = [*((name, "shared") for name in CLASSES), (JOINT, "head")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mode", "limit", "case"),
     chosen(
@@ -92,6 +93,7 @@ def with_final(blocks, info):
     return {name: np.stack([final[slot][name] if final[slot] else row for slot, row in enumerate(block)]) for name, block in blocks.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_a_student_begun_again_alone_is_a_student_begun_alone(mode):
     env = population(TEACHERS, autoreset_mode=mode, credit="first_order", action="weights", updates=6, **FLOAT64)
@@ -157,6 +159,7 @@ def test_a_student_begun_again_has_its_own_learning_rate_and_measurements():
     assert due == [[True, False, True], [False, True, False], [True, False, True], [False, True, False], [True, False, True]]
 
 
+@pytest.mark.long
 def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone():
     options = {
         "updates": 6,
@@ -195,6 +198,7 @@ def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone()
     assert env.observation_space.contains(blocks)
 
 
+@pytest.mark.long
 def test_masks_of_resets_cover_whole_students():
     env, reference = (population(TEACHERS, autoreset_mode="disabled", **FLOAT64) for _ in range(2))
     actions = np.eye(STUDENTS * SIZE, 4, dtype=np.int8)

@@ -31,6 +31,7 @@ def with_one_more(history, **changes):
     return fork
 
 
+@pytest.mark.long
 def test_a_frame_has_one_shape_for_any_number_of_labels():
     for labels in chosen(range(1, 17), [1, 8, 9, 16]):  # areas up to 8 of them, shades from 9 on
         picture = frame(played(labels)[0])
@@ -80,6 +81,7 @@ def test_an_empty_history_can_be_shown():
     assert shown[-2:] == ["reward –", "validation not measured yet"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("done", [1, 511, 512, 513, 100_000])
 def test_bins_stay_few_and_keep_the_overall_mean(done):
     history, rates, rewards = played(done=done, updates=done, every=7)
@@ -102,6 +104,7 @@ def test_the_mean_over_a_window_by_hand():
     assert "reward 5.0000 " in text(history)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", chosen([np.nan, np.inf, -np.inf, 1e300], [np.nan, -np.inf]))
 def test_numbers_that_are_not_finite_are_left_out(missing):
     history = played(2)[0]
@@ -161,6 +164,7 @@ def test_text_fits_a_terminal(labels):
     assert frame(huge).shape == (render.HEIGHT, render.WIDTH, 3)
 
 
+@pytest.mark.long
 def test_long_names_keep_both_ends_and_leave_the_panel_alone():
     long = ("digits/mlp(width=64,seed=1)", "digits/mlp(width=64,seed=2)", "$x^{$", "18 letters, exact.")
     history = History(long, 10)
@@ -180,6 +184,7 @@ def test_a_number_of_rates_that_does_not_fit_is_refused():
         History(("a", "b"), 10).add(1, np.ones(1), 0.0, None)
 
 
+@pytest.mark.long
 def test_matplotlib_comes_with_the_first_frame_and_pyplot_never():
     script = (
         "import sys; from kd_env.envs.render import History, frame, text\n"

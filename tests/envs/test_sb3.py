@@ -22,6 +22,7 @@ ALGORITHMS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_stable_baselines_learns_from_the_slots(name):
     algorithm, action, options = ALGORITHMS[name]
@@ -125,6 +126,7 @@ def test_stable_baselines_sees_each_student_end():
     assert rewards.dtype == np.float32
 
 
+@pytest.mark.long
 def test_stable_baselines_learns_from_a_population():
     env = VecMonitor(SB3VecEnv(population(TEACHERS, autoreset_mode="same_step", credit="head", updates=3)))
     model = PPO("MultiInputPolicy", env, n_steps=6, batch_size=12, gamma=0.0, seed=0, device="cpu", policy_kwargs={"net_arch": [8]})

@@ -112,6 +112,7 @@ def test_options_reach_the_reset_and_must_be_the_same_for_all_slots(monkeypatch)
         env.reset()
 
 
+@pytest.mark.long
 def test_each_slot_has_the_picture_of_its_student():
     env = SB3VecEnv(population(TEACHERS, autoreset_mode="same_step", updates=3, render_mode="rgb_array"))
     env.reset()
@@ -123,6 +124,7 @@ def test_each_slot_has_the_picture_of_its_student():
     assert sb3(3, render_mode="ansi").get_images() == sb3(3).get_images() == [None] * 3
 
 
+@pytest.mark.long
 def test_the_recipe_for_resuming_in_mid_episode_continues_to_the_last_bit(tmp_path, monkeypatch):
     guide = (Path(__file__).parents[2] / "docs" / "how-to" / "libraries.md").read_text()
     (recipe,) = (code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "force_reset" in code)
@@ -152,6 +154,7 @@ class FirstTwo(VectorWrapper):
         return np.tile(mask, (self.num_envs, 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", ["one", "subset"])
 def test_masks_of_a_wrapper_reach_maskable_ppo(action):
     env = FirstTwo(slots(8, autoreset_mode="same_step", action=action))

@@ -85,6 +85,7 @@ def out_of_phase(data, case, seed):
     return selection
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "observed"),
     chosen(

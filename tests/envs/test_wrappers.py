@@ -71,6 +71,7 @@ def test_actions_are_rescaled():
     assert same(env.step(half), plain.step(2 * half - 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", chosen(CLASSES, [JOINT]))
 def test_frames_are_collected(name):
     env = batch(name, render_mode="rgb_array_list")

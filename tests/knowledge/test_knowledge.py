@@ -196,6 +196,7 @@ def test_a_plug_in_teaches(digits_data, students):
     assert any(not torch.equal(old, parameter) for old, parameter in zip(before, run.student.parameters, strict=True))
 
 
+@pytest.mark.long
 def test_the_loss_is_the_sum_of_the_types_at_their_strengths_and_weights(layered_data):
     run = run_of(
         layered_data,

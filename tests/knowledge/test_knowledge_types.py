@@ -216,6 +216,7 @@ def start(data, **keywords):
     return Distillation(data, distillation_settings(data.task, **keywords), 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("students", [1, 2])
 def test_it_teaches_beside_a_hint(digits_data, name, students):

@@ -145,6 +145,7 @@ def test_the_loss_of_a_decision_holds_the_peers_at_their_strength(digits_data):
     torch.testing.assert_close(run.per_example_loss(nobody), peers, msg="peers teach where no teacher does")
 
 
+@pytest.mark.long
 def test_students_come_closer(digits_data):
     def spread(knowledge):
         run = run_of(digits_data, knowledge, updates=60, optimizer="adam(lr=0.01)")

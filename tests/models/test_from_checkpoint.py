@@ -90,6 +90,7 @@ def test_it_reads_with_its_own_tokenizer_no_more_tokens_than_max_length(folders,
     assert reader(f"{folders['bert']}(max_length=5)", own_task)(own_task.train.inputs)["input_ids"].shape[1] == 5
 
 
+@pytest.mark.long
 def test_a_population_evaluates_as_each_would_alone(data, folders):
     together = teach(make(data, folders, num_students=2, precision="float64"), 2)
     inputs, labels = data.inputs["train"], data.labels["train"]

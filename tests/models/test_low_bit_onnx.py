@@ -65,6 +65,7 @@ class Mixed(nn.Module):
         return ModelOutput(self.last(features), features)
 
 
+@pytest.mark.long
 def test_all_kinds_of_layers_give_the_same_logits_in_onnx_runtime(tmp_path):
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)

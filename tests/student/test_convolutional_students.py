@@ -45,6 +45,7 @@ def moved_once(network, pixels, before):
     return dict(twin.named_buffers())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("student", STUDENTS)
 def test_an_update_moves_the_statistics_by_its_mini_batch_once_and_nothing_else_does(digits_data, student):
     run = start(digits_data, student)

@@ -62,6 +62,7 @@ def taught(processes, network, batches, labels):
     return [tensor.numpy() for tensor in (*outputs, *gradient, *(p.detach() for p in student.parameters))] + [loss, metric]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize(("data", "text"), [("digits_data", "mlp(width=8)"), ("text_data", "tiny-bert(width=8,layers=1,dropout=0)")])
 def test_steps_gradients_and_evaluations_are_those_of_one_process(request, count, data, text):
@@ -88,6 +89,7 @@ def passes_with_dropout(processes, network, inputs):
     return first.detach().numpy(), state.numpy()
 
 
+@pytest.mark.long
 def test_dropout_differs_between_parts_and_is_repeated_in_a_pass_at_other_parameters(digits_data):
     inputs = {name: tensor.repeat_interleave(8, 0) for name, tensor in take(digits_data.inputs["train"], [3], CPU).items()}
     network = build("mlp(width=64,dropout=0.5)", digits_data.task, 0)

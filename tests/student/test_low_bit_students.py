@@ -63,6 +63,7 @@ def test_a_pass_changes_nothing(digits_data):
     assert all(torch.equal(value, before[name]) for name, value in run.student.state().items())
 
 
+@pytest.mark.long
 def test_a_population_learns_what_its_students_learn_alone(digits_data):
     options = OptimizerOptions.of("adamw(lr=0.003,weight_decay=0.1)")
     networks = [[build(MLP_, digits_data.task, seed) for seed in (0, 1)] for _ in range(2)]

@@ -20,6 +20,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("text", "optimizer", "updates"), CASES)
 def test_it_learns_what_its_students_learn_alone(request, monkeypatch, text, optimizer, updates):
     if text == VIT:  # Transformers takes its softmax in float32, of whose rounding Adam makes a drift of the key's bias
@@ -39,6 +40,7 @@ def test_it_learns_what_its_students_learn_alone(request, monkeypatch, text, opt
     np.testing.assert_allclose(evaluated, expected, rtol=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("text", "optimizer", "updates"), [case for case in CASES if case[:2] != (MLP_, DECAYED)])
 def test_in_single_precision_it_says_what_its_students_say(request, text, optimizer, updates):
     """Within 1e-5 of logits around ten for the MLP; within 2e-4 for the others, whose rounding passes through softmax and LayerNorm."""

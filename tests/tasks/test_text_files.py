@@ -117,6 +117,7 @@ def test_the_metric_is_part_of_the_name(folder):
     assert (task.metric, task.name) == ("f1", f"folder:{folder}(metric=f1)")
 
 
+@pytest.mark.long
 def test_from_a_folder_to_a_bank_and_a_report(folder, capsys, monkeypatch):
     recipes = (
         TeacherRecipe("one", "tiny-bert(width=8,layers=1)", epochs=1),

@@ -117,6 +117,7 @@ def test_texts_without_marks_have_the_same_vocabulary_with_and_without_them():
     assert vocabulary(WordPiece(plain)()) == vocabulary(WordPiece(plain, marks=True)())
 
 
+@pytest.mark.long
 def test_a_word_of_a_hundred_thousand_characters_is_cut_and_not_unknown():
     word = "".join(RNG.choice(list("abcdefgh"), size=100_000))
     started = time.process_time()

@@ -40,6 +40,7 @@ def accuracy(teacher, task):
     return float((teacher(task.validation.inputs).logits.argmax(1).numpy() == task.validation.labels).mean())
 
 
+@pytest.mark.long
 def test_classes_in_another_order_are_found(digits, good):
     teacher = faculty_of(good.network, digits, rows=ORDER)
     assert teacher.conversion.argmax(1).tolist() == ORDER
@@ -47,6 +48,7 @@ def test_classes_in_another_order_are_found(digits, good):
     assert accuracy(teacher, digits) > accuracy(good, digits) - 0.02
 
 
+@pytest.mark.long
 def test_classes_that_are_split_or_missing_are_transported_too(digits, good):
     """Twelve classes, of which two share the digit 3 and two the digit 7: their mass goes to the digits that they are."""
     teacher = faculty_of(good.network, digits, rows=[*range(10), 3, 7])
@@ -57,6 +59,7 @@ def test_classes_that_are_split_or_missing_are_transported_too(digits, good):
     assert few.transport.cost > teacher.transport.cost
 
 
+@pytest.mark.long
 def test_probabilities_are_the_transported_ones(digits, good):
     teacher, images = faculty_of(good.network, digits, rows=ORDER), digits.train.inputs[:5]
     own = good(images).logits.double()[:, ORDER].softmax(1)
@@ -64,6 +67,7 @@ def test_probabilities_are_the_transported_ones(digits, good):
     torch.testing.assert_close(teacher(images).features, good(images).features)
 
 
+@pytest.mark.long
 def test_a_closer_teacher_costs_less(digits, good):
     untrained = faculty_of(build("mlp(width=256)", digits, 5), digits, "untrained")
     trained = faculty_of(good.network, digits, "trained", ORDER)
@@ -72,6 +76,7 @@ def test_a_closer_teacher_costs_less(digits, good):
     assert trained.transport.cost < 0.6 * untrained.transport.cost
 
 
+@pytest.mark.long
 def test_the_notes_say_cost_and_classes(digits, good):
     (note,) = faculty_of(good.network, digits, rows=ORDER).notes
     assert note.startswith("its 10 classes are transported to the task's at cost 0.")

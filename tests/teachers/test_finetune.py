@@ -43,6 +43,7 @@ def trained(own_task, tmp_path_factory):
     return finetune(own_task, config, tmp_path_factory.mktemp("trained") / "teacher")
 
 
+@pytest.mark.long
 def test_it_learns_and_any_transformers_program_can_use_it(trained, own_task):
     teacher = CheckpointTeacher(str(trained), own_task)
     assert accuracy(teacher, own_task.test) > 0.9

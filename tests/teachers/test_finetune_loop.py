@@ -47,6 +47,7 @@ def test_too_few_examples_are_refused(own_task):
         rows(own_task, fraction=25 / len(own_task.train))
 
 
+@pytest.mark.long
 def test_it_stops_early_and_keeps_the_best_epoch(own_task, tmp_path):
     out = finetune(own_task, dataclasses.replace(QUICK, epochs=30, lr=0.3, label_noise=0.9), tmp_path / "out")
     losses = [epoch["held_out_loss"] for epoch in json.loads((out / "teaching.json").read_text())["history"]]

@@ -62,6 +62,7 @@ def test_a_deeper_head_knows_what_a_shallower_one_cannot():
     assert second == output == 1.0
 
 
+@pytest.mark.long
 def test_heads_of_a_trained_network_grow_with_depth(digits, deep):
     pool = heads_of([deep], digits)
     assert [head.name for head in pool] == ["layer-1", "layer-2", "layer-3", "output"]
@@ -78,6 +79,7 @@ def test_heads_of_a_trained_network_grow_with_depth(digits, deep):
     torch.testing.assert_close(second.logits, full.layers[:, 1] @ pool[1].weight.T + pool[1].bias)
 
 
+@pytest.mark.long
 def test_a_network_with_one_hidden_layer_gives_two_teachers(digits):
     pool = load_pool("heads(digits/mixed/good)", digits)
     assert pool.names == ("layer-1", "output")
@@ -85,6 +87,7 @@ def test_a_network_with_one_hidden_layer_gives_two_teachers(digits):
     assert load_pool("heads(digits/mixed/good),digits/mixed/weak", digits).names == ("layer-1", "output", "weak")
 
 
+@pytest.mark.long
 def test_heads_are_fitted_once_to_train_alone_and_the_same_again(digits, deep, tmp_path, monkeypatch):
     monkeypatch.setattr(heads_module, "cache_dir", lambda: tmp_path)
     digits = dataclasses.replace(digits, train=digits.train.take(np.arange(600)))
@@ -107,6 +110,7 @@ def test_heads_are_fitted_once_to_train_alone_and_the_same_again(digits, deep, t
     assert torch.equal(heads_of([deep], other)[0].weight, first[0].weight)
 
 
+@pytest.mark.long
 def test_examples_without_a_label_are_not_read(digits, deep):
     few = digits.train.take(np.arange(500))
     labels = np.where(np.arange(500) % 5 == 0, -1, few.labels)
@@ -118,6 +122,7 @@ def test_examples_without_a_label_are_not_read(digits, deep):
 # transformers
 
 
+@pytest.mark.long
 def test_the_blocks_of_a_checkpoint_have_heads_and_its_embedding_has_none(own_task, tmp_path):
     out = finetune(own_task, FinetuneConfig("tiny-bert(width=16,layers=2,dropout=0)", epochs=5, lr=3e-3), tmp_path / "teacher")
     pool = load_pool(f"heads({out})", own_task)
@@ -150,6 +155,7 @@ def test_the_teacher_in_the_brackets(text, teacher):
     assert parse(text) == teacher
 
 
+@pytest.mark.long
 def test_a_teacher_that_can_have_no_heads_is_refused(digits, own_task, tmp_path):
     with pytest.raises(InputError, match=r"heads\(\.\.\.\) takes one teacher, and here are 4 \(good, weak, label-noise, overconfident\)"):
         load_pool("heads(digits/mixed)", digits)
@@ -165,6 +171,7 @@ def test_a_teacher_that_can_have_no_heads_is_refused(digits, own_task, tmp_path)
         heads_of([NetworkTeacher("silent", silent, digits)], digits)
 
 
+@pytest.mark.long
 def test_the_command_distils_from_them(tmp_path, capsys):
     words = ["run", "--task", "digits", "--teachers", "heads(digits/mixed/good)", "--policy", "uniform", "--updates", "5", "--seeds", "0"]
     assert invoke([*words, "--out", str(tmp_path), "--quiet"]) == 0

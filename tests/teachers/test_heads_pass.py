@@ -14,6 +14,7 @@ from kd_env.teachers import heads as heads_module
 from kd_env.teachers.heads import group_by_network, heads_of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("keep", [frozenset(), frozenset({"layers"})], ids=["logits", "layers"])
 def test_a_bank_runs_the_network_once_for_each_batch(digits, deep, tmp_path, keep):
     counted = Counted(deep)

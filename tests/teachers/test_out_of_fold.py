@@ -17,6 +17,7 @@ from kd_env.teachers.out_of_fold import OutOfFoldTeacher, finetune_folds
 QUICK = FinetuneConfig("tiny-bert(width=16,layers=1)", epochs=2, seed=3)
 
 
+@pytest.mark.long
 def test_no_training_text_is_answered_by_a_model_that_was_trained_on_it(own_task, tmp_path):
     out = finetune_folds(own_task, dataclasses.replace(QUICK, epochs=1), 3, tmp_path / "folded")
     folds = np.array([fold_of(text, 3) for text in own_task.train.inputs])
@@ -49,6 +50,7 @@ def test_one_fold_and_a_folder_of_something_else_are_refused(own_task, tmp_path)
         finetune_folds(own_task, QUICK, 2, tmp_path)
 
 
+@pytest.mark.long
 def test_a_partial_fold_does_not_stand_in_the_way(own_task, tmp_path):
     def stop(name, _done, _total, message):
         if name == "fold-1" and message:

@@ -48,6 +48,7 @@ def test_a_checkpoint_student_and_a_built_in_teacher(own_task, checkpoint):
     make(own_task, [teacher])
 
 
+@pytest.mark.long
 def test_the_same_vocabulary_in_another_checkpoint_is_fine(own_task, checkpoint, make_checkpoint, tmp_path):
     other = str(make_checkpoint(tmp_path / "other", "distilbert", seed=2, layers=2))
     env = make(own_task, [CheckpointTeacher(checkpoint, own_task), CheckpointTeacher(other, own_task)], student=f"{checkpoint}(layers=0;)")
@@ -59,6 +60,7 @@ def test_the_same_vocabulary_in_another_checkpoint_is_fine(own_task, checkpoint,
     )
 
 
+@pytest.mark.long
 def test_a_fine_tuned_built_in_transformer_has_the_vocabulary_of_the_built_in_students(own_task, tmp_path):
     out = finetune(own_task, FinetuneConfig("tiny-bert(width=8,layers=1)", epochs=1), tmp_path / "trained")
     teacher, built_in = CheckpointTeacher(str(out), own_task), NetworkTeacher("built-in", build(BUILT_IN, own_task, 0), own_task)

@@ -35,6 +35,7 @@ def weights(run):
     return [parameter.detach().clone() for parameter in run.student(len(run.seeds) - 1).student.parameters]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("candidate", "seeds"), [(CREDIT, [3]), (UNIFORM, [3, 4])])
 def test_teaching_in_parts_equals_teaching_at_once(setup, candidate, seeds, tmp_path):
     whole, counted = CandidateRun(setup, candidate, seeds), []
@@ -57,6 +58,7 @@ def test_teaching_in_parts_equals_teaching_at_once(setup, candidate, seeds, tmp_
         assert (whole.logits("validation") == other.logits("validation")).all()
 
 
+@pytest.mark.long
 def test_the_student_equals_that_of_a_trial(tmp_path):
     from kd_env import tasks
     from kd_env.bank import open_bank
@@ -82,6 +84,7 @@ def test_a_student_that_diverges_stops_alone(setup):
     assert run.logits("validation").shape == (1, len(setup.task.validation), 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
 def test_damaged_students_are_named(setup, place, tmp_path):
     CandidateRun(setup, UNIFORM, [0]).save(tmp_path)

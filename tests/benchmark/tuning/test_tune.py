@@ -55,6 +55,7 @@ def tuned(out, trials, runs):
     return tune.tune(PART, trials, out, "a command", runs)
 
 
+@pytest.mark.long
 def test_every_policy_has_the_same_number_of_trials_the_first_as_it_is_and_all_without_test(tmp_path):
     runs = Runs()
     result = tuned(tmp_path, 4, runs)
@@ -69,6 +70,7 @@ def test_every_policy_has_the_same_number_of_trials_the_first_as_it_is_and_all_w
     assert (result.trials, result.seeds, result.command) == (4, (100, 101, 102, 103, 104, 105), "a command")
 
 
+@pytest.mark.long
 def test_the_configuration_with_the_highest_mean_is_found(tmp_path):
     runs = Runs()
     result = tuned(tmp_path, 10, runs)
@@ -85,6 +87,7 @@ def test_the_configuration_with_the_highest_mean_is_found(tmp_path):
         assert abs(result.policies[policy].settings["temperature"] - 5) < 2
 
 
+@pytest.mark.long
 def test_a_search_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     whole = Runs()
     expected = tuned(tmp_path / "whole", 7, whole)
@@ -110,6 +113,7 @@ def test_a_configuration_that_loses_on_other_seeds_is_not_taken(lead, tmp_path):
     assert not any(trial.test for trial in runs.trials)
 
 
+@pytest.mark.long
 def test_more_trials_continue_the_search_and_fewer_look_at_its_beginning(tmp_path):
     first = tuned(tmp_path, 3, Runs())
     more = tuned(tmp_path, 6, runs := Runs())
@@ -118,6 +122,7 @@ def test_more_trials_continue_the_search_and_fewer_look_at_its_beginning(tmp_pat
     assert tuned(tmp_path, 3, Runs(stop_in=1)) == first, "nothing is left to run"
 
 
+@pytest.mark.long
 def test_a_configuration_whose_student_diverges_is_never_the_best(tmp_path):
     result = tuned(tmp_path, 4, Runs(of=lambda trial: None if trial.tuned.settings and trial.seed == 101 else 0.1))
     assert all(not each.settings and not each.options for each in result.policies.values())
