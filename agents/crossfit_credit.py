@@ -58,6 +58,8 @@ class Proposal(NamedTuple):
 class CrossfitCredit:
     """Learns while it teaches. The result is the student that the run trains."""
 
+    name = "crossfit_credit"
+    uses_folds = True
     access = "reward labels"
     learns_from = "reward labels, then credit of every teacher"
     paper = ""
@@ -96,11 +98,11 @@ class CrossfitCredit:
             rate: step of the logarithms of the shares; 0 keeps the first shares.
             floor: weight that all teachers share equally, whatever the policies say.
         """
-        spec.numbers("crossfit_credit", least=0, hold=hold, release=release, rate=rate)
-        spec.numbers("crossfit_credit", above=0, learning_rate=learning_rate)
-        spec.numbers("crossfit_credit", least=0, most=1, floor=floor)
+        spec.numbers(self.name, least=0, hold=hold, release=release, rate=rate)
+        spec.numbers(self.name, above=0, learning_rate=learning_rate)
+        spec.numbers(self.name, least=0, most=1, floor=floor)
         if context.settings.reward.credit == "shared":
-            raise InputError("policy crossfit_credit learns from credit; use credit=first_order, difference, head or counterfactual")
+            raise InputError(f"policy {self.name} learns from credit; use credit=first_order, difference, head or counterfactual")
         self.context, self.rate, self.floor = context, rate, floor
         self.prices = np.array([1.0, 1.0, release])
         self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
@@ -108,7 +110,7 @@ class CrossfitCredit:
         seen = context.reward_outputs()
         instances = Instances.of(seen.teacher_logits, seen.teacher_features)
         with seeded(seed):
-            self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR), context.credit_folds)
+            self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR), context.credit_folds if self.uses_folds else 1)
         self.log_shares = np.array([0.0, 0.0, MIN_LOG_SHARE])
 
     @property
@@ -149,10 +151,13 @@ class CrossfitCredit:
         """Return the weights of the start, of the held policy and of the sharpened free policy for a mini-batch, by fold."""
         instances = Instances.of(batch.teacher_logits, batch.teacher_features)
         log_start = self.start(instances).clamp_min(MIN_WEIGHT).log().log_softmax(1)
-        log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
+        return self._proposed(instances, torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)]))
+
+    @torch.no_grad()
+    def _proposed(self, instances: Instances, log_priors: Tensor) -> Proposal:
         log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
         held, free = log_held.exp(), (SHARPNESS * log_free).softmax(2)
-        return Proposal(instances, log_priors, torch.stack([log_start.exp().expand_as(held), held, free]))
+        return Proposal(instances, log_priors, torch.stack([log_priors[0].exp().expand_as(held), held, free]))
 
     def _mixed(self, proposal: Proposal) -> np.ndarray:
         policy = np.tensordot(self.shares, proposal.policies.mean(1).numpy(), 1)  # [n, K]

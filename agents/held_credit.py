@@ -11,55 +11,32 @@ log-odds grow by ``rate * (credit of the held policy - release * credit of the f
 (Kivinen and Warmuth 1997) between two policies. So the start is kept as long as it earns a part of what credit alone can earn; where the
 reward labels mislead about teaching value, or the teachers change, credit alone takes over.
 
-Credit is first-order, of a held-out loss with negative label smoothing, and normalised within the instance. Residuals are 0 at first. They
-read the teachers' outputs, and not the student's state. The method is our own.
+It is :mod:`agents.crossfit_credit` without folds: the policies are judged by credit of labels that they have learned from, and
+the start itself has no share. The method is our own.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from agents import saving
-from agents.credit_learners import CreditLearners
+from agents.crossfit_credit import CrossfitCredit, Proposal
 from agents.entropy import normalized_entropy
-from baselines.stacking import Instances, Stack
-from kd_env import spec
-from kd_env.envs.actions import from_weights
-from kd_env.errors import InputError
-from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
-from kd_env.randomness import seeded
+from kd_env.policies import PolicyContext, Transition
 from kd_env.types import Observation
 
-MIN_WEIGHT = 1e-4
 MAX_LOG_ODDS = 4.0
-PRIOR = 0.1
-SHARPNESS = 3.0
 
 
-class HeldCredit:
+class HeldCredit(CrossfitCredit):
     """Learns while it teaches. The result is the student that the run trains."""
 
-    access = "reward labels"
-    learns_from = "reward labels, then credit of every teacher"
-    paper = ""
-    any_student = True
-    env_options: dict[str, Any] = {
-        "granularity": "instance",
-        "action": "weights",
-        "reward": "dev_improvement",
-        "credit": "first_order(smoothing=-0.3)",
-    }
-    search_space: SearchSpace = {
-        "learning_rate": Range(1e-4, 5e-3, log=True),
-        "hold": Range(0.1, 10.0, log=True),
-        "release": Range(0.1, 0.9),
-        "rate": Range(0.05, 1.0, log=True),
-    }
+    name = "held_credit"
+    uses_folds = False
+    env_options: dict[str, Any] = {**CrossfitCredit.env_options, "credit": "first_order(smoothing=-0.3)"}
 
     def __init__(
         self,
@@ -82,18 +59,8 @@ class HeldCredit:
             rate: step of the log-odds of trust.
             floor: weight that all teachers share equally, whatever the policies say.
         """
-        spec.numbers("held_credit", least=0, hold=hold, release=release, rate=rate)
-        spec.numbers("held_credit", above=0, learning_rate=learning_rate)
-        spec.numbers("held_credit", least=0, most=1, floor=floor)
-        if context.settings.reward.credit == "shared":
-            raise InputError("policy held_credit learns from credit; use credit=first_order, difference, head or counterfactual")
-        self.context, self.release, self.rate, self.floor = context, release, rate, floor
-        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
-        self.start = Stack(context.reward_examples(), seed)
-        seen = context.reward_outputs()
-        instances = Instances.of(seen.teacher_logits, seen.teacher_features)
-        with seeded(seed):
-            self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR))
+        super().__init__(context, seed, learning_rate, hold, release, rate, floor)
+        self.release = release
         self.log_odds = MAX_LOG_ODDS
 
     @property
@@ -101,37 +68,25 @@ class HeldCredit:
         """Weight of the held policy; 1 with ``release=0``."""
         return 1.0 / (1.0 + math.exp(-self.log_odds)) if self.release else 1.0
 
-    def act(self, observation: Observation) -> np.ndarray:
-        """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
-        batch = self.context.batch()
-        self._instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        log_start = self.start(self._instances).clamp_min(MIN_WEIGHT).log().log_softmax(1)
-        self._log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])  # [2, n, K]: held, free
-        return from_weights(self._taught())
-
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the present weights for the mini-batch that :meth:`act` saw last, ``[num_envs]``."""
-        return normalized_entropy(self._taught())
+        instances, log_priors, _ = self._proposal
+        return normalized_entropy(self._mixed(self._proposed(instances, log_priors)))
 
     def update(self, transition: Transition) -> None:
         """Learn from the credit of the step."""
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
+        instances, log_priors, policies = self._proposal
         if self.release:
-            held, free = ((policy * credit).sum(1).mean().item() for policy in self._policies())
+            held, free = ((policy * credit).sum(1).mean().item() for policy in policies[1:, 0])
             log_odds = self.log_odds + self.rate * (held - self.release * free)
             self.log_odds = min(max(log_odds, -MAX_LOG_ODDS), MAX_LOG_ODDS)
-        self.learners.learn(self._instances, self._log_priors, credit)
+        self.learners.learn(instances, log_priors, credit)
 
-    @torch.no_grad()
-    def _policies(self) -> tuple[Tensor, Tensor]:
-        """Return the weights of the held policy and the sharpened weights of the free policy, each ``[n, K]``."""
-        log_held, log_free = self.learners.log_policies(self._instances, self._log_priors)[0]
-        return log_held.exp(), (SHARPNESS * log_free).softmax(1)
-
-    def _taught(self) -> np.ndarray:
-        held, free = self._policies()
+    def _mixed(self, proposal: Proposal) -> np.ndarray:
+        held, free = proposal.policies[1:, 0]  # [n, K] each
         policy = self.trust * held + (1.0 - self.trust) * free
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).numpy()
         return weights
@@ -145,12 +100,3 @@ class HeldCredit:
         self.start.load_state_dict(state["start"])
         self.learners.load_state(state["learners"])
         self.log_odds = state["log_odds"]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)

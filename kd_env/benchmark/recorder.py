@@ -237,10 +237,7 @@ class Recorder:
                 self._more.setdefault(name, []).append(rows)
 
     def _numbers(self, decision: Decision) -> RecordedDecision:
-        run = self._selection.distillation
-        rows = run.num_students * run.settings.batch_size
-        kept = to_numbers(decision, list(run.loss.terms), run.settings.uses_hard_labels, rows, len(self._weights))
-        return RecordedDecision(*(part[self._traced] for part in kept))
+        return RecordedDecision(*(part[self._traced] for part in to_numbers(self._selection.distillation, decision)))
 
 
 def _narrow(name: str, rows: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from kd_env.benchmark.rerun import trial_of
 from kd_env.benchmark.run_trial import evaluate_on_test
 from kd_env.benchmark.versions import explained, other_processor
 from kd_env.distillation import Distillation
-from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, to_numbers
+from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, strength_names, to_numbers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.registry import TEACHER_SELECTION
@@ -142,19 +142,16 @@ def _teach_again(selection: Selection, trace: pd.DataFrame, tolerance: float, de
 
 def _decision(run: Distillation, columns: dict[str, np.ndarray], slot: np.ndarray, teacher: np.ndarray, weights: np.ndarray) -> Decision:
     """Return the decision that some rows of a trace hold."""
-    names, like = list(run.loss.terms), run.observe().teacher_logits
-    by_slot = np.zeros((len(columns["strengths"]), len(names), run.num_teachers), dtype=np.float32)
+    like = run.observe().teacher_logits
+    by_slot = np.zeros((len(columns["strengths"]), len(run.loss.terms), run.num_teachers), dtype=np.float32)
     has_teacher = teacher >= 0
     by_slot[slot[has_teacher], :, teacher[has_teacher]] = weights[has_teacher]
-    return from_numbers(
-        RecordedDecision(by_slot, columns["strengths"], columns["temperature"][:, 0]), names, run.settings.uses_hard_labels, like
-    )
+    return from_numbers(run, RecordedDecision(by_slot, columns["strengths"], columns["temperature"][:, 0]), like)
 
 
 def _different_part(run: Distillation, decision: Decision, traced: Decision, tolerance: float) -> str:
     """Return the name of the first part of ``decision`` that differs from the traced one; empty if none does."""
-    names, labels, rows = list(run.loss.terms), run.settings.uses_hard_labels, run.settings.batch_size
-    new, old = (to_numbers(each, names, labels, rows, run.num_teachers) for each in (decision, traced))
+    new, old = to_numbers(run, decision), to_numbers(run, traced)
     for name, new_part, old_part in zip(RecordedDecision._fields, new, old, strict=True):
         if not np.allclose(new_part, old_part, max(tolerance, 1e-6), max(tolerance, 1e-6), equal_nan=True):
             return name
@@ -164,8 +161,8 @@ def _different_part(run: Distillation, decision: Decision, traced: Decision, tol
 def _widths(selection: Selection, whole: bool) -> dict[str, int]:
     """Return the columns of the trace besides weights, and how many numbers a decision has in each."""
     if whole:
-        types = len(selection.distillation.loss.terms)
-        return {"by_knowledge": types, "strengths": types + selection.distillation.settings.uses_hard_labels, "temperature": 1}
+        run = selection.distillation
+        return {"by_knowledge": len(run.loss.terms), "strengths": len(strength_names(run)), "temperature": 1}
     return selection.action_kind.trace_columns
 
 

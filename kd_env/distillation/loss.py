@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd_env.distillation import reward_ce
 from kd_env.distillation.settings import DistillationSettings
 from kd_env.errors import InputError
 from kd_env.knowledge import LossContext, label
@@ -88,7 +89,7 @@ class Loss:
         """Return the loss of each example, ``[rows]``, differentiable."""
         total: Tensor | None = None  # [rows]
         for name, strength in decision.strengths.items():
-            if not isinstance(strength, Tensor) and strength == 0.0:
+            if name == reward_ce.NAME or (not isinstance(strength, Tensor) and strength == 0.0):  # reward_ce is about other examples
                 continue
             if not self._taught(name, batch).any():
                 continue

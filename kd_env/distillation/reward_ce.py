@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kd_env.distillation.reward_split import RewardSplit
+from kd_env.distillation.settings import DistillationSettings
 from kd_env.distillation.state import RunState
 from kd_env.student.protocol import Students
+from kd_env.types import Decision
+
+NAME = "reward_ce"
+"""Name of the loss among the strengths of a decision."""
 
 
-def reward_ce(students: Students, split: RewardSplit, state: RunState, batch_size: int) -> Tensor:
-    """Return the cross-entropy of each student on its next reward examples, ``[S]``, differentiable; ``state`` counts the pass."""
-    count = min(batch_size, split.num_labels)
-    state.forward_examples += count
+def reward_ce(
+    students: Students, split: RewardSplit, state: RunState, settings: DistillationSettings, decision: Decision
+) -> Tensor | float:
+    """Return the cross-entropy of each student on its next reward examples times its strength, ``[S]``, differentiable.
+
+    ``state`` counts the pass for the students with a strength above 0. Without any, there is no pass, and the loss is 0.
+    """
+    strength = torch.as_tensor(decision.strengths.get(NAME, settings.reward_ce), dtype=students.dtype, device=students.device)
+    strength = strength.expand(students.num_students * settings.batch_size).view(students.num_students, -1).mean(1)  # [S]
+    taught = (strength.detach() != 0.0).cpu().numpy()
+    if not taught.any():
+        return 0.0
+    count = min(settings.batch_size, split.num_labels)
+    state.forward_examples += count * taught
     positions = split.draw(state.seed, "reward_ce", state.update, count)
     inputs, labels = split.at(positions, students.device)
     logits = students.forward(inputs, moves_statistics=False).logits  # running statistics are of the train split
-    return cross_entropy(logits, labels, reduction="none").view(students.num_students, -1).mean(1)
+    return strength * cross_entropy(logits, labels, reduction="none").view(students.num_students, -1).mean(1)

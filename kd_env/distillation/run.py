@@ -157,7 +157,7 @@ class Distillation:
         loss = self.per_example_loss(decision).view(self.num_students, -1).mean(1)  # [S]
         if self.settings.reward_ce > 0.0:
             with self.dropout.draw():
-                loss = loss + self.settings.reward_ce * reward_ce(self.student, self.reward_split, self.state, self.settings.batch_size)
+                loss = loss + reward_ce(self.student, self.reward_split, self.state, self.settings, decision)
         value = loss.detach().double().cpu().numpy()
         self.mark_diverged(active & ~np.isfinite(value))
         learns = active & ~self.state.diverged

@@ -13,19 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_env.distillation import Distillation
-from kd_env.envs.actions import ActionKind
+from kd_env.distillation import Distillation, reward_ce
+from kd_env.envs.actions import ActionKind, TeacherAction
 from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
+from kd_env.spec import unknown
 from kd_env.types import Decision, DecodedAction
 
 
 class RecordedDecision(NamedTuple):
-    """The numbers of a decision. Types are in the setting's order, with ``label`` last if hard labels are used."""
+    """The numbers of a decision. M knowledge types are in the setting's order, N strengths in that of :func:`strength_names`."""
 
     weights: np.ndarray  # [rows, M, K]
-    strengths: np.ndarray  # [rows, M or M + 1], float64
+    strengths: np.ndarray  # [rows, N], float64
     temperature: np.ndarray  # [rows], float64
+
+
+def strength_names(run: Distillation) -> list[str]:
+    """Return the names of the strengths of a setting: its knowledge types, ``label`` if used, and ``reward_ce`` if used."""
+    label = ["label"] if run.settings.uses_hard_labels else []
+    return [*run.loss.terms, *label, *([reward_ce.NAME] if run.settings.reward_ce > 0.0 else [])]
 
 
 def of_action(run: Distillation, kind: ActionKind, decoded: DecodedAction) -> Decision:
@@ -59,8 +66,10 @@ def per_instance(values: np.ndarray, instances: int) -> np.ndarray:
 def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
     """Return the decision with these teacher weights by knowledge type, and the setting's strengths times ``factors``.
 
+    ``reward_ce`` may have a factor too.
+
     Raises:
-        InputError: the setting has a knowledge type that needs weights, and ``weights`` has none for it.
+        InputError: the setting has a knowledge type that needs weights, and ``weights`` has none for it; or a factor has no strength.
     """
     settings = run.settings
     if missing := [name for name, term in run.loss.terms.items() if name not in weights and not term.knowledge.uses_peers]:
@@ -71,8 +80,11 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
     strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.loss.terms.items()}
     if run.settings.uses_hard_labels:
         strengths["label"] = 1.0 - settings.kd_weight
+    of_setting = {**strengths, reward_ce.NAME: settings.reward_ce} if settings.reward_ce > 0.0 else strengths
     for name, factor in (factors or {}).items():
-        strengths[name] = strengths[name] * factor
+        if name not in of_setting:
+            raise unknown("strength", name, of_setting)
+        strengths[name] = of_setting[name] * factor
     return Decision(weights, strengths, settings.temperature)
 
 
@@ -83,10 +95,10 @@ def require_fits(run: Distillation, decision: Decision) -> None:
         InputError: the decision has types or labels that the setting does not use, or wrong shapes.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
-    types = {*run.loss.terms, *(["label"] if run.settings.uses_hard_labels else [])}
+    names = strength_names(run)
     for name in (*decision.weights, *decision.strengths):
-        if name not in types:
-            raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(sorted(types))}")
+        if name not in names:
+            raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(sorted(names))}")
     for name, weights in decision.weights.items():
         if not isinstance(weights, Tensor) or not weights.is_floating_point():
             raise InputError(f"decision: weights of {name!r} are a {type(weights).__name__}; expected a tensor of floating-point numbers")
@@ -105,14 +117,19 @@ def require_fits(run: Distillation, decision: Decision) -> None:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
 
 
-def require_accepted(settings: Settings) -> None:
-    """Check that the environment takes whole decisions.
+def require_accepted(settings: Settings, kind: ActionKind, decision: Decision) -> None:
+    """Check that the environment takes whole decisions, and pays this one if it pays credit.
 
     Raises:
-        InputError: it pays credit or teaches phases, which need actions.
+        InputError: it teaches phases, or pays credit for something else than one weighting of the teachers.
     """
     if settings.reward.credit != "shared":
-        raise InputError(f"credit={settings.reward.credit!r} is paid for actions, and the policy returned a Decision; use credit=shared")
+        needs = f"credit={settings.reward.credit!r} is paid for one weighting of the teachers"
+        if not isinstance(kind, TeacherAction):
+            raise InputError(f"{needs}, and action={kind.name!r} decides more; return actions, or use credit=shared")
+        first, *others = decision.weights.values()
+        if not all(weights is first or torch.equal(weights, first) for weights in others):
+            raise InputError(f"{needs}, and the decision has several; give all knowledge types the same weights, or use credit=shared")
     if (phase := settings.interface.updates_per_phase) > 1:
         raise InputError(f"updates_per_phase={phase}: a whole decision is about one mini-batch; leave updates_per_phase out")
 
@@ -125,24 +142,23 @@ def as_action(run: Distillation, decision: Decision) -> DecodedAction:
     return DecodedAction(first.detach().float().cpu().numpy())
 
 
-def to_numbers(decision: Decision, names: Sequence[str], uses_hard_labels: bool, rows: int, num_teachers: int) -> RecordedDecision:
-    """Return the numbers of a decision about ``rows`` instances; ``names`` are the knowledge types of the setting."""
-    zero = torch.zeros(rows, num_teachers)
-    weights = torch.stack([decision.weights.get(name, zero).detach().float().cpu() for name in names], 1)
-    with_label = [*names, "label"] if uses_hard_labels else list(names)
-    strengths = np.stack([_column(decision.strengths.get(name, 0.0), rows) for name in with_label], 1)
-    return RecordedDecision(weights.numpy(), strengths, _column(decision.temperature, rows))
+def to_numbers(run: Distillation, decision: Decision) -> RecordedDecision:
+    """Return the numbers of a decision about the ``S * B`` instances of a run."""
+    rows = run.num_students * run.settings.batch_size
+    zero, left_out = torch.zeros(rows, run.num_teachers), {reward_ce.NAME: run.settings.reward_ce}
+    weights = torch.stack([decision.weights.get(name, zero).detach().float().cpu() for name in run.loss.terms], 1)
+    strengths = [_column(decision.strengths.get(name, left_out.get(name, 0.0)), rows) for name in strength_names(run)]
+    return RecordedDecision(weights.numpy(), np.stack(strengths, 1), _column(decision.temperature, rows))
 
 
-def from_numbers(recorded: RecordedDecision, names: Sequence[str], uses_hard_labels: bool, like: Tensor) -> Decision:
+def from_numbers(run: Distillation, recorded: RecordedDecision, like: Tensor) -> Decision:
     """Return the decision with these numbers; tensors have the type and device of ``like``. A column of equal values becomes one number."""
 
     def column(values: np.ndarray) -> float | Tensor:
         return float(values[0]) if (values == values[0]).all() else torch.from_numpy(values).to(like)
 
-    weights = {name: torch.from_numpy(recorded.weights[:, m].copy()).to(like) for m, name in enumerate(names)}
-    with_label = [*names, "label"] if uses_hard_labels else list(names)
-    strengths = {name: column(recorded.strengths[:, m]) for m, name in enumerate(with_label)}
+    weights = {name: torch.from_numpy(recorded.weights[:, m].copy()).to(like) for m, name in enumerate(run.loss.terms)}
+    strengths = {name: column(recorded.strengths[:, n]) for n, name in enumerate(strength_names(run))}
     return Decision(weights, strengths, column(recorded.temperature))
 
 
@@ -158,6 +174,8 @@ def concatenate(decisions: Sequence[Decision], rows: int) -> Decision:
     first = decisions[0]
     penalties = [decision.penalty for decision in decisions if decision.penalty is not None]
     assert len(penalties) in (0, len(decisions)), "either all of a policy's decisions have a penalty or none has"
+    if any(decision.strengths.keys() != first.strengths.keys() for decision in decisions):
+        raise InputError("population: the decisions of the policies name different strengths; name the same in all of them")
     return Decision(
         {name: torch.cat([decision.weights[name] for decision in decisions]) for name in first.weights},
         {name: joined([decision.strengths[name] for decision in decisions]) for name in first.strengths},

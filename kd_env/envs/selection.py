@@ -145,8 +145,8 @@ class Selection:
         """
         active = ~self.distillation.done if active is None else active & ~self.distillation.done
         if isinstance(action, Decision):
-            decisions.require_accepted(self.settings)
             decisions.require_fits(self.distillation, action)
+            decisions.require_accepted(self.settings, self.action_kind, action)
             action = action.to(self.distillation.student.device)
             return self._update(decisions.as_action(self.distillation, action), active, None, action)
         decoded = self.action_kind.decode(action, self.num_slots)

@@ -128,7 +128,7 @@ class PolicyContext:
 
         Args:
             weights: teacher weights ``[rows, K]`` by knowledge type.
-            factors: factors of the strengths in the setting, by knowledge type. Default: 1.
+            factors: factors of the strengths in the setting, by knowledge type, ``label`` or ``reward_ce``. Default: 1.
         """
         return decisions.from_weights(self._selection.distillation, weights, factors)
 
@@ -186,19 +186,23 @@ class PolicyContext:
         Raises:
             InputError: the policy does not have the labels of some positions.
         """
-        if not np.isin(positions, self._reward_positions).all():
-            raise InputError(f"policy {self.name!r}: with_reward_positions takes some of context.reward_positions; name those")
+        self._require_labels_of(positions, "with_reward_positions")
         context = copy.copy(self)
         context._reward_positions = np.asarray(positions)
         return context
 
     @needs(REWARD_LABELS, "context")
-    def own_students(self, count: int, seed: int) -> OwnStudents:
-        """Return ``count`` students (at least 2) of the policy's own, to try decisions on. All start from ``seed``.
+    def own_students(self, count: int, seed: int, taught_positions: np.ndarray | None = None) -> OwnStudents:
+        """Return students of the policy's own, to try decisions on.
 
-        With ``reward_ce``, they are taught the labels of :attr:`reward_positions`.
+        Args:
+            count: number of students, at least 2.
+            seed: seed from which all of them start.
+            taught_positions: positions ``[count, n]`` whose labels ``reward_ce`` teaches each student. Default: :attr:`reward_positions`.
         """
-        return OwnStudents(self._selection, self.name, self.access, count, seed, self._reward_positions, self._student)
+        positions = np.repeat(self._reward_positions[None], count, axis=0) if taught_positions is None else taught_positions
+        self._require_labels_of(positions, "own_students")
+        return OwnStudents(self._selection, self.name, self.access, positions, seed, self._student)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:
@@ -232,6 +236,10 @@ class PolicyContext:
     def _teacher_temperatures(self) -> np.ndarray | None:
         temperatures = self._selection.distillation.teacher_temperatures  # [S, K]
         return None if temperatures is None else temperatures[self._student or 0]
+
+    def _require_labels_of(self, positions: np.ndarray, method: str) -> None:
+        if not np.isin(positions, self._reward_positions).all():
+            raise InputError(f"policy {self.name!r}: {method} takes some of context.reward_positions; name those")
 
     def _require_single_student(self, name: str) -> None:
         if self._student is not None:

@@ -24,17 +24,16 @@ class OwnStudents:
     """S students that are taught in one batched step. Their forward passes are counted as passes of the policy's student."""
 
     def __init__(
-        self, selection: Selection, name: str, access: str, count: int, seed: int, taught_positions: np.ndarray, student: int | None = None
+        self, selection: Selection, name: str, access: str, taught_positions: np.ndarray, seed: int, student: int | None = None
     ) -> None:
-        """Start ``count`` students, all from ``seed``, which decides their weights and the order of their examples.
+        """Start S students, all from ``seed``, which decides their weights and the order of their examples.
 
         Args:
             selection: the student that the policy teaches.
             name: name of the policy, for errors.
             access: its access class.
-            count: number of students S.
+            taught_positions: positions in the reward split whose labels the setting ``reward_ce`` teaches each student, ``[S, n]``.
             seed: seed of the students.
-            taught_positions: positions in the reward split whose labels the setting ``reward_ce`` teaches them.
             student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
         run = selection.distillation
@@ -45,7 +44,7 @@ class OwnStudents:
             )
         self._selection, self._name, self._access = selection, name, access
         self._student = 0 if student is None else student
-        split = run.reward_split.with_positions(np.repeat(taught_positions[None], count, axis=0))
+        split, count = run.reward_split.with_positions(taught_positions), len(taught_positions)
         try:
             self._run = Distillation(run.data, replace(run.settings, num_students=count), [seed] * count, split)
         except InputError as error:

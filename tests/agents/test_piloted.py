@@ -1,4 +1,4 @@
-"""``piloted``: what the pilots are taught and how they are scored, and who teaches the student that counts."""
+"""``piloted``: what the pilots are taught and how they are scored, and who teaches the student that counts, with and without labels."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from kd_env.policies import Transition, registry
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
 
-SETTINGS = {"updates": 8, "reward_labels": 64, "student": "mlp(width=8)"}
+SETTINGS = {"updates": 8, "reward_labels": 64, "reward_ce": 0.0, "student": "mlp(width=8)"}
 
 
 def make(policy="piloted", **settings):
@@ -36,8 +36,8 @@ def play(env, agent, observation, steps):
 
 
 def with_metrics(agent, *metrics):
-    """Let the pilots have these metrics, one after the other."""
-    new_pilots, remaining = agent._new_pilots, iter(metrics)
+    """Let the pilots have these metrics, one measurement after the other, on both halves of the labels."""
+    new_pilots, remaining = agent._new_pilots, iter([metric for metric in metrics for _ in range(2)])
 
     def pilots():
         students = new_pilots()
@@ -83,7 +83,7 @@ def test_the_choice_by_hand(scores, chosen):
     _, agent = make("piloted(rules=uniform;router,margin=1.0)")
     agent.scores = np.array(scores)
     agent._choose()
-    assert agent.chosen_rule == chosen
+    assert agent.chosen.rule == chosen
     told = agent.learned_summary()
     assert told["chosen"] == ["crossfit_credit", "uniform", "router"][0 if chosen is None else chosen + 1]
     assert [score is None for score in told["scores"].values()] == [not np.isfinite(score) for score in scores], "infinity is not JSON"
@@ -96,7 +96,7 @@ def taught(policy, metrics):
     weights, step = [], env.step
 
     def recorded(action):
-        weights.append(env.selection.action_kind.decode(action, len(action)).weights)
+        weights.append(action.weights["response"].numpy())
         return step(action)
 
     env.step = recorded
@@ -109,7 +109,7 @@ def test_the_winner_teaches_the_student_that_counts_from_the_start():
     assert len(weights) == 16, "two students of 8 updates"
     assert not np.allclose(weights[:8, :, 2], 1.0), "the learner teaches on trial"
     assert np.allclose(weights[8:, :, 2], 1.0)
-    assert agent.chosen_rule == 0
+    assert agent.chosen.rule == 0
 
 
 def test_a_learner_that_wins_begins_again_and_learns():
@@ -122,7 +122,7 @@ def test_a_learner_that_wins_begins_again_and_learns():
         following, reward, terminated, _, info = alone_env.step(action)
         alone.update(Transition(observation, action, reward, following, terminated, info))
         observation = following
-    assert agent.chosen_rule is None
+    assert agent.chosen.rule is None
 
 
 def test_the_pilot_of_a_rule_is_taught_by_the_rule_alone():
@@ -140,11 +140,73 @@ def test_the_pilot_of_a_rule_is_taught_by_the_rule_alone():
     assert not all(torch.allclose(of_pilots[name][0], of_alone[name][0], atol=1e-6) for name in parameters)
 
 
-def test_labels_that_teach_the_pilots_do_not_score_them():
-    _, agent = make(reward_ce=1.0)
-    assert not set(agent.taught_positions) & set(agent.score_positions)
-    assert sorted([*agent.taught_positions, *agent.score_positions]) == sorted(agent.context.reward_positions)
-    assert agent._new_pilots()._run.reward_split.positions.tolist() == [agent.taught_positions.tolist()] * 2
+def test_labels_that_teach_a_pilot_do_not_score_it():
+    _, agent = make("piloted(rules=uniform)", reward_ce=1.0)
+    first, second = agent.halves
+    assert sorted([*first, *second]) == sorted(agent.context.reward_positions)
+    assert [pilot.taught_half for pilot in agent.crew] == [0, 1, 0, 1, None, None]
+    taught = agent._new_pilots()._run.reward_split.positions
+    assert taught[:4].tolist() == [first.tolist(), second.tolist()] * 2
+    agent.pilots = agent._new_pilots()
+    by_half = {tuple(first): [0.9, 0.1, 0.8, 0.2, 0.4, 0.6], tuple(second): [0.3, 0.9, 0.5, 0.8, 0.5, 0.8]}
+    agent.pilots.evaluate = lambda positions: np.array(by_half[tuple(positions)])
+    # learner and labels, uniform and labels, learner without, uniform without
+    assert agent._measured() == pytest.approx([(0.1 + 0.3) / 2, (0.2 + 0.5) / 2, (0.4 + 0.5) / 2, (0.6 + 0.8) / 2])
+
+
+@pytest.mark.parametrize(
+    ("scores", "rule", "labels_teach", "name"),
+    [
+        ([0.8, 0.7, 0.8, 0.8], None, True, "crossfit_credit and labels"),
+        ([0.8, 0.9, 0.8, 0.8], 0, True, "uniform and labels"),
+        ([0.8, 0.7, 0.9, 0.8], None, False, "crossfit_credit without labels"),
+        ([0.8, 0.7, 0.9, 0.91], 0, False, "uniform without labels"),
+        ([0.8, 0.82, 0.82, 0.82], None, True, "crossfit_credit and labels"),  # half a standard error is .025
+    ],
+)
+def test_labels_teach_if_that_way_was_best(scores, rule, labels_teach, name):
+    env, agent = make("piloted(rules=uniform)", reward_ce=1.0)
+    agent.begin_episode(learning=True)
+    agent.scores = np.array(scores)
+    agent._choose()
+    assert agent.chosen == (rule, labels_teach)
+    assert agent.learned_summary()["chosen"] == name
+    agent.begin_episode(learning=True)
+    observation, _ = env.reset(seed=0)
+    decision = agent.act(observation)
+    assert decision.strengths["reward_ce"].tolist() == [float(labels_teach)] * 32
+    passes = env.selection.distillation.state.forward_examples[0]
+    env.selection.advance(decision)
+    extra = env.selection.distillation.state.forward_examples[0] - passes
+    assert extra == 32 + 32 * labels_teach, "a pass for credit, and one of the labels that teach"
+
+
+def test_a_student_of_another_way_is_that_of_a_run_without_labels():
+    """The labels leave the loss, and not only the records."""
+
+    def student(reward_ce, scores):
+        env, agent = make("piloted(rules=uniform)", reward_ce=reward_ce)
+        with_metrics(agent, *[scores] * 5)
+        teach(env, [agent], [0])
+        return env.selection.finished[0].student.state()
+
+    chosen = student(1.0, [0.1, 0.1, 0.1, 0.1, 0.1, 0.9])
+    plain = student(0.0, [0.1, 0.9])
+    taught_labels = student(1.0, [0.1, 0.1, 0.9, 0.9, 0.1, 0.1])
+    assert all(torch.equal(chosen[name], plain[name]) for name in plain)
+    assert not all(torch.equal(taught_labels[name], plain[name]) for name in plain)
+
+
+def test_a_pilot_learns_the_labels_that_it_is_taught_and_no_others():
+    env, agent, observation = on_trial("piloted(rules=uniform)", reward_ce=1.0, updates=300)
+    play(env, agent, observation, 299)
+    by_half = np.stack([agent.pilots.evaluate(half) for half in agent.halves])
+    of_uniform = [number for number, pilot in enumerate(agent.crew) if pilot.way.rule == 0]
+    half_0, half_1, without = by_half[:, of_uniform].T
+    assert half_0[0] > without[0] + 0.05
+    assert half_0[0] > half_0[1]
+    assert half_1[1] > without[1] + 0.05
+    assert half_1[1] > half_1[0]
 
 
 def test_the_record_has_the_scores(tmp_path):
@@ -152,6 +214,13 @@ def test_the_record_has_the_scores(tmp_path):
     assert set(record["learned"]["scores"]) == {"crossfit_credit", "uniform"}
     rows, batch, updates = 64, 32, 8
     assert record["student_forward_examples"] >= 4 * updates * batch + 5 * rows, "two students and two pilots, and their scores"
+
+
+def test_a_record_of_labels_that_may_teach_names_every_way(tmp_path):
+    record = run_trial(Trial("digits", "piloted(rules=uniform)", 0, settings={**SETTINGS, "reward_ce": 1.0}), tmp_path)
+    names = [f"{name} {how} labels" for how in ("and", "without") for name in ("crossfit_credit", "uniform")]
+    assert list(record["learned"]["scores"]) == names
+    assert record["learned"]["chosen"] in names
 
 
 @pytest.mark.parametrize(
@@ -203,7 +272,7 @@ class WrongShape(NotNormalised):
 def test_weights_of_a_rule_are_normalised_and_without_gradient():
     agent, weights = taught(f"piloted(rules={__name__}:NotNormalised(weights=5.0))", [0.1, 0.9])
     assert np.allclose(weights[8:], [0.625, 0.125, 0.125, 0.125])
-    rule_weights = agent._rule_weights(0, agent.context.batch())
+    rule_weights = agent._weights_for(0, agent.context.batch())
     assert np.allclose(rule_weights, [0.625, 0.125, 0.125, 0.125])
     assert not rule_weights.requires_grad
 
@@ -241,4 +310,4 @@ class Normalised(torch.nn.Module):
 
 def test_one_label_cannot_teach_and_score():
     with pytest.raises(InputError, match="use at least 2"):
-        make(reward_ce=1.0, reward_labels=1)
+        make(reward_labels=1)

@@ -97,6 +97,36 @@ def test_reward_ce_is_the_plain_cross_entropy_of_reward_examples(digits_data):
     assert run.state.forward_examples.tolist() == [8 + 6]
 
 
+def test_a_decision_may_weigh_reward_ce_for_each_student(digits_data):
+    """A student without it is one of a run without it; the strength of a student is the mean over its rows."""
+    keywords = {"student": "mlp(width=12)", "optimizer": "sgd(lr=1)", "precision": "float64", "reward_labels": 6}
+
+    def taught(strength=None, reward_ce=0.4, students=1):
+        run = start(digits_data, reward_ce=reward_ce, num_students=students, **keywords)
+        for _ in range(2):
+            plain = Decision.response(weights_for(run), 1.0, 2.0)
+            strengths = plain.strengths if strength is None else {**plain.strengths, "reward_ce": strength}
+            run.apply(dataclasses.replace(plain, strengths=strengths))
+        return run
+
+    without, by_default, half = taught(reward_ce=0.0), taught(), taught(reward_ce=0.2)
+    assert digest(taught(0.4)) == digest(by_default)
+    assert digest(taught(0.2)) == digest(half)
+    assert digest(taught(0.0)) == digest(without)
+    assert digest(taught(0.0)) != digest(by_default)
+    assert taught(0.0).state.forward_examples.tolist() == without.state.forward_examples.tolist(), "no pass that teaches nothing"
+    column = torch.tensor([0.1, 0.3] * 4 + [0.0] * 8 + [0.4] * 8, dtype=torch.float64)
+    together = taught(column, students=3)
+    assert together.state.forward_examples.tolist() == [2 * (8 + 6), 2 * 8, 2 * (8 + 6)]
+    for student, strength in enumerate([0.2, 0.0, 0.4]):
+        alone = start(digits_data, seed=together.seeds[student], reward_ce=0.4, **keywords)
+        for _ in range(2):
+            plain = Decision.response(weights_for(alone), 1.0, 2.0)
+            alone.apply(dataclasses.replace(plain, strengths={**plain.strengths, "reward_ce": strength}))
+        for of_population, of_alone in zip(together.of_student(student).student.parameters, alone.student.parameters, strict=True):
+            torch.testing.assert_close(of_population, of_alone, rtol=0, atol=1e-9)
+
+
 def test_reward_ce_trains_on_all_reward_labels_by_default(digits_data):
     settings = start(digits_data, reward_ce=0.5).settings
     by_default, explicit = Distillation(digits_data, settings, 3), start(digits_data, 3, reward_labels=0, reward_ce=0.5)

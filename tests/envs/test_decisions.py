@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from pairwise import chosen
-from playing import KNOWLEDGE, same, slots, weights_of
+from playing import JOINT, KNOWLEDGE, same, slots, weights_of
 from selections import select
 from torch import nn
 
 from kd_env.envs import decisions
-from kd_env.envs.decisions import RecordedDecision, concatenate, from_numbers, from_weights, to_numbers
+from kd_env.envs.decisions import RecordedDecision, concatenate, from_numbers, from_weights, strength_names, to_numbers
 from kd_env.errors import InputError
 from kd_env.types import Decision
 
@@ -32,6 +32,7 @@ class Tilt(nn.Module):
 
 
 AUXILIARY = f"{__name__}:Tilt"
+UNIFORM = torch.full((3, 4), 0.25)
 
 
 # What a decision teaches
@@ -103,25 +104,76 @@ def test_an_action_s_gates_and_factors_become_strengths_and_temperature(digits_d
 
 
 def test_numbers_of_a_decision_and_back():
-    weights, column = torch.tensor([[0.5, 0.5], [1.0, 0.0]]), torch.tensor([0.25, 0.75])
+    keywords = {**DIGITS, "kd_weight": 0.5, "knowledge": "response,hint", "reward_ce": 0.3, "reward_labels": 6}
+    run = slots(2, **keywords).unwrapped.selection.distillation
+    weights, column = torch.tensor([[0.5, 0.5, 0, 0], [1.0, 0.0, 0, 0]]), torch.tensor([0.25, 0.75])
     decision = Decision({"response": weights}, {"response": column, "label": 0.5}, 2.0)
-    recorded = to_numbers(decision, ["response", "hint"], uses_hard_labels=True, rows=2, num_teachers=2)
-    assert recorded.weights.tolist() == [[[0.5, 0.5], [0, 0]], [[1.0, 0.0], [0, 0]]]
-    assert recorded.strengths.tolist() == [[0.25, 0.0, 0.5], [0.75, 0.0, 0.5]]
+    assert strength_names(run) == ["response", "hint", "label", "reward_ce"]
+    recorded = to_numbers(run, decision)
+    assert isinstance(recorded, RecordedDecision)
+    assert recorded.weights.tolist() == [[[0.5, 0.5, 0, 0], [0] * 4], [[1.0, 0, 0, 0], [0] * 4]]
+    assert recorded.strengths.tolist() == [[0.25, 0.0, 0.5, 0.3], [0.75, 0.0, 0.5, 0.3]], "reward_ce is the setting's"
     assert recorded.temperature.tolist() == [2.0, 2.0]
-    again = from_numbers(recorded, ["response", "hint"], uses_hard_labels=True, like=torch.zeros((), dtype=torch.float64))
+    again = from_numbers(run, recorded, like=torch.zeros((), dtype=torch.float64))
     assert again.weights["response"].tolist() == weights.tolist()
     assert again.weights["response"].dtype == torch.float64
     assert again.strengths["response"].tolist() == [0.25, 0.75]
-    assert (again.strengths["hint"], again.strengths["label"], again.temperature) == (0.0, 0.5, 2.0), "equal values are one number"
-    without_label = to_numbers(decision, ["response"], uses_hard_labels=False, rows=2, num_teachers=2)
-    assert without_label.strengths.tolist() == [[0.25], [0.75]]
-    assert isinstance(without_label, RecordedDecision)
+    strengths = [again.strengths[name] for name in ("hint", "label", "reward_ce")]
+    assert (*strengths, again.temperature) == (0.0, 0.5, 0.3, 2.0), "equal values are one number"
+    without_labels = slots(2, **DIGITS, kd_weight=1.0).unwrapped.selection.distillation
+    assert to_numbers(without_labels, Decision({"response": weights}, {"response": column}, 2.0)).strengths.tolist() == [[0.25], [0.75]]
+
+
+# Credit
+
+
+@pytest.mark.parametrize("knowledge", ["response", "response,hint(strength=5)"])
+def test_credit_of_a_decision_is_that_of_the_action_that_means_it(knowledge):
+    keywords = {**DIGITS, "action": "weights", "credit": "first_order", "knowledge": knowledge, "reward_labels": 32, "kd_weight": 0.5}
+    acting, deciding = (slots(3, autoreset_mode="disabled", **keywords).unwrapped for _ in range(2))
+    acting.reset(seed=2), deciding.reset(seed=2)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        action = rng.uniform(-1, 1, (3, 4)).astype(np.float32)
+        decision = decisions.of_action(
+            deciding.selection.distillation, deciding.selection.action_kind, acting.selection.action_kind.decode(action, 3)
+        )
+        step = acting.step(action)
+        assert same(step, deciding.step(decision))
+        assert step[4]["credit"].any()
+
+
+def test_strengths_of_single_instances_and_left_out_types_have_their_credit():
+    keywords = {**DIGITS, "action": "weights", "credit": "first_order", "normalize_credit": False, "reward_labels": 32, "kd_weight": 1.0}
+    env = slots(3, autoreset_mode="disabled", knowledge="response,hint(strength=5)", **keywords).unwrapped
+
+    def credit(strengths):
+        env.reset(seed=1)
+        return env.step(Decision({"response": UNIFORM, "hint": UNIFORM}, strengths, 2.0))[4]["credit"]
+
+    plain = credit({"response": 1.0})
+    np.testing.assert_allclose(credit({"response": torch.tensor([1.0, 2.0, 0.0])}), plain * np.array([[1.0], [2.0], [0.0]]), rtol=1e-5)
+    hints = credit({"hint": 1.0})
+    np.testing.assert_allclose(credit({"response": 1.0, "hint": 0.5}), plain + 0.5 * hints, rtol=1e-4, atol=1e-9)
+
+
+def test_reward_ce_has_a_factor():
+    run = slots(3, **DIGITS, kd_weight=1.0, reward_ce=0.5).unwrapped.selection.distillation
+    assert from_weights(run, {"response": UNIFORM}).strengths == {"response": 1.0}, "left out, it is the setting's"
+    assert from_weights(run, {"response": UNIFORM}, {"reward_ce": 0.5}).strengths == {"response": 1.0, "reward_ce": 0.25}
+    without = slots(3, **DIGITS, kd_weight=1.0).unwrapped.selection.distillation
+    with pytest.raises(InputError, match="unknown strength 'reward_ce'"):
+        from_weights(without, {"response": UNIFORM}, {"reward_ce": 0.5})
+
+
+def test_decisions_with_other_strengths_are_not_joined():
+    alike, other = Decision({"response": UNIFORM}, {"response": 1.0}, 2.0), Decision({"response": UNIFORM}, {"label": 1.0}, 2.0)
+    with pytest.raises(InputError, match="name the same in all of them"):
+        concatenate([alike, other], 3)
 
 
 # What is refused
 
-UNIFORM = torch.full((3, 4), 0.25)
 BAD = {
     "an unknown type": (
         {},
@@ -156,10 +208,15 @@ BAD = {
         r"penalty has shape \(\), expected \(3,\)",
     ),
     "a strength without weights": ({}, Decision({}, {"response": 1.0}, 1.0), "'response' has a strength but no weights; give both"),
-    "credit": (
-        {"credit": "first_order"},
-        Decision({"response": UNIFORM}, {"response": 1.0}, 1.0),
-        "credit='first_order' is paid for actions, and the policy returned a Decision; use credit=shared",
+    "credit of several weightings": (
+        {"credit": "first_order", "action": "weights", "knowledge": "response,hint"},
+        Decision({"response": UNIFORM, "hint": torch.eye(4)[:3]}, {"response": 1.0}, 1.0),
+        "and the decision has several; give all knowledge types the same weights",
+    ),
+    "cross-entropy on labels that teach nothing": (
+        {},
+        Decision({"response": UNIFORM}, {"response": 1.0, "reward_ce": 1.0}, 1.0),
+        "decision: 'reward_ce' is not a knowledge type of this setting",
     ),
 }
 
@@ -174,6 +231,13 @@ def test_a_decision_that_does_not_fit_is_refused_and_teaches_nothing(case):
         env.step(decision)
     assert torch.equal(weights_of(env), before)
     assert env.distillation.update == 0
+
+
+def test_credit_of_what_an_action_decides_beside_the_teachers_is_not_paid_for_decisions():
+    env = slots(3, JOINT, **DIGITS, credit="first_order").unwrapped
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="credit='first_order' is paid for one weighting of the teachers, and action='joint' decides more"):
+        env.step(Decision({"response": UNIFORM}, {"response": 1.0}, 1.0))
 
 
 def test_a_decision_is_about_one_mini_batch():

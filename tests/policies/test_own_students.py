@@ -119,6 +119,14 @@ def test_labels_that_the_policy_does_not_have_are_refused():
     others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_positions)
     with pytest.raises(InputError, match=r"policy 'own': with_reward_positions takes some of context\.reward_positions"):
         context.with_reward_positions(others[:2])
+    with pytest.raises(InputError, match=r"policy 'own': own_students takes some of context\.reward_positions"):
+        context.own_students(2, 0, others[:4].reshape(2, 2))
+
+
+def test_each_student_may_be_taught_other_labels():
+    _, context, _ = started(reward_ce=1.0)
+    taught = context.reward_positions[:6].reshape(2, 3)
+    assert context.own_students(2, 0, taught)._run.reward_split.positions.tolist() == taught.tolist()
 
 
 def test_peers_are_refused():
