@@ -2,7 +2,7 @@
 
 In: teachers' outputs, log-weights to stay near, and credit. Out: log-weights.
 
-Used by :mod:`agents.held_credit` and :mod:`agents.crossfit_credit`. It reads the teachers' outputs, and not the student's state.
+Used by :mod:`agents.credit_policies`. It reads the teachers' outputs, and not the student's state.
 """
 
 from __future__ import annotations

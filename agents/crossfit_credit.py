@@ -24,42 +24,25 @@ The method is our own.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from agents import saving
-from agents.credit_learners import CreditLearners
+from agents.credit_policies import SEARCH_SPACE, CreditPolicies, Proposal, check_options
 from agents.entropy import normalized_entropy
-from baselines.stacking import Instances, Stack
-from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
-from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace, Transition
-from kd_env.randomness import seeded
+from kd_env.policies import PolicyBatch, PolicyContext, SearchSpace, Transition
 from kd_env.types import Observation
 
-MIN_WEIGHT = 1e-4
 MIN_LOG_SHARE = -4.0
-PRIOR = 0.1
-SHARPNESS = 3.0
-
-
-class Proposal(NamedTuple):
-    """What the policies propose for a mini-batch."""
-
-    instances: Instances
-    log_priors: Tensor  # [2, n, K]: of the held and of the free policy
-    policies: Tensor  # [3, folds, n, K]: weights of the start, of the held and of the free policy
 
 
 class CrossfitCredit:
     """Learns while it teaches. The result is the student that the run trains."""
 
-    name = "crossfit_credit"
-    uses_folds = True
     access = "reward labels"
     learns_from = "reward labels, then credit of every teacher"
     paper = ""
@@ -70,12 +53,7 @@ class CrossfitCredit:
         "reward": "dev_improvement",
         "credit": "first_order(smoothing=-0.3,folds=4)",
     }
-    search_space: SearchSpace = {
-        "learning_rate": Range(1e-4, 5e-3, log=True),
-        "hold": Range(0.1, 10.0, log=True),
-        "release": Range(0.1, 0.9),
-        "rate": Range(0.05, 1.0, log=True),
-    }
+    search_space: SearchSpace = SEARCH_SPACE
 
     def __init__(
         self,
@@ -98,19 +76,11 @@ class CrossfitCredit:
             rate: step of the logarithms of the shares; 0 keeps the first shares.
             floor: weight that all teachers share equally, whatever the policies say.
         """
-        spec.numbers(self.name, least=0, hold=hold, release=release, rate=rate)
-        spec.numbers(self.name, above=0, learning_rate=learning_rate)
-        spec.numbers(self.name, least=0, most=1, floor=floor)
-        if context.settings.reward.credit == "shared":
-            raise InputError(f"policy {self.name} learns from credit; use credit=first_order, difference, head or counterfactual")
+        check_options("crossfit_credit", context, learning_rate, hold, release, rate, floor)
         self.context, self.rate, self.floor = context, rate, floor
         self.prices = np.array([1.0, 1.0, release])
         self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
-        self.start = Stack(context.reward_examples(), seed)
-        seen = context.reward_outputs()
-        instances = Instances.of(seen.teacher_logits, seen.teacher_features)
-        with seeded(seed):
-            self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR), context.credit_folds if self.uses_folds else 1)
+        self.policies = CreditPolicies(context, seed, learning_rate, hold, context.credit_folds)
         self.log_shares = np.array([0.0, 0.0, MIN_LOG_SHARE])
 
     @property
@@ -121,12 +91,12 @@ class CrossfitCredit:
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
-        self._proposal = self._propose(self.context.batch())
+        self._proposal = self.policies.propose(self.context.batch())
         return from_weights(self._mixed(self._proposal))
 
     def weigh(self, batch: PolicyBatch) -> np.ndarray:
         """Return the weights of the teachers for a mini-batch ``[n, K]``, also for one of another student."""
-        return self._mixed(self._propose(batch))
+        return self._mixed(self.policies.propose(batch))
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
@@ -137,27 +107,13 @@ class CrossfitCredit:
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        num_folds = len(self.learners.folds)
+        num_folds = self.policies.num_folds
         fold = int(transition.info["credit_fold"][0]) % num_folds  # a user's own credit may have folds that are not known here
-        instances, log_priors, policies = self._proposal
-        unseen = policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
+        unseen = self._proposal.policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
         log_shares = self.log_shares + self.rate * self.prices * earned
         self.log_shares = np.maximum(log_shares - log_shares.max(), MIN_LOG_SHARE)
-        self.learners.learn(instances, log_priors, credit, left_out=fold if num_folds > 1 else None)
-
-    @torch.no_grad()
-    def _propose(self, batch: PolicyBatch) -> Proposal:
-        """Return the weights of the start, of the held policy and of the sharpened free policy for a mini-batch, by fold."""
-        instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        log_start = self.start(instances).clamp_min(MIN_WEIGHT).log().log_softmax(1)
-        return self._proposed(instances, torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)]))
-
-    @torch.no_grad()
-    def _proposed(self, instances: Instances, log_priors: Tensor) -> Proposal:
-        log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
-        held, free = log_held.exp(), (SHARPNESS * log_free).softmax(2)
-        return Proposal(instances, log_priors, torch.stack([log_priors[0].exp().expand_as(held), held, free]))
+        self.policies.learn(self._proposal, credit, left_out=fold if num_folds > 1 else None)
 
     def _mixed(self, proposal: Proposal) -> np.ndarray:
         policy = np.tensordot(self.shares, proposal.policies.mean(1).numpy(), 1)  # [n, K]
@@ -166,20 +122,18 @@ class CrossfitCredit:
 
     def state(self) -> dict[str, Any]:
         """Return start, learners and shares."""
-        learners = {"learners": self.learners.state(), "folds": len(self.learners.folds)}
-        return {"start": self.start.state_dict(), "log_shares": self.log_shares.tolist(), **learners}
+        return {**self.policies.state(), "log_shares": self.log_shares.tolist(), "folds": self.policies.num_folds}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        num_folds = len(self.learners.folds)
+        num_folds = self.policies.num_folds
         if state["folds"] != num_folds:
             raise InputError(
                 f"crossfit_credit: it was saved with {state['folds']} folds of credit, and this environment has {num_folds}; "
                 "use the same credit=...(folds=...) and as many reward labels"
             )
-        self.start.load_state_dict(state["start"])
+        self.policies.load_state(state)
         self.log_shares = np.array(state["log_shares"])
-        self.learners.load_state(state["learners"])
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""

@@ -11,32 +11,41 @@ log-odds grow by ``rate * (credit of the held policy - release * credit of the f
 (Kivinen and Warmuth 1997) between two policies. So the start is kept as long as it earns a part of what credit alone can earn; where the
 reward labels mislead about teaching value, or the teachers change, credit alone takes over.
 
-It is :mod:`agents.crossfit_credit` without folds: the policies are judged by credit of labels that they have learned from, and
-the start itself has no share. The method is our own.
+The policies are judged by credit of labels that they have learned from; :mod:`agents.crossfit_credit` is not. The method is our own.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from agents.crossfit_credit import CrossfitCredit, Proposal
+from agents import saving
+from agents.credit_policies import SEARCH_SPACE, CreditPolicies, check_options
 from agents.entropy import normalized_entropy
-from kd_env.policies import PolicyContext, Transition
+from kd_env.envs.actions import from_weights
+from kd_env.policies import PolicyContext, SearchSpace, Transition
 from kd_env.types import Observation
 
 MAX_LOG_ODDS = 4.0
 
 
-class HeldCredit(CrossfitCredit):
+class HeldCredit:
     """Learns while it teaches. The result is the student that the run trains."""
 
-    name = "held_credit"
-    uses_folds = False
-    env_options: dict[str, Any] = {**CrossfitCredit.env_options, "credit": "first_order(smoothing=-0.3)"}
+    access = "reward labels"
+    learns_from = "reward labels, then credit of every teacher"
+    paper = ""
+    any_student = True
+    env_options: dict[str, Any] = {
+        "granularity": "instance",
+        "action": "weights",
+        "reward": "dev_improvement",
+        "credit": "first_order(smoothing=-0.3)",
+    }
+    search_space: SearchSpace = SEARCH_SPACE
 
     def __init__(
         self,
@@ -59,8 +68,10 @@ class HeldCredit(CrossfitCredit):
             rate: step of the log-odds of trust.
             floor: weight that all teachers share equally, whatever the policies say.
         """
-        super().__init__(context, seed, learning_rate, hold, release, rate, floor)
-        self.release = release
+        check_options("held_credit", context, learning_rate, hold, release, rate, floor)
+        self.context, self.release, self.rate, self.floor = context, release, rate, floor
+        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
+        self.policies = CreditPolicies(context, seed, learning_rate, hold, num_folds=1)
         self.log_odds = MAX_LOG_ODDS
 
     @property
@@ -68,35 +79,46 @@ class HeldCredit(CrossfitCredit):
         """Weight of the held policy; 1 with ``release=0``."""
         return 1.0 / (1.0 + math.exp(-self.log_odds)) if self.release else 1.0
 
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
+        self._proposal = self.policies.propose(self.context.batch())
+        return from_weights(self._mixed())
+
     def selection_entropy(self, observation: Observation) -> np.ndarray:
-        """Return the entropy over ln K of the present weights for the mini-batch that :meth:`act` saw last, ``[num_envs]``."""
-        instances, log_priors, _ = self._proposal
-        return normalized_entropy(self._mixed(self._proposed(instances, log_priors)))
+        """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
+        return normalized_entropy(self._mixed())
 
     def update(self, transition: Transition) -> None:
         """Learn from the credit of the step."""
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        instances, log_priors, policies = self._proposal
         if self.release:
-            held, free = ((policy * credit).sum(1).mean().item() for policy in policies[1:, 0])
+            held, free = ((policy * credit).sum(1).mean().item() for policy in self._proposal.policies[1:, 0])
             log_odds = self.log_odds + self.rate * (held - self.release * free)
             self.log_odds = min(max(log_odds, -MAX_LOG_ODDS), MAX_LOG_ODDS)
-        self.learners.learn(instances, log_priors, credit)
+        self.policies.learn(self._proposal, credit)
 
-    def _mixed(self, proposal: Proposal) -> np.ndarray:
-        held, free = proposal.policies[1:, 0]  # [n, K] each
+    def _mixed(self) -> np.ndarray:
+        held, free = self._proposal.policies[1:, 0]  # [n, K] each
         policy = self.trust * held + (1.0 - self.trust) * free
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).numpy()
         return weights
 
     def state(self) -> dict[str, Any]:
         """Return start, policies and trust."""
-        return {"start": self.start.state_dict(), "learners": self.learners.state(), "log_odds": self.log_odds}
+        return {**self.policies.state(), "log_odds": self.log_odds}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
-        self.start.load_state_dict(state["start"])
-        self.learners.load_state(state["learners"])
+        self.policies.load_state(state)
         self.log_odds = state["log_odds"]
+
+    def save(self, path: str) -> None:
+        """Write the agent to a file."""
+        saving.save(path, self)
+
+    @classmethod
+    def load(cls, path: str, context: PolicyContext) -> Self:
+        """Read an agent."""
+        return saving.load(path, cls, context)

@@ -1,20 +1,16 @@
-"""``piloted``: tries a learner and rules on students of its own, then teaches by the one whose student was best.
+"""``piloted``: tries ways to teach on students of its own, then teaches in the best one.
 
-Credit is about one update. A policy that earns more credit in every update can still end with the worse student: where teachers are too
-certain, for instance, credit leads away from weights that teach better in the long run. So the policy first teaches one student on trial,
-by its learner, and beside it students of its own, the pilots, which start from the same weights and see the same mini-batches. Each way to
-teach has a pilot: the learner and each rule, and each of them with and without reward labels that teach by cross-entropy (``reward_ce``).
-A score is the mean of the pilot's metric on the reward labels, measured five times in the last quarter of the trial. A way in which labels
-teach has two pilots. Each is taught the labels of one half of the reward examples and scored on the other half. The student that counts is
-then taught from the start by
+Credit is about one update. A policy that earns more credit in every update can still end with the worse student. So the policy first tries
+several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``). The learner
+teaches one student on trial. Beside it the policy teaches students of its own, the pilots, from equal first weights and on the same
+mini-batches. A candidate without labels has one pilot, scored on both halves of the reward labels. One with labels has two, each taught one
+half and scored on the other. A score is the mean of five measurements in the last quarter of the trial. The student that counts is then
+taught by
 
-    the learner with labels that teach, unless the best other way has  score - score_learner > margin * sqrt(p (1 - p) / n)
+    the learner with labels, unless the best other candidate has  score - score_learner > margin * sqrt(p (1 - p) / n)
 
-with p the learner's score limited to [0, 1] and n the number of reward labels. The learner begins again as it was before the trial. With
-the setting ``reward_ce=0``, labels never teach.
-
-This is model selection by held-out score; the use of pilots for it is our own. Where a rule is chosen, a supervised rule teaches the
-student.
+with p the score of the learner with labels, limited to [0, 1], and n the number of labels in both halves. This is model selection by
+held-out score; the use of pilots for it is our own. Where a rule is chosen, a supervised rule teaches the student.
 """
 
 from __future__ import annotations
@@ -43,17 +39,18 @@ MEASUREMENTS = 5
 """Number of measurements of a score: the last is at the end of the trial, and they are a twentieth of the updates apart."""
 
 
-class Way(NamedTuple):
-    """A way to teach: by the learner (``rule`` is ``None``) or a rule, with or without reward labels that teach."""
+class Candidate(NamedTuple):
+    """A way to teach: by the learner (``rule`` is ``None``) or by a rule, with or without reward labels that teach."""
 
+    name: str
     rule: int | None
     labels_teach: bool
 
 
 class Pilot(NamedTuple):
-    """A student that tries a way to teach, and the half of the reward labels that it is taught, if labels teach."""
+    """A student that tries a candidate, and the half of the reward labels that it is taught, if labels teach."""
 
-    way: Way
+    candidate: Candidate
     taught_half: int | None
 
 
@@ -84,11 +81,10 @@ class Piloted:
             learner: a policy with ``act``, ``update``, ``state`` and ``load_state``, and with ``weigh(batch)``, which returns the weights
                 of the teachers ``[n, K]`` for a mini-batch of another student; options as in ``crossfit_credit(rate=1.0)``.
             rules: names of rules that return weights of the teachers, separated by semicolons.
-            margin: lead that another way needs, in standard errors of a score.
+            margin: lead that another candidate needs, in standard errors of a score.
 
         Raises:
-            InputError: the learner cannot weigh mini-batches of other students, or a rule does not exist or cannot have a pilot; or there
-                are too few labels.
+            InputError: the learner cannot weigh mini-batches of other students, or a rule cannot have a pilot, or labels are too few.
         """
         spec.numbers("piloted", least=0, margin=margin)
         self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
@@ -101,27 +97,28 @@ class Piloted:
         self.names = checked_rules("piloted", rules, context)
         self.rules = [make_rule(name, context, seed) for name in self.names]
         labelled = context.reward_positions
-        half = len(labelled) // 2
-        if half == 0:
+        half_size = len(labelled) // 2
+        if half_size == 0:
             raise InputError(f"reward_labels={len(labelled)}: piloted teaches pilots and scores them on different labels; use at least 2")
-        self.halves = labelled[0 : 2 * half : 2], labelled[1 : 2 * half : 2]
+        self.halves = labelled[0 : 2 * half_size : 2], labelled[1 : 2 * half_size : 2]
         self.labels_may_teach = context.settings.distillation.reward_ce > 0.0
-        by = [None, *range(len(self.rules))]
-        self.ways = [Way(rule, teach) for teach in ([True, False] if self.labels_may_teach else [False]) for rule in by]
-        self.crew = [Pilot(way, half) for way in self.ways for half in ((0, 1) if way.labels_teach else (None,))]
+        self.deciders: dict[int | None, str] = {None: learner, **dict(enumerate(self.names))}  # names by number of the rule
+        suffixes = {True: " with labels", False: " without labels"} if self.labels_may_teach else {False: ""}
+        self.candidates = [Candidate(name + suffixes[teach], rule, teach) for teach in suffixes for rule, name in self.deciders.items()]
+        self.pilots = [Pilot(candidate, half) for candidate in self.candidates for half in ((0, 1) if candidate.labels_teach else (None,))]
         self.on_trial = False
-        self.scores, self.chosen = np.zeros(len(self.ways)), self.ways[0]
-        self.pilots: OwnStudents | None = None
+        self.scores, self.chosen = np.zeros(len(self.candidates)), self.candidates[0]
+        self.pilot_students: OwnStudents | None = None
         self.learner_before = copy.deepcopy(self.learner.state())
 
     def begin_episode(self, learning: bool) -> None:
         """Begin a trial, or the student that counts after it. With ``learning=False``, begin a student that is taught as before."""
-        self.pilots = None
+        self.pilot_students = None
         if not learning:
             return
         self.on_trial = not self.on_trial
         if self.on_trial:
-            self.scores, self.chosen = np.zeros(len(self.ways)), self.ways[0]
+            self.scores, self.chosen = np.zeros(len(self.candidates)), self.candidates[0]
             self.learner_before = copy.deepcopy(self.learner.state())
         else:
             self.learner.load_state(copy.deepcopy(self.learner_before))
@@ -151,34 +148,35 @@ class Piloted:
 
     def _teach_pilots(self, update: int) -> None:
         """Teach the pilots their mini-batches number ``update``, and score them at the end of the trial."""
-        if self.pilots is None:
-            self.pilots = self._new_pilots()
+        if self.pilot_students is None:
+            self.pilot_students = self._new_pilots()
+        candidates = [pilot.candidate for pilot in self.pilots]
         weights: dict[int, Tensor] = {}  # by number of the pilot, [B, K]
-        for rule in (None, *range(len(self.rules))):
-            numbers = [number for number, pilot in enumerate(self.crew) if pilot.way.rule == rule]
-            of_rule = self._weights_for(rule, self.pilots.batch(numbers))
+        for rule in self.deciders:
+            numbers = [number for number, candidate in enumerate(candidates) if candidate.rule == rule]
+            of_rule = self._weights_for(rule, self.pilot_students.batch(numbers))
             weights.update(zip(numbers, of_rule.chunk(len(numbers)), strict=True))
-        self.pilots.teach(self._decision([weights[number] for number in range(len(self.crew))], [pilot.way for pilot in self.crew]))
+        self.pilot_students.teach(self._decision([weights[number] for number in range(len(candidates))], candidates))
         updates = self.context.settings.distillation.updates
         remaining, interval = updates - update, max(updates // 20, 1)
         if remaining % interval == 0 and remaining < MEASUREMENTS * interval:
-            self.scores += self._measured() / min(MEASUREMENTS, updates)
+            self.scores += self._current_scores() / min(MEASUREMENTS, updates)
         if remaining == 0:
             self._choose()
 
     def _new_pilots(self) -> OwnStudents:
-        taught = np.stack([self.halves[pilot.taught_half or 0] for pilot in self.crew])
-        return self.context.own_students(len(self.crew), self.seed, taught)
+        taught = np.stack([self.halves[pilot.taught_half or 0] for pilot in self.pilots])  # ``None``: any half, of strength 0
+        return self.context.own_students(len(self.pilots), self.seed, taught)
 
-    def _measured(self) -> np.ndarray:
-        """Return the metric of each way to teach, on labels that its pilots were not taught."""
-        assert self.pilots is not None
-        metrics: dict[Way, list[float]] = {way: [] for way in self.ways}
+    def _current_scores(self) -> np.ndarray:
+        """Return the metric of each candidate, on labels that its pilots were not taught."""
+        assert self.pilot_students is not None
+        metrics: dict[Candidate, list[float]] = {candidate: [] for candidate in self.candidates}
         for half, positions in enumerate(self.halves):
-            for pilot, metric in zip(self.crew, self.pilots.evaluate(positions), strict=True):
+            for pilot, metric in zip(self.pilots, self.pilot_students.evaluate(positions), strict=True):
                 if pilot.taught_half != half:
-                    metrics[pilot.way].append(metric)
-        return np.array([np.mean(of_way) for of_way in metrics.values()])
+                    metrics[pilot.candidate].append(metric)
+        return np.array([np.mean(of_candidate) for of_candidate in metrics.values()])
 
     def _weights_for(self, rule: int | None, batch: PolicyBatch) -> Tensor:
         """Return the weights of a rule, or of the learner, for a mini-batch, ``[n, K]``."""
@@ -189,27 +187,25 @@ class Piloted:
             weights = rule_weights("piloted", self.names[rule], self.rules[rule], batch)
         return torch.as_tensor(weights).to(self.context.device, self.context.dtype)
 
-    def _decision(self, weights: list[Tensor], ways: list[Way]) -> Decision:
+    def _decision(self, weights: list[Tensor], candidates: list[Candidate]) -> Decision:
         """Return the decision about the mini-batches of several students, which have weights ``[n, K]`` each."""
         factors: dict[str, float | Tensor] = {}
         if self.labels_may_teach:
-            teach = torch.tensor([float(way.labels_teach) for way in ways], device=self.context.device, dtype=self.context.dtype)
-            factors["reward_ce"] = teach.repeat_interleave(len(weights[0]))
+            labels_teach = torch.tensor([candidate.labels_teach for candidate in candidates]).to(weights[0])
+            factors["reward_ce"] = labels_teach.repeat_interleave(len(weights[0]))
         return self.context.decision(dict.fromkeys(self.context.terms, torch.cat(weights)), factors)
 
     def _choose(self) -> None:
         expected = float(np.clip(self.scores[0], 0.0, 1.0))
-        lead = self.margin * (expected * (1.0 - expected) / (2 * len(self.halves[0]))) ** 0.5
+        lead = self.margin * (expected * (1.0 - expected) / sum(len(half) for half in self.halves)) ** 0.5
         best = int(self.scores.argmax())
-        self.chosen = self.ways[best if self.scores[best] > self.scores[0] + lead else 0]
+        self.chosen = self.candidates[best if self.scores[best] > self.scores[0] + lead else 0]
 
     def learned_summary(self) -> dict[str, Any]:
-        """Return what was chosen, and the scores of the ways, for records; the score of a pilot that diverged is ``None``."""
-        names = {way: self.options["learner"] if way.rule is None else self.names[way.rule] for way in self.ways}
-        if self.labels_may_teach:
-            names = {way: f"{name} {'and' if way.labels_teach else 'without'} labels" for way, name in names.items()}
-        scores = {names[way]: float(score) if np.isfinite(score) else None for way, score in zip(self.ways, self.scores, strict=True)}
-        return {"chosen": names[self.chosen], "scores": scores}
+        """Return what was chosen, and the scores of the candidates, for records; the score of a pilot that diverged is ``None``."""
+        scores = zip(self.candidates, self.scores, strict=True)
+        by_name = {candidate.name: float(score) if np.isfinite(score) else None for candidate, score in scores}
+        return {"chosen": self.chosen.name, "scores": by_name}
 
     def state(self) -> dict[str, Any]:
         """Return learner, rules, pilots and scores."""
@@ -217,24 +213,31 @@ class Piloted:
             "learner": self.learner.state(),
             "learner_before": self.learner_before,
             "rules": [rule.state() if isinstance(rule, Stateful) else None for rule in self.rules],
-            "pilots": None if self.pilots is None else self.pilots.state(),
+            "pilots": None if self.pilot_students is None else self.pilot_students.state(),
             "on_trial": self.on_trial,
             "scores": self.scores,
-            "chosen": self.ways.index(self.chosen),
+            "chosen": self.chosen.name,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state` returned."""
+        """Continue from what :meth:`state` returned.
+
+        Raises:
+            InputError: it was saved with other candidates.
+        """
+        by_name = {candidate.name: candidate for candidate in self.candidates}
+        if state["chosen"] not in by_name or len(state["scores"]) != len(by_name):
+            raise InputError(f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same reward_ce and rules")
         self.learner.load_state(state["learner"])
         self.learner_before = state["learner_before"]
         for rule, value in zip(self.rules, state["rules"], strict=True):
             if isinstance(rule, Stateful):
                 rule.load_state(value)
-        self.pilots = None
+        self.pilot_students = None
         if state["pilots"] is not None:
-            self.pilots = self._new_pilots()
-            self.pilots.load_state(state["pilots"])
-        self.on_trial, self.scores, self.chosen = state["on_trial"], np.asarray(state["scores"]), self.ways[state["chosen"]]
+            self.pilot_students = self._new_pilots()
+            self.pilot_students.load_state(state["pilots"])
+        self.on_trial, self.scores, self.chosen = state["on_trial"], np.asarray(state["scores"]), by_name[state["chosen"]]
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""

@@ -143,8 +143,9 @@ class Decision:
 
     Attributes:
         weights: weights of the teachers by knowledge type, ``[rows, K]``; each row is on the simplex, or all zero if no teacher teaches it.
-        strengths: strengths by knowledge type, a number or ``[rows]``; ``label`` needs a strength and no weights. So does ``reward_ce``,
-            the cross-entropy on reward labels, whose strength for a student is the mean over its rows; left out, it is the setting's.
+        strengths: strengths by knowledge type, a number or ``[rows]``. ``label`` and ``reward_ce`` have a strength and no weights.
+            ``reward_ce`` is the cross-entropy on reward labels; its strength for a student is the mean over the student's rows. Without an
+            entry, it is the setting ``reward_ce``.
         temperature: temperature of the types that compare logits, a number or ``[rows]``.
         penalty: term that the policy adds to the loss, ``[rows]``, for parameters that learn with the student.
     """

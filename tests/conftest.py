@@ -85,7 +85,7 @@ def fit_stacks_once():
         return STACKS[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("baselines.stacking", "baselines.taught_stacking", "agents.crossfit_credit"):
+        for module in ("baselines.stacking", "baselines.taught_stacking", "agents.credit_policies"):
             patch.setattr(f"{module}.Stack", fitted)
         yield
 

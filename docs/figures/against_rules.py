@@ -26,19 +26,20 @@ TAUGHT = " with labels"
 
 
 class Setting(NamedTuple):
-    """What is compared: the policy, the folder of its records, and those of the rules."""
+    """What is compared: the policy, the number of labels, the folder of its records, and those of the rules."""
 
     title: str
     policy: str
+    labels: int
     folder: str
     rules: tuple[str, ...]
 
 
 SETTINGS = (
-    Setting("64 labels", "crossfit_credit", "few-labels", ("few-labels",)),
-    Setting("256 labels", "crossfit_credit", "256-labels", ("256-labels",)),
-    Setting("256 labels that also teach", "crossfit_credit" + TAUGHT, "taught-labels", ("256-labels", "taught-labels")),
-    Setting("`piloted`, 64 labels", "piloted", "piloted", ("few-labels",)),
+    Setting("`crossfit_credit`, 64 labels", "crossfit_credit", 64, "few-labels", ("few-labels",)),
+    Setting("`crossfit_credit`, 256 labels that also teach", "crossfit_credit" + TAUGHT, 256, "taught-labels", ("256-labels", "taught-labels")),
+    Setting("`piloted`, 64 labels", "piloted", 64, "piloted", ("few-labels", "taught-64")),
+    Setting("`piloted`, 256 labels", "piloted", 256, "piloted", ("256-labels", "taught-labels")),
 )
 
 
@@ -46,8 +47,8 @@ def compare() -> pd.DataFrame:
     """Return a row for each setting and pool: the best rule, and the difference to it in points, with its 95 % interval."""
     rows = []
     for setting in SETTINGS:
-        parts = [by_pool(folder) for folder in setting.rules]
-        for pool, policies in by_pool(setting.folder).items():
+        parts = [by_pool(folder, setting.labels) for folder in setting.rules]
+        for pool, policies in by_pool(setting.folder, setting.labels).items():
             learned = policies[setting.policy]
             seeds = sorted(learned)
             rules = {name: scores for part in parts for name, scores in part[pool].items() if is_rule(name)}
@@ -66,11 +67,11 @@ def is_rule(name: str) -> bool:
 
 
 @functools.cache
-def by_pool(folder: str) -> dict[str, Scores]:
-    """Return the scores of a folder by pool. Of ``piloted``, only those with 64 labels."""
+def by_pool(folder: str, labels: int) -> dict[str, Scores]:
+    """Return the scores of a folder with a number of labels, by pool."""
     scores: dict[str, Scores] = {}
     for run in records.read(DOCS / "records" / folder):
-        if folder == "piloted" and run["reward_labels"] != 64:
+        if run["reward_labels"] != labels:
             continue
         name = run["policy"] + (TAUGHT if run["config"].get("reward_ce") else "")
         if run["policy"] in ("reward_supervised", "uniform_reward_ce"):

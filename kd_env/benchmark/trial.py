@@ -159,8 +159,8 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
             f"policy {policy.name!r} learns from hard labels, which this setting does not use (kd_weight=1); "
             "add --set kd_weight=0.5, or leave the policy out"
         )
-    needs_reward_ce = policy.env_options.get("reward_ce") and callable(getattr(policy.make, "decide", None))  # a learner may do without
-    if needs_reward_ce and settings.distillation.reward_ce == 0.0 and "reward_ce" in chosen:
+    is_rule = callable(getattr(policy.make, "decide", None))  # piloted, a learner, can do without reward_ce
+    if is_rule and policy.env_options.get("reward_ce") and settings.distillation.reward_ce == 0.0 and "reward_ce" in chosen:
         raise InputError(f"reward_ce=0: policy {policy.name!r} learns from this loss term; set it above 0, or leave reward_ce out")
     for name in ("teacher_learning", "teacher_answers"):
         if policy.env_options.get("teacher_learning") and name in chosen and chosen[name] in ("", "bank"):

@@ -21,10 +21,12 @@ def reward_ce(
 ) -> Tensor | float:
     """Return the cross-entropy of each student on its next reward examples times its strength, ``[S]``, differentiable.
 
-    ``state`` counts the pass for the students with a strength above 0. Without any, there is no pass, and the loss is 0.
+    ``state`` counts the pass for the students with a strength other than 0. Without any, there is no pass, and the loss is 0.
     """
     strength = torch.as_tensor(decision.strengths.get(NAME, settings.reward_ce), dtype=students.dtype, device=students.device)
-    strength = strength.expand(students.num_students * settings.batch_size).view(students.num_students, -1).mean(1)  # [S]
+    if strength.ndim > 0:
+        strength = strength.view(students.num_students, -1).mean(1)
+    strength = strength.expand(students.num_students)  # [S]
     taught = (strength.detach() != 0.0).cpu().numpy()
     if not taught.any():
         return 0.0

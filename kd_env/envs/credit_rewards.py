@@ -53,7 +53,7 @@ def slot_means(values: Tensor, num_slots: int) -> Tensor:
 
 def of_teachers(by_type: CreditByType, decision: Decision, normal: bool) -> CreditReward:
     """Return reward and credit of teacher selection: the sum over the types, ``[S * B, K]``, normalised if ``normal``."""
-    weights = next(iter(decision.weights.values()))
+    weights = next(iter(decision.weights.values())).detach()
     credit = torch.stack([_column(decision.strengths.get(name, 0.0)) * values for name, values in by_type.items()]).sum(0)
     credit = normalize(credit) if normal else credit
     return (weights * credit).sum(1), {"credit": credit}

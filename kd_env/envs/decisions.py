@@ -69,7 +69,8 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
     ``reward_ce`` may have a factor too.
 
     Raises:
-        InputError: the setting has a knowledge type that needs weights, and ``weights`` has none for it; or a factor has no strength.
+        InputError: the setting has a knowledge type that needs weights, and ``weights`` has none for it; or a factor is of a strength that
+            the setting does not have.
     """
     settings = run.settings
     if missing := [name for name, term in run.loss.terms.items() if name not in weights and not term.knowledge.uses_peers]:
@@ -80,11 +81,11 @@ def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapp
     strengths: dict[str, float | Tensor] = {name: settings.kd_weight * term.strength for name, term in run.loss.terms.items()}
     if run.settings.uses_hard_labels:
         strengths["label"] = 1.0 - settings.kd_weight
-    of_setting = {**strengths, reward_ce.NAME: settings.reward_ce} if settings.reward_ce > 0.0 else strengths
+    setting_strengths = {**strengths, reward_ce.NAME: settings.reward_ce} if settings.reward_ce > 0.0 else strengths
     for name, factor in (factors or {}).items():
-        if name not in of_setting:
-            raise unknown("strength", name, of_setting)
-        strengths[name] = of_setting[name] * factor
+        if name not in setting_strengths:
+            raise unknown("strength", name, setting_strengths)
+        strengths[name] = setting_strengths[name] * factor
     return Decision(weights, strengths, settings.temperature)
 
 
@@ -95,10 +96,12 @@ def require_fits(run: Distillation, decision: Decision) -> None:
         InputError: the decision has types or labels that the setting does not use, or wrong shapes.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
-    names = strength_names(run)
-    for name in (*decision.weights, *decision.strengths):
-        if name not in names:
-            raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(sorted(names))}")
+    for name in decision.weights:
+        if name not in run.loss.terms:
+            raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(run.loss.terms)}")
+    for name in decision.strengths:
+        if name not in (names := strength_names(run)):
+            raise InputError(f"decision: {name!r} is not a strength of this setting, which has {', '.join(names)}")
     for name, weights in decision.weights.items():
         if not isinstance(weights, Tensor) or not weights.is_floating_point():
             raise InputError(f"decision: weights of {name!r} are a {type(weights).__name__}; expected a tensor of floating-point numbers")
@@ -127,8 +130,10 @@ def require_accepted(settings: Settings, kind: ActionKind, decision: Decision) -
         needs = f"credit={settings.reward.credit!r} is paid for one weighting of the teachers"
         if not isinstance(kind, TeacherAction):
             raise InputError(f"{needs}, and action={kind.name!r} decides more; return actions, or use credit=shared")
-        first, *others = decision.weights.values()
-        if not all(weights is first or torch.equal(weights, first) for weights in others):
+        weightings = list(decision.weights.values())
+        if not weightings:
+            raise InputError(f"{needs}, and the decision has no weights; give some, or use credit=shared")
+        if not all(weights is weightings[0] or torch.equal(weights, weightings[0]) for weights in weightings):
             raise InputError(f"{needs}, and the decision has several; give all knowledge types the same weights, or use credit=shared")
     if (phase := settings.interface.updates_per_phase) > 1:
         raise InputError(f"updates_per_phase={phase}: a whole decision is about one mini-batch; leave updates_per_phase out")
@@ -145,9 +150,9 @@ def as_action(run: Distillation, decision: Decision) -> DecodedAction:
 def to_numbers(run: Distillation, decision: Decision) -> RecordedDecision:
     """Return the numbers of a decision about the ``S * B`` instances of a run."""
     rows = run.num_students * run.settings.batch_size
-    zero, left_out = torch.zeros(rows, run.num_teachers), {reward_ce.NAME: run.settings.reward_ce}
+    zero, defaults = torch.zeros(rows, run.num_teachers), {reward_ce.NAME: run.settings.reward_ce}
     weights = torch.stack([decision.weights.get(name, zero).detach().float().cpu() for name in run.loss.terms], 1)
-    strengths = [_column(decision.strengths.get(name, left_out.get(name, 0.0)), rows) for name in strength_names(run)]
+    strengths = [_column(decision.strengths.get(name, defaults.get(name, 0.0)), rows) for name in strength_names(run)]
     return RecordedDecision(weights.numpy(), np.stack(strengths, 1), _column(decision.temperature, rows))
 
 
@@ -174,8 +179,8 @@ def concatenate(decisions: Sequence[Decision], rows: int) -> Decision:
     first = decisions[0]
     penalties = [decision.penalty for decision in decisions if decision.penalty is not None]
     assert len(penalties) in (0, len(decisions)), "either all of a policy's decisions have a penalty or none has"
-    if any(decision.strengths.keys() != first.strengths.keys() for decision in decisions):
-        raise InputError("population: the decisions of the policies name different strengths; name the same in all of them")
+    if any(each.strengths.keys() != first.strengths.keys() or each.weights.keys() != first.weights.keys() for each in decisions):
+        raise InputError("population: the decisions of the policies name different strengths or weights; name the same in all of them")
     return Decision(
         {name: torch.cat([decision.weights[name] for decision in decisions]) for name in first.weights},
         {name: joined([decision.strengths[name] for decision in decisions]) for name in first.strengths},

@@ -42,7 +42,7 @@ def experts_of(env):
 
 def parameters_of(agent):
     """The parameters of all learners: ``[folds, policies, ...]``, policies are held and free."""
-    folds = [torch.cat([value.detach().flatten(1) for value in fold.parameters()], 1) for fold in agent.learners.folds]
+    folds = [torch.cat([value.detach().flatten(1) for value in fold.parameters()], 1) for fold in agent.policies.learners.folds]
     return torch.stack(folds)
 
 
@@ -122,7 +122,7 @@ def test_equal_credit_teaches_nothing():
 
 def test_the_environment_names_the_folds_and_the_learners_follow():
     env, agent, observation = make()
-    assert len(agent.learners.folds) == agent.context.credit_folds == 4
+    assert len(agent.policies.learners.folds) == agent.context.credit_folds == 4
     folds = []
     for _ in range(6):
         action = agent.act(observation)
@@ -145,7 +145,7 @@ def own_folds(run, meter, names, temperature=None):
 
 def test_folds_of_a_credit_function_of_one_s_own_are_not_learners():
     env, agent, observation = make(credit=f"{__name__}:own_folds")
-    assert len(agent.learners.folds) == 1
+    assert len(agent.policies.learners.folds) == 1
     for _ in range(3):
         action = agent.act(observation)
         following, reward, terminated, _, info = env.step(action)

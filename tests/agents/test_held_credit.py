@@ -119,10 +119,10 @@ def test_with_release_0_the_start_is_never_left():
 
 def test_a_step_without_credit_is_not_learned_from():
     _, agent, observation = make()
-    before = {name: value.clone() for name, value in agent.learners.state_dict().items()}
+    before = {name: value.clone() for name, value in agent.policies.learners.state_dict().items()}
     action = agent.act(observation)
     agent.update(Transition(observation, action, np.zeros(32), observation, np.zeros(32, bool), {}))
-    assert all(torch.equal(value, before[name]) for name, value in agent.learners.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in agent.policies.learners.state_dict().items())
 
 
 def test_shared_credit_is_refused():

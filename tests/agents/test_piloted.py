@@ -133,7 +133,7 @@ def test_the_pilot_of_a_rule_is_taught_by_the_rule_alone():
     for _ in range(3):
         alone.batch([0, 1])
         alone.teach(agent.context.decision(dict.fromkeys(agent.context.terms, weights)))
-    of_pilots, of_alone = agent.pilots.state()["tensors"], alone.state()["tensors"]
+    of_pilots, of_alone = agent.pilot_students.state()["tensors"], alone.state()["tensors"]
     parameters = [name for name in of_alone if of_alone[name].dim() > 1 and of_alone[name].is_floating_point()]
     assert parameters
     assert all(torch.allclose(of_pilots[name][1], of_alone[name][1], atol=1e-6) for name in parameters)
@@ -144,24 +144,24 @@ def test_labels_that_teach_a_pilot_do_not_score_it():
     _, agent = make("piloted(rules=uniform)", reward_ce=1.0)
     first, second = agent.halves
     assert sorted([*first, *second]) == sorted(agent.context.reward_positions)
-    assert [pilot.taught_half for pilot in agent.crew] == [0, 1, 0, 1, None, None]
+    assert [pilot.taught_half for pilot in agent.pilots] == [0, 1, 0, 1, None, None]
     taught = agent._new_pilots()._run.reward_split.positions
     assert taught[:4].tolist() == [first.tolist(), second.tolist()] * 2
-    agent.pilots = agent._new_pilots()
+    agent.pilot_students = agent._new_pilots()
     by_half = {tuple(first): [0.9, 0.1, 0.8, 0.2, 0.4, 0.6], tuple(second): [0.3, 0.9, 0.5, 0.8, 0.5, 0.8]}
-    agent.pilots.evaluate = lambda positions: np.array(by_half[tuple(positions)])
+    agent.pilot_students.evaluate = lambda positions: np.array(by_half[tuple(positions)])
     # learner and labels, uniform and labels, learner without, uniform without
-    assert agent._measured() == pytest.approx([(0.1 + 0.3) / 2, (0.2 + 0.5) / 2, (0.4 + 0.5) / 2, (0.6 + 0.8) / 2])
+    assert agent._current_scores() == pytest.approx([(0.1 + 0.3) / 2, (0.2 + 0.5) / 2, (0.4 + 0.5) / 2, (0.6 + 0.8) / 2])
 
 
 @pytest.mark.parametrize(
     ("scores", "rule", "labels_teach", "name"),
     [
-        ([0.8, 0.7, 0.8, 0.8], None, True, "crossfit_credit and labels"),
-        ([0.8, 0.9, 0.8, 0.8], 0, True, "uniform and labels"),
+        ([0.8, 0.7, 0.8, 0.8], None, True, "crossfit_credit with labels"),
+        ([0.8, 0.9, 0.8, 0.8], 0, True, "uniform with labels"),
         ([0.8, 0.7, 0.9, 0.8], None, False, "crossfit_credit without labels"),
         ([0.8, 0.7, 0.9, 0.91], 0, False, "uniform without labels"),
-        ([0.8, 0.82, 0.82, 0.82], None, True, "crossfit_credit and labels"),  # half a standard error is .025
+        ([0.8, 0.82, 0.82, 0.82], None, True, "crossfit_credit with labels"),  # half a standard error is .025
     ],
 )
 def test_labels_teach_if_that_way_was_best(scores, rule, labels_teach, name):
@@ -169,7 +169,7 @@ def test_labels_teach_if_that_way_was_best(scores, rule, labels_teach, name):
     agent.begin_episode(learning=True)
     agent.scores = np.array(scores)
     agent._choose()
-    assert agent.chosen == (rule, labels_teach)
+    assert agent.chosen == (name, rule, labels_teach)
     assert agent.learned_summary()["chosen"] == name
     agent.begin_episode(learning=True)
     observation, _ = env.reset(seed=0)
@@ -200,8 +200,8 @@ def test_a_student_of_another_way_is_that_of_a_run_without_labels():
 def test_a_pilot_learns_the_labels_that_it_is_taught_and_no_others():
     env, agent, observation = on_trial("piloted(rules=uniform)", reward_ce=1.0, updates=300)
     play(env, agent, observation, 299)
-    by_half = np.stack([agent.pilots.evaluate(half) for half in agent.halves])
-    of_uniform = [number for number, pilot in enumerate(agent.crew) if pilot.way.rule == 0]
+    by_half = np.stack([agent.pilot_students.evaluate(half) for half in agent.halves])
+    of_uniform = [number for number, pilot in enumerate(agent.pilots) if pilot.candidate.rule == 0]
     half_0, half_1, without = by_half[:, of_uniform].T
     assert half_0[0] > without[0] + 0.05
     assert half_0[0] > half_0[1]
@@ -218,7 +218,7 @@ def test_the_record_has_the_scores(tmp_path):
 
 def test_a_record_of_labels_that_may_teach_names_every_way(tmp_path):
     record = run_trial(Trial("digits", "piloted(rules=uniform)", 0, settings={**SETTINGS, "reward_ce": 1.0}), tmp_path)
-    names = [f"{name} {how} labels" for how in ("and", "without") for name in ("crossfit_credit", "uniform")]
+    names = [f"{name} {how} labels" for how in ("with", "without") for name in ("crossfit_credit", "uniform")]
     assert list(record["learned"]["scores"]) == names
     assert record["learned"]["chosen"] in names
 
@@ -311,3 +311,15 @@ class Normalised(torch.nn.Module):
 def test_one_label_cannot_teach_and_score():
     with pytest.raises(InputError, match="use at least 2"):
         make(reward_labels=1)
+
+
+def test_a_state_of_other_candidates_is_refused():
+    _, agent = make("piloted(rules=uniform)", reward_ce=1.0)
+    _, without_labels = make("piloted(rules=uniform)")
+    with pytest.raises(InputError, match="it was saved with other candidates than crossfit_credit, uniform; use the same reward_ce"):
+        without_labels.load_state(agent.state())
+    agent.scores = np.array([0.1, 0.2, 0.9, 0.3])
+    agent._choose()
+    _, again = make("piloted(rules=uniform)", reward_ce=1.0)
+    again.load_state(agent.state())
+    assert again.chosen == agent.chosen == ("crossfit_credit without labels", None, False)

@@ -157,6 +157,17 @@ def test_strengths_of_single_instances_and_left_out_types_have_their_credit():
     np.testing.assert_allclose(credit({"response": 1.0, "hint": 0.5}), plain + 0.5 * hints, rtol=1e-4, atol=1e-9)
 
 
+def test_a_decision_with_a_gradient_is_paid_too():
+    keywords = {**DIGITS, "action": "weights", "credit": "first_order", "reward_labels": 32, "kd_weight": 1.0}
+    rewards = []
+    for needs_gradient in (False, True):
+        env = slots(3, autoreset_mode="disabled", **keywords).unwrapped
+        env.reset(seed=1)
+        strength = torch.ones(3, requires_grad=needs_gradient)
+        rewards.append(env.step(Decision({"response": UNIFORM.clone().requires_grad_(needs_gradient)}, {"response": strength}, 2.0))[1])
+    assert rewards[0].tolist() == rewards[1].tolist()
+
+
 def test_reward_ce_has_a_factor():
     run = slots(3, **DIGITS, kd_weight=1.0, reward_ce=0.5).unwrapped.selection.distillation
     assert from_weights(run, {"response": UNIFORM}).strengths == {"response": 1.0}, "left out, it is the setting's"
@@ -167,9 +178,10 @@ def test_reward_ce_has_a_factor():
 
 
 def test_decisions_with_other_strengths_are_not_joined():
-    alike, other = Decision({"response": UNIFORM}, {"response": 1.0}, 2.0), Decision({"response": UNIFORM}, {"label": 1.0}, 2.0)
-    with pytest.raises(InputError, match="name the same in all of them"):
-        concatenate([alike, other], 3)
+    first = Decision({"response": UNIFORM}, {"response": 1.0}, 2.0)
+    for other in (Decision({"response": UNIFORM}, {"label": 1.0}, 2.0), Decision({"hint": UNIFORM}, {"response": 1.0}, 2.0)):
+        with pytest.raises(InputError, match="name the same in all of them"):
+            concatenate([first, other], 3)
 
 
 # What is refused
@@ -183,9 +195,9 @@ BAD = {
     "labels that are no part of the setting": (
         {},
         Decision({"response": UNIFORM}, {"label": 0.5}, 1.0),
-        "decision: 'label' is not a knowledge type of this setting",
+        "decision: 'label' is not a strength of this setting, which has response$",
     ),
-    "weights of the label": ({"kd_weight": 1.0}, Decision({"label": UNIFORM}, {}, 1.0), "'label' is not a knowledge type"),
+    "weights of the label": ({"kd_weight": 0.5}, Decision({"label": UNIFORM}, {}, 1.0), "'label' is not a knowledge type"),
     "too few rows": (
         {},
         Decision({"response": UNIFORM[:2]}, {"response": 1.0}, 1.0),
@@ -213,10 +225,15 @@ BAD = {
         Decision({"response": UNIFORM, "hint": torch.eye(4)[:3]}, {"response": 1.0}, 1.0),
         "and the decision has several; give all knowledge types the same weights",
     ),
+    "credit without weights": (
+        {"credit": "first_order", "action": "weights", "kd_weight": 0.5},
+        Decision({}, {"label": 1.0}, 1.0),
+        "and the decision has no weights; give some",
+    ),
     "cross-entropy on labels that teach nothing": (
         {},
         Decision({"response": UNIFORM}, {"response": 1.0, "reward_ce": 1.0}, 1.0),
-        "decision: 'reward_ce' is not a knowledge type of this setting",
+        "decision: 'reward_ce' is not a strength of this setting",
     ),
 }
 

@@ -1,0 +1,103 @@
+"""Policies that start from the reward labels and learn from credit: the parts that several agents share.
+
+In: a mini-batch, and the credit of each teacher. Out: weights of the start, of the held policy and of the free policy.
+
+    start:  w,                               fitted by supervision on the reward labels (:mod:`baselines.stacking`)
+    held:   pi = softmax(log w + residual),  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ]
+    free:   rho = softmax(residual),         J = mean_b [ sum_k rho_bk r_bk - prior * KL(rho_b || 1/K) ]
+
+Used by :mod:`agents.held_credit` and :mod:`agents.crossfit_credit`, which mix the three.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.credit_learners import CreditLearners
+from baselines.stacking import Instances, Stack
+from kd_env import spec
+from kd_env.errors import InputError
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
+from kd_env.randomness import seeded
+
+MIN_WEIGHT = 1e-4
+PRIOR = 0.1
+SHARPNESS = 3.0
+SEARCH_SPACE: SearchSpace = {
+    "learning_rate": Range(1e-4, 5e-3, log=True),
+    "hold": Range(0.1, 10.0, log=True),
+    "release": Range(0.1, 0.9),
+    "rate": Range(0.05, 1.0, log=True),
+}
+
+
+class Proposal(NamedTuple):
+    """What the policies propose for a mini-batch."""
+
+    instances: Instances
+    log_priors: Tensor  # [2, n, K]: of the held and of the free policy
+    policies: Tensor  # [3, folds, n, K]: weights of the start, of the held policy and of the free policy, which is sharpened
+
+
+class CreditPolicies:
+    """The start, and a held and a free policy with one learner per fold."""
+
+    def __init__(self, context: PolicyContext, seed: int, learning_rate: float, hold: float, num_folds: int) -> None:
+        """Fit the start; residuals are 0 at first.
+
+        Args:
+            context: see :class:`~kd_env.policies.PolicyContext`.
+            seed: of the start and of the residuals.
+            learning_rate: of Adam.
+            hold: weight of the held policy's KL to the start, in units of normalised credit.
+            num_folds: number of learners of each policy.
+        """
+        self.start = Stack(context.reward_examples(), seed)
+        seen = context.reward_outputs()
+        instances = Instances.of(seen.teacher_logits, seen.teacher_features)
+        with seeded(seed):
+            self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR), num_folds)
+
+    @property
+    def num_folds(self) -> int:
+        """Number of learners of each policy."""
+        return len(self.learners.folds)
+
+    @torch.no_grad()
+    def propose(self, batch: PolicyBatch) -> Proposal:
+        """Return the weights of the three policies for a mini-batch."""
+        instances = Instances.of(batch.teacher_logits, batch.teacher_features)
+        log_start = self.start(instances).clamp_min(MIN_WEIGHT).log().log_softmax(1)
+        log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
+        log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
+        held, free = log_held.exp(), (SHARPNESS * log_free).softmax(2)
+        return Proposal(instances, log_priors, torch.stack([log_start.exp().expand_as(held), held, free]))
+
+    def learn(self, proposal: Proposal, credit: Tensor, left_out: int | None = None) -> None:
+        """Take one step with ``credit [n, K]`` for the mini-batch of ``proposal``, in all folds but ``left_out``."""
+        self.learners.learn(proposal.instances, proposal.log_priors, credit, left_out)
+
+    def state(self) -> dict[str, Any]:
+        """Return start and learners."""
+        return {"start": self.start.state_dict(), "learners": self.learners.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` returned; other entries are left out."""
+        self.start.load_state_dict(state["start"])
+        self.learners.load_state(state["learners"])
+
+
+def check_options(name: str, context: PolicyContext, learning_rate: float, hold: float, release: float, rate: float, floor: float) -> None:
+    """Check the options that the agents have in common; ``name`` is the policy's.
+
+    Raises:
+        InputError: an option is out of range, or the environment pays no credit.
+    """
+    spec.numbers(name, least=0, hold=hold, release=release, rate=rate)
+    spec.numbers(name, above=0, learning_rate=learning_rate)
+    spec.numbers(name, least=0, most=1, floor=floor)
+    if context.settings.reward.credit == "shared":
+        raise InputError(f"policy {name} learns from credit; use credit=first_order, difference, head or counterfactual")
