@@ -125,20 +125,20 @@ class Piloted:
 
     def act(self, observation: Observation) -> Decision:
         """Return the decision about the next mini-batch. On trial, also teach each pilot one mini-batch."""
-        batch = self.context.batch()
+        batch, chosen = self.context.batch(), self.chosen
         if self.on_trial:
-            self._teach_pilots(int(batch.update[0]) + 1)
-        if self.chosen.rule is None:
+            self._teach_pilots(int(batch.update[0]) + 1)  # with the last update of the trial, it chooses
+        if chosen.rule is None:
             with faults_of(self.learner, "act"):
                 self._actions: np.ndarray = self.learner.act(observation)
             self._weights = self.context.action.decode(self._actions, self.context.num_envs).weights
         else:
-            self._weights = self._weights_for(self.chosen.rule, batch).float().cpu().numpy()
-        return self._decision([torch.from_numpy(self._weights).to(self.context.device, self.context.dtype)], [self.chosen])
+            self._weights = self._weights_for(chosen.rule, batch).float().cpu().numpy()
+        return self._decision([torch.from_numpy(self._weights).to(self.context.device, self.context.dtype)], [chosen])
 
     def update(self, transition: Transition) -> None:
         """Let the learner learn from the credit of the step."""
-        if self.chosen.rule is None:
+        if self.on_trial or self.chosen.rule is None:
             with faults_of(self.learner, "update"):
                 self.learner.update(replace(transition, action=self._actions))
 

@@ -24,8 +24,8 @@ def reward_ce(
     ``state`` counts the pass for the students with a strength other than 0. Without any, there is no pass, and the loss is 0.
     """
     strength = torch.as_tensor(decision.strengths.get(NAME, settings.reward_ce), dtype=students.dtype, device=students.device)
-    if strength.ndim > 0:
-        strength = strength.view(students.num_students, -1).mean(1)
+    if strength.ndim > 0:  # in float64, so that the mean of equal numbers is this number
+        strength = strength.view(students.num_students, -1).double().mean(1).to(students.dtype)
     strength = strength.expand(students.num_students)  # [S]
     taught = (strength.detach() != 0.0).cpu().numpy()
     if not taught.any():

@@ -113,7 +113,7 @@ def require_fits(run: Distillation, decision: Decision) -> None:
             raise InputError(
                 f"decision: {part} is a {type(column).__name__}; expected {'' if part == 'penalty' else 'a number or '}a tensor"
             )
-        if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,)] if part == "penalty" else [(rows,), ()]):
+        if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,), ()] if part.startswith("strength") else [(rows,)]):
             raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
     uses_teachers = {name for name, term in run.loss.terms.items() if not term.knowledge.uses_peers}
     if missing := [name for name in decision.strengths if name in uses_teachers and name not in decision.weights]:

@@ -201,9 +201,8 @@ class PolicyContext:
             taught_positions: positions ``[count, n]`` whose labels ``reward_ce`` teaches each student. Default: :attr:`reward_positions`.
         """
         positions = np.repeat(self._reward_positions[None], count, axis=0) if taught_positions is None else taught_positions
-        assert len(positions) == count, f"own_students: taught_positions has {len(positions)} rows, expected count={count}"
         self._require_labels_of(positions, "own_students")
-        return OwnStudents(self._selection, self.name, self.access, positions, seed, self._student)
+        return OwnStudents(self._selection, self.name, self.access, count, seed, positions, self._student)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:

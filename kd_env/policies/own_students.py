@@ -24,16 +24,17 @@ class OwnStudents:
     """S students that are taught in one batched step. Their forward passes are counted as passes of the policy's student."""
 
     def __init__(
-        self, selection: Selection, name: str, access: str, taught_positions: np.ndarray, seed: int, student: int | None = None
+        self, selection: Selection, name: str, access: str, count: int, seed: int, taught_positions: np.ndarray, student: int | None = None
     ) -> None:
-        """Start S students, all from ``seed``, which decides their weights and the order of their examples.
+        """Start ``count`` students, all from ``seed``, which decides their weights and the order of their examples.
 
         Args:
             selection: the student that the policy teaches.
             name: name of the policy, for errors.
             access: its access class.
-            taught_positions: positions in the reward split whose labels the setting ``reward_ce`` teaches each student, ``[S, n]``.
+            count: number of students S.
             seed: seed of the students.
+            taught_positions: positions in the reward split whose labels the setting ``reward_ce`` teaches each student, ``[S, n]``.
             student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
         run = selection.distillation
@@ -44,7 +45,12 @@ class OwnStudents:
             )
         self._selection, self._name, self._access = selection, name, access
         self._student = 0 if student is None else student
-        split, count = run.reward_split.with_positions(taught_positions), len(taught_positions)
+        positions = np.asarray(taught_positions)
+        if positions.ndim != 2 or len(positions) != count or positions.shape[1] == 0:
+            raise InputError(f"policy {name!r}: own_students: taught_positions has shape {positions.shape}, expected ({count}, n)")
+        split = run.reward_split.with_positions(positions)
+        if (temperatures := run.teacher_temperatures) is not None:  # the teachers are those of the policy's student
+            split.teacher_temperatures = np.repeat(temperatures[self._student][None], count, axis=0)
         try:
             self._run = Distillation(run.data, replace(run.settings, num_students=count), [seed] * count, split)
         except InputError as error:

@@ -42,6 +42,7 @@ POLICIES = {
     "held_credit": "agents.held_credit:HeldCredit",
     "iakd": "baselines.iakd:IAKD",
     "ikd": "baselines.ikd:IKD",
+    "ital": "baselines.ital:ITAL",
     "linucb": "agents.linucb:LinUCB",
     "lookahead": "baselines.lookahead:Lookahead",
     "lr_dev": "baselines.lr_dev:LRDev",

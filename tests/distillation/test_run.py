@@ -127,6 +127,18 @@ def test_a_decision_may_weigh_reward_ce_for_each_student(digits_data):
             torch.testing.assert_close(of_population, of_alone, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("strength", [0.1, 0.3, 0.7, 8.82])
+def test_equal_strengths_of_reward_ce_are_the_number(digits_data, strength):
+    digests = []
+    for rows in (None, 1, 8):  # the setting's number, a number of the decision, and one for each row
+        run = start(digits_data, reward_ce=strength, student="mlp(width=12)", reward_labels=6)
+        plain = Decision.response(weights_for(run), 1.0, 2.0)
+        given = {None: {}, 1: {"reward_ce": strength}, 8: {"reward_ce": torch.full((8,), strength)}}[rows]
+        run.apply(dataclasses.replace(plain, strengths={**plain.strengths, **given}))
+        digests.append(digest(run))
+    assert digests[0] == digests[1] == digests[2]
+
+
 def test_reward_ce_trains_on_all_reward_labels_by_default(digits_data):
     settings = start(digits_data, reward_ce=0.5).settings
     by_default, explicit = Distillation(digits_data, settings, 3), start(digits_data, 3, reward_labels=0, reward_ce=0.5)

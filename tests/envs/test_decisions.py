@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pairwise import chosen
-from playing import JOINT, KNOWLEDGE, same, slots, weights_of
+from playing import KNOWLEDGE, same, slots, weights_of
 from selections import select
 from torch import nn
 
@@ -124,50 +124,6 @@ def test_numbers_of_a_decision_and_back():
     assert to_numbers(without_labels, Decision({"response": weights}, {"response": column}, 2.0)).strengths.tolist() == [[0.25], [0.75]]
 
 
-# Credit
-
-
-@pytest.mark.parametrize("knowledge", ["response", "response,hint(strength=5)"])
-def test_credit_of_a_decision_is_that_of_the_action_that_means_it(knowledge):
-    keywords = {**DIGITS, "action": "weights", "credit": "first_order", "knowledge": knowledge, "reward_labels": 32, "kd_weight": 0.5}
-    acting, deciding = (slots(3, autoreset_mode="disabled", **keywords).unwrapped for _ in range(2))
-    acting.reset(seed=2), deciding.reset(seed=2)
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        action = rng.uniform(-1, 1, (3, 4)).astype(np.float32)
-        decision = decisions.of_action(
-            deciding.selection.distillation, deciding.selection.action_kind, acting.selection.action_kind.decode(action, 3)
-        )
-        step = acting.step(action)
-        assert same(step, deciding.step(decision))
-        assert step[4]["credit"].any()
-
-
-def test_strengths_of_single_instances_and_left_out_types_have_their_credit():
-    keywords = {**DIGITS, "action": "weights", "credit": "first_order", "normalize_credit": False, "reward_labels": 32, "kd_weight": 1.0}
-    env = slots(3, autoreset_mode="disabled", knowledge="response,hint(strength=5)", **keywords).unwrapped
-
-    def credit(strengths):
-        env.reset(seed=1)
-        return env.step(Decision({"response": UNIFORM, "hint": UNIFORM}, strengths, 2.0))[4]["credit"]
-
-    plain = credit({"response": 1.0})
-    np.testing.assert_allclose(credit({"response": torch.tensor([1.0, 2.0, 0.0])}), plain * np.array([[1.0], [2.0], [0.0]]), rtol=1e-5)
-    hints = credit({"hint": 1.0})
-    np.testing.assert_allclose(credit({"response": 1.0, "hint": 0.5}), plain + 0.5 * hints, rtol=1e-4, atol=1e-9)
-
-
-def test_a_decision_with_a_gradient_is_paid_too():
-    keywords = {**DIGITS, "action": "weights", "credit": "first_order", "reward_labels": 32, "kd_weight": 1.0}
-    rewards = []
-    for needs_gradient in (False, True):
-        env = slots(3, autoreset_mode="disabled", **keywords).unwrapped
-        env.reset(seed=1)
-        strength = torch.ones(3, requires_grad=needs_gradient)
-        rewards.append(env.step(Decision({"response": UNIFORM.clone().requires_grad_(needs_gradient)}, {"response": strength}, 2.0))[1])
-    assert rewards[0].tolist() == rewards[1].tolist()
-
-
 def test_reward_ce_has_a_factor():
     run = slots(3, **DIGITS, kd_weight=1.0, reward_ce=0.5).unwrapped.selection.distillation
     assert from_weights(run, {"response": UNIFORM}).strengths == {"response": 1.0}, "left out, it is the setting's"
@@ -214,22 +170,22 @@ BAD = {
         Decision({"response": UNIFORM}, {"response": 1.0}, torch.ones(2)),
         r"temperature has shape \(2,\), expected \(3,\)",
     ),
+    "a temperature of no shape": (
+        {},
+        Decision({"response": UNIFORM}, {"response": 1.0}, torch.tensor(2.0)),
+        r"temperature has shape \(\), expected \(3,\)",
+    ),
+    "weights of reward_ce": (
+        {"reward_ce": 0.5},
+        Decision({"response": UNIFORM, "reward_ce": UNIFORM}, {"response": 1.0}, 2.0),
+        "decision: 'reward_ce' is not a knowledge type of this setting, which has response",
+    ),
     "a penalty of another shape": (
         {},
         Decision({"response": UNIFORM}, {"response": 1.0}, 1.0, torch.tensor(1.0)),
         r"penalty has shape \(\), expected \(3,\)",
     ),
     "a strength without weights": ({}, Decision({}, {"response": 1.0}, 1.0), "'response' has a strength but no weights; give both"),
-    "credit of several weightings": (
-        {"credit": "first_order", "action": "weights", "knowledge": "response,hint"},
-        Decision({"response": UNIFORM, "hint": torch.eye(4)[:3]}, {"response": 1.0}, 1.0),
-        "and the decision has several; give all knowledge types the same weights",
-    ),
-    "credit without weights": (
-        {"credit": "first_order", "action": "weights", "kd_weight": 0.5},
-        Decision({}, {"label": 1.0}, 1.0),
-        "and the decision has no weights; give some",
-    ),
     "cross-entropy on labels that teach nothing": (
         {},
         Decision({"response": UNIFORM}, {"response": 1.0, "reward_ce": 1.0}, 1.0),
@@ -248,13 +204,6 @@ def test_a_decision_that_does_not_fit_is_refused_and_teaches_nothing(case):
         env.step(decision)
     assert torch.equal(weights_of(env), before)
     assert env.distillation.update == 0
-
-
-def test_credit_of_what_an_action_decides_beside_the_teachers_is_not_paid_for_decisions():
-    env = slots(3, JOINT, **DIGITS, credit="first_order").unwrapped
-    env.reset(seed=0)
-    with pytest.raises(InputError, match="credit='first_order' is paid for one weighting of the teachers, and action='joint' decides more"):
-        env.step(Decision({"response": UNIFORM}, {"response": 1.0}, 1.0))
 
 
 def test_a_decision_is_about_one_mini_batch():

@@ -127,6 +127,17 @@ def test_each_student_may_be_taught_other_labels():
     _, context, _ = started(reward_ce=1.0)
     taught = context.reward_positions[:6].reshape(2, 3)
     assert context.own_students(2, 0, taught)._run.reward_split.positions.tolist() == taught.tolist()
+    for positions in (taught[:1], taught[0], taught[:, :0]):
+        with pytest.raises(InputError, match=r"own_students: taught_positions has shape .*, expected \(2, n\)"):
+            context.own_students(2, 0, positions)
+
+
+def test_teachers_are_calibrated_as_those_of_the_policy_s_student():
+    env, context, _ = started(calibrate_teachers=True)
+    students = context.own_students(2, 0, context.reward_positions[:6].reshape(2, 3))
+    expected = env.selection.distillation.teacher_temperatures
+    assert not np.allclose(expected, 1.0)
+    assert students._run.teacher_temperatures.tolist() == expected.tolist() * 2
 
 
 def test_peers_are_refused():
