@@ -1,12 +1,13 @@
 """Policies that start from the reward labels and learn from credit: the parts that several agents share.
 
-In: a mini-batch, and the credit of each teacher. Out: weights of the start, of the held policy and of the free policy.
+In: a mini-batch, and the credit of each teacher. Out: weights of the start, of the held policy and of the free policy; those of the free
+policy are softmax(sharpness * log rho).
 
-    start:  w,                               fitted by supervision on the reward labels (:mod:`baselines.stacking`)
+    start:  w,                               fitted by supervision (:mod:`baselines.stacking`), each weight at least 1e-4
     held:   pi = softmax(log w + residual),  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ]
     free:   rho = softmax(residual),         J = mean_b [ sum_k rho_bk r_bk - prior * KL(rho_b || 1/K) ]
 
-Used by :mod:`agents.held_credit` and :mod:`agents.crossfit_credit`, which mix the three.
+:mod:`agents.crossfit_credit` mixes the three, :mod:`agents.held_credit` the last two.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def check_options(name: str, context: PolicyContext, learning_rate: float, hold:
     """Check the options that the agents have in common; ``name`` is the policy's.
 
     Raises:
-        InputError: an option is out of range, or the environment pays no credit.
+        InputError: an option is out of range, or the environment pays no credit of single teachers.
     """
     spec.numbers(name, least=0, hold=hold, release=release, rate=rate)
     spec.numbers(name, above=0, learning_rate=learning_rate)

@@ -10,7 +10,7 @@ taught by
     the learner with labels, unless the best other candidate has  score - score_learner > margin * sqrt(p (1 - p) / n)
 
 with p the score of the learner with labels, limited to [0, 1], and n the number of labels in both halves. This is model selection by
-held-out score; the use of pilots for it is our own. Where a rule is chosen, a supervised rule teaches the student.
+held-out score; the use of pilots for it is our own. If a rule is chosen, the gain is that of a supervised rule.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Piloted:
         self.chosen = self.candidates[best if self.scores[best] > self.scores[0] + lead else 0]
 
     def learned_summary(self) -> dict[str, Any]:
-        """Return what was chosen, and the scores of the candidates, for records; the score of a pilot that diverged is ``None``."""
+        """Return what was chosen, and the scores of the candidates, for records; ``None`` is a score with a pilot that diverged."""
         scores = zip(self.candidates, self.scores, strict=True)
         by_name = {candidate.name: float(score) if np.isfinite(score) else None for candidate, score in scores}
         return {"chosen": self.chosen.name, "scores": by_name}

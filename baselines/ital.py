@@ -1,4 +1,4 @@
-"""``ital``: the teachers pick the examples that teach, and the student takes the choice as a hint.
+"""``ital``: the teachers pick examples, and the student also learns from which ones were not picked.
 
 After iterative teacher-aware learning (Yuan et al. 2021, arXiv 2110.00137), for examples x of a mini-batch, the loss L_x of distillation
 from the mean of the teachers, and its gradient g_x by the student's classifier:
@@ -6,14 +6,14 @@ from the mean of the teachers, and its gradient g_x by the student's classifier:
     teachers: pick the ``selected`` examples with the largest  2 step (L_x - L*_x) - step^2 |g_x|^2
     student:  theta <- theta - step g - 2 beta step^2 (g - sum_x e_x g_x),    e = softmax_x(-beta (step^2 |g_x|^2 - 2 step^2 <g, g_x>))
 
-L*_x is the loss of the teachers' mean itself, and g the mean of g_x over the picked examples. e_x is the student's estimate of how likely
-the teachers were to pick x. The policy returns strengths of the examples with which one update of the student has this gradient.
+L*_x is the loss of the teachers' mean itself, and g the mean of g_x over the picked examples. e_x is the student's estimate of the
+probability that x is picked. The policy returns strengths of the examples with which one update of the student has this gradient.
 
-Deviations: the published student knows labels, and we use the teachers' mean. It has one linear layer, and we take gradients of the last
-layer to pick examples, while all layers learn. It computes its second term after the first step, and we to first order before it
-(``L_x(theta) - L_x(theta - step g) = step <g, g_x>``), so that an update stays one. One example is picked in the paper, here half of a
-mini-batch of 32 by default, and the released ``beta`` is 50,001. ``step`` only weighs the terms; the student's optimizer has its own. No
-reinforcement learning.
+Deviations: the published student knows labels, and we use the teachers' mean. The released teachers compute |g_x| from their own features,
+and we from the student's. The student has one linear layer; we take gradients of the last layer to pick examples, while all layers learn.
+It computes its second term after the first step. We approximate it before, by ``L_x(theta) - L_x(theta - step g) = step <g, g_x>``, so that
+one update is enough. The paper picks one example of 20, we half of a mini-batch by default; the released ``beta`` is 500 to 60,001, by
+experiment. No reinforcement learning.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def strengths(
         features: inputs of the student's classifier, ``[B, D]``.
         temperature: temperature of the distillation.
         selected: number of examples that the teachers pick, at most B.
-        beta: how strictly the student believes that the best examples are picked.
-        step: step by which examples are compared.
+        beta: weight of the second term, and sharpness of e.
+        step: learning rate in the formulas.
     """
     target = (teacher_logits.double() / temperature).softmax(2).mean(1)  # [B, C]
     log_q = (student_logits.double() / temperature).log_softmax(1)
@@ -68,8 +68,8 @@ class ITAL(BaseRule):
             context: see :class:`~kd_env.policies.PolicyContext`.
             seed: not used.
             selected: number of examples of a mini-batch that the teachers pick.
-            beta: how strictly the student believes that the best examples are picked; with 0 it only learns from the picked ones.
-            step: step by which examples are compared.
+            beta: weight of the second term, and sharpness of e; with 0 the student learns from the picked examples only.
+            step: learning rate in the formulas; the student's optimizer has its own.
         """
         super().__init__(context, seed)
         spec.numbers("ital", least=1, whole=True, selected=selected)
@@ -81,7 +81,7 @@ class ITAL(BaseRule):
         self.selected, self.beta, self.step = selected, beta, step
 
     def decide(self, batch: PolicyBatch) -> Decision:
-        """Return equal weights, and :func:`strengths` of the examples."""
+        """Return equal weights, and the same :func:`strengths` for every knowledge type."""
         temperature, of_students = self.context.settings.distillation.temperature, []
         for start in range(0, batch.num_rows, self.batch_size):
             rows = slice(start, start + self.batch_size)

@@ -45,7 +45,7 @@ def released_step(classifier, features, teacher_logits, beta, step, first_order)
     squares = (gradients**2).sum((1, 2))
     index = np.argmax(-beta * (step**2 * squares - 2 * step * (losses - lowest_losses(teacher_logits))))
     after = classifier - step * torch.from_numpy(gradients[index])
-    if first_order:  # the deviation of ours
+    if first_order:  # as ours: losses to first order, gradients before the step
         new_losses, new_gradients = losses - step * (gradients * gradients[index]).sum((1, 2)), gradients
     else:
         new_losses, new_gradients = losses_and_gradients(after, features, teacher_logits)
@@ -56,13 +56,13 @@ def released_step(classifier, features, teacher_logits, beta, step, first_order)
     return after + step * torch.from_numpy(correction)
 
 
-def our_step(classifier, features, teacher_logits, beta, step, selected=1):
+def our_step(classifier, features, teacher_logits, beta, step):
     """A step of gradient descent on the loss with our strengths."""
     parameters = classifier.clone().requires_grad_()
     logits = torch.cat([features, torch.ones(EXAMPLES, 1, dtype=torch.double)], 1) @ parameters.T
     log_q, p = (logits / TEMPERATURE).log_softmax(1)[:, None], (teacher_logits / TEMPERATURE).softmax(2)
     loss = TEMPERATURE**2 * (p * (p.log() - log_q)).sum(2).mean(1)  # [B]
-    ours = strengths(teacher_logits, logits.detach(), features, TEMPERATURE, selected, beta, step)
+    ours = strengths(teacher_logits, logits.detach(), features, TEMPERATURE, 1, beta, step)
     (gradient,) = torch.autograd.grad((ours * loss).mean(), parameters)
     return classifier - step * gradient
 
@@ -78,15 +78,15 @@ def test_a_step_is_the_released_one_to_first_order(beta, step, seed):
 
 def test_the_deviation_from_the_released_step_vanishes_with_the_step():
     teacher_logits, features, classifier = drawn()
-    shares = []
+    deviations = []
     for step in (1e-1, 1e-2, 1e-3):
         beta = 0.5 / step  # the second term then has the size of the first
         released = released_step(classifier, features, teacher_logits, beta, step, first_order=False)
         ours = our_step(classifier, features, teacher_logits, beta, step)
-        shares.append(float((ours - released).norm() / (released - classifier).norm()))
-    assert shares[1] < 0.2 * shares[0]
-    assert shares[2] < 0.2 * shares[1]
-    assert shares[2] < 1e-2
+        deviations.append(float((ours - released).norm() / (released - classifier).norm()))
+    assert deviations[1] < 0.2 * deviations[0]
+    assert deviations[2] < 0.2 * deviations[1]
+    assert deviations[2] < 1e-2
 
 
 def test_teachers_pick_the_examples_that_the_student_knows_least():
@@ -102,7 +102,7 @@ def test_teachers_pick_the_examples_that_the_student_knows_least():
     assert (believing < 0).any(), "the student moves away from what was not picked"
 
 
-def test_the_policy_decides_by_it_for_every_student():
+def test_every_student_of_a_population_gets_strengths_of_its_own_mini_batch():
     env, policy = env_and_policy("ital(selected=4,beta=100.0)", num_students=2, knowledge="response,peer")
     batch, rows = policy.context.batch(), env.selection.settings.distillation.batch_size
     decision = policy.rule.decide(batch)
