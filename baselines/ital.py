@@ -12,7 +12,7 @@ probability that x is picked. The policy returns strengths of the examples with 
 Deviations: the published student knows labels, and we use the teachers' mean. The released teachers compute |g_x| from their own features,
 and we from the student's. The student has one linear layer; we take gradients of the last layer to pick examples, while all layers learn.
 It computes its second term after the first step. We approximate it before, by ``L_x(theta) - L_x(theta - step g) = step <g, g_x>``, so that
-one update is enough. The paper picks one example of 20, we half of a mini-batch by default; the released ``beta`` is 500 to 60,001, by
+one update is enough. The paper picks one example of 20, we 16 of 32 by default; the released ``beta`` is 500 to 60,001, by
 experiment. No reinforcement learning.
 """
 
@@ -23,7 +23,6 @@ from torch import Tensor
 
 from baselines.rule import WEIGHTS, BaseRule, uniform
 from kd_env import spec
-from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.types import Decision
 
@@ -67,7 +66,7 @@ class ITAL(BaseRule):
         Args:
             context: see :class:`~kd_env.policies.PolicyContext`.
             seed: not used.
-            selected: number of examples of a mini-batch that the teachers pick.
+            selected: number of examples of a mini-batch that the teachers pick; at most all of them.
             beta: weight of the second term, and sharpness of e; with 0 the student learns from the picked examples only.
             step: learning rate in the formulas; the student's optimizer has its own.
         """
@@ -76,9 +75,7 @@ class ITAL(BaseRule):
         spec.numbers("ital", least=0, beta=beta)
         spec.numbers("ital", above=0, step=step)
         self.batch_size = context.settings.distillation.batch_size
-        if selected > self.batch_size:
-            raise InputError(f"ital(selected={selected}): a mini-batch has {self.batch_size} examples; pick at most these")
-        self.selected, self.beta, self.step = selected, beta, step
+        self.selected, self.beta, self.step = min(selected, self.batch_size), beta, step
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return equal weights, and the same :func:`strengths` for every knowledge type."""

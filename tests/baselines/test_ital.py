@@ -125,7 +125,6 @@ def test_it_follows_the_protocol():
     ("policy", "message"),
     [
         ("ital(selected=0)", "whole number of at least 1"),
-        ("ital(selected=33)", "a mini-batch has 32 examples; pick at most these"),
         ("ital(beta=-1)", "beta"),
         ("ital(step=0)", "step"),
     ],
