@@ -37,7 +37,13 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     Setting("`crossfit_credit`, 64 labels", "crossfit_credit", 64, "few-labels", ("few-labels",)),
-    Setting("`crossfit_credit`, 256 labels that also teach", "crossfit_credit" + TAUGHT, 256, "taught-labels", ("256-labels", "taught-labels")),
+    Setting(
+        "`crossfit_credit`, 256 labels that also teach",
+        "crossfit_credit" + TAUGHT,
+        256,
+        "taught-labels",
+        ("256-labels", "taught-labels"),
+    ),
     Setting("`piloted`, 64 labels", "piloted", 64, "piloted", ("few-labels", "taught-64")),
     Setting("`piloted`, 256 labels", "piloted", 256, "piloted", ("256-labels", "taught-labels")),
 )
