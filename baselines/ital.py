@@ -3,13 +3,13 @@
 After iterative teacher-aware learning (Yuan et al. 2021, arXiv 2110.00137), for examples x of a mini-batch, the loss L_x of distillation
 from the mean of the teachers, and its gradient g_x by the student's classifier:
 
-    teachers: pick the ``selected`` examples with the largest  2 step (L_x - L*_x) - step^2 |g_x|^2
-    student:  theta <- theta - step g - 2 beta step^2 (g - sum_x e_x g_x),    e = softmax_x(-beta (step^2 |g_x|^2 - 2 step^2 <g, g_x>))
+    teachers: pick the ``selected`` examples with the largest  2 step (L_x - L*_x) - step^2 norm(g_x)^2
+    student:  theta <- theta - step g - 2 beta step^2 (g - sum_x e_x g_x),    e = softmax_x(-beta (step^2 norm(g_x)^2 - 2 step^2 <g, g_x>))
 
 L*_x is the loss of the teachers' mean itself, and g the mean of g_x over the picked examples. e_x is the student's estimate of the
 probability that x is picked. The policy returns strengths of the examples with which one update of the student has this gradient.
 
-Deviations: the published student knows labels, and we use the teachers' mean. The released teachers compute |g_x| from their own features,
+Deviations: the published student knows labels, and we use the teachers' mean. The released teachers compute norm(g_x) from their own features,
 and we from the student's. The student has one linear layer; we take gradients of the last layer to pick examples, while all layers learn.
 It computes its second term after the first step. We approximate it before, by ``L_x(theta) - L_x(theta - step g) = step <g, g_x>``, so that
 one update is enough. The paper picks one example of 20, we 16 of 32 by default; the released ``beta`` is 500 to 60,001, by
