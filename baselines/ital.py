@@ -9,11 +9,11 @@ from the mean of the teachers, and its gradient g_x by the student's classifier:
 L*_x is the loss of the teachers' mean itself, and g the mean of g_x over the picked examples. e_x is the student's estimate of the
 probability that x is picked. The policy returns strengths of the examples with which one update of the student has this gradient.
 
-Deviations: the published student knows labels, and we use the teachers' mean. The released teachers compute norm(g_x) from their own features,
-and we from the student's. The student has one linear layer; we take gradients of the last layer to pick examples, while all layers learn.
-It computes its second term after the first step. We approximate it before, by ``L_x(theta) - L_x(theta - step g) = step <g, g_x>``, so that
-one update is enough. The paper picks one example of 20, we 16 of 32 by default; the released ``beta`` is 500 to 60,001, by
-experiment. No reinforcement learning.
+Deviations: the published student knows labels, and we use the teachers' mean. The released teachers compute norm(g_x) from their own
+features, and we from the student's. The student has one linear layer; we take gradients of the last layer to pick examples, while all
+layers learn. It computes its second term after the first step. We approximate it before, by ``L_x(theta) - L_x(theta - step g) = step
+<g, g_x>``, so that one update is enough. The paper picks one example of 20, we 16 of 32 by default; the released ``beta`` is 500 to 60,001,
+by experiment. No reinforcement learning.
 """
 
 from __future__ import annotations
