@@ -1,16 +1,13 @@
 """``crossfit_credit``: learns from credit, and trusts what it learned as far as credit of other labels confirms it.
 
-Three policies weigh the teachers of every instance:
-
-    start:  w,                               fitted by supervision on the reward labels (:mod:`baselines.stacking`)
-    held:   pi = softmax(log w + residual),  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ]
-    free:   rho = softmax(residual),         J = mean_b [ sum_k rho_bk r_bk - prior * KL(rho_b || 1/K) ]
+Three policies weigh the teachers of every instance: the start w, the held policy pi and the free policy rho of
+:mod:`agents.credit_policies`.
 
 The reward labels are divided into folds, and the credit r_bk of an update comes from the labels of one fold, each in turn. The held and
 the free policy have one learner per fold, which learns from the credit of all other folds. The student is taught with their means:
 
     taught = sum_j share_j policy_j,    policies: w, pi, softmax(sharpness * log rho)
-    share  = softmax(z),    z_j <- max(z_j + rate * price_j * credit_j - largest, -4),    price = 1, 1, release
+    share  = softmax(z),    z_j <- max(z_j + rate * factor_j * credit_j - largest, -4),    factor = 1, 1, release
 
 where credit_j is the mean of ``sum_k policy_bk r_bk`` with the learner that has not learned from the fold of r. The start was fitted on
 the labels of all folds, and so was w in the held policy; only the free policy is judged entirely on other labels. ``largest`` is the
@@ -78,7 +75,7 @@ class CrossfitCredit:
         """
         check_options("crossfit_credit", context, learning_rate, hold, release, rate, floor)
         self.context, self.rate, self.floor = context, rate, floor
-        self.prices = np.array([1.0, 1.0, release])
+        self.credit_factors = np.array([1.0, 1.0, release])
         self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
         self.policies = CreditPolicies(context, seed, learning_rate, hold, context.credit_folds)
         self.log_shares = np.array([0.0, 0.0, MIN_LOG_SHARE])
@@ -111,7 +108,7 @@ class CrossfitCredit:
         fold = int(transition.info["credit_fold"][0]) % num_folds  # a user's own credit may have folds that are not known here
         unseen = self._proposal.policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
-        log_shares = self.log_shares + self.rate * self.prices * earned
+        log_shares = self.log_shares + self.rate * self.credit_factors * earned
         self.log_shares = np.maximum(log_shares - log_shares.max(), MIN_LOG_SHARE)
         self.policies.learn(self._proposal, credit, left_out=fold if num_folds > 1 else None)
 

@@ -1,10 +1,7 @@
 """``held_credit``: starts from the stacking of the teachers, learns from credit near that start, and leaves it if it earns too little.
 
-The start w is fitted by supervision on the reward labels (:mod:`baselines.stacking`). Two policies then learn from the credit of every
-teacher of every instance, as :mod:`agents.gradient_credit` does. The held policy stays near the start, the free policy begins uniform:
-
-    held:  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ],     pi = softmax(log w + residual)
-    free:  J = mean_b [ sum_k rho_bk r_bk - prior * KL(rho_b || 1/K) ],  rho = softmax(residual)
+The start w, the held policy pi and the free policy rho are those of :mod:`agents.credit_policies`. The held policy stays near the start,
+which is fitted by supervision on the reward labels; the free policy begins uniform.
 
 The student is taught with ``trust * pi + (1 - trust) * softmax(sharpness * log rho)``. Trust is close to 1 at first. At every step its
 log-odds grow by ``rate * (credit of the held policy - release * credit of the free policy)``, between -4 and 4: exponentiated gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -23,11 +23,13 @@ def reward_ce(
 
     ``state`` counts the pass for the students with a strength other than 0. Without any, there is no pass, and the loss is 0.
     """
-    strength = torch.as_tensor(decision.strengths.get(NAME, settings.reward_ce), dtype=students.dtype, device=students.device)
-    if strength.ndim > 0:  # in float64, so that the mean of equal numbers is this number
-        strength = strength.view(students.num_students, -1).double().mean(1).to(students.dtype)
-    strength = strength.expand(students.num_students)  # [S]
-    taught = (strength.detach() != 0.0).cpu().numpy()
+    strength = decision.strengths.get(NAME, settings.reward_ce)
+    if isinstance(strength, Tensor):  # in float64, so that the mean of equal numbers is this number
+        by_student = strength.expand(students.num_students * settings.batch_size).view(students.num_students, -1)
+        strength = by_student.double().mean(1).to(students.device, students.dtype)  # [S]
+        taught = (strength.detach() != 0.0).cpu().numpy()
+    else:
+        taught = np.full(students.num_students, strength != 0.0)
     if not taught.any():
         return 0.0
     count = min(settings.batch_size, split.num_labels)

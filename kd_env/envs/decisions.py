@@ -99,9 +99,10 @@ def require_fits(run: Distillation, decision: Decision) -> None:
     for name in decision.weights:
         if name not in run.loss.terms:
             raise InputError(f"decision: {name!r} is not a knowledge type of this setting, which has {', '.join(run.loss.terms)}")
+    known_strengths = strength_names(run)
     for name in decision.strengths:
-        if name not in (names := strength_names(run)):
-            raise InputError(f"decision: {name!r} is not a strength of this setting, which has {', '.join(names)}")
+        if name not in known_strengths:
+            raise InputError(f"decision: {name!r} is not a strength of this setting, which has {', '.join(known_strengths)}")
     for name, weights in decision.weights.items():
         if not isinstance(weights, Tensor) or not weights.is_floating_point():
             raise InputError(f"decision: weights of {name!r} are a {type(weights).__name__}; expected a tensor of floating-point numbers")
@@ -127,14 +128,16 @@ def require_accepted(settings: Settings, kind: ActionKind, decision: Decision) -
         InputError: it teaches phases, or pays credit for something else than one weighting of the teachers.
     """
     if settings.reward.credit != "shared":
-        needs = f"credit={settings.reward.credit!r} is paid for one weighting of the teachers"
+        requirement = f"credit={settings.reward.credit!r} is paid for one weighting of the teachers"
         if not isinstance(kind, TeacherAction):
-            raise InputError(f"{needs}, and action={kind.name!r} decides more; return actions, or use credit=shared")
+            raise InputError(f"{requirement}, and action={kind.name!r} decides more; return actions, or use credit=shared")
         weightings = list(decision.weights.values())
         if not weightings:
-            raise InputError(f"{needs}, and the decision has no weights; give some, or use credit=shared")
+            raise InputError(f"{requirement}, and the decision has no weights; give some, or use credit=shared")
         if not all(weights is weightings[0] or torch.equal(weights, weightings[0]) for weights in weightings):
-            raise InputError(f"{needs}, and the decision has several; give all knowledge types the same weights, or use credit=shared")
+            raise InputError(
+                f"{requirement}, and the decision has several; give all knowledge types the same weights, or use credit=shared"
+            )
     if (phase := settings.interface.updates_per_phase) > 1:
         raise InputError(f"updates_per_phase={phase}: a whole decision is about one mini-batch; leave updates_per_phase out")
 

@@ -72,7 +72,7 @@ def test_without_folds_there_is_one_learner_that_always_learns():
 
 
 def test_shares_by_hand():
-    """Each policy earns its credit times its price, and the best one has a logarithm of 0."""
+    """Each policy earns its credit times its factor, and the best one has a logarithm of 0."""
     _, agent, observation = make("crossfit_credit(rate=0.5,release=0.4)")
     credit = np.tile([1.0, -1.0, 0.5, -0.5], (32, 1))
     agent.log_shares = np.array([-1.0, 0.0, -3.5])

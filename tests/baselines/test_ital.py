@@ -20,6 +20,10 @@ def drawn(seed=0):
     return teacher_logits, features, classifier
 
 
+def logits_of(classifier, features):
+    return torch.cat([features, torch.ones(len(features), 1, dtype=torch.double)], 1) @ classifier.T
+
+
 def losses_and_gradients(classifier, features, teacher_logits):
     """The loss of each example against the mean of the teachers, and its gradient by the classifier, example by example."""
     losses, gradients = [], []
@@ -59,7 +63,7 @@ def released_step(classifier, features, teacher_logits, beta, step, first_order)
 def our_step(classifier, features, teacher_logits, beta, step):
     """A step of gradient descent on the loss with our strengths."""
     parameters = classifier.clone().requires_grad_()
-    logits = torch.cat([features, torch.ones(EXAMPLES, 1, dtype=torch.double)], 1) @ parameters.T
+    logits = logits_of(parameters, features)
     log_q, p = (logits / TEMPERATURE).log_softmax(1)[:, None], (teacher_logits / TEMPERATURE).softmax(2)
     loss = TEMPERATURE**2 * (p * (p.log() - log_q)).sum(2).mean(1)  # [B]
     ours = strengths(teacher_logits, logits.detach(), features, TEMPERATURE, 1, beta, step)
@@ -92,14 +96,14 @@ def test_the_deviation_from_the_released_step_vanishes_with_the_step():
 def test_teachers_pick_the_examples_that_the_student_knows_least():
     teacher_logits, features, classifier = drawn()
     losses, _ = losses_and_gradients(classifier, features, teacher_logits)
-    logits = torch.cat([features, torch.ones(EXAMPLES, 1, dtype=torch.double)], 1) @ classifier.T
+    logits = logits_of(classifier, features)
     ours = strengths(teacher_logits, logits, features, TEMPERATURE, 2, 0.0, 1e-6)
     wanted = np.argsort(losses - lowest_losses(teacher_logits))[-2:]
     assert sorted(np.flatnonzero(ours.numpy())) == sorted(wanted)
     assert ours[wanted].tolist() == [EXAMPLES / 2] * 2
-    believing = strengths(teacher_logits, logits, features, TEMPERATURE, 2, 500.0, 1e-3)
-    assert float(believing.mean()) == pytest.approx(1.0)
-    assert (believing < 0).any(), "the student moves away from what was not picked"
+    with_belief = strengths(teacher_logits, logits, features, TEMPERATURE, 2, 500.0, 1e-3)
+    assert float(with_belief.mean()) == pytest.approx(1.0)
+    assert (with_belief < 0).any(), "the student moves away from what was not picked"
 
 
 def test_every_student_of_a_population_gets_strengths_of_its_own_mini_batch():

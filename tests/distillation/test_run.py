@@ -129,14 +129,14 @@ def test_a_decision_may_weigh_reward_ce_for_each_student(digits_data):
 
 @pytest.mark.parametrize("strength", [0.1, 0.3, 0.7, 8.82])
 def test_equal_strengths_of_reward_ce_are_the_number(digits_data, strength):
-    digests = []
-    for rows in (None, 1, 8):  # the setting's number, a number of the decision, and one for each row
+    def student(**reward_ce_strength):
         run = start(digits_data, reward_ce=strength, student="mlp(width=12)", reward_labels=6)
         plain = Decision.response(weights_for(run), 1.0, 2.0)
-        given = {None: {}, 1: {"reward_ce": strength}, 8: {"reward_ce": torch.full((8,), strength)}}[rows]
-        run.apply(dataclasses.replace(plain, strengths={**plain.strengths, **given}))
-        digests.append(digest(run))
-    assert digests[0] == digests[1] == digests[2]
+        run.apply(dataclasses.replace(plain, strengths={**plain.strengths, **reward_ce_strength}))
+        return digest(run)
+
+    of_setting, of_decision, of_rows = student(), student(reward_ce=strength), student(reward_ce=torch.full((8,), strength))
+    assert of_setting == of_decision == of_rows
 
 
 def test_reward_ce_trains_on_all_reward_labels_by_default(digits_data):
