@@ -195,6 +195,11 @@ class Stack(nn.Module):
         """Return weights, ``[n, K]``."""
         return torch.einsum("r,rnk->nk", self.shares, self.members(instances))
 
+    def of_teachers(self, teacher_logits: Tensor, teacher_features: Sequence[Tensor]) -> Tensor:
+        """Return weights ``[n, K]`` for ``teacher_logits [n, K, C]`` and ``teacher_features``, K x ``[n, D_k]``."""
+        weights: Tensor = self(Instances.of(teacher_logits, teacher_features))
+        return weights
+
 
 class Stacking(BaseRule):
     """Fits once, before the first update, on the reward labels."""
@@ -216,11 +221,11 @@ class Stacking(BaseRule):
         spec.numbers("stacking", least=0, sharpness=sharpness)
         super().__init__(context, seed)
         self.sharpness = sharpness
-        self.stack = Stack(context.reward_examples(), seed)
+        self.weights_of = context.once_per_example(Stack(context.reward_examples(), seed).of_teachers)
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the weights of the mixture."""
-        weights: Tensor = self.stack(Instances.of(batch.teacher_logits, batch.teacher_features))
+        weights = self.weights_of(batch)
         if self.sharpness != 1.0:
             weights = (self.sharpness * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).softmax(1)
         return weights / weights.sum(1, keepdim=True)

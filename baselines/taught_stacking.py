@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from baselines.rule import WEIGHTS, BaseRule
-from baselines.stacking import Instances, Stack
+from baselines.stacking import Stack
 from kd_env.policies import PolicyBatch, PolicyContext
 
 
@@ -26,9 +26,10 @@ class TaughtStacking(BaseRule):
     def __init__(self, context: PolicyContext, seed: int = 0) -> None:
         """Fit the stack; ``seed`` is of the halves and of the scorers' first weights."""
         super().__init__(context, seed)
-        self.stack = Stack(context.reward_examples(), seed, context.settings.distillation.temperature)
+        stack = Stack(context.reward_examples(), seed, context.settings.distillation.temperature)
+        self.weights_of = context.once_per_example(stack.of_teachers)
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the weights of the mixture."""
-        weights: Tensor = self.stack(Instances.of(batch.teacher_logits, batch.teacher_features))
+        weights = self.weights_of(batch)
         return weights / weights.sum(1, keepdim=True)

@@ -12,7 +12,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from kd_env.distillation.calibration import calibrated
 from kd_env.distillation.reward_split import labelled_positions
 from kd_env.envs import decisions
 from kd_env.envs.credit import first_order
@@ -21,6 +20,7 @@ from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, needs
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.examples import Examples
+from kd_env.policies.once_per_example import OfTeachers, OncePerExample
 from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
@@ -138,6 +138,11 @@ class PolicyContext:
         return self._examples("reward", np.arange(len(self._selection.data.labels["reward"])), labels=False)
 
     @needs(TEACHERS, "context")
+    def once_per_example(self, function: OfTeachers) -> OncePerExample:
+        """Return ``function(teacher_logits, teacher_features)`` of mini-batches, computed once for each example if possible."""
+        return OncePerExample(self._selection, function, self._teacher_temperatures)
+
+    @needs(TEACHERS, "context")
     def classifiers(self) -> list[tuple[Tensor, Tensor]]:
         """Return the teachers' linear classifiers, ``([C, D_k], [C])`` each."""
         linear, temperatures = classifiers(self._selection.pool), self._teacher_temperatures()
@@ -227,11 +232,7 @@ class PolicyContext:
         return best
 
     def _examples(self, split: str, positions: np.ndarray, labels: bool) -> Examples:
-        data = self._selection.data
-        outputs = data.bank.gather(split, positions)
-        features = tuple(torch.from_numpy(array) for array in outputs.features)
-        logits = calibrated(outputs.logits, self._teacher_temperatures())
-        return Examples(logits, features, data.labels[split][positions] if labels else None)
+        return Examples.of(self._selection.data, split, positions, self._teacher_temperatures(), labels)
 
     def _teacher_temperatures(self) -> np.ndarray | None:
         temperatures = self._selection.distillation.teacher_temperatures  # [S, K]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+import numpy as np
+import torch
 from torch import Tensor
+
+from kd_env.distillation import EncodedTask
+from kd_env.distillation.calibration import calibrated
 
 
 class Examples(NamedTuple):
@@ -16,6 +21,13 @@ class Examples(NamedTuple):
     teacher_logits: Tensor  # [n, K, C]
     teacher_features: tuple[Tensor, ...]  # K x [n, D_k]
     labels: Tensor | None  # [n]
+
+    @classmethod
+    def of(cls, data: EncodedTask, split: str, positions: np.ndarray, temperatures: np.ndarray | None, labels: bool = False) -> Self:
+        """Return the examples at ``positions``, with the teachers' logits divided by ``temperatures [K]``."""
+        outputs = data.bank.gather(split, positions)
+        features = tuple(torch.from_numpy(array) for array in outputs.features)
+        return cls(calibrated(outputs.logits, temperatures), features, data.labels[split][positions] if labels else None)
 
     def known_labels(self) -> Tensor:
         """Return the labels, where the access includes them."""

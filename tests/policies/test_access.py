@@ -66,6 +66,7 @@ def read(name, context, batch, observation=None, transition=None):
         "context.train_examples": (rows,),
         "context.credit": (("response",),),
         "context.own_students": (2, 0),
+        "context.once_per_example": (lambda teacher_logits, teacher_features: teacher_logits,),
         "context.with_reward_positions": (rows,),
         "student.forward_at": ([], {}),
         "student.examples('train')": ("train", rows),
