@@ -1,6 +1,8 @@
-"""Rules by which a policy teaches students of its own. In: their names. Out: the rules, and their weights for a mini-batch."""
+"""Rules and a learner by which a policy teaches students of its own. In: names. Out: the policies, and weights for a mini-batch."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +55,22 @@ def make_rule(name: str, context: PolicyContext, seed: int) -> Rule:
     policy = registry.find(name)
     rule: Rule = spec.call_plugin(f"policy {name!r}", policy.make, policy.options, context, seed)
     return rule
+
+
+def make_learner(policy_name: str, text: str, context: PolicyContext, seed: int) -> Any:
+    """Return the learner that the option ``learner`` of a policy names.
+
+    Raises:
+        InputError: it has no method that such a learner needs, or it cannot be made.
+    """
+    policy = registry.find(text)
+    for method in ("weigh", "act", "update", "state", "load_state"):
+        if not callable(getattr(policy.make, method, None)):
+            raise InputError(f"{policy_name}: learner={text!r} has no method {method}; use crossfit_credit, or add it to your class")
+    try:
+        return spec.call_plugin(f"policy {text!r}", policy.make, policy.options, context, seed)
+    except InputError as error:
+        raise InputError(f"{policy_name}: its learner cannot be made: {error}") from None
 
 
 def rule_weights(policy_name: str, name: str, rule: Rule, batch: PolicyBatch) -> Tensor:

@@ -26,11 +26,11 @@ from torch import Tensor
 from agents import saving
 from agents.crossfit_credit import CrossfitCredit
 from agents.entropy import normalized_entropy
-from agents.member_rules import checked_rules, make_rule, rule_weights
+from agents.member_rules import checked_rules, make_learner, make_rule, rule_weights
 from agents.saving import Stateful
 from kd_env import spec
 from kd_env.errors import InputError
-from kd_env.policies import PolicyBatch, PolicyContext, Transition, registry
+from kd_env.policies import PolicyBatch, PolicyContext, Transition
 from kd_env.policies.faults import faults_of
 from kd_env.policies.own_students import OwnStudents
 from kd_env.types import Decision, Observation
@@ -89,11 +89,7 @@ class Piloted:
         spec.numbers("piloted", least=0, margin=margin)
         self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
         self.context, self.seed, self.margin = context, seed, margin
-        policy = registry.find(learner)
-        for method in ("weigh", "act", "update", "state", "load_state"):
-            if not callable(getattr(policy.make, method, None)):
-                raise InputError(f"piloted: learner={learner!r} has no method {method}; use crossfit_credit, or add it to your class")
-        self.learner = spec.call_plugin(f"policy {learner!r}", policy.make, policy.options, context, seed)
+        self.learner = make_learner("piloted", learner, context, seed)
         self.names = checked_rules("piloted", rules, context)
         self.rules = [make_rule(name, context, seed) for name in self.names]
         labelled = context.reward_positions

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from kd_env import tasks
 from kd_env.benchmark.run_trial import teach
 from kd_env.policies import registry
 from speed.measure import Row, Subject, compare
@@ -58,7 +59,9 @@ def _teaching(
 ) -> Callable[[], object]:
     """Return a function that trains new students for ``count`` updates, each with its own policy, in one environment."""
     policy_class = registry.find(name)
-    options: dict[str, Any] = {"reward_every": 1, "updates": count, **policy_class.env_options, **(more_options or {})}
+    validation_every = tasks.load(task).defaults.updates // 20  # as in a whole run
+    defaults = {"reward_every": 1, "updates": count, "validation_every": validation_every}
+    options: dict[str, Any] = {**defaults, **policy_class.env_options, **(more_options or {})}
     options.pop("granularity", None)
     env = slots(task, device, students, autoreset_mode="same_step", **options)
     policies = [policy_class.build(env, seed, seed if students > 1 else None) for seed in range(students)]

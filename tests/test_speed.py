@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not part of the package
 
-from speed import __main__, banks, gpu_report, maps, policies, populations, shares, table, updates
+from speed import __main__, banks, gpu_report, maps, policies, populations, scaling, shares, table, updates
 from speed.measure import Row
 
 CPU = torch.device("cpu")
@@ -36,6 +37,24 @@ def test_a_section_ends_and_its_rows_have_numbers(name):
     assert all(row.ratio is None or (row.low <= row.ratio <= row.high and row.baseline) for row in rows)
     assert any(row.ratio is not None for row in rows)
     assert all(row.what in table.markdown(rows) for row in rows)
+
+
+@pytest.mark.long
+def test_times_and_sizes_of_all_quantities_are_measured(monkeypatch):
+    smallest = {title: (name, values[:2]) for title, (name, values) in scaling.VARIED.items()}
+    monkeypatch.setattr(scaling, "VARIED", smallest)
+    measured = pd.DataFrame(scaling.measure(turns=1))
+    assert (measured["measured"] > 0.0).all()
+    assert len(measured) == 2 * (2 * len(smallest) - 1)  # updates without and with credit, and banks
+    banks_only = measured[measured["what"] == scaling.BANK]
+    assert 0.5 < scaling.growth(banks_only) < 1.0  # a part of a bank does not grow
+    assert scaling.markdown(measured).count("\n") == 2 * len(smallest)
+    assert len(scaling.figure(measured).axes) == len(smallest)
+
+
+def test_growth_is_the_exponent_between_the_last_two_values():
+    quadratic = pd.DataFrame({"value": [8, 1, 2], "measured": [64.0, 5.0, 4.0]})
+    assert scaling.growth(quadratic) == pytest.approx(2.0)
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
         ("piloted(rules=unifrom)", "piloted: rules='unifrom': unknown policy 'unifrom'"),
         ("piloted(rules=)", "name some"),
         ("piloted(margin=-1)", "margin"),
-        ("piloted(learner=crossfit_credit(rate=-1))", "rate"),
+        ("piloted(learner=crossfit_credit(rate=-1))", "piloted: its learner cannot be made: .*rate"),
     ],
 )
 def test_options_that_cannot_work_are_refused(policy, message):
