@@ -11,7 +11,7 @@ from pathlib import Path
 from kd_env.errors import InputError
 from kd_env.models.device import pick_device
 from kd_env.randomness import make_reproducible
-from speed import banks, gpu_report, policies, populations, shares, table, updates
+from speed import banks, gpu_report, libraries, policies, populations, shares, startup, table, updates
 from speed.measure import Row
 
 QUICK = "only digits, fewer turns, a smaller bank"
@@ -49,6 +49,10 @@ def main() -> int:
         "policies": lambda: policies.learned_policies("digits", device, effort(7, 2), count=effort(64, 32)),
         "whole runs, digits": lambda: policies.against_plain_loop("digits", device, effort(7, 2), count=effort(64, 32)),
         "whole runs, domains": lambda: policies.against_plain_loop("domains", device, 3, count=48),
+        "Stable-Baselines3": lambda: libraries.stable_baselines3("digits", device, effort(7, 2), count=effort(128, 32)),
+        "Transformers teachers": lambda: libraries.transformers_bank(effort(5, 2), effort(4000, 500)),
+        "the start": lambda: startup.commands(effort(9, 2)),
+        "the first update": lambda: startup.first_update(effort(67_000, 2_000), effort(3, 1)),
         "the bank": lambda: banks.bank(effort(1_000_000, 600_000), effort(7, 2)),
         "where a step goes": lambda: shares.step("digits", effort(10, 4)),
     }
@@ -56,7 +60,8 @@ def main() -> int:
         sections = {name: measure for name, measure in sections.items() if "domains" not in name}
     status, summary = 0, ""
     if arguments.gpu_report:
-        del sections["the bank"], sections["where a step goes"]  # they do not use the device
+        for name in ("the bank", "where a step goes", "Transformers teachers", "the start", "the first update"):
+            del sections[name]  # it does not use the device
         status, summary = gpu_report.run_tests(arguments.gpu_report)
     rows: list[Row] = []
     for name, measure in sections.items():

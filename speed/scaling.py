@@ -35,6 +35,8 @@ FILE = Path(__file__).parents[1] / "docs" / "figures" / "scaling.csv"
 STEP, CREDIT, BANK = "an update", "an update with credit=first_order", "a bank"
 COUNT = 4
 """Number of updates in a block."""
+HELD_OUT = 256
+"""Examples in each held-out split, at least one for each class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Sizes:
         teachers: number of teachers K.
         students: number of students S.
         classes: number of classes C.
-        words: words in a text; 0 for images.
+        words: words in the longest text; 0 for images.
+        shortest: words in the shortest text; 0 for equal lengths.
         examples: examples in the train split N.
     """
 
@@ -55,6 +58,7 @@ class Sizes:
     students: int = 1
     classes: int = 10
     words: int = 0
+    shortest: int = 0
     examples: int = 1024
 
 
@@ -176,17 +180,9 @@ def random_teachers(sizes: Sizes) -> list[Callable[[np.ndarray], Tensor]]:
 
 def random_task(sizes: Sizes) -> Task:
     """Return a task of random images of 8 x 8 pixels, or of texts of random words."""
-    rng = np.random.default_rng(0)
-    held_out = max(256, sizes.classes)
     if sizes.words:
-        words = np.array([f"word{number}" for number in range(200)])
-
-        def texts(count: int) -> Dataset:
-            drawn = rng.choice(words, (count, sizes.words))
-            return Dataset.from_dict({"text": [" ".join(row) for row in drawn], "label": [i % sizes.classes for i in range(count)]})
-
-        counts = {"train": sizes.examples, "reward": held_out, "validation": held_out, "test": held_out}
-        return from_datasets(DatasetDict({name: texts(count) for name, count in counts.items()}), text="text", name="random-texts")
+        return from_datasets(random_texts(sizes), text="text", name="random-texts")
+    rng, held_out = np.random.default_rng(0), max(HELD_OUT, sizes.classes)
 
     def images(count: int) -> Split:
         return Split(rng.random((count, 1, 8, 8), dtype=np.float32), np.arange(count) % sizes.classes, np.zeros(count, dtype=np.int64))
@@ -202,6 +198,19 @@ def random_task(sizes: Sizes) -> Task:
         group_names=("all",),
         defaults=Defaults(pool="own", student="mlp(width=24)", updates=1, kd_weight=1.0, temperature=2.0),
     )
+
+
+def random_texts(sizes: Sizes) -> DatasetDict:
+    """Return texts of random words."""
+    rng, words = np.random.default_rng(0), np.array([f"word{number}" for number in range(200)])
+
+    def texts(count: int) -> Dataset:
+        lengths = rng.integers(sizes.shortest or sizes.words, sizes.words + 1, count)
+        drawn = [" ".join(rng.choice(words, length)) for length in lengths]
+        return Dataset.from_dict({"text": drawn, "label": [number % sizes.classes for number in range(count)]})
+
+    held_out = max(HELD_OUT, sizes.classes)
+    return DatasetDict({"train": texts(sizes.examples), **{name: texts(held_out) for name in ("reward", "validation", "test")}})
 
 
 if __name__ == "__main__":

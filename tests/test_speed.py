@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not part of the package
 
-from speed import __main__, banks, gpu_report, maps, policies, populations, scaling, shares, table, updates
+from speed import __main__, banks, gpu_report, libraries, maps, policies, populations, scaling, shares, startup, table, updates
 from speed.measure import Row
 
 CPU = torch.device("cpu")
@@ -24,6 +24,9 @@ SECTIONS = {
     "whole runs": lambda: policies.against_plain_loop("digits", CPU, 1, count=4),
     "bank": lambda: banks.bank(20_000, 1),
     "shares": lambda: shares.step("digits", 1),
+    "Stable-Baselines3": lambda: libraries.stable_baselines3("digits", CPU, 1, count=16),
+    "Transformers teachers": lambda: libraries.transformers_bank(1, 300),
+    "start": lambda: startup.commands(1),
     "maps": lambda: maps.maps(1, batch_size=4, side=8),
 }
 
@@ -37,6 +40,13 @@ def test_a_section_ends_and_its_rows_have_numbers(name):
     assert all(row.ratio is None or (row.low <= row.ratio <= row.high and row.baseline) for row in rows)
     assert any(row.ratio is not None for row in rows)
     assert all(row.what in table.markdown(rows) for row in rows)
+
+
+@pytest.mark.long
+def test_the_first_update_is_timed_with_a_bank_that_is_there():
+    (row,) = startup.first_update(500, 1)
+    assert 0.0 < row.value < math.inf
+    assert row.ratio is None
 
 
 @pytest.mark.long
@@ -67,7 +77,7 @@ def test_the_report_of_a_gpu_has_the_tests_and_the_table(tmp_path, monkeypatch, 
     monkeypatch.setattr(updates, "core", lambda *_, **__: rows)
     for module, name in ((updates, "view"), (populations, "against_separate_runs"), (policies, "learned_policies")):
         monkeypatch.setattr(module, name, lambda *_, **__: [])
-    for module, name in ((policies, "against_plain_loop"), (policies, "in_a_population"), (banks, "bank"), (shares, "step")):
+    for module, name in ((policies, "against_plain_loop"), (policies, "in_a_population"), (libraries, "stable_baselines3")):
         monkeypatch.setattr(module, name, lambda *_, **__: [])
     ended = subprocess.CompletedProcess((), 0, "....\n4 passed in 9.00s\n", "")
     monkeypatch.setattr(gpu_report.subprocess, "run", lambda *_, **__: ended)

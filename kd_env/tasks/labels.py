@@ -44,25 +44,11 @@ def normalised_labels(file: TextColumns, class_names: Sequence[str] | None, igno
         InputError: a label is a fraction, of the other kind, or a number of more than 9 digits.
     """
     integers = _is_integer(file.labels[0] if class_names is None else class_names[0])
-    labels = []
-    for row, label in enumerate(map(str.strip, file.labels)):
-        whole = label.partition(".")[0]
-        if _is_integer(label) and len(whole) > 9:
-            raise InputError(f"{file.table.place(row)}: label {short_repr(label)} is too large for a class number; give at most 9 digits")
-        if _is_fraction(label):
-            raise InputError(
-                f"{file.table.place(row)}: label {short_repr(label)} is no class; expected a whole number or a name (no regression)"
-            )
-        if _is_integer(label) != integers:
-            kind = "whole numbers" if integers else "names"
-            raise InputError(f"{file.table.place(row)}: label {short_repr(label)}, where the labels before it are {kind}; use one kind")
-        if integers:
-            labels.append(str(int(whole)))
-        elif ignore_case:
-            labels.append(_folded(label))
-        else:
-            labels.append(label.lower() if label.lower() in ("true", "false") else label)
-    return labels
+    normalised: dict[str, str] = {}  # by label: most of them occur many times
+    for row, label in enumerate(file.labels):
+        if label not in normalised:
+            normalised[label] = _normalised(file.table.place(row), label.strip(), integers, ignore_case)
+    return [normalised[label] for label in file.labels]
 
 
 def spelling_notes(class_names: Sequence[str]) -> list[str]:
@@ -93,6 +79,23 @@ def numbers_of(table: Table, column: str, names: Sequence[str], known: Sequence[
             shown = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
             raise InputError(f"{table.place(row)}: {column} {short_repr(name)} is not among those of the training file ({shown[:200]})")
     return np.array([number[name] for name in names], dtype=np.int64)
+
+
+def _normalised(place: str, label: str, integers: bool, ignore_case: bool) -> str:
+    """Return a label as :func:`normalised_labels` does; ``place`` is where it stands."""
+    whole = label.partition(".")[0]
+    if _is_integer(label) and len(whole) > 9:
+        raise InputError(f"{place}: label {short_repr(label)} is too large for a class number; give at most 9 digits")
+    if _is_fraction(label):
+        raise InputError(f"{place}: label {short_repr(label)} is no class; expected a whole number or a name (no regression)")
+    if _is_integer(label) != integers:
+        kind = "whole numbers" if integers else "names"
+        raise InputError(f"{place}: label {short_repr(label)}, where the labels before it are {kind}; use one kind")
+    if integers:
+        return str(int(whole))
+    if ignore_case:
+        return _folded(label)
+    return label.lower() if label.lower() in ("true", "false") else label
 
 
 def _folded(label: str) -> str:
