@@ -57,9 +57,9 @@ class CreditPolicies:
             num_folds: number of learners of each policy.
         """
         self.start = Stack(context.reward_examples(), seed)
-        self._start_of_batch = context.once_per_example(self.start.of_teachers)
-        seen = context.reward_outputs()
-        instances = Instances.of(seen.teacher_logits, seen.teacher_features)
+        self._start_weights = context.once_per_example(self.start.of_teachers)
+        examples = context.reward_outputs()
+        instances = Instances.of(examples.teacher_logits, examples.teacher_features)
         with seeded(seed):
             self.learners = CreditLearners(instances, learning_rate, (hold, PRIOR), num_folds)
 
@@ -72,7 +72,7 @@ class CreditPolicies:
     def propose(self, batch: PolicyBatch) -> Proposal:
         """Return the weights of the three policies for a mini-batch."""
         instances = Instances.of(batch.teacher_logits, batch.teacher_features)
-        log_start = self._start_of_batch(batch).clamp_min(MIN_WEIGHT).log().log_softmax(1)
+        log_start = self._start_weights(batch).clamp_min(MIN_WEIGHT).log().log_softmax(1)
         log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
         log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
         held, free = log_held.exp(), (SHARPNESS * log_free).softmax(2)
@@ -89,7 +89,7 @@ class CreditPolicies:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned; other entries are left out."""
         self.start.load_state_dict(state["start"])
-        self._start_of_batch.forget()
+        self._start_weights.forget()
         self.learners.load_state(state["learners"])
 
 

@@ -56,7 +56,7 @@ class ActorCritic(nn.Module):
 
 
 class KnowledgeActorCritic:
-    """Learns while it teaches some students, then teaches the student that counts."""
+    """Learns while it teaches some students, then teaches the final student."""
 
     access = "reward scalar"
     learns_from = "the reward, over several students"
@@ -135,8 +135,8 @@ class KnowledgeActorCritic:
     def update(self, transition: Transition) -> None:
         """Remember the phase, and make one update of actor and critic."""
         strengths = self._taken_strengths
-        taken = (strengths > 0.5).astype(np.float64) if self.hard else strengths
-        self._remember(transition, taken)
+        executed = (strengths > 0.5).astype(np.float64) if self.hard else strengths
+        self._remember(transition, executed)
         self._learn()
 
     def state(self) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 Credit is about one update. A policy that earns more credit in every update can still end with the worse student. So the policy first tries
 several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``). The learner
 teaches one student on trial. Beside it the policy teaches students of its own, the pilots, from equal first weights and on the same
-mini-batches. A candidate without labels has one pilot, scored on both halves of the reward labels. One with labels has two, each taught one
-half and scored on the other. A score is the mean of five measurements in the last quarter of the trial. The student that counts is then
-taught by
+mini-batches. A candidate without labels has one pilot, scored on both halves of the reward labels. A candidate with
+labels has two pilots: each is taught one half and scored on the other. A score is the mean of five measurements in the last quarter of the
+trial. The final student is then taught by
 
     the learner with labels, unless the best other candidate has  score - score_learner > margin * sqrt(p (1 - p) / n)
 
@@ -108,7 +108,7 @@ class Piloted:
         self.learner_before = copy.deepcopy(self.learner.state())
 
     def begin_episode(self, learning: bool) -> None:
-        """Begin a trial, or the student that counts after it. With ``learning=False``, begin a student that is taught as before."""
+        """Begin a trial, or the final student after it. With ``learning=False``, begin a student that is taught as before."""
         self.pilot_students = None
         if not learning:
             return

@@ -3,12 +3,12 @@
 A population of students is taught side by side, each with its own hyper-parameters: a rule, a factor of the teachers' strengths, and a
 factor of the temperature. Every ``interval`` updates all members are scored on held-out reward labels. Then each of the worst goes on from
 the weights and the optimizer of one of the best (exploit), with changed hyper-parameters (explore). What the best member was taught with,
-from the first update to the last, is a schedule. The student that counts is taught by that schedule from the start.
+from the first update to the last, is a schedule. The final student is taught by that schedule from the start.
 
 Half of the reward labels fit the rules that need labels while the population learns, and with ``reward_ce`` they are the labels that the
 members are taught. The other half scores the members. In the end the rules are fitted again on all reward labels.
 
-Deviations from the paper: all members begin with the weights of the student that counts and see its mini-batches, so that they differ by
+Deviations from the paper: all members begin with the weights of the final student and see its mini-batches, so that they differ by
 their hyper-parameters alone; the first population has the rules in turn. All passes of the population are counted as the student's.
 """
 
@@ -45,7 +45,7 @@ MIN_MEMBERS = 8
 
 
 class Population:
-    """Learns a schedule with students of its own in one episode, then teaches the student that counts by it.
+    """Learns a schedule with students of its own in one episode, then teaches the final student by it.
 
     In the first episode the student of the environment is taught as the best member so far.
     """
@@ -90,7 +90,7 @@ class Population:
             )
         self.fit_positions, self.score_positions = labelled[::2], labelled[1::2]  # the classes are spread evenly
         settings = context.settings.distillation
-        self.varies_strength = settings.uses_hard_labels or settings.reward_ce > 0.0  # otherwise nothing is beside the teachers' terms
+        self.varies_strength = settings.uses_hard_labels or settings.reward_ce > 0.0  # without another loss term it only scales the loss
         self.rng = np.random.default_rng(seed)
         self.rules: dict[tuple[str, bool], Rule] = {}
         self.lineages = [[ScheduleEntry(0.0, self._first_hyperparameters(member))] for member in range(members)]
@@ -152,7 +152,7 @@ class Population:
         ]
 
     def _first_hyperparameters(self, member: int) -> Hyperparameters:
-        """Return the rules in turn; the first time each rule comes, with the settings of the environment."""
+        """Return the rules in turn. The first member of each rule has factors of 1."""
         hyperparameters = Hyperparameters(self.names[member % len(self.names)])
         return hyperparameters if member < len(self.names) else self._changed(hyperparameters, keep_rule=True)
 

@@ -21,23 +21,23 @@ def shortest_mixture(gram: np.ndarray, bound: float) -> np.ndarray:
     if scale <= 0.0 or bound * count <= 1.0 + SLACK:
         return mixture
     quadratic = gram / scale + RIDGE * np.eye(count)
-    held = np.zeros(count, dtype=np.int64)  # -1: at 0, 1: at the bound, 0: free
+    bound_state = np.zeros(count, dtype=np.int64)  # -1: at 0, 1: at the bound, 0: free
     for _ in range(100 * count):
-        step = _step(quadratic, mixture, held == 0)
+        step = _step(quadratic, mixture, bound_state == 0)
         room = np.where(step > 0.0, bound - mixture, mixture)
         step_length = np.divide(room, np.abs(step), out=np.full(count, np.inf), where=np.abs(step) > SLACK)
         if step_length.min() < 1.0:  # a free weight reaches its limit first and is held there
             first = int(step_length.argmin())
             mixture = mixture + step_length[first] * step
-            held[first] = 1 if step[first] > 0.0 else -1
+            bound_state[first] = 1 if step[first] > 0.0 else -1
             mixture[first] = bound if step[first] > 0.0 else 0.0
             continue
         mixture = mixture + step
         slope = quadratic @ mixture
-        wrong = held * (slope - slope[held == 0].mean()) > SLACK  # releasing it would shorten the vector
+        wrong = bound_state * (slope - slope[bound_state == 0].mean()) > SLACK  # releasing it would shorten the vector
         if not wrong.any():
             break
-        held[int(wrong.argmax())] = 0
+        bound_state[int(wrong.argmax())] = 0
     mixture = np.clip(mixture, 0.0, bound)
     normalised: np.ndarray = mixture / mixture.sum()
     return normalised

@@ -151,7 +151,7 @@ class BaseModels(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, instances: Instances) -> Tensor:
-        """Return the weights of each member, ``[R, n, K]``."""
+        """Return the weights of each base model, ``[R, n, K]``."""
         routed = self.router(instances.inputs("outputs and features"))
         formulas = [uniform(instances), most_confident(instances), low_entropy(instances), choice(routed.argmax(1), routed.shape[1])]
         return torch.stack([*formulas, *(network(instances) for network in self.networks)])

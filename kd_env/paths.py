@@ -59,7 +59,7 @@ def require_file(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of ``path``, a file beside it.
+    """Hold a file lock next to ``path`` (``path.lock``).
 
     What is there already can be used without a lock where its folder cannot be written to, as a shared cache: it does not change.
     """
@@ -97,7 +97,7 @@ def claim(path: Path) -> Iterator[str]:
 
 @contextmanager
 def claim_folder(folder: Path, work: str) -> Iterator[None]:
-    """Hold the lock of a folder that a command writes, a file beside it, for the block.
+    """Hold the lock of an output folder, a file next to it, inside the ``with`` block.
 
     Args:
         folder: the folder, which need not exist.

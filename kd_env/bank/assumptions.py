@@ -18,7 +18,7 @@ from kd_env.teachers.teacher import HasNotes
 def teacher_lines(task: Task, pool: Pool, bank: KnowledgeBank) -> list[str]:
     """Return a line for each teacher, with its validation score, and a line for each thing to know about it.
 
-    A teacher that is less often right than chance, or than the most frequent class, or that gives one answer to all, is named.
+    A teacher that is less often right than chance, or than the most frequent class, or that predicts one class for every example, is named.
     """
     lines = [f"  {name}: validation {task.metric} {score:.3f}" for name, score in bank.scores(task).items()]
     predictions, labels = bank.gather("validation", slice(None)).logits.argmax(2), task.validation.labels  # [N, K]

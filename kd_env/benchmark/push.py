@@ -27,7 +27,7 @@ def require_repository(name: str) -> None:
         raise InputError(f"--push {name}: expected ORG/NAME, such as my-name/my-student, in letters, digits and -_.")
 
 
-def obstacle() -> str:
+def upload_problem() -> str:
     """Return why an upload would fail now, as far as that is known without the network; empty if nothing is known."""
     from huggingface_hub import constants, get_token
 
@@ -45,7 +45,7 @@ def push(folder: Path, name: str) -> str:
     from huggingface_hub import HfApi
 
     try:
-        if reason := obstacle():
+        if reason := upload_problem():
             raise OSError(reason)
         api = HfApi()
         address = api.create_repo(name, private=True, exist_ok=True)

@@ -64,13 +64,15 @@ def _load(tasks: Sequence[str]) -> None:
         load(task)
 
 
-def results(ray: Any, tasks: Iterable[Any], at_once: int, lost: Callable[[str], Exception], poll: Callable[[], None]) -> Iterator[Any]:
+def results(
+    ray: Any, tasks: Iterable[Any], at_once: int, lost_error: Callable[[str], Exception], poll: Callable[[], None]
+) -> Iterator[Any]:
     """Yield the results of tasks as they come. Tasks that are left when the iterator is closed are cancelled.
 
     Args:
         tasks: references to tasks; submitted when they are taken from it.
         at_once: number of tasks that are submitted and not finished.
-        lost: returns the error to raise if the worker of a task died too often; it is called with the reason.
+        lost_error: returns the error to raise if the worker of a task died too often; it is called with the reason.
         poll: called about every second.
 
     Raises:
@@ -83,20 +85,20 @@ def results(ray: Any, tasks: Iterable[Any], at_once: int, lost: Callable[[str], 
             poll()
             raise_if_interrupted()
             for reference in ready:
-                yield _result(ray, reference, lost)
+                yield _result(ray, reference, lost_error)
     finally:
         for reference in waiting if ray.is_initialized() else ():
             ray.cancel(reference)  # a trial saves its state then
 
 
-def _result(ray: Any, reference: Any, lost: Callable[[str], Exception]) -> Any:
+def _result(ray: Any, reference: Any, lost_error: Callable[[str], Exception]) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         reason = str(error).strip().split("\n")[0]
-        raise lost(f"a worker died more than {RETRIES} times ({reason})") from None
+        raise lost_error(f"a worker died more than {RETRIES} times ({reason})") from None
 
 
 _shared: dict[str, Any] = {}

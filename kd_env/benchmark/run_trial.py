@@ -57,7 +57,7 @@ def teach(env: Any, policies: Sequence[Any], seeds: Sequence[int], frozen: bool 
     first = training_episodes if checkpoint is None else checkpoint.first_episode(training_episodes)
     for episode in range(first, -1, -1):
         learning = not frozen and (episode > 0 or not training_episodes or getattr(policies[0], "learns_on_the_last", False))
-        starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the student that counts, the last, starts from the seed itself
+        starts = [seed + EPISODE_SEEDS * episode for seed in seeds]  # the final student starts from the seed itself
         resume_from, after_update = (
             (None, None) if checkpoint is None else (checkpoint.episode_state(episode), checkpoint.after_update(episode))
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_env.benchmark import formats
-from kd_env.benchmark.push import obstacle, push, require_repository
+from kd_env.benchmark.push import push, require_repository, upload_problem
 from kd_env.benchmark.trimmed import FILE as TRIMMED
 from kd_env.benchmark.trimmed import require_trimmable_student, trim_vocabulary
 from kd_env.errors import InputError
@@ -44,7 +44,7 @@ class Shipping:
         formats.check(self.export, self.dtype)
         if self.push:
             require_repository(self.push)
-            if reason := obstacle():
+            if reason := upload_problem():
                 return f"--push: {reason} before the student is finished"
         return ""
 

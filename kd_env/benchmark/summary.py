@@ -25,7 +25,7 @@ USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labe
 RIVALS = ("router", "stacking", "taught_stacking", "lr_dev", "reward_supervised", "uniform_reward_ce")
 SEEDS_FOR_A_CLAIM = 5
 NOT_COMPARED = {"command", "population", "policy_from", "frozen", "tuned"}
-"""Entries of the configuration that do not make a setting of their own."""
+"""Entries of the configuration that are ignored when records are grouped for comparison."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _gap(score: Mapping[int, float], floor: Mapping[int, float], ceiling: Mappin
     seeds = [seed for seed in score if seed in floor and seed in ceiling]
     if not seeds:
         return []
-    gap: list[float] = gap_recovered(*([of[seed] for seed in seeds] for of in (score, floor, ceiling))).tolist()
+    gap: list[float] = gap_recovered(*([scores[seed] for seed in seeds] for scores in (score, floor, ceiling))).tolist()
     return [] if any(math.isnan(value) for value in gap) else gap
 
 

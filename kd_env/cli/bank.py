@@ -42,7 +42,7 @@ def bank(
         bool, typer.Option("--maps", help="Also keep the last feature map of images of train, for knowledge types that compare it.")
     ] = False,
     stages: Annotated[
-        str, typer.Option("--stages", metavar="NAMES", help="Also keep the feature maps of these stages, as 'stage1;stage2', or all.")
+        str, typer.Option("--stages", metavar="NAMES", help="Also keep the feature maps of these stages, e.g. 'stage1;stage2', or all.")
     ] = "",
     half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32, which is half the size.")] = False,
     executor: Annotated[
@@ -57,7 +57,7 @@ def bank(
         int, typer.Option("--workers", min=0, metavar="N", help="Processors of a Ray that starts on this machine; 0 for all cores.")
     ] = 0,
     gpus_per_shard: Annotated[
-        float, typer.Option("--gpus-per-shard", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for 4096 examples, as 0.25.")
+        float, typer.Option("--gpus-per-shard", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for 4096 examples, e.g. 0.25.")
     ] = 0.0,
     quiet: Quiet = False,
     data_dir: DataDir = None,

@@ -14,7 +14,7 @@ def bench(
     context: typer.Context,
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="Name of a suite, see kd-env list suites, or FILE.toml.")],
     out: Out,
-    seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7. Default: the suite's.")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="SEEDS", help="Seeds, e.g. 0-4 or 0,3,7. Default: the suite's.")] = None,
     tune: Annotated[
         int | None,
         typer.Option(

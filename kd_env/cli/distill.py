@@ -46,7 +46,7 @@ def distill(
         typer.Option(
             "--policy",
             metavar="POLICY",
-            help="Policy that selects the teachers, as uniform, reinforce(window=4) or module:Class. Default: auto, a race between "
+            help="Policy that selects the teachers, e.g. uniform, reinforce(window=4) or module:Class. Default: auto, a race between "
             "a student without a teacher and the policies that fit the data; the best student is kept.",
         ),
     ] = None,
@@ -66,7 +66,7 @@ def distill(
         typer.Option(
             "--budget",
             metavar="BUDGET",
-            help="Budget of the race: the cost of updates of one student, as 2000, or a time, as 10min. Default: that of two students.",
+            help="Budget of the race: a number of student updates (2000) or a time (10min). Default: the cost of two students.",
         ),
     ] = None,
     seeds: Annotated[
@@ -74,7 +74,7 @@ def distill(
         typer.Option(
             "--seeds",
             metavar="SEEDS",
-            help="Seeds, as 0-4 or 0,3,7; the student that is best on validation is kept. A race takes one seed and adds "
+            help="Seeds, e.g. 0-4 or 0,3,7; the student that is best on validation is kept. A race takes one seed and adds "
             "seeds itself. Default: 0.",
         ),
     ] = None,

@@ -35,7 +35,7 @@ class Findings(NamedTuple):
 
 def doctor(
     task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="Also load this task, its pool and its bank; they are made if need be.")
+        str | None, typer.Option("--task", metavar="TASK", help="Also load this task, its pool and its bank; they are made if missing.")
     ] = None,
     data_dir: DataDir = None,
     text: TextColumn = None,

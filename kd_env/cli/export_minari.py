@@ -14,7 +14,7 @@ from kd_env.printable import printable
 
 def export_minari(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
-    out: Annotated[str, typer.Option("--out", metavar="NAME", help="Name of the dataset, with a version, as kd-env/digits-v0.")],
+    out: Annotated[str, typer.Option("--out", metavar="NAME", help="Name of the dataset, with a version, e.g. kd-env/digits-v0.")],
     policy: Annotated[
         list[str] | None, typer.Option("--policy", metavar="POLICY", help="Export records of this policy only. Can be repeated.")
     ] = None,

@@ -37,7 +37,7 @@ Executor = Annotated[
 GpusPerTrial = Annotated[
     float,
     typer.Option(
-        "--gpus-per-trial", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for a trial, and for a part of a bank, as 0.25."
+        "--gpus-per-trial", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for a trial, and for a shard of a bank, e.g. 0.25."
     ),
 ]
 CheckpointMinutes = Annotated[
@@ -81,7 +81,7 @@ Student = Annotated[
     typer.Option(
         "--student",
         metavar="STUDENT",
-        help="Architecture, as mlp(width=24), resnet8, tiny-bert or tiny-vit; a checkpoint to start from, as PATH(layers=0;5); or "
+        help="Architecture, e.g. mlp(width=24), resnet8, tiny-bert or tiny-vit; a checkpoint to start from, e.g. PATH(layers=0;5); or "
         "module:Class. "
         "Default: the task's.",
     ),
@@ -97,7 +97,7 @@ Teachers = Annotated[
     typer.Option(
         "--teachers",
         metavar="TEACHERS",
-        help="Any of these, separated by commas or in options of their own: a pool, POOL/NAME, a checkpoint (folder or hub id), also as "
+        help="Any of these, separated by commas; the option can be repeated: a pool, POOL/NAME, a checkpoint (folder or hub id), also as "
         "'PATH(classes=THEIRS=YOURS;THEIRS=YOURS)', a folder of checkpoints, a pool file, "
         "heads(TEACHER); or module:function. Default: the task's pool. See kd-env list pools.",
     ),

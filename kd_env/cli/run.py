@@ -58,7 +58,7 @@ def run(
     teachers: Teachers = None,
     student: Student = None,
     updates: Updates = None,
-    seeds: Annotated[str, typer.Option("--seeds", metavar="SEEDS", help="Seeds, as 0-4 or 0,3,7.")] = "0-4",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="SEEDS", help="Seeds, e.g. 0-4 or 0,3,7.")] = "0-4",
     set_: Set = None,
     bank: Bank = None,
     population: Annotated[
@@ -82,8 +82,8 @@ def run(
         typer.Option(
             "--policy-from",
             metavar="DIR",
-            help="Begin with saved policies: a folder of --save-policy, of which each trial uses the policy of its seed, or the only one; "
-            "or one of its files. Default of --policy: all that are there.",
+            help="Begin with saved policies: a results folder of --save-policy (each trial takes the policy of its seed, or the only "
+            "one), or one file. Without --policy, all saved policies are used.",
         ),
     ] = None,
     tuned: Annotated[

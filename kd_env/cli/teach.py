@@ -43,7 +43,7 @@ def teach(
         typer.Option(
             "--groups",
             metavar="GROUPS",
-            help="Groups of the task to learn from, separated by commas or in options of their own. Default: all.",
+            help="Groups of the task to learn from, separated by commas; the option can be repeated. Default: all.",
         ),
     ] = None,
     fraction: Annotated[

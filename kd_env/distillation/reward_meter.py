@@ -107,11 +107,11 @@ class RewardMeter:
         self.state.reset(student)
         self.state.seed[student] = seed
 
-    def start(self, students: Students, which: np.ndarray) -> None:
-        """Measure the students in ``which`` (``[S]``) before their first update, or on the first use of a new draw."""
-        loss, metric = self._evaluate(students, which)
-        self.state.loss_before = np.where(which, loss, self.state.loss_before)
-        self.state.metric_before = np.where(which, metric, self.state.metric_before)
+    def start(self, students: Students, due: np.ndarray) -> None:
+        """Measure the students in ``due`` (``[S]``) before their first update, or on the first use of a new draw."""
+        loss, metric = self._evaluate(students, due)
+        self.state.loss_before = np.where(due, loss, self.state.loss_before)
+        self.state.metric_before = np.where(due, metric, self.state.metric_before)
 
     def improvement(self, students: Students, due: np.ndarray) -> np.ndarray:
         """Measure the students that are ``due`` (``[S]``) and return their improvement since the last measurement, on the same examples.
@@ -197,22 +197,22 @@ class RewardMeter:
         self.gradient_options = GradientOptions(**info["gradient_options"])
         self._drawn = None
 
-    def _evaluate(self, students: Students, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return held-out loss and metric, each ``[S]``, on the current draw. Count the pass only for the students in ``which``."""
+    def _evaluate(self, students: Students, due: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return held-out loss and metric, each ``[S]``, on the current draw. Count the pass only for the students in ``due``."""
         number = self.state.measurements // REDRAW
         identity = tuple(zip(self.state.seed.tolist(), number.tolist(), strict=True))
         if self._drawn is None or self._drawn[0] != identity:
             positions = self.split.draw(self.state.seed, "measurement", number, self.examples)
             self._drawn = identity, *self.split.at(positions, students.device)
-        self.state.forward_examples += self.examples * which
+        self.state.forward_examples += self.examples * due
         return students.evaluate(*self._drawn[1:])
 
-    def _new_gradient(self, students: Students, update: np.ndarray, which: np.ndarray, options: GradientOptions) -> list[Tensor]:
-        """Return the gradient of the sum of the students' held-out losses. Count the pass only for the students in ``which``."""
+    def _new_gradient(self, students: Students, update: np.ndarray, due: np.ndarray, options: GradientOptions) -> list[Tensor]:
+        """Return the gradient of the sum of the students' held-out losses. Count the pass only for the students in ``due``."""
         folds = self.num_folds(options.folds)
         split = self.split.fold(self._gradient_number(update), folds) if folds > 1 else self.split
         examples = min(options.examples or self.examples, split.num_labels)
-        self.state.forward_examples += examples * which
+        self.state.forward_examples += examples * due
         inputs, labels = split.at(split.draw(self.state.seed, "gradient", update, examples), students.device)
         parameters = students.parameters
         with students.evaluating(), torch.set_grad_enabled(not options.head_only):
@@ -221,15 +221,15 @@ class RewardMeter:
         loss = students.num_students * smoothed_cross_entropy(logits, labels, options.smoothing).mean()
         return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
 
-    def _averaged(self, gradient: list[Tensor], which: np.ndarray, decay: float) -> list[Tensor]:
-        """Return the mean of the gradients so far, with the new ``gradient`` of the students in ``which`` (``[S]``)."""
-        weight = np.where(which, 1.0 + decay * self.state.gradient_weight, self.state.gradient_weight)
+    def _averaged(self, gradient: list[Tensor], due: np.ndarray, decay: float) -> list[Tensor]:
+        """Return the mean of the gradients so far, with the new ``gradient`` of the students in ``due`` (``[S]``)."""
+        weight = np.where(due, 1.0 + decay * self.state.gradient_weight, self.state.gradient_weight)
         self.state.gradient_weight = weight
-        if self.gradient is None or (which.all() and (weight == 1.0).all()):
+        if self.gradient is None or (due.all() and (weight == 1.0).all()):
             return gradient
-        if len(which) == 1:
+        if len(due) == 1:
             return [mean.lerp(new, 1.0 / float(weight[0])) for new, mean in zip(gradient, self.gradient, strict=True)]
-        step = torch.from_numpy(np.where(which, 1.0 / np.maximum(weight, 1.0), 0.0)).to(gradient[0])[:, None]
+        step = torch.from_numpy(np.where(due, 1.0 / np.maximum(weight, 1.0), 0.0)).to(gradient[0])[:, None]
         pairs = zip(gradient, self.gradient, strict=True)
         # of a student that diverged and began again, the mean holds NaN, and interpolating from NaN gives NaN
         return [torch.where(step == 1.0, new, torch.where(step == 0.0, mean, mean.lerp(new, step))) for new, mean in pairs]

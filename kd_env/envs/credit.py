@@ -11,15 +11,15 @@ It is 0 for a type that the epoch leaves out (``skip_epochs``).
 J_b v is the derivative of the student's outputs for b along v. One pass computes it for all teachers and types: ``first_order`` in forward
 mode, ``difference`` by a finite difference, which is cheaper.
 
-Options of all kinds: ``smoothing`` is label smoothing of the held-out loss, 0 by default. Late in a run, the held-out gradient comes
-mostly from examples on which the student is overconfident, and credit then favours wrong teachers. With a negative smoothing it favours
-right ones.
+Options of every kind of credit: ``smoothing`` is label smoothing of the held-out loss, 0 by default. Late in a run, the held-out gradient
+comes mostly from examples on which the student is overconfident, and credit then favours wrong teachers. With a negative smoothing it
+favours right ones.
 
-Options of all kinds but ``counterfactual``: ``examples`` is the number of held-out examples that are drawn for a gradient; 0, the default,
+Options of every kind but ``counterfactual``: ``examples`` is the number of held-out examples that are drawn for a gradient; 0, the default,
 stands for ``reward_examples``. ``decay`` is the weight of the earlier gradients in a running mean; 0, the default, stands for the last
-gradient alone. With ``examples=32,decay=0.9`` the mean is about as noisy as a gradient of 600 examples, costs 32 an update, and lags by 9
-gradients on average. ``folds`` divides the labels into parts, 1 by default: each gradient is of the next part, in turn, and ``info`` names
-it as ``credit_fold``. A policy that learns from credit of some folds can then be measured by credit of another one.
+gradient alone. With ``examples=32,decay=0.9`` the mean is about as noisy as a gradient of 600 examples, uses 32 examples an update, and
+lags by 9 gradients on average. ``folds`` divides the labels into parts, 1 by default: each gradient is of the next part, in turn, and
+``info`` names it as ``credit_fold``. A policy that learns from credit of some folds can then be measured by credit of another one.
 
 After Differentiable Data Selection (Wang et al. 2020, arXiv 1911.10088), learning to reweight (Ren et al. 2018, arXiv 1803.09050) and
 TracIn (Pruthi et al. 2020, arXiv 2002.08484), here for each teacher, knowledge type and instance.
@@ -91,8 +91,8 @@ def difference(
     """
     student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay, folds), clamp_steps=True)
     run.observe()
-    step, tau = _difference_factor(student, direction), _or_setting(run, temperature)  # [S]
-    factor = step if run.num_students == 1 else step[:, None]  # a population's parameters are [S, P]
+    scale, tau = _difference_scale(student, direction), _or_setting(run, temperature)  # [S]
+    parameter_scale = scale if run.num_students == 1 else scale[:, None]  # a population's parameters are [S, P]
 
     def output_at(parameters: Sequence[Tensor]) -> ModelOutput:
         run.state.forward_examples += run.settings.batch_size
@@ -101,12 +101,12 @@ def difference(
 
     with torch.no_grad():
         output = output_at(student.parameters) if student.autocast else run.student_output()  # both passes without autocast
-        moved_output = output_at([parameter + factor * v for parameter, v in zip(student.parameters, direction, strict=True)])
-        row_step = step.repeat_interleave(run.settings.batch_size)[:, None]  # [rows, 1]
+        moved_output = output_at([parameter + parameter_scale * v for parameter, v in zip(student.parameters, direction, strict=True)])
+        row_scale = scale.repeat_interleave(run.settings.batch_size)[:, None]  # [rows, 1]
         if _is_response_alone(run, names):
-            return {"response": _response_along(run, tau, (moved_output.logits - output.logits) / row_step)}
+            return {"response": _response_along(run, tau, (moved_output.logits - output.logits) / row_scale)}
         losses = {name: [run.per_teacher_loss(name, tau, each) for each in (output, moved_output)] for name in names}
-    return {name: (after - before) / row_step / run.settings.batch_size for name, (before, after) in losses.items()}
+    return {name: (after - before) / row_scale / run.settings.batch_size for name, (before, after) in losses.items()}
 
 
 def head(
@@ -186,7 +186,7 @@ def _limited(tensor: Tensor, limit: float | Tensor) -> Tensor:
     return torch.clamp_(tensor, -limit, limit)  # type: ignore[arg-type]
 
 
-def _difference_factor(student: Students, direction: Sequence[Tensor]) -> Tensor:
+def _difference_scale(student: Students, direction: Sequence[Tensor]) -> Tensor:
     """Return the factor of the direction at which a difference is taken, ``[S]``: a small part of the size of the parameters."""
 
     def norm(tensors: Sequence[Tensor]) -> Tensor:
@@ -195,8 +195,8 @@ def _difference_factor(student: Students, direction: Sequence[Tensor]) -> Tensor
         return total
 
     size = norm(direction)
-    step: Tensor = torch.where(size > 0.0, RELATIVE_STEP * norm(student.parameters) / size, 1.0)
-    return step
+    scale: Tensor = torch.where(size > 0.0, RELATIVE_STEP * norm(student.parameters) / size, 1.0)
+    return scale
 
 
 def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditByType:

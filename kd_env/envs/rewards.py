@@ -34,7 +34,7 @@ class TaughtBatch:
         improvement: held-out improvement of each student since its last measurement, ``[S]``; 0 if no measurement was due.
         held_out_metric: metric of each student on the held-out examples at the last measurement, ``[S]``.
         mix: gamma of the ``mixed`` reward.
-        taught: whether there was an update; if not, :attr:`logits` are the logits of ``batch``.
+        updated: whether there was an update; if not, :attr:`logits` are the logits of ``batch``.
     """
 
     run: Distillation
@@ -43,7 +43,7 @@ class TaughtBatch:
     improvement: np.ndarray
     held_out_metric: np.ndarray
     mix: float
-    taught: bool = True
+    updated: bool = True
 
     def per_instance(self, values: np.ndarray) -> Tensor:
         """Repeat values per student for their instances, ``[S]`` -> ``[S * B]``, float32."""
@@ -52,7 +52,7 @@ class TaughtBatch:
     @cached_property
     def logits(self) -> Tensor:
         """Logits of the students after the update, ``[S * B, C]``. They cost one extra forward pass."""
-        return self.run.logits_after_update() if self.taught else self.batch.student.logits
+        return self.run.logits_after_update() if self.updated else self.batch.student.logits
 
     @cached_property
     def student_ce(self) -> Tensor:

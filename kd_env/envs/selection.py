@@ -163,7 +163,7 @@ class Selection:
         """Return the rewards of ``action``, ``[slots]``, without an update or costs or a bonus, and go on to the next mini-batches."""
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.num_slots))
-        step = self._taught_batch(batch, decision, None, taught=False)
+        step = self._taught_batch(batch, decision, None, updated=False)
         rewards = self._per_slot(checked_reward(self.reward_rule, step))
         self.distillation.skip()
         return rewards
@@ -222,9 +222,9 @@ class Selection:
         )
         return self.action_kind.credit_reward(credit)
 
-    def _taught_batch(self, batch: Batch, decision: Decision, improvement: np.ndarray | None, taught: bool = True) -> TaughtBatch:
+    def _taught_batch(self, batch: Batch, decision: Decision, improvement: np.ndarray | None, updated: bool = True) -> TaughtBatch:
         improvements = np.zeros(self.num_students) if improvement is None else np.nan_to_num(improvement)
-        return TaughtBatch(self.distillation, batch, decision, improvements, self.meter.metric, self.settings.reward.reward_mix, taught)
+        return TaughtBatch(self.distillation, batch, decision, improvements, self.meter.metric, self.settings.reward.reward_mix, updated)
 
     def _rewards(self, reward: Tensor, decoded: DecodedAction, bonus: np.ndarray | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the rewards with costs and bonus, ``[slots]``, and these terms."""

@@ -65,9 +65,9 @@ class InterfaceSettings:
 
     Attributes:
         action: kind of action: ``subset``, ``one`` or ``weights`` of teachers; ``soft`` or ``hard`` knowledge; ``joint``; ``module:Class``.
-        granularity: a decision for each ``instance``, or one for the whole ``batch``.
+        granularity: one action for each ``instance``, or one for the whole ``batch``.
         factors: factors of a ``joint`` action, of ``teachers,knowledge,kd_weight,temperature,abstain``.
-        updates_per_phase: number of mini-batches that are taught with one decision (``granularity=batch``).
+        updates_per_phase: number of mini-batches that are taught with one action (``granularity=batch``).
         observation: observation set: ``summary`` (transfers between tasks), ``full`` (RL-KD), ``cls`` (AKD) or ``module:Class``.
         observe_labels: whether to include the columns that read the training labels.
         validation_every: updates between two evaluations on validation; 0 for a twentieth of the budget.
@@ -86,7 +86,7 @@ class InterfaceSettings:
         require_range(self, "at least 1", lambda value: value >= 1, "updates_per_phase")
         require_range(self, "at least 0", lambda value: value >= 0, "validation_every")
         if self.updates_per_phase > 1 and self.granularity == "instance":
-            raise InputError(f"updates_per_phase={self.updates_per_phase}: a phase is taught with one decision; give granularity=batch")
+            raise InputError(f"updates_per_phase={self.updates_per_phase}: a phase is taught with one action; give granularity=batch")
 
 
 @dataclass(frozen=True)

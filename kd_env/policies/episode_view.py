@@ -41,12 +41,12 @@ class EpisodeView:
         info: Mapping[str, Any],
     ) -> Transition:
         """Return the step without its reward where the access includes no rewards, and always without validation."""
-        shown = self.observation(observation), action, reward, self.observation(next_observation), terminated, self._info(info)
-        return Transition(*shown) if REWARD in ALLOWED[self._access] else TransitionWithoutReward(self._policy, self._access, *shown)
+        fields = self.observation(observation), action, reward, self.observation(next_observation), terminated, self._info(info)
+        return Transition(*fields) if REWARD in ALLOWED[self._access] else TransitionWithoutReward(self._policy, self._access, *fields)
 
     def _info(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {name: self._info(value) if name == "final_info" else value for name, value in info.items() if name not in VALIDATION}
-        return self._without(kept, "transition.info", dict.fromkeys(REWARD_ENTRIES, REWARD))
+        visible = {name: self._info(value) if name == "final_info" else value for name, value in info.items() if name not in VALIDATION}
+        return self._without(visible, "transition.info", dict.fromkeys(REWARD_ENTRIES, REWARD))
 
     def _without(self, values: dict[str, Any], place: str, needs: Mapping[str, str]) -> dict[str, Any]:
         refused = {name: resource for name, resource in needs.items() if resource not in ALLOWED[self._access]}

@@ -27,7 +27,7 @@ from kd_env.types import Decision, Observation
 
 @dataclass(frozen=True)
 class Transition:
-    """One step of an environment, without what the learner's access does not include. The first axis of arrays is slots.
+    """One step of an environment, limited to what the learner's access includes. The first axis of arrays is slots.
 
     Attributes:
         observation: the observation that the policy acted on.

@@ -38,7 +38,7 @@ def load(text: str, data_dir: str | None = None) -> Task:
     A task is loaded once in a process: later changes of its files are not noticed.
 
     Args:
-        text: name of the task; it carries all that decides the task.
+        text: name of the task with its options, which determine it fully.
         data_dir: shorthand for the option of that name, see :func:`with_data_dir`.
 
     Raises:

@@ -50,7 +50,7 @@ def mcc(predictions: np.ndarray, labels: np.ndarray, num_classes: int | None = N
     """
     size, right = len(labels), int((predictions == labels).sum())
     minlength = int(max(predictions.max(), labels.max())) + 1
-    predicted, true = (np.bincount(of, minlength=minlength) for of in (predictions, labels))  # examples of each class
+    predicted, true = (np.bincount(classes, minlength=minlength) for classes in (predictions, labels))  # examples of each class
     spread = float(size**2 - (predicted**2).sum()) * float(size**2 - (true**2).sum())
     return float(right * size - (predicted * true).sum()) / math.sqrt(spread) if spread > 0 else 0.0
 
@@ -81,11 +81,11 @@ def metric_key(text: str, class_names: Sequence[str], place: str) -> str:
         return name
     if name != "f1" or set(options) != {"class"}:
         raise InputError(f"metric {text!r} of {place}: only f1 takes an option, the class: f1(class={class_names[0]})")
-    wanted = str(options["class"])
-    matches = [number for number, known in enumerate(class_names) if known == wanted]
-    matches = matches or [number for number, known in enumerate(class_names) if known.casefold() == wanted.casefold()]
+    class_name = str(options["class"])
+    matches = [number for number, known in enumerate(class_names) if known == class_name]
+    matches = matches or [number for number, known in enumerate(class_names) if known.casefold() == class_name.casefold()]
     if len(matches) != 1:
-        raise spec.unknown(f"class in the metric {text!r} of {place}", wanted, class_names)
+        raise spec.unknown(f"class in the metric {text!r} of {place}", class_name, class_names)
     return f"f1(class={matches[0]})"
 
 
@@ -108,5 +108,5 @@ def metric_notes(text: str, class_names: Sequence[str], labels: np.ndarray) -> l
 
 def _mean_f1(predictions: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> float:
     size = int(max(predictions.max(), labels.max(), classes.max())) + 1
-    right, predicted, true = (np.bincount(of, minlength=size)[classes] for of in (labels[predictions == labels], predictions, labels))
+    right, predicted, true = (np.bincount(rows, minlength=size)[classes] for rows in (labels[predictions == labels], predictions, labels))
     return float((2.0 * right / np.maximum(predicted + true, 1)).mean())

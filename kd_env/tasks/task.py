@@ -165,7 +165,7 @@ class Task:
         return replace(self, test=None)
 
     def shuffled(self) -> Task:
-        """Return the task with the examples of train in an order of their own: policies see row numbers, which must not reveal labels."""
+        """Return the task with the examples of train in an order of their own: policies see positions, which must not reveal labels."""
         return replace(self, train=self.train.take(np.random.default_rng(0).permutation(len(self.train))))
 
     @cached_property

@@ -43,7 +43,7 @@ def with_metrics(agent, *metrics):
 
 
 def taught(policy, metrics):
-    """Teach to the end, and return the weights of every update of the student that counts."""
+    """Teach to the end, and return the weights of every update of the final student."""
     env, agent = make(policy)
     with_metrics(agent, *[metrics] * 5)
     weights, step = [], env.step

@@ -1,4 +1,4 @@
-"""``piloted``: how the pilots are scored, and who teaches the student that counts."""
+"""``piloted``: how the pilots are scored, and who teaches the final student."""
 
 import numpy as np
 import pytest

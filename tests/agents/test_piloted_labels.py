@@ -1,4 +1,4 @@
-"""``piloted`` and reward labels that teach: what the pilots are taught, and whether the student that counts is taught them."""
+"""``piloted`` and reward labels that teach: what the pilots are taught, and whether the final student is taught them."""
 
 import numpy as np
 import pytest

@@ -186,16 +186,6 @@ BAD = {
         r"penalty has shape \(\), expected \(3,\)",
     ),
     "a strength without weights": ({}, Decision({}, {"response": 1.0}, 1.0), "'response' has a strength but no weights; give both"),
-    "a strength that is no number": (
-        {},
-        Decision({"response": UNIFORM}, {"response": float("nan")}, 1.0),
-        "decision: strength of 'response' is nan; expected a finite number",
-    ),
-    "a temperature of zero": (
-        {},
-        Decision({"response": UNIFORM}, {"response": 1.0}, 0.0),
-        "decision: temperature is 0.0; expected a positive number",
-    ),
     "cross-entropy on labels that teach nothing": (
         {},
         Decision({"response": UNIFORM}, {"response": 1.0, "reward_ce": 1.0}, 1.0),

@@ -20,7 +20,7 @@ from kd_env.teachers.checkpoint import CheckpointTeacher
 
 def write_card(folder: Path, race: PreparedRace, result: RaceResult, facts: RaceFacts) -> None:
     """Write the card of the student in ``folder``."""
-    task, kept = race.task, result.last_result(result.kept)
+    task, kept_result = race.task, result.last_result(result.kept)
     student = CheckpointTeacher(str(folder), task.development(), "this student")
     view = {
         "front_matter": front_matter(task, race.student, facts.test and facts.test[0], library_of(folder)),
@@ -34,7 +34,7 @@ def write_card(folder: Path, race: PreparedRace, result: RaceResult, facts: Race
         "teachers": race.setup.pool.names,
         "verdict": verdict(task, result),
         "test": interval(*facts.test) if facts.test else None,
-        "score": number(kept.score),
+        "score": number(kept_result.score),
         "candidates": candidate_table(task, result),
         "rules": selection_rules(task, result, facts),
         "rows": [network_row(network, task) for network in (student, *race.setup.pool.teachers)],

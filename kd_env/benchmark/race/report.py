@@ -33,11 +33,12 @@ class RaceFacts:
 
 def verdict(task: Task, result: RaceResult) -> str:
     """Return a sentence that says whether the teachers help, with the interval of the difference."""
-    kept = result.last_result(result.kept)
-    if kept.score <= (constant := constant_score(task, kept.predictions)):
+    kept_result = result.last_result(result.kept)
+    if kept_result.score <= (constant := constant_score(task, kept_result.predictions)):
         return (
-            f"**The student has not learned.** Its {task.metric} of {number(kept.score)} is not above the {number(constant)} of one answer "
-            "to all, so nothing can be said of the teachers. Use more --updates, a higher lr (--set optimizer=...) or another student."
+            f"**The student has not learned.** Its {task.metric} of {number(kept_result.score)} is not above {number(constant)}, the score "
+            "of predicting one class for every example, so nothing can be said of the teachers. Use more --updates, a higher lr "
+            "(--set optimizer=...) or another student."
         )
     no_teacher = next((rung_result.candidate for rung_result in result.rungs[0] if rung_result.candidate.policy == NO_TEACHER), None)
     if no_teacher is None and any(candidate.policy == NO_TEACHER for candidate in result.diverged):
@@ -100,13 +101,14 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
 
 def page(task: Task, result: RaceResult, facts: RaceFacts) -> str:
     """Return the report in Markdown."""
-    kept = result.last_result(result.kept)
+    kept_result = result.last_result(result.kept)
     lines = [
         f"# The best student for {task.name}",
         "",
         f"**Kept: {result.kept.name}**, seed {result.seed}. {verdict(task, result)}",
         "",
-        f"- {task.metric} on {num_scored(task, kept.predictions):,} held-out labels that it was chosen by: {number(kept.score)}",
+        f"- {task.metric} on {num_scored(task, kept_result.predictions):,} held-out labels that it was chosen by: "
+        f"{number(kept_result.score)}",
     ]
     if facts.test is not None and task.test is not None:
         lines.append(f"- {task.metric} on {len(task.test):,} test labels, which were not used to choose: {interval(*facts.test)}")
@@ -169,7 +171,7 @@ def _constant_rungs(result: RaceResult) -> str:
     for rung in reversed(result.rungs):
         if all((classes == classes[:, :1]).all() for last in rung for classes in last.predictions.values()):
             updates = result.plan.rungs[rung[0].rung].updates
-            return f" After {updates:,} updates every student still gave one answer to all, so loss decided."
+            return f" After {updates:,} updates every student still predicted one class for every example, so loss decided."
     return ""
 
 

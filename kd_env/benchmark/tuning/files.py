@@ -104,8 +104,10 @@ def find(task: str, teachers: str, place: Path | None = None) -> Tuned:
     tuned = [read(path) for path in files]
     fitting = [each for each in tuned if (each.task, each.teachers) == (task, teachers)]
     if not fitting:
-        there = "; ".join(dict.fromkeys(f"{each.task}, pool {each.teachers}" for each in tuned))
-        raise InputError(f"no policy is tuned for task {task!r}, pool {teachers!r}, but for {there}; {HOW}, and use --tuned-from DIR/tuned")
+        available = "; ".join(dict.fromkeys(f"{each.task}, pool {each.teachers}" for each in tuned))
+        raise InputError(
+            f"no policy is tuned for task {task!r}, pool {teachers!r}, but for {available}; {HOW}, and use --tuned-from DIR/tuned"
+        )
     if len(fitting) > 1:
         raise InputError(f"tuned folder {folder}: several files for task {task!r}, pool {teachers!r}; name one of them")
     return fitting[0]

@@ -100,7 +100,7 @@ def test_while_all_students_predict_one_class_loss_decides(run, knowing, tmp_pat
     assert [rung_result.score for rung_result in result.rungs[0]] == [0.5] * 7
     assert [rung[0].candidate.policy for rung in result.rungs] == [knowing] * 4
     text = page(Setup.task, result, FACTS)
-    assert "After 30 updates every student still gave one answer to all, so loss decided." in text
+    assert "After 30 updates every student still predicted one class for every example, so loss decided." in text
     learned, *_ = run(errors_of({}), folder=tmp_path / "learned")
     assert "loss decided" not in page(Setup.task, learned, FACTS)
 
@@ -123,7 +123,7 @@ def test_the_first_candidates_go_on_if_all_others_diverge(run):
 def test_teachers_are_not_compared_by_students_that_have_not_learned(run):
     result, *_ = run(lambda candidate, seed, update: 300)
     text = verdict(Setup.task, result)
-    assert text.startswith("**The student has not learned.** Its accuracy of 0.500 is not above the 0.500 of one answer to all")
+    assert text.startswith("**The student has not learned.** Its accuracy of 0.500 is not above 0.500, the score of predicting one class")
 
 
 def test_teachers_are_not_compared_if_the_student_without_one_diverged(run):
