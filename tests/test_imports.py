@@ -53,16 +53,16 @@ FILES = {name_of(path): path for folder in ("kd_env", "agents", "baselines") for
 
 def imported_by(name):
     """The project's modules that ``name`` imports anywhere, ``TYPE_CHECKING`` blocks and functions included."""
-    found = set()
+    imported = set()
     for node in ast.walk(ast.parse(FILES[name].read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found.add(inner if inner in FILES else node.module)
-    return {one for one in found if one in FILES} - {name}
+                imported.add(inner if inner in FILES else node.module)
+    return {module for module in imported if module in FILES} - {name}
 
 
 GRAPH = {name: imported_by(name) for name in FILES}
@@ -82,7 +82,7 @@ def test_the_graph_is_read_at_all():
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "kd_env"])
 def test_imports_point_upstream(name):
-    downstream = {one for one in GRAPH[name] if one != "kd_env" and stage(one) > stage(name)}
+    downstream = {module for module in GRAPH[name] if module != "kd_env" and stage(module) > stage(name)}
     assert not downstream, f"{name} imports {sorted(downstream)}"
 
 
@@ -94,14 +94,14 @@ def test_the_package_itself_imports_the_registration_and_on_first_use_the_call_t
 def test_kd_env_knows_no_policy():
     for name, imports in GRAPH.items():
         if name.split(".")[0] == "kd_env":
-            assert not {one for one in imports if one.split(".")[0] in ("agents", "baselines")}, name
+            assert not {module for module in imports if module.split(".")[0] in ("agents", "baselines")}, name
 
 
 def test_there_is_no_cycle():
     tables_of_contents = {name for name, path in FILES.items() if path.name == "__init__.py"}
     TopologicalSorter({name: imports - {name} for name, imports in GRAPH.items()}).prepare()
     for name in tables_of_contents:
-        submodules = {one for one in FILES if one.startswith(f"{name}.")}
+        submodules = {module for module in FILES if module.startswith(f"{name}.")}
         for submodule in submodules:
             assert name not in GRAPH[submodule] or submodule not in GRAPH[name], f"{submodule} imports {name}, which imports it"
 

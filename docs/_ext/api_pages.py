@@ -18,12 +18,12 @@ FOLDER = Path(__file__).parent.parent / "api" / "generated"
 
 def packages() -> list[ModuleType]:
     """Return every package, each before the packages in it."""
-    found = []
+    modules = []
     for root in ROOTS:
-        found.append(import_module(root))
-        names = [info.name for info in pkgutil.walk_packages(found[-1].__path__, f"{root}.") if info.ispkg]
-        found += [import_module(name) for name in names]
-    return found
+        modules.append(import_module(root))
+        names = [info.name for info in pkgutil.walk_packages(modules[-1].__path__, f"{root}.") if info.ispkg]
+        modules += [import_module(name) for name in names]
+    return modules
 
 
 def page(package: ModuleType) -> str:
@@ -42,7 +42,7 @@ def section(module: str, rule: str) -> str:
 
 def table() -> str:
     """Return a Markdown table of all packages."""
-    rows = [f"| [`{one.__name__}`](generated/{one.__name__}.rst) | {first_line(one)} |" for one in packages()]
+    rows = [f"| [`{package.__name__}`](generated/{package.__name__}.rst) | {first_line(package)} |" for package in packages()]
     return "\n".join(["| package | content |", "|---|---|", *rows])
 
 

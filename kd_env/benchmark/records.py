@@ -33,7 +33,8 @@ Record = dict[str, Any]
 """The result of a trial; its keys are `FIELDS`.
 
 - `weight_entropy`: mean entropy / ln K of the weights of a decision, in [0, 1]. 0 is one teacher, 1 is equal weights for all teachers.
-- `selection_entropy`: mean entropy of the policy's selection probabilities, in [0, 1]; null if it has no probabilities.
+- `selection_entropy`: mean entropy of the policy's selection probabilities, in [0, 1]; null if it has no probabilities,
+  and in records from before the policy stated them.
 - `curve`: list of {update, validation, train_loss}.
 
 `learned` is there besides if the policy has a method `learned_summary`: what it learned, in a form for people, such as a schedule.

@@ -62,8 +62,8 @@ class AnyClassifier(nn.Module):
             output = self.model(**inputs, output_hidden_states=shows_hidden, return_dict=True)
         logits: Tensor = output.logits
         self._last_linear, features, position = None, logits, None
-        for layer, given, result in reversed(calls):
-            if (match := _matching(given, result, logits)) is not None:
+        for layer, layer_input, result in reversed(calls):
+            if (match := _matching(layer_input, result, logits)) is not None:
                 self._last_linear, (features, position) = layer, match
                 break
         hidden = getattr(output, "hidden_states", None)
@@ -85,10 +85,10 @@ class AnyClassifier(nn.Module):
                 hook.remove()
 
 
-def _matching(given: Tensor, result: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None] | None:
+def _matching(layer_input: Tensor, result: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None] | None:
     """Return the layer's inputs ``[B, D]`` for which it gave the logits, and their token ``[B]`` if it ran on all tokens; else ``None``."""
-    if result.shape == logits.shape and given.ndim == 2 and torch.allclose(result, logits, rtol=CLOSE, atol=CLOSE):
-        return given, None
+    if result.shape == logits.shape and layer_input.ndim == 2 and torch.allclose(result, logits, rtol=CLOSE, atol=CLOSE):
+        return layer_input, None
     if result.ndim != 3 or result.shape[::2] != logits.shape:
         return None
     distances = (result - logits[:, None]).abs().amax(2)  # [B, T]
@@ -96,7 +96,7 @@ def _matching(given: Tensor, result: Tensor, logits: Tensor) -> tuple[Tensor, Te
     position = result.shape[1] - 1 - position
     if bool((distance > CLOSE * (1.0 + logits.abs().amax(1))).any()):
         return None
-    return given[torch.arange(len(given), device=given.device), position], position
+    return layer_input[torch.arange(len(layer_input), device=layer_input.device), position], position
 
 
 def _last_map(hidden: Any, features: Tensor) -> Tensor | None:

@@ -156,8 +156,8 @@ def train(args: Args) -> tuple[Agent, list[float]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for one in fields(Args):
-        parser.add_argument(f"--{one.name}", type=type(one.default), default=one.default)
+    for option in fields(Args):
+        parser.add_argument(f"--{option.name}", type=type(option.default), default=option.default)
     chosen = Args(**vars(parser.parse_args()))
     print(asdict(chosen))
     _, paid = train(chosen)

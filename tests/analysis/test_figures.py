@@ -19,12 +19,12 @@ def cells(figure):
     """The cells of a map: alpha by (panel, row, bin); two bins."""
     drawn, frames = figure.axes[0].collections
     panels = [path.get_extents() for path in frames.get_paths()]
-    found = {}
+    opacities = {}
     for path, face in zip(drawn.get_paths(), drawn.get_facecolors(), strict=True):
         x, y = path.get_extents().x0 + 0.01, path.get_extents().y0 + 0.01
         (panel,) = [i for i, box in enumerate(panels) if box.contains(x, y)]
-        found[panel, int((y - panels[panel].y0) / 0.16), int((x - panels[panel].x0) / panels[panel].width * 2)] = float(face[3])
-    return found
+        opacities[panel, int((y - panels[panel].y0) / 0.16), int((x - panels[panel].x0) / panels[panel].width * 2)] = float(face[3])
+    return opacities
 
 
 def texts(figure):

@@ -25,10 +25,10 @@ def random_rows(seed, updates=37):
 
 
 def test_a_map_by_hand(write):
-    found = read_selection_map(write(ROWS))
-    assert found.weights.tolist() == [[[1, 0], [0, 0], [0, 0]], [[0.5, 0], [0.5, 1], [0, 0]]]
-    assert (found.groups, found.teachers, found.seeds, found.teaches) == (("a", "b"), ("p", "q", "r"), 1, True)
-    assert found.updates.tolist() == [0, 1, 2]
+    selected = read_selection_map(write(ROWS))
+    assert selected.weights.tolist() == [[[1, 0], [0, 0], [0, 0]], [[0.5, 0], [0.5, 1], [0, 0]]]
+    assert (selected.groups, selected.teachers, selected.seeds, selected.teaches) == (("a", "b"), ("p", "q", "r"), 1, True)
+    assert selected.updates.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -36,14 +36,14 @@ def test_a_map_has_the_means_of_selection_by_group(write, seed):
     path = write(random_rows(seed))
     trace = read_trace(path)
     expected = selection_by_group(trace, 6).set_index(["group", "teacher", "update"])["weight"].sort_index()
-    found = selection_map(trace, 6)
+    selected = selection_map(trace, 6)
     groups = {"a": 0, "b": 1, "group unknown": -1}
-    for g, name in enumerate(found.groups):
+    for g, name in enumerate(selected.groups):
         for k in range(3):
-            np.testing.assert_allclose(found.weights[g, k], expected.loc[groups[name], k].to_numpy(), atol=1e-6)
+            np.testing.assert_allclose(selected.weights[g, k], expected.loc[groups[name], k].to_numpy(), atol=1e-6)
     from_file = read_selection_map(path, 6)
-    np.testing.assert_array_equal(from_file.weights, found.weights)
-    assert found.updates.tolist() == [5, 12, 18, 24, 30, 36, 42]
+    np.testing.assert_array_equal(from_file.weights, selected.weights)
+    assert selected.updates.tolist() == [5, 12, 18, 24, 30, 36, 42]
 
 
 def test_the_mean_over_seeds_is_over_the_seeds_that_have_the_group(write):
@@ -56,9 +56,9 @@ def test_the_mean_over_seeds_is_over_the_seeds_that_have_the_group(write):
 
 
 def test_a_group_without_decisions_in_a_bin_is_unknown_there(write):
-    found = selection_map(read_trace(write([(0, 0, 0, 0, 1.0), (1, 0, 1, 0, 1.0)])))
-    assert math.isnan(found.weights[0, 0, 1])
-    assert found.weights[0, 0, 0] == 1
+    selected = selection_map(read_trace(write([(0, 0, 0, 0, 1.0), (1, 0, 1, 0, 1.0)])))
+    assert math.isnan(selected.weights[0, 0, 1])
+    assert selected.weights[0, 0, 0] == 1
 
 
 def test_a_policy_that_never_selects_teaches_nothing(write):
@@ -70,6 +70,6 @@ def test_maps_that_cannot_be_made_are_refused(write, tmp_path):
         read_selection_map(tmp_path / "missing.parquet")
     with pytest.raises(InputError, match="at least one update"):
         read_selection_map(write([]))
-    one, other = selection_map(read_trace(write(ROWS))), selection_map(read_trace(write(ROWS, teachers=("p", "q"))))
+    first, second = selection_map(read_trace(write(ROWS))), selection_map(read_trace(write(ROWS, teachers=("p", "q"))))
     with pytest.raises(InputError, match="different teachers"):
-        mean_over_seeds([one, other])
+        mean_over_seeds([first, second])

@@ -62,8 +62,8 @@ def test_maps_are_gathered_by_stage(few, tmp_path):
         assert list(outputs.stages[k]) == list(expected)
         for name, maps in expected.items():
             np.testing.assert_allclose(outputs.stages[k][name], maps.numpy(), rtol=1e-4, atol=1e-5)
-    (one, _) = bank.gather("train", rows, frozenset({"maps.stage2"})).stages
-    assert list(one) == ["stage2"]
+    (stages, _) = bank.gather("train", rows, frozenset({"maps.stage2"})).stages
+    assert list(stages) == ["stage2"]
 
 
 def test_teachers_in_folders_give_the_same_maps(few, tmp_path):

@@ -23,19 +23,19 @@ POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_what_a_trial_made_is_freed_when_it_returns(policy, tmp_path, monkeypatch):
-    begin, made = Selection.begin, []
+    begin, references = Selection.begin, []
 
     def begun(selection, *arguments):
         begin(selection, *arguments)
         run = selection.distillation
-        made.extend(map(weakref.ref, (selection, selection.meter, run, run.student, run.student.parameters[0])))
+        references.extend(map(weakref.ref, (selection, selection.meter, run, run.student, run.student.parameters[0])))
 
     monkeypatch.setattr(Selection, "begin", begun)
     gc.disable()
     try:
         run_trial.run_trial(Trial("digits", policy, 0, settings={"updates": 6, "reward_examples": 16}), tmp_path)
-        alive = [type(reference()).__name__ for reference in made if reference() is not None]
+        alive = [type(reference()).__name__ for reference in references if reference() is not None]
     finally:
         gc.enable()
-    assert len(made) >= 5
+    assert len(references) >= 5
     assert alive == []

@@ -27,7 +27,7 @@ class Element:
     def all(self, tag, **attributes):
         wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
         own = [self] if self.tag == tag and wanted.items() <= self.attributes.items() else []
-        return own + [found for child in self.children for found in child.all(tag, **attributes)]
+        return own + [element for child in self.children for element in child.all(tag, **attributes)]
 
     def content(self):
         return self.text + "".join(child.content() for child in self.children)
@@ -158,13 +158,13 @@ def variables(block):
     return dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block))
 
 
-def contrast(one, other):
+def contrast(colour, behind):
     def luminance(colour):
         channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
-    low, high = sorted((luminance(one), luminance(other)))
+    low, high = sorted((luminance(colour), luminance(behind)))
     return (high + 0.05) / (low + 0.05)
 
 

@@ -39,9 +39,11 @@ def learned(tmp_path_factory, fit_stacks_once):
 
 def used(folder, policy="ppo", seed=0, frozen=True, teachers="digits/experts", task="digits", **settings):
     (file,) = find(folder, [policy], [seed])[seed]
-    given = {**SETTINGS, **settings}
+    all_settings = {**SETTINGS, **settings}
     place = str(folder)
-    return Trial(task, policy, seed, teachers, settings=given, test=False, policy_from=str(file), policy_from_name=place, frozen=frozen)
+    return Trial(
+        task, policy, seed, teachers, settings=all_settings, test=False, policy_from=str(file), policy_from_name=place, frozen=frozen
+    )
 
 
 def network(file):
@@ -128,8 +130,8 @@ def test_the_record_is_replayed_and_rerun(learned, tmp_path):
 def test_frozen_learning_and_new_are_different_trials_in_one_table(learned, tmp_path):
     trials = [used(learned), used(learned, frozen=False), *trials_of(["ppo"])]
     assert len({trial.id for trial in trials}) == 3
-    made = [run_trial(trial, tmp_path) for trial in trials]
-    (setting,) = by_setting(made).values()
+    finished = [run_trial(trial, tmp_path) for trial in trials]
+    (setting,) = by_setting(finished).values()
     assert len({record["policy"] for record in setting}) == 3
 
 

@@ -57,8 +57,8 @@ def assert_close(value, expected, place):
             assert_close(value[name], expected[name], f"{place}.{name}")
     elif isinstance(expected, list):
         assert len(value) == len(expected), place
-        for number, (one, other) in enumerate(zip(value, expected, strict=True)):
-            assert_close(one, other, f"{place}[{number}]")
+        for number, (actual, wanted) in enumerate(zip(value, expected, strict=True)):
+            assert_close(actual, wanted, f"{place}[{number}]")
     elif isinstance(expected, float):
         assert value == pytest.approx(expected, abs=1e-4), place
     else:
@@ -79,9 +79,9 @@ def test_records_of_two_processes_are_those_of_one(tmp_path):
     first = launch(*RUN.split(), *policies, "--seeds", "0", "--out", str(tmp_path / "two"))
     assert first.stdout.count("report") == 1, "one process prints"
     assert invoke([*RUN.split(), *policies, "--seeds", "0", "--out", str(tmp_path / "one"), "--executor", "local", "--quiet"]) == 0
-    two, one = compared(tmp_path / "two"), compared(tmp_path / "one")
+    two, alone = compared(tmp_path / "two"), compared(tmp_path / "one")
     assert len(two) == 4
-    assert_close(two, one, "record")
+    assert_close(two, alone, "record")
     assert {record["processes"] for record in records.read(tmp_path / "two")} == {2}
     assert not list(tmp_path.glob(f"two/{FOLDER}/*"))
     again = launch(*RUN.split(), *policies, "--seeds", "0-1", "--out", str(tmp_path / "two"))

@@ -55,11 +55,11 @@ def test_a_trial_that_another_process_has_finished_is_not_run(tmp_path):
 
 def test_units_of_others_are_tried_until_they_are_finished(monkeypatch):
     monkeypatch.setattr(shared_trials, "PAUSE", 0.0)
-    units, rounds, said = [trials(0), trials(1, 2)], [], []
+    units, rounds, lines = [trials(0), trials(1, 2)], [], []
 
     class Told(Progress):
         def say(self, line):
-            said.append(line)
+            lines.append(line)
 
     def some(waiting):
         rounds.append(waiting)
@@ -68,8 +68,8 @@ def test_units_of_others_are_tried_until_they_are_finished(monkeypatch):
 
     run_all(units, some, Told(quiet=True))
     assert rounds == [units, units[1:], units[1:]]
-    assert said[1] == "waiting for 2 trials that process 7 of it runs"
-    assert len(said) == 4, "the waiting is told once, and each trial"
+    assert lines[1] == "waiting for 2 trials that process 7 of it runs"
+    assert len(lines) == 4, "the waiting is told once, and each trial"
 
 
 @pytest.mark.slow

@@ -152,8 +152,8 @@ def hub(monkeypatch):
 def test_the_folder_is_uploaded_to_a_private_repository(command, student, hub, capsys):
     assert invoke([*command, str(student), "--push", "me/student"]) == 0
     assert "uploaded to https://hub/me/student; a new repository is private" in capsys.readouterr().err
-    (made, uploaded) = hub.calls
-    assert made == ("create_repo", "me/student", {"private": True, "exist_ok": True})
+    (created, uploaded) = hub.calls
+    assert created == ("create_repo", "me/student", {"private": True, "exist_ok": True})
     assert uploaded[1]["repo_id"] == "me/student"
     assert uploaded[1]["folder_path"] == student
 

@@ -110,8 +110,8 @@ def test_every_observation_is_in_its_space(untrained, kind, num_teachers, size):
     options = {**untrained(kind, num_teachers), "student": student, "updates": 2}
     for observation, labels, granularity in pairwise(OBSERVATIONS, [False, True], GRANULARITIES):
         shown = {**options, "observation": observation, "observe_labels": labels, "granularity": granularity}
-        one, many = batch(batch_size=size, **shown), slots(size if granularity == "instance" else 1, batch_size=size, **shown)
-        for env in (one, many):
+        single, many = batch(batch_size=size, **shown), slots(size if granularity == "instance" else 1, batch_size=size, **shown)
+        for env in (single, many):
             first, last = env.reset(seed=0)[0], env.step(np.zeros(env.action_space.shape, dtype=np.int8))[0]
             for blocks in (first, last):
                 assert set(blocks) == set(OBSERVATIONS[observation].columns) == set(env.observation_space)
@@ -119,11 +119,11 @@ def test_every_observation_is_in_its_space(untrained, kind, num_teachers, size):
                 for name, block in blocks.items():
                     assert block.dtype == np.float32 == env.observation_space[name].dtype
                     assert np.isfinite(block).all()
-                    assert block.ndim == (1 if env is one else 2)
+                    assert block.ndim == (1 if env is single else 2)
         for name, box in many.single_observation_space.items():
             assert (box.low == -10.0).all()
             assert (box.high == 10.0).all()
-            assert one.observation_space[name].shape == (many.num_envs * box.shape[0],)
+            assert single.observation_space[name].shape == (many.num_envs * box.shape[0],)
 
 
 SEEDED = [{}, {"credit": "first_order", "student": "mlp(dropout=0.3)"}, {"reward": "mixed"}]

@@ -100,13 +100,13 @@ def test_what_a_wrapper_adds_at_the_end_of_an_episode_is_kept():
 
 
 def test_options_reach_the_reset_and_must_be_the_same_for_all_slots(monkeypatch):
-    env, given = sb3(3), []
+    env, options_of_resets = sb3(3), []
     reset = env.env.reset
-    monkeypatch.setattr(env.env, "reset", lambda **keywords: given.append(keywords["options"]) or reset(seed=keywords["seed"]))
+    monkeypatch.setattr(env.env, "reset", lambda **keywords: options_of_resets.append(keywords["options"]) or reset(seed=keywords["seed"]))
     env.set_options({"a": 1})
     env.reset()
     env.reset()
-    assert given == [{"a": 1}, None]
+    assert options_of_resets == [{"a": 1}, None]
     env.set_options([{"a": 1}, {"a": 2}, {"a": 1}])
     with pytest.raises(InputError, match="set_options gave the slots different options; they share one student"):
         env.reset()

@@ -99,8 +99,8 @@ def test_many_students_at_once_equal_a_loop(kind, shared):
     dims = (0, None if shared else 0, 0)
     together = torch.func.vmap(loss, dims)(*every)
     torch.testing.assert_close(together, torch.stack([loss(*each, labels) for each in zip(students, targets, strict=True)]))
-    gradients = torch.func.vmap(torch.func.grad(lambda *given: loss(*given).sum()), dims)(*every)
-    alone = [torch.func.grad(lambda *given: loss(*given).sum())(*each, labels) for each in zip(students, targets, strict=True)]
+    gradients = torch.func.vmap(torch.func.grad(lambda *arguments: loss(*arguments).sum()), dims)(*every)
+    alone = [torch.func.grad(lambda *arguments: loss(*arguments).sum())(*each, labels) for each in zip(students, targets, strict=True)]
     torch.testing.assert_close(gradients, torch.stack(alone))
 
 

@@ -28,17 +28,17 @@ def reference(own, peer, angle):
     def length(vector):
         return math.sqrt(sum(value**2 for value in vector))
 
-    def minus(one, other):
-        return [a - b for a, b in zip(one, other, strict=True)]
+    def minus(first, second):
+        return [a - b for a, b in zip(first, second, strict=True)]
 
     def distances(features):
-        table = [[length(minus(one, other)) for other in features] for one in features]
+        table = [[length(minus(first, second)) for second in features] for first in features]
         mean = sum(map(sum, table)) / (size * (size - 1))
         return [[value / mean for value in row] for row in table]
 
     def cosine(features, i, b, k):
-        one, other = minus(features[i], features[b]), minus(features[k], features[b])
-        return sum(a * c for a, c in zip(one, other, strict=True)) / (length(one) * length(other))
+        first, second = minus(features[i], features[b]), minus(features[k], features[b])
+        return sum(a * c for a, c in zip(first, second, strict=True)) / (length(first) * length(second))
 
     mine, theirs = distances(own), distances(peer)
     losses = []
@@ -81,7 +81,7 @@ def test_three_students_as_in_a_reference(angle):
     expected = []
     for s in range(3):
         first, second = (reference(listed[s], listed[j], angle) for j in range(3) if j != s)
-        expected.append([(one + other) / 2 for one, other in zip(first, second, strict=True)])
+        expected.append([(a + b) / 2 for a, b in zip(first, second, strict=True)])
     torch.testing.assert_close(losses_of(features, angle=angle), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
     torch.testing.assert_close(losses_of(features[:1].expand(3, -1, -1)), torch.zeros(3, 5, dtype=torch.float64))
 

@@ -81,7 +81,7 @@ def answers(labels, accuracy, order, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("size", "accuracy", "order", "found"),
+    ("size", "accuracy", "order", "columns"),
     [
         (64, 0.9, (2, 0, 1), (2, 0, 1)),
         (1000, 0.6, (1, 2, 0), (1, 2, 0)),
@@ -91,11 +91,11 @@ def answers(labels, accuracy, order, seed=0):
     ],
     ids=["another order", "a weak teacher, many examples", "the task's order", "no teacher", "no teacher, many examples"],
 )
-def test_classes_without_names_are_matched_by_validation_where_it_is_clear(size, accuracy, order, found):
+def test_classes_without_names_are_matched_by_validation_where_it_is_clear(size, accuracy, order, columns):
     labels = np.arange(size) % 3
     result = match_by_validation(IDENTITY, answers(labels, accuracy, order), labels, 3)
-    assert result.columns == tuple((number,) for number in found)
-    assert ("matched by what validation says" if found != (0, 1, 2) else "are assumed to be in the task's order") in result.notes[0]
+    assert result.columns == tuple((number,) for number in columns)
+    assert ("matched by what validation says" if columns != (0, 1, 2) else "are assumed to be in the task's order") in result.notes[0]
 
 
 def test_a_good_teacher_in_another_order_is_found_and_this_is_cached(make_checkpoint, own_task, tmp_path, monkeypatch):

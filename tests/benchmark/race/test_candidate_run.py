@@ -54,7 +54,7 @@ def test_teaching_in_parts_equals_teaching_at_once(setup, candidate, seeds, tmp_
     again.teach(8, lambda _: None)
     parts.teach(8, lambda _: None)
     for other in (parts, again):
-        assert all((one == two).all() for one, two in zip(weights(whole), weights(other), strict=True))
+        assert all((first == second).all() for first, second in zip(weights(whole), weights(other), strict=True))
         assert (whole.logits("validation") == other.logits("validation")).all()
 
 
