@@ -38,6 +38,7 @@ def against_plain_loop(task: str, device: torch.device, turns: int, count: int) 
             for name in ("uniform", "reinforce", "held_credit", "crossfit_credit")
         ),
         Subject("held_credit, credit of few examples", _teaching("held_credit", task, device, count, few), count),
+        Subject("crossfit_credit, credit_refresh=4", _teaching("crossfit_credit", task, device, count, {"credit_refresh": 4}), count),
     ]
     return compare(f"Whole runs against a hand-written loop: {task}", subjects, "ms/update", turns)
 
