@@ -1,7 +1,8 @@
 """``piloted``: tries ways to teach on students of its own, then teaches in the best one.
 
 Credit is about one update. A policy that earns more credit in every update can still end with the worse student. So the policy first tries
-several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``). The learner
+several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``), and, with
+``labels_alone``, these labels without the teachers. The learner
 teaches one student on trial. Beside it the policy teaches students of its own, the pilots, from equal first weights and on the same
 mini-batches. A candidate without labels has one pilot, scored on both halves of the reward labels. A candidate with
 labels has two pilots: each is taught one half and scored on the other. A score is the mean of five measurements in the last quarter of the
@@ -9,7 +10,8 @@ trial. The final student is then taught by
 
     the learner with labels, unless the best other candidate has  score - score_learner > margin * sqrt(p (1 - p) / n)
 
-with p the score of the learner with labels, limited to [0, 1], and n the number of labels in both halves. This is model selection by
+with p the score of the learner with labels, limited to [0, 1], and n the number of labels in both halves. Labels alone need no lead: their
+pilots have half of the labels, which matters more to them than to a candidate with teachers. This is model selection by
 held-out score; the use of pilots for it is our own. If a rule is chosen, the gain is that of a supervised rule.
 """
 
@@ -17,13 +19,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents import saving
+from agents.candidates import Candidate, all_candidates, factors_of, pilots_of
 from agents.crossfit_credit import CrossfitCredit
 from agents.entropy import normalized_entropy
 from agents.member_rules import checked_rules, make_learner, make_rule, rule_weights
@@ -37,21 +40,6 @@ from kd_env.types import Decision, Observation
 
 MEASUREMENTS = 5
 """Number of measurements of a score: the last is at the end of the trial, and they are a twentieth of the updates apart."""
-
-
-class Candidate(NamedTuple):
-    """A way to teach: by the learner (``rule`` is ``None``) or by a rule, with or without reward labels that teach."""
-
-    name: str
-    rule: int | None
-    labels_teach: bool
-
-
-class Pilot(NamedTuple):
-    """A student that tries a candidate, and the half of the reward labels that it is taught, if labels teach."""
-
-    candidate: Candidate
-    taught_half: int | None
 
 
 class Piloted:
@@ -72,6 +60,7 @@ class Piloted:
         learner: str = "crossfit_credit",
         rules: str = "taught_stacking",
         margin: float = 0.5,
+        labels_alone: bool = False,
     ) -> None:
         """Fit the learner's start and the rules.
 
@@ -82,12 +71,13 @@ class Piloted:
                 of the teachers ``[n, K]`` for a mini-batch of another student; options as in ``crossfit_credit(rate=1.0)``.
             rules: names of rules that return weights of the teachers, separated by semicolons.
             margin: lead that another candidate needs, in standard errors of a score.
+            labels_alone: whether a student of the labels alone, without teachers, is a candidate; with many labels it can be the best.
 
         Raises:
             InputError: the learner cannot weigh mini-batches of other students, or a rule cannot have a pilot, or labels are too few.
         """
         spec.numbers("piloted", least=0, margin=margin)
-        self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
+        self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin, "labels_alone": labels_alone}
         self.context, self.seed, self.margin = context, seed, margin
         self.learner = make_learner("piloted", learner, context, seed)
         self.names = checked_rules("piloted", rules, context)
@@ -99,9 +89,8 @@ class Piloted:
         self.halves = labelled[0 : 2 * half_size : 2], labelled[1 : 2 * half_size : 2]
         self.labels_may_teach = context.settings.distillation.reward_ce > 0.0
         self.deciders: dict[int | None, str] = {None: learner, **dict(enumerate(self.names))}  # names by number of the rule
-        suffixes = {True: " with labels", False: " without labels"} if self.labels_may_teach else {False: ""}
-        self.candidates = [Candidate(name + suffixes[teach], rule, teach) for teach in suffixes for rule, name in self.deciders.items()]
-        self.pilots = [Pilot(candidate, half) for candidate in self.candidates for half in ((0, 1) if candidate.labels_teach else (None,))]
+        self.candidates = all_candidates(self.deciders, self.labels_may_teach, labels_alone)
+        self.pilots = pilots_of(self.candidates)
         self.on_trial = False
         self.scores, self.chosen = np.zeros(len(self.candidates)), self.candidates[0]
         self.pilot_students: OwnStudents | None = None
@@ -185,17 +174,15 @@ class Piloted:
 
     def _decision(self, weights: list[Tensor], candidates: list[Candidate]) -> Decision:
         """Return the decision about the mini-batches of several students, which have weights ``[n, K]`` each."""
-        factors: dict[str, float | Tensor] = {}
-        if self.labels_may_teach:
-            labels_teach = torch.tensor([candidate.labels_teach for candidate in candidates]).to(weights[0])
-            factors["reward_ce"] = labels_teach.repeat_interleave(len(weights[0]))
+        factors = factors_of(candidates, list(self.context.terms), self.labels_may_teach, weights[0])
         return self.context.decision(dict.fromkeys(self.context.terms, torch.cat(weights)), factors)
 
     def _choose(self) -> None:
         expected = float(np.clip(self.scores[0], 0.0, 1.0))
         lead = self.margin * (expected * (1.0 - expected) / sum(len(half) for half in self.halves)) ** 0.5
         best = int(self.scores.argmax())
-        self.chosen = self.candidates[best if self.scores[best] > self.scores[0] + lead else 0]
+        needed = lead if self.candidates[best].teachers_teach else 0.0  # the score of labels alone is of half the labels
+        self.chosen = self.candidates[best if self.scores[best] > self.scores[0] + needed else 0]
 
     def learned_summary(self) -> dict[str, Any]:
         """Return what was chosen, and the scores of the candidates, for records; ``None`` is a score with a pilot that diverged."""

@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from torch import Tensor
 
 import kd_env  # noqa: F401  (registers the ids)
-from kd_env.analysis.canvas import FAINT, FONT, REFERENCE, panels
+from kd_env.analysis.canvas import FAINT, FONT, REFERENCE, blank_figure
 from kd_env.analysis.palette import COLOURS
 from kd_env.bank import open_bank
 from kd_env.tasks.in_memory import from_datasets
@@ -32,7 +34,7 @@ from kd_env.teachers.own import as_pool
 from speed.measure import Subject, compare
 
 FILE = Path(__file__).parents[1] / "docs" / "figures" / "scaling.csv"
-STEP, CREDIT, BANK = "an update", "an update with credit=first_order", "a bank"
+STEP, CREDIT, BANK = LINES = ("an update", "an update with credit=first_order", "a bank")
 COUNT = 4
 """Number of updates in a block."""
 HELD_OUT = 256
@@ -129,17 +131,27 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def figure(table: pd.DataFrame) -> Any:
-    """Draw one panel per quantity with logarithmic axes, and for each line a dashed one that grows linearly from its last value."""
-    quantities = list(VARIED)
-    drawn, axes = panels(quantities, 2.4, 2.0, y="milliseconds, or megabytes of a bank")
-    for panel, quantity in zip(axes, quantities, strict=True):
-        for number, (what, rows) in enumerate(table[table["quantity"] == quantity].groupby("what", sort=False)):
+    """Draw one panel per quantity with logarithmic axes, and for each line a dashed one that grows linearly to its last value."""
+    drawn = blank_figure(9.0, 5.2)
+    for number, (quantity, of_quantity) in enumerate(table.groupby("quantity", sort=False), start=1):
+        panel = drawn.add_subplot(2, 3, number, xscale="log", yscale="log")
+        for what, rows in of_quantity.groupby("what", sort=False):
             values, measured = rows["value"].to_numpy(), rows["measured"].to_numpy()
-            panel.plot(values, measured, "o-", markersize=3.5, linewidth=1.4, color=COLOURS[2 if what == BANK else number], label=what)
+            panel.plot(values, measured, "o-", markersize=3.5, linewidth=1.4, color=COLOURS[LINES.index(what)])
             panel.plot(values, measured[-1] * values / values[-1], **REFERENCE)
-        panel.set(xscale="log", yscale="log")
+        panel.set_ylim(bottom=0.6 * of_quantity["measured"].min())
+        panel.set_xticks(values, [f"{value:,}" for value in values])
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.minorticks_off()
+        panel.set_ylabel(of_quantity["unit"].iloc[0], fontsize=FONT)
+        panel.set_title(quantity, fontsize=FONT + 0.5, loc="left")
         panel.tick_params(labelsize=FONT, color=FAINT)
-    axes[0].legend(frameon=False, fontsize=FONT - 1)
+        panel.spines[["top", "right"]].set_visible(False)
+    keys = [Line2D([], [], color=COLOURS[number], marker="o", markersize=3.5, label=what) for number, what in enumerate(LINES)]
+    keys.append(Line2D([], [], label="linear", **REFERENCE))
+    drawn.legend(handles=keys, frameon=False, fontsize=FONT, loc="upper center", ncols=len(keys))
+    drawn.tight_layout(rect=(0.0, 0.0, 1.0, 0.95))
     return drawn
 
 

@@ -17,6 +17,7 @@ from kd_env.policies.registry import POLICIES
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not part of the package
 
 from speed.measure import Row
+from speed.scaling import markdown as growth_table
 from speed.table import markdown as speed_table
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +126,11 @@ def test_the_tables_of_the_page_on_choosing_come_from_the_records(name):
                 written[key] = tuple(map(float, numbers[:3]))
     assert written.keys() == values.keys()
     assert all(written[key] == pytest.approx(values[key], abs=0.0501) for key in values)
+
+
+def test_the_table_of_growth_is_that_of_its_measurements():
+    measured = pd.read_csv(ROOT / "docs" / "figures" / "scaling.csv")
+    assert f"<!-- docs/figures/scaling.csv -->\n{growth_table(measured)}\n" in PAGES["speed.md"]
 
 
 @pytest.mark.parametrize(("measurements", "page"), [("speed.json", "speed.md"), ("speed_h100.json", "gpu.md")])

@@ -1,7 +1,8 @@
 """Make a table of all settings of a folder. In: records. Out: one row per policy, one column per setting.
 
 A cell contains the mean test score over seeds with the half-width of its 95 % t interval, and the mean difference to ``uniform``, paired
-by seed. The mark ``▲`` or ``▼`` means that the interval of that difference is above or below zero.
+by seed. If no trial was scored on test (``--no-test``), scores are those on validation. The mark ``▲`` or ``▼`` means that the interval of
+that difference is above or below zero.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ REFERENCE = "uniform"
 def overview(settings: Mapping[Setting, Sequence[Record]]) -> tuple[list[str], list[list[str]]]:
     """Return the column names and the rows. Rows are sorted by access class and name."""
     access_of = {record["policy"]: record["access"] for records in settings.values() for record in records}
-    columns = [_by_policy(records) for records in settings.values()]
+    split = split_of_scores(settings)
+    columns = [_by_policy(records, split) for records in settings.values()]
     rows, previous = [], ""
     for policy in sorted(access_of, key=lambda policy: (access_rank(access_of[policy]), policy)):
         access = access_of[policy]
         first, previous = "" if access == previous else access, access
         rows.append([first, policy, _paper(policy), *(_cell(policy, column) for column in columns)])
     return ["access", "policy", "paper", *column_names(list(settings))], rows
+
+
+def split_of_scores(settings: Mapping[Setting, Sequence[Record]]) -> str:
+    """Return the split of the scores in the table: ``validation`` if no trial was to be scored on test, else ``test``."""
+    return "test" if any(record["config"].get("test", True) for records in settings.values() for record in records) else "validation"
 
 
 def column_names(settings: Sequence[Setting]) -> list[str]:
@@ -49,19 +56,19 @@ def column_names(settings: Sequence[Setting]) -> list[str]:
 
 
 class Scores(NamedTuple):
-    """The test scores of a policy by seed, and the number of its runs that diverged."""
+    """The scores of a policy by seed, and the number of its runs that diverged."""
 
-    test: dict[int, float]
+    by_seed: dict[int, float]
     diverged: int
 
 
-def _by_policy(records: Sequence[Record]) -> dict[str, Scores]:
+def _by_policy(records: Sequence[Record], split: str) -> dict[str, Scores]:
     runs: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         runs[record["policy"]].append(record)
     return {
         policy: Scores(
-            {record["seed"]: record["test"] for record in of_policy if record["test"] is not None},
+            {record["seed"]: record[split] for record in of_policy if record[split] is not None},
             sum(record["diverged"] for record in of_policy),
         )
         for policy, of_policy in runs.items()

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from kd_env.analysis.figures import Styles
-from kd_env.benchmark.overview import overview
+from kd_env.benchmark.overview import overview, split_of_scores
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_claims import Claim, all_pairs, claim
 from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
@@ -91,8 +91,9 @@ def all_settings_table(groups: Mapping[Setting, Sequence[Record]]) -> Table | No
     if len(groups) < 2:
         return None
     caption = (
-        "Mean test score over seeds ± half of its 95 % t interval, and in brackets the mean difference to uniform, paired by seed: ▲ above "
-        "or ▼ below it where the interval of the difference excludes zero. The intervals are not adjusted for the number of comparisons."
+        f"Mean {split_of_scores(groups)} score over seeds ± half of its 95 % t interval, and in brackets the mean difference to uniform, "
+        "paired by seed: ▲ above or ▼ below it where the interval of the difference excludes zero. The intervals are not adjusted for the "
+        "number of comparisons."
     )
     return Table(caption, *overview(groups))
 

@@ -57,7 +57,7 @@ def test_labels_teach_if_that_way_was_best(scores, rule, labels_teach, name):
     agent.begin_episode(learning=True)
     agent.scores = np.array(scores)
     agent._choose()
-    assert agent.chosen == (name, rule, labels_teach)
+    assert agent.chosen == (name, rule, labels_teach, True)
     assert agent.learned_summary()["chosen"] == name
     agent.begin_episode(learning=True)
     observation, _ = env.reset(seed=0)
@@ -113,4 +113,4 @@ def test_a_state_of_other_candidates_is_refused():
     agent._choose()
     _, again = make("piloted(rules=uniform)", reward_ce=1.0)
     again.load_state(agent.state())
-    assert again.chosen == agent.chosen == ("crossfit_credit without labels", None, False)
+    assert again.chosen == agent.chosen == ("crossfit_credit without labels", None, False, True)

@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from kd_env.benchmark.overview import overview
+from kd_env.benchmark.overview import overview, split_of_scores
 from kd_env.benchmark.report import write_report
 from kd_env.benchmark.summary import by_setting
 from kd_env.cli import invoke
@@ -25,6 +25,19 @@ def record(policy, pool, seed, test, access="nothing", population=None):
         "diverged": test is None,
         "config": config,
     }
+
+
+def test_scores_are_those_on_validation_if_no_trial_was_scored_on_test():
+    untested = [
+        record(policy, "a", 0, None) | {"validation": score, "diverged": False} for policy, score in (("uniform", 0.5), ("camkd", 0.7))
+    ]
+    for each in untested:
+        each["config"] = {"test": False}
+    assert split_of_scores(by_setting(untested)) == "validation"
+    assert [row[3] for row in overview(by_setting(untested))[1]] == ["0.700", "0.500"]
+    tested = [*untested, record("router", "b", 0, 0.9) | {"validation": 0.8}]
+    assert split_of_scores(by_setting(tested)) == "test"
+    assert [row[3:] for row in overview(by_setting(tested))[1]] == [["–", "–"], ["–", "0.900"], ["–", "–"]]
 
 
 def test_cells_hold_mean_half_width_and_the_paired_difference_to_uniform():

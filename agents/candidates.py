@@ -1,0 +1,63 @@
+"""Ways to teach that :mod:`agents.piloted` tries, and students that try them. In: names of the learner and rules. Out: candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Candidate(NamedTuple):
+    """A way to teach: by the learner (``rule`` is ``None``) or by a rule, with or without reward labels and teachers that teach."""
+
+    name: str
+    rule: int | None
+    labels_teach: bool
+    teachers_teach: bool = True
+
+
+class Pilot(NamedTuple):
+    """A student that tries a candidate, and the half of the reward labels that it is taught, if labels teach."""
+
+    candidate: Candidate
+    taught_half: int | None
+
+
+def all_candidates(names: Mapping[int | None, str], labels_may_teach: bool, labels_alone: bool) -> list[Candidate]:
+    """Return the learner with labels first, then the others.
+
+    Args:
+        names: name of the learner (key ``None``) and of each rule.
+        labels_may_teach: whether there are candidates whose labels teach.
+        labels_alone: whether labels without teachers are a candidate then.
+    """
+    suffixes = {True: " with labels", False: " without labels"} if labels_may_teach else {False: ""}
+    candidates = [Candidate(name + suffixes[teach], rule, teach) for teach in suffixes for rule, name in names.items()]
+    alone = [Candidate("labels alone", 0, labels_teach=True, teachers_teach=False)] if labels_alone and labels_may_teach else []
+    return candidates + alone
+
+
+def pilots_of(candidates: Sequence[Candidate]) -> list[Pilot]:
+    """Return a pilot of each candidate without labels, and two of each candidate with labels."""
+    return [Pilot(candidate, half) for candidate in candidates for half in ((0, 1) if candidate.labels_teach else (None,))]
+
+
+def factors_of(candidates: Sequence[Candidate], terms: Sequence[str], labels_may_teach: bool, rows: Tensor) -> dict[str, Tensor]:
+    """Return factors of the strengths for the rows of several students, by name.
+
+    Args:
+        candidates: how each student is taught.
+        terms: knowledge types of the setting.
+        labels_may_teach: whether the setting has ``reward_ce``.
+        rows: rows of one student, ``[n, ...]``; the factors have its type and device.
+    """
+
+    def per_row(of_students: list[bool]) -> Tensor:
+        return torch.tensor(of_students).to(rows).repeat_interleave(len(rows))
+
+    factors = {"reward_ce": per_row([candidate.labels_teach for candidate in candidates])} if labels_may_teach else {}
+    if not all(candidate.teachers_teach for candidate in candidates):
+        factors |= dict.fromkeys(terms, per_row([candidate.teachers_teach for candidate in candidates]))
+    return factors
