@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 class Candidate(NamedTuple):
-    """A way to teach: by the learner (``rule`` is ``None``) or by a rule, with or without reward labels and teachers that teach."""
+    """A way to teach: by the learner (``rule`` is ``None``) or by a rule, with or without reward labels that teach.
+
+    If teachers do not teach, the weights of ``rule`` have strength 0. Training labels still teach where the setting uses them.
+    """
 
     name: str
     rule: int | None
@@ -31,12 +34,15 @@ def all_candidates(names: Mapping[int | None, str], labels_may_teach: bool, labe
     Args:
         names: name of the learner (key ``None``) and of each rule.
         labels_may_teach: whether there are candidates whose labels teach.
-        labels_alone: whether labels without teachers are a candidate then.
+        labels_alone: whether labels without teachers are a candidate.
     """
-    suffixes = {True: " with labels", False: " without labels"} if labels_may_teach else {False: ""}
-    candidates = [Candidate(name + suffixes[teach], rule, teach) for teach in suffixes for rule, name in names.items()]
-    alone = [Candidate("labels alone", 0, labels_teach=True, teachers_teach=False)] if labels_alone and labels_may_teach else []
-    return candidates + alone
+    candidates = []
+    for teach in (True, False) if labels_may_teach else (False,):
+        suffix = (" with labels" if teach else " without labels") if labels_may_teach else ""
+        candidates += [Candidate(name + suffix, rule, teach) for rule, name in names.items()]
+    if labels_alone:
+        candidates.append(Candidate("labels alone", 0, labels_teach=True, teachers_teach=False))
+    return candidates
 
 
 def pilots_of(candidates: Sequence[Candidate]) -> list[Pilot]:
@@ -44,18 +50,18 @@ def pilots_of(candidates: Sequence[Candidate]) -> list[Pilot]:
     return [Pilot(candidate, half) for candidate in candidates for half in ((0, 1) if candidate.labels_teach else (None,))]
 
 
-def factors_of(candidates: Sequence[Candidate], terms: Sequence[str], labels_may_teach: bool, rows: Tensor) -> dict[str, Tensor]:
+def factors_of(candidates: Sequence[Candidate], terms: Iterable[str], labels_may_teach: bool, weights: Tensor) -> dict[str, Tensor]:
     """Return factors of the strengths for the rows of several students, by name.
 
     Args:
         candidates: how each student is taught.
         terms: knowledge types of the setting.
         labels_may_teach: whether the setting has ``reward_ce``.
-        rows: rows of one student, ``[n, ...]``; the factors have its type and device.
+        weights: weights of the teachers for the n rows of one student, ``[n, K]``; the factors have their type and device.
     """
 
     def per_row(of_students: list[bool]) -> Tensor:
-        return torch.tensor(of_students).to(rows).repeat_interleave(len(rows))
+        return torch.tensor(of_students).to(weights).repeat_interleave(len(weights))
 
     factors = {"reward_ce": per_row([candidate.labels_teach for candidate in candidates])} if labels_may_teach else {}
     if not all(candidate.teachers_teach for candidate in candidates):

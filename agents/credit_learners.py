@@ -72,7 +72,9 @@ class CreditLearners(nn.Module):
             return nn.ParameterDict({name: torch.zeros_like(t) if name.startswith("gate_output") else t for name, t in tensors.items()})
 
         self.folds = nn.ModuleList([stacked(fold) for fold in range(num_folds)])  # parameters [P, ...] by name
-        self._by_name: dict[str, list[Tensor]] = {name: [fold.get_parameter(name) for fold in self.folds] for name in NAMES}  # F each
+        self._fold_parameters: dict[str, list[Tensor]] = {
+            name: [fold.get_parameter(name) for fold in self.folds] for name in NAMES
+        }  # a list of F for each name
         self.optimizer = torch.optim.Adam(self.folds.parameters(), lr=learning_rate, foreach=True)
 
     def log_policies(self, instances: Instances, log_priors: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ class CreditLearners(nn.Module):
         for name, gradient in zip(joined, gradients, strict=True):
             clipped = gradient * factor.view(-1, *[1] * (gradient.ndim - 1))
             for number, part in enumerate(torch.split(clipped, len(self.holds))):
-                self._by_name[name][number].grad = None if number == left_out else part
+                self._fold_parameters[name][number].grad = None if number == left_out else part
         self.optimizer.step()
 
     def state(self) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class CreditLearners(nn.Module):
 
     def _joined(self) -> dict[str, Tensor]:
         """Return a copy of the parameters of all folds by name, ``[F * P, ...]``."""
-        return {name: torch.cat(parameters).detach().requires_grad_() for name, parameters in self._by_name.items()}
+        return {name: torch.cat(parameters).detach().requires_grad_() for name, parameters in self._fold_parameters.items()}
 
     def _log_policies(self, joined: Mapping[str, Tensor], instances: Instances, log_priors: Tensor) -> Tensor:
         residuals = self._gating(joined, instances.outputs) + self._scorers(joined, instances.columns)  # [F * P, n, K]

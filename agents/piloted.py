@@ -1,18 +1,17 @@
 """``piloted``: tries ways to teach on students of its own, then teaches in the best one.
 
 Credit is about one update. A policy that earns more credit in every update can still end with the worse student. So the policy first tries
-several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``), and, with
-``labels_alone``, these labels without the teachers. The learner
-teaches one student on trial. Beside it the policy teaches students of its own, the pilots, from equal first weights and on the same
-mini-batches. A candidate without labels has one pilot, scored on both halves of the reward labels. A candidate with
-labels has two pilots: each is taught one half and scored on the other. A score is the mean of five measurements in the last quarter of the
-trial. The final student is then taught by
+several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``). With
+``labels_alone``, these labels without teachers are a candidate too. The learner teaches one student on trial. Beside it the policy teaches
+students of its own, the pilots, from equal first weights and on the same mini-batches. A candidate without labels has one pilot, scored on
+both halves of the reward labels. A candidate with labels has two pilots: each is taught one half and scored on the other. A score is the
+mean of five measurements in the last quarter of the trial. The final student is then taught by the candidate with the largest
 
-    the learner with labels, unless the best other candidate has  score - score_learner > margin * sqrt(p (1 - p) / n)
+    score - lead,    lead = margin * sqrt(p (1 - p) / n)
 
-with p the score of the learner with labels, limited to [0, 1], and n the number of labels in both halves. Labels alone need no lead: their
-pilots have half of the labels, which matters more to them than to a candidate with teachers. This is model selection by
-held-out score; the use of pilots for it is our own. If a rule is chosen, the gain is that of a supervised rule.
+with p the score of the learner with labels, limited to [0, 1], and n the number of labels in both halves. The lead is 0 for the learner
+with labels, and for labels alone: each of their pilots has only half of the labels, which costs it more than a candidate with teachers.
+This is model selection by held-out score; the use of pilots for it is our own. If a rule is chosen, the gain is that of a supervised rule.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class Piloted:
                 of the teachers ``[n, K]`` for a mini-batch of another student; options as in ``crossfit_credit(rate=1.0)``.
             rules: names of rules that return weights of the teachers, separated by semicolons.
             margin: lead that another candidate needs, in standard errors of a score.
-            labels_alone: whether a student of the labels alone, without teachers, is a candidate; with many labels it can be the best.
+            labels_alone: whether labels without teachers are a candidate; with many labels they can be best. It needs ``reward_ce``.
 
         Raises:
             InputError: the learner cannot weigh mini-batches of other students, or a rule cannot have a pilot, or labels are too few.
@@ -89,6 +88,8 @@ class Piloted:
         self.halves = labelled[0 : 2 * half_size : 2], labelled[1 : 2 * half_size : 2]
         self.labels_may_teach = context.settings.distillation.reward_ce > 0.0
         self.deciders: dict[int | None, str] = {None: learner, **dict(enumerate(self.names))}  # names by number of the rule
+        if labels_alone and not self.labels_may_teach:
+            raise InputError("piloted: labels_alone=True needs labels that teach; use reward_ce above 0, or leave labels_alone out")
         self.candidates = all_candidates(self.deciders, self.labels_may_teach, labels_alone)
         self.pilots = pilots_of(self.candidates)
         self.on_trial = False
@@ -174,15 +175,15 @@ class Piloted:
 
     def _decision(self, weights: list[Tensor], candidates: list[Candidate]) -> Decision:
         """Return the decision about the mini-batches of several students, which have weights ``[n, K]`` each."""
-        factors = factors_of(candidates, list(self.context.terms), self.labels_may_teach, weights[0])
+        factors = factors_of(candidates, self.context.terms, self.labels_may_teach, weights[0])
         return self.context.decision(dict.fromkeys(self.context.terms, torch.cat(weights)), factors)
 
     def _choose(self) -> None:
         expected = float(np.clip(self.scores[0], 0.0, 1.0))
         lead = self.margin * (expected * (1.0 - expected) / sum(len(half) for half in self.halves)) ** 0.5
-        best = int(self.scores.argmax())
-        needed = lead if self.candidates[best].teachers_teach else 0.0  # the score of labels alone is of half the labels
-        self.chosen = self.candidates[best if self.scores[best] > self.scores[0] + needed else 0]
+        leads = np.array([lead if candidate.teachers_teach else 0.0 for candidate in self.candidates])
+        leads[0] = 0.0
+        self.chosen = self.candidates[int((self.scores - leads).argmax())]  # of equal ones the first
 
     def learned_summary(self) -> dict[str, Any]:
         """Return what was chosen, and the scores of the candidates, for records; ``None`` is a score with a pilot that diverged."""
@@ -210,7 +211,10 @@ class Piloted:
         """
         by_name = {candidate.name: candidate for candidate in self.candidates}
         if state["chosen"] not in by_name or len(state["scores"]) != len(by_name):
-            raise InputError(f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same reward_ce and rules")
+            raise InputError(
+                f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same learner, rules, labels_alone and "
+                "reward_ce"
+            )
         self.learner.load_state(state["learner"])
         self.learner_before = state["learner_before"]
         for rule, value in zip(self.rules, state["rules"], strict=True):

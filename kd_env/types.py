@@ -1,8 +1,8 @@
 """Define the shape letters and the values that pass from one stage to the next.
 
 N: examples of a split. B: instances of a mini-batch. K: teachers. M: knowledge types. C: classes. D: width of the features. L: layers.
-T: tokens. F: observation columns. S: students. ``rows``: S * B, the instances of all students, student 0 first. ``slots``: what
-one action of a step is for: one instance (``rows`` slots), or the mini-batch of one student (S slots).
+T: tokens. F: observation columns. S: students. ``rows``: S * B, the instances of all students, student 0 first. ``slots``: the
+units that one step acts on: one instance each (``rows`` slots), or the mini-batch of one student each (S slots).
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def main() -> int:
     status, summary = 0, ""
     if arguments.gpu_report:
         for name in ("the bank", "where a step goes", "Transformers teachers", "the start", "the first update"):
-            del sections[name]  # it does not use the device
+            del sections[name]  # these do not use the device
         status, summary = gpu_report.run_tests(arguments.gpu_report)
     rows: list[Row] = []
     for name, measure in sections.items():

@@ -29,7 +29,7 @@ from kd_env.tasks import Task
 from kd_env.teachers import Pool
 from kd_env.teachers.checkpoint import FORWARD_BATCH, CheckpointTeacher
 from speed.measure import Row, Subject, compare
-from speed.scaling import Sizes, random_task
+from speed.random_data import Sizes, random_task
 from speed.updates import slots
 
 
@@ -97,7 +97,10 @@ def stable_baselines3(task: str, device: torch.device, turns: int, count: int) -
 
 
 def transformers_bank(turns: int, examples: int) -> list[Row]:
-    """Compare building a bank from a Transformers checkpoint with its forward passes over the same batches, already encoded."""
+    """Compare building a bank from a Transformers checkpoint with its forward passes over the same batches, already encoded.
+
+    The batches are the same for at most 4,096 ``examples``; a bank sorts the texts of each part of that size by length.
+    """
     with tempfile.TemporaryDirectory(prefix="kd-env-speed-") as folder:
         task = random_task(Sizes(words=30, shortest=4, classes=4, examples=examples))
         teacher = CheckpointTeacher(str(_checkpoint(Path(folder) / "teacher", task)), task)

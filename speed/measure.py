@@ -32,13 +32,13 @@ class Subject:
 
     Attributes:
         name: name in the table.
-        do: function that does one block of work.
+        do: function that does one block of work; not needed where :func:`rows` is called with values that were measured elsewhere.
         count: units of work in a block; a whole number of periods if the work is periodic.
         against: name of the subject that is the baseline. Default: the first subject of the comparison.
     """
 
     name: str
-    do: Callable[[], object]
+    do: Callable[[], object] = lambda: None
     count: int = 1
     against: str = ""
 
@@ -76,7 +76,7 @@ def compare(section: str, subjects: Sequence[Subject], unit: Unit, turns: int) -
     for turn in range(turns):
         order = range(len(subjects))
         for index in order if turn % 2 == 0 else reversed(order):
-            seconds[turn, index] = _seconds(subjects[index].do) / subjects[index].count
+            seconds[turn, index] = seconds_of(subjects[index].do) / subjects[index].count
     return rows(section, subjects, unit, np.vectorize(SECONDS[unit])(seconds))
 
 
@@ -103,7 +103,8 @@ def clock() -> float:
     return time.perf_counter()
 
 
-def _seconds(do: Callable[[], object]) -> float:
+def seconds_of(do: Callable[[], object]) -> float:
+    """Return the seconds that ``do`` takes, see :func:`clock`."""
     start = clock()
     do()
     return clock() - start

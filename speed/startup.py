@@ -1,4 +1,4 @@
-"""Measure how long a user waits at first: the import, ``kd-env --help``, and the first update on a large task.
+"""Measure the processor time of a start: the import, ``kd-env --help``, and the first update on a large task.
 
 In: the number of turns. Out: rows of comparisons.
 """
@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import gymnasium as gym
 import numpy as np
 
 from kd_env.tasks.in_memory import from_datasets
-from speed.measure import Row, Subject, clock, rows
-from speed.scaling import Sizes, random_teachers, random_texts
+from speed.measure import Row, Subject, rows, seconds_of
+from speed.random_data import Sizes, random_teachers, random_texts
 
 IMPORTS = {
     "import gymnasium": (sys.executable, "-c", "import gymnasium"),
@@ -29,13 +29,16 @@ IMPORTS = {
 
 def commands(turns: int) -> list[Row]:
     """Time commands in processes of their own, with compiled files in place."""
-    subjects = [Subject(name, _nothing) for name in IMPORTS]
-    values = np.array([[_seconds_of(command) for command in IMPORTS.values()] for _ in range(turns + 1)])[1:]
+    subjects = [Subject(name) for name in IMPORTS]
+    values = np.array([[_seconds_of_command(command) for command in IMPORTS.values()] for _ in range(turns + 1)])[1:]
     return rows("Start", subjects, "ms", 1e3 * values)
 
 
 def first_update(examples: int, turns: int) -> list[Row]:
-    """Time the first update on a text task in memory with a bank: the splits, the tokenizer, the encoding, the student, one step."""
+    """Time the first update on a text task in memory with a bank: the splits, the tokenizer, the encoding, the student, one step.
+
+    Imports are not included.
+    """
     sizes = Sizes(words=18, shortest=3, classes=2, examples=examples)
     data, teachers = random_texts(sizes), random_teachers(sizes)
 
@@ -55,23 +58,13 @@ def first_update(examples: int, turns: int) -> list[Row]:
             env.step(np.zeros(env.action_space.shape, np.float32))
 
         begin()  # builds the bank
-        values = np.array([[_seconds(begin)] for _ in range(turns)])
-    return rows(f"First update: {examples:,} texts, the bank is there", [Subject("first update", begin)], "ms", 1e3 * values)
+        values = np.array([[seconds_of(begin)] for _ in range(turns)])
+    return rows(f"First update: {examples:,} texts, the bank is there", [Subject("first update")], "ms", 1e3 * values)
 
 
-def _seconds(do: Callable[[], object]) -> float:
-    start = clock()
-    do()
-    return clock() - start
-
-
-def _seconds_of(command: Sequence[str]) -> float:
+def _seconds_of_command(command: Sequence[str]) -> float:
     """Return the CPU time of a command."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
-
-def _nothing() -> None:
-    """Stand for a command, which is timed in its own process."""

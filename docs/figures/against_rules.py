@@ -46,6 +46,7 @@ SETTINGS = (
     ),
     Setting("`piloted`, 64 labels", "piloted", 64, "piloted", ("few-labels", "taught-64")),
     Setting("`piloted`, 256 labels", "piloted", 256, "piloted", ("256-labels", "taught-labels")),
+    Setting("`piloted(labels_alone=True)`, 1,200 labels", "piloted(labels_alone=True)", 1200, "all-labels", ("all-labels",)),
 )
 
 
@@ -90,9 +91,9 @@ def by_pool(folder: str, labels: int) -> dict[str, Scores]:
 def figure(table: pd.DataFrame) -> Any:
     """Draw the differences with their intervals: a line per pool, a colour per setting."""
     pools = list(POOLS)
-    drawn, axes = canvas(left=1.15, width=4.6, right=0.2, top=0.7, height=0.5 * len(pools), bottom=0.5)
+    drawn, axes = canvas(left=1.15, width=4.6, right=0.2, top=0.7, height=0.55 * len(pools), bottom=0.5)
     for number, (title, rows) in enumerate(table.groupby("setting", sort=False)):
-        height = [pools.index(pool) + 0.19 * (number - 1.5) for pool in rows["pool"]]
+        height = [pools.index(pool) + 0.16 * (number - 2) for pool in rows["pool"]]
         errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
         axes.errorbar(
             rows["mean"], height, xerr=errors, fmt="o", markersize=4, linewidth=1.2, color=COLOURS[number], label=title.replace("`", "")

@@ -1,7 +1,7 @@
 """Make a table of all settings of a folder. In: records. Out: one row per policy, one column per setting.
 
 A cell contains the mean test score over seeds with the half-width of its 95 % t interval, and the mean difference to ``uniform``, paired
-by seed. If no trial was scored on test (``--no-test``), scores are those on validation. The mark ``▲`` or ``▼`` means that the interval of
+by seed. If all trials were run with ``--no-test``, scores are those on validation. The mark ``▲`` or ``▼`` means that the interval of
 that difference is above or below zero.
 """
 

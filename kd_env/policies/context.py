@@ -139,7 +139,7 @@ class PolicyContext:
 
     @needs(TEACHERS, "context")
     def once_per_example(self, function: OfTeachers) -> OncePerExample:
-        """Return ``function(teacher_logits, teacher_features)`` of mini-batches, computed once for each example if possible."""
+        """Return ``function(teacher_logits, teacher_features)`` of mini-batches; it is computed once for all examples if it can be."""
         return OncePerExample(self._selection, function, self._teacher_temperatures)
 
     @needs(TEACHERS, "context")

@@ -21,7 +21,8 @@ OfTeachers = Callable[[Tensor, Sequence[Tensor]], Tensor]
 class OncePerExample:
     """The values of a function for all training examples, computed at the first call and remembered.
 
-    Where the teachers' outputs for an example change (they drift, answer live or learn), nothing is remembered.
+    All are computed at once, in the same chunks in each run, so that a resumed run has the same values. Where the teachers' outputs for an
+    example change (they drift, answer live or learn), nothing is remembered.
     """
 
     def __init__(self, selection: Selection, function: OfTeachers, temperatures: Callable[[], np.ndarray | None]) -> None:
@@ -53,10 +54,13 @@ class OncePerExample:
         self._values = None
 
     def _of_all(self, temperatures: np.ndarray | None) -> Tensor:
-        data, dtype = self._selection.data, self._selection.distillation.student.dtype
+        data, student = self._selection.data, self._selection.distillation.student
         positions = np.arange(len(data.labels["train"]))
         values = []
         for start in range(0, len(positions), CHUNK):
             examples = Examples.of(data, "train", positions[start : start + CHUNK], temperatures)
-            values.append(self._function(examples.teacher_logits.to(dtype), [features.to(dtype) for features in examples.teacher_features]))
+            logits, *features = (
+                tensor.to(student.device, student.dtype) for tensor in (examples.teacher_logits, *examples.teacher_features)
+            )
+            values.append(self._function(logits, features))
         return torch.cat(values)

@@ -82,7 +82,7 @@ def numbers_of(table: Table, column: str, names: Sequence[str], known: Sequence[
 
 
 def _normalised(place: str, label: str, integers: bool, ignore_case: bool) -> str:
-    """Return a label as :func:`normalised_labels` does; ``place`` is where it stands."""
+    """Return a label as :func:`normalised_labels` does; ``place`` names its file and line in errors."""
     whole = label.partition(".")[0]
     if _is_integer(label) and len(whole) > 9:
         raise InputError(f"{place}: label {short_repr(label)} is too large for a class number; give at most 9 digits")

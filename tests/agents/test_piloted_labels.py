@@ -107,7 +107,10 @@ def test_a_record_of_labels_that_may_teach_names_every_way(tmp_path):
 def test_a_state_of_other_candidates_is_refused():
     _, agent = make("piloted(rules=uniform)", reward_ce=1.0)
     _, without_labels = make("piloted(rules=uniform)")
-    with pytest.raises(InputError, match="it was saved with other candidates than crossfit_credit, uniform; use the same reward_ce"):
+    with pytest.raises(
+        InputError,
+        match="it was saved with other candidates than crossfit_credit, uniform; use the same learner, rules, labels_alone and reward_ce",
+    ):
         without_labels.load_state(agent.state())
     agent.scores = np.array([0.1, 0.2, 0.9, 0.3])
     agent._choose()

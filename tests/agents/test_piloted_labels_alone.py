@@ -7,6 +7,7 @@ from piloted_play import SETTINGS, make, on_trial, play, with_metrics
 
 from kd_env.benchmark.run_trial import make_env, run_trial, teach
 from kd_env.benchmark.trial import Trial
+from kd_env.errors import InputError
 from kd_env.policies import registry
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
@@ -52,8 +53,8 @@ def test_further_pilots_change_no_other_student():
     [
         ([0.8, 0.1, 0.1, 0.1, 0.801], "labels alone"),  # they need no lead; half a standard error is .025
         ([0.8, 0.1, 0.1, 0.1, 0.8], "crossfit_credit with labels"),
-        ([0.8, 0.1, 0.82, 0.1, 0.81], "crossfit_credit with labels"),
-        ([0.8, 0.1, 0.83, 0.1, 0.82], "crossfit_credit without labels"),
+        ([0.8, 0.1, 0.82, 0.1, 0.81], "labels alone"),  # another candidate that lacks its lead does not stand in their way
+        ([0.8, 0.1, 0.85, 0.1, 0.82], "crossfit_credit without labels"),
     ],
 )
 def test_labels_alone_need_no_lead(scores, chosen):
@@ -71,9 +72,9 @@ def test_a_pilot_of_labels_alone_learns_its_labels():
     assert on_second[1] > on_second[0] + 0.1
 
 
-def test_without_labels_that_teach_they_are_no_candidate():
-    _, agent = make(POLICY)
-    assert [candidate.name for candidate in agent.candidates] == ["crossfit_credit", "uniform"]
+def test_they_need_labels_that_teach():
+    with pytest.raises(InputError, match="labels_alone=True needs labels that teach; use reward_ce above 0, or leave labels_alone out"):
+        make(POLICY)
 
 
 def test_the_record_names_them(tmp_path):

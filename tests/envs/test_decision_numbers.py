@@ -17,8 +17,8 @@ UNIFORM = torch.full((3, 4), 0.25)
     [
         (math.nan, 1.0, "strength of 'response' is nan; expected a finite number"),
         (math.inf, 1.0, "strength of 'response' is inf; expected a finite number"),
-        (1.0, 0.0, "temperature is 0.0; expected a positive number"),
-        (1.0, math.inf, "temperature is inf; expected a positive number"),
+        (1.0, 0.0, "temperature is 0.0; expected a finite number above 0"),
+        (1.0, math.inf, "temperature is inf; expected a finite number above 0"),
     ],
 )
 def test_a_decision_with_such_a_number_teaches_nothing(strength, temperature, message):

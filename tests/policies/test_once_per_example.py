@@ -1,5 +1,7 @@
 """A function of the teachers' outputs is computed once for each training example, and anew where the teachers change."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -87,5 +89,8 @@ def test_an_agent_that_loads_another_start_weighs_with_it(policy):
     batch = first.context.batch()
     before, expected = (agent.policies.propose(batch).policies[0] for agent in (first, second))
     assert not torch.equal(before, expected)
+    own_state = copy.deepcopy(first.state())
     first.load_state(second.state())
     assert torch.equal(first.policies.propose(batch).policies[0], expected)
+    first.load_state(own_state)  # other tests may share its stack
+    assert torch.equal(first.policies.propose(batch).policies[0], before)
