@@ -46,7 +46,7 @@ SETTINGS = (
     ),
     Setting("`piloted`, 64 labels", "piloted", 64, "piloted", ("few-labels", "taught-64")),
     Setting("`piloted`, 256 labels", "piloted", 256, "piloted", ("256-labels", "taught-labels")),
-    Setting("`piloted(labels_alone=True)`, 1,200 labels", "piloted(labels_alone=True)", 1200, "all-labels", ("all-labels",)),
+    Setting("`piloted(labels_alone=True)`, 1,200 labels", "piloted(labels_alone=True)", 1200, "all-piloted", ("all-labels",)),
 )
 
 
@@ -102,7 +102,7 @@ def figure(table: pd.DataFrame) -> Any:
     axes.set_yticks(range(len(pools)), pools)
     axes.invert_yaxis()
     axes.set_xlabel("points of test accuracy above the best rule with the same labels", color=FAINT)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, frameon=False, fontsize=FONT, columnspacing=1.0, handletextpad=0.3)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.38, 1.0), ncols=2, frameon=False, fontsize=FONT, columnspacing=1.0, handletextpad=0.3)
     return drawn
 
 
