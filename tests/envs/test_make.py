@@ -54,7 +54,7 @@ NO_ENVIRONMENT_HAS = [
     (TEACHERS, {"action": "soft"}, "expected subset, one, weights or module:Class in this environment"),
     (JOINT, {"action": "subset"}, "action='subset': expected joint or module:Class in this environment"),
     (KNOWLEDGE, {"granularity": "instance"}, "knowledge is selected for a batch or a phase; leave granularity out"),
-    (JOINT, {"updates_per_phase": 2}, "a phase is taught with one decision; give granularity=batch"),
+    (JOINT, {"updates_per_phase": 2}, "a phase is taught with one action; give granularity=batch"),
     (JOINT, {"factors": "teachers,temperature_scale"}, "unknown factor 'temperature_scale'"),
     (JOINT, {"factors": "strength"}, "factors='strength': 'strength' is now called 'kd_weight'; use that name"),
     (JOINT, {"num_students": 2}, "num_students=2: gymnasium.make steps one student; make_vec steps a population"),
