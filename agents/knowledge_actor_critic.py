@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from agents import saving
 from kd_env import spec
-from kd_env.envs.actions import Hard
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
@@ -107,7 +106,7 @@ class KnowledgeActorCritic:
             "hidden": hidden,
             "batch_size": batch_size,
         }
-        self.hard = isinstance(context.action, Hard)
+        self.hard = context.settings.interface.action == "hard"
         self.learning = False
         num_types = context.action.size
         with seeded(seed):

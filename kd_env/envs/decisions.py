@@ -6,7 +6,6 @@ numbers for traces.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -94,8 +93,8 @@ def require_fits(run: Distillation, decision: Decision) -> None:
     """Check that a decision fits a run.
 
     Raises:
-        InputError: the decision has types or labels that the setting does not use, or wrong shapes, or a number that is not finite, or a
-            temperature of 0 or less. Values of tensors are not read; a student that they spoil is marked as diverged.
+        InputError: the decision has types or labels that the setting does not use, or wrong shapes. Values are not read; a student that they
+            spoil is marked as diverged.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
     for name in decision.weights:
@@ -116,8 +115,6 @@ def require_fits(run: Distillation, decision: Decision) -> None:
             raise InputError(
                 f"decision: {part} is a {type(column).__name__}; expected {'' if part == 'penalty' else 'a number or '}a tensor"
             )
-        if isinstance(column, int | float) and not (0.0 if part == "temperature" else -math.inf) < column < math.inf:
-            raise InputError(f"decision: {part} is {column}; expected a finite number{' above 0' if part == 'temperature' else ''}")
         if isinstance(column, Tensor) and tuple(column.shape) not in ([(rows,), ()] if part.startswith("strength") else [(rows,)]):
             raise InputError(f"decision: {part} has shape {tuple(column.shape)}, expected ({rows},)")
     uses_teachers = {name for name, term in run.loss.terms.items() if not term.knowledge.uses_peers}
