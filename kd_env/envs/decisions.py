@@ -93,8 +93,8 @@ def require_fits(run: Distillation, decision: Decision) -> None:
     """Check that a decision fits a run.
 
     Raises:
-        InputError: the decision has types or labels that the setting does not use, or wrong shapes. Values are not read; a student that they
-            spoil is marked as diverged.
+        InputError: the decision has types or labels that the setting does not use, or wrong shapes. Values are not read; a student
+            that they spoil is marked as diverged.
     """
     rows, num_teachers = run.num_students * run.settings.batch_size, run.num_teachers
     for name in decision.weights:
