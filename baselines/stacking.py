@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -45,18 +46,23 @@ class Instances:
     """What the base models read of n instances."""
 
     outputs: Tensor  # [n, K * C], log-probabilities
-    outputs_and_features: Tensor  # [n, K * C + D_1 + ... + D_K]
+    features: tuple[Tensor, ...]  # K x [n, D_k]
     columns: Tensor  # [n, K, 9]
 
     @classmethod
     def of(cls, teacher_logits: Tensor, teacher_features: Sequence[Tensor]) -> Instances:
         """Read ``teacher_logits [n, K, C]`` and ``teacher_features``, K x ``[n, D_k]``."""
-        outputs, everything = gating_inputs(teacher_logits), gating_inputs(teacher_logits, teacher_features)
-        return cls(outputs.float().cpu(), everything.float().cpu(), scorer_columns(teacher_logits.cpu()))
+        features = tuple(each.float().cpu() for each in teacher_features)
+        return cls(gating_inputs(teacher_logits).float().cpu(), features, scorer_columns(teacher_logits.cpu()))
+
+    @cached_property
+    def outputs_and_features(self) -> Tensor:
+        """Log-probabilities and features side by side, ``[n, K * C + D_1 + ... + D_K]``."""
+        return torch.cat([self.outputs, *self.features], 1)
 
     def take(self, rows: Tensor) -> Instances:
         """Return some of the instances."""
-        return Instances(self.outputs[rows], self.outputs_and_features[rows], self.columns[rows])
+        return Instances(self.outputs[rows], tuple(each[rows] for each in self.features), self.columns[rows])
 
     def inputs(self, name: Inputs) -> Tensor:
         """Return the inputs of a linear gating network, ``[n, inputs]``."""

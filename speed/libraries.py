@@ -115,13 +115,11 @@ def transformers_bank(turns: int, examples: int) -> list[Row]:
 
 def _forward_passes(teacher: CheckpointTeacher, inputs: Sequence[np.ndarray]) -> Callable[[], object]:
     """Return a function that runs the teacher on batches of texts that are sorted by length."""
-    batches = []
+    model = teacher.network.eval()
+    device, batches = next(model.parameters()).device, []
     for encoded in map(teacher.read, inputs):
         order = encoded["attention_mask"].sum(1).argsort(stable=True).numpy()
-        batches += [
-            take(encoded, order[start : start + FORWARD_BATCH], torch.device("cpu")) for start in range(0, len(order), FORWARD_BATCH)
-        ]
-    model = teacher.network.eval()
+        batches += [take(encoded, order[start : start + FORWARD_BATCH], device) for start in range(0, len(order), FORWARD_BATCH)]
 
     @torch.no_grad()
     def run() -> None:
