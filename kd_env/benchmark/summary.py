@@ -10,7 +10,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import FloatArray, gap_recovered, holm, mean_interval, paired_difference
 from kd_env.benchmark.tuning.configuration import untuned_name
+from kd_env.envs.settings import InterfaceSettings, RewardSettings
 from kd_env.policies.access import ACCESS, SEPARATOR
 
 USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labels"})
@@ -26,6 +27,8 @@ RIVALS = ("router", "stacking", "taught_stacking", "lr_dev", "reward_supervised"
 SEEDS_FOR_A_CLAIM = 5
 NOT_COMPARED = {"command", "population", "policy_from", "frozen", "tuned"}
 """Entries of the configuration that are ignored when records are grouped for comparison."""
+POLICY_SETTINGS = {setting.name for group in (RewardSettings, InterfaceSettings) for setting in fields(group)} - {"reward_labels"}
+"""Settings of what a policy is shown and paid. Policies with different ones are compared; one policy with two values is in two settings."""
 
 
 @dataclass(frozen=True)
@@ -132,19 +135,17 @@ def uses_reward_labels(access: str) -> bool:
 def _varied_options(records: Sequence[Record]) -> list[str]:
     """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
-    `population` is left out: it changes the result of a student by rounding only. Entries about saved or tuned policies are left out too:
-    the name of the policy contains them.
+    Of `POLICY_SETTINGS`, only those in which two trials of the same policy differ. A missing entry counts as null. `population` is left
+    out: it changes the result of a student by rounding only. Entries about saved or tuned policies are left out too: the name of the policy
+    contains them.
     """
-    values: dict[str, set[str]] = defaultdict(set)
-    entries: dict[str, int] = defaultdict(int)
+    names = {name for record in records for name in record["config"]} - NOT_COMPARED
+    values: dict[tuple[str, str | None], set[str]] = defaultdict(set)
     for record in records:
-        for name, value in record["config"].items():
-            values[name].add(_json(value))
-            entries[name] += 1
-    for name, number in entries.items():
-        if number < len(records):  # an entry that is left out counts as null
-            values[name].add(_json(None))
-    return sorted({name for name, different in values.items() if len(different) > 1} - NOT_COMPARED)
+        for name in names:
+            policy = record["policy"] if name in POLICY_SETTINGS else None
+            values[name, policy].add(_json(record["config"].get(name)))
+    return sorted({name for (name, _), different in values.items() if len(different) > 1})
 
 
 class Runs(NamedTuple):

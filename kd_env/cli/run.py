@@ -73,8 +73,8 @@ def run(
             "--keep",
             metavar="best|all|none",
             help="Finished students to keep in DIR/students, for kd-env distill --from DIR: the best on validation of each task and "
-            "student, all, or none. Default: best, if the student is a Transformers model. If you give it, finished trials whose "
-            "students are missing run again.",
+            "student, all, or none. Default: best, for students that can be saved (Transformers models and convolutional networks). If "
+            "you give it, finished trials whose students are missing run again.",
         ),
     ] = None,
     policy_from: Annotated[

@@ -65,12 +65,12 @@ def first_order(
 ) -> CreditByType:
     """Return first-order credit over all parameters, from one forward-mode pass with the observed pass's dropout, without autocast."""
     _load_forward_mode()
-    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay, folds))
+    student, direction = run.student, _held_out_direction(run, meter, GradientOptions(smoothing, examples, decay, folds))
     run.observe()
     run.state.forward_examples += run.settings.batch_size
     with run.dropout.replay(), torch.no_grad(), forward_ad.dual_level():
         parameters = [forward_ad.make_dual(parameter.detach(), v) for parameter, v in zip(student.parameters, direction, strict=True)]  # type: ignore[no-untyped-call]
-        return _along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs))
+        return _credit_along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs))
 
 
 def difference(
@@ -89,7 +89,7 @@ def difference(
     whose gradient was 0 so far, such as embeddings of new tokens, do not dominate. Where no entry is limited, float32 credit differs from
     :func:`first_order` by less than 1 %.
     """
-    student, direction = run.student, _direction(run, meter, GradientOptions(smoothing, examples, decay, folds), clamp_steps=True)
+    student, direction = run.student, _held_out_direction(run, meter, GradientOptions(smoothing, examples, decay, folds), clamp_steps=True)
     run.observe()
     scale, tau = _difference_scale(student, direction), _or_setting(run, temperature)  # [S]
     parameter_scale = scale if run.num_students == 1 else scale[:, None]  # a population's parameters are [S, P]
@@ -125,10 +125,10 @@ def head(
     """
     _load_forward_mode()
     output = run.observe().student
-    direction = _direction(run, meter, GradientOptions(smoothing, examples, decay, folds, head_only=True))
+    direction = _held_out_direction(run, meter, GradientOptions(smoothing, examples, decay, folds, head_only=True))
     tangent = run.student.classify(output.features, direction)  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
-        return _along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(output.logits, tangent)))  # type: ignore[no-untyped-call]
+        return _credit_along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(output.logits, tangent)))  # type: ignore[no-untyped-call]
 
 
 def counterfactual(
@@ -167,7 +167,7 @@ CREDITS: dict[str, Credit] = {
 }
 
 
-def _direction(run: Distillation, meter: RewardMeter, options: GradientOptions, clamp_steps: bool = False) -> list[Tensor]:
+def _held_out_direction(run: Distillation, meter: RewardMeter, options: GradientOptions, clamp_steps: bool = False) -> list[Tensor]:
     """Return v, one tensor per parameter; ``clamp_steps`` limits its entries as :func:`difference` says."""
     gradient = meter.held_out_gradient(run.student, run.update, options)
     rates = [run.student.options.rate(float(progress)) for progress in run.observe().progress]
@@ -199,7 +199,7 @@ def _difference_scale(student: Students, direction: Sequence[Tensor]) -> Tensor:
     return scale
 
 
-def _along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditByType:
+def _credit_along(run: Distillation, names: Sequence[str], temperature: Temperature, output: ModelOutput) -> CreditByType:
     """Return the derivatives of the losses of ``output``, which contains dual numbers, divided by B."""
     tau = _or_setting(run, temperature)
     if _is_response_alone(run, names) and not isinstance(tau, Tensor):  # the common case in closed form, at a quarter of the cost

@@ -58,7 +58,8 @@ class Population:
             _require_same_buffers(self.network, network)
         self._shapes = {name: parameter.shape for name, parameter in self.network.named_parameters()}
         self.theta = torch.stack([self._flat(network) for network in networks]).requires_grad_()  # [S, P]
-        self.first, self.second = torch.zeros_like(self.theta), torch.zeros_like(self.theta)  # moments; with SGD, first is the momentum
+        self.first_moment = torch.zeros_like(self.theta)  # with SGD: the momentum
+        self.second_moment = torch.zeros_like(self.theta)
         self.steps = torch.zeros(self.num_students, 1, dtype=torch.float64)
         self.has_dropout = draws_in_training(self.network)
         self._depends_on_mode = depends_on_mode(self.network)
@@ -99,9 +100,9 @@ class Population:
         steps = torch.from_numpy(np.broadcast_to(np.asarray(learns, dtype=np.bool_), self.num_students).copy())[:, None]
         self.steps += steps
         if not steps.all():
-            steps, before = steps.to(self.device), (self.theta.detach(), self.first, self.second)
+            steps, before = steps.to(self.device), (self.theta.detach(), self.first_moment, self.second_moment)
             matrices = [torch.where(steps, new, old) for new, old in zip(matrices, before, strict=True)]
-        self.theta, self.first, self.second = matrices[0].requires_grad_(), matrices[1], matrices[2]
+        self.theta, self.first_moment, self.second_moment = matrices[0].requires_grad_(), matrices[1], matrices[2]
 
     def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
         """Return the parameters after a step on ``gradient``, without a change of the students."""
@@ -132,7 +133,7 @@ class Population:
         if self.options.name == "sgd":
             return [1.0]
         steps = self.steps.to(self.device)
-        corrected = self.second / (1.0 - BETAS[1] ** steps.clamp_min(1.0)).to(self.dtype)
+        corrected = self.second_moment / (1.0 - BETAS[1] ** steps.clamp_min(1.0)).to(self.dtype)
         return [torch.where(steps > 0, 1.0 / (corrected.sqrt() + EPS), 1.0)]
 
     def state(self) -> dict[str, Tensor]:
@@ -141,8 +142,8 @@ class Population:
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Load a copy of the state that :meth:`state` returned."""
-        self.theta, self.first, self.second = (tensors[name].to(self.device, copy=True) for name in ("theta", "first", "second"))
-        self.theta.requires_grad_()
+        theta, self.first_moment, self.second_moment = (tensors[name].to(self.device, copy=True) for name in ("theta", "first", "second"))
+        self.theta = theta.requires_grad_()
         self.steps = tensors["steps"].clone()
 
     @torch.no_grad()
@@ -163,7 +164,7 @@ class Population:
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
     def _matrices(self) -> list[tuple[str, Tensor]]:
-        return [("theta", self.theta.detach()), ("first", self.first), ("second", self.second)]
+        return [("theta", self.theta.detach()), ("first", self.first_moment), ("second", self.second_moment)]
 
     @torch.no_grad()
     def reset_student(self, student: int, network: nn.Module) -> None:
@@ -174,7 +175,7 @@ class Population:
         """
         _require_same_buffers(self.network, network)
         self.theta[student] = self._flat(network)
-        for moment in (self.first, self.second, self.steps):
+        for moment in (self.first_moment, self.second_moment, self.steps):
             moment[student] = 0.0
 
     def _flat(self, network: nn.Module) -> Tensor:
@@ -203,13 +204,13 @@ class Population:
         if decay and self.options.name != "adamw":
             gradient = gradient + decay * theta
         if self.options.name == "sgd":
-            first = MOMENTUM * self.first + gradient
-            return [theta - rate.to(theta) * first, first, self.second]
+            first = MOMENTUM * self.first_moment + gradient
+            return [theta - rate.to(theta) * first, first, self.second_moment]
         if decay and self.options.name == "adamw":
             theta = theta * (1.0 - rate * decay).to(theta)
         steps = self.steps + 1.0
-        first = torch.lerp(self.first, gradient, 1.0 - BETAS[0])
-        second = (BETAS[1] * self.second).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
+        first = torch.lerp(self.first_moment, gradient, 1.0 - BETAS[0])
+        second = (BETAS[1] * self.second_moment).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
         spread = (second.sqrt() / (1.0 - BETAS[1] ** steps).sqrt().to(theta)).add_(EPS)
         return [theta - (rate / (1.0 - BETAS[0] ** steps)).to(theta) * (first / spread), first, second]
 

@@ -77,6 +77,16 @@ def test_settings_differ_by_labels_and_by_every_option_that_varies():
     assert [s.options for s in groups] == [(("kd_weight", "1.0"),), (("kd_weight", "0.5"),), ()]
 
 
+def test_policies_may_differ_in_what_they_are_paid_and_shown():
+    """A policy chooses its own credit. Only one policy with two kinds of credit is in two settings."""
+    first = {"kd_weight": 1.0, "credit": "first_order", "action": "one"}
+    uniform, agent = record("uniform", "nothing", 0, 0.3), record("agent", "reward gradient", 0, 0.4, config=first)
+    assert [group.options for group in by_setting([uniform, agent])] == [()]
+    groups = by_setting([uniform, agent, record("agent", "reward gradient", 0, 0.4, config=first | {"credit": "head"})])
+    assert [group.options for group in groups] == [(("credit", "null"),), (("credit", '"first_order"'),), (("credit", '"head"'),)]
+    assert len(by_setting([uniform, agent, record("agent", "reward gradient", 0, 0.4, config=first | {"kd_weight": 0.5})])) == 2
+
+
 def test_a_setting_names_what_is_set():
     options = (("kd_weight", "0.5"), ("knowledge", '"response,hint"'), ("observe_labels", "true"), ("temperature", "null"))
     assert str(Setting("digits", "digits/mixed", "mlp", 9, 64, options)) == (
