@@ -28,19 +28,18 @@ class Pilot(NamedTuple):
     taught_half: int | None
 
 
-def all_candidates(names: Mapping[int | None, str], labels_may_teach: bool, labels_alone: bool) -> list[Candidate]:
-    """Return the learner with labels first, then the others.
+def all_candidates(names: Mapping[int | None, str], labels_may_teach: bool) -> list[Candidate]:
+    """Return the learner with labels first, then the others; the last are these labels alone, if labels may teach.
 
     Args:
         names: name of the learner (key ``None``) and of each rule.
         labels_may_teach: whether there are candidates whose labels teach.
-        labels_alone: whether labels without teachers are a candidate.
     """
     candidates = []
     for teach in (True, False) if labels_may_teach else (False,):
         suffix = (" with labels" if teach else " without labels") if labels_may_teach else ""
         candidates += [Candidate(name + suffix, rule, teach) for rule, name in names.items()]
-    if labels_alone:
+    if labels_may_teach:
         candidates.append(Candidate("labels alone", 0, labels_teach=True, teachers_teach=False))
     return candidates
 
@@ -63,7 +62,7 @@ def factors_of(candidates: Sequence[Candidate], terms: Iterable[str], labels_may
     def per_row(of_students: list[bool]) -> Tensor:
         return torch.tensor(of_students).to(weights).repeat_interleave(len(weights))
 
-    factors = {"reward_ce": per_row([candidate.labels_teach for candidate in candidates])} if labels_may_teach else {}
-    if not all(candidate.teachers_teach for candidate in candidates):
-        factors |= dict.fromkeys(terms, per_row([candidate.teachers_teach for candidate in candidates]))
-    return factors
+    if not labels_may_teach:
+        return {}
+    teachers_teach = per_row([candidate.teachers_teach for candidate in candidates])
+    return {"reward_ce": per_row([candidate.labels_teach for candidate in candidates]), **dict.fromkeys(terms, teachers_teach)}

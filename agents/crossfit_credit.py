@@ -48,7 +48,7 @@ class CrossfitCredit:
         "granularity": "instance",
         "action": "weights",
         "reward": "dev_improvement",
-        "credit": "first_order(smoothing=-0.3,folds=4)",
+        "credit": "first_order(folds=4)",
     }
     search_space: SearchSpace = SEARCH_SPACE
 

@@ -1,11 +1,11 @@
 """``piloted``: tries ways to teach on students of its own, then teaches in the best one.
 
 Credit is about one update. A policy that earns more credit in every update can still end with the worse student. So the policy first tries
-several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``). With
-``labels_alone``, these labels without teachers are a candidate too. The learner teaches one student on trial. Beside it the policy teaches
-students of its own, the pilots, from equal first weights and on the same mini-batches. A candidate without labels has one pilot, scored on
-both halves of the reward labels. A candidate with labels has two pilots: each is taught one half and scored on the other. A score is the
-mean of five measurements in the last quarter of the trial. The final student is then taught by the candidate with the largest
+several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``), and these
+labels without teachers. The learner teaches one student on trial. Beside it the policy teaches students of its own, the pilots, from equal
+first weights and on the same mini-batches. A candidate without labels has one pilot, scored on both halves of the reward labels. A
+candidate with labels has two pilots: each is taught one half and scored on the other. A score is the mean of five measurements in the last
+quarter of the trial. The final student is then taught by the candidate with the largest
 
     score - lead,    lead = margin * sqrt(p (1 - p) / n)
 
@@ -28,7 +28,7 @@ from agents import saving
 from agents.candidates import Candidate, all_candidates, factors_of, pilots_of
 from agents.crossfit_credit import CrossfitCredit
 from agents.entropy import normalized_entropy
-from agents.member_rules import checked_rules, make_learner, make_rule, rule_weights
+from agents.inner_policies import checked_rules, make_learner, make_rule, rule_weights
 from agents.saving import Stateful
 from kd_env import spec
 from kd_env.errors import InputError
@@ -59,7 +59,6 @@ class Piloted:
         learner: str = "crossfit_credit",
         rules: str = "taught_stacking",
         margin: float = 0.5,
-        labels_alone: bool = False,
     ) -> None:
         """Fit the learner's start and the rules.
 
@@ -70,13 +69,12 @@ class Piloted:
                 of the teachers ``[n, K]`` for a mini-batch of another student; options as in ``crossfit_credit(rate=1.0)``.
             rules: names of rules that return weights of the teachers, separated by semicolons.
             margin: lead that another candidate needs, in standard errors of a score.
-            labels_alone: whether labels without teachers are a candidate; with many labels they can be best. It needs ``reward_ce``.
 
         Raises:
             InputError: the learner cannot weigh mini-batches of other students, or a rule cannot have a pilot, or labels are too few.
         """
         spec.numbers("piloted", least=0, margin=margin)
-        self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin, "labels_alone": labels_alone}
+        self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
         self.context, self.seed, self.margin = context, seed, margin
         self.learner = make_learner("piloted", learner, context, seed)
         self.names = checked_rules("piloted", rules, context)
@@ -88,9 +86,7 @@ class Piloted:
         self.halves = labelled[0 : 2 * half_size : 2], labelled[1 : 2 * half_size : 2]
         self.labels_may_teach = context.settings.distillation.reward_ce > 0.0
         self.deciders: dict[int | None, str] = {None: learner, **dict(enumerate(self.names))}  # names by number of the rule
-        if labels_alone and not self.labels_may_teach:
-            raise InputError("piloted: labels_alone=True needs labels that teach; use reward_ce above 0, or leave labels_alone out")
-        self.candidates = all_candidates(self.deciders, self.labels_may_teach, labels_alone)
+        self.candidates = all_candidates(self.deciders, self.labels_may_teach)
         self.pilots = pilots_of(self.candidates)
         self.on_trial = False
         self.scores, self.chosen = np.zeros(len(self.candidates)), self.candidates[0]
@@ -212,8 +208,7 @@ class Piloted:
         by_name = {candidate.name: candidate for candidate in self.candidates}
         if state["chosen"] not in by_name or len(state["scores"]) != len(by_name):
             raise InputError(
-                f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same learner, rules, labels_alone and "
-                "reward_ce"
+                f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same learner, rules and reward_ce"
             )
         self.learner.load_state(state["learner"])
         self.learner_before = state["learner_before"]

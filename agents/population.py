@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from agents import saving
-from agents.member_rules import checked_rules, make_rule, rule_weights
+from agents.inner_policies import checked_rules, make_rule, rule_weights
 from agents.saving import Stateful
 from agents.schedule import Hyperparameters, ScheduleEntry
 from baselines.rule import WEIGHTS

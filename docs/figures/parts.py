@@ -12,7 +12,7 @@ from kd_env.benchmark.statistics import paired_difference
 
 FILE = Path(__file__).with_suffix(".csv")
 RECORDS = Path(__file__).parent.parent / "records" / "parts"
-POLICY, CREDIT = "crossfit_credit", "first_order(smoothing=-0.3,folds=4)"
+POLICY, CREDIT = "crossfit_credit", "first_order(folds=4)"
 
 
 def compare() -> pd.DataFrame:

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
 
 def test_the_last_update_of_the_trial_is_the_learner_s_too():
     env, agent, observation = on_trial("piloted(rules=uniform)", reward_ce=1.0)
-    with_metrics(agent, *[[0.1, 0.1, 0.1, 0.1, 0.1, 0.9]] * 5)
+    with_metrics(agent, *[[0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1]] * 5)
     learned = []
     agent.learner.update = learned.append
     observation = play(env, agent, observation, 7)
@@ -32,14 +32,15 @@ def test_labels_that_teach_a_pilot_do_not_score_it():
     _, agent = make("piloted(rules=uniform)", reward_ce=1.0)
     first, second = agent.halves
     assert sorted([*first, *second]) == sorted(agent.context.reward_positions)
-    assert [pilot.taught_half for pilot in agent.pilots] == [0, 1, 0, 1, None, None]
+    assert [pilot.taught_half for pilot in agent.pilots] == [0, 1, 0, 1, None, None, 0, 1]
     taught = agent._new_pilots()._run.reward_split.positions
     assert taught[:4].tolist() == [first.tolist(), second.tolist()] * 2
     agent.pilot_students = agent._new_pilots()
-    by_half = {tuple(first): [0.9, 0.1, 0.8, 0.2, 0.4, 0.6], tuple(second): [0.3, 0.9, 0.5, 0.8, 0.5, 0.8]}
+    by_half = {tuple(first): [0.9, 0.1, 0.8, 0.2, 0.4, 0.6, 0.7, 0.3], tuple(second): [0.3, 0.9, 0.5, 0.8, 0.5, 0.8, 0.4, 0.6]}
     agent.pilot_students.evaluate = lambda positions: np.array(by_half[tuple(positions)])
-    # learner and labels, uniform and labels, learner without, uniform without
-    assert agent._current_scores() == pytest.approx([(0.1 + 0.3) / 2, (0.2 + 0.5) / 2, (0.4 + 0.5) / 2, (0.6 + 0.8) / 2])
+    # learner and labels, uniform and labels, learner without, uniform without, labels alone
+    expected = [(0.1 + 0.3) / 2, (0.2 + 0.5) / 2, (0.4 + 0.5) / 2, (0.6 + 0.8) / 2, (0.3 + 0.4) / 2]
+    assert agent._current_scores() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_labels_that_teach_a_pilot_do_not_score_it():
 def test_labels_teach_if_that_way_was_best(scores, rule, labels_teach, name):
     env, agent = make("piloted(rules=uniform)", reward_ce=1.0)
     agent.begin_episode(learning=True)
-    agent.scores = np.array(scores)
+    agent.scores = np.array([*scores, 0.1])  # the last are labels alone
     agent._choose()
     assert agent.chosen == (name, rule, labels_teach, True)
     assert agent.learned_summary()["chosen"] == name
@@ -78,9 +79,9 @@ def test_a_student_of_another_way_is_that_of_a_run_without_labels():
         teach(env, [agent], [0])
         return env.selection.finished[0].student.state()
 
-    chosen = student(1.0, [0.1, 0.1, 0.1, 0.1, 0.1, 0.9])
+    chosen = student(1.0, [0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1])
     plain = student(0.0, [0.1, 0.9])
-    taught_labels = student(1.0, [0.1, 0.1, 0.9, 0.9, 0.1, 0.1])
+    taught_labels = student(1.0, [0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.1, 0.1])
     assert all(torch.equal(chosen[name], plain[name]) for name in plain)
     assert not all(torch.equal(taught_labels[name], plain[name]) for name in plain)
 
@@ -89,7 +90,7 @@ def test_a_pilot_learns_the_labels_that_it_is_taught_and_no_others():
     env, agent, observation = on_trial("piloted(rules=uniform)", reward_ce=1.0, updates=300)
     play(env, agent, observation, 299)
     by_half = np.stack([agent.pilot_students.evaluate(half) for half in agent.halves])
-    of_uniform = [number for number, pilot in enumerate(agent.pilots) if pilot.candidate.rule == 0]
+    of_uniform = [number for number, pilot in enumerate(agent.pilots) if pilot.candidate.name.startswith("uniform")]
     half_0, half_1, without = by_half[:, of_uniform].T
     assert half_0[0] > without[0] + 0.05
     assert half_0[0] > half_0[1]
@@ -99,7 +100,7 @@ def test_a_pilot_learns_the_labels_that_it_is_taught_and_no_others():
 
 def test_a_record_of_labels_that_may_teach_names_every_way(tmp_path):
     record = run_trial(Trial("digits", "piloted(rules=uniform)", 0, settings={**SETTINGS, "reward_ce": 1.0}), tmp_path)
-    names = [f"{name} {how} labels" for how in ("with", "without") for name in ("crossfit_credit", "uniform")]
+    names = [f"{name} {how} labels" for how in ("with", "without") for name in ("crossfit_credit", "uniform")] + ["labels alone"]
     assert list(record["learned"]["scores"]) == names
     assert record["learned"]["chosen"] in names
 
@@ -109,10 +110,10 @@ def test_a_state_of_other_candidates_is_refused():
     _, without_labels = make("piloted(rules=uniform)")
     with pytest.raises(
         InputError,
-        match="it was saved with other candidates than crossfit_credit, uniform; use the same learner, rules, labels_alone and reward_ce",
+        match="it was saved with other candidates than crossfit_credit, uniform; use the same learner, rules and reward_ce",
     ):
         without_labels.load_state(agent.state())
-    agent.scores = np.array([0.1, 0.2, 0.9, 0.3])
+    agent.scores = np.array([0.1, 0.2, 0.9, 0.3, 0.1])
     agent._choose()
     _, again = make("piloted(rules=uniform)", reward_ce=1.0)
     again.load_state(agent.state())

@@ -1,4 +1,4 @@
-"""``piloted(labels_alone=True)``: labels without teachers are a way to teach."""
+"""``piloted``: where labels may teach, labels without teachers are a way to teach."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,11 @@ from piloted_play import SETTINGS, make, on_trial, play, with_metrics
 
 from kd_env.benchmark.run_trial import make_env, run_trial, teach
 from kd_env.benchmark.trial import Trial
-from kd_env.errors import InputError
 from kd_env.policies import registry
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
 
-POLICY = "piloted(rules=uniform,labels_alone=True)"
+POLICY = "piloted(rules=uniform)"
 
 
 def finished_student(policy, metrics=None, **settings):
@@ -41,11 +40,10 @@ def test_the_final_student_is_that_of_the_labels_alone_if_they_were_best():
 
 
 def test_further_pilots_change_no_other_student():
-    """A trial with labels alone, in which they lose, is the trial without them."""
-    metrics = [0.1, 0.1, 0.1, 0.1, 0.1, 0.9]
-    with_them = finished_student(POLICY, [*metrics, 0.1, 0.1], reward_ce=1.0)
-    without = finished_student("piloted(rules=uniform)", metrics, reward_ce=1.0)
-    assert all(torch.equal(with_them[name], without[name]) for name in without)
+    """A trial with one more rule, in which the rule loses, is the trial without it."""
+    with_it = finished_student("piloted(rules=uniform;single:1)", [0.1] * 7 + [0.9] + [0.1] * 3, reward_ce=1.0)
+    without = finished_student(POLICY, [0.1] * 5 + [0.9] + [0.1] * 2, reward_ce=1.0)
+    assert all(torch.equal(with_it[name], without[name]) for name in without)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +70,8 @@ def test_a_pilot_of_labels_alone_learns_its_labels():
     assert on_second[1] > on_second[0] + 0.1
 
 
-def test_they_need_labels_that_teach():
-    with pytest.raises(InputError, match="labels_alone=True needs labels that teach; use reward_ce above 0, or leave labels_alone out"):
-        make(POLICY)
+def test_they_are_left_out_where_labels_do_not_teach():
+    assert [candidate.name for candidate in make(POLICY)[1].candidates] == ["crossfit_credit", "uniform"]
 
 
 def test_the_record_names_them(tmp_path):
