@@ -29,7 +29,7 @@ class Pilot(NamedTuple):
 
 
 def all_candidates(names: Mapping[int | None, str], labels_may_teach: bool) -> list[Candidate]:
-    """Return the learner with labels first, then the others; the last are these labels alone, if labels may teach.
+    """Return the learner with labels first, and labels without teachers last; if labels may not teach, only the learner and the rules.
 
     Args:
         names: name of the learner (key ``None``) and of each rule.

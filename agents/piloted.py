@@ -10,7 +10,7 @@ quarter of the trial. The final student is then taught by the candidate with the
     score - lead,    lead = margin * sqrt(p (1 - p) / n)
 
 with p the score of the learner with labels, limited to [0, 1], and n the number of labels in both halves. The lead is 0 for the learner
-with labels, and for labels alone: each of their pilots has only half of the labels, which costs it more than a candidate with teachers.
+with labels, and for labels alone: their pilots have only half of the labels, and a student without teachers loses more by that.
 This is model selection by held-out score; the use of pilots for it is our own. If a rule is chosen, the gain is that of a supervised rule.
 """
 

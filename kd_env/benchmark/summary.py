@@ -27,8 +27,8 @@ RIVALS = ("router", "stacking", "taught_stacking", "lr_dev", "reward_supervised"
 SEEDS_FOR_A_CLAIM = 5
 NOT_COMPARED = {"command", "population", "policy_from", "frozen", "tuned"}
 """Entries of the configuration that are ignored when records are grouped for comparison."""
-POLICY_SETTINGS = {setting.name for group in (RewardSettings, InterfaceSettings) for setting in fields(group)} - {"reward_labels"}
-"""Settings of what a policy is shown and paid. Policies with different ones are compared; one policy with two values is in two settings."""
+POLICY_SETTINGS = {f.name for group in (RewardSettings, InterfaceSettings) for f in fields(group)} - {"reward_labels", "label_seed"}
+"""Settings of what a policy is shown and paid. Policies with different values are compared, unless one policy was run with two values."""
 
 
 @dataclass(frozen=True)
