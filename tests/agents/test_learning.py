@@ -98,7 +98,10 @@ CASES = [
     Case("held_credit(learning_rate=0.01,hold=0.1)", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}),
     Case("crossfit_credit(learning_rate=0.01,hold=0.1)", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}),
     Case(
-        "piloted(margin=1e3,learner=crossfit_credit(learning_rate=0.01,hold=0.1))", BY_CREDIT, EQUAL_CREDIT, settings={"reward_labels": 24}
+        "piloted(margin=1e3,learner=crossfit_credit(learning_rate=0.01,hold=0.1))",
+        BY_CREDIT,
+        EQUAL_CREDIT,
+        settings={"reward_labels": 24, "reward_ce": 0.0},  # else the labels alone can be chosen, and the teachers do not teach
     ),
     Case("exp3(gamma=0.3)", BY_REWARD, EQUAL_REWARD, wanted=0.7),
     Case("linucb", BY_REWARD, EQUAL_REWARD),
