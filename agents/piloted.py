@@ -208,7 +208,8 @@ class Piloted:
         by_name = {candidate.name: candidate for candidate in self.candidates}
         if state["chosen"] not in by_name or len(state["scores"]) != len(by_name):
             raise InputError(
-                f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same learner, rules and reward_ce"
+                f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same learner, rules and reward_ce, "
+                "or begin again if another version of kd-env saved it"
             )
         self.learner.load_state(state["learner"])
         self.learner_before = state["learner_before"]

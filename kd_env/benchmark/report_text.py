@@ -59,7 +59,8 @@ def _differences_to_the_rival(table: pd.DataFrame) -> Iterator[str]:
     if not table["rival"].any():
         if table["access"].map(uses_reward_labels).any():
             yield (
-                f"No rival with the same labels was run ({', '.join(RIVALS)}), so these results do not show that learning to select helps."
+                f"No rival with the same labels was run in this setting ({', '.join(RIVALS)}), so these results do not show that learning "
+                "to select helps."
             )
         return
     yield f"The best rival with the same labels, chosen on validation, is {table.loc[table['rival'], 'policy'].iloc[0]}."

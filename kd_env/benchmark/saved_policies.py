@@ -164,7 +164,10 @@ def load(policy: PolicyClass, file: Path, env: Any, num_classes: int, student: i
         raise
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"policy-from {file}: does not fit the settings of this trial: {reason[:300]}; use those of its own") from error
+        raise InputError(
+            f"policy-from {file}: does not fit the settings of this trial: {reason[:300]}; use those of its own, "
+            "or let it learn again if another version of kd-env saved it"
+        ) from error
 
 
 def described(file: Path) -> dict[str, Any]:
