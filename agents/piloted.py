@@ -89,7 +89,8 @@ class Piloted:
         self.candidates = all_candidates(self.deciders, self.labels_may_teach)
         self.pilots = pilots_of(self.candidates)
         self.on_trial = False
-        self.scores, self.chosen = np.zeros(len(self.candidates)), self.candidates[0]
+        self.measured_scores: list[np.ndarray] = []  # of each measurement, a score of each candidate
+        self.chosen = self.candidates[0]
         self.pilot_students: OwnStudents | None = None
         self.learner_before = copy.deepcopy(self.learner.state())
 
@@ -100,7 +101,7 @@ class Piloted:
             return
         self.on_trial = not self.on_trial
         if self.on_trial:
-            self.scores, self.chosen = np.zeros(len(self.candidates)), self.candidates[0]
+            self.measured_scores, self.chosen = [], self.candidates[0]
             self.learner_before = copy.deepcopy(self.learner.state())
         else:
             self.learner.load_state(copy.deepcopy(self.learner_before))
@@ -114,6 +115,8 @@ class Piloted:
             with faults_of(self.learner, "act"):
                 self._actions: np.ndarray = self.learner.act(observation)
             self._weights = self.context.action.decode(self._actions, self.context.num_envs).weights
+        elif not chosen.teachers_teach:
+            self._weights = np.zeros((self.context.num_envs, self.context.num_teachers), np.float32)
         else:
             self._weights = self._weights_for(chosen.rule, batch).float().cpu().numpy()
         return self._decision([torch.from_numpy(self._weights).to(self.context.device, self.context.dtype)], [chosen])
@@ -142,7 +145,7 @@ class Piloted:
         updates = self.context.settings.distillation.updates
         remaining, interval = updates - update, max(updates // 20, 1)
         if remaining % interval == 0 and remaining < MEASUREMENTS * interval:
-            self.scores += self._current_scores() / min(MEASUREMENTS, updates)
+            self.measured_scores.append(self._current_scores())
         if remaining == 0:
             self._choose()
 
@@ -174,15 +177,24 @@ class Piloted:
         factors = factors_of(candidates, self.context.terms, self.labels_may_teach, weights[0])
         return self.context.decision(dict.fromkeys(self.context.terms, torch.cat(weights)), factors)
 
+    @property
+    def scores(self) -> np.ndarray:
+        """Mean score of each candidate; nan if the trial ended before the first measurement, since its student diverged."""
+        if not self.measured_scores:
+            return np.full(len(self.candidates), np.nan)
+        mean: np.ndarray = np.sum(np.stack(self.measured_scores) / len(self.measured_scores), axis=0)
+        return mean
+
     def _choose(self) -> None:
-        expected = float(np.clip(self.scores[0], 0.0, 1.0))
+        scores = self.scores
+        expected = float(np.clip(scores[0], 0.0, 1.0))
         lead = self.margin * (expected * (1.0 - expected) / sum(len(half) for half in self.halves)) ** 0.5
         leads = np.array([lead if candidate.teachers_teach else 0.0 for candidate in self.candidates])
         leads[0] = 0.0
-        self.chosen = self.candidates[int((self.scores - leads).argmax())]  # of equal ones the first
+        self.chosen = self.candidates[int((scores - leads).argmax())]  # of equal ones the first
 
     def learned_summary(self) -> dict[str, Any]:
-        """Return what was chosen, and the scores of the candidates, for records; ``None`` is a score with a pilot that diverged."""
+        """Return the candidate that was chosen and all scores, for records; ``None`` if a pilot diverged, or nothing was measured."""
         scores = zip(self.candidates, self.scores, strict=True)
         by_name = {candidate.name: float(score) if np.isfinite(score) else None for candidate, score in scores}
         return {"chosen": self.chosen.name, "scores": by_name}
@@ -195,7 +207,7 @@ class Piloted:
             "rules": [rule.state() if isinstance(rule, Stateful) else None for rule in self.rules],
             "pilots": None if self.pilot_students is None else self.pilot_students.state(),
             "on_trial": self.on_trial,
-            "scores": self.scores,
+            "measured_scores": self.measured_scores,
             "chosen": self.chosen.name,
         }
 
@@ -206,7 +218,8 @@ class Piloted:
             InputError: it was saved with other candidates.
         """
         by_name = {candidate.name: candidate for candidate in self.candidates}
-        if state["chosen"] not in by_name or len(state["scores"]) != len(by_name):
+        measured_scores = state.get("measured_scores")  # other versions saved something else
+        if state["chosen"] not in by_name or measured_scores is None or any(len(scores) != len(by_name) for scores in measured_scores):
             raise InputError(
                 f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same learner, rules and reward_ce, "
                 "or begin again if another version of kd-env saved it"
@@ -220,7 +233,8 @@ class Piloted:
         if state["pilots"] is not None:
             self.pilot_students = self._new_pilots()
             self.pilot_students.load_state(state["pilots"])
-        self.on_trial, self.scores, self.chosen = state["on_trial"], np.asarray(state["scores"]), by_name[state["chosen"]]
+        self.on_trial, self.chosen = state["on_trial"], by_name[state["chosen"]]
+        self.measured_scores = [np.asarray(scores) for scores in measured_scores]
 
     def save(self, path: str) -> None:
         """Write the agent to a file."""

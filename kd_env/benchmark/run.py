@@ -21,6 +21,7 @@ from kd_env.bank.bank import open_bank
 from kd_env.bank.shards import MapShards, one_after_another
 from kd_env.benchmark import process_executor, ray_executor, records
 from kd_env.benchmark.changed_code import changed_code
+from kd_env.benchmark.changed_defaults import require_same_defaults
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.kept_students import FOLDER as STUDENTS
@@ -83,6 +84,7 @@ def run(
     finished = records.FinishedTrials(directory)
     done = finished.update()
     todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
+    require_same_defaults(todo, directory)
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)
     make_reproducible()

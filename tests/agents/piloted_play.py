@@ -42,9 +42,9 @@ def with_metrics(agent, *metrics):
     agent._new_pilots = pilots
 
 
-def taught(policy, metrics):
-    """Teach to the end, and return the weights of every update of the final student."""
-    env, agent = make(policy)
+def taught(policy, metrics, **settings):
+    """Teach to the end, and return the weights of every update of both students."""
+    env, agent = make(policy, **settings)
     with_metrics(agent, *[metrics] * 5)
     weights, step = [], env.step
 

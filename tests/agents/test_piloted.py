@@ -16,9 +16,9 @@ def test_the_score_is_the_mean_of_the_last_five_measurements():
     env, agent, observation = on_trial("piloted(rules=uniform)", updates=40)
     with_metrics(agent, [0.1, 0.6], [0.2, 0.6], [0.3, 0.7], [0.4, 0.8], [0.5, 0.8])  # after 32, 34, 36, 38 and 40 updates
     observation = play(env, agent, observation, 31)
-    assert agent.scores.tolist() == [0.0, 0.0]
+    assert agent.learned_summary()["scores"] == {"crossfit_credit": None, "uniform": None}, "nothing is measured yet"
     observation = play(env, agent, observation, 1)
-    assert agent.scores == pytest.approx([0.02, 0.12])
+    assert agent.scores == pytest.approx([0.1, 0.6])
     play(env, agent, observation, 8)
     assert agent.scores == pytest.approx([0.3, 0.7])
     assert agent.learned_summary() == {"chosen": "uniform", "scores": pytest.approx({"crossfit_credit": 0.3, "uniform": 0.7})}
@@ -46,7 +46,7 @@ def test_short_trials_are_measured_after_every_update():
 )
 def test_the_choice_by_hand(scores, chosen):
     _, agent = make("piloted(rules=uniform;router,margin=1.0)")
-    agent.scores = np.array(scores)
+    agent.measured_scores = [np.array(scores)]
     agent._choose()
     assert agent.chosen.rule == chosen
     told = agent.learned_summary()

@@ -56,7 +56,7 @@ def test_labels_that_teach_a_pilot_do_not_score_it():
 def test_labels_teach_if_that_way_was_best(scores, rule, labels_teach, name):
     env, agent = make("piloted(rules=uniform)", reward_ce=1.0)
     agent.begin_episode(learning=True)
-    agent.scores = np.array([*scores, 0.1])  # the last are labels alone
+    agent.measured_scores = [np.array([*scores, 0.1])]  # the last are labels alone
     agent._choose()
     assert agent.chosen == (name, rule, labels_teach, True)
     assert agent.learned_summary()["chosen"] == name
@@ -113,7 +113,7 @@ def test_a_state_of_other_candidates_is_refused():
         match="it was saved with other candidates than crossfit_credit, uniform; use the same learner, rules and reward_ce",
     ):
         without_labels.load_state(agent.state())
-    agent.scores = np.array([0.1, 0.2, 0.9, 0.3, 0.1])
+    agent.measured_scores = [np.array([0.1, 0.2, 0.9, 0.3, 0.1])]
     agent._choose()
     _, again = make("piloted(rules=uniform)", reward_ce=1.0)
     again.load_state(agent.state())

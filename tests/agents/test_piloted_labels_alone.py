@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from piloted_play import SETTINGS, make, on_trial, play, with_metrics
+from piloted_play import SETTINGS, make, on_trial, play, taught, with_metrics
 
 from kd_env.benchmark.run_trial import make_env, run_trial, teach
 from kd_env.benchmark.trial import Trial
@@ -39,6 +39,14 @@ def test_the_final_student_is_that_of_the_labels_alone_if_they_were_best():
     assert all(torch.equal(chosen[name], alone[name]) for name in alone)
 
 
+def test_no_teacher_has_a_weight_in_the_final_student_of_the_labels_alone():
+    agent, weights = taught(POLICY, [0.1] * 6 + [0.9, 0.9], reward_ce=1.0)
+    assert agent.chosen.name == "labels alone"
+    assert (weights[:8].sum(-1) > 0.99).all(), "the learner teaches on trial"
+    assert not weights[8:].any()
+    assert not agent.selection_entropy({}).any()
+
+
 def test_further_pilots_change_no_other_student():
     """A trial with one more rule, in which the rule loses, is the trial without it."""
     with_it = finished_student("piloted(rules=uniform;single:1)", [0.1] * 7 + [0.9] + [0.1] * 3, reward_ce=1.0)
@@ -57,7 +65,7 @@ def test_further_pilots_change_no_other_student():
 )
 def test_labels_alone_need_no_lead(scores, chosen):
     _, agent = make(POLICY, reward_ce=1.0)
-    agent.scores = np.array(scores)
+    agent.measured_scores = [np.array(scores)]
     agent._choose()
     assert agent.chosen.name == chosen
 
