@@ -7,17 +7,17 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from kd_env.cli.options import DataDir, GroupColumn, LabelColumn, MaxLength, PairColumn, TextColumn, named_task
 from kd_env.errors import InputError
 from kd_env.printable import one_line
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 INSTALL = "run: pip install -c constraints.txt -e ."
 MIN_SPACE = 200_000_000
@@ -62,6 +62,8 @@ def doctor(
 
 
 def _packages() -> Findings:
+    from importlib.metadata import PackageNotFoundError, version
+
     findings, needed = Findings([], []), _requirements()
     for name in dict.fromkeys((*PACKAGES, *needed)):
         try:
@@ -78,6 +80,10 @@ def _packages() -> Findings:
 
 def _requirements() -> dict[str, SpecifierSet]:
     """Return the versions of other packages that kd-env needs, by name; none where kd-env itself is not installed."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
     try:
         parsed = map(Requirement, requires("kd-env") or ())
     except PackageNotFoundError:

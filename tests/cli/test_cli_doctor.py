@@ -1,6 +1,7 @@
 """``kd-env doctor``: facts about the installation, and problems with how to fix them."""
 
 import errno
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def problems(capsys, environment=()):
 
 
 def test_another_version_is_a_problem(capsys, monkeypatch):
-    monkeypatch.setattr(doctor_module, "requires", lambda _: ["torch>=99", "numpy>=1", "ray>=1; extra == 'ray'", "nothing-like-this>=2"])
+    monkeypatch.setattr(
+        importlib.metadata, "requires", lambda _: ["torch>=99", "numpy>=1", "ray>=1; extra == 'ray'", "nothing-like-this>=2"]
+    )
     lines = "\n".join(problems(capsys))
     assert f"torch {torch.__version__} is installed, and kd-env needs torch >=99; run: pip install" in lines
     assert "nothing-like-this is not installed" in lines
