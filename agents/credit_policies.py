@@ -1,7 +1,7 @@
 """Policies that start from the reward labels and learn from credit: the parts that several agents share.
 
-In: a mini-batch, and the credit of each teacher. Out: weights of the start, of the held policy and of the free policy; those of the free
-policy are softmax(sharpness * log rho).
+In: a mini-batch, and the credit of each teacher. Out: weights of the start, of the held policy and of the free policy, as they teach:
+softmax(sharpness * log w), softmax(sharpness * log pi) and softmax(3 log rho).
 
     start:  w,                               fitted by supervision (:mod:`baselines.stacking`), each weight at least 1e-4
     held:   pi = softmax(log w + residual),  J = mean_b [ sum_k pi_bk r_bk - hold * KL(pi_b || w_b) ]
@@ -26,7 +26,7 @@ from kd_env.randomness import seeded
 
 MIN_WEIGHT = 1e-4
 PRIOR = 0.1
-SHARPNESS = 3.0
+FREE_SHARPNESS = 3.0
 SEARCH_SPACE: SearchSpace = {
     "learning_rate": Range(1e-4, 5e-3, log=True),
     "hold": Range(0.1, 10.0, log=True),
@@ -40,13 +40,15 @@ class Proposal(NamedTuple):
 
     instances: Instances
     log_priors: Tensor  # [2, n, K]: of the held and of the free policy
-    policies: Tensor  # [3, folds, n, K]: weights of the start, of the held policy and of the free policy, which is sharpened
+    policies: Tensor  # [3, folds, n, K]: weights of the start, of the held policy and of the free policy, as they teach
 
 
 class CreditPolicies:
     """The start, and a held and a free policy with one learner per fold."""
 
-    def __init__(self, context: PolicyContext, seed: int, learning_rate: float, hold: float, num_folds: int) -> None:
+    def __init__(
+        self, context: PolicyContext, seed: int, learning_rate: float, hold: float, num_folds: int, sharpness: float = 1.0
+    ) -> None:
         """Fit the start; residuals are 0 at first.
 
         Args:
@@ -55,7 +57,9 @@ class CreditPolicies:
             learning_rate: of Adam.
             hold: weight of the held policy's KL to the start, in units of normalised credit.
             num_folds: number of learners of each policy.
+            sharpness: weights of the start and of the held policy are raised to this power and normalised.
         """
+        self.sharpness = sharpness
         self.start = Stack(context.reward_examples(), seed)
         self._start_weights = context.once_per_example(self.start.of_teachers)
         examples = context.reward_outputs()
@@ -75,8 +79,8 @@ class CreditPolicies:
         log_start = self._start_weights(batch).clamp_min(MIN_WEIGHT).log().log_softmax(1)
         log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
         log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
-        held, free = log_held.exp(), (SHARPNESS * log_free).softmax(2)
-        return Proposal(instances, log_priors, torch.stack([log_start.exp().expand_as(held), held, free]))
+        start, held, free = _sharp(log_start, self.sharpness), _sharp(log_held, self.sharpness), _sharp(log_free, FREE_SHARPNESS)
+        return Proposal(instances, log_priors, torch.stack([start.expand_as(held), held, free]))
 
     def learn(self, proposal: Proposal, credit: Tensor, left_out: int | None = None) -> None:
         """Take one step with ``credit [n, K]`` for the mini-batch of ``proposal``, in all folds but ``left_out``."""
@@ -91,6 +95,11 @@ class CreditPolicies:
         self.start.load_state_dict(state["start"])
         self._start_weights.forget()
         self.learners.load_state(state["learners"])
+
+
+def _sharp(log_policy: Tensor, sharpness: float) -> Tensor:
+    """Return the weights of a policy, raised to a power and normalised."""
+    return log_policy.exp() if sharpness == 1.0 else (sharpness * log_policy).softmax(-1)
 
 
 def check_options(name: str, context: PolicyContext, learning_rate: float, hold: float, release: float, rate: float, floor: float) -> None:

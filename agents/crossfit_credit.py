@@ -6,7 +6,7 @@ Three policies weigh the teachers of every instance: the start w, the held polic
 The reward labels are divided into folds, and the credit r_bk of an update comes from the labels of one fold, each in turn. The held and
 the free policy have one learner per fold, which learns from the credit of all other folds. The student is taught with their means:
 
-    taught = sum_j share_j policy_j,    policies: w, pi, softmax(sharpness * log rho)
+    taught = sum_j share_j policy_j,    policies: w^s, pi^s, rho^3, normalised;   s = sharpness
     share  = softmax(z),    z_j <- max(z_j + rate * factor_j * credit_j - largest, -4),    factor = 1, 1, release
 
 where credit_j is the mean of ``sum_k policy_bk r_bk`` with the learner that has not learned from the fold of r. The start was fitted on
@@ -29,6 +29,7 @@ import torch
 from agents import saving
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, Proposal, check_options
 from agents.entropy import normalized_entropy
+from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext, SearchSpace, Transition
@@ -61,6 +62,7 @@ class CrossfitCredit:
         release: float = 0.5,
         rate: float = 0.3,
         floor: float = 0.01,
+        sharpness: float = 1.0,
     ) -> None:
         """Fit the start.
 
@@ -72,12 +74,22 @@ class CrossfitCredit:
             release: factor of the free policy's credit when the shares change. With 0, it takes over only where the others lose.
             rate: step of the logarithms of the shares; 0 keeps the first shares.
             floor: weight that all teachers share equally, whatever the policies say.
+            sharpness: start and held policy teach, and earn credit for their shares, with weights raised to this power and normalised.
         """
         check_options("crossfit_credit", context, learning_rate, hold, release, rate, floor)
+        spec.numbers("crossfit_credit", least=0, sharpness=sharpness)
         self.context, self.rate, self.floor = context, rate, floor
         self.credit_factors = np.array([1.0, 1.0, release])
-        self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "release": release, "rate": rate, "floor": floor}
-        self.policies = CreditPolicies(context, seed, learning_rate, hold, context.credit_folds)
+        self.options = {
+            "seed": seed,
+            "learning_rate": learning_rate,
+            "hold": hold,
+            "release": release,
+            "rate": rate,
+            "floor": floor,
+            "sharpness": sharpness,
+        }
+        self.policies = CreditPolicies(context, seed, learning_rate, hold, context.credit_folds, sharpness)
         self.log_shares = np.array([0.0, 0.0, MIN_LOG_SHARE])
 
     @property

@@ -179,7 +179,7 @@ class Piloted:
 
     @property
     def scores(self) -> np.ndarray:
-        """Mean score of each candidate; nan if the trial ended before the first measurement, since its student diverged."""
+        """Mean score of each candidate: nan before the first measurement, minus infinity if a pilot diverged."""
         if not self.measured_scores:
             return np.full(len(self.candidates), np.nan)
         mean: np.ndarray = np.sum(np.stack(self.measured_scores) / len(self.measured_scores), axis=0)
@@ -194,7 +194,7 @@ class Piloted:
         self.chosen = self.candidates[int((scores - leads).argmax())]  # of equal ones the first
 
     def learned_summary(self) -> dict[str, Any]:
-        """Return the candidate that was chosen and all scores, for records; ``None`` if a pilot diverged, or nothing was measured."""
+        """Return the candidate that was chosen and all scores, for records; a score that is no number is ``None``."""
         scores = zip(self.candidates, self.scores, strict=True)
         by_name = {candidate.name: float(score) if np.isfinite(score) else None for candidate, score in scores}
         return {"chosen": self.chosen.name, "scores": by_name}
@@ -207,7 +207,7 @@ class Piloted:
             "rules": [rule.state() if isinstance(rule, Stateful) else None for rule in self.rules],
             "pilots": None if self.pilot_students is None else self.pilot_students.state(),
             "on_trial": self.on_trial,
-            "measured_scores": self.measured_scores,
+            "measured_scores": list(self.measured_scores),
             "chosen": self.chosen.name,
         }
 
@@ -215,10 +215,10 @@ class Piloted:
         """Continue from what :meth:`state` returned.
 
         Raises:
-            InputError: it was saved with other candidates.
+            InputError: it was saved with other candidates, or by an earlier version.
         """
         by_name = {candidate.name: candidate for candidate in self.candidates}
-        measured_scores = state.get("measured_scores")  # other versions saved something else
+        measured_scores = state.get("measured_scores")
         if state["chosen"] not in by_name or measured_scores is None or any(len(scores) != len(by_name) for scores in measured_scores):
             raise InputError(
                 f"piloted: it was saved with other candidates than {', '.join(by_name)}; use the same learner, rules and reward_ce, "

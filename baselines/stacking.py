@@ -207,6 +207,13 @@ class Stack(nn.Module):
         return weights
 
 
+def sharpened(weights: Tensor, sharpness: float) -> Tensor:
+    """Return ``weights [n, K]``, raised to the power ``sharpness`` and normalised."""
+    if sharpness != 1.0:
+        weights = (sharpness * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).softmax(1)
+    return weights / weights.sum(1, keepdim=True)
+
+
 class Stacking(BaseRule):
     """Fits once, before the first update, on the reward labels."""
 
@@ -231,7 +238,4 @@ class Stacking(BaseRule):
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the weights of the mixture."""
-        weights = self.weights_of(batch)
-        if self.sharpness != 1.0:
-            weights = (self.sharpness * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).softmax(1)
-        return weights / weights.sum(1, keepdim=True)
+        return sharpened(self.weights_of(batch), self.sharpness)

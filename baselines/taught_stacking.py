@@ -11,8 +11,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from baselines.rule import WEIGHTS, BaseRule
-from baselines.stacking import Stack
-from kd_env.policies import PolicyBatch, PolicyContext
+from baselines.stacking import Stack, sharpened
+from kd_env import spec
+from kd_env.policies import PolicyBatch, PolicyContext, Range, SearchSpace
 
 
 class TaughtStacking(BaseRule):
@@ -22,14 +23,22 @@ class TaughtStacking(BaseRule):
     learns_from = "reward labels, once"
     env_options = WEIGHTS
     min_teachers = 2
+    search_space: SearchSpace = {"sharpness": Range(0.5, 4.0, log=True)}
 
-    def __init__(self, context: PolicyContext, seed: int = 0) -> None:
-        """Fit the stack; ``seed`` is of the halves and of the scorers' first weights."""
+    def __init__(self, context: PolicyContext, seed: int = 0, sharpness: float = 1.0) -> None:
+        """Fit the stack.
+
+        Args:
+            context: see :class:`~kd_env.policies.PolicyContext`.
+            seed: of the halves and of the scorers' first weights.
+            sharpness: weights are raised to this power and normalised.
+        """
+        spec.numbers("taught_stacking", least=0, sharpness=sharpness)
         super().__init__(context, seed)
+        self.sharpness = sharpness
         stack = Stack(context.reward_examples(), seed, context.settings.distillation.temperature)
         self.weights_of = context.once_per_example(stack.of_teachers)
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the weights of the mixture."""
-        weights = self.weights_of(batch)
-        return weights / weights.sum(1, keepdim=True)
+        return sharpened(self.weights_of(batch), self.sharpness)

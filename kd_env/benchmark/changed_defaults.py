@@ -1,4 +1,4 @@
-"""Refuse to mix trials of one policy that were run with different defaults. Reports group trials by what the user set, not by defaults."""
+"""Refuse to mix trials of one policy with different default settings. Reports group trials by what the user set, not by defaults."""
 
 from __future__ import annotations
 
@@ -8,46 +8,64 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.benchmark import records
+from kd_env.benchmark.records import Record
 from kd_env.benchmark.trial import Trial
+from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
+from kd_env.tasks import Task
 
-NOT_DEFAULTS = {"id", "num_envs", "task", "teachers", "bank", "label_seed"}
-"""Keywords of an environment that are not settings, or that are compared by other names."""
+NOT_SETTINGS = ("id", "num_envs", "task", "teachers", "bank", "label_seed")
+"""Keywords of a recorded environment that are no settings of the trial, or differ between seeds."""
 
 
 def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
-    """Compare new trials with recorded trials of the same policy, task, pool and settings of the user, of any seed.
+    """Compare the settings of new trials with those of recorded trials of the same policy, task, pool and user's settings, of any seed.
 
-    Their environments differ if defaults of the policy, or of the environment, have changed since the records were written.
+    They differ if another version of a policy (``env_options``) or of an environment (``defaults``) sets others. Defaults of
+    :class:`~kd_env.envs.settings.Settings` and options of policies are not recorded, and not compared.
 
     Raises:
-        InputError: a trial has other defaults than a recorded one.
+        InputError: a trial that is not recorded has other settings than a recorded one.
     """
-    new = {_key(trial.resolved.policy.name, trial.config, trial.resolved.env_keywords): trial.resolved.env_keywords for trial in trials}
-    if not new or not records.finished(directory):
+    if not (recorded := records.finished(directory)):
+        return
+    new = {_key_of(trial): trial for trial in trials if trial.id not in recorded}
+    if not new:
         return
     for record in records.read(directory):
-        recorded = record["env"]
-        current = recorded and new.get(_key(record["policy"], record["config"], recorded))
-        if not current:
-            continue
-        names = sorted((current.keys() | recorded.keys()) - NOT_DEFAULTS)
-        changed = [name for name in names if _json(current.get(name)) != _json(recorded.get(name))]
-        if changed:
-            raise InputError(
-                f"{directory}: it holds trials of {record['policy']} with {_listed(recorded, changed)}, and the default is now "
-                f"{_listed(current, changed)}; a report would mix both, so give another --out"
-            )
+        env = record["env"] or {}
+        trial = new.get(_key(record["policy"], record["config"], env.get("task"), env.get("teachers") or record["pool"]))
+        if trial is not None:
+            _require_same(trial, record, directory)
 
 
-def _key(policy: str, config: Mapping[str, Any], env: Mapping[str, Any]) -> str:
-    settings = {name: value for name, value in config.items() if name not in ("command", "population")}
-    return _json([policy, settings, env["task"], env["teachers"]])
+def _require_same(trial: Trial, record: Record, directory: Path) -> None:
+    old, new = _settings(trial.resolved.task, record["env"]), trial.resolved.settings.flat()
+    changed = [name for name in new if name in old and old[name] != new[name] and name not in NOT_SETTINGS]
+    if changed:
+        raise InputError(
+            f"{directory}: its trials of {record['policy']} were run with {_listed(old, changed)}; by default they now have "
+            f"{_listed(new, changed)}, and a report would mix both; give another --out"
+        )
 
 
-def _listed(env: Mapping[str, Any], names: Iterable[str]) -> str:
-    return ", ".join(f"{name}={env.get(name, '(not set)')}" for name in names)
+def _settings(task: Task, env: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a recorded environment; none if this version does not know one of them."""
+    try:
+        return make_settings(task, **{name: value for name, value in env.items() if name not in NOT_SETTINGS}).flat()
+    except InputError:
+        return {}
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+def _key_of(trial: Trial) -> str:
+    return _key(trial.resolved.policy.name, trial.config, trial.task, trial.teachers or trial.resolved.task.defaults.pool)
+
+
+def _key(policy: str, config: Mapping[str, Any], task: Any, pool: str) -> str:
+    """Return what trials share that a report averages; of saved policies, ``policy`` names the place."""
+    settings = {name: value for name, value in config.items() if name not in ("command", "population", "policy_from")}
+    return json.dumps([policy, settings, task, pool], sort_keys=True, default=str)
+
+
+def _listed(settings: Mapping[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(f"{name}={settings[name]}" for name in names)

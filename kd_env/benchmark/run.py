@@ -84,7 +84,7 @@ def run(
     finished = records.FinishedTrials(directory)
     done = finished.update()
     todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
-    require_same_defaults(todo, directory)
+    require_same_defaults(trials, directory)
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)
     make_reproducible()

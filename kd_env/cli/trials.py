@@ -79,13 +79,16 @@ def run_suite(
         seeds: seeds in place of the suite's; ``None`` for the suite's.
         tune: number of validation trials with which each policy is tuned first; ``None`` for no tuning.
     """
+    from kd_env.benchmark.changed_defaults import require_same_defaults
+
     parts = [replace(part, seeds=seeds or part.seeds or suite.seeds) for part in suite.parts]
     if tune is not None:
         _require_fresh_seeds(parts)
         _require_one_process("--tune")
     workers = workers or num_cores()
-    for position, part in enumerate(parts):
-        trials = [replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())]
+    of_parts = [[replace(trial, tensorboard=tensorboard) for trial in part.trials(name, part.seeds, command_line())] for part in parts]
+    require_same_defaults([trial for trials in of_parts for trial in trials], out)  # before the first part, which can take hours
+    for position, (part, trials) in enumerate(zip(parts, of_parts, strict=True)):
         if tune is not None:
             tuned = tune_part(part, parts[:position], tune, out, workers, quiet, checkpoint_minutes, executor, gpus_per_trial)
             trials += [replace(trial, tuned=tuned[trial.policy]) for trial in trials]

@@ -56,6 +56,16 @@ def test_it_starts_as_stacking_with_a_floor():
     assert np.allclose(taught_weights(env, agent, observation), 0.8 * mixed + 0.2 / 4, atol=1e-5)
 
 
+def test_sharp_weights_are_powers_of_those_of_the_start():
+    env, agent, observation = make("crossfit_credit(sharpness=3)")
+    stacking = make_policy(Stacking, env, 0)
+    start = stacking.rule.decide(stacking.context.batch()).clamp_min(1e-4) ** 3
+    start = start / start.sum(1, keepdim=True)
+    low = np.exp(-4.0)
+    mixed = ((2.0 * start + low / 4) / (2.0 + low)).numpy()
+    assert np.allclose(taught_weights(env, agent, observation), 0.99 * mixed + 0.01 / 4, atol=1e-5)
+
+
 def test_no_learner_learns_from_the_credit_of_its_own_fold():
     _, agent, observation = make()
     before = parameters_of(agent)

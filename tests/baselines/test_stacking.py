@@ -9,6 +9,7 @@ import torch
 from baselines.mixture import TaughtMixtureLikelihood, fit_shares, taught
 from baselines.scorer import Scorer, scorer_columns
 from baselines.stacking import Instances, Stack, Stacking, low_entropy, most_confident, uniform
+from baselines.taught_stacking import TaughtStacking
 from kd_env import tasks
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
@@ -145,10 +146,10 @@ def test_labels_that_say_nothing_leave_the_formulas():
 # the rule
 
 
-def stacking_of(reward_labels=32, seed=0, **options):
+def stacking_of(reward_labels=32, seed=0, rule=Stacking, **options):
     env = make_env(Trial("digits", "uniform", seed, settings={"updates": 20, "reward_labels": reward_labels}))
     env.reset(seed=0)
-    return env, make_policy(Stacking, env, seed, **options)
+    return env, make_policy(rule, env, seed, **options)
 
 
 def weights_of(policy):
@@ -185,11 +186,12 @@ def test_it_is_the_same_for_a_seed():
 
 
 @pytest.mark.usefixtures("fit_stacks_once")
-def test_sharpness_is_a_power():
-    plain = weights_of(stacking_of()[1])
-    assert torch.allclose(weights_of(stacking_of(sharpness=2.0)[1]), plain**2 / (plain**2).sum(1, keepdim=True))
-    assert torch.allclose(weights_of(stacking_of(sharpness=0.0)[1]), torch.full_like(plain, 0.25))
-    assert weights_of(stacking_of(sharpness=1000.0)[1]).amax(1).mean() > 0.9
+@pytest.mark.parametrize("rule", [Stacking, TaughtStacking])
+def test_sharpness_is_a_power(rule):
+    plain = weights_of(stacking_of(rule=rule)[1])
+    assert torch.allclose(weights_of(stacking_of(rule=rule, sharpness=2.0)[1]), plain**2 / (plain**2).sum(1, keepdim=True))
+    assert torch.allclose(weights_of(stacking_of(rule=rule, sharpness=0.0)[1]), torch.full_like(plain, 0.25))
+    assert weights_of(stacking_of(rule=rule, sharpness=1000.0)[1]).amax(1).mean() > 0.9
 
 
 def test_one_label_is_refused():

@@ -9,6 +9,7 @@ from kd_env.benchmark.changed_defaults import require_same_defaults
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import run
 from kd_env.benchmark.trial import Trial
+from kd_env.cli import invoke
 from kd_env.errors import InputError
 
 SETTINGS = {"updates": 4, "reward_labels": 16}
@@ -16,11 +17,12 @@ SETTINGS = {"updates": 4, "reward_labels": 16}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with one record of ``gradient_credit``, from before its credit was another."""
+    """A folder with one record of ``gradient_credit``, as an earlier version with ``credit=head`` would have written it."""
     directory = tmp_path_factory.mktemp("earlier")
     run([trial()], directory, Progress())
     line = json.loads((directory / records.FILE).read_text())
-    line["env"]["credit"], line["trial"] = "head", "earlier"
+    line["env"] |= {"credit": "head", "observation": "full", "label_seed": 7}  # the observation is that of the default
+    line["trial"] = "earlier"
     (directory / records.FILE).write_text(json.dumps(line) + "\n")
     return directory
 
@@ -29,11 +31,11 @@ def trial(policy="gradient_credit", seed=0, teachers=None, **settings):
     return Trial("digits", policy, seed, teachers=teachers, settings={**SETTINGS, **settings})
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_another_default_is_refused_for_every_seed(folder, seed):
-    message = r"it holds trials of gradient_credit with credit=head, and the default is now credit=first_order; .* another --out"
+@pytest.mark.parametrize(("seed", "teachers"), [(0, None), (1, None), (1, "digits/experts")])
+def test_another_default_is_refused_for_every_seed(folder, seed, teachers):
+    message = r"its trials of gradient_credit were run with credit=head; by default they now have credit=first_order, .* another --out"
     with pytest.raises(InputError, match=message):
-        run([trial(seed=seed)], folder, Progress())
+        run([trial(seed=seed, teachers=teachers)], folder, Progress())
     assert len(records.read(folder)) == 1
 
 
@@ -54,3 +56,24 @@ def test_other_policies_and_settings_are_not_affected(folder, other):
 def test_finished_trials_and_new_folders_are_not_affected(folder, tmp_path):
     require_same_defaults([], folder)
     require_same_defaults([trial()], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [None, {"credit": "first_order", "temperature": 2, "reward": "dev_improvement"}, {"smoothing": 0.1}],
+    ids=["not recorded", "written in another way", "a setting that is no more"],
+)
+def test_what_cannot_be_compared_and_what_is_equal_is_not_refused(folder, tmp_path, changes):
+    line = json.loads((folder / records.FILE).read_text())
+    line["env"] = changes and line["env"] | changes
+    (tmp_path / records.FILE).write_text(json.dumps(line) + "\n")
+    require_same_defaults([trial()], tmp_path)
+
+
+def test_a_suite_is_refused_before_its_first_part(folder, tmp_path, capsys):
+    suite = tmp_path / "mine.toml"
+    part = '[[part]]\ntask = "digits"\npolicies = ["{}"]\nupdates = 4\nset = {{ reward_labels = 16 }}\n'
+    suite.write_text('seeds = "0"\n' + part.format("uniform") + part.format("gradient_credit"))
+    assert invoke(["bench", str(suite), "--out", str(folder), "--workers", "1"]) == 2
+    assert "by default they now have credit=first_order" in capsys.readouterr().err
+    assert len(records.read(folder)) == 1
