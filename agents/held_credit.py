@@ -3,7 +3,7 @@
 The start w, the held policy pi and the free policy rho are those of :mod:`agents.credit_policies`. The held policy stays near the start,
 which is fitted by supervision on the reward labels; the free policy begins uniform.
 
-The student is taught with ``trust * pi + (1 - trust) * softmax(sharpness * log rho)``. Trust is close to 1 at first. At every step its
+The student is taught with ``trust * pi + (1 - trust) * softmax(3 log rho)``. Trust is close to 1 at first. At every step its
 log-odds grow by ``rate * (credit of the held policy - release * credit of the free policy)``, between -4 and 4: exponentiated gradient
 (Kivinen and Warmuth 1997) between two policies. So the start is kept as long as it earns a part of what credit alone can earn; where the
 reward labels mislead about teaching value, or the teachers change, credit alone takes over.

@@ -207,16 +207,10 @@ class Stack(nn.Module):
         return weights
 
 
-def sharpened(weights: Tensor, sharpness: float) -> Tensor:
-    """Return ``weights [n, K]``, raised to the power ``sharpness`` and normalised."""
-    if sharpness != 1.0:
-        weights = (sharpness * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).softmax(1)
-    return weights / weights.sum(1, keepdim=True)
-
-
 class Stacking(BaseRule):
     """Fits once, before the first update, on the reward labels."""
 
+    name = "stacking"
     access = "reward labels"
     learns_from = "reward labels, once"
     env_options = WEIGHTS
@@ -231,11 +225,18 @@ class Stacking(BaseRule):
             seed: of the halves and of the scorers' first weights.
             sharpness: weights are raised to this power and normalised.
         """
-        spec.numbers("stacking", least=0, sharpness=sharpness)
+        spec.numbers(self.name, least=0, sharpness=sharpness)
         super().__init__(context, seed)
         self.sharpness = sharpness
-        self.weights_of = context.once_per_example(Stack(context.reward_examples(), seed).of_teachers)
+        self.weights_of = context.once_per_example(self.fitted_stack(context, seed).of_teachers)
+
+    def fitted_stack(self, context: PolicyContext, seed: int) -> Stack:
+        """Return the stack, fitted on the reward labels."""
+        return Stack(context.reward_examples(), seed)
 
     def decide(self, batch: PolicyBatch) -> Tensor:
         """Return the weights of the mixture."""
-        return sharpened(self.weights_of(batch), self.sharpness)
+        weights = self.weights_of(batch)
+        if self.sharpness != 1.0:
+            weights = (self.sharpness * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).softmax(1)
+        return weights / weights.sum(1, keepdim=True)

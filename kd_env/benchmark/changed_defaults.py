@@ -27,12 +27,10 @@ def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
     Raises:
         InputError: a trial that is not recorded has other settings than a recorded one.
     """
-    if not (recorded := records.finished(directory)):
+    if not (recorded := records.by_trial(directory)):
         return
     new = {_key_of(trial): trial for trial in trials if trial.id not in recorded}
-    if not new:
-        return
-    for record in records.read(directory):
+    for record in recorded.values():
         env = record["env"] or {}
         trial = new.get(_key(record["policy"], record["config"], env.get("task"), env.get("teachers") or record["pool"]))
         if trial is not None:

@@ -90,7 +90,7 @@ def read(directory: Path | str) -> list[Record]:
     Raises:
         InputError: the folder has no records, or a line is not a record.
     """
-    records = _read_all(Path(directory))
+    records = by_trial(directory)
     if not records:
         raise InputError(f"{Path(directory) / FILE}: no records; name a folder that `kd-env run` or `kd-env bench` wrote with --out")
     return list(records.values())
@@ -98,7 +98,7 @@ def read(directory: Path | str) -> list[Record]:
 
 def finished(directory: Path | str) -> set[str]:
     """Return the ids of the recorded trials, which need not run again."""
-    return set(_read_all(Path(directory)))
+    return set(by_trial(directory))
 
 
 class FinishedTrials:
@@ -120,8 +120,9 @@ class FinishedTrials:
         return self._ids
 
 
-def _read_all(directory: Path) -> dict[str, Record]:
-    """Return the records by trial id, records of the compressed file first."""
+def by_trial(directory: Path | str) -> dict[str, Record]:
+    """Return the records by trial id, records of the compressed file first; none if the folder has no records."""
+    directory = Path(directory)
     records, plain = _read_compressed(directory), directory / FILE
     if plain.is_file():
         records |= _parse(plain.read_bytes(), plain)

@@ -47,9 +47,9 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from kd_env import __version__  # found on use, since that is slow
 
-        print(f"kd-env {version('kd-env')}")
+        print(f"kd-env {__version__}")
         raise typer.Exit
 
 
