@@ -6,7 +6,8 @@ import sys
 from kd_env.benchmark import records
 from kd_env.benchmark.race import race
 from kd_env.benchmark.rerun import COMPARED
-from kd_env.benchmark.suites import SUITES, Part, Suite
+from kd_env.benchmark.suite_parts import Part, Suite
+from kd_env.benchmark.suites import SUITES
 from kd_env.cli import invoke
 
 PRELOADED = ["kd_env.benchmark.run", "kd_env.benchmark.report", "kd_env.benchmark.distilled", "kd_env.teachers.finetune"]

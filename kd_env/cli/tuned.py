@@ -24,7 +24,7 @@ def tune_part(
     """Tune the policies of a part, write a file in ``DIR/tuned``, and return the configurations by policy.
 
     Args:
-        part: a :class:`~kd_env.benchmark.suites.Part`.
+        part: a :class:`~kd_env.benchmark.suite_parts.Part`.
         earlier: the parts before it in its suite.
         trials: number of validation trials of each policy.
         out: the results folder.

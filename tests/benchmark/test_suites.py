@@ -10,7 +10,7 @@ from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.records import read
 from kd_env.benchmark.run import run
 from kd_env.benchmark.run_trial import make_env, policy_of
-from kd_env.benchmark.suites import Part, Suite
+from kd_env.benchmark.suite_parts import Part, Suite
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
@@ -85,6 +85,13 @@ WRONG = {
     PART.replace('"uniform"', "{set = {}}"): "part 1, policies: {'set': {}} has no name",
     PART.replace('"uniform"', "{name = 'uniform', sets = {}}"): "part 1, policies: unknown key 'sets'; did you mean 'set'?",
     PART.replace('"uniform"', "{name = 'uniform', set = {updates = -1}}"): "part 1, set: updates=-1",
+    PART.replace('"digits"', "[]"): "part 1, task: missing",
+    PART.replace('"digits"', "[1]"): "part 1, task: [1]; expected a text, or an array of texts",
+    PART + "teachers = []": "part 1, teachers: []; expected a text, or an array of texts",
+    PART + PART + "teachers = ['digits/mixed', 'digits/expert']": "part 2, teachers: unknown pool 'digits/expert'",
+    "default = 1\n" + PART: "default: 1 is a int, expected dict",
+    "[default]\nupdate = 1\n" + PART: "default: unknown key 'update'; did you mean 'updates'?",
+    "[default]\nset = {updates = 0}\n" + PART: "part 1, set: updates=0",
 }
 """Files that are no suites, and what is said of them."""
 
@@ -101,37 +108,6 @@ def test_a_suite_that_became_a_file_names_the_trials_that_it_had(name):
     suite = suites.SUITES[name]
     assert [trial.id for part in suite.parts for trial in part.trials(name, part.seeds or suite.seeds, "any")] == before
     assert {part.population for part in suite.parts if part.task == "digits"} == ({1} if name == "demo" else {5})
-
-
-def test_all_keys_of_a_file(tmp_path):
-    (tmp_path / "mine.toml").write_text("""
-about = "two parts"
-seeds = [4, 2]
-[lists]
-both = ["uniform", "router"]
-[[part]]
-task = "digits"
-teachers = "digits/mixed"
-student = "mlp(width=8)"
-updates = 7
-population = 2
-policies = ["@both", {name = "camkd", set = {knowledge = "response,hint(strength=1)"}}]
-set = {kd_weight = 0.5, temperature = 4}
-[[part]]
-task = "digits"
-policies = ["oracle"]
-seeds = "0-2"
-""")
-    name, suite = suites.find(str(tmp_path / "mine.toml"))
-    first, second = suite.parts
-    assert (name, suite.about, suite.seeds, first.seeds, second.seeds) == ("mine", "two parts", (4, 2), None, (0, 1, 2))
-    shared = {"student": "mlp(width=8)", "updates": 7, "kd_weight": 0.5, "temperature": 4}
-    assert first.trials("mine", [4], "command") == [
-        Trial("digits", "uniform", 4, "digits/mixed", None, "mine", shared, "command"),
-        Trial("digits", "router", 4, "digits/mixed", None, "mine", shared, "command"),
-        Trial("digits", "camkd", 4, "digits/mixed", None, "mine", {**shared, "knowledge": "response,hint(strength=1)"}, "command"),
-    ]
-    assert second.trials("mine", [0], "") == [Trial("digits", "oracle", 0, None, None, "mine", {}, "")]
 
 
 @pytest.mark.parametrize("content", WRONG)
@@ -153,13 +129,17 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path):
 def test_the_suite_of_the_guide_runs(tmp_path, capsys):
     text = (Path(__file__).parents[2] / "docs" / "how-to" / "suites.md").read_text()
     content = re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]
-    assert content.count("updates = 300") == 2
+    assert content.count("updates = 300") == 1
     (tmp_path / "mine.toml").write_text(content.replace("updates = 300", "updates = 3"))
     assert invoke(["bench", str(tmp_path / "mine.toml"), "--seeds", "0", "--out", str(tmp_path), "--workers", "1", "--quiet"]) == 0
     names = {(record["suite"], record["pool"], record["policy"], record["student"]) for record in read(tmp_path)}
     assert names == {
         *(("mine", "digits/experts", name, "mlp(width=24)") for name in ("uniform", "router", "gradient_credit", "oracle")),
-        *(("mine", "digits/mixed", name, "mlp(width=16)") for name in ("uniform", "router", "gradient_credit", "camkd")),
+        *(
+            ("mine", pool, name, "mlp(width=16)")
+            for pool in ("digits/mixed", "digits/systematic")
+            for name in ("uniform", "router", "gradient_credit", "camkd")
+        ),
     }
     assert (tmp_path / "report.html").read_text().count("camkd") > 1
 

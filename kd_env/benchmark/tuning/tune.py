@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from kd_env import tasks
 from kd_env.benchmark import records
-from kd_env.benchmark.suites import Part
+from kd_env.benchmark.suite_parts import Part
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.tuning.configuration import Configuration
 from kd_env.benchmark.tuning.files import Tuned

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from kd_env.benchmark import records
-from kd_env.benchmark.suites import Part
+from kd_env.benchmark.suite_parts import Part
 from kd_env.benchmark.tuning import study, tune
 from kd_env.errors import InputError
 from kd_env.paths import claim_folder
@@ -142,7 +142,7 @@ def test_the_budget_of_a_part_is_stated_wherever_it_is_set(tmp_path):
 
 
 NAME = """
-from kd_env.benchmark.suites import Part
+from kd_env.benchmark.suite_parts import Part
 from kd_env.benchmark.tuning.space import space_of
 from kd_env.benchmark.tuning.tune import _study_name
 trial = Part("digits", ("reinforce",)).trials("tuning", [100], "")[0]
