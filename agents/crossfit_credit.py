@@ -14,9 +14,9 @@ the labels of all folds, and so was w in the held policy; only the free policy i
 largest of the new values, so that the best policy has z = 0. At first, z = 0, 0, -4. This is exponentiated gradient (Kivinen and Warmuth
 1997) between three policies.
 
-Without folds, the free policy is judged by labels that it has learned from. With few labels, its credit is then far too high. After
-cross-fitting (Chernozhukov et al. 2018, arXiv 1608.00060), which estimates nuisance parameters on other examples than those that use them.
-The method is our own.
+Without folds, the free policy is judged by labels that it has learned from. With few labels, its credit is then far too high. The
+idea is that of cross-fitting (Chernozhukov et al. 2018, arXiv 1608.00060): what is fitted on some examples is used on others. The method is
+our own.
 """
 
 from __future__ import annotations

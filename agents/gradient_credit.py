@@ -93,6 +93,7 @@ class GradientCredit:
             router_start: whether to start from, and stay near, a gating network fitted by supervision on the reward labels.
         """
         spec.numbers("gradient_credit", least=0, prior_strength=prior_strength, sharpness=sharpness)
+        spec.numbers("gradient_credit", above=0, learning_rate=learning_rate)
         spec.numbers("gradient_credit", least=0, most=1, floor=floor)
         if context.settings.reward.credit == "shared":
             raise InputError("policy gradient_credit learns from credit; use credit=first_order, difference, head or counterfactual")

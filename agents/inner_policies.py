@@ -27,7 +27,7 @@ def checked_rules(policy_name: str, text: str, context: PolicyContext) -> list[s
     """Return the names of the rules in the option ``rules`` of a policy, with :data:`SINGLES` written out.
 
     Raises:
-        InputError: a policy is no rule, or it needs settings that the other members do not have.
+        InputError: a policy is no rule, or it needs settings that the other students do not have.
     """
     parts = [name.strip() for name in text.split(";") if name.strip()] if isinstance(text, str) else []
     singles = [f"single:{teacher}" for teacher in range(context.num_teachers)]
@@ -46,7 +46,9 @@ def checked_rules(policy_name: str, text: str, context: PolicyContext) -> list[s
         if not policy.supports_population:
             raise InputError(f"{policy_name}: rule {name!r} reads more of a student than its mini-batches; leave it out of rules")
         if extra := sorted(set(policy.env_options) - {*RULE_OPTIONS, "action"}):
-            raise InputError(f"{policy_name}: rule {name!r} needs the setting {extra[0]}, which all members share; leave it out of rules")
+            raise InputError(
+                f"{policy_name}: rule {name!r} needs the setting {extra[0]}, which all its students share; leave it out of rules"
+            )
     return list(dict.fromkeys(names))
 
 

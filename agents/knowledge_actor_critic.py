@@ -94,6 +94,9 @@ class KnowledgeActorCritic:
         """
         spec.numbers("akd", least=0, whole=True, training_episodes=training_episodes)
         spec.numbers("akd", least=1, whole=True, hidden=hidden, batch_size=batch_size)
+        spec.numbers("akd", above=0, learning_rate=learning_rate)
+        spec.numbers("akd", least=0, noise=noise)
+        spec.numbers("akd", least=0, most=1, discount=discount, target_rate=target_rate)
         self.seed, self.training_episodes, self.discount, self.noise = seed, training_episodes, discount, noise
         self.target_rate, self.batch_size = target_rate, batch_size
         self.options = {

@@ -26,6 +26,7 @@ from agents.entropy import normalized_entropy
 from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
 from baselines.compared_features import hint_of
+from kd_env import spec
 from kd_env.envs.credit_scale import normalize
 from kd_env.errors import InputError
 from kd_env.policies import Choice, PolicyContext, Range, SearchSpace, Transition
@@ -94,11 +95,14 @@ class MTKDRL:
         """
         name = context.name
         if context.num_teachers < 2:
-            raise InputError(f"policy {name} needs at least 2 teachers, pool {context.pool_name!r} has 1")
+            raise InputError(
+                f"policy {name!r} needs at least 2 teachers, pool {context.pool_name!r} has 1; name more --teachers, or leave it out"
+            )
         if context.num_students > 1:
             raise InputError(f"policy {name} learns from one student; leave num_students out")
         if "response" not in context.terms:
             raise InputError(f"policy {name} weighs responses; name response in knowledge={context.settings.distillation.knowledge!r}")
+        spec.numbers(name, above=0, learning_rate=learning_rate)
         self.context, self.seed = context, seed
         self.options: dict[str, Any] = {"seed": seed, "learning_rate": learning_rate}
         hint = hint_of(context)

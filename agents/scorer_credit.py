@@ -72,7 +72,6 @@ class ScorerCredit:
         spec.one_of("scorer_credit", True, False, label_start=label_start)
         self.context, self.hold, self.floor, self.label_start = context, hold, floor, label_start
         self.options = {"seed": seed, "learning_rate": learning_rate, "hold": hold, "floor": floor, "label_start": label_start}
-        self.access = context.access
         self.columns = PoolColumns(context.reward_outputs().teacher_logits)
         with seeded(seed):
             self.scorer = SharedScorer()

@@ -95,6 +95,8 @@ class MMKD(BaseRule):
         super().__init__(context, seed)
         spec.numbers("mmkd", least=1, whole=True, every=every, distillation_steps=distillation_steps)
         spec.numbers("mmkd", least=0, whole=True, gram_width=gram_width)
+        spec.numbers("mmkd", above=0, learning_rate=learning_rate)
+        spec.numbers("mmkd", least=0, weight_decay=weight_decay)
         check_scale(context, "mmkd", scale)
         spec.one_of("mmkd", "train", "reward", meta_split=meta_split)
         distillation = context.settings.distillation

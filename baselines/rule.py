@@ -48,8 +48,8 @@ class BaseRule(ABC):
         self.context, self.rng = context, np.random.default_rng(seed)
         if context.num_teachers < self.min_teachers:
             raise InputError(
-                f"policy {type(self).__name__} needs at least {self.min_teachers} teachers, pool {context.pool_name!r} has "
-                f"{context.num_teachers}"
+                f"policy {context.name!r} needs at least {self.min_teachers} teachers, pool {context.pool_name!r} has "
+                f"{context.num_teachers}; name more --teachers, or leave the policy out"
             )
 
     def state(self) -> dict[str, Any]:
@@ -84,5 +84,5 @@ def auxiliary_output(batch: PolicyBatch, rule: BaseRule) -> Tensor:
     output = batch.student_output.auxiliary
     if output is None:
         name = rule.env_options["auxiliary_module"]
-        raise InputError(f"auxiliary_module='': policy {type(rule).__name__} learns with its own, {name}; leave auxiliary_module out")
+        raise InputError(f"auxiliary_module='': policy {rule.context.name!r} learns with its own, {name}; leave auxiliary_module out")
     return output

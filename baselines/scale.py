@@ -36,10 +36,14 @@ def check_scale(context: PolicyContext, policy: str, scale: str) -> None:
 
 
 def scaled(context: PolicyContext, weights: dict[str, Tensor], scale: str, factor: float | Mapping[str, float | Tensor]) -> Decision:
-    """Return the decision with ``weights`` by type, with the setting's strengths (``matched``) or label 1 and the rest ``factor``.
+    """Return the decision with some weights of the teachers, and strengths by ``scale``.
 
     Args:
-        factor: of all types, or by type, 1 for types that it does not name.
+        context: the context of the policy.
+        weights: weights of the teachers ``[rows, K]``, by knowledge type.
+        scale: ``matched`` for the strengths of the setting; ``released`` for strength 1 of the label, and for each other type its own
+            strength times ``factor``.
+        factor: a factor of all types, or factors by type; 1 for types that it does not name.
     """
     decision = context.decision(weights)
     if scale == "matched":

@@ -74,7 +74,7 @@ def build(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     for path in sorted(partial.glob("*.npy")):
-        if not is_checksum_file(path):  # of a build that was stopped here
+        if not is_checksum_file(path):  # a build that stopped in this loop may have left some
             with naming(path):
                 write_checksums(path)
     meta: dict[str, Any] = {

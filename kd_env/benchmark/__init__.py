@@ -1,18 +1,24 @@
 """Run trials, keep their records, and report them.
 
 - `trial`: a policy on a task with a seed, its settings checked and its id
-- `suites`: named sets of trials, in the files of the folder `suites` or of one's own
+- `suites`, `suite_parts`, `suite_checks`: named sets of trials, in the files of the folder `suites` or of one's own (`toml_files`)
 - `tuning`: the package that tunes all policies alike on validation, and the configurations that it found
 - `run`, `run_trial`, `recorder`: run trials, each to a record and a trace
 - `process_executor`, `ray_executor`: in processes of this machine, or on a Ray cluster (`ray_cluster`)
+- `shared_trials`, `worker_ends`: share trials among processes, and say why a process ended
+- `checkpoints`, `finished_run`: save a trial while it runs, so that it can be resumed
+- `saved_policies`: what a policy has learned, for other trials
+- `changed_code`, `changed_defaults`: notice code and defaults that have changed since the trials of a folder were run
 - `ray_shards`: builds banks on a Ray cluster
 - `shared_student`: in processes that share one student
-- `records`: one JSON line per finished trial, appended atomically
+- `records`, `record_types`, `versions`: one JSON line per finished trial, appended atomically; its types, versions and processor
+- `minari_export`: a Minari dataset of the trials
 - `replay`: take a record's decisions again and compare
 - `rerun`: run a record's trial again and compare
 - `check`: check all records of a folder, by one or the other
 - `statistics`: intervals, paired differences, Holm's correction, recovered gap (pure functions)
 - `summary`, `overview`: one table per setting, and one table of all settings
+- `aggregates`, `report_across`: statistics over several settings, and their part of the report
 - `report_text`, `report_claims`: conclusions as text, and what may be claimed about the highest score
 - `report`, `report_sections`: report.md, report.html and figures/, and what they contain
 - `report_page`, `report_figures`, `report_svg`: sortable tables; which figures, and figures as part of a page

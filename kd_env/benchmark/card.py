@@ -21,7 +21,7 @@ from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
-from kd_env.benchmark.summary import by_setting
+from kd_env.benchmark.summary import by_setting, uses_reward_labels
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import NetworkTeacher, Teacher, load_pool
@@ -68,6 +68,8 @@ def write_card(
         "sizes": {split: len(getattr(task, split)) for split in SPLITS if getattr(task, split) is not None},
         "rows": rows,
         "selection": list(zip(best["teachers"], (number(rate) for rate in best["selection_rate"]), strict=True)),
+        "taught_by_teachers": any(best["selection_rate"]),
+        "uses_reward_labels": uses_reward_labels(best["access"]),
         "command": command,
         "front_matter": front_matter(task, best["student"], test, library_of(folder)),
         "library": library_of(folder),

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.benchmark import records
-from kd_env.benchmark.records import Record
+from kd_env.benchmark.records import ENV_WITHOUT_SETTINGS, Record
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 from kd_env.tasks import Task
-
-NOT_SETTINGS = ("id", "num_envs", "task", "teachers", "bank", "label_seed")
-"""Keywords of a recorded environment that are no settings of the trial, or differ between seeds."""
 
 
 def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
@@ -39,7 +36,7 @@ def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
 
 def _require_same(trial: Trial, record: Record, directory: Path) -> None:
     old, new = _settings(trial.resolved.task, record["env"]), trial.resolved.settings.flat()
-    changed = [name for name in new if name in old and old[name] != new[name] and name not in NOT_SETTINGS]
+    changed = [name for name in new if name in old and old[name] != new[name] and name not in ENV_WITHOUT_SETTINGS]
     if changed:
         raise InputError(
             f"{directory}: its trials of {record['policy']} were run with {_listed(old, changed)}; by default they now have "
@@ -50,7 +47,7 @@ def _require_same(trial: Trial, record: Record, directory: Path) -> None:
 def _settings(task: Task, env: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a recorded environment; none if this version does not know one of them."""
     try:
-        return make_settings(task, **{name: value for name, value in env.items() if name not in NOT_SETTINGS}).flat()
+        return make_settings(task, **{name: value for name, value in env.items() if name not in ENV_WITHOUT_SETTINGS}).flat()
     except InputError:
         return {}
 

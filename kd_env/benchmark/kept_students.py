@@ -95,7 +95,7 @@ def delete_others(directory: Path, finished: Collection[str]) -> None:
 
 
 def with_missing_students(trials: Sequence[Trial], directory: Path) -> list[Trial]:
-    """Return ``trials`` with those marked to run again that are finished and whose student should be kept but was not saved.
+    """Return ``trials``. A finished trial whose student should be kept, but is not in its files, is marked to run again.
 
     With ``keep="best"`` this is the finished trial with the best validation score of each task and student.
 

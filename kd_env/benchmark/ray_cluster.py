@@ -131,6 +131,8 @@ def _connect(ray: Any, address: str | None, workers: int) -> None:
             ray.init(logging_level="ERROR", log_to_driver=False, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
+        if not address:
+            raise InputError(f"--executor ray: Ray could not start on this machine ({reason}); use --executor process") from error
         raise InputError(f"--executor ray: no cluster at RAY_ADDRESS={address} ({reason}); start it, or unset RAY_ADDRESS") from error
 
 

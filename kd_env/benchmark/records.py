@@ -46,6 +46,10 @@ FIELDS = (
     "student_forward_examples", "reward_forward_examples", "teacher_forward_examples", "wall_s", "peak_rss_mb", "device", "versions",
     "config", "bank", "env", "curve", "diverged",
 )  # fmt: skip
+ENV_WITHOUT_SETTINGS = ("id", "num_envs", "task", "teachers", "bank", "label_seed")
+"""Entries of a record's ``env`` that are no settings of the trial, or differ between seeds."""
+CONFIG_WITHOUT_SETTINGS = ("command", "population", "test", "policy_from", "frozen", "tuned")
+"""Entries of a record's ``config`` that are no settings of the environment."""
 FILE = "results.jsonl"
 COMPRESSED = "results.jsonl.gz"
 

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd_env import tasks
-from kd_env.benchmark.records import Record
+from kd_env.benchmark.records import CONFIG_WITHOUT_SETTINGS, ENV_WITHOUT_SETTINGS, Record
 from kd_env.benchmark.report_sections import Section, as_text, distinct
 from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 
-PLACE = frozenset({"id", "num_envs", "task", "teachers", "bank", "label_seed"})
-"""Entries of a record's env that are not settings of the run."""
 NAMED = frozenset({"student", "updates", "batch_size", "kd_weight", "temperature", "reward_labels", "label_seed", "num_students"})
 """Settings that have a place in the sentences."""
 Values = Mapping[str, Any]
@@ -84,8 +82,7 @@ def _values(record: Record) -> Values:
     """Return all settings of a record, with the task's defaults; only the recorded ones if the task cannot be loaded here."""
     env, config = record["env"] or {}, record["config"]
     values = {**config, **env} if "tuned" in config else {**env, **config}  # what is tuned is in the environment's settings alone
-    recorded = {name: value for name, value in values.items() if name not in PLACE}
-    known = {name: value for name, value in recorded.items() if name not in ("command", "population", "test", "tuned")}
+    known = {name: value for name, value in values.items() if name not in (*ENV_WITHOUT_SETTINGS, *CONFIG_WITHOUT_SETTINGS)}
     try:
         return make_settings(tasks.load(record["task"]), **known).flat()
     except InputError:

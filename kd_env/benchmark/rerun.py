@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_env.benchmark.records import Record
+from kd_env.benchmark.records import CONFIG_WITHOUT_SETTINGS, Record
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.tuning.configuration import Configuration, untuned_name
@@ -28,14 +28,10 @@ COMPARED = (
 ``trial`` changes with every setting that a version of the package adds."""
 
 
-NOT_SETTINGS = ("command", "population", "test", "policy_from", "frozen", "tuned")
-"""Entries of a record's configuration that are not settings of the environment."""
-
-
 def trial_of(record: Record) -> Trial:
     """Return the trial of a record."""
     config = record["config"]
-    set_by_user = {name: value for name, value in config.items() if name not in NOT_SETTINGS}
+    set_by_user = {name: value for name, value in config.items() if name not in CONFIG_WITHOUT_SETTINGS}
     source = config.get("policy_from")
     return Trial(
         record["env"]["task"],

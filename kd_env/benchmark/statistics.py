@@ -102,8 +102,8 @@ def paired_p(differences: FloatArray, fewest: int = 2) -> FloatArray:
 def pairs_to_decide(differences: npt.ArrayLike, level: float = 0.05, power: float = 0.8, most: int = 1000) -> int | None:
     """Return the number of paired seeds at which a paired t test finds a difference like the observed one with probability ``power``.
 
-    It takes the observed mean and standard deviation as the true ones, so it is a rough plan and no promise. It is the number of pairs in
-    all, those that are there included; ``None`` if it is more than ``most`` or if there are fewer than two pairs.
+    It takes the observed mean and standard deviation as the true ones, so it is a rough plan and no promise. It is the total
+    number of pairs, with those observed so far; ``None`` if it is more than ``most`` or if there are fewer than two pairs.
     """
     values = _sample(differences, "differences")
     if len(values) < 2 or values.mean() == 0.0:

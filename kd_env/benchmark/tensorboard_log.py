@@ -24,8 +24,8 @@ EVERY = 10
 class TensorBoardLog:
     """Listens to the steps of one student, and writes scalars whose step is the number of updates of that student.
 
-    ``DIR/tensorboard/POLICY-seed-N-ID`` is the folder of a trial. A trial that is resumed goes on in it. Where a policy teaches several
-    students in a row, each of them starts again at 0 and replaces the one before.
+    ``DIR/tensorboard/POLICY-seed-N-ID`` is the folder of a trial; ``ID`` is the end of the trial's id. A trial that is resumed goes on in
+    it. Where a policy teaches several students in a row, each of them starts again at 0 and replaces the one before.
     """
 
     def __init__(self, directory: Path, trial: Trial, selection: Selection, student: int, recorder: Recorder) -> None:
@@ -39,7 +39,7 @@ class TensorBoardLog:
             recorder: recorder of the trial; once it has its finished student, nothing more is logged.
         """
         name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", trial.policy)[:60].strip("_")
-        self.folder = directory / "tensorboard" / f"{name}-seed-{trial.seed}-{trial.id[:8]}"
+        self.folder = directory / "tensorboard" / f"{name}-seed-{trial.seed}-{trial.id[-8:]}"
         self._config, self._metric = trial.config, trial.resolved.task.metric
         self._teachers, self._students, self._student = selection.pool.names, selection.num_students, student
         self._recorder = recorder

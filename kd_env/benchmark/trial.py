@@ -44,9 +44,9 @@ class Trial:
         command: command line of the user. The report shows it. It is not part of the trial's identity.
         test: whether the finished student is scored on the test split. It is false while settings are tuned.
         policy_from: file of a saved policy to begin with, see :mod:`kd_env.benchmark.saved_policies`. Default: a new policy.
-        policy_from_name: name of its place, which the record's policy has.
+        policy_from_name: what the name of the policy in the record shows after ``from``.
         frozen: whether the saved policy teaches without learning.
-        tuned: configuration of the policy that was chosen on validation, which goes before ``settings``. Default: the policy as it is.
+        tuned: configuration of the policy that was chosen on validation, which overrides ``settings``. Default: the policy as it is.
         save_policy: whether to save the policy, if it can be saved. It is not part of the trial's identity.
         tensorboard: whether to log the trial for TensorBoard. It is not part of the trial's identity.
         keep: which finished students to keep, see :mod:`kd_env.benchmark.kept_students`. It is not part of the trial's identity.

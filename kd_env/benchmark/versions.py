@@ -36,7 +36,7 @@ def processor() -> str:
 
 
 def other_processor(recorded: Mapping[str, str]) -> str:
-    """Return what can explain different numbers than those of a record with the versions ``recorded``; empty if it names this one."""
+    """Return a sentence if a record with the versions ``recorded`` is of another processor, which rounds differently; else ``""``."""
     recorded_processor = recorded.get("processor")
     if recorded_processor == processor():
         return ""
@@ -45,6 +45,6 @@ def other_processor(recorded: Mapping[str, str]) -> str:
 
 
 def explained(differences: list[str], recorded: Mapping[str, str]) -> list[str]:
-    """Return the differences from a record with the versions ``recorded``, after what can explain them."""
+    """Return the differences from a record with the versions ``recorded``; the first line is the likely reason if its processor differs."""
     reason = other_processor(recorded)
     return [reason, *differences] if differences and reason else differences

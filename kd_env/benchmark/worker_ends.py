@@ -23,7 +23,7 @@ def worker_died(exit_codes: Sequence[int | None]) -> str:
     terminated = (None, 0, TERMINATED, -signal.SIGTERM)
     code = next((code for code in exit_codes if code not in terminated), None) or -signal.SIGTERM
     if code > 0:
-        return f"a worker process exited with status {code}, which a plug-in or a library called for; finished trials are kept"
+        return f"a plug-in or a library ended a worker process with status {code} (--executor local shows where); finished trials are kept"
     names = {number.value: f" ({number.name})" for number in signal.Signals}
     cause = ", perhaps because memory was short; give fewer --workers" if code == -signal.SIGKILL else ""
     return f"a worker process was killed by signal {-code}{names.get(-code, '')}{cause}; finished trials are kept"

@@ -57,7 +57,13 @@ def bank(
         int, typer.Option("--workers", min=0, metavar="N", help="Processors of a Ray that starts on this machine; 0 for all cores.")
     ] = 0,
     gpus_per_shard: Annotated[
-        float, typer.Option("--gpus-per-shard", min=0.0, metavar="G", help="Part of a GPU that Ray reserves for 4096 examples, e.g. 0.25.")
+        float,
+        typer.Option(
+            "--gpus-per-shard",
+            min=0.0,
+            metavar="G",
+            help="With --executor ray: share of a GPU for each block of 4096 examples. With 0.25, four blocks share a GPU.",
+        ),
     ] = 0.0,
     quiet: Quiet = False,
     data_dir: DataDir = None,

@@ -11,7 +11,7 @@ from kd_env.cli.trials import run_suite
 def demo(out: Out = Path("results/demo"), workers: Workers = 0, quiet: Quiet = False) -> None:
     """Compare nine policies on handwritten digits, with a report.
 
-    Each policy runs with three seeds. It needs no data and no network, and takes up to three minutes on two cores.
+    Each policy runs with three seeds. It needs no data and no network, and takes less than 5 minutes on two cores.
     """
     from kd_env.benchmark.suites import SUITES
 

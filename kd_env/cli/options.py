@@ -89,7 +89,11 @@ Student = Annotated[
 Updates = Annotated[int | None, typer.Option("--updates", metavar="N", help="Number of student updates, the budget. Default: the task's.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the environment. Can be repeated. See kd-env list settings."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting of the environment, e.g. --set kd_weight=0.5. Can be repeated. See kd-env list settings.",
+    ),
 ]
 Bank = Annotated[Path | None, typer.Option("--bank", metavar="DIR", help="Folder that kd-env bank wrote. Default: a bank in the cache.")]
 Teachers = Annotated[

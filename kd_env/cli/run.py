@@ -110,7 +110,7 @@ def run(
     """Distil students with one or several policies, with a report.
 
     Each policy distils one student for each seed. Finished trials are not run again, and stopped trials are
-    resumed. The best student is kept if it is a Transformers model: kd-env distill --from DIR makes a checkpoint with a
+    resumed. The best student is kept if its kind can be saved: kd-env distill --from DIR makes a checkpoint with a
     model card of it, without teaching again.
     """
     connect(context, executor, workers)

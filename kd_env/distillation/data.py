@@ -66,7 +66,7 @@ class EncodedTask:
     ) -> Batch:
         """Return examples of a split as a mini-batch. The teachers' outputs have the type and device of the student's ``output``.
 
-        If the pool has a drift, the teachers of training examples are as they are at each student's own progress.
+        If the pool has a drift, training examples get the teachers' outputs before or after the change, by each student's progress.
 
         Args:
             split: name of the split.

@@ -99,7 +99,7 @@ class Loss:
             total = term if total is None else total + term
         if decision.penalty is not None:
             total = decision.penalty if total is None else total + decision.penalty
-        return torch.zeros_like(batch.student.logits[:, 0]) if total is None else total
+        return torch.zeros_like(student.logits[:, 0]) if total is None else total
 
     def after_epochs(self, update: np.ndarray, count: int) -> np.ndarray:
         """Return which students have learned from all training examples ``count`` times after ``update [S]`` updates, bool, ``[S]``."""

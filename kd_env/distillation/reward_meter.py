@@ -173,12 +173,10 @@ class RewardMeter:
             logits = students.forward_at(parameters, inputs).logits
         return smoothed_cross_entropy(logits, labels, smoothing).view(students.num_students, -1).mean(1)
 
-    def of_student(self, student: int, split: RewardSplit) -> RewardMeter:
-        """Return a meter for one student. It computes the held-out gradient again when it is next needed."""
-        meter = RewardMeter(split, [int(self.state.seed[student])], self.examples, self.measure, self.gradient_refresh)
-        meter.state = self.state.of_student(student)
-        meter.state.gradient_update[:] = -1
-        return meter
+    def with_positions(self, positions: np.ndarray) -> RewardMeter:
+        """Return a new meter of the same students, without measurements, on the labels at ``positions [n]``. Its gradients are new ones."""
+        split = self.split.with_positions(np.repeat(positions[None], len(self.state.seed), axis=0))
+        return RewardMeter(split, self.state.seed.tolist(), self.examples, self.measure)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as tensors by name, except for :meth:`info`."""

@@ -173,16 +173,18 @@ def from_numbers(run: Distillation, recorded: RecordedDecision, like: Tensor) ->
 
 def concatenate(decisions: Sequence[Decision], rows: int) -> Decision:
     """Return several decisions, each about ``rows`` instances, as one decision about all instances in order."""
+    first = decisions[0]
 
     def joined(values: Sequence[float | Tensor]) -> float | Tensor:
         if all(not isinstance(value, Tensor) and value == values[0] for value in values):
             return values[0]
-        like = next((value for value in values if isinstance(value, Tensor)), next(iter(decisions[0].weights.values())))
+        tensors = (value for value in (*values, *first.weights.values()) if isinstance(value, Tensor))
+        like = next(tensors, torch.empty(0))  # its type and device
         return torch.cat([value.expand(rows) if isinstance(value, Tensor) else like.new_full((rows,), value) for value in values])
 
-    first = decisions[0]
     penalties = [decision.penalty for decision in decisions if decision.penalty is not None]
-    assert len(penalties) in (0, len(decisions)), "either all of a policy's decisions have a penalty or none has"
+    if len(penalties) not in (0, len(decisions)):
+        raise InputError("population: some decisions have a penalty and some have none; give all of them a penalty, or none")
     if any(each.strengths.keys() != first.strengths.keys() or each.weights.keys() != first.weights.keys() for each in decisions):
         raise InputError("population: the decisions of the policies name different strengths or weights; name the same in all of them")
     return Decision(

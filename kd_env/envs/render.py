@@ -117,7 +117,7 @@ def frame(history: History) -> np.ndarray:
 
 
 def text(history: History) -> str:
-    """Return the same for a terminal: one line per label and 4 more, of at most 80 columns, without a newline at the end."""
+    """Return the history as text: one line per label and 4 more, of at most 80 columns, without a newline at the end."""
     smooth, progress = history.steps.means(history.window), f"update {history.update}/{history.updates}"
     lines = [f"{progress:{NAME + 2}} {_bar(history.update / history.updates)}", f"selection, mean of {history.window} updates"]
     for name, rate in zip(history.names, smooth[-1, 2:], strict=True):

@@ -127,6 +127,7 @@ class Selection:
         run = self.distillation
         self.distillation = run.fork() if run in self.finished else run  # a finished student must not change
         selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
+        self.label_seeds = list(self.distillation.reward_split.label_seeds)
 
     def observation(self) -> Observation:
         """Return the observation of the next mini-batches: blocks by name, each ``[slots, F]``."""

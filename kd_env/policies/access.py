@@ -24,9 +24,9 @@ ACCESS = (
 )
 """Access classes, from least to most; reports group policies by them."""
 SEPARATOR = " + "
-"""Between the access classes of a policy that reads what no single class includes."""
+"""Joins the access classes of a policy if no single class includes all that it reads."""
 DEFAULT_ACCESS = "reward gradient"
-"""The access of a class that declares none: what a step shows and pays, whatever the settings; no labels."""
+"""Access of a class that declares none: observations, rewards and credit, but no labels."""
 
 TEACHERS, STUDENT, LABELS, GRADIENT, REWARD, REWARD_LABELS, GROUPS = (
     "the teachers' outputs",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kd_env.distillation.reward_split import labelled_positions
 from kd_env.envs import decisions
-from kd_env.envs.credit import first_order
+from kd_env.envs.credit import first_order_on
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, needs
@@ -120,7 +120,7 @@ class PolicyContext:
         return PolicyBatch(observed, output, self.access, self.name)
 
     def _student_diverges(self) -> bool:
-        """Return whether an output of a student is NaN or infinite, so that what is computed from it is too."""
+        """Return whether a student's logits have NaN or infinite numbers. Weights that are computed from them may then have them too."""
         return not bool(self._selection.distillation.observe().student.logits.isfinite().all())
 
     def decision(self, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
@@ -211,9 +211,9 @@ class PolicyContext:
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return first-order credit ``[rows, K]`` of the next mini-batch, by knowledge type. Not for populations."""
+        """Return first-order credit ``[rows, K]`` of the next mini-batch, of the labels that the policy has, by knowledge type."""
         self._require_single_student("credit")
-        return first_order(self._selection.distillation, self._selection.meter, names)
+        return first_order_on(self._reward_positions, self._selection.distillation, self._selection.meter, names)
 
     @needs(GROUPS, "context")
     def best_teachers(self, progress: float = 0.0) -> np.ndarray:
@@ -240,7 +240,7 @@ class PolicyContext:
 
     def _require_labels_of(self, positions: np.ndarray, method: str) -> None:
         if not np.isin(positions, self._reward_positions).all():
-            raise InputError(f"policy {self.name!r}: {method} takes some of context.reward_positions; name those")
+            raise InputError(f"policy {self.name!r}: {method} got positions that are not in context.reward_positions; use some of those")
 
     def _require_single_student(self, name: str) -> None:
         if self._student is not None:

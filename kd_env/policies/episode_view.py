@@ -61,6 +61,10 @@ class RestrictedDict(dict[str, Any]):
         super().__init__({name: value for name, value in values.items() if name.removeprefix("_") not in refused})
         self._policy, self._access, self._place, self._refused = policy, access, place, refused
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an entry, or ``default`` if there is none; refuse an entry that the access does not include."""
+        return self[name] if name in self or name in self._refused else default
+
     def __missing__(self, name: str) -> NoReturn:
         """Refuse an entry that the access does not include."""
         if name in self._refused:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kd_env import spec
 from kd_env.distillation import Distillation
 from kd_env.envs import decisions
 from kd_env.envs.selection import Selection
@@ -32,11 +33,12 @@ class OwnStudents:
             selection: the student that the policy teaches.
             name: name of the policy, for errors.
             access: its access class.
-            count: number of students S.
+            count: number of students S, at least 2.
             seed: seed of the students.
             taught_positions: positions in the reward split whose labels the setting ``reward_ce`` teaches each student, ``[S, n]``.
             student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
+        spec.numbers(f"policy {name!r}, own_students", least=2, whole=True, count=count)
         run = selection.distillation
         if run.loss.uses_peers:
             raise InputError(

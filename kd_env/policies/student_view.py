@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -98,8 +97,11 @@ class StudentView:
     def examples(self, split: Literal["train", "reward"], positions: np.ndarray) -> tuple[Inputs, Batch]:
         """Return examples of a split whose labels the access includes: the student's inputs, and a batch with the teachers' outputs.
 
+        The field ``student`` of the batch still holds the observed mini-batch; pass your own outputs to the losses.
+
         Raises:
-            InputError: the access does not include the labels of the split, or the run does not have those of some examples.
+            InputError: the access does not include the labels of the split, or the run does not have those of some examples, or several
+                students teach each other.
         """
         require(self.name, self.access, f"student.examples({split!r})", REWARD_LABELS if split == "reward" else LABELS)
         if split == "reward" and not np.isin(positions, self._reward_positions).all():
@@ -107,11 +109,12 @@ class StudentView:
                 f"policy {self.name!r}: student.examples('reward') has the labels of context.reward_positions alone; name those"
             )
         run, data = self._run, self._selection.data
+        if run.num_students > 1:
+            raise InputError(f"policy {self.name!r}: student.examples is of one student; use it without peers (num_students=1)")
         observed = run.observe()
         kept = frozenset(name for name in run.loss.extra_outputs if split == "train" or output_of(name) not in TRAIN_ONLY)
-        temperatures = run.teacher_temperatures  # one student only
-        batch = data.batch(split, positions, observed.student, observed.update[:1], observed.progress[:1], kept, temperatures)
-        return take(data.inputs[split], positions, run.student.device), replace(batch, student=observed.student)
+        batch = data.batch(split, positions, observed.student, observed.update, observed.progress, kept, run.teacher_temperatures)
+        return take(data.inputs[split], positions, run.student.device), batch
 
     @needs(LABELS, "student")
     def observed(self) -> Batch:

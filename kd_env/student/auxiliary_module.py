@@ -55,7 +55,7 @@ def build(text: str, width: int, widths: Sequence[int], num_terms: int, num_clas
     """
     name, options = spec.parse(text)
     constructor = resolve(name, "auxiliary_module")
-    with suppress(TypeError, ValueError):  # it cannot be called with options, as the next line says
+    with suppress(TypeError, ValueError):  # it has no signature: the call below raises the error
         if "num_classes" in inspect.signature(constructor).parameters:
             options = {**options, "num_classes": num_classes}
     module = spec.call_plugin(f"auxiliary_module {text!r}", constructor, options, width, list(widths), num_terms)

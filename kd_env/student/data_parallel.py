@@ -98,7 +98,7 @@ def current_processes() -> Processes | None:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate the rows of all processes. Every process has the same gradient of all rows, of which it takes that of its own."""
+    """Concatenate the rows of all processes. Each process keeps the gradient of its own rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, rank: int, count: int) -> Tensor:

@@ -183,7 +183,7 @@ def test_a_saved_schedule_teaches_another_student(tmp_path):
         ("rules=''", "rules=''; name some, separated by semicolons"),
         ("rules=ppo", "'ppo' in rules is not a rule"),
         ("rules=uniform;nobody", "nobody"),
-        ("rules=uniform_reward_ce", "rule 'uniform_reward_ce' needs the setting reward_ce, which all members share"),
+        ("rules=uniform_reward_ce", "rule 'uniform_reward_ce' needs the setting reward_ce, which all its students share"),
         ("members=1", "members=1; a population has at least 2"),
         ("members=-1", "members=-1"),
         ("interval=0", "interval=0"),

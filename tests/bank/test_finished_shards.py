@@ -25,6 +25,15 @@ def test_a_torn_last_line_is_not_read(tmp_path):
     assert "train 0 40" not in again
 
 
+def test_a_whole_list_is_not_written_again(tmp_path):
+    folder = tmp_path / "partial"
+    FinishedShards(folder, "bank 1").add("train 0 0")
+    before = (folder / "done.txt").stat()
+    FinishedShards(folder, "bank 1")
+    after = (folder / "done.txt").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns), "a kill while it is written would lose the list"
+
+
 def test_the_folder_of_another_build_is_cleared(tmp_path):
     folder = tmp_path / "partial"
     FinishedShards(folder, "bank 1").add("train 0 0")

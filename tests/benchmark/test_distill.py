@@ -87,6 +87,9 @@ def test_the_card_has_the_numbers_of_the_records(own_data, own_task, teachers, t
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- knowledge-distillation\n")
     assert "Classes: neg, pos." in card
     assert own_task.notes[0] in card
+    policy = best["policy"]
+    assert f"The policy\n`{policy}`, which reads {best['access']}, weighed the teachers of each example." in card
+    assert (f"`{policy}` uses {best['reward_labels']} labels of the reward split." in card) == ("reward" in best["access"])
     assert f"```\n{shlex.join(['kd-env', *typed])}\n```" in card
 
 

@@ -113,6 +113,24 @@ def test_the_methods_of_a_task_that_cannot_be_loaded_name_what_was_recorded(tmp_
     assert "Settings that are not named are at the task's defaults." in text
 
 
+def test_the_methods_of_a_saved_policy_name_settings_alone(tmp_path):
+    source = {
+        "file": "a.agent",
+        "sha256": "0",
+        "policy": "scorer_credit",
+        "trial": "t",
+        "task": "digits",
+        "pool": "p",
+        "seed": 0,
+        "updates": 9,
+    }
+    changes = {"task": "digits", "config": {"kd_weight": 0.5, "policy_from": source, "frozen": True, "command": "kd-env run"}}
+    text = " ".join(methods(sections_of(tmp_path, runs("scorer_credit from a, frozen", "nothing", 0.4, seeds=2, **changes))))
+    assert "policy_from" not in text
+    assert "frozen =" not in text
+    assert "the temperature is 2.0" in text, "the task's default"
+
+
 def test_a_value_that_differs_names_the_policies(tmp_path):
     records = [*setting(), *runs("strong", "nothing", 0.4, env={"temperature": 9.0})]
     (section,) = sections_of(tmp_path, records)

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from kd_env.benchmark import records
-from kd_env.benchmark.check import checks, select
+from kd_env.benchmark.check import checks
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.rerun import COMPARED, differences, rerun, trial_of, units
 from kd_env.benchmark.run import run
@@ -208,12 +208,6 @@ def test_policies_and_seeds_restrict_the_check(copy, capsys):
     assert status == 0
     assert [line.rpartition("-")[0] for line in lines[:-1]] == ["digits-reinforce-s1", "digits-camkd-s1"]
     assert lines[-1] == "2 of 2 records are equal"
-
-
-def test_spellings_of_a_policy_are_one(original):
-    written = [{**record, "policy": "reinforce(baseline=False,window=2)"} for record in records.read(original)[:2]]
-    assert select(original, written, ["reinforce(window=2, baseline=false)"], [1]) == [written[1]]
-    assert select(original, written, [], []) == written
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_scalars_are_those_of_record_and_trace(tmp_path, seeds):
     trials = [Trial("digits", "gradient_credit", seed, settings=SETTINGS, tensorboard=True) for seed in seeds]
     records = run_trials(trials, tmp_path, lambda _: None)
     folders = sorted((tmp_path / "tensorboard").iterdir())
-    assert [folder.name for folder in folders] == sorted(f"gradient_credit-seed-{trial.seed}-{trial.id[:8]}" for trial in trials)
+    assert [folder.name for folder in folders] == sorted(f"gradient_credit-seed-{trial.seed}-{trial.id[-8:]}" for trial in trials)
     for seed, folder in enumerate(folders):
         logged, record = scalars(folder), records[seed]
         curve = {point["update"]: point["validation"] for point in record["curve"]}

@@ -43,7 +43,7 @@ class Ends:
     [
         ([TERMINATED, -9, -15, None], "killed by signal 9 (SIGKILL), perhaps because memory was short; give fewer --workers; finished"),
         ([-15, -11], "killed by signal 11 (SIGSEGV); finished"),
-        ([3, -15], "exited with status 3, which a plug-in or a library called for; finished"),
+        ([3, -15], "a plug-in or a library ended a worker process with status 3 (--executor local shows where); finished"),
         ([-15, TERMINATED], "killed by signal 15 (SIGTERM); finished"),
         ([-63], "killed by signal 63; finished"),
         ([], "killed by signal 15 (SIGTERM); finished"),
@@ -57,7 +57,7 @@ def test_the_message_tells_ends_apart(exit_codes, message):
     ("how", "message"),
     [
         pytest.param("killed", f"a worker process was killed by signal {signal.SIGKILL:d} ", id="killed"),
-        pytest.param("exits", "a worker process exited with status 3, ", id="exits", marks=pytest.mark.slow),
+        pytest.param("exits", "a plug-in or a library ended a worker process with status 3 ", id="exits", marks=pytest.mark.slow),
         pytest.param(
             "raises", r"policy ending:Ends, act\(\): Unpicklable: my own text \(.*ending.py, line 19\)", id="raises", marks=pytest.mark.slow
         ),

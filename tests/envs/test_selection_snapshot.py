@@ -106,7 +106,7 @@ def test_a_restored_population_continues_to_the_last_bit(request, case, observed
     assert other.snapshot() == state
     assert other.distillation.seeds.tolist()[:2] == [61, 60]
     assert other.distillation.update.tolist()[:2] == [0, 2]
-    assert other.distillation.reward_split.label_seeds == [2, 3, 4]
+    assert other.distillation.reward_split.label_seeds == other.label_seeds == [2, 3, 4]
     fork = other.fork()
     assert repr(advance(other, 6)) == repr(steps)
     assert state_of(other) == state_of(selection) == state_of(undisturbed)

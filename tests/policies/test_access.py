@@ -106,7 +106,7 @@ class ReachingLearner(ReachingRule):
 
     def __init__(self, context, seed=0, access="nothing", name=""):
         super().__init__(context, seed, access, name)
-        self.access, self.updates = access, 0
+        self.updates = 0
 
     def act(self, observation):
         if not self.name.startswith("transition"):

@@ -6,6 +6,7 @@ import torch
 
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
+from kd_env.errors import InputError
 from kd_env.policies import batch as batch_module
 from kd_env.policies import make_policy, run_episode
 from kd_env.policies.access import ACCESS, ALLOWED, DEFAULT_ACCESS, REWARD, STUDENT, TEACHERS
@@ -20,7 +21,7 @@ class UniformLearner:
     env_options = {"action": "weights", "credit": "first_order"}
 
     def __init__(self, context, seed=0, access="nothing"):
-        self.context, self.access = context, access
+        self.context = context
 
     @staticmethod
     def access_for(access="nothing"):
@@ -98,6 +99,16 @@ def test_a_transition_of_a_rewarded_learner_is_whole_but_for_validation(env):
     env.reset(seed=0)
     steps = [env.step(np.zeros((8, 4), dtype=np.float32)) for _ in range(3)]
     assert any("validation" in {**step[4], **step[4].get("final_info", {})} for step in steps), "the environment says it"
+
+
+def test_get_refuses_what_the_access_does_not_include(env):
+    class Asks(UniformLearner):
+        def update(self, transition):
+            assert transition.info.get("no such entry", 7) == 7
+            transition.info.get("credit")
+
+    with pytest.raises(InputError, match=r"Asks.*transition\.info\['credit'\]"):
+        run_episode(env, make_policy(Asks, env), 0)
 
 
 @pytest.mark.parametrize(("access", "blocks"), [("nothing", {"progress"}), ("teacher outputs", {"progress", "teachers"})])

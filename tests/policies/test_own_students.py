@@ -114,12 +114,17 @@ def test_reward_ce_teaches_the_rows_of_the_context_alone():
     assert len(context.reward_positions) == 40, "the context itself stays"
 
 
+def test_one_student_is_refused():
+    with pytest.raises(InputError, match=r"own_students\(count=1\): expected a whole number of at least 2"):
+        started(1)
+
+
 def test_labels_that_the_policy_does_not_have_are_refused():
     env, context, _ = started()
     others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), context.reward_positions)
-    with pytest.raises(InputError, match=r"policy 'own': with_reward_positions takes some of context\.reward_positions"):
+    with pytest.raises(InputError, match=r"policy 'own': with_reward_positions got positions that are not in context\.reward_positions"):
         context.with_reward_positions(others[:2])
-    with pytest.raises(InputError, match=r"policy 'own': own_students takes some of context\.reward_positions"):
+    with pytest.raises(InputError, match=r"policy 'own': own_students got positions that are not in context\.reward_positions"):
         context.own_students(2, 0, others[:4].reshape(2, 2))
 
 

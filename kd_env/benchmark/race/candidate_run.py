@@ -88,7 +88,7 @@ class CandidateRun:
         )
         self._env = env.unwrapped
         self._selection: Selection = self._env.selection
-        self._selection.label_seeds = list(self.seeds)
+        self._selection.use_label_seeds(self.seeds)
         self._students = [None] if students == 1 else list(range(students))  # ``None``: a policy with one student acts for all slots
         self._policies = [
             self._policy_class.build(self._env, seed, student) for seed, student in zip(self.seeds, self._students, strict=True)

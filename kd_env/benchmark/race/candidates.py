@@ -94,7 +94,6 @@ def more_candidates(
     policies = [policy for policy in _policies(task, num_teachers) if policy not in STACKING or num_labels >= STACKING_LABELS]
     candidates += [replace(best_uniform, policy=policy) for policy in policies]
     credit = {name: value for name, value in CREDIT_OPTIONS.items() if settings.get(name) is None}
-    credit = {**credit, "reward_examples": min(credit.get("reward_examples", len(task.reward)), len(task.reward))}
     candidates = [
         replace(candidate, options={**candidate.options, **credit}) if candidate.policy == "crossfit_credit" else candidate
         for candidate in candidates

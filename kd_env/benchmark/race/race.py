@@ -156,7 +156,7 @@ class Race:
     def _run_of(self, entry: Entry) -> CandidateRun:
         """Return the run of an entry, with students as they were at the end of its last rung or later.
 
-        It is in memory, or is loaded from its files or started again; then the students learn again what they had learned since.
+        It is taken from memory, loaded from its files, or started again. Then it is taught up to the updates that the entry has reached.
         """
         number = self.state.entries.index(entry)
         if number not in self._runs:

@@ -92,7 +92,7 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
         f"- Candidates at each rung: {rungs}. Students are taught further, they do not start again.",
         f"- At a rung, the candidates within one standard error of the best {task.metric} are ordered by their loss: the cross-entropy on "
         f"the same labels after temperature scaling. The others follow by score.{_constant_rungs(result)}",
-        "- The student without a teacher stays until the last choice.",
+        *(["- The student without a teacher stays until the last choice."] if any(c.policy == NO_TEACHER for c in by_simplicity) else []),
         f"- The last choice is the simplest candidate that the best one does not lead by {DECISIVE_LEAD:.3g} standard errors (95 %, "
         f"one-sided). The order, from the simplest: {names}.",
         f"- Budget: {facts.budget}. All students took {_total_updates(result):,} updates and {result.seconds:,.0f} s of processor time.",

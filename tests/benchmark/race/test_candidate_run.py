@@ -1,7 +1,11 @@
 """Students that are taught rung by rung, also after loading, equal students that are taught without a stop."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from baselines.rule import BaseRule
 from kd_env.benchmark.race.candidate_run import STATE, CandidateRun, RaceSetup
 from kd_env.benchmark.race.candidates import Candidate
 from kd_env.benchmark.run_trial import run_trials
@@ -56,6 +60,28 @@ def test_teaching_in_parts_equals_teaching_at_once(setup, candidate, seeds, tmp_
     for other in (parts, again):
         assert all((first == second).all() for first, second in zip(weights(whole), weights(other), strict=True))
         assert (whole.logits("validation") == other.logits("validation")).all()
+
+
+class Remembers(BaseRule):
+    """Keeps the teachers' outputs that it is built with."""
+
+    access = "reward labels"
+
+    def __init__(self, context, seed=0):
+        super().__init__(context, seed)
+        self.logits_at_first = context.reward_examples().teacher_logits
+
+    def decide(self, batch):
+        return torch.full((batch.num_rows, batch.num_teachers), 1.0 / batch.num_teachers)
+
+
+def test_a_rule_is_fitted_to_the_calibrated_teachers_that_teach(setup):
+    settings = {**setup.settings, "calibrate_teachers": True, "reward_labels": 12}
+    run = CandidateRun(replace(setup, settings=settings), Candidate(f"{__name__}:Remembers", {}), [3])
+    run.teach(1, lambda _: None)
+    (policy,) = run._policies
+    assert run._selection.distillation.reward_split.label_seeds == [3]
+    assert torch.equal(policy.rule.logits_at_first, policy.context.reward_examples().teacher_logits)
 
 
 @pytest.mark.long

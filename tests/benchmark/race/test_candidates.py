@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from kd_env import tasks
@@ -78,8 +77,9 @@ def test_no_teacher_keeps_its_own_weight_and_the_user_s_settings_reach_all(digit
         candidates.resolve(Candidate("uniform"), digits, {"action": "one"})
 
 
-def test_credit_is_measured_on_no_more_examples_than_there_are(digits):
-    few = replace(digits, reward=digits.reward.take(np.arange(20)))
-    first = candidates.first_candidates(few, {})
-    learned = candidates.more_candidates(few, 4, {}, first[1], 3)[-1]
-    assert (learned.policy, learned.options["reward_examples"], learned.options["credit_refresh"]) == ("crossfit_credit", 20, 4)
+@pytest.mark.parametrize(("settings", "examples", "refresh"), [({}, 64, 4), ({"reward_examples": 32, "credit_refresh": 1}, 32, 1)])
+def test_credit_has_the_user_s_settings_or_those_of_the_race(digits, settings, examples, refresh):
+    first = candidates.first_candidates(digits, settings)
+    learned = candidates.more_candidates(digits, 4, settings, first[1], 3)[-1]
+    reward = candidates.resolve(learned, digits, settings)[1].reward
+    assert (learned.policy, reward.reward_examples, reward.credit_refresh) == ("crossfit_credit", examples, refresh)
