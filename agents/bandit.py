@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from agents import saving
+from agents.saving import SavedAgent
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Transition
 from kd_env.types import Observation
 
 
-class Bandit(ABC):
+class Bandit(SavedAgent, ABC):
     """A policy that pulls one arm per step and learns from the reward of that arm alone. The result is the student that the run trains."""
 
     access = "reward scalar"
@@ -77,15 +77,6 @@ class Bandit(ABC):
         self.load_learned(state["learned"])
         self.range.recent.extend(state["range"])
         self.rng.bit_generator.state = state["rng"]
-
-    def save(self, path: str) -> None:
-        """Write the bandit to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read a bandit."""
-        return saving.load(path, cls, context)
 
 
 class RecentRange:

@@ -21,14 +21,14 @@ our own.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
-from agents import saving
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, Proposal, check_options
 from agents.entropy import normalized_entropy
+from agents.saving import SavedAgent
 from kd_env import spec
 from kd_env.envs.actions import from_weights
 from kd_env.errors import InputError
@@ -38,7 +38,7 @@ from kd_env.types import Observation
 MIN_LOG_SHARE = -4.0
 
 
-class CrossfitCredit:
+class CrossfitCredit(SavedAgent):
     """Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward labels"
@@ -143,12 +143,3 @@ class CrossfitCredit:
             )
         self.policies.load_state(state)
         self.log_shares = np.array(state["log_shares"])
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)

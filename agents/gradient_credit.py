@@ -16,14 +16,14 @@ is needed, and the student is taught with a sharper policy than the one that lea
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents import saving
 from agents.entropy import normalized_entropy
+from agents.saving import SavedAgent
 from baselines.gating import LOG_FLOOR, GatingNetwork, fit_on_reward_split, gating_inputs, standardise
 from kd_env import spec
 from kd_env.envs.actions import from_weights
@@ -54,7 +54,7 @@ class SelectionPolicy(nn.Module):
         return logits
 
 
-class GradientCredit:
+class GradientCredit(SavedAgent):
     """Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward gradient"
@@ -167,12 +167,3 @@ class GradientCredit:
         if self.prior is not None:
             self.prior.load_state_dict(state["prior"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)

@@ -14,14 +14,14 @@ The policies are judged by credit of labels that they have learned from; :mod:`a
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
-from agents import saving
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, check_options
 from agents.entropy import normalized_entropy
+from agents.saving import SavedAgent
 from kd_env.envs.actions import from_weights
 from kd_env.policies import PolicyContext, SearchSpace, Transition
 from kd_env.types import Observation
@@ -29,7 +29,7 @@ from kd_env.types import Observation
 MAX_LOG_ODDS = 4.0
 
 
-class HeldCredit:
+class HeldCredit(SavedAgent):
     """Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward labels"
@@ -110,12 +110,3 @@ class HeldCredit:
         """Continue from what :meth:`state` returned."""
         self.policies.load_state(state)
         self.log_odds = state["log_odds"]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)

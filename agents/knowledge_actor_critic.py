@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents import saving
+from agents.saving import SavedAgent
 from kd_env import spec
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
@@ -55,7 +55,7 @@ class ActorCritic(nn.Module):
         return value
 
 
-class KnowledgeActorCritic:
+class KnowledgeActorCritic(SavedAgent):
     """Learns while it teaches some students, then teaches the final student."""
 
     access = "reward scalar"
@@ -115,10 +115,9 @@ class KnowledgeActorCritic:
         with seeded(seed):
             self.nets = ActorCritic(context.columns["student"], context.columns["teachers"], num_types, hidden)
         self.targets = copy.deepcopy(self.nets).requires_grad_(False)
-        self.optimizers = [
-            torch.optim.Adam(self.nets.actor.parameters(), lr=learning_rate),
-            torch.optim.Adam([value for name, value in self.nets.named_parameters() if not name.startswith("actor")], lr=learning_rate),
-        ]
+        others = [value for name, value in self.nets.named_parameters() if not name.startswith("actor")]
+        self.actor_optimizer = torch.optim.Adam(self.nets.actor.parameters(), lr=learning_rate)
+        self.critic_optimizer = torch.optim.Adam(others, lr=learning_rate)
         self.rng = np.random.default_rng(seed)
         self.memory: list[tuple[np.ndarray, ...]] = []
         self._taken_strengths = np.zeros((0, num_types))
@@ -147,7 +146,7 @@ class KnowledgeActorCritic:
         return {
             "nets": self.nets.state_dict(),
             "targets": self.targets.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in (self.actor_optimizer, self.critic_optimizer)],
             "memory": [np.stack(column) for column in zip(*self.memory, strict=True)],
             "rng": self.rng.bit_generator.state,
             "learning": self.learning,
@@ -158,20 +157,11 @@ class KnowledgeActorCritic:
         """Continue from what :meth:`state` returned."""
         self.nets.load_state_dict(state["nets"])
         self.targets.load_state_dict(state["targets"])
-        for optimizer, content in zip(self.optimizers, state["optimizers"], strict=True):
+        for optimizer, content in zip((self.actor_optimizer, self.critic_optimizer), state["optimizers"], strict=True):
             optimizer.load_state_dict(content)
         self.memory = list(zip(*state["memory"], strict=True))
         self.rng.bit_generator.state = state["rng"]
         self.learning, self._taken_strengths = state["learning"], state["taken_strengths"]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)
 
     @torch.no_grad()
     def _strengths(self, observation: Observation) -> np.ndarray:
@@ -206,9 +196,9 @@ class KnowledgeActorCritic:
             later = self.targets.value(following, self._as_executed(self.targets.act(following)))
             target_value = (reward / spread if spread > 0.0 else reward) + self.discount * (1.0 - over) * later
         state = self.nets.state(student, teachers)
-        self._step(1, (self.nets.value(state, action) - target_value).square().mean())
+        _step(self.critic_optimizer, (self.nets.value(state, action) - target_value).square().mean())
         state = self.nets.state(student, teachers).detach()
-        self._step(0, -self.nets.value(state, self._as_executed(self.nets.act(state))).mean())
+        _step(self.actor_optimizer, -self.nets.value(state, self._as_executed(self.nets.act(state))).mean())
         for target, value in zip(self.targets.parameters(), self.nets.parameters(), strict=True):
             target.lerp_(value.detach(), self.target_rate)
 
@@ -216,10 +206,11 @@ class KnowledgeActorCritic:
         """Return ``strengths [rows, M]`` as the critic receives them: of hard actions 0 or 1, with the gradient of the strengths."""
         return (strengths > 0.5).to(strengths) + strengths - strengths.detach() if self.hard else strengths
 
-    def _step(self, which: int, loss: Tensor) -> None:
-        self.optimizers[which].zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizers[which].step()
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 class HardKnowledgeActorCritic(KnowledgeActorCritic):

@@ -15,16 +15,16 @@ learned. The strengths of the losses are those of the setting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents import saving
 from agents.entropy import normalized_entropy
 from agents.moments import Standardised
 from agents.mtkd_state import State, averaged, state_of
+from agents.saving import SavedAgent
 from baselines.compared_features import hint_of
 from kd_env import spec
 from kd_env.envs.credit_scale import normalize
@@ -72,7 +72,7 @@ class TaughtStep(NamedTuple):
     loss: Tensor | None = None  # [B], under the decision before the update; of mtkd_rl_released
 
 
-class MTKDRL:
+class MTKDRL(SavedAgent):
     """Learns while it teaches. The result is the student that the run trains."""
 
     access = "train labels"
@@ -205,15 +205,6 @@ class MTKDRL:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self._learning = state["learning"]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)
 
 
 @torch.no_grad()

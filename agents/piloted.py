@@ -18,18 +18,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agents import saving
 from agents.candidates import Candidate, all_candidates, factors_of, pilots_of
 from agents.crossfit_credit import CrossfitCredit
 from agents.entropy import normalized_entropy
 from agents.inner_policies import checked_rules, make_learner, make_rule, rule_weights
-from agents.saving import Stateful
+from agents.saving import SavedAgent, Stateful
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext, Transition
@@ -41,7 +40,7 @@ MEASUREMENTS = 5
 """Number of measurements of a score: the last is at the end of the trial, and they are a twentieth of the updates apart."""
 
 
-class Piloted:
+class Piloted(SavedAgent):
     """Tries, then teaches. The result is the student that is taught after the trial."""
 
     access = "reward labels"
@@ -77,16 +76,16 @@ class Piloted:
         self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
         self.context, self.seed, self.margin = context, seed, margin
         self.learner = make_learner("piloted", learner, context, seed)
-        self.names = checked_rules("piloted", rules, context)
-        self.rules = [make_rule(name, context, seed) for name in self.names]
+        self.rule_names = checked_rules("piloted", rules, context)
+        self.rules = [make_rule(name, context, seed) for name in self.rule_names]
         labelled = context.reward_positions
         half_size = len(labelled) // 2
         if half_size == 0:
             raise InputError(f"reward_labels={len(labelled)}: piloted teaches pilots and scores them on different labels; use at least 2")
         self.halves = labelled[0 : 2 * half_size : 2], labelled[1 : 2 * half_size : 2]
         self.labels_may_teach = context.settings.distillation.reward_ce > 0.0
-        self.deciders: dict[int | None, str] = {None: learner, **dict(enumerate(self.names))}  # names by number of the rule
-        self.candidates = all_candidates(self.deciders, self.labels_may_teach)
+        self.decider_names: dict[int | None, str] = {None: learner, **dict(enumerate(self.rule_names))}  # names by number of the rule
+        self.candidates = all_candidates(self.decider_names, self.labels_may_teach)
         self.pilots = pilots_of(self.candidates)
         self.on_trial = False
         self.measured_scores: list[np.ndarray] = []  # of each measurement, a score of each candidate
@@ -137,7 +136,7 @@ class Piloted:
             self.pilot_students = self._new_pilots()
         candidates = [pilot.candidate for pilot in self.pilots]
         weights: dict[int, Tensor] = {}  # by number of the pilot, [B, K]
-        for rule in self.deciders:
+        for rule in self.decider_names:
             numbers = [number for number, candidate in enumerate(candidates) if candidate.rule == rule]
             of_rule = self._weights_for(rule, self.pilot_students.batch(numbers))
             weights.update(zip(numbers, of_rule.chunk(len(numbers)), strict=True))
@@ -169,7 +168,7 @@ class Piloted:
             with faults_of(self.learner, "weigh"):
                 weights = self.learner.weigh(batch)
         else:
-            weights = rule_weights("piloted", self.names[rule], self.rules[rule], batch)
+            weights = rule_weights("piloted", self.rule_names[rule], self.rules[rule], batch)
         return torch.as_tensor(weights).to(self.context.device, self.context.dtype)
 
     def _decision(self, weights: list[Tensor], candidates: list[Candidate]) -> Decision:
@@ -235,12 +234,3 @@ class Piloted:
             self.pilot_students.load_state(state["pilots"])
         self.on_trial, self.chosen = state["on_trial"], by_name[state["chosen"]]
         self.measured_scores = [np.asarray(scores) for scores in measured_scores]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)

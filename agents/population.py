@@ -16,15 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agents import saving
 from agents.inner_policies import checked_rules, make_rule, rule_weights
-from agents.saving import Stateful
+from agents.saving import SavedAgent, Stateful
 from agents.schedule import Hyperparameters, ScheduleEntry
 from baselines.rule import WEIGHTS
 from kd_env import spec
@@ -44,7 +43,7 @@ MAX_FACTOR = 4.0
 MIN_MEMBERS = 8
 
 
-class Population:
+class Population(SavedAgent):
     """Learns a schedule with students of its own in one episode, then teaches the final student by it.
 
     In the first episode the student of the environment is taught as the best member so far.
@@ -165,16 +164,16 @@ class Population:
         strength, temperature = np.clip(changed, 1.0 / MAX_FACTOR, MAX_FACTOR).tolist()
         return replace(hyperparameters, strength=strength if self.varies_strength else 1.0, temperature=temperature)
 
-    def _rule(self, name: str) -> Rule:
+    def _rule(self, name: str, learning: bool) -> Rule:
         """Return a rule, fitted on half of the labels while the population learns, and on all labels afterwards."""
-        if (name, self.learning) not in self.rules:
-            context = self.context.with_reward_positions(self.fit_positions) if self.learning else self.context
-            self.rules[name, self.learning] = make_rule(name, context, self.seed)
-        return self.rules[name, self.learning]
+        if (name, learning) not in self.rules:
+            context = self.context.with_reward_positions(self.fit_positions) if learning else self.context
+            self.rules[name, learning] = make_rule(name, context, self.seed)
+        return self.rules[name, learning]
 
     def _weights(self, name: str, batch: PolicyBatch) -> Tensor:
         """Return the weights of a rule for a mini-batch, ``[rows, K]``."""
-        weights = rule_weights("population", name, self._rule(name), batch)
+        weights = rule_weights("population", name, self._rule(name, self.learning), batch)
         return weights.to(self.context.device, self.context.dtype)
 
     def _decision(self, weights: Tensor, hyperparameters: Sequence[Hyperparameters]) -> Decision:
@@ -210,19 +209,10 @@ class Population:
         """Continue from what :meth:`state` returned."""
         self.lineages = [[ScheduleEntry.of(**entry) for entry in lineage] for lineage in state["lineages"]]
         self.best, self.rng.bit_generator.state = state["best"], state["rng"]
-        for name, self.learning, rule_state in state["rules"]:
-            if isinstance(rule := self._rule(name), Stateful):
+        for name, learning, rule_state in state["rules"]:
+            if isinstance(rule := self._rule(name, learning), Stateful):
                 rule.load_state(rule_state)
         self.learning, self.students = state["learning"], None
         if state["students"] is not None:
             self.students = self.context.with_reward_positions(self.fit_positions).own_students(len(self.lineages), self.seed)
             self.students.load_state(state["students"])
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent; its schedule can be used with any pool that the rules fit."""
-        return saving.load(path, cls, context)

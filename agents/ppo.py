@@ -15,16 +15,16 @@ Deviations: rewards are standardised by running moments, and columns likewise, s
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents import saving
 from agents.entropy import normalized_entropy
 from agents.moments import RunningMoments
 from agents.rollout import RewardedStep, Rollout, SampledActions, rollout
+from agents.saving import SavedAgent
 from agents.teacher_scorer import ActorCritic, num_columns, teacher_columns
 from kd_env import spec
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
@@ -32,7 +32,7 @@ from kd_env.randomness import seeded
 from kd_env.types import Observation
 
 
-class PPO:
+class PPO(SavedAgent):
     """Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward gradient"
@@ -189,12 +189,3 @@ class PPO:
         self.rewards.load_state(state["rewards"])
         self._learning = state["learning"]
         self._steps = [RewardedStep(SampledActions(*parts[:4]), *parts[4:]) for parts in state["steps"]]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent; the number of teachers and of classes may be another than where it learned."""
-        return saving.load(path, cls, context)

@@ -18,15 +18,15 @@ warm-up updates the policy after every mini-batch; a window that the budget cuts
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents import saving
 from agents.entropy import bernoulli_entropy
 from agents.moments import RunningMoments, Standardised
+from agents.saving import SavedAgent
 from kd_env import spec
 from kd_env.envs.observations import split_teachers
 from kd_env.errors import InputError
@@ -65,7 +65,7 @@ class LogisticPolicies(nn.Module):
         return torch.cat([instance, teachers], 2)  # [B, K, F]
 
 
-class Reinforce:
+class Reinforce(SavedAgent):
     """Learns while it teaches. The result is the student that the run trains."""
 
     access = "reward scalar"
@@ -227,12 +227,3 @@ class Reinforce:
             self.baseline.load_state(state["baseline"])
         self._learning, self._updates, self._rehearsed = state["schedule"]
         self._stored = state["stored"]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent."""
-        return saving.load(path, cls, context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -37,6 +37,20 @@ class Saveable(Stateful, Protocol):
     """An agent that can be saved between two updates."""
 
     options: dict[str, Any]
+
+
+class SavedAgent:
+    """Gives an agent with ``options``, ``state`` and ``load_state`` the methods :meth:`save` and :meth:`load`."""
+
+    def save(self: Saveable, path: str) -> None:
+        """Write the agent to a file."""
+        save(path, self)
+
+    @classmethod
+    def load(cls, path: str, context: PolicyContext) -> Self:
+        """Read an agent. If the class has ``any_pool``, the pool may have other numbers of teachers and classes than where it learned."""
+        agent: Self = load(path, cls, context)  # type: ignore[type-var]
+        return agent
 
 
 Agent = TypeVar("Agent", bound=Saveable)

@@ -13,14 +13,14 @@ learning it reads no label of the new task. The method is our own.
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents import saving
 from agents.entropy import normalized_entropy
+from agents.saving import SavedAgent
 from agents.shared_scorer import PoolColumns, SharedScorer
 from baselines.mixture import fit_mixture, log_likelihoods
 from kd_env import spec
@@ -33,7 +33,7 @@ from kd_env.types import Observation
 RIDGE = 1e-2
 
 
-class ScorerCredit:
+class ScorerCredit(SavedAgent):
     """Learns while it teaches. The result is the student that the run trains."""
 
     learns_from = "credit of every teacher"
@@ -143,12 +143,3 @@ class ScorerCredit:
         self.start.load_state_dict(state["start"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.is_new = state["is_new"]
-
-    def save(self, path: str) -> None:
-        """Write the agent to a file."""
-        saving.save(path, self)
-
-    @classmethod
-    def load(cls, path: str, context: PolicyContext) -> Self:
-        """Read an agent; the number of teachers and of classes may be another than where it learned."""
-        return saving.load(path, cls, context)

@@ -25,7 +25,7 @@ class DropoutGenerator:
         self.states: list[Tensor] = randomness.fresh_states(seed, device)
         self.before_batch = self.states
 
-    def before(self, batch_is_observed: bool) -> list[Tensor]:
+    def states_to_save(self, batch_is_observed: bool) -> list[Tensor]:
         """Return the states before the forward pass of the observed mini-batch, or before the next one if no mini-batch is observed."""
         return self.before_batch if batch_is_observed else self.states
 

@@ -49,7 +49,7 @@ class Loss:
                     "without a label; leave it out, or remove the unlabelled examples"
                 )
         self.uses_peers = any(term.knowledge.uses_peers for term in self.terms.values())
-        self._epoch = max(len(task.train) // settings.batch_size, 1)  # updates of an epoch, which leaves out rows that fill no mini-batch
+        self._updates_per_epoch = max(len(task.train) // settings.batch_size, 1)  # rows that fill no mini-batch are left out
 
     def per_teacher(self, name: str, temperature: float | Tensor, student: ModelOutput, batch: Batch) -> Tensor:
         """Return the loss of each example against each teacher, ``[rows, K]`` (``label``: ``[rows, 1]``).
@@ -103,7 +103,7 @@ class Loss:
 
     def after_epochs(self, update: np.ndarray, count: int) -> np.ndarray:
         """Return which students have learned from all training examples ``count`` times after ``update [S]`` updates, bool, ``[S]``."""
-        after: np.ndarray = update >= count * self._epoch
+        after: np.ndarray = update >= count * self._updates_per_epoch
         return after
 
     def is_skipped(self, name: str, batch: Batch) -> bool:

@@ -210,7 +210,7 @@ class Distillation:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as tensors by name, without the observed mini-batch, which follows from the rest."""
-        state, dropout = self._state_before_batch(self.state), self.dropout.before(self.batch is not None)
+        state, dropout = self._state_before_batch(self.state), self.dropout.states_to_save(self.batch is not None)
         return {**snapshot.tensors_of(self.student, state, dropout), **self.answers.tensors()}
 
     def info(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class Distillation:
         run = Distillation(self.data, settings, [int(self.seeds[student])], split)
         run.student.load_state(self.student.state_of(student))
         run.state = self._state_before_batch(self.state.of_student(student))
-        run.dropout.states = self.dropout.before(self.batch is not None)
+        run.dropout.states = self.dropout.states_to_save(self.batch is not None)
         return run
 
     def forget_batch(self) -> None:

@@ -55,7 +55,7 @@ def make_selection(
         raise InputError(f"task={task!r}: expected a name or a kd_env.tasks.Task, got {type(task).__name__}")
     settings = make_settings(loaded_task, **{**defaults, **{name: value for name, value in keywords.items() if value is not None}})
     require_action(settings.interface.action, action_base)
-    _require_consistent(settings, loaded_task)
+    _require_labels_for_reward(settings, loaded_task)
     pool_or_name = loaded_task.defaults.pool if teachers is None else teachers
     if isinstance(pool_or_name, str):
         pool = load_pool(pool_or_name, loaded_task)
@@ -93,7 +93,7 @@ def require_action(name: str, base: type[ActionKind]) -> None:
         raise InputError(f"action={name!r}: expected {', '.join(names)} or module:Class in this environment")
 
 
-def _require_consistent(settings: Settings, task: Task) -> None:
+def _require_labels_for_reward(settings: Settings, task: Task) -> None:
     reward = settings.reward.reward
     if task.unlabelled and make_reward(reward).reads_labels:
         raise InputError(

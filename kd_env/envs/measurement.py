@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from kd_env.distillation import Distillation
@@ -16,7 +18,8 @@ class Measurement:
         """Read the schedule from the settings; ``needs_improvement`` is whether the reward needs held-out measurements."""
         updates, phase = settings.distillation.updates, settings.interface.updates_per_phase
         self.needs_improvement = needs_improvement
-        self._every = phase * -(-settings.reward.reward_every // phase) or updates  # whole phases
+        phases = math.ceil(settings.reward.reward_every / phase)
+        self._every = phases * phase if phases else updates  # 0: once, at the end
         self._validation_every = settings.interface.validation_every or max(updates // 20, 1)
 
     def before_update(self, run: Distillation, meter: RewardMeter, active: np.ndarray) -> None:

@@ -129,7 +129,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             InputError: the episode has ended, or the actions are not in the space.
         """
         ended_before = self._ended.copy()
-        if ended_before.any() and (self.autoreset_mode is not AutoresetMode.NEXT_STEP or (ended_before & (self._steps == 0)).any()):
+        resets_now, not_begun = self.autoreset_mode is AutoresetMode.NEXT_STEP, ended_before & (self._steps == 0)
+        if not_begun.any() or (ended_before.any() and not resets_now):
             raise InputError("step: the episode has ended (or none has begun); call reset() first")
         rewards, terminated, truncated = (np.zeros(self.num_envs), *np.zeros((2, self.num_envs), dtype=np.bool_))
         info: dict[str, Any] = {}
@@ -208,10 +209,10 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def _whole_students(self, mask: Any) -> np.ndarray:
         mask = np.ones(self.num_envs, dtype=np.bool_) if mask is None else np.asarray(mask)
-        grouped = mask.astype(np.bool_).reshape(self.num_students, -1) if mask.shape == (self.num_envs,) else np.array([[True, False]])
-        if (grouped.any(1) != grouped.all(1)).any():
+        by_student = mask.astype(np.bool_).reshape(self.num_students, -1) if mask.shape == (self.num_envs,) else None
+        if by_student is None or (by_student.any(1) != by_student.all(1)).any():
             raise InputError(f"reset_mask: expected {self.num_envs} booleans, equal for the slots of one student, which reset together")
-        return np.asarray(grouped.all(1))
+        return np.asarray(by_student.all(1))
 
     def _slots_of(self, students: np.ndarray) -> np.ndarray:
         return np.repeat(students, self.num_envs // self.num_students)

@@ -97,11 +97,11 @@ class Population:
         loss.backward()  # type: ignore[no-untyped-call]
         assert self.theta.grad is not None
         matrices = self._stepped(self.theta.grad, progress)
-        steps = torch.from_numpy(np.broadcast_to(np.asarray(learns, dtype=np.bool_), self.num_students).copy())[:, None]
-        self.steps += steps
-        if not steps.all():
-            steps, before = steps.to(self.device), (self.theta.detach(), self.first_moment, self.second_moment)
-            matrices = [torch.where(steps, new, old) for new, old in zip(matrices, before, strict=True)]
+        learning = torch.from_numpy(np.broadcast_to(np.asarray(learns, dtype=np.bool_), self.num_students).copy())[:, None]
+        self.steps += learning
+        if not learning.all():
+            learning, before = learning.to(self.device), (self.theta.detach(), self.first_moment, self.second_moment)
+            matrices = [torch.where(learning, new, old) for new, old in zip(matrices, before, strict=True)]
         self.theta, self.first_moment, self.second_moment = matrices[0].requires_grad_(), matrices[1], matrices[2]
 
     def after(self, gradient: Sequence[Tensor], progress: ArrayLike) -> list[Tensor]:
