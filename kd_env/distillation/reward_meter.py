@@ -34,8 +34,7 @@ class GradientOptions:
         examples: number of examples that are drawn for a gradient; 0 for those of a measurement.
         decay: factor by which the weight of an earlier gradient falls with each later one; 0 for the last gradient alone. The mean of
             gradients of few examples has less noise than each of them, and lags behind the student.
-        folds: number of equal parts into which the labels are divided; gradient number n is of part n modulo ``folds``. There are never
-            more parts than labels.
+        folds: number of equal parts of the labels. Gradients use the parts in turn. With fewer labels than parts, each label is a part.
         head_only: whether to differentiate the classifier alone; the gradient is then zero below it.
     """
 

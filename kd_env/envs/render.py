@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from kd_env.envs.selection import Selection
     from kd_env.envs.step import Step
 
-POINTS = 512  # largest number of bins in a history; even, because full bins merge in pairs
+MAX_BINS = 512  # largest number of bins in a history; even, because full bins merge in pairs
 MAX_MAGNITUDE = 1e100  # larger numbers count as missing, like NaN, because their sums could overflow
-HEIGHT, WIDTH, FONT, NAME, BAR = 480, 640, 7.5, 18, 46  # pixels, pixels, points, characters, characters
+HEIGHT, WIDTH, FONT_SIZE = 480, 640, 7.5  # of the picture: pixels, pixels, points
+NAME_LENGTH, BAR_LENGTH = 18, 46  # of the text: characters
 SELECTION, REWARD, VALIDATION, GREY = "#0072B2", "#D55E00", "#009E73", "#707070"  # after Okabe and Ito: distinct for colour-blind readers
 
 
@@ -48,7 +49,7 @@ class History:
 
     def __init__(self, labels: tuple[str, ...], updates: int) -> None:
         shown = [printable(label) for label in labels]
-        self.names = tuple(label if len(label) <= NAME else f"{label[: NAME // 2]}…{label[-(NAME - NAME // 2 - 1) :]}" for label in shown)
+        self.names = tuple(label if len(label) <= NAME_LENGTH else _shortened(label) for label in shown)
         self.updates, self.update, self.window = updates, 0, max(updates // 50, 1)  # rates and rewards are shown as means over the window
         self.steps, self.validations = Bins(2 + len(labels)), Bins(2)  # columns: update, reward, rates; update, validation
         self.last = self.best = (0, np.nan)  # update, validation
@@ -71,15 +72,15 @@ class History:
 
 
 class Bins:
-    """Sums of rows in bins of ``size`` consecutive rows. ``size`` doubles when ``POINTS`` bins are full."""
+    """Sums of rows in bins of ``size`` consecutive rows. ``size`` doubles when ``MAX_BINS`` bins are full."""
 
     def __init__(self, columns: int) -> None:
-        self.table = np.zeros((2, POINTS, columns))  # sums, and the number of values in each sum
+        self.table = np.zeros((2, MAX_BINS, columns))  # sums, and the number of values in each sum
         self.rows, self.size = 0, 1
 
     def add(self, row: np.ndarray) -> None:
         """Add one row ``[columns]``. A missing value does not enter the mean of its column."""
-        if self.rows == POINTS * self.size:
+        if self.rows == MAX_BINS * self.size:
             merged = self.table[:, ::2] + self.table[:, 1::2]
             self.table, self.size = np.append(merged, np.zeros_like(merged), axis=1), 2 * self.size
         valid = np.abs(row) < MAX_MAGNITUDE
@@ -111,18 +112,24 @@ def frame(history: History) -> np.ndarray:
     panels[2].plot(measured, scores, color=VALIDATION, linewidth=1.2, marker="o", markersize=3)
     panels[2].plot(*history.best, color=VALIDATION, marker="o", markersize=8, markerfacecolor="none", clip_on=False)
     _finish(panels[2], f"validation: {_validation(history)}", scores)
-    panels[2].set_xlabel(f"update ({history.update} of {history.updates} done)", fontsize=FONT + 0.5)
+    panels[2].set_xlabel(f"update ({history.update} of {history.updates} done)", fontsize=FONT_SIZE + 0.5)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.array(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
+
+
+def _shortened(label: str) -> str:
+    """Return the first and the last characters of a label, with an ellipsis between them."""
+    first = NAME_LENGTH // 2
+    return f"{label[:first]}…{label[first + 1 - NAME_LENGTH :]}"
 
 
 def text(history: History) -> str:
     """Return the history as text: one line per label and 4 more, of at most 80 columns, without a newline at the end."""
     smooth, progress = history.steps.means(history.window), f"update {history.update}/{history.updates}"
-    lines = [f"{progress:{NAME + 2}} {_bar(history.update / history.updates)}", f"selection, mean of {history.window} updates"]
+    lines = [f"{progress:{NAME_LENGTH + 2}} {_bar(history.update / history.updates)}", f"selection, mean of {history.window} updates"]
     for name, rate in zip(history.names, smooth[-1, 2:], strict=True):
-        lines.append(f"  {name:{NAME}} {_bar(rate)} {_number(rate, tiny=0.0)}")
-    lines.append(f"{'reward ' + _number(smooth[-1, 1]):{NAME + 2}} {_spark(smooth[:, 1])}".rstrip())
+        lines.append(f"  {name:{NAME_LENGTH}} {_bar(rate)} {_number(rate, tiny=0.0)}")
+    lines.append(f"{'reward ' + _number(smooth[-1, 1]):{NAME_LENGTH + 2}} {_spark(smooth[:, 1])}".rstrip())
     return "\n".join([*lines, f"validation {_validation(history)}"])
 
 
@@ -130,7 +137,7 @@ def _draw_rates(axes: Axes, history: History, updates: np.ndarray, rates: np.nda
     """Draw a row for each label. Up to 8 rows are areas; with more rows, which are too low to show a height, they are shades."""
     top = max(np.ceil(10.5 * np.max(rates, initial=0.0, where=np.isfinite(rates))) / 10, 0.1)
     count, half = len(history.names), history.steps.size / 2
-    style: dict[str, Any] = {"size": min(FONT, 130 / count), "va": "center", "transform": axes.get_yaxis_transform()}
+    style: dict[str, Any] = {"size": min(FONT_SIZE, 130 / count), "va": "center", "transform": axes.get_yaxis_transform()}
     for floor, name, rate in zip(range(count - 1, -1, -1), history.names, rates.T, strict=True):
         if count > 8:
             edges = np.append(updates - half, updates[-1] + half)
@@ -146,8 +153,8 @@ def _draw_rates(axes: Axes, history: History, updates: np.ndarray, rates: np.nda
 
 
 def _finish(axes: Axes, title: str, values: np.ndarray) -> None:
-    axes.set_title(title, fontsize=FONT + 1, loc="left", pad=4)
-    axes.tick_params(labelsize=FONT, length=3)
+    axes.set_title(title, fontsize=FONT_SIZE + 1, loc="left", pad=4)
+    axes.tick_params(labelsize=FONT_SIZE, length=3)
     axes.locator_params(axis="y", nbins=4)
     axes.spines[["top", "right"]].set_visible(False)
     if not np.isfinite(values).any():
@@ -175,11 +182,11 @@ def _validation(history: History) -> str:
 
 
 def _bar(share: float) -> str:
-    eighths = round(8 * BAR * float(np.clip(np.nan_to_num(share), 0, 1)))
-    return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()).ljust(BAR, "·")
+    eighths = round(8 * BAR_LENGTH * float(np.clip(np.nan_to_num(share), 0, 1)))
+    return ("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()).ljust(BAR_LENGTH, "·")
 
 
 def _spark(values: np.ndarray) -> str:
-    points, (low, high) = values[np.linspace(0, len(values) - 1, min(BAR, len(values))).astype(int)], _limits(values)
+    points, (low, high) = values[np.linspace(0, len(values) - 1, min(BAR_LENGTH, len(values))).astype(int)], _limits(values)
     levels = np.nan_to_num(np.clip(8 * (points - low) / (high - low), 0, 7), nan=-1).astype(int)
     return "".join(" ▁▂▃▄▅▆▇█"[level + 1] for level in levels)

@@ -158,6 +158,8 @@ def find(text: str) -> PolicyClass:
     head, _, argument = name.partition(":")
     shown = str(spec.Spec(name, options))
     if head == "single":
+        if argument and "teacher" in options:
+            raise InputError(f"policy {text!r} names two teachers; write single:{argument}, or single(teacher={options['teacher']})")
         options = {"teacher": int(argument) if argument.isdecimal() else argument, **options} if argument else options
         path = POLICIES["single"]
     elif head == "sb3":

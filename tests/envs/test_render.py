@@ -86,9 +86,9 @@ def test_an_empty_history_can_be_shown():
 def test_bins_stay_few_and_keep_the_overall_mean(done):
     history, rates, rewards = played(done=done, updates=done, every=7)
     table, size = history.steps.table, history.steps.size
-    assert table.shape == (2, render.POINTS, 5)
-    assert history.validations.table.shape == (2, render.POINTS, 2)
-    assert size == 1 or done > render.POINTS * size // 2, "no coarser than it takes"
+    assert table.shape == (2, render.MAX_BINS, 5)
+    assert history.validations.table.shape == (2, render.MAX_BINS, 2)
+    assert size == 1 or done > render.MAX_BINS * size // 2, "no coarser than it takes"
     sums, counts = table.sum(1)
     assert (counts == done).all()
     np.testing.assert_allclose(sums / done, [(done + 1) / 2, rewards.mean(), *rates.mean(0)], rtol=1e-9)
@@ -150,7 +150,7 @@ def test_the_spark_line_rises_with_the_reward():
     spark = text(history).split("\n")[-2].split()[-1]
     assert list(spark) == sorted(spark)
     assert (spark[0], spark[-1]) == ("▁", "█")
-    assert len(spark) == render.BAR
+    assert len(spark) == render.BAR_LENGTH
 
 
 @pytest.mark.parametrize("labels", [1, 16])

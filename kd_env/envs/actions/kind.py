@@ -128,14 +128,14 @@ class ActionKind(ABC):
 
     def binary(self, table: np.ndarray) -> np.ndarray:
         """Return ``table`` as float32, after a check that it contains only zeros and ones."""
-        if not np.isin(table, (0.0, 1.0)).all():
-            raise InputError(f"action {self.name!r}: expected zeros and ones")
+        if not (correct := np.isin(table, (0.0, 1.0))).all():
+            raise InputError(f"action {self.name!r}: expected zeros and ones, got {table[~correct][0]:g}")
         return table.astype(np.float32)
 
     def bounded(self, table: np.ndarray) -> np.ndarray:
         """Return ``table`` as float32, after a check that its values are in [-1, 1]."""
-        if (np.abs(table) > 1.0).any():
-            raise InputError(f"action {self.name!r}: expected numbers in [-1, 1]")
+        if (too_large := np.abs(table) > 1.0).any():
+            raise InputError(f"action {self.name!r}: expected numbers in [-1, 1], got {table[too_large][0]:g}; clip the actions")
         return table.astype(np.float32)
 
     def box(self, slots: int) -> spaces.Box:
