@@ -56,7 +56,7 @@ class Piloted(SavedAgent):
         context: PolicyContext,
         seed: int = 0,
         learner: str = "crossfit_credit",
-        rules: str = "taught_stacking",
+        rules: str = "taught_stacking;stacking(sharpness=30)",
         margin: float = 0.5,
     ) -> None:
         """Fit the learner's start and the rules.

@@ -46,7 +46,7 @@ SETTINGS = (
     ),
     Setting("`piloted`, 64 labels", "piloted", 64, "piloted", ("few-labels", "taught-64")),
     Setting("`piloted`, 256 labels", "piloted", 256, "piloted", ("256-labels", "taught-labels")),
-    Setting("`piloted`, 1,200 labels", "piloted", 1200, "piloted", ("all-labels",)),
+    Setting("`piloted(rules=taught_stacking)`, 1,200 labels", "piloted(rules=taught_stacking)", 1200, "piloted", ("all-labels",)),
 )
 
 
@@ -70,7 +70,8 @@ def compare() -> pd.DataFrame:
 
 def is_rule(name: str) -> bool:
     """Return whether a policy is a rule that uses the labels."""
-    return name.removesuffix(TAUGHT) in RIVALS or name == "uniform" + TAUGHT
+    policy = name.removesuffix(TAUGHT).split("(")[0]  # without options
+    return policy in RIVALS or name == "uniform" + TAUGHT
 
 
 @functools.cache

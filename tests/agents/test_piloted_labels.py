@@ -105,6 +105,16 @@ def test_a_record_of_labels_that_may_teach_names_every_way(tmp_path):
     assert record["learned"]["chosen"] in names
 
 
+def test_the_default_rules_average_teachers_or_choose_one():
+    _, agent = make(reward_ce=1.0)
+    ways = ("crossfit_credit", "taught_stacking", "stacking(sharpness=30)")
+    names = [f"{name} {how} labels" for how in ("with", "without") for name in ways] + ["labels alone"]
+    assert [candidate.name for candidate in agent.candidates] == names
+    batch = agent.context.batch()
+    averaged, sharp = (agent._weights_for(rule, batch).amax(1).mean() for rule in (0, 1))
+    assert sharp > 0.99 > averaged
+
+
 def test_a_state_of_other_candidates_is_refused():
     _, agent = make("piloted(rules=uniform)", reward_ce=1.0)
     _, without_labels = make("piloted(rules=uniform)")
