@@ -107,12 +107,26 @@ def figure(table: pd.DataFrame) -> Any:
     return drawn
 
 
+def markdown(table: pd.DataFrame) -> str:
+    """Return the table of the page: a row for each pool, a column for each setting."""
+    by_setting = {title: rows.set_index("pool") for title, rows in table.groupby("setting", sort=False)}
+    lines = [f"| pool | {' | '.join(by_setting)} |", "| --- |" + " --- |" * len(by_setting)]
+    for pool in POOLS:
+        lines.append(f"| {pool} | {' | '.join(_cell(rows.loc[pool]) for rows in by_setting.values())} |")
+    return "\n".join(lines)
+
+
+def _cell(row: pd.Series) -> str:
+    mean, low, high = (f"{row[name]:.1f}".replace("-", "\N{MINUS SIGN}") for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}], `{row['best_rule'].removesuffix(TAUGHT)}`" + (" *" if row["best_rule"].endswith(TAUGHT) else "")
+
+
 def main() -> None:
     """Write against_rules.csv and against-rules.png, and print the table."""
     table = compare()
     table.round(2).to_csv(FILE, index=False)
     figure(table).savefig(FILE.with_name("against-rules.png"), dpi=150)
-    print(table.round(1).to_string(index=False))
+    print(markdown(table))
 
 
 if __name__ == "__main__":

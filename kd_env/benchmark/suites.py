@@ -79,12 +79,20 @@ def _parts(place: str, number: int, table: Any, default: Mapping[str, Any], list
         raise InputError(f"{place}, policies: {values['policies']} names none; name at least one")
     if (population := values.get("population", 1)) < 1:
         raise InputError(f"{place}, population: {population}; must be at least 1")
-    first = Part(
-        "", policies, None, values.get("updates"), population, values.get("student"), values["set"], own_settings,
-        _seeds(place, values.get("seeds")), number,
-    )  # fmt: skip
+    seeds = _seeds(place, values.get("seeds"))
     return [
-        replace(first, task=task, teachers=pool)
+        Part(
+            task=task,
+            policies=policies,
+            teachers=pool,
+            updates=values.get("updates"),
+            population=population,
+            student=values.get("student"),
+            settings=values["set"],
+            own_settings=own_settings,
+            seeds=seeds,
+            number=number,
+        )
         for task, pool in product(_texts(f"{place}, task", values["task"]), _texts(f"{place}, teachers", values.get("teachers")))
     ]
 

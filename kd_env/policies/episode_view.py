@@ -63,12 +63,12 @@ class RestrictedDict(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an entry, or ``default`` if there is none; refuse an entry that the access does not include."""
-        return self[name] if name in self or name in self._refused else default
+        return self[name] if name in self or name.removeprefix("_") in self._refused else default
 
     def __missing__(self, name: str) -> NoReturn:
         """Refuse an entry that the access does not include."""
-        if name in self._refused:
-            raise refuse(self._policy, self._access, f"{self._place}[{name!r}]", self._refused[name])
+        if (entry := name.removeprefix("_")) in self._refused:  # ``_credit`` is the mask of ``credit``
+            raise refuse(self._policy, self._access, f"{self._place}[{name!r}]", self._refused[entry])
         raise KeyError(name)
 
 

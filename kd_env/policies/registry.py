@@ -140,11 +140,11 @@ class PolicyClass:
         return RulePolicy(policy, context) if isinstance(policy, Rule) else self._checked(policy)
 
     def _checked(self, policy: Any) -> Any:
-        policy.access = self.access  # the episode view enforces it
         if not callable(getattr(policy, "act", None)):
             raise InputError(
                 f"policy {self.name!r}: a {type(policy).__name__} has no act(observation), no decide(batch); see kd_env.policies.protocol"
             )
+        policy.access = self.access  # the episode view enforces it
         return policy
 
 

@@ -101,13 +101,14 @@ def test_a_transition_of_a_rewarded_learner_is_whole_but_for_validation(env):
     assert any("validation" in {**step[4], **step[4].get("final_info", {})} for step in steps), "the environment says it"
 
 
-def test_get_refuses_what_the_access_does_not_include(env):
+@pytest.mark.parametrize("name", ["credit", "_credit"])  # the entry, and its mask
+def test_get_refuses_what_the_access_does_not_include(name, env):
     class Asks(UniformLearner):
         def update(self, transition):
             assert transition.info.get("no such entry", 7) == 7
-            transition.info.get("credit")
+            transition.info.get(name)
 
-    with pytest.raises(InputError, match=r"Asks.*transition\.info\['credit'\]"):
+    with pytest.raises(InputError, match=rf"Asks.*transition\.info\['{name}'\]"):
         run_episode(env, make_policy(Asks, env), 0)
 
 
