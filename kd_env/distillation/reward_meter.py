@@ -143,8 +143,7 @@ class RewardMeter:
             self.gradient, self.gradient_options = None, options
         stale = (self.state.gradient_update < 0) | (update - self.state.gradient_update >= self.gradient_refresh)
         if self.gradient is None:
-            stale[:] = True
-            self.state.gradient_weight[:] = 0.0
+            stale[:], self.state.gradient_weight[:] = True, 0.0
         if stale.any():
             self.gradient = self._averaged(self._new_gradient(students, update, stale, options), stale, options.decay)
             self.state.gradient_update = np.where(stale, update, self.state.gradient_update)
@@ -172,9 +171,16 @@ class RewardMeter:
             logits = students.forward_at(parameters, inputs).logits
         return smoothed_cross_entropy(logits, labels, smoothing).view(students.num_students, -1).mean(1)
 
+    def of_student(self, student: int, split: RewardSplit) -> RewardMeter:
+        """Return a meter for one student. It computes the held-out gradient again when it is next needed."""
+        meter = RewardMeter(split, self.state.seed[student : student + 1].tolist(), self.examples, self.measure, self.gradient_refresh)
+        meter.state = self.state.of_student(student)
+        meter.state.gradient_update[:] = -1
+        return meter
+
     def with_positions(self, positions: np.ndarray) -> RewardMeter:
         """Return a new meter of the same students, without measurements, on the labels at ``positions [n]``. Its gradients are new ones."""
-        split = self.split.with_positions(np.repeat(positions[None], len(self.state.seed), axis=0))
+        split = self.split.with_positions(np.tile(positions, (len(self.state.seed), 1)))
         return RewardMeter(split, self.state.seed.tolist(), self.examples, self.measure)
 
     def tensors(self) -> dict[str, Tensor]:

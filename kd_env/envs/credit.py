@@ -31,7 +31,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -72,14 +71,6 @@ def first_order(
     with run.dropout.replay(), torch.no_grad(), forward_ad.dual_level():
         parameters = [forward_ad.make_dual(parameter.detach(), v) for parameter, v in zip(student.parameters, direction, strict=True)]  # type: ignore[no-untyped-call]
         return _credit_along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs))
-
-
-def first_order_on(positions: np.ndarray, run: Distillation, meter: RewardMeter, names: Sequence[str]) -> CreditByType:
-    """Return first-order credit of the labels at ``positions [n]``. Of ``meter``, only the number of forward passes changes."""
-    own_meter = meter.with_positions(positions)
-    credit = first_order(run, own_meter, names)
-    meter.state.forward_examples += own_meter.state.forward_examples
-    return credit
 
 
 def difference(

@@ -1,6 +1,7 @@
 """Policies: ``protocol`` says what a policy is, ``registry`` finds and builds one by name, ``episode`` runs it.
 
-``access`` says what a policy may read; ``context``, ``batch``, ``student_view``, ``rehearsal`` and ``episode_view`` give it only that.
+``access`` says what a policy may read; ``context``, ``batch``, ``student_view``, ``rehearsal``, ``own_students``, ``own_credit`` and
+``episode_view`` give it only that.
 ``rules`` turns the decisions of rules into actions. ``search_space`` declares what is tuned.
 """
 

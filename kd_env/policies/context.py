@@ -14,13 +14,13 @@ from torch import Tensor
 
 from kd_env.distillation.reward_split import labelled_positions
 from kd_env.envs import decisions
-from kd_env.envs.credit import first_order_on
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, needs
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.examples import Examples
 from kd_env.policies.once_per_example import OfTeachers, OncePerExample
+from kd_env.policies.own_credit import first_order_on
 from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
@@ -85,8 +85,8 @@ class PolicyContext:
         """Device of the student."""
         self.dtype = run.student.dtype
         """Data type of the student."""
-        reward_labels = data.labels["reward"].numpy()
-        self._reward_positions = labelled_positions(reward_labels, settings.reward.reward_labels, self.settings.reward.label_seed)
+        reward = self.settings.reward
+        self._reward_positions = labelled_positions(data.labels["reward"].numpy(), reward.reward_labels, reward.label_seed)
 
     @property
     def columns(self) -> dict[str, int]:
@@ -198,11 +198,10 @@ class PolicyContext:
 
     @needs(REWARD_LABELS, "context")
     def own_students(self, count: int, seed: int, taught_positions: np.ndarray | None = None) -> OwnStudents:
-        """Return students of the policy's own, to try decisions on.
+        """Return ``count`` students of the policy's own, at least 2, to try decisions on.
 
         Args:
-            count: number of students, at least 2.
-            seed: seed from which all of them start.
+            count, seed: number of students, and the seed from which all of them start.
             taught_positions: positions ``[count, n]`` whose labels ``reward_ce`` teaches each student. Default: :attr:`reward_positions`.
         """
         positions = np.repeat(self._reward_positions[None], count, axis=0) if taught_positions is None else taught_positions
@@ -213,7 +212,8 @@ class PolicyContext:
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Return first-order credit ``[rows, K]`` of the next mini-batch, of the labels that the policy has, by knowledge type."""
         self._require_single_student("credit")
-        return first_order_on(self._reward_positions, self._selection.distillation, self._selection.meter, names)
+        env = self._selection
+        return first_order_on(self._reward_positions, env.distillation, env.meter, names, credit_is_paid=env.credit is not None)
 
     @needs(GROUPS, "context")
     def best_teachers(self, progress: float = 0.0) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_its_record_is_replayed(policy, task, settings, tmp_path):
 
 @pytest.mark.parametrize("policy", BOTH)
 def test_what_it_cannot_work_with_is_refused(policy, tmp_path):
-    with pytest.raises(InputError, match=rf"policy {policy} needs at least 2 teachers, pool .* has 1"):
+    with pytest.raises(InputError, match=rf"policy '{policy}' needs at least 2 teachers, pool .* has 1"):
         make(policy, teachers="digits/experts/upright")
     with pytest.raises(InputError, match=rf"policy {policy} weighs responses"):
         make(policy, knowledge="hint")

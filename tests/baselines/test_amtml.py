@@ -77,6 +77,6 @@ def test_amtml_refuses_another_target_and_a_setting_without_its_gate():
     for name in ("amtml", "uncertainty"):
         _, policy = begun(name, auxiliary_module="")
         with pytest.raises(
-            InputError, match=r"auxiliary_module='': policy \w+ learns with its own, baselines\.\w+:\w+; leave auxiliary_module out"
+            InputError, match=r"auxiliary_module='': policy '\w+' learns with its own, baselines\.\w+:\w+; leave auxiliary_module out"
         ):
             policy.act(None)

@@ -121,7 +121,7 @@ def test_ebkd_gives_the_only_unsure_teacher_nothing():
 def test_ebkd_needs_two_teachers():
     with pytest.raises(ValueError, match="ebkd needs at least two teachers"):
         ebkd.weights(torch.zeros(3, 1, 4))
-    with pytest.raises(InputError, match=r"EBKD needs at least 2 teachers, pool .* has 1"):
+    with pytest.raises(InputError, match=r"policy 'ebkd' needs at least 2 teachers, pool .* has 1"):
         env_and_policy("ebkd", teachers="digits/experts/upright")
 
 

@@ -210,11 +210,7 @@ def test_each_student_is_measured_as_it_would_be_alone(digits_data):
     run, meter = population(digits_data)
     everyone = np.ones(3, dtype=np.bool_)
     meter.start(run.student, everyone)
-    alone = []
-    for s in range(3):
-        own_meter = RewardMeter(run.reward_split.of_student(s), [int(meter.state.seed[s])], meter.examples, meter.measure)
-        own_meter.state = meter.state.of_student(s)
-        alone.append((run.of_student(s), own_meter))
+    alone = [(run.of_student(s), meter.of_student(s, run.reward_split.of_student(s))) for s in range(3)]
     for update in range(2 * REDRAW + 1):
         drive(run, 1)
         due = everyone if update % 3 else np.array([True, False, True])
