@@ -55,12 +55,9 @@ def doctor(
     if task is not None:
         task = named_task(task, data_dir, text, pair, label, group, max_length)
     checks = [_packages(), _device(), _cache(), _temporary_files(), _own_packages()]
-    facts = [fact for findings in checks for fact in findings.facts]
+    facts = [fact for findings in checks for fact in findings.facts] + (_task(task) if task else [])
     problems = [problem for findings in checks for problem in findings.problems]
-    for line in (*facts, *(f"PROBLEM: {problem}" for problem in problems)):
-        print(one_line(line))
-    for line in _task(task) if task else ():  # last, since a task that cannot be loaded ends the command
-        print(one_line(line))
+    print("\n".join(one_line(line) for line in [*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
     raise typer.Exit(1 if problems else 0)
 
 

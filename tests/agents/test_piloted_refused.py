@@ -77,7 +77,7 @@ def test_weights_that_cannot_be_taught_are_refused(rule, message):
 def test_students_that_cannot_be_taught_at_once_are_refused():
     _, agent = make(student=f"{__name__}:Normalised")
     agent.begin_episode(learning=True)
-    with pytest.raises(InputError, match="policy 'piloted' teaches 2 students of its own at once; use another policy"):
+    with pytest.raises(InputError, match="policy 'piloted' teaches 3 students of its own at once; use another policy"):
         agent.act({})
 
 
