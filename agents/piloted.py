@@ -76,15 +76,15 @@ class Piloted(SavedAgent):
         self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
         self.context, self.seed, self.margin = context, seed, margin
         self.learner = make_learner("piloted", learner, context, seed)
-        self.rule_names = checked_rules("piloted", rules, context)
-        self.rules = [make_rule(name, context, seed) for name in self.rule_names]
+        rule_names = checked_rules("piloted", rules, context)
+        self.rules = [make_rule(name, context, seed) for name in rule_names]
         labelled = context.reward_positions
         half_size = len(labelled) // 2
         if half_size == 0:
             raise InputError(f"reward_labels={len(labelled)}: piloted teaches pilots and scores them on different labels; use at least 2")
         self.halves = labelled[0 : 2 * half_size : 2], labelled[1 : 2 * half_size : 2]
         self.labels_may_teach = context.settings.distillation.reward_ce > 0.0
-        self.decider_names: dict[int | None, str] = {None: learner, **dict(enumerate(self.rule_names))}  # names by number of the rule
+        self.decider_names: dict[int | None, str] = {None: learner, **dict(enumerate(rule_names))}  # by number of the rule
         self.candidates = all_candidates(self.decider_names, self.labels_may_teach)
         self.pilots = pilots_of(self.candidates)
         self.on_trial = False
@@ -168,7 +168,7 @@ class Piloted(SavedAgent):
             with faults_of(self.learner, "weigh"):
                 weights = self.learner.weigh(batch)
         else:
-            weights = rule_weights("piloted", self.rule_names[rule], self.rules[rule], batch)
+            weights = rule_weights("piloted", self.decider_names[rule], self.rules[rule], batch)
         return torch.as_tensor(weights).to(self.context.device, self.context.dtype)
 
     def _decision(self, weights: list[Tensor], candidates: list[Candidate]) -> Decision:

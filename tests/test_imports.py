@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -125,3 +126,9 @@ def test_importing_the_package_loads_nothing_heavy_and_makes_the_ids_known():
     ids = {f"kd_env/{name}Selection-v0" for name in ("Teacher", "Knowledge", "Joint")}
     loaded = modules_after(f"import gymnasium, kd_env\nassert {ids!r} <= set(gymnasium.registry)")
     assert not loaded & HEAVY
+
+
+def test_the_package_of_the_benchmark_names_all_of_its_modules():
+    folder = ROOT / "kd_env" / "benchmark"
+    named = set(re.findall(r"`(\w+)`", ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))))
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} <= named

@@ -1,7 +1,7 @@
 """Run trials, keep their records, and report them.
 
 - `trial`: a policy on a task with a seed, its settings checked and its id
-- `suites`, `suite_parts`, `suite_checks`: named sets of trials, in the files of the folder `suites` or of one's own (`toml_files`)
+- `suites`, `suite_parts`, `suite_checks`, `toml_files`: named sets of trials; their files are in the folder `suites`, or are the user's
 - `tuning`: the package that tunes all policies alike on validation, and the configurations that it found
 - `run`, `run_trial`, `recorder`: run trials, each to a record and a trace
 - `process_executor`, `ray_executor`: in processes of this machine, or on a Ray cluster (`ray_cluster`)

@@ -143,7 +143,8 @@ class RewardMeter:
             self.gradient, self.gradient_options = None, options
         stale = (self.state.gradient_update < 0) | (update - self.state.gradient_update >= self.gradient_refresh)
         if self.gradient is None:
-            stale[:], self.state.gradient_weight[:] = True, 0.0
+            stale[:] = True
+            self.state.gradient_weight[:] = 0.0
         if stale.any():
             self.gradient = self._averaged(self._new_gradient(students, update, stale, options), stale, options.decay)
             self.state.gradient_update = np.where(stale, update, self.state.gradient_update)
@@ -173,15 +174,10 @@ class RewardMeter:
 
     def of_student(self, student: int, split: RewardSplit) -> RewardMeter:
         """Return a meter for one student. It computes the held-out gradient again when it is next needed."""
-        meter = RewardMeter(split, self.state.seed[student : student + 1].tolist(), self.examples, self.measure, self.gradient_refresh)
+        meter = RewardMeter(split, [int(self.state.seed[student])], self.examples, self.measure, self.gradient_refresh)
         meter.state = self.state.of_student(student)
         meter.state.gradient_update[:] = -1
         return meter
-
-    def with_positions(self, positions: np.ndarray) -> RewardMeter:
-        """Return a new meter of the same students, without measurements, on the labels at ``positions [n]``. Its gradients are new ones."""
-        split = self.split.with_positions(np.tile(positions, (len(self.state.seed), 1)))
-        return RewardMeter(split, self.state.seed.tolist(), self.examples, self.measure)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as tensors by name, except for :meth:`info`."""

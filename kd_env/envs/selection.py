@@ -66,10 +66,9 @@ class Selection:
         self.reward_rule = make_reward(settings.reward.reward)
         self.credit = make_credit(settings.reward.credit)
         self.measurement = Measurement(settings, self.reward_rule.measures and self.credit is None)
-        self.label_seeds = [settings.reward.label_seed] * num_students if label_seeds is None else list(label_seeds)
         self.finished: list[Distillation | None] = [None] * num_students
         self.listeners: list[Callable[[Step], None]] = []
-        self.begin(0)
+        self.begin(0, [settings.reward.label_seed] * num_students if label_seeds is None else label_seeds)
 
     @property
     def num_teachers(self) -> int:
@@ -86,15 +85,19 @@ class Selection:
         """Number of folds of the reward labels that credit takes in turn."""
         return self.meter.num_folds(credit_folds(self.credit))
 
+    @property
+    def label_seeds(self) -> list[int]:
+        """Seeds that chose the students' reward labels, one per student."""
+        return self.distillation.reward_split.label_seeds
+
     def use_label_seeds(self, label_seeds: Sequence[int]) -> None:
         """Choose the students' reward labels by these seeds, also those that teachers are calibrated with, and start new students."""
         if list(label_seeds) != self.label_seeds:
-            self.label_seeds = list(label_seeds)
-            self.begin(0)
+            self.begin(0, label_seeds)
 
-    def begin(self, seed: int | Sequence[int]) -> None:
-        """Start new students, student s from ``seed + s`` or ``seed[s]``. :attr:`finished` does not change."""
-        split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds)
+    def begin(self, seed: int | Sequence[int], label_seeds: Sequence[int] | None = None) -> None:
+        """Start new students from ``seed + s`` or ``seed[s]``, by default with the labels of the present ones. :attr:`finished` is kept."""
+        split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds if label_seeds is None else label_seeds)
         self.distillation = Distillation(self.data, self.settings.distillation, seed, split)
         self.meter = self._meter(self.distillation)
         self.exploration = ExplorationBonus(self.settings.reward.exploration_bonus, self.num_students, isinstance(self.action_kind, Hard))
@@ -127,7 +130,6 @@ class Selection:
         run = self.distillation
         self.distillation = run.fork() if run in self.finished else run  # a finished student must not change
         selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
-        self.label_seeds = list(self.distillation.reward_split.label_seeds)
 
     def observation(self) -> Observation:
         """Return the observation of the next mini-batches: blocks by name, each ``[slots, F]``."""
@@ -241,8 +243,7 @@ class Selection:
 
     def _per_slot(self, values: Tensor) -> np.ndarray:
         """Return the means over the instances of each slot, ``[S * B, ...]`` or ``[slots, ...]`` -> ``[slots, ...]``, float64."""
-        means: np.ndarray = slot_means(values.double(), self.num_slots).cpu().numpy()
-        return means
+        return np.asarray(slot_means(values.double(), self.num_slots).cpu())
 
     def _meter(self, run: Distillation) -> RewardMeter:
         reward = self.settings.reward

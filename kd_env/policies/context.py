@@ -20,7 +20,7 @@ from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, RE
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.examples import Examples
 from kd_env.policies.once_per_example import OfTeachers, OncePerExample
-from kd_env.policies.own_credit import first_order_on
+from kd_env.policies.own_credit import own_credit
 from kd_env.policies.own_students import OwnStudents
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
@@ -198,10 +198,11 @@ class PolicyContext:
 
     @needs(REWARD_LABELS, "context")
     def own_students(self, count: int, seed: int, taught_positions: np.ndarray | None = None) -> OwnStudents:
-        """Return ``count`` students of the policy's own, at least 2, to try decisions on.
+        """Return students of the policy's own, to try decisions on.
 
         Args:
-            count, seed: number of students, and the seed from which all of them start.
+            count: number of students, at least 2.
+            seed: seed from which all of them start.
             taught_positions: positions ``[count, n]`` whose labels ``reward_ce`` teaches each student. Default: :attr:`reward_positions`.
         """
         positions = np.repeat(self._reward_positions[None], count, axis=0) if taught_positions is None else taught_positions
@@ -212,8 +213,7 @@ class PolicyContext:
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Return first-order credit ``[rows, K]`` of the next mini-batch, of the labels that the policy has, by knowledge type."""
         self._require_single_student("credit")
-        env = self._selection
-        return first_order_on(self._reward_positions, env.distillation, env.meter, names, credit_is_paid=env.credit is not None)
+        return own_credit(self._selection, self._reward_positions, names)
 
     @needs(GROUPS, "context")
     def best_teachers(self, progress: float = 0.0) -> np.ndarray:

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.credit import CreditByType, first_order
+from kd_env.envs.selection import Selection
 
 
-def first_order_on(
-    positions: np.ndarray, run: Distillation, meter: RewardMeter, names: Sequence[str], credit_is_paid: bool
-) -> CreditByType:
+def own_credit(selection: Selection, positions: np.ndarray, names: Sequence[str]) -> CreditByType:
     """Return first-order credit of the labels at ``positions [n]``, without an effect on the credit that the environment pays.
 
-    If the environment pays credit, or the positions are not all labels of ``meter``, the gradient is a new one, of a meter of its own. Of
-    ``meter``, only the number of forward passes then changes.
+    If the environment pays credit, or the positions are not all labels of the students, the gradient is a new one, of a meter of its own.
+    The environment's meter then only counts the forward passes.
     """
-    if not credit_is_paid and np.array_equal(positions, meter.split.positions[0]):
+    run, meter = selection.distillation, selection.meter
+    if selection.credit is None and np.array_equal(positions, meter.split.positions[0]):
         return first_order(run, meter, names)
-    own_meter = meter.with_positions(positions)
+    split = meter.split.with_positions(np.tile(positions, (run.num_students, 1)))
+    own_meter = RewardMeter(split, run.seeds.tolist(), meter.examples, meter.measure)
     credit = first_order(run, own_meter, names)
     meter.state.forward_examples += own_meter.state.forward_examples
     return credit

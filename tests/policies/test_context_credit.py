@@ -5,6 +5,7 @@ import torch
 
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
+from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.credit import first_order
 from kd_env.policies import PolicyContext
 
@@ -39,6 +40,7 @@ def test_it_is_of_the_labels_that_the_policy_has():
     half = context.reward_positions[::2]
     of_half = context.with_reward_positions(half).credit(("response",))["response"]
     assert not torch.allclose(of_half, context.credit(("response",))["response"])
-    run = env.selection.distillation
-    expected = first_order(run, env.selection.meter.with_positions(half), ("response",))["response"]
+    run, meter = env.selection.distillation, env.selection.meter
+    meter_of_half = RewardMeter(meter.split.with_positions(half[None]), [0], meter.examples, meter.measure)
+    expected = first_order(run, meter_of_half, ("response",))["response"]
     assert torch.equal(of_half, expected)

@@ -84,7 +84,7 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
     exception = " Policies that use the labels of reward are scored on validation alone." if len(splits) > 1 else ""
     rungs = "; ".join(f"{len(rung)} to {result.plan.rungs[rung[0].rung].updates:,} updates" for rung in result.rungs)
     by_simplicity = sorted((rung_result.candidate for rung_result in result.rungs[0]), key=lambda candidate: candidate.rank)
-    names = "; ".join(candidate.name for candidate in by_simplicity)
+    names, policies = "; ".join(candidate.name for candidate in by_simplicity), {candidate.policy for candidate in by_simplicity}
     return [
         f"- Candidates are scored on {labels}.{exception} These students have not learned from them. The test split is not used.",
         "- A candidate is compared with the kept one at the last rung that both took part in, on the same examples. Scores after different "
@@ -92,7 +92,7 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
         f"- Candidates at each rung: {rungs}. Students are taught further, they do not start again.",
         f"- At a rung, the candidates within one standard error of the best {task.metric} are ordered by their loss: the cross-entropy on "
         f"the same labels after temperature scaling. The others follow by score.{_constant_rungs(result)}",
-        *(["- The student without a teacher stays until the last choice."] if any(c.policy == NO_TEACHER for c in by_simplicity) else []),
+        *(["- The student without a teacher stays until the last choice."] if NO_TEACHER in policies else []),
         f"- The last choice is the simplest candidate that the best one does not lead by {DECISIVE_LEAD:.3g} standard errors (95 %, "
         f"one-sided). The order, from the simplest: {names}.",
         f"- Budget: {facts.budget}. All students took {_total_updates(result):,} updates and {result.seconds:,.0f} s of processor time.",
