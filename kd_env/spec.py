@@ -148,7 +148,7 @@ def numbers(
     """Check that options are finite numbers within limits.
 
     Args:
-        what: name of the thing that has the options, for the error message.
+        what: name of the thing that has the options, for the error message; empty for settings, which have names of their own.
         least: the smallest value allowed.
         above: values must be greater than this.
         most: the largest value allowed.
@@ -164,7 +164,8 @@ def numbers(
             word = "a whole number" if whole else "a number"
             limits = [f"of at least {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
             limits += [f"at most {most:g}"] * (most < math.inf) + [f"below {below:g}"] * (below < math.inf)
-            raise InputError(f"{what}({name}={value!r}): expected {word} {', '.join(limits)}".rstrip())
+            option = f"{what}({name}={value!r})" if what else f"{name}={value!r}"
+            raise InputError(f"{option}: expected {word} {', '.join(limits)}".rstrip())
 
 
 def one_of(what: str, /, *allowed: object, **values: object) -> None:

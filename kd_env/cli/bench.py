@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kd_env.cli.options import CheckpointMinutes, DataDir, Executor, GpusPerTrial, Out, Paper, Quiet, TensorBoard, Workers, read_seeds
+from kd_env.cli.run_options import RunOptions
 from kd_env.cli.trials import connect, run_suite
 
 
@@ -38,8 +39,9 @@ def bench(
 
     Finished trials are not run again, and stopped trials are resumed.
     """
-    connect(context, executor, workers)
+    options = RunOptions(workers, executor, gpus_per_trial, checkpoint_minutes, quiet)
+    connect(context, options)
     from kd_env.benchmark.suites import find
 
     named, seed_list = find(suite, data_dir), None if seeds is None else read_seeds(seeds)
-    run_suite(*named, seed_list, out, workers, quiet, paper, checkpoint_minutes, tensorboard, tune, executor, gpus_per_trial)
+    run_suite(*named, seed_list, out, options, paper, tensorboard, tune)

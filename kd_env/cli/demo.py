@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kd_env.cli.options import Out, Quiet, Workers
+from kd_env.cli.run_options import RunOptions
 from kd_env.cli.trials import run_suite
 
 
@@ -15,4 +16,4 @@ def demo(out: Out = Path("results/demo"), workers: Workers = 0, quiet: Quiet = F
     """
     from kd_env.benchmark.suites import SUITES
 
-    run_suite("demo", SUITES["demo"], None, out, workers, quiet)
+    run_suite("demo", SUITES["demo"], None, out, RunOptions(workers, quiet=quiet))

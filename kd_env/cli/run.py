@@ -37,6 +37,7 @@ from kd_env.cli.options import (
     read_seeds,
     read_settings,
 )
+from kd_env.cli.run_options import RunOptions
 from kd_env.cli.trials import connect, run_trials
 from kd_env.cli.tuned import configurations
 from kd_env.errors import InputError
@@ -113,7 +114,8 @@ def run(
     resumed. The best student is kept if its kind can be saved: kd-env distill --from DIR makes a checkpoint with a
     model card of it, without teaching again.
     """
-    connect(context, executor, workers)
+    options = RunOptions(workers, executor, gpus_per_trial, checkpoint_minutes, quiet)
+    connect(context, options)
     from kd_env import tasks
     from kd_env.benchmark import saved_policies
     from kd_env.benchmark.kept_students import FOLDER, KEEP, with_missing_students
@@ -160,7 +162,7 @@ def run(
     print_notes(tasks.load(task), quiet)
     if keep in ("best", "all"):
         trials = with_missing_students(trials, out)
-    page = run_trials(trials, out, workers, quiet, population, False, checkpoint_minutes, executor, gpus_per_trial)
+    page = run_trials(trials, out, options, population)
     if (out / FOLDER).is_dir() and not quiet and is_first():
         command = shlex.join(["kd-env", "distill", "--from", str(out), "--out", "student"])
         print(f"the best student is kept; {command} makes a checkpoint with a model card of it", file=sys.stderr)

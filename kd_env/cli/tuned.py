@@ -8,19 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kd_env.cli.options import command_line
+from kd_env.cli.run_options import RunOptions
 
 
-def tune_part(
-    part: Any,
-    earlier: Sequence[Any],
-    trials: int,
-    out: Path,
-    workers: int,
-    quiet: bool,
-    checkpoint_minutes: float,
-    executor: str = "process",
-    gpus_per_trial: float = 0.0,
-) -> Mapping[str, Any]:
+def tune_part(part: Any, earlier: Sequence[Any], trials: int, out: Path, options: RunOptions) -> Mapping[str, Any]:
     """Tune the policies of a part, write a file in ``DIR/tuned``, and return the configurations by policy.
 
     Args:
@@ -28,22 +19,17 @@ def tune_part(
         earlier: the parts before it in its suite.
         trials: number of validation trials of each policy.
         out: the results folder.
-        workers: trials at the same time.
-        quiet: whether to show no progress.
-        checkpoint_minutes: time between two checkpoints of a trial.
-        executor: what runs the trials, see :func:`kd_env.benchmark.run.run`.
-        gpus_per_trial: part of a GPU that Ray reserves for a trial.
+        options: how the trials are run.
     """
     from kd_env import tasks
     from kd_env.benchmark.progress import Progress
-    from kd_env.benchmark.run import run
     from kd_env.benchmark.tuning import files
     from kd_env.benchmark.tuning.tune import tune
 
     def run_round(trials: Sequence[Any], directory: Path, population: int, line: str) -> None:
-        with Progress(quiet) as progress:
+        with Progress(options.quiet) as progress:
             progress.say(line)
-            run(trials, directory, progress, workers, population, checkpoint_minutes, executor, gpus_per_trial)
+            options.run(trials, directory, progress, population)
 
     tuned = tune(part, trials, out, command_line(), run_round)
     name = files.file_name(tuned.task, tuned.teachers)

@@ -6,7 +6,6 @@ observations.
 
 from __future__ import annotations
 
-import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,10 +76,10 @@ class DistillationSettings:
 
     def __post_init__(self) -> None:
         """Check the values against their ranges."""
-        require_range(self, "at least 1", lambda value: value >= 1, "updates", "batch_size", "num_students")
-        require_range(self, "at least 0", lambda value: 0 <= value < math.inf, "reward_ce")
-        require_range(self, "in [0, 1]", lambda value: 0.0 <= value <= 1.0, "kd_weight")
-        require_range(self, "above 0", lambda value: 0.0 < value < math.inf, "temperature")
+        spec.numbers("", least=1, whole=True, updates=self.updates, batch_size=self.batch_size, num_students=self.num_students)
+        spec.numbers("", least=0, reward_ce=self.reward_ce)
+        spec.numbers("", least=0, most=1, kd_weight=self.kd_weight)
+        spec.numbers("", above=0, temperature=self.temperature)
         for name in ("augmentation", "teacher_learning"):
             if getattr(self, name) and self.teacher_answers == "bank":
                 raise InputError(f"{name}={getattr(self, name)!r}: a bank holds fixed answers to stored inputs; add teacher_answers=live")
@@ -142,17 +141,6 @@ def checked(keywords: Mapping[str, Any], *groups: type) -> dict[str, Any]:
         if name not in types:
             raise spec.unknown("setting", name, types)
     return {name: _typed(name, value, types[name]) for name, value in keywords.items() if value is not None}
-
-
-def require_range(settings: Any, expected: str, fits: Any, *names: str) -> None:
-    """Check that the settings ``names`` satisfy ``fits``; ``expected`` describes the range in the message.
-
-    Raises:
-        InputError: a value is out of range.
-    """
-    for name in names:
-        if not fits(getattr(settings, name)):
-            raise InputError(f"{name}={getattr(settings, name)!r}: must be {expected}")
 
 
 @lru_cache

@@ -5,11 +5,11 @@ In: keywords from the user. Out: checked, frozen :class:`Settings`, or an :class
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from kd_env.distillation.settings import DistillationSettings, checked, require_range, task_defaults
+from kd_env import spec
+from kd_env.distillation.settings import DistillationSettings, checked, task_defaults
 from kd_env.errors import InputError
 from kd_env.tasks import Task
 
@@ -51,10 +51,10 @@ class RewardSettings:
 
     def __post_init__(self) -> None:
         """Check the ranges and the combination of the values."""
-        require_range(self, "at least 1", lambda value: value >= 1, "credit_refresh", "reward_examples")
-        not_negative = ("reward_every", "reward_labels", "label_seed", "teacher_cost", "exploration_bonus")
-        require_range(self, "at least 0", lambda value: 0 <= value < math.inf, *not_negative)
-        require_range(self, "in [0, 1]", lambda value: 0.0 <= value <= 1.0, "reward_mix")
+        spec.numbers("", least=1, whole=True, credit_refresh=self.credit_refresh, reward_examples=self.reward_examples)
+        spec.numbers("", least=0, whole=True, reward_every=self.reward_every, reward_labels=self.reward_labels, label_seed=self.label_seed)
+        spec.numbers("", least=0, teacher_cost=self.teacher_cost, exploration_bonus=self.exploration_bonus)
+        spec.numbers("", least=0, most=1, reward_mix=self.reward_mix)
         if self.credit != "shared" and self.reward != "dev_improvement":
             raise InputError(f"credit={self.credit!r} divides dev_improvement; reward={self.reward!r} needs credit=shared")
 
@@ -83,8 +83,8 @@ class InterfaceSettings:
 
     def __post_init__(self) -> None:
         """Check the ranges and the combination of the values."""
-        require_range(self, "at least 1", lambda value: value >= 1, "updates_per_phase")
-        require_range(self, "at least 0", lambda value: value >= 0, "validation_every")
+        spec.numbers("", least=1, whole=True, updates_per_phase=self.updates_per_phase)
+        spec.numbers("", least=0, whole=True, validation_every=self.validation_every)
         if self.updates_per_phase > 1 and self.granularity == "instance":
             raise InputError(f"updates_per_phase={self.updates_per_phase}: a phase is taught with one action; give granularity=batch")
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models.encode import encode
 from kd_env.tasks import Task
@@ -130,8 +131,7 @@ class Drift:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not 0.0 < self.at < 1.0:
-            raise InputError(f"Drift(at={self.at}): must be above 0 and below 1")
+        spec.numbers("Drift", above=0, below=1, at=self.at)
         if sorted(self.roles) != list(range(len(self.roles))):
             raise InputError(f"Drift(roles={self.roles}): must be a permutation of 0..{len(self.roles) - 1}")
 

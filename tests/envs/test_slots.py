@@ -104,7 +104,7 @@ CANNOT_BE_MADE = [
     ({"granularity": "batch"}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
     ({"name": KNOWLEDGE}, "num_envs=3: with granularity='batch' there is one slot per student; give num_envs=num_students"),
     ({"num_students": 2}, "num_envs=3 slots are not num_students=2 whole mini-batches"),
-    ({"num_students": 0}, "num_students=0: must be at least 1"),
+    ({"num_students": 0}, "num_students=0: expected a whole number of at least 1"),
     ({"num_students": "3"}, "num_students=3 whole mini-batches"),
     ({"num_students": 3, "batch_size": 3}, "num_envs=3 slots are mini-batches of 1, but batch_size=3"),
     ({"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
