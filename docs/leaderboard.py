@@ -10,9 +10,13 @@ from kd_env.benchmark.records import Record, read
 from kd_env.benchmark.report_claims import all_pairs, claim
 from kd_env.benchmark.report_text import interval, number
 from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM, by_score, summarise
+from kd_env.policies import registry as policies
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("systems", "stacking", "known", "clinc")
+FOLDERS = (
+    *("piloted", "few-labels", "256-labels", "all-labels", "taught-64", "taught-labels", "domains"),
+    *("crossfit", "actor", "systems", "stacking", "known"),
+)
 """Folders of docs/records/ whose trials are at the defaults of their policies. Of a trial that is in several, the first counts."""
 PLAIN = frozenset({"reward_ce", "reward_labels", "updates", "population", "command", "teachers", "student"})
 """Entries of a configuration that do not change a policy or the setting, or that the heading of a table names."""
@@ -31,7 +35,8 @@ Each row can be checked with one command. It runs the trial of the row's first s
 kd-env replay docs/records/FOLDER TRIAL
 ```
 
-The trials of `clinc150` need its data and teachers, see [Results on real text](real.md).
+Records of one table can be of several versions of kd-env and of two kinds of processor, so rows differ by that too. `piloted` decides
+by itself whether labels teach; its rows are in the tables where they may. [Results on real text](real.md) are on a page of their own.
 
 ## Add a policy
 
@@ -51,7 +56,8 @@ def settings() -> dict[tuple[Any, ...], list[Record]]:
         for record in read(ROOT / "docs" / "records" / folder):
             if PLAIN.issuperset(record["config"]):
                 names = ("task", "pool", "student", "updates", "reward_labels")
-                setting = (*(record[name] for name in names), float(record["config"].get("reward_ce") or 0))
+                default = policies.find(record["policy"]).env_options.get("reward_ce", 0)
+                setting = (*(record[name] for name in names), float(record["config"].get("reward_ce", default)))
                 groups[setting].setdefault((record["policy"], record["seed"]), {**record, "folder": folder})
     return {setting: list(group.values()) for setting, group in groups.items()}
 

@@ -88,8 +88,8 @@ def credit_of_teachers(env: Any, policy: Any, seed: int = 0, every: int = 50) ->
         run = selection.distillation
         if (int(step.batch.update[0]) + 1) % every or run.done.all():
             return
-        assert selection.credit is not None
-        predicted = selection.credit(run, selection.meter, names, None)[names[0]].double().cpu().numpy()  # [B, K]
+        assert selection.credit_function is not None
+        predicted = selection.credit_function(run, selection.meter, names, None)[names[0]].double().cpu().numpy()  # [B, K]
         measured = counterfactual(run, selection.meter, names)[names[0]].double().cpu().numpy()  # [B, K]
         slot, teacher = np.indices(predicted.shape).reshape(2, -1)
         columns = {"update": int(run.update[0]), "slot": slot, "teacher": teacher, "credit": predicted.ravel()}

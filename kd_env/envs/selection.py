@@ -64,8 +64,8 @@ class Selection:
         self.action_kind = make_action(interface.action, self.layout)
         self.observation_set = make_observation_set(interface.observation)
         self.reward_rule = make_reward(settings.reward.reward)
-        self.credit = make_credit(settings.reward.credit)
-        self.measurement = Measurement(settings, self.reward_rule.measures and self.credit is None)
+        self.credit_function = make_credit(settings.reward.credit)
+        self.measurement = Measurement(settings, self.reward_rule.measures and self.credit_function is None)
         self.finished: list[Distillation | None] = [None] * num_students
         self.listeners: list[Callable[[Step], None]] = []
         self.begin(0, [settings.reward.label_seed] * num_students if label_seeds is None else label_seeds)
@@ -83,7 +83,7 @@ class Selection:
     @property
     def credit_folds(self) -> int:
         """Number of folds of the reward labels that credit takes in turn."""
-        return self.meter.num_folds(credit_folds(self.credit))
+        return self.meter.num_folds(credit_folds(self.credit_function))
 
     @property
     def label_seeds(self) -> list[int]:
@@ -210,12 +210,12 @@ class Selection:
 
     def _reward_by_credit(self, decision: Decision, decoded: DecodedAction) -> CreditReward | None:
         """Return the reward by credit, and the credit; ``None`` with ``credit="shared"``."""
-        if self.credit is None:
+        if self.credit_function is None:
             return None
         run = self.distillation
         names = self.layout.knowledge if self.action_kind.decides_knowledge else tuple(run.loss.terms)
         credit = CreditOfStep(
-            by_type=checked_credit(self.credit, run, self.meter, names, decision.temperature),
+            by_type=checked_credit(self.credit_function, run, self.meter, names, decision.temperature),
             decision=decision,
             decoded=decoded,
             strengths={name: term.strength for name, term in run.loss.terms.items()},

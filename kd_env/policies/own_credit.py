@@ -18,7 +18,7 @@ def own_credit(selection: Selection, positions: np.ndarray, names: Sequence[str]
     The environment's meter then only counts the forward passes.
     """
     run, meter = selection.distillation, selection.meter
-    if selection.credit is None and np.array_equal(positions, meter.split.positions[0]):
+    if selection.credit_function is None and np.array_equal(positions, meter.split.positions[0]):
         return first_order(run, meter, names)
     split = meter.split.with_positions(np.tile(positions, (run.num_students, 1)))
     own_meter = RewardMeter(split, run.seeds.tolist(), meter.examples, meter.measure)

@@ -78,8 +78,8 @@ def test_numbers_that_are_not_finite_stay_in_their_student_which_can_begin_again
     assert run.update.tolist() == [13, 10, 13], "a student that diverged is taught no more"
     if observed:
         run.observe()
-        if selection.credit is not None:
-            selection.credit(run, selection.meter, list(run.loss.terms), None)
+        if selection.credit_function is not None:
+            selection.credit_function(run, selection.meter, list(run.loss.terms), None)
     apart[1] = alone(selection, 1, 77)
     selection.reset_student(1, 77)
     assert_equal(selection, 1, apart[1])
