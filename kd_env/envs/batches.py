@@ -11,13 +11,11 @@ import gymnasium as gym
 import numpy as np
 
 from kd_env.distillation import Distillation
-from kd_env.envs import observations, render
+from kd_env.envs import arguments, observations, render
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
-from kd_env.envs.reset_arguments import checked_options, checked_seed
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
-from kd_env.spec import one_of
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Observation
@@ -31,7 +29,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         defaults: settings that differ from the general defaults.
     """
 
-    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
+    metadata = {"render_modes": list(arguments.RENDER_MODES), "render_fps": 10}
     action_base: ClassVar[type[ActionKind]]
     defaults: ClassVar[Mapping[str, Any]]
 
@@ -52,10 +50,7 @@ class BatchEnv(gym.Env[Observation, Any]):
         """
         if settings.get("num_students") not in (None, 1):
             raise InputError(f"num_students={settings['num_students']}: gymnasium.make steps one student; make_vec steps a population")
-        one_of("make", "full", "minimal", info=info)
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
-        self.render_mode, self.minimal_info = render_mode, info == "minimal"
+        self.render_mode, self.minimal_info = arguments.checked_render_mode(render_mode), arguments.is_minimal(info)
         self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
         slots = self.selection.num_slots
         self.observation_space = observations.space(self.selection.observation(), slots)  # type: ignore[assignment]
@@ -74,8 +69,8 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Start a new student and return the first observation."""
-        seed = checked_seed(seed)
-        checked_options(options)
+        seed = arguments.checked_seed(seed)
+        arguments.checked_options(options)
         super().reset(seed=seed)
         self.selection.begin(int(self.np_random.integers(2**31)) if seed is None else seed)
         if self.history is not None:

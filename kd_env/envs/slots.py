@@ -18,13 +18,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from kd_env.distillation import Distillation
-from kd_env.envs import observations, render, slot_info
+from kd_env.envs import arguments, observations, render, slot_info
 from kd_env.envs.actions import ActionKind
 from kd_env.envs.make import make_selection
-from kd_env.envs.reset_arguments import checked_options, checked_seed
-from kd_env.envs.slot_arguments import checked_autoreset_mode, checked_count, whole_batch_size
 from kd_env.errors import InputError
-from kd_env.spec import one_of
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
 from kd_env.types import Decision, Observation
@@ -58,20 +55,17 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         Raises:
             InputError: a keyword is unknown, or its value cannot be used.
         """
-        num_envs = checked_count("num_envs", num_envs)
+        num_envs = arguments.checked_count("num_envs", num_envs)
         if (settings.get("granularity") or self.defaults.get("granularity", "instance")) == "instance":
-            settings["batch_size"] = whole_batch_size(num_envs, settings)
+            settings["batch_size"] = arguments.whole_batch_size(num_envs, settings)
         elif num_envs != (settings.get("num_students") or 1):
             raise InputError(f"num_envs={num_envs}: with granularity='batch' there is one slot per student; give num_envs=num_students")
-        self.autoreset_mode = checked_autoreset_mode(autoreset_mode)
-        self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
-        one_of("make", "full", "minimal", info=info)
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InputError(f"render_mode={render_mode!r}: expected {' or '.join(self.metadata['render_modes'])}")
+        self.autoreset_mode = arguments.checked_autoreset_mode(autoreset_mode)
+        self.metadata = {"render_modes": list(arguments.RENDER_MODES), "render_fps": 10, "autoreset_mode": self.autoreset_mode}
+        self.render_mode, self.minimal_info = arguments.checked_render_mode(render_mode), arguments.is_minimal(info)
         self.selection = make_selection(self.action_base, self.defaults, task, teachers, bank, data_dir, **settings)
-        self.render_mode, self.minimal_info = render_mode, info == "minimal"
         self.num_envs = num_envs
-        self.max_episode_steps = None if max_episode_steps is None else checked_count("max_episode_steps", max_episode_steps)
+        self.max_episode_steps = None if max_episode_steps is None else arguments.checked_count("max_episode_steps", max_episode_steps)
         self.single_observation_space = observations.space(self.selection.observation())
         self.single_action_space = self.selection.action_kind.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -105,8 +99,8 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             seed: seed of student 0 (student s uses ``seed + s``), or one seed per slot, of which each student uses its first.
             options: ``{"reset_mask": mask}`` resets only the students of the slots in ``mask``.
         """
-        students = self._whole_students(checked_options(options).get("reset_mask"))
-        slot_seeds = [checked_seed(value) for value in (list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed])]
+        students = self._whole_students(arguments.checked_options(options).get("reset_mask"))
+        slot_seeds = [arguments.checked_seed(value) for value in (list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed])]
         super().reset(seed=slot_seeds[0])
         if len(slot_seeds) == 1:
             first = self._draw() if slot_seeds[0] is None else slot_seeds[0]

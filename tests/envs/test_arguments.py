@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kd_env.envs.reset_arguments import checked_options, checked_seed
+from kd_env.envs.arguments import checked_options, checked_seed
 from kd_env.errors import InputError
 
 

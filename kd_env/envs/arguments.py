@@ -1,4 +1,4 @@
-"""Arguments of ``gymnasium.make_vec``. In: what a user gives. Out: a batch size, a mode, or an error that says how to fix it."""
+"""Check arguments of ``gymnasium.make``, ``make_vec`` and ``reset``. In: what a user gives. Out: its value, or an error with the fix."""
 
 from __future__ import annotations
 
@@ -9,8 +9,33 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from kd_env.errors import InputError
+from kd_env.spec import one_of
 
 MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP, "disabled": AutoresetMode.DISABLED}
+RENDER_MODES = ("rgb_array", "ansi")
+MAX_SEED = 2**62
+"""Seeds of students are kept as int64, and a policy that learns over several students adds to them."""
+
+
+def is_minimal(info: str) -> bool:
+    """Return whether ``info`` asks for the ``minimal`` entries.
+
+    Raises:
+        InputError: it is neither ``full`` nor ``minimal``.
+    """
+    one_of("make", "full", "minimal", info=info)
+    return info == "minimal"
+
+
+def checked_render_mode(mode: str | None) -> str | None:
+    """Return a render mode.
+
+    Raises:
+        InputError: it is neither ``None`` nor one of :data:`RENDER_MODES`.
+    """
+    if mode is not None and mode not in RENDER_MODES:
+        raise InputError(f"render_mode={mode!r}: expected {' or '.join(RENDER_MODES)}")
+    return mode
 
 
 def checked_count(name: str, value: Any) -> int:
@@ -49,3 +74,27 @@ def checked_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
         return mode if isinstance(mode, AutoresetMode) else MODES[mode]
     except (KeyError, TypeError):
         raise InputError(f"autoreset_mode={mode!r}: expected {', '.join(MODES)}") from None
+
+
+def checked_seed(seed: Any) -> int | None:
+    """Return a seed as a Python integer.
+
+    Raises:
+        InputError: it is neither ``None`` nor an integer from 0 to 2 ** 62, of Python or NumPy.
+    """
+    if seed is None:
+        return None
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise InputError(f"reset(seed={seed!r}): expected None or a whole number from 0 to 2 ** 62")
+    return int(seed)
+
+
+def checked_options(options: Any) -> Mapping[str, Any]:
+    """Return the options of ``reset``, empty for ``None``.
+
+    Raises:
+        InputError: they are no dict.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"reset(options={options!r}): expected None or a dict, got a {type(options).__name__}")
+    return options or {}
