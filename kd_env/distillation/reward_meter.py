@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.distillation.state import PerStudent, per_student
-from kd_env.serialization import with_prefix
+from kd_env.serialization import add_prefix, with_prefix
 from kd_env.student.protocol import Students
 from kd_env.types import Inputs
 
@@ -182,7 +182,7 @@ class RewardMeter:
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as tensors by name, except for :meth:`info`."""
         gradient = {f"gradient.{index}": tensor for index, tensor in enumerate(self.gradient or ())}
-        return {**{f"state.{name}": tensor for name, tensor in self.state.tensors().items()}, **gradient}
+        return {**add_prefix(self.state.tensors(), "state"), **gradient}
 
     def info(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as values for JSON."""

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from kd_env.distillation.state import RunState
-from kd_env.serialization import with_prefix
+from kd_env.serialization import add_prefix, with_prefix
 from kd_env.student.protocol import Students
 
 
 def tensors_of(students: Students, state: RunState, dropout: Sequence[Tensor]) -> dict[str, Tensor]:
     """Return the students' weights and optimizers, the state per student and the states of the dropout generator, by name."""
     return {
-        **{f"student.{name}": tensor for name, tensor in students.state().items()},
-        **{f"state.{name}": tensor for name, tensor in state.tensors().items()},
+        **add_prefix(students.state(), "student"),
+        **add_prefix(state.tensors(), "state"),
         **{f"dropout.{index}": tensor for index, tensor in enumerate(dropout)},
     }
 

@@ -21,6 +21,7 @@ from kd_env.distillation.teacher_learning import Exam, LearningTeachers, Student
 from kd_env.errors import InputError
 from kd_env.models.encode import take
 from kd_env.randomness import stream
+from kd_env.serialization import add_prefix, with_prefix
 from kd_env.student.data_parallel import current_processes
 from kd_env.student.protocol import Students
 from kd_env.tasks.augmentation import Augmentation
@@ -121,9 +122,9 @@ class TeacherAnswers:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state of teachers that learn, by name."""
-        return {} if self.learning is None else {f"teachers.{name}": tensor for name, tensor in self.learning.state().items()}
+        return {} if self.learning is None else add_prefix(self.learning.state(), "teachers")
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Load a copy of what :meth:`tensors` returned, from all tensors of a run."""
         if self.learning is not None:
-            self.learning.load_state({name[9:]: tensor for name, tensor in tensors.items() if name.startswith("teachers.")})
+            self.learning.load_state(with_prefix(tensors, "teachers"))

@@ -26,6 +26,8 @@ from kd_env.distillation.learning_options import LearningOptions
 from kd_env.distillation.loss import Loss
 from kd_env.errors import InputError
 from kd_env.models.any_classifier import AnyClassifier
+from kd_env.serialization import add_prefix, with_prefix
+from kd_env.student.optimizer import load_optimizer, optimizer_tensors
 from kd_env.student.protocol import Students
 from kd_env.teachers.live import LiveTeachers
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
@@ -122,24 +124,17 @@ class LearningTeachers:
 
     def state(self) -> dict[str, Tensor]:
         """Return weights and optimizer state by name."""
-        tensors = {f"{k}.{name}": t for k, teacher in enumerate(self.teachers.teachers) for name, t in teacher.network.state_dict().items()}
-        tensors["forward_examples"] = torch.tensor(self.forward_examples)
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": tensor for name, tensor in state.items()}
+        tensors = {"forward_examples": torch.tensor(self.forward_examples), **add_prefix(optimizer_tensors(self.optimizer), "adam")}
+        for k, teacher in enumerate(self.teachers.teachers):
+            tensors |= add_prefix(teacher.network.state_dict(), str(k))
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Load a copy of what :meth:`state` returned."""
         for k, teacher in enumerate(self.teachers.teachers):
-            prefix = f"{k}."
-            teacher.network.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+            teacher.network.load_state_dict(with_prefix(tensors, str(k)))
         self.forward_examples = int(tensors["forward_examples"])
-        adam: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                _, index, key = name.split(".")
-                adam.setdefault(int(index), {})[key] = tensor.clone()
-        self.optimizer.load_state_dict({"state": adam, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        load_optimizer(self.optimizer, with_prefix(tensors, "adam"))
 
     def _feedback(self, step: StudentStep, exam: Exam) -> tuple[Tensor, ...]:
         """Return the gradient of the student's exam loss after its step, by the teachers' parameters."""

@@ -9,13 +9,12 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs.exploration import ExplorationBonus
 from kd_env.envs.settings import Settings
-from kd_env.serialization import from_bytes, to_bytes, with_prefix
+from kd_env.serialization import add_prefix, from_bytes, to_bytes, with_prefix
 
 
 def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings) -> bytes:
     """Return the state as bytes."""
-    tensors = {f"run.{name}": tensor for name, tensor in run.tensors().items()}
-    tensors |= {f"meter.{name}": tensor for name, tensor in meter.tensors().items()}
+    tensors = {**add_prefix(run.tensors(), "run"), **add_prefix(meter.tensors(), "meter")}
     info = {
         "identity": identity(run, settings),
         "run": run.info(),

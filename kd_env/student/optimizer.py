@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kd_env import spec
 
@@ -75,3 +76,22 @@ class OptimizerOptions:
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
         large = sum(parameter.numel() for parameter in parameters) > FUSED_ABOVE
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=not large, fused=large)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimizer by name: ``INDEX.KEY`` for the parameter number INDEX."""
+    return {
+        f"{index}.{key}": tensor
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, tensor in state.items()
+        if tensor is not None
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Load a copy of what :func:`optimizer_tensors` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor.clone()  # torch would keep the tensor itself and step it in place
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -16,9 +16,10 @@ from torch.nn.functional import linear
 from kd_env.models.classifier import linear_classifier
 from kd_env.models.encode import evaluate_in_batches, take
 from kd_env.models.modes import depends_on_mode, draws_in_training, evaluation_mode, running_statistics
+from kd_env.serialization import add_prefix, with_prefix
 from kd_env.student.data_parallel import Processes, Run
 from kd_env.student.evaluation import loss_and_metric
-from kd_env.student.optimizer import OptimizerOptions
+from kd_env.student.optimizer import OptimizerOptions, load_optimizer, optimizer_tensors
 from kd_env.types import Inputs, ModelOutput
 
 
@@ -157,21 +158,12 @@ class Student:
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights and the optimizer state by name."""
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
-        return tensors
+        return {**add_prefix(self.network.state_dict(), "network"), **add_prefix(optimizer_tensors(self.optimizer), "optimizer")}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Load a copy of the state that :meth:`state` returned."""
-        network = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
-        self.network.load_state_dict(network)
-        optimizer: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                optimizer.setdefault(int(index), {})[key] = tensor.clone()  # torch would keep the tensor itself and step it in place
-        self.optimizer.load_state_dict({"state": optimizer, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.network.load_state_dict(with_prefix(tensors, "network"))
+        load_optimizer(self.optimizer, with_prefix(tensors, "optimizer"))
         self._new_statistics = {}
 
     def state_of(self, student: int) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from kd_env.models.pretrained import open_checkpoint
 from kd_env.models.saving import Saveable, reader_to_save
 from kd_env.paths import sweep, write_bytes
 from kd_env.randomness import seeded
-from kd_env.serialization import OtherRunError, from_bytes, to_bytes, with_prefix
+from kd_env.serialization import OtherRunError, add_prefix, from_bytes, to_bytes, with_prefix
 from kd_env.student.epoch_order import length_order
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
@@ -192,8 +192,7 @@ class FinetuneLoop:
         return bool(self._history) and len(self._history) - 1 - self._best_epoch >= self._patience
 
     def _save(self) -> None:
-        tensors = {f"student.{name}": tensor for name, tensor in self._student.state().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
+        tensors = {**add_prefix(self._student.state(), "student"), **add_prefix(self._best_weights, "best")}
         if self._losses:
             tensors |= {"epoch.losses": torch.stack(self._losses), "epoch.dropout": torch.get_rng_state()}
         write_bytes(self._state_file, to_bytes(tensors, {"identity": self._identity, "history": self._history}))
