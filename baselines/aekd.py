@@ -28,9 +28,9 @@ def weights(logit_gradients: Tensor, bound: float = 0.6) -> Tensor:
     """
     if not bound > 0.0:
         raise ValueError(f"aekd needs a bound above 0, got {bound}")
-    mean = logit_gradients.double().mean(1)  # [K, C]
-    if not mean.isfinite().all():  # the student has diverged, and the next step ends its run
-        return torch.full_like(logit_gradients[:, 0, 0], 1.0 / len(mean))
+    mean = logit_gradients.detach().double().mean(1)  # [K, C]
+    if not mean.isfinite().all():  # no instances, or a student that has diverged; the next step ends its run
+        return logit_gradients.new_full((len(mean),), 1.0 / len(mean))
     mixture = shortest_mixture((mean @ mean.T).cpu().numpy(), max(bound, 1.0 / len(mean)))
     return torch.from_numpy(mixture).to(logit_gradients)
 

@@ -37,7 +37,8 @@ def weights(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     count = teacher_logits.shape[1]
     if count < 2:
         raise ValueError("camkd needs at least two teachers: with one, (1 - softmax) / (K - 1) is 0 / 0")
-    return (1.0 - teacher_ce(teacher_logits, labels).softmax(1)) / (count - 1)
+    loss = teacher_ce(teacher_logits, labels)
+    return (1.0 - loss.clamp(max=torch.finfo(loss.dtype).max).softmax(1)) / (count - 1)  # infinite if a teacher excludes the label
 
 
 def feature_weights(hints: Sequence[Tensor], classifiers: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> Tensor:

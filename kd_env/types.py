@@ -175,7 +175,7 @@ class Decision:
     @property
     def differentiable(self) -> bool:
         """Whether the decision carries a gradient. Its numbers alone then do not determine how the student is taught."""
-        parts = [*self.weights.values(), *self.strengths.values(), self.penalty]
+        parts = [*self.weights.values(), *self.strengths.values(), self.temperature, self.penalty]
         return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
 
 

@@ -31,9 +31,12 @@ class ObservationSet(ABC):
 
     Attributes:
         columns: names of the columns by block, for ``kd-env list observations``. Names of columns that read the label end in :data:`LABEL`.
+        teacher_blocks: names of the blocks that show the teachers alone. All other blocks may show the student, and policies whose access
+            does not include its outputs do not get them.
     """
 
     columns: ClassVar[dict[str, tuple[str, ...]]]
+    teacher_blocks: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
@@ -101,6 +104,8 @@ class Full(ObservationSet):
         "progress": ("part of the budget spent",),
     }
 
+    teacher_blocks = ("teachers",)
+
     def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
         """Return ``instance [rows, D]``, ``teachers [rows, K, C or C + 1]`` and ``student [rows, C or C + 1]``."""
         teachers, student = batch.teacher_logits.softmax(2), batch.student.logits.softmax(1)
@@ -118,6 +123,8 @@ class CLS(ObservationSet):
         "student": ("features, D columns",),
         "progress": ("part of the budget spent",),
     }
+
+    teacher_blocks = ("teachers",)
 
     def blocks(self, batch: Batch, labels: bool) -> dict[str, Tensor]:
         """Return ``teachers [rows, D_1 + ... + D_K]`` and ``student [rows, D]``."""
@@ -150,7 +157,7 @@ def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Obse
     flat = torch.cat([block.reshape(rows, -1).float() for block in blocks.values()], 1)
     table = torch.nan_to_num(flat, nan=0.0, posinf=BOUND, neginf=-BOUND).clamp(-BOUND, BOUND).cpu().numpy()  # one copy off the device
     split_indices = np.cumsum([block[0].numel() for block in blocks.values()])[:-1]
-    return {name: np.ascontiguousarray(part) for name, part in zip(blocks, np.split(table, split_indices, axis=1), strict=True)}
+    return {name: part.copy() for name, part in zip(blocks, np.split(table, split_indices, axis=1), strict=True)}
 
 
 def space(observation: Observation, slots: int = 1) -> spaces.Dict:

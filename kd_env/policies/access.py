@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from kd_env.distillation.learning_options import LearningOptions
+from kd_env.envs.actions import ActionLayout, make_action
 from kd_env.envs.rewards import make_reward
 from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
+from kd_env.knowledge.terms import parse_terms
 
 ACCESS = (
     "nothing",
@@ -94,6 +96,16 @@ def refuse(policy: str, access: str, name: str, resource: str) -> InputError:
     )
 
 
+def _credit_reads_labels(settings: Settings) -> bool:
+    """Return whether credit is also paid for the hard label, or for a knowledge type that compares labels."""
+    distillation = settings.distillation
+    if settings.reward.credit == "shared" or not distillation.uses_hard_labels:
+        return False
+    terms = parse_terms(distillation.knowledge)
+    kind = make_action(settings.interface.action, ActionLayout(1, tuple(term.name for term in terms)))
+    return kind.decides_knowledge or any(term.knowledge.reads_labels for term in terms)
+
+
 def effective_access(access: str, settings: Settings) -> str:
     """Return what a policy reads under ``settings``: what it declares, and more where the settings show or pay more.
 
@@ -103,7 +115,7 @@ def effective_access(access: str, settings: Settings) -> str:
     if settings.reward.credit != "shared" and access == "reward scalar":
         access = "reward gradient"
     reads = {access}
-    if settings.interface.observe_labels or make_reward(settings.reward.reward).reads_labels:
+    if settings.interface.observe_labels or make_reward(settings.reward.reward).reads_labels or _credit_reads_labels(settings):
         reads.add("train labels")
     if settings.distillation.reward_ce > 0.0 or settings.distillation.calibrate_teachers:
         reads.add("reward labels")

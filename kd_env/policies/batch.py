@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NoReturn, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +15,8 @@ from kd_env.types import Batch, ModelOutput
 class PolicyBatch:
     """The mini-batch about to be taught. The type of a field says what it needs.
 
-    Reading a field that the policy's access does not include raises an error that names it.
+    Reading a field that the policy's access does not include raises an error that names it. Fields are copies, except
+    :attr:`student_output`: a policy that changes one does not change what the student learns.
     """
 
     num_rows: int
@@ -50,17 +51,34 @@ class PolicyBatch:
     def __init__(self, batch: Batch, output: ModelOutput | None, access: str, policy: str) -> None:
         """Take the fields of ``batch`` that ``access`` includes; ``output`` is the differentiable output of the student."""
         self.num_rows, self.num_teachers = batch.teacher_logits.shape[:2]
-        self.update, self.progress, self.example_ids = batch.update, batch.progress, batch.example_ids
+        self.update, self.progress, self.example_ids = batch.update.copy(), batch.progress.copy(), batch.example_ids.copy()
         self._access, self._policy = access, policy
-        for name, resource in NEEDS.items():
-            if resource in ALLOWED[access]:
-                setattr(self, name, output if name == "student_output" else getattr(batch, name))
+        allowed = [name for name, resource in NEEDS.items() if resource in ALLOWED[access] and name != "student_output"]
+        self._fields = {name: getattr(batch, name) for name in allowed}
+        if GRADIENT in ALLOWED[access]:
+            assert output is not None
+            self.student_output = output
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Raise the error of a field that is not there."""
+    def __getattr__(self, name: str) -> Any:
+        """Copy a field when it is first read, or raise the error of a field that is not there."""
+        fields = self.__dict__.get("_fields", {})
+        if name in fields:
+            value = _copied(fields[name])
+            setattr(self, name, value)
+            return value
         if name in NEEDS and NEEDS[name] not in ALLOWED[self._access]:
             raise refuse(self._policy, self._access, f"batch.{name}", NEEDS[name])
         raise AttributeError(f"PolicyBatch has no {name!r}")
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, ModelOutput):
+        return value.map(Tensor.clone)
+    if isinstance(value, Mapping):
+        return {name: _copied(each) for name, each in value.items()}
+    return tuple(_copied(each) for each in value)
 
 
 NEEDS: dict[str, str] = {

@@ -22,9 +22,10 @@ from kd_env.policies.examples import Examples
 from kd_env.policies.once_per_example import OfTeachers, OncePerExample
 from kd_env.policies.own_credit import own_credit
 from kd_env.policies.own_students import OwnStudents
+from kd_env.policies.positions import granted_positions
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
-from kd_env.teachers.best_teachers import best_teachers
+from kd_env.teachers.best_teachers import known_best_teachers
 from kd_env.teachers.teacher import classifiers
 from kd_env.types import Decision
 
@@ -46,11 +47,7 @@ class PolicyContext:
         """
         selection: Selection = env.unwrapped.selection
         data, pool, settings, run = selection.data, selection.pool, selection.settings, selection.distillation
-        self._selection, self._student = selection, student
-        self.name = name
-        """Name of the policy."""
-        self.access = access
-        """Access class of the policy."""
+        self._selection, self._student, self._name, self._access = selection, student, name, access
         self.num_envs: int = env.num_envs if student is None else env.num_envs // selection.num_students
         """Number of slots that the policy acts for, which is the length of each block of an observation."""
         self.single_observation_space: spaces.Dict = copy.deepcopy(env.single_observation_space)
@@ -87,6 +84,16 @@ class PolicyContext:
         """Data type of the student."""
         reward = self.settings.reward
         self._reward_positions = labelled_positions(data.labels["reward"].numpy(), reward.reward_labels, reward.label_seed)
+
+    @property
+    def name(self) -> str:
+        """Name of the policy."""
+        return self._name
+
+    @property
+    def access(self) -> str:
+        """Access class of the policy."""
+        return self._access
 
     @property
     def columns(self) -> dict[str, int]:
@@ -160,7 +167,7 @@ class PolicyContext:
     @needs(LABELS, "context")
     def labelled_train_positions(self) -> np.ndarray:
         """Positions of the examples of the train split that have a label."""
-        return self._selection.data.task.train.labelled
+        return self._selection.data.task.train.labelled.copy()
 
     @needs(LABELS, "context")
     def train_examples(self, positions: np.ndarray) -> Examples:
@@ -176,8 +183,8 @@ class PolicyContext:
     @property
     @needs(REWARD_LABELS, "context")
     def reward_positions(self) -> np.ndarray:
-        """Positions of the examples of the reward split whose labels the policy has, ``[n]``."""
-        return self._reward_positions
+        """Positions of the examples of the reward split whose labels the policy has, ``[n]``, a copy."""
+        return self._reward_positions.copy()
 
     @needs(REWARD_LABELS, "context")
     def reward_examples(self) -> Examples:
@@ -191,9 +198,8 @@ class PolicyContext:
         Raises:
             InputError: the policy does not have the labels of some positions.
         """
-        self._require_labels_of(positions, "with_reward_positions")
         context = copy.copy(self)
-        context._reward_positions = np.asarray(positions)
+        context._reward_positions = granted_positions(positions, self._reward_positions, self.name, "with_reward_positions")
         return context
 
     @needs(REWARD_LABELS, "context")
@@ -206,14 +212,16 @@ class PolicyContext:
             taught_positions: positions ``[count, n]`` whose labels ``reward_ce`` teaches each student. Default: :attr:`reward_positions`.
         """
         positions = np.repeat(self._reward_positions[None], count, axis=0) if taught_positions is None else taught_positions
-        self._require_labels_of(positions, "own_students")
-        return OwnStudents(self._selection, self.name, self.access, count, seed, positions, self._student)
+        return OwnStudents(self._selection, self.name, self.access, count, seed, positions, self._reward_positions, self._student)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return first-order credit ``[rows, K]`` of the next mini-batch, of the labels that the policy has, by knowledge type."""
+        """Return first-order credit ``[rows, K]`` of the next mini-batch, of the labels that the policy has, by knowledge type.
+
+        Credit of ``label``, and of types that compare labels, also needs access to the training labels.
+        """
         self._require_single_student("credit")
-        return own_credit(self._selection, self._reward_positions, names)
+        return own_credit(self._selection, self._reward_positions, names, self.name, self.access)
 
     @needs(GROUPS, "context")
     def best_teachers(self, progress: float = 0.0) -> np.ndarray:
@@ -222,14 +230,10 @@ class PolicyContext:
         Raises:
             InputError: the best teachers of the pool are not known.
         """
-        pool = self._selection.pool
         try:
-            best = best_teachers(pool, self._selection.data.task, progress)
+            return known_best_teachers(self._selection.pool, self._selection.data.task, progress)
         except InputError as error:
             raise InputError(f"policy {self.name!r}: {error}, or leave this policy out") from None
-        if best is None:
-            raise InputError(f"policy {self.name!r}: the best teachers of pool {pool.name!r} are not known; leave this policy out")
-        return best
 
     def _examples(self, split: str, positions: np.ndarray, labels: bool) -> Examples:
         return Examples.of(self._selection.data, split, positions, self._teacher_temperatures(), labels)
@@ -237,10 +241,6 @@ class PolicyContext:
     def _teacher_temperatures(self) -> np.ndarray | None:
         temperatures = self._selection.distillation.teacher_temperatures  # [S, K]
         return None if temperatures is None else temperatures[self._student or 0]
-
-    def _require_labels_of(self, positions: np.ndarray, method: str) -> None:
-        if not np.isin(positions, self._reward_positions).all():
-            raise InputError(f"policy {self.name!r}: {method} got positions that are not in context.reward_positions; use some of those")
 
     def _require_single_student(self, name: str) -> None:
         if self._student is not None:

@@ -51,12 +51,12 @@ def run_episode(
         resume_from: state of an episode to continue, with the student in ``env``. Default: start with a new student.
         after_update: called after each update but the last.
     """
-    view = EpisodeView(policy)
+    view = EpisodeView(policy, env.unwrapped.selection.observation_set)
     observation, over = _begin(env, [policy], seed, learning, resume_from), False
     while not over:
         policy_observation = view.observation(observation)
         with faults_of(policy, "act"):
-            action = policy.act(policy_observation)
+            action = view.action(policy.act(policy_observation))
         next_observation, reward, terminated, truncated, info = env.step(action)
         if learning and isinstance(policy, Learner):
             transition = view.transition(observation, action, reward, next_observation, terminated, info)
@@ -85,7 +85,7 @@ def run_population_episode(
     """
     slots = env.num_envs // len(policies)
     slots_of = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
-    views = [EpisodeView(policy) for policy in policies]
+    views = [EpisodeView(policy, env.unwrapped.selection.observation_set) for policy in policies]
     observation = _begin(env, policies, np.repeat(list(seeds), slots).tolist(), learning, resume_from)
     over = np.zeros(len(policies), dtype=np.bool_) if resume_from is None else resume_from.over.copy()
     actions: list[Any] = [None] * len(policies) if resume_from is None else list(resume_from.actions)
@@ -94,7 +94,7 @@ def run_population_episode(
         for student in np.flatnonzero(~over).tolist():  # finished students get their last action again
             policy_observation = views[student].observation(observed[student])
             with faults_of(policies[student], "act"):
-                actions[student] = policies[student].act(policy_observation)
+                actions[student] = views[student].action(policies[student].act(policy_observation))
         decided = isinstance(actions[0], Decision)
         action_of_all = concatenate(actions, slots) if decided else _joined(actions)
         observation, rewards, terminated, truncated, infos = env.step(action_of_all)

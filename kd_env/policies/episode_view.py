@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from kd_env.policies.access import ALLOWED, DEFAULT_ACCESS, REWARD, STUDENT, TEACHERS, refuse
+from kd_env.envs.observations import ObservationSet
+from kd_env.errors import InputError
+from kd_env.policies.access import ALLOWED, DEFAULT_ACCESS, GRADIENT, LABELS, REWARD, STUDENT, TEACHERS, refuse
 from kd_env.policies.protocol import Transition
 from kd_env.types import Decision, Observation
 
-BLOCKS = {"progress": None, "teachers": TEACHERS}
-"""What each block of an observation shows; all other blocks may show the student."""
 REWARD_ENTRIES = ("credit", "knowledge_credit", "credit_fold", "reward_terms")
 """Entries of ``info`` that belong to the reward."""
 VALIDATION = ("validation", "_validation")
@@ -22,14 +22,31 @@ VALIDATION = ("validation", "_validation")
 class EpisodeView:
     """Shows an episode to one policy."""
 
-    def __init__(self, policy: Any) -> None:
-        """Read the access that the policy declares."""
+    def __init__(self, policy: Any, observation_set: ObservationSet) -> None:
+        """Read the access that the policy declares, and what the blocks of observations show."""
         self._policy, self._access = type(policy).__name__, getattr(policy, "access", DEFAULT_ACCESS)
+        self._teacher_blocks = observation_set.teacher_blocks
 
     def observation(self, observation: Observation) -> Observation:
         """Return the blocks that the access includes."""
-        needs = {name: resource for name in observation if (resource := BLOCKS.get(name, STUDENT)) is not None}
+        needs = {name: TEACHERS if name in self._teacher_blocks else STUDENT for name in observation if name != "progress"}
         return self._without(observation, "observation", needs)
+
+    def action(self, action: np.ndarray | Decision) -> np.ndarray | Decision:
+        """Return the action after a check that it does not carry a gradient to a policy that may not read it.
+
+        The student's loss is backpropagated into the tensors of a decision, and their gradients tell the student's outputs and the training
+        labels.
+
+        Raises:
+            InputError: it is a decision that carries a gradient, and the access does not include both.
+        """
+        if isinstance(action, Decision) and action.differentiable and not {GRADIENT, LABELS} <= ALLOWED[self._access]:
+            raise InputError(
+                f"policy {self._policy!r}: its decision carries a gradient, by which it would read {GRADIENT} and {LABELS}, and its access "
+                f"is {self._access!r}; detach the tensors of the decision, or declare access = 'gradient' in its class"
+            )
+        return action
 
     def transition(
         self,
@@ -45,7 +62,13 @@ class EpisodeView:
         return Transition(*fields) if REWARD in ALLOWED[self._access] else TransitionWithoutReward(self._policy, self._access, *fields)
 
     def _info(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        visible = {name: self._info(value) if name == "final_info" else value for name, value in info.items() if name not in VALIDATION}
+        visible = {name: value for name, value in info.items() if name not in VALIDATION}
+        if "final_info" in visible:
+            visible["final_info"] = self._info(visible["final_info"])
+        if "final_obs" in visible:
+            last = np.empty_like(visible["final_obs"])
+            last[:] = [None if blocks is None else self.observation(blocks) for blocks in visible["final_obs"]]
+            visible["final_obs"] = last
         return self._without(visible, "transition.info", dict.fromkeys(REWARD_ENTRIES, REWARD))
 
     def _without(self, values: dict[str, Any], place: str, needs: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from kd_env.envs.observations import ObservationSet
+from kd_env.errors import InputError
 from kd_env.plugins import faults_in
+from kd_env.policies.episode_view import EpisodeView
 from kd_env.policies.rules import RulePolicy
 from kd_env.types import Observation
 
@@ -29,14 +32,22 @@ def learned_by(policy: Any) -> dict[str, Any]:
         return {"learned": summary()}
 
 
-def selection_entropy_of(policy: Any) -> Callable[[Observation], np.ndarray | None] | None:
-    """Return the policy's method ``selection_entropy``; ``None`` if it has none."""
+def selection_entropy_of(policy: Any, observation_set: ObservationSet) -> Callable[[Observation], np.ndarray | None] | None:
+    """Return the policy's method ``selection_entropy``, which gets the blocks that its access includes; ``None`` if it has none."""
     if not callable(method := getattr(policy, "selection_entropy", None)):
         return None
 
+    view = EpisodeView(policy, observation_set)
+
     def entropy(observation: Observation) -> np.ndarray | None:
         with faults_of(policy, "selection_entropy"):
-            values = method(observation)
+            values = method(view.observation(observation))
+        try:
             return None if values is None else np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            name = type(policy).__name__
+            raise InputError(
+                f"policy {name!r}: selection_entropy() returned a {type(values).__name__}; return numbers [num_envs]"
+            ) from None
 
     return entropy

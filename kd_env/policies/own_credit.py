@@ -9,15 +9,22 @@ import numpy as np
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.credit import CreditByType, first_order
 from kd_env.envs.selection import Selection
+from kd_env.policies.access import LABELS, require
 
 
-def own_credit(selection: Selection, positions: np.ndarray, names: Sequence[str]) -> CreditByType:
+def own_credit(selection: Selection, positions: np.ndarray, names: Sequence[str], policy: str, access: str) -> CreditByType:
     """Return first-order credit of the labels at ``positions [n]``, without an effect on the credit that the environment pays.
 
     If the environment pays credit, or the positions are not all labels of the students, the gradient is a new one, of a meter of its own.
     The environment's meter then only counts the forward passes.
+
+    Raises:
+        InputError: there is no such knowledge type, or it compares training labels, and ``access`` of the policy does not include these.
     """
     run, meter = selection.distillation, selection.meter
+    for name in names:
+        if name == "label" or (name in run.loss.terms and run.loss.terms[name].knowledge.reads_labels):
+            require(policy, access, f"context.credit([{name!r}])", LABELS)
     if selection.credit_function is None and np.array_equal(positions, meter.split.positions[0]):
         return first_order(run, meter, names)
     split = meter.split.with_positions(np.tile(positions, (run.num_students, 1)))

@@ -18,6 +18,7 @@ from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, GRADIENT
 from kd_env.policies.batch import PolicyBatch
+from kd_env.policies.positions import granted_positions
 from kd_env.types import Decision
 
 
@@ -25,7 +26,15 @@ class OwnStudents:
     """S students that are taught in one batched step. Their forward passes are counted as passes of the policy's student."""
 
     def __init__(
-        self, selection: Selection, name: str, access: str, count: int, seed: int, taught_positions: np.ndarray, student: int | None = None
+        self,
+        selection: Selection,
+        name: str,
+        access: str,
+        count: int,
+        seed: int,
+        taught_positions: np.ndarray,
+        granted: np.ndarray,
+        student: int | None = None,
     ) -> None:
         """Start ``count`` students, all from ``seed``, which decides their weights and the order of their examples.
 
@@ -36,6 +45,7 @@ class OwnStudents:
             count: number of students S, at least 2.
             seed: seed of the students.
             taught_positions: positions in the reward split whose labels the setting ``reward_ce`` teaches each student, ``[S, n]``.
+            granted: positions in the reward split whose labels the policy has.
             student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
         spec.numbers(f"policy {name!r}, own_students", least=2, whole=True, count=count)
@@ -45,9 +55,9 @@ class OwnStudents:
                 f"knowledge={run.settings.knowledge!r}: policy {name!r} teaches students of its own, which would become peers; leave the "
                 "types that compare peers out"
             )
-        self._selection, self._name, self._access = selection, name, access
+        self._selection, self._name, self._access, self._granted = selection, name, access, granted
         self._student = 0 if student is None else student
-        positions = np.asarray(taught_positions)
+        positions = granted_positions(taught_positions, granted, name, "own_students")
         if positions.ndim != 2 or len(positions) != count or positions.shape[1] == 0:
             raise InputError(f"policy {name!r}: own_students: taught_positions has shape {positions.shape}, expected ({count}, n)")
         split = run.reward_split.with_positions(positions)
@@ -83,7 +93,12 @@ class OwnStudents:
         self._charge()
 
     def evaluate(self, positions: np.ndarray) -> np.ndarray:
-        """Return the task's metric on reward examples at ``positions``, ``[S]``; minus infinity for students that have diverged."""
+        """Return the task's metric on reward examples at ``positions``, ``[S]``; minus infinity for students that have diverged.
+
+        Raises:
+            InputError: the policy does not have the labels of some examples.
+        """
+        positions = granted_positions(positions, self._granted, self._name, "evaluate")
         inputs, labels = self._run.reward_split.at(positions, self._run.student.device)
         loss, metric = self._run.student.evaluate(inputs, labels, shared=True)
         self._run.state.forward_examples += len(positions)

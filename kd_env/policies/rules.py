@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kd_env.errors import InputError
@@ -29,7 +30,7 @@ class RulePolicy:
         slots = len(observation["progress"])
         if len(decided) != slots:
             raise InputError(f"policy {self.context.name!r}: decide() returned weights for {len(decided)} slots, expected {slots}")
-        weights = decided.detach().cpu().numpy()
+        weights = (decided.float() if decided.dtype is torch.bfloat16 else decided).detach().cpu().numpy()  # NumPy has no bfloat16
         if not np.isfinite(weights).all() and not self.context._student_diverges():
             raise InputError(f"policy {self.context.name!r}: decide() returned weights with NaN or infinite numbers; return finite ones")
         return self.context.action.encode(weights)

@@ -18,6 +18,7 @@ from kd_env.models.encode import take
 from kd_env.models.modes import running_statistics, without_dropout
 from kd_env.models.stages import output_of
 from kd_env.policies.access import GRADIENT, LABELS, REWARD_LABELS, needs, require
+from kd_env.policies.positions import granted_positions
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
 
@@ -26,13 +27,23 @@ class StudentView:
 
     def __init__(self, selection: Selection, name: str, access: str, reward_positions: np.ndarray, run: Distillation | None = None) -> None:
         """Show the student of ``run`` to policy ``name``; by default the one that ``selection`` is teaching at the time of each call."""
-        self.name, self.access = name, access
+        self._name, self._access = name, access
         self._selection, self._fixed_run = selection, run
         self._reward_positions = reward_positions  # whose labels there are
 
     def of_this_run(self) -> StudentView:
         """Return a view that keeps showing the student that is being taught now, also after the next student begins."""
         return StudentView(self._selection, self.name, self.access, self._reward_positions, self._run)
+
+    @property
+    def name(self) -> str:
+        """Name of the policy."""
+        return self._name
+
+    @property
+    def access(self) -> str:
+        """Access class of the policy."""
+        return self._access
 
     @property
     def _run(self) -> Distillation:
@@ -104,10 +115,8 @@ class StudentView:
                 students teach each other.
         """
         require(self.name, self.access, f"student.examples({split!r})", REWARD_LABELS if split == "reward" else LABELS)
-        if split == "reward" and not np.isin(positions, self._reward_positions).all():
-            raise InputError(
-                f"policy {self.name!r}: student.examples('reward') has the labels of context.reward_positions alone; name those"
-            )
+        if split == "reward":
+            positions = granted_positions(positions, self._reward_positions, self.name, "student.examples('reward')")
         run, data = self._run, self._selection.data
         if run.num_students > 1:
             raise InputError(f"policy {self.name!r}: student.examples is of one student; use it without peers (num_students=1)")

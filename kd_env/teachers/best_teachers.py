@@ -8,7 +8,7 @@ import numpy as np
 
 from kd_env.errors import InputError
 from kd_env.tasks import Task
-from kd_env.teachers.teacher import Drift
+from kd_env.teachers.teacher import Drift, Pool
 
 
 class KnownAnswer(Protocol):
@@ -53,3 +53,15 @@ def best_teachers(pool: KnownAnswer, task: Task, progress: float = 0.0) -> np.nd
         return roles
     teachers: np.ndarray = np.argsort(pool.drift.roles)[roles]  # the teacher that has the role now
     return teachers
+
+
+def known_best_teachers(pool: Pool, task: Task, progress: float = 0.0) -> np.ndarray:
+    """Return :func:`best_teachers` of a pool that must have a known answer.
+
+    Raises:
+        InputError: the answer is not known; and anything in :func:`best_teachers`.
+    """
+    best = best_teachers(pool, task, progress)
+    if best is None:
+        raise InputError(f"the best teachers of pool {pool.name!r} are not known; use another pool")
+    return best

@@ -121,7 +121,9 @@ def test_the_oracle_follows_teachers_that_change_during_a_run():
 
 @pytest.mark.parametrize("teachers", ["digits/capacity", "digits/experts/upright,digits/experts/inverted"])
 def test_the_oracle_is_refused_where_the_best_teachers_are_not_known(teachers):
-    with pytest.raises(InputError, match=r"policy 'oracle': the best teachers of pool .* are not known; leave this policy out"):
+    with pytest.raises(
+        InputError, match=r"policy 'oracle': the best teachers of pool .* are not known; use another pool, or leave this policy out"
+    ):
         env_and_policy("oracle", teachers)
 
 

@@ -88,11 +88,11 @@ BAD = {
     "one teacher for the router": (run("--teachers", TEACHER, policy="router"), "needs at least 2 teachers"),
     "an oracle that nobody knows": (
         run("--teachers", "digits/capacity", policy="oracle"),
-        "the best teachers of pool 'digits/capacity' are not known; leave this policy out",
+        "the best teachers of pool 'digits/capacity' are not known; use another pool, or leave this policy out",
     ),
     "a second policy that cannot work": (
         [*run("--teachers", "digits/capacity"), "--policy", "oracle"],
-        "the best teachers of pool 'digits/capacity' are not known; leave this policy out",
+        "the best teachers of pool 'digits/capacity' are not known; use another pool, or leave this policy out",
     ),
     "unknown pool": (run("--teachers", "digits/expert"), "unknown pool 'digits/expert'; did you mean 'digits/experts'?"),
     "empty pool": (run("--teachers", ""), "unknown pool ''"),

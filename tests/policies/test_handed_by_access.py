@@ -1,5 +1,7 @@
 """What each access class is handed: fields of a batch, outputs, transitions and observations."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from kd_env.policies import batch as batch_module
 from kd_env.policies import make_policy, run_episode
 from kd_env.policies.access import ACCESS, ALLOWED, DEFAULT_ACCESS, REWARD, STUDENT, TEACHERS
 from kd_env.policies.registry import declared
+from kd_env.types import ModelOutput
 
 SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8, "reward_labels": 40, "knowledge": "response,layer"}
 
@@ -39,6 +42,19 @@ def env():
     return make_env(Trial("digits", f"{__name__}:UniformLearner", 0, settings=SETTINGS))
 
 
+def assert_copied(handed, own):
+    if isinstance(own, torch.Tensor):
+        assert torch.equal(handed, own)
+        assert handed.data_ptr() != own.data_ptr()
+    elif isinstance(own, ModelOutput):
+        assert_copied((handed.logits, handed.features), (own.logits, own.features))
+    else:
+        assert len(handed) == len(own)
+        keys = own if isinstance(own, Mapping) else range(len(own))
+        for key in keys:
+            assert_copied(handed[key], own[key])
+
+
 def context_of(env, access):
     return make_policy(UniformLearner, env, access=access).context
 
@@ -47,12 +63,14 @@ def context_of(env, access):
 def test_a_batch_holds_the_fields_of_its_class_and_their_values(access, env):
     env.reset(seed=0)
     batch, observed = context_of(env, access).batch(), env.selection.distillation.observe()
-    held = {name for name in batch_module.NEEDS if name in vars(batch)}
+    held = {*vars(batch)["_fields"], *({"student_output"} & vars(batch).keys())}
     assert held == {name for name, resource in batch_module.NEEDS.items() if resource in ALLOWED[access]}
     assert (batch.num_rows, batch.num_teachers) == (8, 4)
     assert batch.example_ids.tolist() == observed.example_ids.tolist()
     for name in held - {"student_output"}:
-        assert getattr(batch, name) is getattr(observed, name), name
+        handed, own = getattr(batch, name), getattr(observed, name)
+        assert getattr(batch, name) is handed, "copied once"
+        assert_copied(handed, own)
     if "student" in held:
         assert not batch.student.logits.requires_grad
         assert batch.student.layers is batch.student.attention is None

@@ -38,7 +38,7 @@ def test_an_example_without_label_has_no_best_teacher_by_class(digits):
 
 @pytest.mark.parametrize("at", [0.0, 1.0, -1.0])
 def test_a_change_is_during_the_run(at):
-    with pytest.raises(InputError, match="above 0 and below 1"):
+    with pytest.raises(InputError, match="above 0, below 1"):
         Drift(at, (1, 0))
 
 

@@ -29,6 +29,20 @@ class TeacherAction(ActionKind):
         """Return the sum of weights times credit as the reward, and the credit of the teachers, ``[S * B, K]``."""
         return credit_rewards.of_teachers(credit.by_type, credit.decision, credit.normalize)
 
+    def _require_a_teacher(self, weights: np.ndarray) -> None:
+        """Check weights ``[slots, K]`` that are to become an action which selects at least one teacher.
+
+        Raises:
+            InputError: a weight is negative, or all weights of a slot are 0.
+        """
+        if (weights < 0.0).any():
+            raise InputError(f"action {self.name!r}: weights below 0, such as {weights.min():g}; return weights of at least 0")
+        if (weights.max(1) == 0.0).any():
+            raise InputError(
+                f"action {self.name!r} cannot say that no teacher teaches an instance, and the weights of slot "
+                f"{int(weights.max(1).argmin())} are all 0; use action=subset, or return a kd_env.types.Decision"
+            )
+
 
 class Subset(TeacherAction):
     """Select any set of teachers, which get equal weights; the empty set is legal."""
@@ -69,6 +83,7 @@ class One(TeacherAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the teacher with the largest weight."""
+        self._require_a_teacher(values)
         return np.asarray(values.argmax(1))
 
 
@@ -85,6 +100,7 @@ class Weights(TeacherAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the action with these weights, see :func:`from_weights`."""
+        self._require_a_teacher(values)
         return from_weights(values)
 
 

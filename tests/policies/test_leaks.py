@@ -1,0 +1,239 @@
+"""Ways in which a policy could read, or change, more than its access includes."""
+
+import numpy as np
+import pytest
+import torch
+
+from kd_env.benchmark.run_trial import make_env, run_trials
+from kd_env.benchmark.trial import Trial
+from kd_env.envs.actions import ActionLayout, make_action
+from kd_env.errors import InputError
+from kd_env.policies import make_policy, run_episode
+from kd_env.policies.access import effective_access
+from kd_env.types import Decision
+
+SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8}
+
+
+class Rule:
+    """Weighs all teachers equally."""
+
+    access = "teacher outputs"
+    env_options = {"action": "weights", "reward_every": 0}
+
+    def __init__(self, context, seed=0):
+        self.context = context
+
+    def decide(self, batch):
+        return torch.full((batch.num_rows, batch.num_teachers), 1.0 / batch.num_teachers)
+
+
+def env_of(policy, task="digits", **settings):
+    return make_env(Trial(task, f"{__name__}:{policy.__name__}", 0, settings=SETTINGS | settings))
+
+
+def context_of(policy, **settings):
+    env = env_of(policy, **settings)
+    built = make_policy(policy, env)
+    return env, getattr(built, "context", built)
+
+
+class Backpropagated(Rule):
+    """Its strengths carry a gradient: after the update that is the cross-entropy of each instance."""
+
+    @staticmethod
+    def access_for(access="nothing"):
+        return access
+
+    def __init__(self, context, seed=0, access="nothing"):
+        super().__init__(context)
+        self.strengths = []
+
+    def decide(self, batch):
+        self.strengths.append(torch.full((batch.num_rows,), 0.5, requires_grad=True))
+        return Decision({"response": super().decide(batch)}, {"response": 0.5, "label": self.strengths[-1]}, 2.0)
+
+
+@pytest.mark.parametrize("access", ["nothing", "student outputs", "train labels", "reward gradient", "reward labels"])
+def test_a_decision_with_a_gradient_is_refused(access):
+    env = env_of(Backpropagated, kd_weight=0.5)
+    policy = make_policy(Backpropagated, env, access=access)
+    with pytest.raises(InputError, match=r"its decision carries a gradient, .* detach the tensors .* or declare access = 'gradient'"):
+        run_episode(env, policy, 0)
+    assert policy.rule.strengths[0].grad is None
+
+
+def test_a_decision_with_a_gradient_is_for_the_access_gradient():
+    env = env_of(Backpropagated, kd_weight=0.5)
+    policy = make_policy(Backpropagated, env, access="gradient")
+    run_episode(env, policy, 0)
+    assert all(strengths.grad is not None for strengths in policy.rule.strengths)
+
+
+def test_a_temperature_can_carry_a_gradient():
+    weights = {"response": torch.ones(2, 1)}
+    assert Decision(weights, {"response": 1.0}, torch.ones(2, requires_grad=True)).differentiable
+    assert not Decision(weights, {"response": 1.0}, torch.ones(2)).differentiable
+
+
+class Paid(Rule):
+    access = "reward labels"
+
+
+@pytest.mark.parametrize(("name", "knowledge"), [("label", "response"), ("tckd", "tckd,nckd(strength=8)")])
+def test_own_credit_of_training_labels_is_refused(name, knowledge):
+    env, context = context_of(Paid, kd_weight=0.5, knowledge=knowledge)
+    env.reset(seed=0)
+    with pytest.raises(InputError, match=rf"reads context\.credit\(\['{name}'\]\), .* does not include the training labels"):
+        context.credit([name])
+
+
+@pytest.mark.parametrize("granted", [{"reward_labels": 40, "label_seed": 1}])
+def test_labels_that_were_not_granted_are_refused(granted):
+    env, context = context_of(Paid, **granted)
+    env.reset(seed=0)
+    mine = context.reward_positions
+    others = np.setdiff1d(np.arange(len(env.selection.data.labels["reward"])), mine)
+    with pytest.raises(InputError, match=r"evaluate got positions that are not in context\.reward_positions"):
+        context.own_students(2, 0).evaluate(others)
+    with pytest.raises(InputError, match=r"with_reward_positions got an array of bool; expected positions, whole numbers"):
+        context.with_reward_positions(np.isin(np.arange(len(mine) + len(others)), mine))
+    mine[:] = others[:40]
+    assert not np.intersect1d(context.reward_positions, others).size, "the property is a copy"
+    assert torch.equal(context.reward_examples().labels, env.selection.data.labels["reward"][context.reward_positions])
+
+
+def test_the_access_of_a_context_and_of_a_student_cannot_be_set():
+    _, context = context_of(Paid)
+    for place in (context, context.student):
+        with pytest.raises(AttributeError):
+            place.access = "privileged"
+
+
+class Watching(Rule):
+    """A learner that keeps what it is shown."""
+
+    decide = None
+
+    @staticmethod
+    def access_for(access="nothing"):
+        return access
+
+    def __init__(self, context, seed=0, access="nothing"):
+        super().__init__(context)
+        self.infos, self.measured = [], []
+
+    def act(self, observation):
+        return np.zeros((len(observation["progress"]), self.context.num_teachers), dtype=np.float32)
+
+    def update(self, transition):
+        self.infos.append(transition.info)
+
+    def selection_entropy(self, observation):
+        self.measured.append(observation)
+        return np.zeros(len(observation["progress"]))
+
+
+@pytest.mark.parametrize("access", ["nothing", "teacher outputs"])
+def test_the_last_observation_of_an_episode_is_restricted_too(access):
+    env = env_of(Watching)
+    policy = make_policy(Watching, env, access=access)
+    run_episode(env, policy, 0)
+    last = policy.infos[-1]["final_obs"][0]
+    assert set(last) == {"progress", "teachers"} & ({"progress"} if access == "nothing" else set(last))
+    with pytest.raises(InputError, match=r"reads observation\['student'\]"):
+        _ = last["student"]
+
+
+def test_the_observation_of_selection_entropy_is_restricted_too(tmp_path):
+    (record,) = run_trials([Trial("digits", f"{__name__}:Peeking", 0, settings=SETTINGS)], tmp_path, lambda _: None)
+    assert record["selection_entropy"] == 0.0
+
+
+class Peeking(Watching):
+    def selection_entropy(self, observation):
+        assert set(observation) == {"progress"}
+        return super().selection_entropy(observation)
+
+
+def test_teacher_columns_that_compare_with_the_student_need_its_outputs():
+    env = env_of(Watching, observation="summary")
+    policy = make_policy(Watching, env, access="teacher outputs")
+    run_episode(env, policy, 0)
+    assert set(policy.infos[-1]["final_obs"][0]) == {"progress"}
+
+
+def test_a_block_of_one_slot_is_no_view_of_the_whole_observation():
+    env = env_of(Watching, batch_size=1)
+    observation, _ = env.reset(seed=0)
+    assert all(block.base is None for block in observation.values())
+
+
+class Changing(Rule):
+    """Overwrites what it is handed."""
+
+    access = "train labels"
+
+    def decide(self, batch):
+        for values in (batch.teacher_logits, batch.student.logits, batch.labels, *batch.teacher_features):
+            values.zero_()
+        batch.example_ids[:] = 0
+        return super().decide(batch)
+
+
+def test_a_rule_that_changes_its_batch_does_not_change_what_is_taught(tmp_path):
+    trials = [Trial("digits", f"{__name__}:{kind.__name__}", 0, settings=SETTINGS | {"kd_weight": 0.5}) for kind in (Rule, Changing)]
+    first, second = run_trials(trials[:1], tmp_path, lambda _: None), run_trials(trials[1:], tmp_path, lambda _: None)
+    assert first[0]["validation"] == second[0]["validation"]
+    assert first[0]["curve"] == second[0]["curve"]
+
+
+def effective(action, **settings):
+    trial = Trial("digits", f"{__name__}:Watching", 0, settings=SETTINGS | settings)
+    interface = make_env(trial).selection.settings
+    assert make_action(interface.interface.action, ActionLayout(2, ("response",))).name == action
+    return effective_access("reward gradient", interface)
+
+
+def test_credit_that_is_paid_for_training_labels_counts_as_reading_them():
+    assert effective("weights", kd_weight=0.5, credit="first_order") == "reward gradient"
+    labels = {"kd_weight": 0.5, "credit": "first_order", "knowledge": "tckd,nckd(strength=8)"}
+    assert effective("weights", **labels) == "train labels + reward gradient"
+    assert effective("weights", **{**labels, "credit": "shared"}) == "reward gradient"
+
+
+class Joint(Watching):
+    environment = "kd_env/JointSelection-v0"
+    env_options = {"action": "joint", "credit": "first_order"}
+
+
+def test_credit_of_the_hard_label_counts_as_reading_labels():
+    for kd_weight, expected in ((0.5, "train labels + reward gradient"), (1.0, "reward gradient")):
+        trial = Trial("digits", f"{__name__}:Joint", 0, settings=SETTINGS | {"kd_weight": kd_weight})
+        assert effective_access("reward gradient", make_env(trial).selection.settings) == expected
+
+
+class Zero(Rule):
+    def decide(self, batch):
+        weights = super().decide(batch)
+        weights[2] = 0.0
+        return weights
+
+
+@pytest.mark.parametrize("action", ["weights", "one"])
+def test_an_action_that_must_select_a_teacher_refuses_a_row_of_zeros(action):
+    env = make_env(Trial("digits", f"{__name__}:Zero", 0, settings=SETTINGS))
+    env.selection.action_kind = make_action(action, env.selection.layout)
+    with pytest.raises(InputError, match=rf"action '{action}' cannot say that no teacher teaches .* slot 2 are all 0; use action=subset"):
+        run_episode(env, make_policy(Zero, env), 0)
+
+
+class Half(Rule):
+    def decide(self, batch):
+        return super().decide(batch).bfloat16()
+
+
+def test_weights_in_bfloat16_are_converted():
+    env = env_of(Half)
+    run_episode(env, make_policy(Half, env), 0)
+    assert env.selection.finished[0] is not None
