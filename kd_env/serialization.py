@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,16 @@ def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
         return {key: unpack(part, tensors) for key, part in content}
     parts = [unpack(part, tensors) for part in content]
     return tuple(parts) if kind == "tuple" else parts
+
+
+def json_value(value: Any) -> Any:
+    """Convert a value to JSON's types: NumPy values become Python values, and a float that is not finite becomes null."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return json_value(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

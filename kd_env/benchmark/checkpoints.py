@@ -134,9 +134,11 @@ class Checkpoint:
         return lambda state: self._schedule.save_if_due(lambda: self._try_to_save(episode, state))
 
     def _try_to_save(self, episode: int, state: EpisodeState) -> None:
-        """Save the trial. If writing fails, print a message and continue: the trial does not need its checkpoint to finish."""
+        """Save the trial. If that fails, print a message and continue: the trial does not need its checkpoint to finish."""
         try:
             self._save(episode, state)
+        except InputError as error:
+            self._settings.say(f"{error}. The checkpoint is not saved, and the trial continues")
         except OSError as error:
             self._settings.say(f"checkpoint {error.filename}: {error.strerror}; the checkpoint is not saved, and the trial continues")
 

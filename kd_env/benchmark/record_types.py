@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-MAX_INTEGER = 2**63
-"""Whole numbers of this size and above do not fit into a table."""
+MAX_NUMBER = 2**63
+"""Numbers of this size and above do not fit into a table or a figure."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 NUMBER = (int, float, type(None))
 TYPES: dict[str, tuple[type, ...]] = {
@@ -32,20 +32,29 @@ def other_type(record: Mapping[str, Any]) -> str:
         value = record[name]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             return f"{name} is {_shown(value)}, expected {_words(types)}"
-        if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+        if _is_large(value):
             return f"{name} is {_shown(value)}, expected a smaller number"
         if isinstance(value, str) and not value.isascii() and SURROGATE.search(value):
             return f"{name} is {_shown(value)}, half of a surrogate pair"
     for name, types in (("teachers", (str,)), ("selection_rate", NUMBER)):
         for item in record[name] or ():
-            if not isinstance(item, types) or isinstance(item, bool):
+            if not isinstance(item, types) or isinstance(item, bool) or _is_large(item):
                 return f"{name} holds {_shown(item)}, expected {_words(types)}"
+    population = record["config"].get("population", 1)
+    if not isinstance(population, int) or population < 1:
+        return f"config: population is {_shown(population)}, expected a whole number of at least 1"
     if "tuned" in record["config"] and not _is_configuration(record["config"]["tuned"]):
         return f"config: tuned is {_shown(record['config']['tuned'])}, expected an object with options, settings and trials"
     for point in record["curve"]:
         if not isinstance(point, dict) or not isinstance(point.get("update"), int) or not isinstance(point.get("validation"), NUMBER):
             return f"curve holds {_shown(point)}, expected objects with update and validation"
+        if any(_is_large(value) for value in point.values()):
+            return f"curve holds {_shown(point)}, expected smaller numbers"
     return ""
+
+
+def _is_large(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) >= MAX_NUMBER
 
 
 def _is_configuration(tuned: Any) -> bool:

@@ -1,7 +1,7 @@
 """Write and read the records of finished trials. In: a `Record`, one dict per trial. Out: one JSON line in DIRECTORY/results.jsonl.
 
 If the writer is killed, the file contains whole lines and at most one incomplete last line. `read` skips that line, and the next `append`
-removes it.
+removes it. A last record that only lacks its newline counts.
 
 Committed records are compressed: ``gzip -9n results.jsonl`` makes results.jsonl.gz. `read` reads the compressed file first, then the plain
 file. `append` always writes the plain file. ``gzip -9nc results.jsonl >> results.jsonl.gz && rm results.jsonl`` moves its lines to the
@@ -13,7 +13,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 import os
 import re
 import warnings
@@ -22,12 +21,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from filelock import FileLock
 
 from kd_env.benchmark.record_types import other_type
 from kd_env.errors import InputError
 from kd_env.paths import naming
+from kd_env.serialization import json_value
 
 Record = dict[str, Any]
 """The result of a trial; its keys are `FIELDS`.
@@ -62,7 +61,7 @@ def trial_id(
     `config["command"]` is not part of the hash, so a command with more seeds contains the trials of the earlier command.
     """
     settings = {name: value for name, value in config.items() if name != "command"}
-    identity = _plain([task, pool, policy, student, updates, reward_labels, seed, settings])
+    identity = json_value([task, pool, policy, student, updates, reward_labels, seed, settings])
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     prefix = re.sub(r"[^A-Za-z0-9_]+", "-", f"{task}-{policy}")[:80].strip("-")
     return f"{prefix}-s{seed}-{digest}"
@@ -77,7 +76,7 @@ def append(directory: Path | str, *records: Mapping[str, Any]) -> None:
     path = Path(directory) / FILE
     for record in records:
         _check_fields(record, str(path))
-    lines = b"".join(json.dumps(_plain(record), allow_nan=False).encode() + b"\n" for record in records)
+    lines = b"".join(json.dumps(json_value(record), allow_nan=False).encode() + b"\n" for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), FileLock(f"{path}.lock"), path.open("ab+") as file:
         _drop_torn_line(file)
@@ -120,7 +119,7 @@ class FinishedTrials:
                 file.seek(self._end)
                 content = file.read()
             self._ids |= _parse(content, self._path).keys()
-            self._end += content.rfind(b"\n") + 1
+            self._end += content.rfind(b"\n") + 1  # a last record without its newline is read again
         return self._ids
 
 
@@ -145,7 +144,8 @@ def _read_compressed(directory: Path) -> dict[str, Record]:
 
 
 def _parse(content: bytes, path: Path) -> dict[str, Record]:
-    lines = content.split(b"\n")[:-1]  # after the last newline there is an incomplete line, or nothing
+    *lines, last = content.split(b"\n")
+    lines += [last] * _is_whole(last)
     records: dict[str, Record] = {}
     for number, line in enumerate(lines, start=1):
         place = f"{path}, line {number}"
@@ -172,19 +172,20 @@ def _drop_torn_line(file: BinaryIO) -> None:
     if file.seek(0, os.SEEK_END) == 0:
         return
     file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":  # a killed writer left a part of a line; only then read the whole file
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)  # a killed writer left a part of a line; only then read the whole file
+    content = file.read()
+    end = content.rfind(b"\n") + 1
+    if _is_whole(content[end:]):
+        file.write(b"\n")
+    else:
+        file.truncate(end)
 
 
-def _plain(value: Any) -> Any:
-    """Convert a value to JSON's types: NumPy values become Python values, and a float that is not finite becomes null."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _is_whole(line: bytes) -> bool:
+    """Return whether a line without its newline is a whole record."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -55,7 +55,7 @@ def units(records: Sequence[Record]) -> list[list[Record]]:
     groups: dict[str, list[tuple[int, Record]]] = defaultdict(list)
     for position, record in enumerate(records):
         config = {name: value for name, value in record["config"].items() if name not in ("command", "policy_from")}
-        env = {name: value for name, value in record["env"].items() if name != "label_seed"}
+        env = {name: value for name, value in (record["env"] or {}).items() if name != "label_seed"}
         groups[json.dumps([record["policy"], record["suite"], config, env], sort_keys=True)].append((position, record))
     populations = []
     for group in groups.values():

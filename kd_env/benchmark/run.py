@@ -152,7 +152,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _require_folder(directory: Path) -> None:
-    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    place = next(path for path in (directory, *directory.absolute().parents) if path.exists() or path.is_symlink())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"results folder {directory}: {place} is not a folder that can be written to; name another place")
 

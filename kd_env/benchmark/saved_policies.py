@@ -66,6 +66,8 @@ def save(directory: Path, policy: Any, source: Source) -> None:
     partial = partial_file(file)
     with naming(file), faults_of(policy, "save"):
         policy.save(str(partial))
+    if not partial.is_file():
+        raise InputError(f"policy {source.policy!r}: save() wrote no file at the path that it got; write one file there")
     partial.replace(file)
     with naming(file.with_suffix(".json")):
         content = asdict(source)

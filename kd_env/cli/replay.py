@@ -57,7 +57,7 @@ def replay(
     (check,) = checks(directory, everything, [record for record in everything if record["trial"] == name])
     if not check.has_trace:
         _say(_announcements(check), quiet)
-    differences = check.differences()[name]
+    differences = _differences(check)[name]
     print("\n".join(differences) or f"{name}: equal")
     raise typer.Exit(1 if differences else 0)
 
@@ -82,7 +82,10 @@ def _differences(check: Check) -> dict[str, list[str]]:
     try:
         return check.differences()
     except InputError as error:
-        return {record["trial"]: [f"cannot be checked: {error}"] for record in check.records}
+        reason = str(error)
+    except Exception as error:  # a record that was edited can have any value in ``env`` and ``config``
+        reason = f"{type(error).__name__}: {error}"
+    return {record["trial"]: [f"cannot be checked: {reason}"] for record in check.records}
 
 
 def _announcements(check: Check) -> list[str]:

@@ -25,6 +25,8 @@ from kd_env.types import TeacherShapes
 
 MAX_INTEGER = 2**31
 """Largest whole number of a setting."""
+MAX_TEMPERATURE = 1e9
+"""Largest temperature; its square is a factor of the loss."""
 RENAMED = {"strength": "kd_weight", "features": "observation", "companion": "auxiliary_module"}
 """New names of settings by their former names. A former name raises an error that gives the new one."""
 
@@ -79,7 +81,7 @@ class DistillationSettings:
         spec.numbers("", least=1, whole=True, updates=self.updates, batch_size=self.batch_size, num_students=self.num_students)
         spec.numbers("", least=0, reward_ce=self.reward_ce)
         spec.numbers("", least=0, most=1, kd_weight=self.kd_weight)
-        spec.numbers("", above=0, temperature=self.temperature)
+        spec.numbers("", above=0, most=MAX_TEMPERATURE, temperature=self.temperature)
         for name in ("augmentation", "teacher_learning"):
             if getattr(self, name) and self.teacher_answers == "bank":
                 raise InputError(f"{name}={getattr(self, name)!r}: a bank holds fixed answers to stored inputs; add teacher_answers=live")

@@ -145,7 +145,8 @@ def checked_reward(reward: Reward, taught: TaughtBatch) -> Tensor:
     """Return the rewards of a step, ``[S * B]``, without a graph.
 
     Raises:
-        InputError: a reward of the user's own fails, or returns something else.
+        InputError: a reward of the user's own fails, or returns something else, or NaN or infinite numbers although the student's outputs
+            are finite.
     """
     with faults_in(f"reward {type(reward).__name__}", type(reward)):
         paid: object = reward.pay(taught)
@@ -153,4 +154,6 @@ def checked_reward(reward: Reward, taught: TaughtBatch) -> Tensor:
     if not isinstance(paid, Tensor) or paid.shape != (rows,):
         shown = f"a tensor {list(paid.shape)}" if isinstance(paid, Tensor) else f"a {type(paid).__name__}"
         raise InputError(f"reward {type(reward).__name__}: pay() returned {shown}, expected a tensor [{rows}], one value per instance")
+    if type(reward) not in REWARDS.values() and not paid.isfinite().all() and taught.logits.isfinite().all():
+        raise InputError(f"reward {type(reward).__name__}: pay() returned NaN or infinite numbers; return finite ones")
     return paid.detach()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from kd_env.errors import InputError
 from kd_env.knowledge.context import LossContext
 from kd_env.knowledge.projector import Projector
 from kd_env.types import Batch, ModelOutput
@@ -86,7 +87,11 @@ class Knowledge(ABC):
         for k in range(num_teachers):
             mapped = student if self.projector is None else self.projector.for_teacher(student, k)
             aligned = self.align(mapped, self._teacher(batch, k), k, num_teachers)
-            columns.append(self._for_each_student(*aligned, context, len(batch.update)))
+            column: object = self._for_each_student(*aligned, context, len(batch.update))
+            if not isinstance(column, Tensor) or column.shape != batch.teacher_logits.shape[:1]:
+                shown = f"a tensor {list(column.shape)}" if isinstance(column, Tensor) else f"a {type(column).__name__}"
+                raise InputError(f"knowledge type {type(self).__name__}: loss() returned {shown}, expected one value per example, [B]")
+            columns.append(column)
         return torch.stack(columns, 1)
 
     def _teacher(self, batch: Batch, k: int) -> ModelOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from kd_env.errors import InputError
 from kd_env.plugins import faults_in
 from kd_env.policies.episode_view import EpisodeView
 from kd_env.policies.rules import RulePolicy
+from kd_env.serialization import json_value
 from kd_env.types import Observation
 
 
@@ -25,11 +27,21 @@ def faults_of(policy: Any, method: str) -> Iterator[None]:
 
 
 def learned_by(policy: Any) -> dict[str, Any]:
-    """Return what a policy learned, as ``{"learned": policy.learned_summary()}``; an empty dict if it has no such method."""
+    """Return what a policy learned, as ``{"learned": policy.learned_summary()}``; an empty dict if it has no such method.
+
+    Raises:
+        InputError: the method fails, or returns something that is no JSON.
+    """
     if not callable(summary := getattr(policy, "learned_summary", None)):
         return {}
     with faults_of(policy, "learned_summary"):
-        return {"learned": summary()}
+        learned = summary()
+    try:
+        json.dumps(json_value(learned), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        name = type(policy).__name__
+        raise InputError(f"policy {name!r}: learned_summary() is no JSON ({error}); return dicts, lists, numbers and text") from None
+    return {"learned": learned}
 
 
 def selection_entropy_of(policy: Any, observation_set: ObservationSet) -> Callable[[Observation], np.ndarray | None] | None:

@@ -6,6 +6,7 @@ In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,6 +186,11 @@ def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
         supports_population = bool(spec.call_plugin(f"policy {name!r}", supports_population_for, options))
     if access not in ACCESS:
         raise InputError(f"policy {name!r}: access={access!r}; expected one of {', '.join(ACCESS)}")
+    env_options, episodes = getattr(make, "env_options", {}), getattr(make, "training_episodes", 0)
+    if not isinstance(env_options, Mapping):
+        raise InputError(f"policy {name!r}: env_options={env_options!r}; expected a dict of environment keywords")
+    if isinstance(episodes, bool) or not isinstance(episodes, int | property) or (isinstance(episodes, int) and episodes < 0):
+        raise InputError(f"policy {name!r}: training_episodes={episodes!r}; expected a whole number of at least 0")
     environment = getattr(make, "environment", TEACHER_SELECTION)
     if environment not in ENVIRONMENTS:
         raise InputError(f"policy {name!r}: environment={environment!r}; expected one of {', '.join(ENVIRONMENTS)}")
@@ -193,7 +199,7 @@ def declared(name: str, make: Any, options: dict[str, Any]) -> PolicyClass:
         make,
         options,
         access,
-        dict(getattr(make, "env_options", {})),
+        dict(env_options),
         environment,
         getattr(make, "paper", ""),
         getattr(make, "learns_from", ""),

@@ -27,6 +27,8 @@ class RulePolicy:
             return decided
         if not isinstance(decided, Tensor) or not decided.ndim:
             raise InputError(f"policy {self.context.name!r}: decide() returned a {type(decided).__name__}, expected a tensor or a Decision")
+        if decided.is_complex():
+            raise InputError(f"policy {self.context.name!r}: decide() returned complex numbers; return real weights")
         slots = len(observation["progress"])
         if len(decided) != slots:
             raise InputError(f"policy {self.context.name!r}: decide() returned weights for {len(decided)} slots, expected {slots}")

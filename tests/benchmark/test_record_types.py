@@ -16,7 +16,16 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), [*WRONG.items(), ("teachers", [1]), ("curve", [5]), ("curve", [{"update": "x"}])])
+LARGE = [
+    ("test", 1e308),
+    ("updates", 2**63),
+    ("selection_rate", [0.5, 1e300]),
+    ("curve", [{"update": 10**400, "validation": 0.5}]),
+    ("curve", [{"update": 1, "validation": 0.5, "train_loss": -1e300}]),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [*WRONG.items(), ("teachers", [1]), ("curve", [5]), ("curve", [{"update": "x"}]), *LARGE])
 def test_a_field_of_another_type_is_named_by_line_and_left_out(tmp_path, name, value):
     good, bad = record("uniform", "nothing", 0, 0.5), record("router", "nothing", 0, 0.5) | {name: value}
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (good, bad)))
@@ -32,6 +41,12 @@ def test_a_configuration_of_another_form_is_named(tuned):
     assert other_type(with_it).startswith("config: tuned is ")
     good = {"options": {}, "settings": {}, "trials": 3}
     assert other_type(with_it | {"config": {"tuned": good}}) == ""
+
+
+@pytest.mark.parametrize("population", ["x", None, 0, 1.5])
+def test_a_population_that_is_no_number_of_seeds_is_named(population):
+    with_it = record("uniform", "nothing", 0, 0.5, config={"population": population})
+    assert other_type(with_it).startswith(f"config: population is {population!r}, expected a whole number")
 
 
 def test_every_field_has_types():

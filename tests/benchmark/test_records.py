@@ -58,7 +58,7 @@ def test_what_is_not_finite_is_null_and_numpy_is_plain(tmp_path):
     assert read(tmp_path) == [record("a", test=None, validation=None, updates=3, selection_rate=[0.5, None])]
 
 
-@pytest.mark.parametrize("torn", [b'{"trial": "b", "te', json.dumps(record("b")).encode()])
+@pytest.mark.parametrize("torn", [b'{"trial": "b", "te', json.dumps(record("b")).encode()[:-1], b"[1]", b"7"])
 def test_a_torn_last_line_is_skipped_and_then_removed(tmp_path, torn):
     append(tmp_path, record("a"))
     with (tmp_path / "results.jsonl").open("ab") as file:
@@ -67,6 +67,17 @@ def test_a_torn_last_line_is_skipped_and_then_removed(tmp_path, torn):
     append(tmp_path, record("c"))
     assert [r["trial"] for r in read(tmp_path)] == ["a", "c"]
     assert (tmp_path / "results.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_a_last_record_that_lacks_its_newline_counts_and_is_kept(tmp_path):
+    append(tmp_path, record("a"))
+    with (tmp_path / "results.jsonl").open("ab") as file:
+        file.write(json.dumps(record("b")).encode())
+    ids = FinishedTrials(tmp_path)
+    assert finished(tmp_path) == ids.update() == {"a", "b"}
+    append(tmp_path, record("c"))
+    assert [each["trial"] for each in read(tmp_path)] == ["a", "b", "c"]
+    assert ids.update() == {"a", "b", "c"}
 
 
 def test_a_file_that_is_one_torn_line_starts_anew(tmp_path):

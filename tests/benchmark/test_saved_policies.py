@@ -181,6 +181,22 @@ def test_a_place_without_the_policy_is_named(learned, tmp_path):
     assert len(find(find(learned, ["ppo"], [1])[1][0], [], [5])[5]) == 1, "a file serves every seed"
 
 
+class Unsaved:
+    def __init__(self, makes_folder):
+        self.makes_folder = makes_folder
+
+    def save(self, path):
+        if self.makes_folder:
+            Path(path).mkdir()
+
+
+@pytest.mark.parametrize("makes_folder", [False, True])
+def test_a_policy_that_saves_no_file_is_named(tmp_path, makes_folder):
+    source = Source("mine:Policy", "trial", "digits", "digits/experts", 0, 12, {})
+    with pytest.raises(InputError, match=r"policy 'mine:Policy': save\(\) wrote no file at the path that it got; write one file there"):
+        save(tmp_path, Unsaved(makes_folder), source)
+
+
 def test_a_changed_source_is_named(tmp_path):
     source = Source("ppo", "trial", "digits", "digits/experts", 0, 12, {"number of teachers": 4})
     save(tmp_path, SimpleNamespace(save=lambda path: Path(path).write_text("weights")), source)

@@ -43,6 +43,24 @@ def test_a_difference_is_status_1(results, capsys, tmp_path):
     assert "validation" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"env": None}, {"env": {}}, {"env": {"id": "CartPole-v1"}}, {"selection_rate": None}, {"seed": -1}],
+)
+def test_a_record_that_was_edited_does_not_end_the_check_of_the_others(results, capsys, tmp_path, changes):
+    first, *others = records.read(results)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "traces").symlink_to(results / "traces")
+    (copy / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in [{**first, **changes}, *others[:1]]))
+    capsys.readouterr()
+    assert invoke(["replay", str(copy)]) == 1
+    output = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"{first['trial']}: ") and not line.endswith(": equal") for line in output)
+    assert f"{others[0]['trial']}: equal" in output
+    assert invoke(["replay", str(copy), first["trial"]]) == 1
+
+
 @pytest.mark.long
 def test_without_a_trial_all_records_are_checked(results, capsys):
     assert invoke(["replay", str(results)]) == 0

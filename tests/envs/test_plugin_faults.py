@@ -35,6 +35,11 @@ class OtherShape(Reward):
         return torch.zeros(3)
 
 
+class NotANumberReward(Reward):
+    def pay(self, step):
+        return torch.full((len(step.batch.labels),), float("nan"))
+
+
 class RaisingKnowledge(Knowledge):
     def target(self, teacher):
         return teacher.logits
@@ -46,6 +51,16 @@ class RaisingKnowledge(Knowledge):
 class OneLoss(RaisingKnowledge):
     def loss(self, student, target):
         return torch.zeros(3)
+
+
+class Scalar(RaisingKnowledge):
+    def loss(self, student, target):
+        return student.logits.mean()
+
+
+class Text(RaisingKnowledge):
+    def loss(self, student, target):
+        return "no loss"
 
 
 class RaisingObservations(ObservationSet):
@@ -87,10 +102,13 @@ FAULTS = {
         "ExitingReward": rf"reward ExitingReward: sys.exit\(0\) {PLACE}",
         "NoReward": r"pay\(\) returned a NoneType, expected a tensor \[8\], one value per instance",
         "OtherShape": r"pay\(\) returned a tensor \[3\], expected a tensor \[8\]",
+        "NotANumberReward": r"reward NotANumberReward: pay\(\) returned NaN or infinite numbers; return finite ones",
     },
     "knowledge": {
         "RaisingKnowledge": f"knowledge type '{MODULE}:RaisingKnowledge': KeyError: 'mine' {PLACE}",
-        "OneLoss": r"OneLoss': losses\(\) returned \[3, 4\], expected a tensor \[8, K\]",
+        "OneLoss": r"knowledge type OneLoss: loss\(\) returned a tensor \[3\], expected one value per example, \[B\]",
+        "Scalar": r"knowledge type Scalar: loss\(\) returned a tensor \[\], expected one value per example, \[B\]",
+        "Text": r"knowledge type Text: loss\(\) returned a str, expected one value per example, \[B\]",
     },
     "observation": {
         "RaisingObservations": f"observation set: ZeroDivisionError: division by zero {PLACE}",

@@ -118,6 +118,13 @@ class Counting(Pixels):
         return super().forward(pixel_values)
 
 
+class Overwriting(Pixels):
+    def forward(self, pixel_values):
+        output = super().forward(pixel_values)
+        pixel_values.zero_()
+        return output
+
+
 class Normed(Pixels):
     def __init__(self, task, norm="BatchNorm1d"):
         super().__init__(task)
@@ -185,6 +192,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_as_it_is(
         (f"{HERE}Frozen", "parameter body.weight does not require a gradient; register it as a buffer"),
         (f"{HERE}Constant", "it has no parameters to train"),
         (f"{HERE}Counting", "a pass changes its buffer passes, but passes are repeated; keep buffers constant"),
+        (f"{HERE}Overwriting", "forward changes its input pixel_values; copy it there before you change it"),
         (f"{HERE}Pixels(width=3", "expected name"),
     ],
 )

@@ -10,7 +10,8 @@ import torch
 from kd_env.benchmark.run_trial import teach
 from kd_env.errors import InputError
 from kd_env.policies import make_policy, run_episode
-from kd_env.policies.faults import faults_of
+from kd_env.policies.faults import faults_of, learned_by, selection_entropy_of
+from kd_env.policies.registry import declared
 
 
 def make(**keywords):
@@ -52,6 +53,48 @@ class FailsInBegin(Uniform):
 class Learns(Uniform):
     def learn(self, env, num_updates):
         raise SystemExit("enough")
+
+
+class Summarised(Uniform):
+    def learned_summary(self):
+        return {"x": [np.float32(0.5), object()]}
+
+
+class Plain(Uniform):
+    def learned_summary(self):
+        return {"x": np.arange(2), "y": (1.0, float("nan"), None)}
+
+
+def test_a_summary_that_is_no_json_is_named():
+    with pytest.raises(InputError, match=r"policy 'Summarised': learned_summary\(\) is no JSON \(Object of type object .*\); return dicts"):
+        learned_by(Summarised())
+    assert learned_by(Plain()).keys() == {"learned"}
+    assert learned_by(Uniform()) == {}
+
+
+class WordyEntropy(Uniform):
+    def selection_entropy(self, observation):
+        return "high"
+
+
+def test_an_entropy_that_is_no_number_is_named(env):
+    entropy = selection_entropy_of(WordyEntropy(), env.selection.observation_set)
+    with pytest.raises(InputError, match=r"policy 'WordyEntropy': selection_entropy\(\) returned a str; return numbers \[num_envs\]"):
+        entropy(env.selection.observation())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"env_options": ["action"]}, r"env_options=\['action'\]; expected a dict of environment keywords"),
+        ({"training_episodes": "three"}, r"training_episodes='three'; expected a whole number of at least 0"),
+        ({"training_episodes": -1}, r"training_episodes=-1; expected a whole number of at least 0"),
+        ({"training_episodes": 1.5}, r"training_episodes=1\.5; expected a whole number of at least 0"),
+    ],
+)
+def test_an_attribute_of_another_type_is_named(attributes, message):
+    with pytest.raises(InputError, match=rf"policy 'Declared': {message}"):
+        declared("Declared", type("Declared", (Uniform,), attributes), {})
 
 
 @pytest.mark.parametrize(
