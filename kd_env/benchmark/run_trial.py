@@ -130,7 +130,9 @@ def run_trials(
     recorders, logs = [], []
     for number, (trial, policy) in enumerate(zip(trials, policies, strict=True)):
         skip = 0 if trial.frozen else getattr(policy, "training_episodes", 0)
-        recorders.append(Recorder(selection, report(trial), number, skip, peers, selection_entropy_of(policy, selection.observation_set)))
+        recorders.append(
+            Recorder(selection, report(trial), number, skip, peers, selection_entropy_of(policy, selection.observation_set.teacher_blocks))
+        )
         if trial.tensorboard:
             logs.append(TensorBoardLog(directory, trial, selection, number, recorders[-1]))
     selection.listeners += [*logs, *recorders]  # logs come first, since recorders know when a student is finished

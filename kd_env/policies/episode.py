@@ -51,7 +51,7 @@ def run_episode(
         resume_from: state of an episode to continue, with the student in ``env``. Default: start with a new student.
         after_update: called after each update but the last.
     """
-    view = EpisodeView(policy, env.unwrapped.selection.observation_set)
+    view = EpisodeView(policy, _teacher_blocks(env))
     observation, over = _begin(env, [policy], seed, learning, resume_from), False
     while not over:
         policy_observation = view.observation(observation)
@@ -85,7 +85,7 @@ def run_population_episode(
     """
     slots = env.num_envs // len(policies)
     slots_of = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
-    views = [EpisodeView(policy, env.unwrapped.selection.observation_set) for policy in policies]
+    views = [EpisodeView(policy, _teacher_blocks(env)) for policy in policies]
     observation = _begin(env, policies, np.repeat(list(seeds), slots).tolist(), learning, resume_from)
     over = np.zeros(len(policies), dtype=np.bool_) if resume_from is None else resume_from.over.copy()
     actions: list[Any] = [None] * len(policies) if resume_from is None else list(resume_from.actions)
@@ -108,6 +108,13 @@ def run_population_episode(
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
         if after_update is not None and not over.all():
             after_update(EpisodeState(observation, over, actions))
+
+
+def _teacher_blocks(env: Any) -> Sequence[str]:
+    """Return the blocks of an observation that show the teachers alone, also of a small environment that is not of this package."""
+    selection = getattr(getattr(env, "unwrapped", env), "selection", None)
+    blocks: Sequence[str] = ("teachers",) if selection is None else selection.observation_set.teacher_blocks
+    return blocks
 
 
 def _begin(env: Any, policies: Sequence[Any], seed: int | list[int], learning: bool, resume_from: EpisodeState | None) -> Observation:

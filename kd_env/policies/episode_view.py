@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
-from kd_env.envs.observations import ObservationSet
 from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, DEFAULT_ACCESS, GRADIENT, LABELS, REWARD, STUDENT, TEACHERS, refuse
 from kd_env.policies.protocol import Transition
@@ -22,10 +21,10 @@ VALIDATION = ("validation", "_validation")
 class EpisodeView:
     """Shows an episode to one policy."""
 
-    def __init__(self, policy: Any, observation_set: ObservationSet) -> None:
-        """Read the access that the policy declares, and what the blocks of observations show."""
+    def __init__(self, policy: Any, teacher_blocks: Sequence[str]) -> None:
+        """Read the access that the policy declares; ``teacher_blocks`` are the blocks of an observation that show the teachers alone."""
         self._policy, self._access = type(policy).__name__, getattr(policy, "access", DEFAULT_ACCESS)
-        self._teacher_blocks = observation_set.teacher_blocks
+        self._teacher_blocks = teacher_blocks
 
     def observation(self, observation: Observation) -> Observation:
         """Return the blocks that the access includes."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from kd_env.envs.observations import ObservationSet
 from kd_env.errors import InputError
 from kd_env.plugins import faults_in
 from kd_env.policies.episode_view import EpisodeView
@@ -44,12 +43,16 @@ def learned_by(policy: Any) -> dict[str, Any]:
     return {"learned": learned}
 
 
-def selection_entropy_of(policy: Any, observation_set: ObservationSet) -> Callable[[Observation], np.ndarray | None] | None:
-    """Return the policy's method ``selection_entropy``, which gets the blocks that its access includes; ``None`` if it has none."""
+def selection_entropy_of(policy: Any, teacher_blocks: Sequence[str]) -> Callable[[Observation], np.ndarray | None] | None:
+    """Return the policy's method ``selection_entropy``, which gets the blocks that its access includes; ``None`` if it has none.
+
+    Args:
+        teacher_blocks: blocks of an observation that show the teachers alone.
+    """
     if not callable(method := getattr(policy, "selection_entropy", None)):
         return None
 
-    view = EpisodeView(policy, observation_set)
+    view = EpisodeView(policy, teacher_blocks)
 
     def entropy(observation: Observation) -> np.ndarray | None:
         with faults_of(policy, "selection_entropy"):

@@ -78,7 +78,7 @@ class WordyEntropy(Uniform):
 
 
 def test_an_entropy_that_is_no_number_is_named(env):
-    entropy = selection_entropy_of(WordyEntropy(), env.selection.observation_set)
+    entropy = selection_entropy_of(WordyEntropy(), env.selection.observation_set.teacher_blocks)
     with pytest.raises(InputError, match=r"policy 'WordyEntropy': selection_entropy\(\) returned a str; return numbers \[num_envs\]"):
         entropy(env.selection.observation())
 

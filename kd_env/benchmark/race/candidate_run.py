@@ -93,7 +93,7 @@ class CandidateRun:
         self._policies = [
             self._policy_class.build(self._env, seed, student) for seed, student in zip(self.seeds, self._students, strict=True)
         ]
-        self._views = [EpisodeView(policy, self._selection.observation_set) for policy in self._policies]
+        self._views = [EpisodeView(policy, self._selection.observation_set.teacher_blocks) for policy in self._policies]
         for policy in self._policies:
             begin_episode(policy, True)
         self._observation: Observation = self._env.reset(seed=np.repeat(self.seeds, self._slots).tolist())[0]
@@ -158,7 +158,7 @@ class CandidateRun:
                 context = PolicyContext(self._env, self._policy_class.name, self._policy_class.access, student)
                 self._policies[number] = self._policy_class.make.load(str(file), context)
                 begin_episode(self._policies[number], True)
-        self._views = [EpisodeView(policy, self._selection.observation_set) for policy in self._policies]
+        self._views = [EpisodeView(policy, self._selection.observation_set.teacher_blocks) for policy in self._policies]
         self.diverged = np.array(diverged, dtype=np.bool_)
         self.update = int(self._selection.distillation.update[~self.diverged].max(initial=0))
 
