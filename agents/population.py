@@ -119,9 +119,14 @@ class Population(SavedAgent):
             hyperparameters = [entry for entry in self.schedule if entry.start <= progress][-1].hyperparameters
         return self._decision(self._weights(hyperparameters.rule, batch), [hyperparameters])
 
+    def _new_students(self) -> OwnStudents:
+        """Return students of the members, who are taught other labels than those that score them."""
+        taught = np.tile(self.fit_positions, (len(self.lineages), 1))
+        return self.context.own_students(len(self.lineages), self.seed, taught)
+
     def _teach_members(self, update: int) -> None:
         if self.students is None:
-            self.students = self.context.with_reward_positions(self.fit_positions).own_students(len(self.lineages), self.seed)
+            self.students = self._new_students()
         of_members = [lineage[-1].hyperparameters for lineage in self.lineages]
         by_member: dict[int, Tensor] = {}
         for rule in dict.fromkeys(each.rule for each in of_members):
@@ -214,5 +219,5 @@ class Population(SavedAgent):
                 rule.load_state(rule_state)
         self.learning, self.students = state["learning"], None
         if state["students"] is not None:
-            self.students = self.context.with_reward_positions(self.fit_positions).own_students(len(self.lineages), self.seed)
+            self.students = self._new_students()
             self.students.load_state(state["students"])

@@ -57,7 +57,7 @@ def replay(
     (check,) = checks(directory, everything, [record for record in everything if record["trial"] == name])
     if not check.has_trace:
         _say(_announcements(check), quiet)
-    differences = _differences(check)[name]
+    differences = _checked(check)[name]
     print("\n".join(differences) or f"{name}: equal")
     raise typer.Exit(1 if differences else 0)
 
@@ -80,12 +80,23 @@ def _check_all(planned: list[Check], total: int, quiet: bool) -> bool:
 def _differences(check: Check) -> dict[str, list[str]]:
     """Return the differences of each record; one that cannot be checked differs."""
     try:
-        return check.differences()
+        return _checked(check)
     except InputError as error:
-        reason = str(error)
+        return {record["trial"]: [f"cannot be checked: {error}"] for record in check.records}
+
+
+def _checked(check: Check) -> dict[str, list[str]]:
+    """Return the differences of each record.
+
+    Raises:
+        InputError: a record cannot be checked.
+    """
+    try:
+        return check.differences()
+    except InputError:
+        raise
     except Exception as error:  # a record that was edited can have any value in ``env`` and ``config``
-        reason = f"{type(error).__name__}: {error}"
-    return {record["trial"]: [f"cannot be checked: {reason}"] for record in check.records}
+        raise InputError(f"{check.records[0]['trial']}: {type(error).__name__}: {error}") from error
 
 
 def _announcements(check: Check) -> list[str]:

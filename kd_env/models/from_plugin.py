@@ -78,11 +78,11 @@ def errors_of(text: str, failure: str) -> Iterator[None]:
 
 
 def _require_outputs(network: PluginNetwork, inputs: Inputs, num_classes: int) -> None:
-    given = {name: tensor.clone() for name, tensor in inputs.items()}
+    originals = {name: tensor.clone() for name, tensor in inputs.items()}
     with evaluation_mode(network), torch.no_grad():
         output = network(**inputs)
     for name, tensor in inputs.items():
-        if not torch.equal(tensor, given[name]):
+        if not torch.equal(tensor, originals[name]):
             raise InputError(f"student {network.text!r}: forward changes its input {name}; copy it there before you change it")
     size = len(next(iter(inputs.values())))
     for name, value, width in (("logits", output.logits, num_classes), ("features", output.features, None)):

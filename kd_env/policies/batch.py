@@ -78,7 +78,7 @@ def _copied(value: Any) -> Any:
         return value.map(Tensor.clone)
     if isinstance(value, Mapping):
         return {name: _copied(each) for name, each in value.items()}
-    return tuple(_copied(each) for each in value)
+    return tuple(_copied(each) for each in value) if isinstance(value, tuple) else value
 
 
 NEEDS: dict[str, str] = {

@@ -11,7 +11,7 @@ from selections import actions_for, advance, select, state_of
 from torch.nn.functional import cross_entropy
 
 from kd_env.envs import decisions
-from kd_env.envs.rewards import Reward
+from kd_env.envs.rewards import Reward, TaughtBatch
 from kd_env.types import Decision
 
 # One decision for a batch
@@ -101,9 +101,10 @@ def test_a_finished_student_is_kept_and_begins_again_alone(digits_data):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_reward_that_is_not_finite_ends_the_student(name):
+def test_a_reward_that_is_not_finite_ends_a_student_whose_outputs_are_not_finite(name, monkeypatch):
     env = batch(name, reward=f"{__name__}:Infinite")
     env.reset(seed=0)
+    monkeypatch.setattr(TaughtBatch, "logits", torch.full((1, 1), torch.nan))
     action = np.ones(env.action_space.shape, dtype=env.action_space.dtype)
     _, reward, terminated, _, info = env.step(action)
     assert (reward, terminated, info["diverged"]) == (-10.0, True, True)
