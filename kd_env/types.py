@@ -139,7 +139,8 @@ class DecodedAction(NamedTuple):
 class Decision:
     """How mini-batches are taught: the loss is ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
 
-    Weights and strengths may carry a gradient. The module that computed them then learns from the student's loss.
+    Tensors may carry a gradient. The module that computed them then learns from the student's loss. A policy needs the access ``gradient``
+    for that.
 
     Attributes:
         weights: weights of the teachers by knowledge type, ``[rows, K]``; each row is on the simplex, or all zero if no teacher teaches it.
