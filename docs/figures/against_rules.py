@@ -46,7 +46,7 @@ SETTINGS = (
     ),
     Setting("`piloted`, 64 labels", "piloted", 64, "piloted", ("few-labels", "taught-64")),
     Setting("`piloted`, 256 labels", "piloted", 256, "piloted", ("256-labels", "taught-labels")),
-    Setting("`piloted(rules=taught_stacking)`, 1,200 labels", "piloted(rules=taught_stacking)", 1200, "piloted", ("all-labels",)),
+    Setting("`piloted`, 1,200 labels", "piloted", 1200, "piloted", ("all-labels",)),
 )
 
 

@@ -45,7 +45,8 @@ def find_best(results: Path, task: str | None = None, student: str | None = None
     students = sorted(kept_students(results, position), key=lambda kept: position[kept.trial])  # of equal ones, the first is the best
     if not students:
         raise InputError(
-            f"{results / FOLDER}: no kept students; add --keep best to the kd-env run command that wrote {results}, and run it again"
+            f"{results / FOLDER}: no kept students; add --keep best to the kd-env run command that wrote {results}, and run it again "
+            "(an mlp cannot be kept: use --student tiny-vit, resnet8 or a checkpoint)"
         )
     names = list(dict.fromkeys(kept.task for kept in students))
     if task is None and len(names) > 1:

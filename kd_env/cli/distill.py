@@ -117,13 +117,13 @@ def distill(
     max_length: MaxLength = None,
     quiet: Quiet = False,
 ) -> None:
-    """Distil a student and save it as a Transformers checkpoint.
+    """Distil a student and save it as a checkpoint.
 
     Without --policy, a race compares candidates and keeps the best student; race.md says what was compared and whether teachers help. With
     --from, the best student of kd-env run is taken as it is.
 
-    The folder also contains the tokenizer and a model card. The student is tiny-bert, tiny-vit, a network
-    such as resnet8, or starts from a checkpoint.
+    The folder also contains the tokenizer and a model card. The student is tiny-bert, tiny-vit, a network such as resnet8, or starts from
+    a checkpoint; an mlp cannot be saved, so name a student with --student where it is the task's own.
     """
     from kd_env import tasks
     from kd_env.benchmark.shipping import Shipping

@@ -85,7 +85,8 @@ def teach(
 ) -> None:
     """Fine-tune a teacher, or a pool of teachers, on a task.
 
-    Each teacher becomes a checkpoint. Training uses the train split alone and stops early on a slice of it.
+    Each teacher becomes a checkpoint. Training uses the train split alone, and stops early on a slice of it,
+    except that of convolutional networks.
     """
     values: dict[str, Any] = {
         "epochs": epochs,
