@@ -1,4 +1,4 @@
-"""Define the shape letters and the values that pass from one stage to the next.
+"""Define the shape letters and the values that pass from one package to the next.
 
 N: examples of a split. B: instances of a mini-batch. K: teachers. M: knowledge types. C: classes. D: width of the features. L: layers.
 T: tokens. F: observation columns. S: students. ``rows``: S * B, the instances of all students, student 0 first. ``slots``: the
@@ -41,7 +41,7 @@ class ModelOutput(NamedTuple):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> ModelOutput:
         """Return the output with ``change`` applied to every tensor."""
-        return ModelOutput(*(_map_tensors(value, change) for value in self))
+        return ModelOutput(*(map_tensors(value, change) for value in self))
 
     def to(self, dtype: torch.dtype) -> ModelOutput:
         """Return the output with every tensor in ``dtype``."""
@@ -53,12 +53,15 @@ class ModelOutput(NamedTuple):
         return {name: value for name, value in outputs.items() if value is not None}
 
 
-def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a value with ``change`` applied to each tensor in it: a tensor, an output, a dict or tuple at any depth, or anything else."""
     if isinstance(value, Tensor):
         return change(value)
+    if isinstance(value, ModelOutput):
+        return value.map(change)
     if isinstance(value, Mapping):
-        return {name: _map_tensors(item, change) for name, item in value.items()}
-    return tuple(_map_tensors(item, change) for item in value) if isinstance(value, tuple) else value
+        return {name: map_tensors(item, change) for name, item in value.items()}
+    return tuple(map_tensors(item, change) for item in value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,7 @@ class Batch:
 
 
 def _select(value: Any, rows: Any) -> Any:
-    if isinstance(value, ModelOutput):
-        return value.map(lambda tensor: tensor[rows])
-    return _map_tensors(value, lambda tensor: tensor[rows]) if isinstance(value, tuple) else value[rows]
+    return value[rows] if isinstance(value, np.ndarray) else map_tensors(value, lambda tensor: tensor[rows])
 
 
 class DecodedAction(NamedTuple):
@@ -170,7 +171,7 @@ class Decision:
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Decision:
-        parts = (_map_tensors(part, change) for part in (self.weights, self.strengths, self.temperature, self.penalty))
+        parts = (map_tensors(part, change) for part in (self.weights, self.strengths, self.temperature, self.penalty))
         return Decision(*parts)
 
     @property

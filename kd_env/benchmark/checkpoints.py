@@ -155,7 +155,11 @@ class Checkpoint:
             "elapsed": self.elapsed,
         }
         tensors: dict[str, Tensor] = {}
-        head = to_bytes(tensors, {"content": pack(content, tensors), "identity": self._identity})
+        try:
+            head = to_bytes(tensors, {"content": pack(content, tensors), "identity": self._identity})
+        except (TypeError, ValueError, RecursionError) as error:
+            expected = "return dicts, lists and tuples of tensors, arrays, numbers and text"
+            raise InputError(f"policy {self._trials[0].policy!r}: state() cannot be saved ({error}); {expected}") from None
         write_bytes(self._file, len(head).to_bytes(8), head, self._env.snapshot())
 
     def _read(self) -> None:

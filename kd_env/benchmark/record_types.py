@@ -38,10 +38,12 @@ def other_type(record: Mapping[str, Any]) -> str:
             return f"{name} is {_shown(value)}, half of a surrogate pair"
     for name, types in (("teachers", (str,)), ("selection_rate", NUMBER)):
         for item in record[name] or ():
-            if not isinstance(item, types) or isinstance(item, bool) or _is_large(item):
+            if not isinstance(item, types) or isinstance(item, bool):
                 return f"{name} holds {_shown(item)}, expected {_words(types)}"
+            if _is_large(item):
+                return f"{name} holds {_shown(item)}, expected a smaller number"
     population = record["config"].get("population", 1)
-    if not isinstance(population, int) or population < 1:
+    if type(population) is not int or population < 1:
         return f"config: population is {_shown(population)}, expected a whole number of at least 1"
     if "tuned" in record["config"] and not _is_configuration(record["config"]["tuned"]):
         return f"config: tuned is {_shown(record['config']['tuned'])}, expected an object with options, settings and trials"

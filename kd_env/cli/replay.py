@@ -91,11 +91,13 @@ def _checked(check: Check) -> dict[str, list[str]]:
     Raises:
         InputError: a record cannot be checked.
     """
+    from gymnasium.error import Error
+
     try:
         return check.differences()
     except InputError:
         raise
-    except Exception as error:  # a record that was edited can have any value in ``env`` and ``config``
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, Error) as error:  # of a record that was edited
         raise InputError(f"{check.records[0]['trial']}: {type(error).__name__}: {error}") from error
 
 

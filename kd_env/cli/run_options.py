@@ -12,14 +12,14 @@ from kd_env.cli.options import num_cores
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options that ``kd-env run``, ``bench`` and ``demo`` have in common.
+    """How a command runs its trials. ``kd-env demo`` sets only ``workers`` and ``quiet``.
 
     Attributes:
         workers: trials at the same time; 0 for as many as there are cores.
         executor: what runs the trials, see :func:`kd_env.benchmark.run.run`.
         gpus_per_trial: part of a GPU that Ray reserves for a trial.
         checkpoint_minutes: time between two checkpoints of a trial.
-        quiet: whether to show no progress.
+        quiet: whether progress is hidden.
     """
 
     workers: int = 0
@@ -28,7 +28,7 @@ class RunOptions:
     checkpoint_minutes: float = 5.0
     quiet: bool = False
 
-    def run(self, trials: Sequence[Any], folder: Path, progress: Any, population: int = 1, executor: str | None = None) -> None:
+    def run(self, trials: Sequence[Any], folder: Path, progress: Any, population: int = 1) -> None:
         """Run the trials that are not finished yet.
 
         Args:
@@ -36,9 +36,8 @@ class RunOptions:
             folder: the results folder.
             progress: a :class:`~kd_env.benchmark.progress.Progress`.
             population: seeds of a policy that are run at once as one population.
-            executor: used in place of the option.
         """
         from kd_env.benchmark.run import run
 
         workers = self.workers or num_cores()
-        run(trials, folder, progress, workers, population, self.checkpoint_minutes, executor or self.executor, self.gpus_per_trial)
+        run(trials, folder, progress, workers, population, self.checkpoint_minutes, self.executor, self.gpus_per_trial)

@@ -38,8 +38,10 @@ def run_trials(trials: Sequence[Any], out: Path, options: RunOptions, population
     from kd_env.benchmark.report import write_report
     from kd_env.benchmark.shared_student import is_first, joined, num_processes
 
+    if num_processes() > 1:
+        options = replace(options, executor="local")
     with joined(out) as folder, Progress(options.quiet or not is_first()) as progress:
-        options.run(trials, folder, progress, population, "local" if num_processes() > 1 else None)
+        options.run(trials, folder, progress, population)
     return write_report(out, paper) if is_first() else out
 
 

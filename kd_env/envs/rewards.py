@@ -154,6 +154,17 @@ def checked_reward(reward: Reward, taught: TaughtBatch) -> Tensor:
     if not isinstance(paid, Tensor) or paid.shape != (rows,):
         shown = f"a tensor {list(paid.shape)}" if isinstance(paid, Tensor) else f"a {type(paid).__name__}"
         raise InputError(f"reward {type(reward).__name__}: pay() returned {shown}, expected a tensor [{rows}], one value per instance")
-    if type(reward) not in REWARDS.values() and not paid.isfinite().all() and taught.logits.isfinite().all():
-        raise InputError(f"reward {type(reward).__name__}: pay() returned NaN or infinite numbers; return finite ones")
+    if type(reward) not in REWARDS.values():
+        _require_finite(type(reward).__name__, paid, taught)
     return paid.detach()
+
+
+def _require_finite(name: str, paid: Tensor, taught: TaughtBatch) -> None:
+    """Check the rewards of the students that have not diverged and whose outputs are finite."""
+
+    def finite(values: Tensor) -> np.ndarray:
+        return np.asarray(values.isfinite().reshape(taught.run.num_students, -1).all(1).cpu())
+
+    wrong = ~finite(paid) & ~taught.run.diverged
+    if wrong.any() and (wrong & finite(taught.logits)).any():
+        raise InputError(f"reward {name}: pay() returned NaN or infinite numbers; return finite ones")

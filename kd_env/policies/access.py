@@ -12,6 +12,7 @@ from kd_env.envs.rewards import make_reward
 from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
 from kd_env.knowledge.terms import parse_terms
+from kd_env.types import Decision
 
 ACCESS = (
     "nothing",
@@ -96,6 +97,22 @@ def refuse(policy: str, access: str, name: str, resource: str) -> InputError:
     )
 
 
+def require_no_gradient(policy: str, access: str, decision: Decision) -> None:
+    """Check that a decision does not carry a gradient, unless the policy may read the gradients and the training labels.
+
+    The student's loss is backpropagated into the tensors of a decision, and their gradients tell the student's outputs and the labels.
+
+    Raises:
+        InputError: it carries one.
+    """
+    if decision.differentiable and not {GRADIENT, LABELS} <= ALLOWED[access]:
+        wider = next(wider for wider in ACCESS if {*ALLOWED[access], GRADIENT, LABELS} <= ALLOWED[wider])
+        raise InputError(
+            f"policy {policy!r}: its decision carries a gradient, by which it would read {GRADIENT} and {LABELS}, and its access is "
+            f"{access!r}; detach the tensors of the decision, or declare access = {wider!r} in its class"
+        )
+
+
 def _credit_reads_labels(settings: Settings) -> bool:
     """Return whether credit is also paid for the hard label, or for a knowledge type that compares labels."""
     distillation = settings.distillation
@@ -115,7 +132,9 @@ def effective_access(access: str, settings: Settings) -> str:
     if settings.reward.credit != "shared" and access == "reward scalar":
         access = "reward gradient"
     reads = {access}
-    if settings.interface.observe_labels or make_reward(settings.reward.reward).reads_labels or _credit_reads_labels(settings):
+    if settings.interface.observe_labels or make_reward(settings.reward.reward).reads_labels:
+        reads.add("train labels")
+    if REWARD in ALLOWED[access] and _credit_reads_labels(settings):
         reads.add("train labels")
     if settings.distillation.reward_ce > 0.0 or settings.distillation.calibrate_teachers:
         reads.add("reward labels")

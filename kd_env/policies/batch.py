@@ -9,14 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from kd_env.policies.access import ALLOWED, GRADIENT, LABELS, STUDENT, TEACHERS, refuse
-from kd_env.types import Batch, ModelOutput
+from kd_env.types import Batch, ModelOutput, map_tensors
 
 
 class PolicyBatch:
     """The mini-batch about to be taught. The type of a field says what it needs.
 
-    Reading a field that the policy's access does not include raises an error that names it. Fields are copies, except
-    :attr:`student_output`: a policy that changes one does not change what the student learns.
+    Reading a field that the policy's access does not include raises an error that names it. Fields are copies, so a
+    policy that changes one does not change what the student learns; only :attr:`student_output` is none where the access includes labels.
     """
 
     num_rows: int
@@ -57,28 +57,19 @@ class PolicyBatch:
         self._fields = {name: getattr(batch, name) for name in allowed}
         if GRADIENT in ALLOWED[access]:
             assert output is not None
-            self.student_output = output
+            # the student's loss fills gradients of its own outputs, which tell the labels; it does not fill those of a copy
+            self.student_output = output if LABELS in ALLOWED[access] else output.map(Tensor.clone)
 
     def __getattr__(self, name: str) -> Any:
         """Copy a field when it is first read, or raise the error of a field that is not there."""
         fields = self.__dict__.get("_fields", {})
         if name in fields:
-            value = _copied(fields[name])
+            value = map_tensors(fields[name], Tensor.clone)
             setattr(self, name, value)
             return value
         if name in NEEDS and NEEDS[name] not in ALLOWED[self._access]:
             raise refuse(self._policy, self._access, f"batch.{name}", NEEDS[name])
         raise AttributeError(f"PolicyBatch has no {name!r}")
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, ModelOutput):
-        return value.map(Tensor.clone)
-    if isinstance(value, Mapping):
-        return {name: _copied(each) for name, each in value.items()}
-    return tuple(_copied(each) for each in value) if isinstance(value, tuple) else value
 
 
 NEEDS: dict[str, str] = {

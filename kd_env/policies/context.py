@@ -76,7 +76,7 @@ class PolicyContext:
         """All settings of the environment, with :attr:`num_students` of this policy."""
         self.action = selection.action_kind
         """Kind of the action."""
-        self.terms = run.loss.terms
+        self.terms = dict(run.loss.terms)
         """Loss terms of the setting, by knowledge type."""
         self.device = run.student.device
         """Device of the student."""

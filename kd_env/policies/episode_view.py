@@ -7,9 +7,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from kd_env.errors import InputError
-from kd_env.policies.access import ALLOWED, DEFAULT_ACCESS, GRADIENT, LABELS, REWARD, STUDENT, TEACHERS, refuse
-from kd_env.policies.protocol import Transition
+from kd_env.policies.access import ALLOWED, DEFAULT_ACCESS, REWARD, STUDENT, TEACHERS, refuse, require_no_gradient
+from kd_env.policies.protocol import Transition, class_name
 from kd_env.types import Decision, Observation
 
 REWARD_ENTRIES = ("credit", "knowledge_credit", "credit_fold", "reward_terms")
@@ -23,7 +22,7 @@ class EpisodeView:
 
     def __init__(self, policy: Any, teacher_blocks: Sequence[str]) -> None:
         """Read the access that the policy declares; ``teacher_blocks`` are the blocks of an observation that show the teachers alone."""
-        self._policy, self._access = type(policy).__name__, getattr(policy, "access", DEFAULT_ACCESS)
+        self._policy, self._access = class_name(policy), getattr(policy, "access", DEFAULT_ACCESS)
         self._teacher_blocks = teacher_blocks
 
     def observation(self, observation: Observation) -> Observation:
@@ -32,19 +31,9 @@ class EpisodeView:
         return self._without(observation, "observation", needs)
 
     def action(self, action: np.ndarray | Decision) -> np.ndarray | Decision:
-        """Return the action after a check that it does not carry a gradient to a policy that may not read it.
-
-        The student's loss is backpropagated into the tensors of a decision, and their gradients tell the student's outputs and the training
-        labels.
-
-        Raises:
-            InputError: it is a decision that carries a gradient, and the access does not include both.
-        """
-        if isinstance(action, Decision) and action.differentiable and not {GRADIENT, LABELS} <= ALLOWED[self._access]:
-            raise InputError(
-                f"policy {self._policy!r}: its decision carries a gradient, by which it would read {GRADIENT} and {LABELS}, and its access "
-                f"is {self._access!r}; detach the tensors of the decision, or declare access = 'gradient' in its class"
-            )
+        """Return the action, see :func:`~kd_env.policies.access.require_no_gradient`."""
+        if isinstance(action, Decision):
+            require_no_gradient(self._policy, self._access, action)
         return action
 
     def transition(

@@ -1,4 +1,4 @@
-"""Report what a policy of the user's own raises. In: a policy. Out: its exceptions as one line with the file and the line."""
+"""Call methods of a policy of the user's own. In: a policy. Out: what they return, or one line that says what is wrong, and where."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from kd_env.errors import InputError
 from kd_env.plugins import faults_in
 from kd_env.policies.episode_view import EpisodeView
+from kd_env.policies.protocol import class_name
 from kd_env.policies.rules import RulePolicy
 from kd_env.serialization import json_value
 from kd_env.types import Observation
@@ -29,7 +30,7 @@ def learned_by(policy: Any) -> dict[str, Any]:
     """Return what a policy learned, as ``{"learned": policy.learned_summary()}``; an empty dict if it has no such method.
 
     Raises:
-        InputError: the method fails, or returns something that is no JSON.
+        InputError: the method fails, or returns something that cannot be written as JSON.
     """
     if not callable(summary := getattr(policy, "learned_summary", None)):
         return {}
@@ -38,8 +39,8 @@ def learned_by(policy: Any) -> dict[str, Any]:
     try:
         json.dumps(json_value(learned), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        name = type(policy).__name__
-        raise InputError(f"policy {name!r}: learned_summary() is no JSON ({error}); return dicts, lists, numbers and text") from None
+        expected = "return dicts, lists, numbers and text"
+        raise InputError(f"policy {class_name(policy)!r}: learned_summary() cannot be written as JSON ({error}); {expected}") from None
     return {"learned": learned}
 
 
@@ -60,9 +61,7 @@ def selection_entropy_of(policy: Any, teacher_blocks: Sequence[str]) -> Callable
         try:
             return None if values is None else np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError):
-            name = type(policy).__name__
-            raise InputError(
-                f"policy {name!r}: selection_entropy() returned a {type(values).__name__}; return numbers [num_envs]"
-            ) from None
+            wrong = f"selection_entropy() returned a {type(values).__name__}"
+            raise InputError(f"policy {class_name(policy)!r}: {wrong}; return numbers [num_envs]") from None
 
     return entropy

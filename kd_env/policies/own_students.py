@@ -16,7 +16,7 @@ from kd_env.distillation import Distillation
 from kd_env.envs import decisions
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.policies.access import ALLOWED, GRADIENT
+from kd_env.policies.access import ALLOWED, GRADIENT, require_no_gradient
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.positions import granted_positions
 from kd_env.types import Decision
@@ -85,8 +85,9 @@ class OwnStudents:
         """Teach each student one mini-batch, except students that have diverged; ``decision`` is about ``S * B`` rows.
 
         Raises:
-            InputError: the decision does not fit the setting.
+            InputError: the decision does not fit the setting, or carries a gradient that the access does not include.
         """
+        require_no_gradient(self._name, self._access, decision)
         if not self._run.done.all():
             decisions.require_fits(self._run, decision)
             self._run.apply(decision)

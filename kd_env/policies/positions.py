@@ -22,8 +22,8 @@ def granted_positions(positions: Any, granted: np.ndarray, policy: str, method: 
         InputError: they are no integers, or the policy does not have the labels of some.
     """
     array = np.array(positions)
-    if array.dtype.kind not in "iu":
+    if array.size and array.dtype.kind not in "iu":
         raise InputError(f"policy {policy!r}: {method} got an array of {array.dtype}; expected positions, whole numbers")
     if not np.isin(array, granted).all():
         raise InputError(f"policy {policy!r}: {method} got positions that are not in context.reward_positions; use some of those")
-    return array
+    return array.astype(np.int64)

@@ -88,3 +88,8 @@ class Rule(Protocol):
     def decide(self, batch: PolicyBatch) -> Tensor | Decision:
         """Return weights of the teachers ``[rows, K]`` (for knowledge selection: gates ``[S, M]``), or a whole decision."""
         ...
+
+
+def class_name(policy: Any) -> str:
+    """Return the name of a policy's class, of a rule that acts as a policy that of the rule, for messages."""
+    return type(getattr(policy, "rule", policy)).__name__

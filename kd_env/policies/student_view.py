@@ -81,12 +81,12 @@ class StudentView:
 
     def batch_inputs(self) -> Inputs:
         """Return the student's inputs of the mini-batch about to be taught."""
-        return self._run.batch_inputs()
+        return {name: tensor.clone() for name, tensor in self._run.batch_inputs().items()}
 
     @torch.no_grad()
     def output(self) -> ModelOutput:
         """Return all outputs of the student for the mini-batch about to be taught, without gradient."""
-        return self._run.student_output().map(Tensor.detach)
+        return self._run.student_output().map(lambda tensor: tensor.detach().clone())
 
     @torch.no_grad()
     def forward(self, inputs: Inputs) -> ModelOutput:
@@ -127,8 +127,8 @@ class StudentView:
 
     @needs(LABELS, "student")
     def observed(self) -> Batch:
-        """Return the mini-batch about to be taught, with its labels."""
-        return self._run.observe()
+        """Return a copy of the mini-batch about to be taught, with its labels."""
+        return self._run.observe().of_students(range(self._run.num_students))
 
     def _count(self, inputs: Inputs) -> None:
         self._run.state.forward_examples += len(next(iter(inputs.values())))

@@ -59,7 +59,7 @@ def test_an_error_of_the_moment_leaves_the_checkpoint(tmp_path, monkeypatch):
 def test_a_state_that_cannot_be_saved_does_not_end_the_trial(tmp_path, monkeypatch):
     monkeypatch.setattr("agents.reinforce.Reinforce.state", lambda _: {"x": object()})
     _, _, messages = run([dataclasses.replace(trial(), save_policy=False)], tmp_path, monkeypatch, minutes=0.0)
-    assert messages[0].startswith("policy 'Reinforce': state() cannot be saved (Object of type object is not JSON serializable); return")
+    assert messages[0].startswith("policy 'reinforce': state() cannot be saved (Object of type object is not JSON serializable); return")
     assert messages[0].endswith("The checkpoint is not saved, and the trial continues")
 
 

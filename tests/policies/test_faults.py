@@ -66,7 +66,9 @@ class Plain(Uniform):
 
 
 def test_a_summary_that_is_no_json_is_named():
-    with pytest.raises(InputError, match=r"policy 'Summarised': learned_summary\(\) is no JSON \(Object of type object .*\); return dicts"):
+    with pytest.raises(
+        InputError, match=r"policy 'Summarised': learned_summary\(\) cannot be written as JSON \(Object of type object .*\); return dicts"
+    ):
         learned_by(Summarised())
     assert learned_by(Plain()).keys() == {"learned"}
     assert learned_by(Uniform()) == {}

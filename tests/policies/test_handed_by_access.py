@@ -11,7 +11,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import batch as batch_module
 from kd_env.policies import make_policy, run_episode
-from kd_env.policies.access import ACCESS, ALLOWED, DEFAULT_ACCESS, REWARD, STUDENT, TEACHERS
+from kd_env.policies.access import ACCESS, ALLOWED, DEFAULT_ACCESS, LABELS, REWARD, STUDENT, TEACHERS
 from kd_env.policies.registry import declared
 from kd_env.types import ModelOutput
 
@@ -75,7 +75,9 @@ def test_a_batch_holds_the_fields_of_its_class_and_their_values(access, env):
         assert not batch.student.logits.requires_grad
         assert batch.student.layers is batch.student.attention is None
     if "student_output" in held:
-        assert batch.student_output is env.selection.distillation.student_output()
+        own = env.selection.distillation.student_output()
+        assert (batch.student_output is own) == (LABELS in ALLOWED[access])
+        assert torch.equal(batch.student_output.logits, own.logits)
         assert batch.student_output.logits.requires_grad
     with pytest.raises(AttributeError, match="PolicyBatch has no 'tacher_logits'"):
         _ = batch.tacher_logits

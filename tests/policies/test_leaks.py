@@ -54,13 +54,51 @@ class Backpropagated(Rule):
         return Decision({"response": super().decide(batch)}, {"response": 0.5, "label": self.strengths[-1]}, 2.0)
 
 
-@pytest.mark.parametrize("access", ["nothing", "student outputs", "train labels", "reward gradient", "reward labels"])
-def test_a_decision_with_a_gradient_is_refused(access):
+WIDER = {"nothing": "gradient", "student outputs": "gradient", "train labels": "gradient", "reward labels": "privileged"}
+
+
+@pytest.mark.parametrize(("access", "wider"), WIDER.items())
+def test_a_decision_with_a_gradient_is_refused(access, wider):
     env = env_of(Backpropagated, kd_weight=0.5)
     policy = make_policy(Backpropagated, env, access=access)
-    with pytest.raises(InputError, match=r"its decision carries a gradient, .* detach the tensors .* or declare access = 'gradient'"):
+    with pytest.raises(InputError, match=rf"policy 'Backpropagated': its decision carries a gradient, .* declare access = '{wider}'"):
         run_episode(env, policy, 0)
     assert policy.rule.strengths[0].grad is None
+
+
+def test_a_policy_cannot_teach_students_of_its_own_with_a_gradient():
+    env, context = context_of(Paid, kd_weight=0.5)
+    env.reset(seed=0)
+    students = context.own_students(2, 0)
+    weights = torch.full((16, context.num_teachers), 0.25)
+    decision = Decision({"response": weights}, {"response": 0.5, "label": torch.full((16,), 0.5, requires_grad=True)}, 2.0)
+    with pytest.raises(InputError, match="its decision carries a gradient"):
+        students.teach(decision)
+    students.teach(decision.detach())
+
+
+def test_gradients_of_the_outputs_do_not_tell_the_labels():
+    env, context = context_of(Paid, kd_weight=0.5)
+    env.reset(seed=0)
+    output = context.batch().student_output
+    output.logits.retain_grad()
+    env.step(np.zeros((8, context.num_teachers)))
+    assert output.logits.grad is None
+    assert output.logits.requires_grad
+
+
+def test_outputs_and_terms_are_copies():
+    env, context = context_of(Paid, kd_weight=0.5)
+    env.reset(seed=0)
+    run = env.selection.distillation
+    before = run.student_output().logits.detach().clone()
+    context.student.output().logits.zero_()
+    for tensor in context.student.batch_inputs().values():
+        tensor.zero_()
+    context.terms.clear()
+    assert torch.equal(run.student_output().logits, before)
+    assert all(tensor.any() for tensor in run.batch_inputs().values())
+    assert list(run.loss.terms) == ["response"]
 
 
 def test_a_decision_with_a_gradient_is_for_the_access_gradient():
@@ -226,6 +264,26 @@ def test_an_action_that_must_select_a_teacher_refuses_a_row_of_zeros(action):
     env.selection.action_kind = make_action(action, env.selection.layout)
     with pytest.raises(InputError, match=rf"action '{action}' cannot say that no teacher teaches .* slot 2 are all 0; use action=subset"):
         run_episode(env, make_policy(Zero, env), 0)
+
+
+class Rounded(Rule):
+    def decide(self, batch):
+        weights = super().decide(batch)
+        weights[:, 0] = -1e-17
+        return weights
+
+
+class Negative(Rule):
+    def decide(self, batch):
+        return -super().decide(batch)
+
+
+def test_rounding_below_0_is_0_and_a_negative_weight_is_refused():
+    env = env_of(Rounded)
+    run_episode(env, make_policy(Rounded, env), 0)
+    env = env_of(Negative)
+    with pytest.raises(InputError, match=r"action 'weights': weights below 0, such as -0\.25; return weights of at least 0"):
+        run_episode(env, make_policy(Negative, env), 0)
 
 
 class Half(Rule):

@@ -169,8 +169,9 @@ class CandidateRun:
         observed = [take_slots(self._observation, slots) for slots in slots_of]
         for number in range(len(self.seeds)):
             if not self.diverged[number] or self._actions[number] is None:  # a student that has diverged gets its last action again
+                view = self._views[number]
                 with faults_of(self._policies[number], "act"):
-                    self._actions[number] = self._policies[number].act(self._views[number].observation(observed[number]))
+                    self._actions[number] = view.action(self._policies[number].act(view.observation(observed[number])))
         observation, rewards, terminated, _, info = self._env.step(self._joined_actions())
         for number in taught:
             if isinstance(policy := self._policies[number], Learner):

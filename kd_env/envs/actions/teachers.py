@@ -17,6 +17,10 @@ SHARPNESS = 10.0
 """Factor of ``weights`` actions before the softmax. Without it, one teacher of four could not get more than .71, since a is in [-1, 1]."""
 
 
+ROUNDING = 1e-6
+"""Weights that are less than this below 0 count as 0."""
+
+
 class TeacherAction(ActionKind):
     """Base class of kinds of action that set only the weights of teachers. The weights apply to all knowledge types."""
 
@@ -29,19 +33,22 @@ class TeacherAction(ActionKind):
         """Return the sum of weights times credit as the reward, and the credit of the teachers, ``[S * B, K]``."""
         return credit_rewards.of_teachers(credit.by_type, credit.decision, credit.normalize)
 
-    def _require_a_teacher(self, weights: np.ndarray) -> None:
-        """Check weights ``[slots, K]`` that are to become an action which selects at least one teacher.
+    def _checked(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights ``[slots, K]`` of at least 0, for an action that selects at least one teacher. Rounding below 0 becomes 0.
 
         Raises:
             InputError: a weight is negative, or all weights of a slot are 0.
         """
-        if (weights < 0.0).any():
+        if (weights < -ROUNDING).any():
             raise InputError(f"action {self.name!r}: weights below 0, such as {weights.min():g}; return weights of at least 0")
-        if (weights.max(1) == 0.0).any():
+        weights = np.maximum(weights, 0.0)
+        largest = weights.max(1)
+        if (largest == 0.0).any():
             raise InputError(
-                f"action {self.name!r} cannot say that no teacher teaches an instance, and the weights of slot "
-                f"{int(weights.max(1).argmin())} are all 0; use action=subset, or return a kd_env.types.Decision"
+                f"action {self.name!r} cannot say that no teacher teaches an instance, and the weights of slot {int(largest.argmin())} "
+                "are all 0; use action=subset, or return a kd_env.types.Decision"
             )
+        return weights
 
 
 class Subset(TeacherAction):
@@ -83,8 +90,7 @@ class One(TeacherAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the teacher with the largest weight."""
-        self._require_a_teacher(values)
-        return np.asarray(values.argmax(1))
+        return np.asarray(self._checked(values).argmax(1))
 
 
 class Weights(TeacherAction):
@@ -100,8 +106,7 @@ class Weights(TeacherAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the action with these weights, see :func:`from_weights`."""
-        self._require_a_teacher(values)
-        return from_weights(values)
+        return from_weights(self._checked(values))
 
 
 def sharp_softmax(table: np.ndarray) -> np.ndarray:
