@@ -7,6 +7,9 @@ from kd_env.benchmark.summary import access_rank, uses_reward_labels
 from kd_env.envs.settings import settings
 from kd_env.policies.access import ACCESS, effective_access
 
+LABEL_CREDIT = {"credit": "first_order", "kd_weight": 0.5, "knowledge": "tckd,nckd(strength=8)"}
+"""Credit of knowledge types that compare the training labels."""
+
 
 @pytest.mark.parametrize("access", ACCESS)
 def test_with_the_defaults_it_is_what_the_class_declares(access):
@@ -27,6 +30,12 @@ def test_with_the_defaults_it_is_what_the_class_declares(access):
         ("nothing", {"calibrate_teachers": True}, "reward labels"),
         ("train labels", {"reward_ce": 1.0}, "train labels + reward labels"),
         ("reward labels", {"reward": "mixed"}, "train labels + reward labels"),
+        ("reward gradient", {"credit": "first_order", "kd_weight": 0.5}, "reward gradient"),
+        ("reward gradient", LABEL_CREDIT, "train labels + reward gradient"),
+        ("reward gradient", {**LABEL_CREDIT, "credit": "shared"}, "reward gradient"),
+        ("nothing", LABEL_CREDIT, "nothing"),
+        ("reward gradient", {"credit": "first_order", "kd_weight": 0.5, "action": "joint"}, "train labels + reward gradient"),
+        ("reward gradient", {"credit": "first_order", "kd_weight": 1.0, "action": "joint"}, "reward gradient"),
     ],
 )
 def test_settings_that_show_or_pay_more_are_added(access, keywords, expected):

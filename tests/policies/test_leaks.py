@@ -6,10 +6,8 @@ import torch
 
 from kd_env.benchmark.run_trial import make_env, run_trials
 from kd_env.benchmark.trial import Trial
-from kd_env.envs.actions import ActionLayout, make_action
 from kd_env.errors import InputError
 from kd_env.policies import make_policy, run_episode
-from kd_env.policies.access import effective_access
 from kd_env.types import Decision
 
 SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8}
@@ -224,74 +222,3 @@ def test_a_rule_that_changes_its_batch_does_not_change_what_is_taught(tmp_path):
     first, second = run_trials(trials[:1], tmp_path, lambda _: None), run_trials(trials[1:], tmp_path, lambda _: None)
     assert first[0]["validation"] == second[0]["validation"]
     assert first[0]["curve"] == second[0]["curve"]
-
-
-def effective(action, **settings):
-    trial = Trial("digits", f"{__name__}:Watching", 0, settings=SETTINGS | settings)
-    interface = make_env(trial).selection.settings
-    assert make_action(interface.interface.action, ActionLayout(2, ("response",))).name == action
-    return effective_access("reward gradient", interface)
-
-
-def test_credit_that_is_paid_for_training_labels_counts_as_reading_them():
-    assert effective("weights", kd_weight=0.5, credit="first_order") == "reward gradient"
-    labels = {"kd_weight": 0.5, "credit": "first_order", "knowledge": "tckd,nckd(strength=8)"}
-    assert effective("weights", **labels) == "train labels + reward gradient"
-    assert effective("weights", **{**labels, "credit": "shared"}) == "reward gradient"
-
-
-class Joint(Watching):
-    environment = "kd_env/JointSelection-v0"
-    env_options = {"action": "joint", "credit": "first_order"}
-
-
-def test_credit_of_the_hard_label_counts_as_reading_labels():
-    for kd_weight, expected in ((0.5, "train labels + reward gradient"), (1.0, "reward gradient")):
-        trial = Trial("digits", f"{__name__}:Joint", 0, settings=SETTINGS | {"kd_weight": kd_weight})
-        assert effective_access("reward gradient", make_env(trial).selection.settings) == expected
-
-
-class Zero(Rule):
-    def decide(self, batch):
-        weights = super().decide(batch)
-        weights[2] = 0.0
-        return weights
-
-
-@pytest.mark.parametrize("action", ["weights", "one"])
-def test_an_action_that_must_select_a_teacher_refuses_a_row_of_zeros(action):
-    env = make_env(Trial("digits", f"{__name__}:Zero", 0, settings=SETTINGS))
-    env.selection.action_kind = make_action(action, env.selection.layout)
-    with pytest.raises(InputError, match=rf"action '{action}' cannot say that no teacher teaches .* slot 2 are all 0; use action=subset"):
-        run_episode(env, make_policy(Zero, env), 0)
-
-
-class Rounded(Rule):
-    def decide(self, batch):
-        weights = super().decide(batch)
-        weights[:, 0] = -1e-17
-        return weights
-
-
-class Negative(Rule):
-    def decide(self, batch):
-        return -super().decide(batch)
-
-
-def test_rounding_below_0_is_0_and_a_negative_weight_is_refused():
-    env = env_of(Rounded)
-    run_episode(env, make_policy(Rounded, env), 0)
-    env = env_of(Negative)
-    with pytest.raises(InputError, match=r"action 'weights': weights below 0, such as -0\.25; return weights of at least 0"):
-        run_episode(env, make_policy(Negative, env), 0)
-
-
-class Half(Rule):
-    def decide(self, batch):
-        return super().decide(batch).bfloat16()
-
-
-def test_weights_in_bfloat16_are_converted():
-    env = env_of(Half)
-    run_episode(env, make_policy(Half, env), 0)
-    assert env.selection.finished[0] is not None
