@@ -44,7 +44,7 @@ def build(text: str, task: Task) -> PluginNetwork:
     if not isinstance(module, nn.Module):
         raise InputError(f"student {text!r}: a {type(module).__name__} is not a torch.nn.Module; subclass it")
     network = PluginNetwork(module, text)
-    inputs = encode(task, task.train.inputs[:2])
+    inputs = {name: tensor.clone() for name, tensor in encode(task, task.train.inputs[:2]).items()}  # not the task's own memory
     try:
         inspect.signature(module.forward).bind(**inputs)
     except TypeError as error:

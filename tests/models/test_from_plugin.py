@@ -201,6 +201,13 @@ def test_what_does_not_fit_is_named(digits_data, text, says):
         build(text, digits_data.task, 0)
 
 
+def test_a_network_that_overwrites_its_input_does_not_change_the_task(digits_data):
+    before = digits_data.task.train.inputs[:2].copy()
+    with pytest.raises(InputError, match="forward changes its input"):
+        build(f"{HERE}Overwriting", digits_data.task, 0)
+    assert (digits_data.task.train.inputs[:2] == before).all()
+
+
 def test_an_image_network_does_not_read_texts(text_data):
     with pytest.raises(InputError, match="forward cannot be called with input_ids, attention_mask"):
         build(f"{HERE}Flat", text_data.task, 0)
