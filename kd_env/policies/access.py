@@ -123,6 +123,24 @@ def _credit_reads_labels(settings: Settings) -> bool:
     return kind.decides_knowledge or any(term.knowledge.reads_labels for term in terms)
 
 
+class Restricted:
+    """Base class of what a policy is handed. Methods and properties with :func:`needs` check the access class, which cannot be set."""
+
+    def __init__(self, name: str, access: str) -> None:
+        """Keep the name of the policy, for errors, and its access class."""
+        self._name, self._access = name, access
+
+    @property
+    def name(self) -> str:
+        """Name of the policy."""
+        return self._name
+
+    @property
+    def access(self) -> str:
+        """Access class of the policy."""
+        return self._access
+
+
 def effective_access(access: str, settings: Settings) -> str:
     """Return what a policy reads under ``settings``: what it declares, and more where the settings show or pay more.
 

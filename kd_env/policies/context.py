@@ -16,7 +16,7 @@ from kd_env.distillation.reward_split import labelled_positions
 from kd_env.envs import decisions
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
-from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, needs
+from kd_env.policies.access import ALLOWED, GRADIENT, GROUPS, LABELS, REWARD, REWARD_LABELS, STUDENT, TEACHERS, Restricted, needs
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.examples import Examples
 from kd_env.policies.once_per_example import OfTeachers, OncePerExample
@@ -30,7 +30,7 @@ from kd_env.teachers.teacher import classifiers
 from kd_env.types import Decision
 
 
-class PolicyContext:
+class PolicyContext(Restricted):
     """The information that a policy may use. Its attributes are for all policies; methods and properties need the access in ``@needs``.
 
     A method or property that the access class of the policy does not include raises an error that names it.
@@ -47,7 +47,8 @@ class PolicyContext:
         """
         selection: Selection = env.unwrapped.selection
         data, pool, settings, run = selection.data, selection.pool, selection.settings, selection.distillation
-        self._selection, self._student, self._name, self._access = selection, student, name, access
+        super().__init__(name, access)
+        self._selection, self._student = selection, student
         self.num_envs: int = env.num_envs if student is None else env.num_envs // selection.num_students
         """Number of slots that the policy acts for, which is the length of each block of an observation."""
         self.single_observation_space: spaces.Dict = copy.deepcopy(env.single_observation_space)
@@ -84,16 +85,6 @@ class PolicyContext:
         """Data type of the student."""
         reward = self.settings.reward
         self._reward_positions = labelled_positions(data.labels["reward"].numpy(), reward.reward_labels, reward.label_seed)
-
-    @property
-    def name(self) -> str:
-        """Name of the policy."""
-        return self._name
-
-    @property
-    def access(self) -> str:
-        """Access class of the policy."""
-        return self._access
 
     @property
     def columns(self) -> dict[str, int]:

@@ -17,33 +17,23 @@ from kd_env.knowledge.knowledge import TRAIN_ONLY
 from kd_env.models.encode import take
 from kd_env.models.modes import running_statistics, without_dropout
 from kd_env.models.stages import output_of
-from kd_env.policies.access import GRADIENT, LABELS, REWARD_LABELS, needs, require
+from kd_env.policies.access import GRADIENT, LABELS, REWARD_LABELS, Restricted, needs, require
 from kd_env.policies.positions import granted_positions
 from kd_env.types import Batch, Decision, Inputs, ModelOutput
 
 
-class StudentView:
+class StudentView(Restricted):
     """A lone student and its loss."""
 
     def __init__(self, selection: Selection, name: str, access: str, reward_positions: np.ndarray, run: Distillation | None = None) -> None:
         """Show the student of ``run`` to policy ``name``; by default the one that ``selection`` is teaching at the time of each call."""
-        self._name, self._access = name, access
+        super().__init__(name, access)
         self._selection, self._fixed_run = selection, run
         self._reward_positions = reward_positions  # whose labels there are
 
     def of_this_run(self) -> StudentView:
         """Return a view that keeps showing the student that is being taught now, also after the next student begins."""
         return StudentView(self._selection, self.name, self.access, self._reward_positions, self._run)
-
-    @property
-    def name(self) -> str:
-        """Name of the policy."""
-        return self._name
-
-    @property
-    def access(self) -> str:
-        """Access class of the policy."""
-        return self._access
 
     @property
     def _run(self) -> Distillation:

@@ -3,31 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from uniform_rule import SETTINGS, Rule, env_of
 
-from kd_env.benchmark.run_trial import make_env, run_trials
+from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.policies import make_policy, run_episode
 from kd_env.types import Decision
-
-SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8}
-
-
-class Rule:
-    """Weighs all teachers equally."""
-
-    access = "teacher outputs"
-    env_options = {"action": "weights", "reward_every": 0}
-
-    def __init__(self, context, seed=0):
-        self.context = context
-
-    def decide(self, batch):
-        return torch.full((batch.num_rows, batch.num_teachers), 1.0 / batch.num_teachers)
-
-
-def env_of(policy, task="digits", **settings):
-    return make_env(Trial(task, f"{__name__}:{policy.__name__}", 0, settings=SETTINGS | settings))
 
 
 def context_of(policy, **settings):

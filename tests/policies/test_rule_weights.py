@@ -1,32 +1,13 @@
 """Weights that a rule returns and that its kind of action cannot express, or that have to be converted."""
 
 import pytest
-import torch
+from uniform_rule import SETTINGS, Rule, env_of
 
 from kd_env.benchmark.run_trial import make_env
 from kd_env.benchmark.trial import Trial
 from kd_env.envs.actions import make_action
 from kd_env.errors import InputError
 from kd_env.policies import make_policy, run_episode
-
-SETTINGS = {"updates": 3, "student": "mlp(width=8)", "batch_size": 8}
-
-
-class Rule:
-    """Weighs all teachers equally."""
-
-    access = "teacher outputs"
-    env_options = {"action": "weights", "reward_every": 0}
-
-    def __init__(self, context, seed=0):
-        self.context = context
-
-    def decide(self, batch):
-        return torch.full((batch.num_rows, batch.num_teachers), 1.0 / batch.num_teachers)
-
-
-def env_of(policy, task="digits", **settings):
-    return make_env(Trial(task, f"{__name__}:{policy.__name__}", 0, settings=SETTINGS | settings))
 
 
 class Zero(Rule):
@@ -70,6 +51,9 @@ class Half(Rule):
 
 
 def test_weights_in_bfloat16_are_converted():
-    env = env_of(Half)
-    run_episode(env, make_policy(Half, env), 0)
-    assert env.selection.finished[0] is not None
+    losses = []
+    for kind in (Rule, Half):
+        env = env_of(kind)
+        run_episode(env, make_policy(kind, env), 0)
+        losses.append(env.selection.finished[0].validate()[0])
+    assert losses[0] == losses[1], "a quarter has no rounding"
