@@ -1,7 +1,7 @@
 """Check the records of a results folder. In: the folder, and the records to check. Out: checks, which return the differences.
 
-If a trial has a trace, its recorded decisions are applied again. Without a trace, the trial runs again, together with the other trials of
-its population.
+If a trial has a trace, its recorded decisions are applied again. Without a trace, or with a tolerance, the trial runs again, together with
+the other trials of its population.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ class Check:
         records: records to check.
         unit: all records that ran together with them, which run again; empty if the trace of the only record is replayed.
         directory: folder of the records.
+        tolerance: largest accepted difference of a score; 0 compares all numbers.
     """
 
     records: list[Record]
     unit: list[Record]
     directory: Path
+    tolerance: float = 0.0
 
     @property
     def has_trace(self) -> bool:
@@ -45,19 +47,19 @@ class Check:
         if self.has_trace:
             (record,) = self.records
             return {record["trial"]: replay_record(self.directory, record)}
-        by_trial = rerun(self.unit)
+        by_trial = rerun(self.unit, self.tolerance)
         return {record["trial"]: by_trial[record["trial"]] for record in self.records}
 
 
-def checks(directory: Path, records: Sequence[Record], chosen: Sequence[Record]) -> list[Check]:
+def checks(directory: Path, records: Sequence[Record], chosen: Sequence[Record], tolerance: float = 0.0) -> list[Check]:
     """Return the checks of the records ``chosen`` among all ``records`` of a folder, in the order of the records."""
     wanted = {record["trial"] for record in chosen}
     planned = []
     for unit in units(records):
-        traced = {record["trial"] for record in unit if trace_file(directory, record["trial"]).exists()}
+        traced = {record["trial"] for record in unit if not tolerance and trace_file(directory, record["trial"]).exists()}
         without_trace = [record for record in unit if record["trial"] in wanted - traced]
         planned += [Check([record], [], directory) for record in unit if record["trial"] in wanted & traced]
-        planned += [Check(without_trace, unit, directory)] if without_trace else []
+        planned += [Check(without_trace, unit, directory, tolerance)] if without_trace else []
     return planned
 
 

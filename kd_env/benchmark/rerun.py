@@ -27,6 +27,10 @@ COMPARED = (
 """Fields of a record that the trial determines. The other fields define the trial, or depend on the machine, the time and the version:
 ``trial`` changes with every setting that a version of the package adds."""
 
+SCORES = ("test", "validation", "reward_split")
+EXACT_WITH_TOLERANCE = ("task", "policy", "access", "student", "teachers", "pool", "updates", "metric", "env", "reward_labels", "diverged")
+"""Fields that must be equal if the scores only have to agree within a tolerance. Further fields are not compared then."""
+
 
 def trial_of(record: Record) -> Trial:
     """Return the trial of a record."""
@@ -64,15 +68,15 @@ def units(records: Sequence[Record]) -> list[list[Record]]:
     return [[record for _, record in unit] for unit in sorted(populations, key=lambda unit: unit[0][0])]
 
 
-def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
-    """Run the trials of a unit again and return the differences of each trial, one line per field.
+def rerun(unit: Sequence[Record], tolerance: float = 0.0) -> dict[str, list[str]]:
+    """Run the trials of a unit again and return the differences of each trial, one line per field, see :func:`differences`.
 
     Raises:
         InputError: a task, pool or policy no longer exists.
     """
     with tempfile.TemporaryDirectory() as folder, reproducible():
         new_records = run_trials([trial_of(record) for record in unit], Path(folder), lambda _trial: None)
-    lines_by_trial = {record["trial"]: differences(record, new) for record, new in zip(unit, new_records, strict=True)}
+    lines_by_trial = {record["trial"]: differences(record, new, tolerance) for record, new in zip(unit, new_records, strict=True)}
     population = unit[0]["config"].get("population", 1)
     if len(unit) < population:
         reason = f"only {len(unit)} of the {population} records of its population are here; it can differ in the last digits"
@@ -80,15 +84,19 @@ def rerun(unit: Sequence[Record]) -> dict[str, list[str]]:
     return lines_by_trial
 
 
-def differences(record: Record, second_run: Record) -> list[str]:
+def differences(record: Record, second_run: Record, tolerance: float = 0.0) -> list[str]:
     """Return the differences between a record and a second run of its trial, after what can explain them.
 
     A ``selection_entropy`` of null is not compared.
+
+    Args:
+        tolerance: largest accepted difference of a score. Above 0, the other numbers of the trial are not compared.
     """
     lines = []
-    for name in COMPARED:
+    for name in (*EXACT_WITH_TOLERANCE, *SCORES) if tolerance else COMPARED:
         recorded, new = record[name], json.loads(json.dumps(second_run[name]))
-        if recorded != new and not (name == "selection_entropy" and recorded is None):
+        accepted = name in SCORES and None not in (recorded, new) and abs(new - recorded) <= tolerance
+        if recorded != new and not accepted and not (name == "selection_entropy" and recorded is None):
             lines.append(f"{name}: recorded {_shown(recorded)}, again {_shown(new)}")
     return explained(lines, record["versions"])
 

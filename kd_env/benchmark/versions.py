@@ -41,7 +41,7 @@ def other_processor(recorded: Mapping[str, str]) -> str:
     if recorded_processor == processor():
         return ""
     origin = f"was made on {recorded_processor}" if recorded_processor else "does not name its processor"
-    return f"the record {origin}, this is {processor()}, and other processors round differently"
+    return f"the record {origin}, this is {processor()}, and other processors round differently (see --tolerance)"
 
 
 def explained(differences: list[str], recorded: Mapping[str, str]) -> list[str]:

@@ -92,6 +92,7 @@ app.command(
         "kd-env replay results/demo",
         "kd-env replay results/demo digits-uniform-s0",
         "kd-env replay results/demo --policy uniform --policy oracle --seed 0",
+        "kd-env replay results/demo --tolerance 0.02",
     )
 )(replay)
 app.command(

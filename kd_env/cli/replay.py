@@ -30,6 +30,14 @@ def replay(
     seed: Annotated[
         list[int] | None, typer.Option("--seed", metavar="SEED", help="Check records of this seed only. Can be repeated.")
     ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="T",
+            min=0.0,
+            help="Largest accepted difference of a score. Above 0, all trials are run again, and only scores are compared.",
+        ),
+    ] = 0.0,
     quiet: Quiet = False,
 ) -> None:
     """Check records: make their numbers again and compare.
@@ -40,7 +48,9 @@ def replay(
     same population, and all numbers of the record are compared.
 
     On another kind of processor, or with other versions of the packages, the
-    last digits can differ.
+    last digits can differ, and a student can end a point higher or lower. With
+    --tolerance 0.02, scores on validation, test and the reward split that
+    differ by up to two points count as equal.
 
     The exit status is 0 if all records are equal, and 1 if not.
     """
@@ -50,19 +60,24 @@ def replay(
     everything = records.read(directory)
     if trial is None:
         chosen = select(directory, everything, policy or [], seed or [])
-        raise typer.Exit(0 if _check_all(checks(directory, everything, chosen), len(chosen), quiet) else 1)
+        raise typer.Exit(0 if _check_all(checks(directory, everything, chosen, tolerance), len(chosen), _equal(tolerance), quiet) else 1)
     if policy or seed:
         raise InputError(f"trial {trial!r} is one record; leave out --policy and --seed, or leave out the trial")
     name = _full_id([record["trial"] for record in everything], trial, directory)
-    (check,) = checks(directory, everything, [record for record in everything if record["trial"] == name])
+    (check,) = checks(directory, everything, [record for record in everything if record["trial"] == name], tolerance)
     if not check.has_trace:
         _say(_announcements(check), quiet)
     differences = _checked(check)[name]
-    print("\n".join(differences) or f"{name}: equal")
+    print("\n".join(differences) or f"{name}: {_equal(tolerance)}")
     raise typer.Exit(1 if differences else 0)
 
 
-def _check_all(planned: list[Check], total: int, quiet: bool) -> bool:
+def _equal(tolerance: float) -> str:
+    """Return what is said of records without differences."""
+    return f"equal within {tolerance:g}" if tolerance else "equal"
+
+
+def _check_all(planned: list[Check], total: int, when_equal: str, quiet: bool) -> bool:
     """Print a line for each record and a summary, and return whether all are equal."""
     started = equal = 0
     for check in planned:
@@ -70,10 +85,10 @@ def _check_all(planned: list[Check], total: int, quiet: bool) -> bool:
             started += 1
             _say([f"[{started}/{total}] {announcement}"], quiet)
         for name, differences in _differences(check).items():
-            print(f"{name}: {'; '.join(differences) or 'equal'}", flush=True)
+            print(f"{name}: {'; '.join(differences) or when_equal}", flush=True)
             equal += not differences
         raise_if_interrupted()
-    print(f"{equal} of {total} records are equal")
+    print(f"{equal} of {total} records are {when_equal}")
     return equal == total
 
 
@@ -105,7 +120,8 @@ def _announcements(check: Check) -> list[str]:
     """Return what is done to check each record."""
     others = len(check.unit) - len(check.records)
     together = f", together with {others} more of its population" if others > 0 else ""
-    action = "teaching with the recorded decisions" if check.has_trace else f"no trace, running the trial again{together}"
+    reason = "" if check.tolerance else "no trace, "
+    action = "teaching with the recorded decisions" if check.has_trace else f"{reason}running the trial again{together}"
     return [f"{record['trial']}: {action}" for record in check.records]
 
 

@@ -11,7 +11,7 @@ from kd_env.benchmark.versions import explained, processor, versions
 
 pytestmark = pytest.mark.long
 
-ELSEWHERE = f"the record was made on Example 9000, AVX2, this is {processor()}, and other processors round differently"
+ELSEWHERE = f"the record was made on Example 9000, AVX2, this is {processor()}, and other processors round differently (see --tolerance)"
 
 
 @pytest.fixture(scope="module")
@@ -54,5 +54,6 @@ def test_a_difference_on_the_same_processor_has_no_reason(made_here):
 
 def test_a_record_that_names_no_processor():
     assert explained(["test: 1"], {}) == [
-        f"the record does not name its processor, this is {processor()}, and other processors round differently", "test: 1"
-    ]  # fmt: skip
+        f"the record does not name its processor, this is {processor()}, and other processors round differently (see --tolerance)",
+        "test: 1",
+    ]

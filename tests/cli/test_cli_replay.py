@@ -74,3 +74,41 @@ def test_a_folder_without_records_and_no_folder_are_refused(tmp_path, capsys):
     assert "no records" in error_line(capsys, invoke(["replay", str(tmp_path), "x"]))
     assert "no records" in error_line(capsys, invoke(["replay", str(tmp_path)]))
     assert "Missing argument 'DIR'" in error_line(capsys, invoke(["replay"]))
+
+
+@pytest.mark.long
+def test_with_a_tolerance_scores_may_differ_and_settings_may_not(results, capsys, tmp_path):
+    changes = {
+        "uniform": {"test": 0.01, "validation": -0.01, "curve": [], "bank": "other"},  # as on another processor
+        "most_confident": {"test": 0.03},
+    }
+    written = [record for record in records.read(results) if record["seed"] == 0]
+    for record in written:
+        for name, change in changes[record["policy"]].items():
+            record[name] = record[name] + change if name in ("test", "validation") else change
+    first, second = (record["trial"] for record in written)
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in written))
+    capsys.readouterr()
+    assert invoke(["replay", str(tmp_path), "--tolerance", "0.02"]) == 1
+    output = capsys.readouterr().out.splitlines()
+    assert output[0] == f"{first}: equal within 0.02"
+    assert output[1].startswith(f"{second}: test: recorded ")
+    assert output[2] == "1 of 2 records are equal within 0.02"
+    assert invoke(["replay", str(tmp_path), first]) == 1, "without a tolerance all numbers count"
+
+    for record in written:
+        record["updates"] += 1
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in written))
+    capsys.readouterr()
+    assert invoke(["replay", str(tmp_path), first, "--tolerance", "0.02"]) == 1
+    assert "updates: recorded " in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_with_a_tolerance_traces_are_not_used(results, capsys):
+    trial = records.read(results)[0]["trial"]
+    capsys.readouterr()
+    assert invoke(["replay", str(results), trial, "--tolerance", "0.5"]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{trial}: equal within 0.5\n"
+    assert output.err == f"{trial}: running the trial again\n"
