@@ -61,8 +61,11 @@ class ActorCritic(nn.Module):
         self.actor, self.critic = _network(num_columns, hidden), _network(num_columns, hidden)
 
     def forward(self, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits ``[..., K]`` and values ``[...]`` of columns ``[..., K, F]``."""
-        standard = self.standardise(columns).clamp(-10.0, 10.0)
+        """Return logits ``[..., K]`` and values ``[...]`` of columns ``[..., K, F]``.
+
+        The last column, the progress in [0, 1], is the same in a whole mini-batch, so it has no deviation and stays as it is.
+        """
+        standard = torch.cat([self.standardise(columns)[..., :-1].clamp(-10.0, 10.0), columns[..., -1:]], -1)
         return self.actor(standard).squeeze(-1), self.critic(standard).squeeze(-1).mean(-1)
 
 

@@ -80,6 +80,18 @@ def test_without_the_student_only_the_teachers_outputs_count():
     assert Summary.columns["teachers"][OF_STUDENT] == ("KL(teacher, student)", "agrees with the student")
 
 
+def test_the_progress_reaches_the_networks_as_it_is():
+    net, logits = some_net(), []
+    for step in range(300):  # the deviation of the progress within a mini-batch is 0, however long the run
+        columns = teacher_columns({**some_observation(2), "progress": np.full((5, 1), step / 300, dtype=np.float32)}, 2)
+        net.standardise.adapt(columns)
+    for progress in (0.8, 0.9, 1.0):
+        columns = teacher_columns({**some_observation(2), "progress": np.full((5, 1), progress, dtype=np.float32)}, 2)
+        logits.append(net(columns)[0])
+    assert (logits[1] - logits[0]).abs().max() > 1e-3
+    assert (logits[2] - logits[1]).abs().max() > 1e-3
+
+
 def test_one_teacher_has_no_others():
     columns = teacher_columns(some_observation(1), 1)
     assert (columns[..., 6:18] == 0.0).all()
