@@ -75,6 +75,7 @@ class Bandit(SavedAgent, ABC):
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         self.load_learned(state["learned"])
+        self.range.recent.clear()
         self.range.recent.extend(state["range"])
         self.rng.bit_generator.state = state["rng"]
 

@@ -56,11 +56,11 @@ class EXP3(Bandit):
 
     def learned(self) -> dict[str, np.ndarray]:
         """Return the logarithms of the weights."""
-        return {"log_weights": self.log_weights}
+        return {"log_weights": self.log_weights.copy()}
 
     def load_learned(self, learned: dict[str, np.ndarray]) -> None:
         """Continue from what :meth:`learned` returned."""
-        self.log_weights = learned["log_weights"]
+        self.log_weights = learned["log_weights"].copy()
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy of the arms' probabilities over ln K, ``[1]``."""

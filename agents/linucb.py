@@ -71,8 +71,8 @@ class LinUCB(Bandit):
 
     def learned(self) -> dict[str, np.ndarray]:
         """Return A and b."""
-        return {"gram": self.gram, "paid": self.paid}
+        return {"gram": self.gram.copy(), "paid": self.paid.copy()}
 
     def load_learned(self, learned: dict[str, np.ndarray]) -> None:
         """Continue from what :meth:`learned` returned."""
-        self.gram, self.paid = learned["gram"], learned["paid"]
+        self.gram, self.paid = learned["gram"].copy(), learned["paid"].copy()

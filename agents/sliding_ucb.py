@@ -65,4 +65,5 @@ class SlidingUCB(Bandit):
 
     def load_learned(self, learned: dict[str, np.ndarray]) -> None:
         """Continue from what :meth:`learned` returned."""
+        self.pulls.clear()
         self.pulls.extend(zip(learned["arms"].tolist(), learned["rewards"].tolist(), strict=True))

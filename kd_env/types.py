@@ -101,6 +101,13 @@ class Batch:
     teacher_maps: tuple[Tensor, ...] = ()  # K x [rows, D_k, h_k, w_k], if a knowledge type needs them
     teacher_stages: tuple[Mapping[str, Tensor], ...] = ()  # K x by stage, [rows, D_k, h_k, w_k], if a knowledge type needs them
 
+    def clone(self) -> Batch:
+        """Return a copy that shares no memory."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in values.items():
+            values[name] = value.copy() if isinstance(value, np.ndarray) else map_tensors(value, Tensor.clone)
+        return Batch(**values)
+
     def of_student(self, student: int) -> Batch:
         """Return the mini-batch of one student, with B rows."""
         return self._selected(slice(student, student + 1), self.rows_of(student))

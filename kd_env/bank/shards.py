@@ -19,6 +19,7 @@ from kd_env.bank.finished_shards import FinishedShards
 from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS, TRAIN_ONLY
 from kd_env.models.stages import output_of
+from kd_env.plugins import faults_in
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import NetworkTeacher, Pool, Teacher
@@ -160,8 +161,18 @@ def one_after_another(run: ShardRunner, shards: Sequence[Shard]) -> Iterator[tup
 
 
 def outputs_of(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[str]) -> ModelOutput:
-    """Return a teacher's outputs for some inputs, with those that ``extra_outputs`` names where it has them."""
-    return teacher.forward(inputs, extra_outputs) if isinstance(teacher, NetworkTeacher | CheckpointTeacher) else teacher(inputs)
+    """Return a teacher's outputs for some inputs, with those that ``extra_outputs`` names where it has them.
+
+    Raises:
+        InputError: a teacher of the user's own fails, or returns no :class:`~kd_env.types.ModelOutput` of tensors.
+    """
+    if isinstance(teacher, NetworkTeacher | CheckpointTeacher):
+        return teacher.forward(inputs, extra_outputs)
+    with faults_in(f"teacher {teacher.name!r}", type(teacher)):
+        output: object = teacher(inputs)
+    if not isinstance(output, ModelOutput) or not isinstance(output.logits, Tensor) or not isinstance(output.features, Tensor):
+        raise InputError(f"teacher {teacher.name!r} returned no kd_env.types.ModelOutput with logits and features as tensors; return one")
+    return output.map(Tensor.detach)
 
 
 def _name(split: str, teachers: Sequence[int], start: int) -> str:

@@ -39,6 +39,7 @@ def write_card(
     of_policy: Sequence[Record],
     best: Record,
     compared: Sequence[Record] = (),
+    diverged: int = 0,
 ) -> None:
     """Write the card of the student in ``folder``.
 
@@ -50,6 +51,7 @@ def write_card(
         of_policy: the records of the student's policy, one for each seed.
         best: the record of the student, one of ``of_policy``.
         compared: the records of all policies that were compared with it. Default: of its own policy alone.
+        diverged: number of further seeds of the student's policy that diverged.
     """
     pool = load_pool(task.defaults.pool if teachers is None else teachers, task)
     student = CheckpointTeacher(str(folder), task.development(), "this student")
@@ -65,6 +67,7 @@ def write_card(
         "kept_scores": {"test": NO_VALUE if test is None else number(test), "validation": number(best["validation"])},
         "policies": policies if len(policies) > 1 else [],
         "num_compared": len(compared),
+        "diverged": diverged,
         "sizes": {split: len(getattr(task, split)) for split in SPLITS if getattr(task, split) is not None},
         "rows": rows,
         "selection": list(zip(best["teachers"], (number(rate) for rate in best["selection_rate"]), strict=True)),

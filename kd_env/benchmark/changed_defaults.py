@@ -1,9 +1,10 @@
-"""Refuse to mix trials of one policy with different default settings. Reports group trials by what the user set, not by defaults."""
+"""Refuse to mix trials of one policy with different default settings or data. Reports group trials by what the user set."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,25 @@ def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
     :class:`~kd_env.envs.settings.Settings` and options of policies are not recorded, and not compared.
 
     Raises:
-        InputError: a trial that is not recorded has other settings than a recorded one.
+        InputError: a trial that is not recorded has other settings than a recorded one, or its task, teachers or student have other data.
     """
     if not (recorded := records.by_trial(directory)):
         return
     new = {_key_of(trial): trial for trial in trials if trial.id not in recorded}
+    compared = set()
     for record in recorded.values():
         env = record["env"] or {}
         trial = new.get(_key(record["policy"], record["config"], env.get("task"), env.get("teachers") or record["pool"]))
-        if trial is not None:
-            _require_same(trial, record, directory)
+        if trial is None:
+            continue
+        _require_same(trial, record, directory)
+        if trial.policy_from is None and (_key_of(trial), record["suite"]) not in compared:  # a saved policy is another one for each seed
+            compared.add((_key_of(trial), record["suite"]))
+            if replace(trial, seed=record["seed"], suite=record["suite"]).id != record["trial"]:
+                raise InputError(
+                    f"{directory}: its trials of {record['policy']} were run with other content of the task, the teachers or the student, "
+                    "or by another version of kd-env, and a report would mix both; give another --out"
+                )
 
 
 def _require_same(trial: Trial, record: Record, directory: Path) -> None:

@@ -74,14 +74,17 @@ def _save(partial: Path, trial: Trial, run: Distillation) -> None:
 
 
 def _finish(partial: Path, out: Path, trials: Sequence[Trial]) -> None:
-    candidates = [record for record in records.read(partial / RECORDS) if not record["diverged"]]
+    finished = records.read(partial / RECORDS)
+    candidates = [record for record in finished if not record["diverged"]]
     if not candidates:
         raise InputError(f"{partial}: all students diverged; use a lower lr (--set optimizer=...) and another --out")
     best = max(candidates, key=lambda record: record["validation"])
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)
     shutil.copytree(partial / "students" / best["trial"], final)
-    write_card(final, trials[0].resolved.task, trials[0].teachers, trials[0].command, candidates, best)
+    write_card(
+        final, trials[0].resolved.task, trials[0].teachers, trials[0].command, candidates, best, diverged=len(finished) - len(candidates)
+    )
     shutil.copytree(partial / RECORDS, final / RECORDS, ignore=shutil.ignore_patterns(FOLDER))
     if out.exists():
         out.rmdir()

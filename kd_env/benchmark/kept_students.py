@@ -109,7 +109,7 @@ def with_missing_students(trials: Sequence[Trial], directory: Path) -> list[Tria
     finished = [record for record in all_records if record["trial"] in ids and not record["diverged"]]
     best: dict[tuple[str, str], Record] = {}
     for record in finished:
-        key = record["env"]["task"], record["student"]
+        key = str((record["env"] or {}).get("task", record["task"])), str(record["student"])
         if key not in best or record["validation"] > best[key]["validation"]:
             best[key] = record
     expected = {record["trial"] for record in best.values()} | {record["trial"] for record in finished if ids[record["trial"]] == "all"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
 
 MAX_PAIRED = 12
 """Policies in the table of all pairs."""
+MAX_NAME = 80
+"""Characters of a name in the name of a file."""
 MAX_MAPS = 30
 """Seeds of a policy whose traces a selection map averages; of more, the first."""
 
@@ -85,7 +88,10 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
         seeds = f"mean over {mean.seeds} seeds" if mean.seeds > 1 else "one seed"
         caption = f"Weight of each teacher by group of examples: {policy}, {seeds}."
         draw = functools.partial(selection_by_group_figure, mean, colour=styles[policy].colour, policy=policy)
-        plots.append(Plot(f"{stem}-selection-{file_safe(policy)}", caption, policy, draw))
+        name = f"{stem}-selection-{file_safe(policy)}"
+        if name in [plot.name for plot in plots]:  # the policies differ in characters that a file's name does not have
+            name = f"{name}-{len(plots)}"
+        plots.append(Plot(name, caption, policy, draw))
     note = f"Without a selection map, because no teacher has weight in any decision: {', '.join(idle)}." if idle else ""
     return Plots(plots, note)
 
@@ -103,5 +109,6 @@ def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> It
 
 
 def file_safe(name: str) -> str:
-    """Return a name with a hyphen for what may not be in the name of a file."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
+    """Return a name with a hyphen for what may not be in the name of a file. A long one is cut, and ends in a hash of the whole."""
+    safe = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")
+    return safe if len(safe) <= MAX_NAME else f"{safe[: MAX_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

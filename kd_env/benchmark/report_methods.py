@@ -12,7 +12,7 @@ from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 
-NAMED = frozenset({"student", "updates", "batch_size", "kd_weight", "temperature", "reward_labels", "label_seed", "num_students"})
+NAMED = frozenset({"student", "updates", "batch_size", "kd_weight", "temperature", "reward_labels", "label_seed"})
 """Settings that have a place in the sentences."""
 Values = Mapping[str, Any]
 
@@ -43,8 +43,7 @@ def _setting(section: Section) -> str:
         f"The weight of the teachers in the loss (kd_weight) is {_same('kd_weight', values)}, and the temperature is "
         f"{_same('temperature', values)}.",
         f"Policies that use the reward split have {setting.reward_labels:,} reward labels.",
-        f"Each policy runs with the seeds {seed_ranges([record['seed'] for record in records])}; the seed sets the student's initial "
-        "parameters, the order of the data, the policy and the choice of the reward labels.",
+        f"{_seeds(records)}; the seed sets the student's initial parameters, the order of the data, the policy{_labels(records)}.",
         f"The score is the {section.metric}.",
     ]
     names = sorted({name for of_policy in values.values() for name in of_policy} - NAMED)
@@ -54,6 +53,25 @@ def _setting(section: Section) -> str:
     if not all("batch_size" in of_policy for of_policy in values.values()):
         sentences.append("Settings that are not named are at the task's defaults.")
     return " ".join(sentences)
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    """Return which seeds the policies have."""
+    of_policy: dict[str, list[int]] = {}
+    for record in records:
+        of_policy.setdefault(record["policy"], []).append(record["seed"])
+    policies_of: dict[str, list[str]] = {}
+    for policy, seeds in of_policy.items():
+        policies_of.setdefault(seed_ranges(seeds), []).append(policy)
+    if len(policies_of) == 1:
+        return f"Each policy runs with the seeds {next(iter(policies_of))}"
+    return "The policies run with the seeds " + ", ".join(f"{seeds} ({', '.join(names)})" for seeds, names in policies_of.items())
+
+
+def _labels(records: Sequence[Record]) -> str:
+    """Return what chooses the reward labels, as the end of a sentence."""
+    seeds = distinct(str(record["config"].get("label_seed", "the seed")) for record in records)
+    return " and the choice of the reward labels" if seeds == ["the seed"] else f"; label_seed {', '.join(seeds)} chooses the reward labels"
 
 
 def _common(records: Sequence[Record]) -> str:

@@ -20,6 +20,10 @@ from kd_env.analysis.palette import COLOURS
 VARIABLES = {colour: f"var(--c{index})" for index, colour in enumerate(COLOURS)} | {
     FAINT: "var(--faint)", RULE: "var(--rule)", PAGE: "var(--page)", "#000000": "currentColor",
 }  # fmt: skip
+COLOURED = re.compile(r'\b(?:style|fill|stroke)="[^"]*"')
+"""Attributes with colours."""
+PLACED = re.compile(r'\b(?:d|x|y|x1|x2|y1|y2|cx|cy|r|rx|ry|width|height|points|transform)="[^"]*"')
+"""Attributes with coordinates, which are shortened. Text and names are not."""
 SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "kd-env", "path.simplify": False}
 
 
@@ -40,8 +44,8 @@ def page_svg(figure: Figure, name: str, label: str) -> str:
     text = re.sub(r' id="([^"]*)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", text)
     text = re.sub(r'xlink:href="#', f'href="#{name}-', text).replace("url(#", f"url(#{name}-")
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"#[0-9a-f]{6}\b", lambda match: VARIABLES.get(match[0], match[0]), text)
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    text = COLOURED.sub(lambda match: re.sub(r"#[0-9a-f]{6}\b", lambda colour: VARIABLES.get(colour[0], colour[0]), match[0]), text)
+    text = PLACED.sub(lambda match: re.sub(r"(\d+\.\d\d)\d+", r"\1", match[0]), text)
     text = re.sub(r"\n\s*", "\n", text)
     size = f'viewBox="0 0 {width:g} {height:g}" style="width: {width / 12:.2f}rem"'
     return f'<svg class="plot" role="img" aria-label="{escape(label)}" {size}>\n{text}</svg>'

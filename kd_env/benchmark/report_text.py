@@ -57,7 +57,10 @@ def _best_policy(table: pd.DataFrame, records: Sequence[Record]) -> Iterator[str
 
 def _differences_to_the_rival(table: pd.DataFrame) -> Iterator[str]:
     if not table["rival"].any():
-        if table["access"].map(uses_reward_labels).any():
+        diverged = sorted(policy for policy in table["policy"] if base_name(policy) in RIVALS)
+        if diverged:
+            yield f"All runs of the rivals with the same labels diverged ({', '.join(diverged)}), so nothing is compared with them."
+        elif table["access"].map(uses_reward_labels).any():
             yield (
                 f"No rival with the same labels was run in this setting ({', '.join(RIVALS)}), so these results do not show that learning "
                 "to select helps."
@@ -76,11 +79,17 @@ def _differences_to_the_rival(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _too_few_seeds(table: pd.DataFrame) -> Iterator[str]:
-    few = table[(table["n"] < SEEDS_FOR_A_CLAIM) | ((table["pairs"] > 0) & (table["pairs"] < SEEDS_FOR_A_CLAIM))]
+    few = table[table["n"] < SEEDS_FOR_A_CLAIM]
     if len(few) == len(table):
         yield f"With fewer than {SEEDS_FOR_A_CLAIM} seeds (n = {table['n'].max()}), no policy can be called better than another."
     elif len(few):
         yield f"With fewer than {SEEDS_FOR_A_CLAIM} seeds, these policies cannot be called better or worse: {', '.join(few['policy'])}."
+    unpaired = table[(table["n"] >= SEEDS_FOR_A_CLAIM) & (table["pairs"] > 0) & (table["pairs"] < SEEDS_FOR_A_CLAIM)]
+    if len(unpaired):
+        yield (
+            f"With fewer than {SEEDS_FOR_A_CLAIM} seeds that they share with the best rival, these policies cannot be compared with it: "
+            f"{', '.join(unpaired['policy'])}."
+        )
 
 
 def _diverged(records: Sequence[Record]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.tuning.configuration import Configuration, untuned_name
 from kd_env.benchmark.versions import explained
+from kd_env.errors import InputError
 from kd_env.randomness import reproducible
 
 COMPARED = (
@@ -33,7 +34,13 @@ EXACT_WITH_TOLERANCE = ("task", "policy", "access", "student", "teachers", "pool
 
 
 def trial_of(record: Record) -> Trial:
-    """Return the trial of a record."""
+    """Return the trial of a record.
+
+    Raises:
+        InputError: it is of an older version, and does not hold the settings of its environment.
+    """
+    if record["env"] is None:
+        raise InputError(f"{record['trial']}: the record does not hold the settings of its environment (env); make it again")
     config = record["config"]
     set_by_user = {name: value for name, value in config.items() if name not in CONFIG_WITHOUT_SETTINGS}
     source = config.get("policy_from")

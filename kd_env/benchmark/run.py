@@ -79,12 +79,13 @@ def run(
     _require_folder(directory)
     _sweep(directory)
     checkpoints = CheckpointSettings(directory, checkpoint_minutes, progress.say)
-    for trial in trials:
-        _ = trial.resolved  # an invalid trial raises here, before any other starts
+    trials = list({trial.id: trial for trial in trials}.values())  # an invalid trial raises here, before any other starts
     finished = records.FinishedTrials(directory)
     done = finished.update()
     todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
     require_same_defaults(trials, directory)
+    if unlogged := len([trial for trial in trials if trial.tensorboard and trial not in todo]):
+        progress.say(f"TensorBoard: no log of the {unlogged} trials that are finished; give another --out to log all")
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)
     make_reproducible()

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.paths import naming, partial_file
 from kd_env.policies.context import PolicyContext
@@ -119,7 +120,8 @@ def find(place: Path, policies: Sequence[str], seeds: Sequence[int]) -> dict[int
         source = source_of(file)
         by_policy.setdefault(source.policy, {}).setdefault(source.seed, []).append(file)
     chosen: dict[int, list[Path]] = {seed: [] for seed in seeds}
-    for policy in policies or by_policy:
+    for text in policies or by_policy:
+        policy = text if text in by_policy else str(spec.parse(text))
         if policy not in by_policy:
             raise InputError(f"policy-from {place}: holds no {policy!r}, but {', '.join(by_policy)}; name one of them with --policy")
         by_seed = by_policy[policy]

@@ -71,6 +71,9 @@ def _parts(place: str, number: int, table: Any, default: Mapping[str, Any], list
     place = f"{place}, part {number}"
     own = _typed(place, table, _PART)
     values = {**default, **own, "set": {**default.get("set", {}), **own.get("set", {})}}
+    for key in ("updates", "student"):
+        if key in values and key in values["set"]:
+            raise InputError(f"{place}: {key} is given twice, also in set; give one of them")
     for key in ("task", "policies"):
         if not values.get(key):
             raise InputError(f"{place}, {key}: missing; every part names a task and at least one policy")

@@ -63,7 +63,10 @@ class Setting:
 
 
 def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
-    """Return the records of each setting; settings are in the order of their first record."""
+    """Return the records of each setting; settings are in the order of their first record.
+
+    Of several records of one policy and seed, as of two suites, the last one counts.
+    """
     groups: dict[Setting, list[Record]] = defaultdict(list)
     for r in records:
         groups[Setting(r["task"], r["pool"], r["student"], r["updates"], r["reward_labels"])].append(r)
@@ -73,7 +76,7 @@ def by_setting(records: Sequence[Record]) -> dict[Setting, list[Record]]:
         for r in members:
             options = tuple((name, _json(r["config"].get(name))) for name in varied)
             settings[replace(group, options=options)].append(r)
-    return dict(settings)
+    return {setting: list({(r["policy"], r["seed"]): r for r in of_setting}.values()) for setting, of_setting in settings.items()}
 
 
 def summarise(records: Sequence[Record]) -> pd.DataFrame:

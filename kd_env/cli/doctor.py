@@ -175,7 +175,7 @@ def _task(name: str) -> list[str]:
     task = tasks.load(name)
     pool = load_pool(task.defaults.pool, task)
     bank = open_bank(task, pool)
-    sizes = ", ".join(f"{split} {len(getattr(task, split))}" for split in SPLITS)
+    sizes = ", ".join(f"{split} {len(getattr(task, split))}" for split in SPLITS if getattr(task, split) is not None)
     return [
         f"task {task.name}: {task.kind}, {task.num_classes} classes, {sizes}; groups: {', '.join(task.group_names) or 'none'}",
         *(f"task {task.name}: {note}" for note in task.notes),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,12 +56,12 @@ def whole_batch_size(num_envs: int, settings: Mapping[str, Any]) -> int:
         InputError: the slots are not whole mini-batches, or ``settings`` names another batch size.
     """
     students, batch_size = settings.get("num_students") or 1, settings.get("batch_size")
-    if not isinstance(students, int) or students < 1 or num_envs % students:
+    if not isinstance(students, int | np.integer) or students < 1 or num_envs % students:
         raise InputError(f"num_envs={num_envs} slots are not num_students={students} whole mini-batches; use a multiple of num_students")
     if batch_size not in (None, num_envs // students):
         mini_batch = f"mini-batches of {num_envs // students}" if students > 1 else "one mini-batch"
         raise InputError(f"num_envs={num_envs} slots are {mini_batch}, but batch_size={batch_size}; leave out one of them")
-    return num_envs // students
+    return int(num_envs // students)
 
 
 def checked_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
@@ -89,12 +89,14 @@ def checked_seed(seed: Any) -> int | None:
     return int(seed)
 
 
-def checked_options(options: Any) -> Mapping[str, Any]:
-    """Return the options of ``reset``, empty for ``None``.
+def checked_options(options: Any, known: Sequence[str] | None = None) -> Mapping[str, Any]:
+    """Return the options of ``reset``, empty for ``None``. Without ``known``, any options are accepted.
 
     Raises:
-        InputError: they are no dict.
+        InputError: they are no dict, or one of them is unknown.
     """
     if options is not None and not isinstance(options, Mapping):
         raise InputError(f"reset(options={options!r}): expected None or a dict, got a {type(options).__name__}")
+    if known is not None and (others := [str(name) for name in (options or {}) if name not in known]):
+        raise InputError(f"reset(options=...): unknown {', '.join(others)}; known is {', '.join(known)}")
     return options or {}

@@ -64,7 +64,7 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     @property
     def finished(self) -> Distillation | None:
-        """The last run that ended, with the finished student; ``None`` before the first run ends."""
+        """The last run that ended, with the finished student; ``None`` before the first. A run that a wrapper truncates does not end."""
         return self.selection.finished[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
@@ -104,11 +104,11 @@ class BatchEnv(gym.Env[Observation, Any]):
 
     def snapshot(self) -> bytes:
         """Return the state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
-        return self.selection.snapshot()
+        return self.selection.snapshot(self.np_random)
 
     def restore(self, state: bytes) -> Observation:
         """Continue from a snapshot and return its observation."""
-        self.selection.restore(state)
+        self.selection.restore(state, self.np_random)
         if self.history is not None:
             self.history = render.begin(self.selection)
         return self._observation()

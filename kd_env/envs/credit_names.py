@@ -14,7 +14,7 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.credit import CREDITS, Credit, CreditByType, Temperature
 from kd_env.errors import InputError
 from kd_env.models.low_bit import is_low_bit
-from kd_env.plugins import faults_in, resolve
+from kd_env.plugins import faults_in, is_built_in, resolve
 from kd_env.spec import numbers, parse, unknown
 
 LIMITS: dict[str, dict[str, Any]] = {
@@ -36,7 +36,9 @@ def make_credit(text: str) -> Credit | None:
         InputError: no credit function has this name or these options, or the object is not a function.
     """
     name, options = parse(text)
-    if name == "shared" and not options:
+    if name == "shared":
+        if options:
+            raise InputError(f"credit={text}: shared has no options, got {', '.join(options)}; leave them out")
         return None
     if name not in CREDITS and ":" not in name:
         raise unknown("credit", name, ["shared", *CREDITS], ", and no module:function")
@@ -83,4 +85,22 @@ def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names:
         raise InputError(
             f"credit: the function returned a {type(by_type).__name__}, expected a tensor [{rows}, K] for each of {list(names)}"
         )
-    return {name: by_type[name].to(run.student.device) for name in names}
+    if not is_built_in(function):
+        for name in names:
+            _check_values(name, by_type[name], run)
+    return {name: by_type[name].detach().to(run.student.device) for name in names}
+
+
+def _check_values(name: str, credit: Tensor, run: Distillation) -> None:
+    """Refuse credit of another shape, and credit that is not finite where the student is.
+
+    Raises:
+        InputError: the credit of the knowledge type ``name`` is one of them.
+    """
+    batch = run.observe()
+    expected = (len(batch.labels), 1 if name == "label" else batch.teacher_logits.shape[1])
+    if tuple(credit.shape) != expected:
+        raise InputError(f"credit: the function returned {name!r} of shape {tuple(credit.shape)}, expected {expected}")
+    finite = batch.student.logits.isfinite().all(1).cpu()
+    if not credit.detach().cpu()[finite].isfinite().all():
+        raise InputError(f"credit: the function returned NaN or infinite numbers for {name!r}")

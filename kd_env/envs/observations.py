@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kd_env.errors import InputError
 from kd_env.knowledge import label, response
-from kd_env.plugins import build, faults_in
+from kd_env.plugins import build, faults_in, is_built_in
 from kd_env.types import Batch, Observation
 
 BOUND = 10.0
@@ -147,17 +147,33 @@ def make_observation_set(text: str) -> ObservationSet:
 def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Observation:
     """Return the observation of the mini-batches: blocks by name, each ``[rows, F]``; ``labels`` adds the columns that read the label."""
     rows = len(batch.example_ids)
-    with faults_in("observation set", type(observation_set)):
-        blocks = dict(observation_set.blocks(batch, labels))
-    for name, block in blocks.items():
-        if not isinstance(block, Tensor) or len(block) != rows:
-            raise InputError(f"observation set: block {name!r} is no tensor of {rows} rows; return one row per instance")
+    if is_built_in(type(observation_set)):
+        blocks = observation_set.blocks(batch, labels)
+    else:
+        blocks = _own_blocks(batch, observation_set, labels)
     progress = np.repeat(batch.progress, rows // len(batch.progress))
     blocks["progress"] = torch.from_numpy(progress[:, None]).to(batch.labels.device)
     flat = torch.cat([block.reshape(rows, -1).float() for block in blocks.values()], 1)
     table = torch.nan_to_num(flat, nan=0.0, posinf=BOUND, neginf=-BOUND).clamp(-BOUND, BOUND).cpu().numpy()  # one copy off the device
     split_indices = np.cumsum([block[0].numel() for block in blocks.values()])[:-1]
     return {name: part.copy() for name, part in zip(blocks, np.split(table, split_indices, axis=1), strict=True)}
+
+
+def _own_blocks(batch: Batch, observation_set: ObservationSet, labels: bool) -> dict[str, Tensor]:
+    """Return the blocks of a set of the user's own, which gets a copy of the mini-batches.
+
+    Raises:
+        InputError: it fails, or a block is no tensor with a row per instance, or is named ``progress``.
+    """
+    rows = len(batch.example_ids)
+    with faults_in("observation set", type(observation_set)):
+        returned = dict(observation_set.blocks(batch.clone(), labels))
+    for name, block in returned.items():
+        if not isinstance(block, Tensor) or block.ndim == 0 or len(block) != rows:
+            raise InputError(f"observation set: block {name!r} is no tensor of {rows} rows; return one row per instance")
+    if "progress" in returned:
+        raise InputError("observation set: a block is named 'progress', which the environment adds; give it another name")
+    return {name: block.detach() for name, block in returned.items()}
 
 
 def space(observation: Observation, slots: int = 1) -> spaces.Dict:

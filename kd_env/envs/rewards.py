@@ -61,9 +61,10 @@ class TaughtBatch:
 
     @cached_property
     def distillation_loss(self) -> Tensor:
-        """Response loss after the update, weighted over the teachers, ``[S * B]``."""
+        """Response loss after the update, weighted over the teachers, ``[S * B]``; 0 if the decision has no weights."""
         losses = response.per_teacher(self.logits, self.batch.teacher_logits, self.run.settings.temperature)  # [S * B, K]
-        return (next(iter(self.decision.weights.values())) * losses).sum(1)
+        weights = self.decision.weights.get("response", next(iter(self.decision.weights.values()), None))
+        return torch.zeros_like(losses[:, 0]) if weights is None else (weights * losses).sum(1)
 
 
 class Reward(ABC):

@@ -25,14 +25,11 @@ from kd_env.envs.measurement import Measurement
 from kd_env.envs.observations import make_observation_set, observe
 from kd_env.envs.rewards import TaughtBatch, checked_reward, make_reward
 from kd_env.envs.settings import Settings
-from kd_env.envs.step import Step, fill_slots, merge
+from kd_env.envs.step import DIVERGED_REWARD, Step, fill_slots, merge
 from kd_env.knowledge.peers import require_peers
 from kd_env.knowledge.terms import parse_terms
 from kd_env.teachers import Pool
 from kd_env.types import Batch, Decision, DecodedAction, Observation
-
-DIVERGED_REWARD = -10.0
-"""Reward of each slot of a student in the step in which it diverges. It is finite, and far below any usual reward."""
 
 
 class Selection:
@@ -117,11 +114,14 @@ class Selection:
         fork.meter.load(self.meter.tensors(), self.meter.info(), self.distillation.student.device)
         return fork
 
-    def snapshot(self) -> bytes:
-        """Return the state as self-contained bytes without pickle; on CPU, :meth:`restore` continues from it bit-exactly."""
-        return selection_snapshot.save(self.distillation, self.meter, self.exploration, self.settings)
+    def snapshot(self, generator: np.random.Generator) -> bytes:
+        """Return the state as self-contained bytes without pickle, with that of ``generator``, which draws the seeds of later students.
 
-    def restore(self, state: bytes) -> None:
+        On CPU, :meth:`restore` continues from it bit-exactly.
+        """
+        return selection_snapshot.save(self.distillation, self.meter, self.exploration, self.settings, generator)
+
+    def restore(self, state: bytes, generator: np.random.Generator) -> None:
         """Continue from a snapshot of an environment with the same task, pool and settings.
 
         Raises:
@@ -129,7 +129,7 @@ class Selection:
         """
         run = self.distillation
         self.distillation = run.fork() if run in self.finished else run  # a finished student must not change
-        selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, state)
+        selection_snapshot.load(self.distillation, self.meter, self.exploration, self.settings, generator, state)
 
     def observation(self) -> Observation:
         """Return the observation of the next mini-batches: blocks by name, each ``[slots, F]``."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from kd_env.distillation import Distillation
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
@@ -12,8 +14,8 @@ from kd_env.envs.settings import Settings
 from kd_env.serialization import add_prefix, from_bytes, to_bytes, with_prefix
 
 
-def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings) -> bytes:
-    """Return the state as bytes."""
+def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings, generator: np.random.Generator) -> bytes:
+    """Return the state as bytes; ``generator`` draws the seeds of later students."""
     tensors = {**add_prefix(run.tensors(), "run"), **add_prefix(meter.tensors(), "meter")}
     info = {
         "identity": identity(run, settings),
@@ -21,12 +23,15 @@ def save(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, s
         "meter": meter.info(),
         "exploration": exploration.memory,
         "label_seeds": run.reward_split.label_seeds,
+        "generator": generator.bit_generator.state,
     }
     return to_bytes(tensors, info)
 
 
-def load(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings, state: bytes) -> None:
-    """Load a saved state into run, meter and exploration.
+def load(
+    run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, settings: Settings, generator: np.random.Generator, state: bytes
+) -> None:
+    """Load a saved state into run, meter, exploration and generator.
 
     Raises:
         InputError: ``state`` is not a snapshot, or its task, pool or settings are different.
@@ -36,6 +41,7 @@ def load(run: Distillation, meter: RewardMeter, exploration: ExplorationBonus, s
     run.load(with_prefix(tensors, "run"), info["run"])
     meter.load(with_prefix(tensors, "meter"), info["meter"], run.student.device)
     exploration.memory = info["exploration"]
+    generator.bit_generator.state = info["generator"]
 
 
 def identity(run: Distillation, settings: Settings) -> Mapping[str, object]:

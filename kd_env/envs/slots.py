@@ -99,11 +99,12 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             seed: seed of student 0 (student s uses ``seed + s``), or one seed per slot, of which each student uses its first.
             options: ``{"reset_mask": mask}`` resets only the students of the slots in ``mask``.
         """
-        students = self._whole_students(arguments.checked_options(options).get("reset_mask"))
-        slot_seeds = [arguments.checked_seed(value) for value in (list(seed) if isinstance(seed, (Sequence, np.ndarray)) else [seed])]
+        students = self._whole_students(arguments.checked_options(options, ("reset_mask",)).get("reset_mask"))
+        values: Any = seed
+        slot_seeds = [arguments.checked_seed(value) for value in (list(values) if np.shape(values) else [values])]
         super().reset(seed=slot_seeds[0])
         if len(slot_seeds) == 1:
-            first = self._draw() if slot_seeds[0] is None else slot_seeds[0]
+            first = slot_seeds[0] if slot_seeds[0] is not None else self._draw() if students.any() else 0
             seeds = [first + s for s in range(self.num_students)]
         elif len(slot_seeds) == self.num_envs:
             seeds = [self._draw() if value is None else value for value in slot_seeds[:: self.num_envs // self.num_students]]
@@ -159,11 +160,11 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     def snapshot(self) -> bytes:
         """Return the state as self-contained bytes, see :meth:`kd_env.envs.selection.Selection.snapshot`."""
-        return self.selection.snapshot()
+        return self.selection.snapshot(self.np_random)
 
     def restore(self, state: bytes) -> Observation:
         """Continue from a snapshot and return its observation."""
-        self.selection.restore(state)
+        self.selection.restore(state, self.np_random)
         self.histories = [render.begin(self.selection, student) for student in range(len(self.histories))]
         self._steps = -(-self.distillation.update // self.selection.settings.interface.updates_per_phase)
         self._ended = self.distillation.done | (self._steps >= (self.max_episode_steps or np.inf))

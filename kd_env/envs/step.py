@@ -8,6 +8,9 @@ import numpy as np
 
 from kd_env.types import Batch, Decision, DecodedAction
 
+DIVERGED_REWARD = -10.0
+"""Reward of each slot of a student in the step in which it diverges. It is finite, and far below any usual reward."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -29,14 +32,20 @@ class Step:
 
 
 def merge(before: Step, after: Step) -> Step:
-    """Return two parts of a phase as one step."""
+    """Return two parts of a phase as one step. Of a student whose budget ended in the first part, the last mini-batch is of that part."""
     zero = np.zeros_like(after.rewards)
     names = {**before.reward_terms, **after.reward_terms}
     validation = _latest(before.validation, after.validation)
+    ended, first_fold, fold = before.active & ~after.active, before.credit_fold, after.credit_fold
+    ids = _replaced(after.batch.example_ids, before.batch.example_ids, ended)
     return replace(
         after,
-        rewards=before.rewards + after.rewards,
+        batch=replace(after.batch, update=np.where(ended, before.batch.update, after.batch.update), example_ids=ids),
+        student_ce=_replaced(after.student_ce, before.student_ce, ended),
+        rewards=fill_slots(before.rewards + after.rewards, after.active & after.diverged, DIVERGED_REWARD),
         reward_terms={name: before.reward_terms.get(name, zero) + after.reward_terms.get(name, zero) for name in names},
+        credit={name: _replaced(values, before.credit[name], ended) for name, values in after.credit.items()},
+        credit_fold=None if fold is None or first_fold is None else _replaced(fold, first_fold, ended),
         improvement=_latest(before.improvement, after.improvement),
         validation=None if validation is None else np.where(after.diverged, np.nan, validation),
         active=before.active,
@@ -52,7 +61,12 @@ def _latest(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray |
 
 def fill_slots(values: np.ndarray, students: np.ndarray, value: float) -> np.ndarray:
     """Return values ``[slots, ...]`` with ``value`` in the slots of ``students``, a mask ``[S]``."""
+    return _replaced(values, value, students)
+
+
+def _replaced(values: np.ndarray, others: np.ndarray | float, students: np.ndarray) -> np.ndarray:
+    """Return values ``[slots or rows, ...]`` with those of ``others``, an equal shape or a number, for ``students``, a mask ``[S]``."""
     if not students.any():
         return values
     mask = np.repeat(students, len(values) // len(students))
-    return np.where(mask.reshape(-1, *[1] * (values.ndim - 1)), value, values)
+    return np.where(mask.reshape(-1, *[1] * (values.ndim - 1)), others, values)

@@ -3,7 +3,7 @@
 Options:
 
 - ``layers``: indices of the layers to keep, in their new order.
-- ``dropout``: rate of all dropout layers.
+- ``dropout``: rate of all dropout, also in attention.
 - ``max_length``: number of tokens to which texts are cut.
 - ``bits``, ``outer_bits``: bit-widths of weights and inputs, see :mod:`kd_env.models.low_bit`. A checkpoint that is quantised already gives
   its quantised weights; the step sizes are new.
@@ -21,6 +21,7 @@ from kd_env.errors import InputError
 from kd_env.models import low_bit
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader
+from kd_env.models.modes import dropout_rates
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.models.saving import Saveable
 from kd_env.tasks import Task
@@ -43,9 +44,9 @@ def build(text: str, task: Task) -> Saveable:
         _cut(network.model, text, options["layers"])
     if "dropout" in options:
         spec.numbers(f"student {name}", least=0, below=1, dropout=options["dropout"])
-        for module in network.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = float(options["dropout"])
+        for module, name in dropout_rates(network):
+            if name == "p" or "dropout" in name:  # not the rates of dropped paths
+                setattr(module, name, float(options["dropout"]))
     if widths is not None:
         low_bit.quantize(network, widths, reader(text, task)(task.train.inputs[: low_bit.EXAMPLES]))
     return network.train()

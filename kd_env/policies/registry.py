@@ -214,7 +214,13 @@ def make_policy(policy: str | type, env: Any, seed: int = 0, **options: Any) -> 
         policy: a name, as ``"reinforce(window=4)"``, or a class.
 
     Raises:
-        InputError: no such policy, or an option that it does not have.
+        InputError: no such policy, an option that it does not have, or an environment with other settings than an agent needs.
     """
     policy_class = find(policy) if isinstance(policy, str) else declared(policy.__name__, policy, options)
+    if not callable(getattr(policy_class.make, "decide", None)):  # rules decide for any environment
+        interface = env.unwrapped.selection.settings.interface
+        for name in ("action", "granularity", "observation"):
+            needed, actual = policy_class.env_options.get(name), getattr(interface, name)
+            if needed not in (None, actual):
+                raise InputError(f"policy {policy_class.name!r} needs {name}={needed}, and the environment has {name}={actual}")
     return policy_class.build(env, seed)

@@ -109,7 +109,9 @@ class Task:
     max_length: int = MAX_TOKENS
 
     def __post_init__(self) -> None:
-        """Refuse an unknown metric, and splits that nothing can be learned from."""
+        """Refuse an unknown metric, fewer than two classes, and splits that nothing can be learned from."""
+        if self.num_classes < 2 or len(set(self.class_names)) < self.num_classes:
+            raise InputError(f"task {self.name!r}: class_names={list(self.class_names)!r}; give at least two different names")
         _ = self.metric_key
         spec.numbers(f"task {self.name}", least=3, whole=True, max_length=self.max_length)
         for name in SPLITS:

@@ -37,7 +37,8 @@ def best_teachers(pool: KnownAnswer, task: Task, progress: float = 0.0) -> np.nd
         progress: part of a student's updates that is done; the answer changes where the pool's drift does.
 
     Raises:
-        InputError: the best teacher depends on the class or on the group of an example, and some examples have none.
+        InputError: the best teacher depends on the class or on the group of an example, and some examples have none, or the pool names
+            no best teacher of some.
     """
     split = task.train
     if pool.best_for_class is not None:
@@ -48,6 +49,8 @@ def best_teachers(pool: KnownAnswer, task: Task, progress: float = 0.0) -> np.nd
         return None
     if keys.min() < 0:
         raise InputError(f"unlabelled examples of task {task.name!r} have no {key}; give them one")
+    if keys.max() >= len(best):
+        raise InputError(f"the pool names the best teacher of {len(best)} {key}s, and task {task.name!r} has at least {keys.max() + 1}")
     roles: np.ndarray = np.array(best)[keys]
     if pool.drift is None or progress < pool.drift.at:
         return roles

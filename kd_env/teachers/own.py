@@ -25,6 +25,8 @@ from kd_env.types import ModelOutput
 PROBES = 64
 """Training examples whose answers identify a teacher that cannot say what it is."""
 MIN_PROBABILITY = 1e-7
+ROUNDING = 0.02
+"""Largest difference from 1 of a sum of probabilities, which bfloat16 rounds to 8 bits."""
 
 
 def as_pool(name: str, teachers: object, task: Task) -> Pool:
@@ -95,8 +97,8 @@ class OwnTeacher:
 
     @cached_property
     def _gives_probabilities(self) -> bool:
-        logits = self._probe.logits
-        return bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all())
+        answers = self._probe.logits
+        return bool(((answers >= 0) & (answers <= 1)).all()) and bool(((answers.sum(1) - 1).abs() < ROUNDING).all())
 
     @property
     def notes(self) -> tuple[str, ...]:

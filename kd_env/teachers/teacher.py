@@ -114,6 +114,10 @@ class NetworkTeacher:
         return classifier.weight.detach() * self.logit_scale, classifier.bias.detach() * self.logit_scale
 
 
+def _is_index(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class Drift:
     """A change of the teachers during a run, as when a served model is replaced without notice.
@@ -132,7 +136,7 @@ class Drift:
     def __post_init__(self) -> None:
         """Check the values."""
         spec.numbers("Drift", above=0, below=1, at=self.at)
-        if sorted(self.roles) != list(range(len(self.roles))):
+        if not all(map(_is_index, self.roles)) or sorted(self.roles) != list(range(len(self.roles))):
             raise InputError(f"Drift(roles={self.roles}): must be a permutation of 0..{len(self.roles) - 1}")
 
 
@@ -157,13 +161,17 @@ class Pool:
     drift: Drift | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an empty pool, names that are not unique, and a drift of other teachers."""
+        """Refuse an empty pool, names that are not unique, best teachers that do not exist, and a drift of other teachers."""
         if not self.teachers:
             raise InputError(f"pool {self.name!r} has no teachers; name at least one")
         if len(set(self.names)) != len(self.teachers):
             raise InputError(
                 f"pool {self.name!r}: teacher names must be unique, got {', '.join(self.names)}; rename one, for example its folder"
             )
+        for name in ("best_for_group", "best_for_class"):
+            best = getattr(self, name)
+            if best is not None and not all(_is_index(k) and 0 <= k < len(self.teachers) for k in best):
+                raise InputError(f"pool {self.name!r}: {name}={best!r} must be indices of its teachers, 0 to {len(self.teachers) - 1}")
         if self.drift is not None and len(self.drift.roles) != len(self.teachers):
             raise InputError(f"pool {self.name!r} has {len(self.teachers)} teachers, and its drift has {len(self.drift.roles)} roles")
 

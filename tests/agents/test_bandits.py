@@ -124,3 +124,17 @@ def test_rewards_of_any_scale_come_into_the_unit_interval():
 def test_what_was_paid_is_credited_to_the_arm_that_was_pulled():
     env, agent = play(SlidingUCB, 50)
     assert [arm for arm, _ in agent.pulls] == env.pulled
+
+
+@pytest.mark.parametrize("kind", BANDITS)
+def test_a_loaded_state_replaces_what_was_learned_and_shares_nothing(kind):
+    _, agent = play(kind, 50, 0)
+    _, used = play(kind, 80, 1)
+    state = agent.state()
+    before = repr(state)
+    used.load_state(state)
+    assert repr(used.state()) == before
+    used.learn_from(0, 1.0, NOTHING)
+    assert repr(state) == before
+    agent.learn_from(0, 1.0, NOTHING)
+    assert repr(state) == before

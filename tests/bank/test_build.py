@@ -67,7 +67,7 @@ def test_a_teacher_that_fails_midway_leaves_nothing(tmp_path):
             raise RuntimeError("out of memory")
         return output
 
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(InputError, match="out of memory"):
         open_bank(image_task(), make_pool(Linear("fine", 1), Linear("failing", 2, spoil=fail)), tmp_path / "bank")
     assert left_behind(tmp_path) == set()
     assert open_bank(image_task(), make_pool(), tmp_path / "bank").size("train") == SIZES["train"]

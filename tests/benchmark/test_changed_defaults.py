@@ -11,6 +11,7 @@ from kd_env.benchmark.run import run
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
+from kd_env.tasks import loading
 
 SETTINGS = {"updates": 4, "reward_labels": 16}
 
@@ -66,6 +67,7 @@ def test_finished_trials_and_new_folders_are_not_affected(folder, tmp_path):
 def test_what_cannot_be_compared_and_what_is_equal_is_not_refused(folder, tmp_path, changes):
     line = json.loads((folder / records.FILE).read_text())
     line["env"] = changes and line["env"] | changes
+    line |= {"seed": 1, "trial": trial(seed=1).id}
     (tmp_path / records.FILE).write_text(json.dumps(line) + "\n")
     require_same_defaults([trial()], tmp_path)
 
@@ -77,3 +79,18 @@ def test_a_suite_is_refused_before_its_first_part(folder, tmp_path, capsys):
     assert invoke(["bench", str(suite), "--out", str(folder), "--workers", "1"]) == 2
     assert "by default they now have credit=first_order" in capsys.readouterr().err
     assert len(records.read(folder)) == 1
+
+
+def test_other_content_is_refused_for_every_seed(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    lines = [f"{'good' if number % 2 else 'bad'} film {number},{number % 2}" for number in range(300)]
+    own = {"task": f"folder:{data}", "policy": "uniform", "settings": {"updates": 2, "student": "tiny-bert(width=8,layers=1)"}}
+    (data / "train.csv").write_text("\n".join(["sentence,label", *lines]))
+    run([Trial(seed=0, **own)], tmp_path / "out", Progress(quiet=True))
+    (data / "train.csv").write_text("\n".join(["sentence,label", *lines, "bad film again,0"]))
+    loading._load.cache_clear()  # as in another process
+    for seed in (0, 1):
+        with pytest.raises(InputError, match=r"were run with other content of the task, the teachers or the student, .* another --out"):
+            run([Trial(seed=seed, **own)], tmp_path / "out", Progress(quiet=True))
+    assert len(records.read(tmp_path / "out")) == 1

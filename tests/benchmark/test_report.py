@@ -132,3 +132,30 @@ def test_many_settings_and_many_seeds_have_a_bounded_number_of_figures(tmp_path,
     assert [len(section.plots.plots) for section in report.sections] == [4, 4, 0]
     assert report.sections[0].plots.plots[3].caption.endswith("learner, mean over 3 seeds.")
     assert markdown(report).count("Figures are drawn for the first 2 settings") == 1
+
+
+def test_a_rival_that_always_diverged_was_run(tmp_path):
+    diverged = {"test": None, "validation": None, "diverged": True}
+    markdown, _ = report_of(tmp_path, [run | diverged if run["policy"] in ("router", "lr_dev(c=1)") else run for run in setting()])
+    assert "All runs of the rivals with the same labels diverged (lr_dev(c=1), router), so nothing is compared with them." in markdown
+    assert "was run in this setting" not in markdown
+
+
+def test_few_seeds_shared_with_the_rival_are_no_few_seeds(tmp_path):
+    diverged = {"test": None, "validation": None, "diverged": True}
+    markdown, _ = report_of(tmp_path, [run | diverged if run["policy"] == "router" and run["seed"] > 1 else run for run in setting()])
+    assert "With fewer than 5 seeds, these policies cannot be called better or worse: router." in markdown
+    assert "seeds that they share with the best rival, these policies cannot be compared with it: " in markdown
+
+
+@pytest.mark.long
+def test_long_and_similar_names_have_figures_of_their_own(tmp_path):
+    policies = ["learner(rate=0.5)", "learner(rate=-0.5)", f"learner(name={'x' * 250})"]
+    written = [run for policy in policies for run in runs(policy, "reward gradient", 0.5, seeds=1, task=f"folder:{'d' * 250}")]
+    for number, run in enumerate(written):
+        run["trial"] = f"t{number}"
+        write_trace(tmp_path / "traces" / f"{run['trial']}.parquet")
+    markdown, _ = report_of(tmp_path, written)
+    maps = re.findall(r"\((figures/[^)]*selection[^)]*)\)", markdown)
+    assert len(set(maps)) == len(policies)
+    assert all((tmp_path / name).is_file() for name in maps)

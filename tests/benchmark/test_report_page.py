@@ -186,3 +186,17 @@ def test_the_choice_by_validation_comes_before_the_claim_on_test(tmp_path):
     append(tmp_path, *setting())
     text = write_report(tmp_path).read_text()
     assert 0 < text.index("Validation chooses, apart from privileged policies, ") < text.index('<p class="claim">')
+
+
+@pytest.mark.long
+def test_close_scores_and_long_names_stay_as_they_are(tmp_path):
+    policies = ["learner(rate=0.0001)", "learner(rate=0.0005)"]
+    for number, policy in enumerate(policies):
+        for run in runs(policy, "reward gradient", 0.9 + 0.004 * number, seeds=2):
+            append(tmp_path, {**run, "test": 0.9 + 0.004 * number + 0.001 * run["seed"]})
+    root = Page(write_report(tmp_path).read_text()).root
+    figure = root.all("svg", class_="plot")[0]
+    ticks = [text.content().strip() for text in figure.all("text") if text.content().strip()[0].isdigit()]
+    assert len(set(ticks)) == len(ticks) > 3
+    named = {group.attributes["data-policy"] for group in figure.all("g") if "data-policy" in group.attributes}
+    assert named == set(policies)

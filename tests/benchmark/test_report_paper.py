@@ -155,3 +155,13 @@ def test_the_folder_has_the_figures_twice_and_the_texts(tmp_path, paper):
         assert before["01-domains-scores.pdf"].startswith(b"%PDF")
         write_report(tmp_path, paper)
         assert {name: (tmp_path / "paper" / name).read_bytes() for name in names} == before
+
+
+def test_the_methods_name_the_seeds_of_each_policy_and_what_chooses_the_labels(tmp_path):
+    written = [*runs("uniform", "nothing", 0.4), *runs("router", "reward labels", 0.5, seeds=2)]
+    for run in written:
+        run["config"] = {**run["config"], "label_seed": 7, "num_students": 2}
+    text = " ".join(methods(sections_of(tmp_path, written)))
+    assert "The policies run with the seeds 0-4 (uniform), 0-1 (router); the seed sets the student's initial parameters" in text
+    assert "the policy; label_seed 7 chooses the reward labels." in text
+    assert "num_students = 2" in text

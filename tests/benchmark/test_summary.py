@@ -92,3 +92,10 @@ def test_a_setting_names_what_is_set():
     assert str(Setting("digits", "digits/mixed", "mlp", 9, 64, options)) == (
         "digits, pool digits/mixed, student mlp, 9 updates, 64 reward labels, kd_weight=0.5, knowledge=response,hint, observe_labels=true"
     )
+
+
+def test_a_run_that_two_suites_recorded_counts_once():
+    again = [{**run, "suite": "other", "trial": f"{run['trial']}-again"} for run in setting()]
+    (records,) = by_setting([*setting(), *again]).values()
+    assert [run["trial"] for run in records] == [run["trial"] for run in again]
+    assert set(summarise(records)["n"]) == {5}

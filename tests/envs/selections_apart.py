@@ -7,7 +7,8 @@ import pytest
 import torch
 from selections import actions_for, pool_of, select
 
-from kd_env.envs.selection import DIVERGED_REWARD, Selection
+from kd_env.envs.selection import Selection
+from kd_env.envs.step import DIVERGED_REWARD
 
 IMAGE = {"student": "mlp(width=8)", "num_students": 3, "precision": "float64", "updates": 60, "reward_examples": 20}
 TEXT = {

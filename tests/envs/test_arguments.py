@@ -27,6 +27,12 @@ def test_options_are_a_dict(options):
         checked_options(options)
 
 
+def test_unknown_options_are_refused_where_some_are_known():
+    assert checked_options({"mine": 1}) == {"mine": 1}, "Gymnasium's wrappers may pass options of their own"
+    with pytest.raises(InputError, match="unknown reset_masks; known is reset_mask"):
+        checked_options({"reset_masks": [True]}, ("reset_mask",))
+
+
 @pytest.fixture(scope="module")
 def slots():
     return gym.make_vec(
@@ -38,7 +44,15 @@ def test_numpy_seeds_start_the_same_student(slots):
     first = slots.reset(seed=3)[0]
     assert_array_equal(slots.reset(seed=np.int64(3))[0]["student"], first["student"])
     assert_array_equal(slots.reset(seed=np.full(8, 3))[0]["student"], first["student"])
-    for wrong in ({"options": [1]}, {"seed": 1.5}, {"seed": 2**70}, {"seed": "ab"}, {"seed": ["x"] * 8}):
+    for wrong in (
+        {"options": [1]},
+        {"options": {"reset_masks": np.ones(8, bool)}},
+        {"seed": np.array(3.0)},
+        {"seed": 1.5},
+        {"seed": 2**70},
+        {"seed": "ab"},
+        {"seed": ["x"] * 8},
+    ):
         with pytest.raises(InputError):
             slots.reset(**wrong)
 

@@ -31,7 +31,7 @@ from playing import (
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from kd_env.envs.observations import OBSERVATIONS
-from kd_env.envs.selection import DIVERGED_REWARD
+from kd_env.envs.step import DIVERGED_REWARD
 
 TWO = "digits/experts/upright,digits/experts/inverted"
 

@@ -167,3 +167,26 @@ def test_row_numbers_tell_neither_label_nor_group(digits_data):
 
 def _without(info, name):
     return {key: value for key, value in info.items() if key != name}
+
+
+@pytest.mark.parametrize("name", ["reset", "autoreset"])
+def test_students_after_a_snapshot_are_the_same(name):
+    """The generator that draws their seeds is part of it."""
+    if name == "reset":
+        first, second = batch(), batch()
+        first.reset(seed=0)
+        second.reset(seed=5)
+        second.unwrapped.restore(first.unwrapped.snapshot())
+        first.reset()
+        second.reset()
+    else:
+        first, second = (
+            gym.make_vec(TEACHERS, num_envs=4, vectorization_mode="vector_entry_point", task="digits", updates=3) for _ in range(2)
+        )
+        first.reset(seed=0)
+        second.reset(seed=5)
+        second.unwrapped.restore(first.unwrapped.snapshot())
+        for _ in range(5):
+            first.step(np.ones((4, 4), dtype=np.int8))
+            second.step(np.ones((4, 4), dtype=np.int8))
+    assert first.unwrapped.distillation.seeds.tolist() == second.unwrapped.distillation.seeds.tolist()

@@ -86,7 +86,7 @@ def test_options_of_credit(digits_data):
         make_credit("head(smooting=0.1)")
     with pytest.raises(InputError, match=r"credit=head\(smoothing='much'\): expected a number below 1"):
         make_credit("head(smoothing=much)")
-    with pytest.raises(InputError, match="unknown credit 'shared'"):
+    with pytest.raises(InputError, match="shared has no options, got smoothing"):
         make_credit("shared(smoothing=0.1)")
 
 

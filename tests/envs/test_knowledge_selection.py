@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -199,3 +200,23 @@ def test_credit_of_a_type_does_not_depend_on_the_gates_and_is_scaled(make):
         credits.append(info["credit"])
     np.testing.assert_allclose(*credits)
     assert 0.1 < np.abs(credits[0]).max() < 10.0, "in units of the spread over teachers and types"
+
+
+def test_a_budget_that_ends_within_a_phase_leaves_the_info_of_its_last_mini_batch():
+    """The other student, which began later, is taught the rest of the phase."""
+    options = {"task": "digits", "batch_size": 8, "updates": 5, "updates_per_phase": 3, "credit": "first_order", "kd_weight": 0.5}
+    both, alone = (
+        gym.make_vec(KNOWLEDGE, num_envs=slots, num_students=slots, vectorization_mode="vector_entry_point", observe_labels=True, **options)
+        for slots in (2, 1)
+    )
+    both.reset(seed=[0, 1])
+    alone.reset(seed=0)
+    for phase in range(2):
+        if phase == 1:
+            both.reset(seed=[5, 7], options={"reset_mask": np.array([False, True])})
+        actions = np.array([[0.3, 0.6, 0.1, 0.0], [0.5, 0.1, 0.2, 0.9]], dtype=np.float32)
+        info, expected = both.step(actions)[4], alone.step(actions[:1])[4]
+    assert both.unwrapped.distillation.update.tolist() == [5, 3]
+    np.testing.assert_array_equal(info["example_ids"][0], expected["example_ids"][0])
+    np.testing.assert_allclose(info["credit"][0], expected["credit"][0], atol=1e-4)
+    np.testing.assert_allclose(info["reward_terms"]["student_ce"][0], expected["reward_terms"]["student_ce"][0], atol=1e-4)

@@ -3,14 +3,18 @@
 import sys
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
+from kd_env.envs.actions import TeacherAction
 from kd_env.envs.observations import ObservationSet
 from kd_env.envs.rewards import Reward
 from kd_env.errors import InputError
 from kd_env.knowledge import Knowledge
 from kd_env.policies import make_policy
+from kd_env.types import DecodedAction
 
 MODULE = __name__
 
@@ -73,6 +77,48 @@ class FewRows(ObservationSet):
         return {"mine": torch.zeros(3, 1)}
 
 
+class Single(ObservationSet):
+    def blocks(self, batch, labels):
+        return {"mine": torch.tensor(1.0)}
+
+
+class Named(ObservationSet):
+    def blocks(self, batch, labels):
+        return {"progress": torch.zeros(8, 1)}
+
+
+class Overwriting(ObservationSet):
+    def blocks(self, batch, labels):
+        return {"mine": batch.teacher_logits.mul_(0.0).flatten(1)}
+
+
+class Teachers(TeacherAction):
+    decoded = None
+    size = 4
+
+    def space(self, slots=1):
+        return spaces.Box(-1.0, 1.0, (4,) if slots == 1 else (slots, 4), np.float32)
+
+    def decode_table(self, table):
+        return self.decoded
+
+
+class NoWeights(Teachers):
+    pass
+
+
+class FewWeights(Teachers):
+    decoded = DecodedAction(np.full((8, 2), 0.5))
+
+
+class NegativeWeights(Teachers):
+    decoded = DecodedAction(np.array([[1.5, -0.5, 0.0, 0.0]] * 8))
+
+
+class LargeWeights(Teachers):
+    decoded = DecodedAction(np.ones((8, 4)))
+
+
 def raising_credit(run, meter, names, temperature):
     return 1 / 0
 
@@ -83,6 +129,18 @@ def no_credit(run, meter, names, temperature):
 
 def few_rows(run, meter, names, temperature):
     return {name: torch.zeros(3, 4) for name in names}
+
+
+def few_teachers(run, meter, names, temperature):
+    return {name: torch.zeros(8, 3) for name in names}
+
+
+def with_graph(run, meter, names, temperature):
+    return {name: torch.randn(8, 4, requires_grad=True) * 2 for name in names}
+
+
+def not_finite(run, meter, names, temperature):
+    return {name: torch.full((8, 4), torch.nan) for name in names}
 
 
 class NotANumber:
@@ -113,12 +171,22 @@ FAULTS = {
     "observation": {
         "RaisingObservations": f"observation set: ZeroDivisionError: division by zero {PLACE}",
         "FewRows": "observation set: block 'mine' is no tensor of 8 rows",
+        "Single": "observation set: block 'mine' is no tensor of 8 rows",
+        "Named": "a block is named 'progress', which the environment adds",
     },
     "credit": {
         "raising_credit": f"credit 'raising_credit': ZeroDivisionError: division by zero {PLACE}",
         "no_credit": r"returned a NoneType, expected a tensor \[8, K\] for each of \['response'\]",
         "few_rows": r"expected a tensor \[8, K\]",
+        "few_teachers": r"the function returned 'response' of shape \(8, 3\), expected \(8, 4\)",
+        "not_finite": "the function returned NaN or infinite numbers for 'response'",
         "Reward": "is not a function",
+    },
+    "action": {
+        "NoWeights": "decode_table returned a NoneType; return a kd_env.types.DecodedAction",
+        "FewWeights": r"returned weights of shape \(8, 2\), expected an array \(8, 4\)",
+        "NegativeWeights": "returned weights with NaN, infinite or negative numbers",
+        "LargeWeights": "returned weights with the sum 4; let each row sum to 1 or 0",
     },
 }
 
@@ -135,6 +203,22 @@ def test_a_fault_of_a_plug_in_is_named(setting, name):
         env = make(**{setting: f"{MODULE}:{name}"})
         env.reset(seed=0)
         env.step(env.action_space.sample())
+
+
+def test_an_observation_set_that_overwrites_its_mini_batch_changes_no_student():
+    networks = []
+    for observation in ("summary", f"{MODULE}:Overwriting"):
+        env = make(observation=observation, action="weights")
+        env.reset(seed=0)
+        env.step(np.zeros((8, 4)))
+        networks.append(env.distillation.student.state())
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
+
+
+def test_credit_with_a_graph_is_detached():
+    env = make(credit=f"{MODULE}:with_graph", action="weights")
+    env.reset(seed=0)
+    env.step(np.zeros((8, 4)))
 
 
 def test_weights_that_are_not_finite_are_refused_unless_the_student_diverges(monkeypatch):

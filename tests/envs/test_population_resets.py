@@ -189,7 +189,7 @@ def test_one_divergence_within_a_phase_is_paid_once_and_ends_its_student_alone()
     assert len(calls) == 3
     assert terminated.tolist() == [False, True, False]
     assert np.array_equal(rewards[[0, 2]], expected[[0, 2]])
-    assert -10.0 < rewards[1] + 10.0 < 9.0, "the reward of the first update of the phase, the bonus, and -10 once"
+    assert rewards[1] == -10.0, "whatever the updates before it and the bonus pay"
     assert env.unwrapped.distillation.update.tolist() == [3, 2, 3]
     assert env.unwrapped.finished[1].update.tolist() == [2]
     assert np.isfinite(info["credit"]).all()

@@ -52,7 +52,7 @@ def test_snapshot_and_fork_keep_every_field(digits_data, monkeypatch, observed):
         num_students=3,
         **{name: value for name, value in selection.settings.flat().items() if name not in ("num_students",)},
     )
-    other.restore(selection.snapshot())
+    other.restore(selection.snapshot(np.random.default_rng(0)), np.random.default_rng(1))
     assert state_of(other) == state_of(selection.fork()) == state_of(selection)
     for student in range(3):
         meter = selection.meter.of_student(student, selection.distillation.reward_split.of_student(student))

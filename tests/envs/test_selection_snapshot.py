@@ -50,17 +50,18 @@ def test_a_restored_selection_continues_to_the_last_bit(digits_data, case, obser
     advance(undisturbed, at)
     if observed:
         selection.distillation.observe()
-    state = selection.snapshot()
+    state = selection.snapshot(np.random.default_rng(0))
     steps = advance(selection, 7)
     assert repr(advance(undisturbed, 7)) == repr(steps), "taking a snapshot changes nothing"
     other = select(digits_data, 9, **CASES[case])
     advance(other, 3)
-    other.restore(state)
-    assert other.snapshot() == state
+    generator = np.random.default_rng(1)
+    other.restore(state, generator)
+    assert other.snapshot(generator) == state
     assert other.distillation.seeds.tolist() == [2]
     assert repr(advance(other, 7)) == repr(steps)
     assert state_of(other) == state_of(selection) == state_of(undisturbed)
-    selection.restore(state)  # back in time, too
+    selection.restore(state, np.random.default_rng(1))  # back in time, too
     assert repr(advance(selection, 7)) == repr(steps)
     assert state_of(selection) == state_of(other)
 
@@ -98,12 +99,13 @@ def test_a_restored_population_continues_to_the_last_bit(request, case, observed
     selection, undisturbed = (out_of_phase(data, case, 2) for _ in range(2))
     if observed:
         selection.distillation.observe()
-    state = selection.snapshot()
+    state = selection.snapshot(np.random.default_rng(0))
     steps = advance(selection, 6)
     assert repr(advance(undisturbed, 6)) == repr(steps), "taking a snapshot changes nothing"
     other = out_of_phase(data, case, 30)
-    other.restore(state)
-    assert other.snapshot() == state
+    generator = np.random.default_rng(1)
+    other.restore(state, generator)
+    assert other.snapshot(generator) == state
     assert other.distillation.seeds.tolist()[:2] == [61, 60]
     assert other.distillation.update.tolist()[:2] == [0, 2]
     assert other.distillation.reward_split.label_seeds == other.label_seeds == [2, 3, 4]
@@ -113,7 +115,7 @@ def test_a_restored_population_continues_to_the_last_bit(request, case, observed
     fork.reset_student(0, 5)
     advance(fork, 2)
     assert state_of(other) == state_of(selection), "forks are independent"
-    selection.restore(state)  # back in time, too
+    selection.restore(state, np.random.default_rng(1))  # back in time, too
     assert repr(advance(selection, 6)) == repr(steps)
     assert state_of(selection) == state_of(other)
 
@@ -121,6 +123,7 @@ def test_a_restored_population_continues_to_the_last_bit(request, case, observed
 ELSEWHERE = """
 import sys
 sys.path[:0] = {folders!r}
+import numpy as np
 import torch
 from selections import advance
 from test_selection_snapshot import out_of_phase
@@ -133,7 +136,7 @@ task = tasks.load("digits")
 data = EncodedTask.of(task, open_bank(task, load_pool("digits/experts", task)))
 torch.manual_seed(123)
 selection = out_of_phase(data, {case!r}, 40)
-selection.restore(open({path!r}, "rb").read())
+selection.restore(open({path!r}, "rb").read(), np.random.default_rng(1))
 print(advance(selection, 6))
 """
 
@@ -143,7 +146,7 @@ def test_another_process_continues_to_the_last_bit(digits_data, tmp_path):
     case = "first-order credit, dropout"
     selection = out_of_phase(digits_data, case, 3)
     selection.distillation.observe()
-    (tmp_path / "state").write_bytes(selection.snapshot())
+    (tmp_path / "state").write_bytes(selection.snapshot(np.random.default_rng(0)))
     steps = advance(selection, 6)
     folder = os.path.dirname(__file__)
     program = ELSEWHERE.format(folders=[folder, os.path.dirname(folder)], case=case, path=str(tmp_path / "state"))
@@ -178,10 +181,10 @@ def test_forks_are_independent(digits_data, case):
     ],
 )
 def test_a_snapshot_of_other_settings_is_refused_by_name(digits_data, keywords, differs):
-    state, other = select(digits_data).snapshot(), select(digits_data, **keywords)
+    state, other = select(digits_data).snapshot(np.random.default_rng(0)), select(digits_data, **keywords)
     before = state_of(other)
     with pytest.raises(InputError, match=f"of another run; these differ: {differs}$"):
-        other.restore(state)
+        other.restore(state, np.random.default_rng(1))
     with pytest.raises(InputError, match=r"not a snapshot; give what snapshot\(\) returned"):
-        other.restore(state[:-1])
+        other.restore(state[:-1], np.random.default_rng(1))
     assert state_of(other) == before

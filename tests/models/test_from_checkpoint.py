@@ -10,6 +10,7 @@ from kd_env.distillation import Distillation, EncodedTask
 from kd_env.distillation.settings import distillation_settings
 from kd_env.errors import InputError
 from kd_env.models.encode import take, text_lengths
+from kd_env.models.modes import draws_in_training, dropout_rates
 from kd_env.models.networks import build, reader
 from kd_env.teachers import Pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
@@ -137,6 +138,19 @@ def test_a_population_of_them_learns_as_each_would_alone(data, folders):
         assert max(gaps) < 2e-3
     loss, _ = together.validate()
     np.testing.assert_allclose(loss, [float(run.validate()[0][0]) for run in alone], atol=2e-3)
+
+
+def test_its_dropout_option_is_the_rate_of_all_dropout(make_checkpoint, tmp_path, digits_data):
+    """A ViT's attention has a rate, and no layer for it."""
+    rates = {"attention_probs_dropout_prob": 0.5, "hidden_dropout_prob": 0.1}
+    folder = make_checkpoint(tmp_path / "vit", "vit", image_size=8, patch_size=4, num_channels=1, **rates)
+    assert draws_in_training(build(str(folder), digits_data.task, 0))
+    for rate in (0.0, 0.2):
+        network = build(f"{folder}(dropout={rate})", digits_data.task, 0)
+        places = dropout_rates(network)
+        assert {name for _, name in places} == {"p", "attention_dropout"}
+        assert {getattr(module, name) for module, name in places} == {rate}
+        assert draws_in_training(network) == (rate > 0.0)
 
 
 @pytest.mark.parametrize(

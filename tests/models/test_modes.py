@@ -43,3 +43,20 @@ def test_running_statistics_are_found_by_name():
     assert names == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
     assert all(isinstance(network.get_buffer(name), torch.Tensor) for name in names)
     assert running_statistics(nn.Linear(2, 2)) == []
+
+
+def test_dropout_without_a_layer_draws():
+    """As in Transformers' ViT, whose attention calls the function; and paths that are dropped."""
+
+    class Attention(nn.Module):
+        def __init__(self, rate):
+            super().__init__()
+            self.attention_dropout = rate
+
+        def forward(self, x):
+            return nn.functional.dropout(x, self.attention_dropout, self.training)
+
+    assert draws_in_training(nn.Sequential(Attention(0.5)))
+    assert depends_on_mode(nn.Sequential(nn.Linear(2, 2), Attention(0.5)))
+    assert not draws_in_training(nn.Sequential(Attention(0.0)))
+    assert draws_in_training(nn.Sequential(nn.Dropout2d(0.5)))

@@ -155,3 +155,22 @@ def test_an_action_with_a_gradient(env):
 
     with pytest.raises(InputError, match="action 'subset': a Tensor is no array of numbers"):
         run_episode(env, Gradient(), 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings", "message"),
+    [
+        ("ppo", {"action": "one", "observation": "full"}, "policy 'ppo' needs observation=summary, and the environment has observation=full"),
+        ("reinforce", {"action": "weights", "observation": "full"}, "needs action=subset, and the environment has action=weights"),
+        ("exp3", {"action": "one"}, "needs granularity=batch, and the environment has granularity=instance"),
+    ],
+)
+def test_an_agent_is_not_built_for_an_environment_with_other_settings(policy, settings, message):
+    with pytest.raises(InputError, match=message):
+        make_policy(policy, make(**settings))
+
+
+def test_a_rule_decides_in_any_environment():
+    env = make(action="one", observation="full")
+    observation, _ = env.reset(seed=0)
+    env.step(make_policy("most_confident", env).act(observation))

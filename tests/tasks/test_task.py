@@ -98,3 +98,9 @@ def test_a_name_carries_the_options_that_are_not_the_default():
     assert task_name("t", {"b": 1, "a": "x"}, {"a": "y", "b": 1}) == "t(a=x)"
     assert task_name("t", {"b": 2, "a": "x"}, {"a": "y", "b": 1}) == "t(a=x,b=2)"
     assert task_name("t", {}, {}) == "t"
+
+
+@pytest.mark.parametrize("names", [("only",), ("a", "b", "a"), ()])
+def test_classes_are_at_least_two_and_have_different_names(task, names):
+    with pytest.raises(InputError, match="give at least two different names"):
+        dataclasses.replace(task, class_names=names)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kd_env.errors import InputError
+from kd_env.teachers import Pool, load_pool
 from kd_env.teachers.best_teachers import best_teachers
 from kd_env.teachers.pool_recipes import PoolRecipe
 from kd_env.teachers.teacher import Drift
@@ -45,3 +46,21 @@ def test_a_change_is_during_the_run(at):
 def test_roles_are_a_permutation():
     with pytest.raises(InputError, match=r"permutation of 0\.\.2"):
         Drift(0.5, (0, 1, 1))
+
+
+@pytest.mark.parametrize("roles", [(1.0, 2.0, 0.0), (True, False), ("1", "0")])
+def test_roles_are_indices(roles):
+    with pytest.raises(InputError, match=r"must be a permutation of 0\.\."):
+        Drift(0.5, roles)
+
+
+@pytest.mark.parametrize("best", [(0, 1, 2, 9), (0, 1, 2, -1), (0.0, 1.0, 2.0, 3.0)])
+def test_best_teachers_are_indices_of_the_pool(digits, best):
+    teachers = load_pool("digits/experts", digits).teachers
+    with pytest.raises(InputError, match=r"best_for_group=.* must be indices of its teachers, 0 to 3"):
+        Pool("own", teachers, best_for_group=best)
+
+
+def test_every_group_has_a_best_teacher(digits):
+    with pytest.raises(InputError, match="names the best teacher of 2 groups, and task 'digits' has at least 4"):
+        best_teachers(PoolRecipe("p", best_for_group=(0, 1)), digits)

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from kd_env import tasks
+from kd_env.bank.shards import outputs_of
 from kd_env.errors import InputError
 from kd_env.models.networks import build
 from kd_env.teachers import Pool
 from kd_env.teachers.own import as_pool
+from kd_env.types import ModelOutput
 
 
 def good_or_bad(texts):
@@ -94,3 +96,47 @@ def test_an_environment_takes_them():
     env.step(env.action_space.sample())
     env.close()
     assert observation["teachers"].shape[-1] % 2 == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_probabilities_of_any_precision_are_recognised(dtype):
+    task, weight = tasks.load("digits"), torch.randn(64, 10, generator=torch.Generator().manual_seed(0)) / 8
+    own = teacher(lambda images: (torch.from_numpy(images).flatten(1) @ weight).softmax(1).to(dtype), task)
+    images = task.train.inputs[:9]
+    assert own.notes
+    assert torch.allclose(own(images).logits.softmax(1), (torch.from_numpy(images).flatten(1) @ weight).softmax(1), atol=0.01)
+
+
+class Object:
+    """A teacher with a name and a fingerprint, whose call returns ``returned``."""
+
+    def __init__(self, returned):
+        self.name, self.returned = "object", returned
+
+    def fingerprint(self):
+        return repr(self.returned)
+
+    def __call__(self, inputs):
+        return self.returned(inputs)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda inputs: None, "teacher 'object' returned no kd_env.types.ModelOutput with logits and features as tensors"),
+        (lambda inputs: (torch.zeros(len(inputs), 10),) * 2, "returned no kd_env.types.ModelOutput"),
+        (lambda inputs: ModelOutput(np.zeros((len(inputs), 10)), np.zeros((len(inputs), 10))), "as tensors; return one"),
+        (lambda inputs: 1 / 0, r"teacher 'object': ZeroDivisionError: division by zero \(.*test_own.py, line \d+\); fix it there"),
+    ],
+)
+def test_a_fault_of_a_teacher_object_is_named(returned, message):
+    with pytest.raises(InputError, match=message):
+        gym.make("kd_env/TeacherSelection-v0", task="digits", teachers=[Object(returned)])
+
+
+def test_outputs_with_a_graph_are_detached(tmp_path):
+    task, weight = tasks.load("digits"), torch.randn(64, 10, requires_grad=True)
+    outputs = outputs_of(
+        Object(lambda images: ModelOutput(*[torch.from_numpy(images).flatten(1) @ weight] * 2)), task.train.inputs[:3], frozenset()
+    )
+    assert not outputs.logits.requires_grad

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kd_env.errors import InputError
+
 UPDATE_FRACTIONS = (0.08, 0.4, 1.0)
 """Fraction of a student's updates at each rung. The last comparison, of the student without a teacher and the best with teachers, is late:
 students of teachers learn faster at first, and an early lead may not last."""
@@ -72,7 +74,12 @@ def make_plan(candidates: int, updates: int, budget: float, as_population: bool,
         extra_cost: cost of slow candidates beyond that of others, in candidates. It is counted at the first rung, which all take part in.
         warmup: fraction of the updates over which the learning rate rises. No rung ends before, since little is learned until then; with
             a long warm-up this makes the cheapest plan more expensive.
+
+    Raises:
+        InputError: several candidates have fewer updates than a race has rungs.
     """
+    if candidates > 1 and updates < len(UPDATE_FRACTIONS):
+        raise InputError(f"updates={updates}: a race needs at least {len(UPDATE_FRACTIONS)}, one for each of its rungs")
     if candidates == 1:
         updates = max(1, min(updates, int(budget)))
         return Plan((Rung(updates, 1, 1),), updates)

@@ -27,6 +27,7 @@ from kd_env.benchmark.race.race import Race
 from kd_env.benchmark.race.results import RaceResult
 from kd_env.benchmark.race.state import RaceState
 from kd_env.benchmark.student_checkpoint import require_saveable
+from kd_env.envs.settings import settings as make_settings
 from kd_env.knowledge.terms import extra_outputs, parse_terms
 from kd_env.models.networks import build, reader
 from kd_env.student.optimizer import OptimizerOptions
@@ -133,6 +134,7 @@ def prepare_race(
     """
     task = tasks.load(task) if isinstance(task, str) else task
     user_settings = {name: value for name, value in settings.items() if value is not None}
+    make_settings(task, **user_settings)  # raises the errors of their values
     complete_settings = race_settings(task, {**user_settings, "student": student})
     name, checked_budget = str(complete_settings["student"]), read_budget(budget)
     network = build(name, task, 0)

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
 from kd_env.errors import InputError
+from kd_env.plugins import faults_in, is_built_in
 from kd_env.spec import split, unknown
 from kd_env.types import DecodedAction
 
@@ -124,7 +125,39 @@ class ActionKind(ABC):
             raise InputError(f"action {self.name!r}: expected shape ({slots}, {self.size}) or ({slots * self.size},), got {array.shape}")
         if not np.isfinite(array).all():
             raise InputError(f"action {self.name!r}: it has NaN or infinite numbers; return finite ones")
-        return self.decode_table(array.reshape(slots, self.size))
+        with faults_in(f"action {self.name!r}", type(self)):
+            decoded = self.decode_table(array.reshape(slots, self.size))
+        if not is_built_in(type(self)):
+            self._check_decoded(decoded, slots)
+        return decoded
+
+    def _check_decoded(self, decoded: object, slots: int) -> None:
+        """Refuse what a kind of the user's own decodes wrongly.
+
+        Raises:
+            InputError: it is no :class:`DecodedAction`, or a field has another shape, NaN, or values out of range.
+        """
+        if not isinstance(decoded, DecodedAction):
+            raise InputError(f"action {self.name!r}: decode_table returned a {type(decoded).__name__}; return a kd_env.types.DecodedAction")
+        shapes = dict(
+            zip(
+                DecodedAction._fields,
+                ((slots, self.layout.num_teachers), (slots, len(self.layout.knowledge)), (slots,), (slots,)),
+                strict=True,
+            )
+        )
+        for name, shape in shapes.items():
+            values = getattr(decoded, name)
+            if values is None and name != "weights":
+                continue
+            if not isinstance(values, np.ndarray) or values.shape != shape:
+                got = values.shape if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+                raise InputError(f"action {self.name!r}: decode_table returned {name} of shape {got}, expected an array {shape}")
+            if not np.isfinite(values).all() or (values < 0).any():
+                raise InputError(f"action {self.name!r}: decode_table returned {name} with NaN, infinite or negative numbers")
+        sums = decoded.weights.sum(1)
+        if not (np.isclose(sums, 1.0, atol=1e-4) | (sums == 0.0)).all():
+            raise InputError(f"action {self.name!r}: decode_table returned weights with the sum {sums.max():g}; let each row sum to 1 or 0")
 
     def binary(self, table: np.ndarray) -> np.ndarray:
         """Return ``table`` as float32, after a check that it contains only zeros and ones."""

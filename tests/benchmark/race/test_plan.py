@@ -3,6 +3,7 @@
 import pytest
 
 from kd_env.benchmark.race.plan import POPULATION_COST, Plan, Rung, make_plan
+from kd_env.errors import InputError
 
 
 def cost(plan, extra):
@@ -63,3 +64,10 @@ def test_a_budget_below_one_race_shortens_the_students():
 
 def test_one_candidate_needs_no_race():
     assert make_plan(1, 100, 1000, False).rungs == (Rung(100, 1, 1),)
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_fewer_updates_than_rungs_are_refused(updates):
+    with pytest.raises(InputError, match=f"updates={updates}: a race needs at least 3"):
+        make_plan(8, updates, 1000.0, as_population=True)
+    assert make_plan(1, updates, 1000.0, as_population=True).updates == updates
