@@ -160,7 +160,11 @@ def test_an_action_with_a_gradient(env):
 @pytest.mark.parametrize(
     ("policy", "settings", "message"),
     [
-        ("ppo", {"action": "one", "observation": "full"}, "policy 'ppo' needs observation=summary, and the environment has observation=full"),
+        (
+            "ppo",
+            {"action": "one", "observation": "full"},
+            "policy 'ppo' needs observation=summary, and the environment has observation=full",
+        ),
         ("reinforce", {"action": "weights", "observation": "full"}, "needs action=subset, and the environment has action=weights"),
         ("exp3", {"action": "one"}, "needs granularity=batch, and the environment has granularity=instance"),
     ],
