@@ -28,20 +28,15 @@ def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
     if not (recorded := records.by_trial(directory)):
         return
     new = {_key_of(trial): trial for trial in trials if trial.id not in recorded}
-    compared = set()
+    compared: set[tuple[str, str | None]] = set()
     for record in recorded.values():
         env = record["env"] or {}
-        trial = new.get(_key(record["policy"], record["config"], env.get("task"), env.get("teachers") or record["pool"]))
-        if trial is None:
-            continue
-        _require_same(trial, record, directory)
-        if trial.policy_from is None and (_key_of(trial), record["suite"]) not in compared:  # a saved policy is another one for each seed
-            compared.add((_key_of(trial), record["suite"]))
-            if replace(trial, seed=record["seed"], suite=record["suite"]).id != record["trial"]:
-                raise InputError(
-                    f"{directory}: its trials of {record['policy']} were run with other content of the task, the teachers or the student, "
-                    "or by another version of kd-env, and a report would mix both; give another --out"
-                )
+        key = _key(record["policy"], record["config"], env.get("task"), env.get("teachers") or record["pool"])
+        if (trial := new.get(key)) is not None:
+            _require_same(trial, record, directory)
+            if (key, record["suite"]) not in compared:  # one record shows it
+                _require_same_content(trial, record, directory)
+            compared.add((key, record["suite"]))
 
 
 def _require_same(trial: Trial, record: Record, directory: Path) -> None:
@@ -51,6 +46,16 @@ def _require_same(trial: Trial, record: Record, directory: Path) -> None:
         raise InputError(
             f"{directory}: its trials of {record['policy']} were run with {_listed(old, changed)}; by default they now have "
             f"{_listed(new, changed)}, and a report would mix both; give another --out"
+        )
+
+
+def _require_same_content(trial: Trial, record: Record, directory: Path) -> None:
+    if trial.policy_from is not None:  # each seed may have a saved policy of its own
+        return
+    if replace(trial, seed=record["seed"], suite=record["suite"]).id != record["trial"]:
+        raise InputError(
+            f"{directory}: its trials of {record['policy']} were run with other content of the task, the teachers or the student, or by "
+            "another version of kd-env, and a report would mix both; give another --out"
         )
 
 

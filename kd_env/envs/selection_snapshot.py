@@ -41,7 +41,7 @@ def load(
     run.load(with_prefix(tensors, "run"), info["run"])
     meter.load(with_prefix(tensors, "meter"), info["meter"], run.student.device)
     exploration.memory = info["exploration"]
-    generator.bit_generator.state = info["generator"]
+    generator.bit_generator.state = info.get("generator", generator.bit_generator.state)  # earlier versions did not save it
 
 
 def identity(run: Distillation, settings: Settings) -> Mapping[str, object]:

@@ -139,13 +139,8 @@ class ActionKind(ABC):
         """
         if not isinstance(decoded, DecodedAction):
             raise InputError(f"action {self.name!r}: decode_table returned a {type(decoded).__name__}; return a kd_env.types.DecodedAction")
-        shapes = dict(
-            zip(
-                DecodedAction._fields,
-                ((slots, self.layout.num_teachers), (slots, len(self.layout.knowledge)), (slots,), (slots,)),
-                strict=True,
-            )
-        )
+        per_slot = {"kd_weight": (slots,), "temperature_scale": (slots,)}
+        shapes = {"weights": (slots, self.layout.num_teachers), "gates": (slots, len(self.layout.knowledge)), **per_slot}
         for name, shape in shapes.items():
             values = getattr(decoded, name)
             if values is None and name != "weights":
