@@ -4,8 +4,8 @@ The loss is ``mean_t KL(A^T_t || A^S_t) + mean_t KL(V^T_t || V^S_t)`` over the q
 attention and ``V`` the value relation. Each row is a distribution over the keys.
 
 Deviation: heads are averaged before the comparison, so that networks can have different numbers of heads (``models/encoder.py``). Student
-and teacher must read the same tokens: an environment refuses a teacher with a tokenizer of another vocabulary. Logarithms are floored at
-``log 1e-20``, so value and gradient stay bounded.
+and teacher must read the same tokens: an environment refuses a teacher with a tokenizer of another vocabulary, and one that cuts texts at
+another length. Logarithms are floored at ``log 1e-20``, so value and gradient stay bounded.
 """
 
 from __future__ import annotations

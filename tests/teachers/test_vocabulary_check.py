@@ -48,6 +48,14 @@ def test_a_checkpoint_student_and_a_built_in_teacher(own_task, checkpoint):
     make(own_task, [teacher])
 
 
+def test_texts_that_one_of_them_cuts_earlier(own_task, checkpoint):
+    teacher = CheckpointTeacher(checkpoint, own_task)
+    message = refusal(own_task, [teacher], student=f"{checkpoint}(layers=0;,max_length=5)")
+    limit = teacher.text_limit()[1]
+    assert f"teacher 'checkpoint' cuts texts at {limit} tokens, student '{checkpoint}(layers=0;,max_length=5)' at 5" in message
+    make(own_task, [teacher], student=f"{checkpoint}(layers=0;,max_length={limit - 1})")  # no text is as long
+
+
 @pytest.mark.long
 def test_the_same_vocabulary_in_another_checkpoint_is_fine(own_task, checkpoint, make_checkpoint, tmp_path):
     other = str(make_checkpoint(tmp_path / "other", "distilbert", seed=2, layers=2))
