@@ -22,8 +22,8 @@ SYSTEMS = [
     *RIVALS, "random_single", "most_confident", "best_single", "dev_weighted", "lr_ensemble", "lr_dev", "camkd",
     "camkd_logits", "fitnet_mkd", "ebkd", "aekd", "mt_bert", "amtml", "mmkd", "mmkd(meta_split=reward)",
     "uncertainty", "entropy_dkd", "majority_sign", "correlation", "lookahead", "pkd", "distilbert", "all_knowledge", "random_hard",
-    "random_soft", "mutual_learning", "peer_ensemble", "reinforce", "gradient_credit", "akd", "akd_hard", "mtkd_rl", "mtkd_rl_released",
-    "exp3", "linucb", "sliding_ucb", "sb3:PPO",
+    "random_soft", "mutual_learning", "peer_ensemble", "pcl", "ctsl_mkt", "ikd", "ital", "self_stacking", "stacking", "reinforce", "gradient_credit", "akd", "akd_hard", "mtkd_rl", "mtkd_rl_released",
+    "exp3", "linucb", "sliding_ucb", "sb3:PPO", "actor_critic", "ppo", "crossfit_credit",
 ]  # fmt: skip
 SINGLES = [f"single:{teacher}" for teacher in range(4)]
 KNOWN = ["uniform", "most_confident", "self_stacking", "router", "stacking", "gradient_credit", "held_credit", "reinforce", "oracle"]
@@ -41,7 +41,7 @@ BEFORE = {
         for pool in ("complementary", "overconfident", "duplicated", "systematic", "drift")
     ],
 }
-"""The trials of the suites that were Python before they were files: task, pool, policies, settings and number of seeds of each part."""
+"""The trials of some suites: task, pool, policies, settings and number of seeds of each part."""
 PART = '[[part]]\ntask = "digits"\npolicies = ["uniform"]\n'
 WRONG = {
     "": "no [[part]] in it",
