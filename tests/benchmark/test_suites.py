@@ -22,7 +22,8 @@ SYSTEMS = [
     *RIVALS, "random_single", "most_confident", "best_single", "dev_weighted", "lr_ensemble", "lr_dev", "camkd",
     "camkd_logits", "fitnet_mkd", "ebkd", "aekd", "mt_bert", "amtml", "mmkd", "mmkd(meta_split=reward)",
     "uncertainty", "entropy_dkd", "majority_sign", "correlation", "lookahead", "pkd", "distilbert", "all_knowledge", "random_hard",
-    "random_soft", "mutual_learning", "peer_ensemble", "pcl", "ctsl_mkt", "ikd", "ital", "self_stacking", "stacking", "reinforce", "gradient_credit", "akd", "akd_hard", "mtkd_rl", "mtkd_rl_released",
+    "random_soft", "mutual_learning", "peer_ensemble", "pcl", "ctsl_mkt", "ikd", "ital", "self_stacking", "stacking",
+    "reinforce", "gradient_credit", "akd", "akd_hard", "mtkd_rl", "mtkd_rl_released",
     "exp3", "linucb", "sliding_ucb", "sb3:PPO", "actor_critic", "ppo", "crossfit_credit",
 ]  # fmt: skip
 SINGLES = [f"single:{teacher}" for teacher in range(4)]
