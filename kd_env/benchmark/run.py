@@ -84,7 +84,7 @@ def run(
     done = finished.update()
     todo = [trial for trial in trials if trial.id not in done or runs_again(trial, checkpoints)]
     require_same_defaults(trials, directory)
-    if unlogged := len([trial for trial in trials if trial.tensorboard and trial not in todo]):
+    if unlogged := sum(trial.tensorboard for trial in trials) - sum(trial.tensorboard for trial in todo):
         progress.say(f"TensorBoard: no log of the {unlogged} trials that are finished; give another --out to log all")
     for line in changed_code([trial for trial in trials if trial.id in done], directory):
         progress.say(line)

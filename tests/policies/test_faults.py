@@ -177,4 +177,7 @@ def test_an_agent_is_not_built_for_an_environment_with_other_settings(policy, se
 def test_a_rule_decides_in_any_environment():
     env = make(action="one", observation="full")
     observation, _ = env.reset(seed=0)
-    env.step(make_policy("most_confident", env).act(observation))
+    most_confident = env.distillation.observe().teacher_logits.softmax(2).amax(2).argmax(1)
+    action = make_policy("most_confident", env).act(observation)
+    assert action.tolist() == most_confident.tolist()
+    env.step(action)
