@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.benchmark.versions import processor, versions
 from kd_env.distillation import Distillation
 from kd_env.envs.selection import Selection
+from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
 from kd_env.interrupts import deferred_interrupts
 from kd_env.policies.access import effective_access
@@ -73,15 +74,22 @@ def make_env(trial: Trial, trials: int = 1) -> Any:
 
     It has one slot per instance of a mini-batch, or one per mini-batch, and one student per trial, or with peers ``num_students``.
     """
-    settings, keywords = trial.resolved.settings, trial.resolved.env_keywords
-    per_instance, students = settings.interface.granularity == "instance", trials * settings.distillation.num_students
+    resolved, students = trial.resolved, trials * trial.resolved.settings.distillation.num_students
+    return make_slots(resolved.policy.environment, resolved.settings, students, {**resolved.env_keywords, "autoreset_mode": "same_step"})
+
+
+def make_slots(environment: str, settings: Settings, students: int, keywords: Mapping[str, Any]) -> Any:
+    """Return an environment whose slots are the instances of ``students`` mini-batches, or with ``granularity=batch`` the mini-batches.
+
+    ``keywords`` are those of the environment, but for its number of students and batch size.
+    """
+    per_instance = settings.interface.granularity == "instance"
     own_arguments = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(
-        trial.resolved.policy.environment,
+        environment,
         num_envs=students * (settings.distillation.batch_size if per_instance else 1),
         num_students=students,
         vectorization_mode="vector_entry_point",
-        autoreset_mode="same_step",
         **{name: value for name, value in keywords.items() if name not in own_arguments},
     ).unwrapped
 

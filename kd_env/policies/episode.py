@@ -1,4 +1,4 @@
-"""The loop in which a policy teaches students. In: an environment, a policy, a seed. Out: nothing; the environment holds the student."""
+"""Teach students with policies. In: an environment, policies, seeds. Out: nothing; the environment holds the students."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EpisodeState(NamedTuple):
     Attributes:
         observation: the current observation.
         over: whether each student of a population is finished, ``[S]``.
-        actions: the last action of each policy of a population, which is repeated for finished students.
+        actions: the last action of each policy of a population, or ``None`` before the first; it is repeated for finished students.
     """
 
     observation: Observation
@@ -47,12 +47,17 @@ def run_episode(
     Args:
         env: a vector environment of this package, ``gymnasium.make_vec``.
         policy: an object with ``act`` and, if it learns, ``update``.
+        seed: seed of the student.
         learning: whether ``update`` is called.
         resume_from: state of an episode to continue, with the student in ``env``. Default: start with a new student.
         after_update: called after each update but the last.
+
+    Raises:
+        InputError: the policy raises an error, or ``env`` cannot use its action.
     """
     view = EpisodeView(policy, _teacher_blocks(env))
-    observation, over = _begin(env, [policy], seed, learning, resume_from), False
+    observation = start_episode(env, [policy], [seed], learning).observation if resume_from is None else resume_from.observation
+    over = False
     while not over:
         policy_observation = view.observation(observation)
         with faults_of(policy, "act"):
@@ -83,31 +88,58 @@ def run_population_episode(
         seeds: the seeds, one per student.
         learning, resume_from, after_update: see :func:`run_episode`.
     """
-    slots = env.num_envs // len(policies)
-    slots_of = [slice(student * slots, (student + 1) * slots) for student in range(len(policies))]
-    views = [EpisodeView(policy, _teacher_blocks(env)) for policy in policies]
-    observation = _begin(env, policies, np.repeat(list(seeds), slots).tolist(), learning, resume_from)
-    over = np.zeros(len(policies), dtype=np.bool_) if resume_from is None else resume_from.over.copy()
-    actions: list[Any] = [None] * len(policies) if resume_from is None else list(resume_from.actions)
-    while not over.all():
-        observed = [take_slots(observation, part) for part in slots_of]
-        for student in np.flatnonzero(~over).tolist():  # finished students get their last action again
-            policy_observation = views[student].observation(observed[student])
-            with faults_of(policies[student], "act"):
-                actions[student] = views[student].action(policies[student].act(policy_observation))
+    state = start_episode(env, policies, seeds, learning) if resume_from is None else resume_from
+    episode = PopulationEpisode(env, policies, state, learning)
+    while not episode.state.over.all():
+        episode.step()
+        if after_update is not None and not episode.state.over.all():
+            after_update(episode.state)
+
+
+class PopulationEpisode:
+    """S students in one environment, each taught by its own policy.
+
+    Attributes:
+        state: the variables of the loop.
+    """
+
+    def __init__(self, env: Any, policies: Sequence[Any], state: EpisodeState, learning: bool = True) -> None:
+        """Start at ``state``, which :func:`start_episode` returns for a new episode."""
+        self._env, self._policies, self._learning, self.state = env, policies, learning, state
+        self._slots = env.num_envs // len(policies)
+        self._views = [EpisodeView(policy, _teacher_blocks(env)) for policy in policies]
+
+    def step(self) -> None:
+        """Teach each student one mini-batch, and let the policies of unfinished students learn from it."""
+        slots_of = [slice(student * self._slots, (student + 1) * self._slots) for student in range(len(self._policies))]
+        observed = [take_slots(self.state.observation, slots) for slots in slots_of]
+        over, actions = self.state.over, list(self.state.actions)
+        for student, (policy, view) in enumerate(zip(self._policies, self._views, strict=True)):
+            if not over[student] or actions[student] is None:
+                policy_observation = view.observation(observed[student])
+                with faults_of(policy, "act"):
+                    actions[student] = view.action(policy.act(policy_observation))
         decided = isinstance(actions[0], Decision)
-        action_of_all = concatenate(actions, slots) if decided else _joined(actions)
-        observation, rewards, terminated, truncated, infos = env.step(action_of_all)
-        for student in np.flatnonzero(~over).tolist() if learning else ():
-            if isinstance(policy := policies[student], Learner):
+        action_of_all = concatenate(actions, self._slots) if decided else _joined(actions)
+        observation, rewards, terminated, truncated, infos = self._env.step(action_of_all)
+        for student in np.flatnonzero(~over).tolist() if self._learning else ():
+            if isinstance(policy := self._policies[student], Learner):
                 outcome = (take_slots(values, slots_of[student]) for values in (rewards, observation, terminated, infos))
-                transition = views[student].transition(observed[student], actions[student], *outcome)
+                transition = self._views[student].transition(observed[student], actions[student], *outcome)
                 with faults_of(policy, "update"):
                     policy.update(transition)
-        over |= (terminated | truncated).reshape(len(policies), slots)[:, 0]
+        ended = (terminated | truncated).reshape(len(self._policies), self._slots)[:, 0]
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
-        if after_update is not None and not over.all():
-            after_update(EpisodeState(observation, over, actions))
+        self.state = EpisodeState(observation, over | ended, actions)
+
+
+def start_episode(env: Any, policies: Sequence[Any], seeds: Sequence[int], learning: bool = True) -> EpisodeState:
+    """Start an episode with new students, one per policy; return the state before the first update."""
+    for policy in policies:
+        begin_episode(policy, learning)
+    slots = env.num_envs // len(policies)
+    observation = env.reset(seed=np.repeat(list(seeds), slots).tolist() if len(policies) > 1 else seeds[0])[0]
+    return EpisodeState(observation, np.zeros(len(policies), dtype=np.bool_), [None] * len(policies))
 
 
 def _teacher_blocks(env: Any) -> Sequence[str]:
@@ -115,16 +147,6 @@ def _teacher_blocks(env: Any) -> Sequence[str]:
     selection = getattr(getattr(env, "unwrapped", env), "selection", None)
     blocks: Sequence[str] = ("teachers",) if selection is None else selection.observation_set.teacher_blocks
     return blocks
-
-
-def _begin(env: Any, policies: Sequence[Any], seed: int | list[int], learning: bool, resume_from: EpisodeState | None) -> Observation:
-    """Start an episode, or resume one; return the first observation."""
-    if resume_from is not None:
-        return resume_from.observation
-    for policy in policies:
-        begin_episode(policy, learning)
-    observation: Observation = env.reset(seed=seed)[0]
-    return observation
 
 
 def begin_episode(policy: Any, learning: bool) -> None:

@@ -1,6 +1,7 @@
 """Teach the students of one candidate of a race, one rung after the other. In: a candidate and its seeds. Out: its students.
 
-Between two rungs the environment stays in memory, or its state is saved to a file. On CPU both give the same students, bit for bit.
+Between two rungs the environment and the policies stay in memory, or their state is saved to files. On CPU both give the same students,
+bit for bit; but a policy whose state cannot be saved starts again (:mod:`kd_env.policies.policy_state`).
 """
 
 from __future__ import annotations
@@ -12,29 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
+from torch import Tensor
 
 from kd_env.bank import KnowledgeBank
 from kd_env.benchmark.race.candidates import Candidate, resolve
+from kd_env.benchmark.run_trial import make_slots
 from kd_env.distillation import Distillation
-from kd_env.envs.actions.kind import as_numbers
-from kd_env.envs.decisions import concatenate
 from kd_env.envs.selection import Selection
 from kd_env.envs.selection_snapshot import identity
+from kd_env.errors import InputError
 from kd_env.interrupts import raise_if_interrupted
-from kd_env.paths import naming, partial_file
+from kd_env.paths import naming, write_bytes
 from kd_env.policies.context import PolicyContext
-from kd_env.policies.episode import begin_episode, take_slots
-from kd_env.policies.episode_view import EpisodeView
-from kd_env.policies.faults import faults_of
-from kd_env.policies.protocol import Learner
-from kd_env.serialization import from_bytes
+from kd_env.policies.episode import EpisodeState, PopulationEpisode, start_episode
+from kd_env.policies.policy_state import has_state, state_of, with_state
+from kd_env.serialization import from_bytes, pack, to_bytes, unpack
 from kd_env.tasks import Task
 from kd_env.teachers import Pool
-from kd_env.types import Decision, Observation
 
-STATE, POLICY = "state.safetensors", "policy-{}.agent"
+STUDENTS, POLICIES = "students.safetensors", "policies.safetensors"
+FIX = "delete the folder of the race"
 
 
 @dataclass(frozen=True)
@@ -73,38 +72,23 @@ class CandidateRun:
         """
         self.candidate, self.seeds, self.update, self.unsaved_seconds = candidate, list(seeds), 0, 0.0
         self._policy_class, settings, options = resolve(candidate, setup.task, setup.settings)
-        students = len(self.seeds)
-        self._slots = settings.distillation.batch_size if settings.interface.granularity == "instance" else 1
-        own_arguments = ("num_students", "batch_size") if settings.interface.granularity == "instance" else ("num_students",)
-        env: Any = gym.make_vec(
-            self._policy_class.environment,
-            num_envs=students * self._slots,
-            num_students=students,
-            vectorization_mode="vector_entry_point",
-            task=setup.task,
-            teachers=setup.pool,
-            bank=setup.bank.directory,
-            **{name: value for name, value in options.items() if name not in own_arguments},
-        )
-        self._env = env.unwrapped
+        keywords = {**options, "task": setup.task, "teachers": setup.pool, "bank": setup.bank.directory}
+        self._env = make_slots(self._policy_class.environment, settings, len(self.seeds), keywords)
         self._selection: Selection = self._env.selection
         self._selection.use_label_seeds(self.seeds)
-        self._students = [None] if students == 1 else list(range(students))  # ``None``: a policy with one student acts for all slots
+        self._students = [None] if len(self.seeds) == 1 else list(range(len(self.seeds)))  # ``None``: one policy acts for all slots
         self._policies = [
             self._policy_class.build(self._env, seed, student) for seed, student in zip(self.seeds, self._students, strict=True)
         ]
-        self._views = [EpisodeView(policy, self._selection.observation_set.teacher_blocks) for policy in self._policies]
-        for policy in self._policies:
-            begin_episode(policy, True)
-        self._observation: Observation = self._env.reset(seed=np.repeat(self.seeds, self._slots).tolist())[0]
-        self.diverged = np.zeros(students, dtype=np.bool_)
-        self._actions: list[Any] = [None] * students
+        self._episode = PopulationEpisode(self._env, self._policies, start_episode(self._env, self._policies, self.seeds))
+        self.diverged = np.zeros(len(self.seeds), dtype=np.bool_)
 
     def teach(self, updates: int, report: Callable[[int], None]) -> None:
         """Teach all students that have not diverged until they have had ``updates`` updates; call ``report`` with the number after each."""
         while self.update < updates and not self.diverged.all():
             started = time.monotonic()
-            self._step()
+            self._episode.step()
+            self.diverged |= self._episode.state.over & self._selection.distillation.diverged
             self.update += 1
             self.unsaved_seconds += time.monotonic() - started
             report(self.update)
@@ -129,65 +113,42 @@ class CandidateRun:
         """Save the students and their policies in ``folder``, which is emptied first."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for number, policy in enumerate(self._policies):
-            if callable(getattr(policy, "save", None)):
-                policy.save(str(folder / POLICY.format(number)))
-        partial = partial_file(folder / STATE)
-        with naming(folder / STATE):
-            partial.write_bytes(self._env.snapshot())
-            partial.replace(folder / STATE)
+        tensors: dict[str, Tensor] = {}
+        states = [state_of(policy, folder) if has_state(policy) else None for policy in self._policies]
+        write_bytes(folder / POLICIES, to_bytes(tensors, {"policies": pack(states, tensors), "identity": self._identity()}))
+        write_bytes(folder / STUDENTS, self._env.snapshot())
         self.unsaved_seconds = 0.0
 
     def load(self, folder: Path, diverged: Sequence[bool]) -> None:
-        """Continue from what :meth:`save` wrote. Policies that cannot be saved are rules without a state; they stay as they are.
+        """Continue from what :meth:`save` wrote; call it on a new run.
 
         Args:
             folder: folder of the saved state.
             diverged: whether each student had diverged, ``[S]``.
 
         Raises:
-            InputError: a file has changed since it was written.
+            InputError: a file is missing, or has changed since it was written.
         """
-        with naming(folder / STATE):
-            snapshot = (folder / STATE).read_bytes()
-        expected = identity(self._selection.distillation, self._selection.settings)
-        from_bytes(snapshot, expected, str(folder / STATE), "delete the folder of the race")
-        self._observation = self._env.restore(snapshot)
-        for number, student in enumerate(self._students):
-            if (file := folder / POLICY.format(number)).exists():
-                context = PolicyContext(self._env, self._policy_class.name, self._policy_class.access, student)
-                self._policies[number] = self._policy_class.make.load(str(file), context)
-                begin_episode(self._policies[number], True)
-        self._views = [EpisodeView(policy, self._selection.observation_set.teacher_blocks) for policy in self._policies]
+        tensors, content = from_bytes(_read(folder / POLICIES), self._identity(), str(folder / POLICIES), FIX)
+        students = _read(folder / STUDENTS)
+        from_bytes(students, self._identity(), str(folder / STUDENTS), FIX)
+        observation = self._env.restore(students)
+        for number, state in enumerate(unpack(content["policies"], tensors)):
+            if state is not None:
+                context = PolicyContext(self._env, self._policy_class.name, self._policy_class.access, self._students[number])
+                self._policies[number] = with_state(self._policies[number], state, context, folder)
         self.diverged = np.array(diverged, dtype=np.bool_)
+        state = EpisodeState(observation, self.diverged.copy(), [None] * len(self.seeds))
+        self._episode = PopulationEpisode(self._env, self._policies, state)
         self.update = int(self._selection.distillation.update[~self.diverged].max(initial=0))
 
-    def _step(self) -> None:
-        """Teach each student one mini-batch; let the policies of those that have not diverged learn from it."""
-        slots_of = [slice(number * self._slots, (number + 1) * self._slots) for number in range(len(self.seeds))]
-        taught = np.flatnonzero(~self.diverged).tolist()
-        observed = [take_slots(self._observation, slots) for slots in slots_of]
-        for number in range(len(self.seeds)):
-            if not self.diverged[number] or self._actions[number] is None:  # a student that has diverged gets its last action again
-                view = self._views[number]
-                with faults_of(self._policies[number], "act"):
-                    self._actions[number] = view.action(self._policies[number].act(view.observation(observed[number])))
-        observation, rewards, terminated, _, info = self._env.step(self._joined_actions())
-        for number in taught:
-            if isinstance(policy := self._policies[number], Learner):
-                outcome = (take_slots(values, slots_of[number]) for values in (rewards, observation, terminated, info))
-                transition = self._views[number].transition(observed[number], self._actions[number], *outcome)
-                with faults_of(policy, "update"):
-                    policy.update(transition)
-        self._observation = observation
-        ended = terminated.reshape(len(self.seeds), self._slots)[:, 0]
-        self.diverged |= ended & self._selection.distillation.diverged
-        self._actions = [action.detach() if isinstance(action, Decision) else action for action in self._actions]
+    def _identity(self) -> Mapping[str, Any]:
+        return identity(self._selection.distillation, self._selection.settings)
 
-    def _joined_actions(self) -> Any:
-        """Return the actions of all students as one action of the environment."""
-        if len(self._actions) == 1:
-            return self._actions[0]
-        if isinstance(self._actions[0], Decision):
-            return concatenate(self._actions, self._slots)
-        return np.concatenate([as_numbers(action, "actions of the policies") for action in self._actions])
+
+def _read(path: Path) -> bytes:
+    try:
+        with naming(path):
+            return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; {FIX}") from None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines.rule import BaseRule
-from kd_env.benchmark.race.candidate_run import STATE, CandidateRun, RaceSetup
+from kd_env.benchmark.race.candidate_run import POLICIES, STUDENTS, CandidateRun, RaceSetup
 from kd_env.benchmark.race.candidates import Candidate
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
@@ -15,6 +15,7 @@ from kd_env.teachers import Pool
 
 CREDIT = Candidate("gradient_credit", {"kd_weight": 0.5, "temperature": 2.0, "reward_examples": 16, "credit_refresh": 2})
 UNIFORM = Candidate("uniform", {"kd_weight": 0.5, "temperature": 2.0})
+DRAWING = Candidate("random_single", {"kd_weight": 0.5, "temperature": 2.0})  # a rule whose only state is its generator
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def weights(run):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("candidate", "seeds"), [(CREDIT, [3]), (UNIFORM, [3, 4])])
+@pytest.mark.parametrize(("candidate", "seeds"), [(CREDIT, [3]), (UNIFORM, [3, 4]), (DRAWING, [3, 4])])
 def test_teaching_in_parts_equals_teaching_at_once(setup, candidate, seeds, tmp_path):
     whole, counted = CandidateRun(setup, candidate, seeds), []
     whole.teach(8, counted.append)
@@ -112,10 +113,18 @@ def test_a_student_that_diverges_stops_alone(setup):
 
 @pytest.mark.long
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
-def test_damaged_students_are_named(setup, place, tmp_path):
+@pytest.mark.parametrize("name", [STUDENTS, POLICIES])
+def test_damaged_files_are_named(setup, name, place, tmp_path):
     CandidateRun(setup, UNIFORM, [0]).save(tmp_path)
-    content = bytearray((tmp_path / STATE).read_bytes())
+    content = bytearray((tmp_path / name).read_bytes())
     content[int(place * len(content))] ^= 1
-    (tmp_path / STATE).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{tmp_path / STATE}: .*; delete the folder of the race"):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{tmp_path / name}: .*; delete the folder of the race"):
+        CandidateRun(setup, UNIFORM, [0]).load(tmp_path, [False])
+
+
+def test_a_missing_file_is_named(setup, tmp_path):
+    CandidateRun(setup, UNIFORM, [0]).save(tmp_path)
+    (tmp_path / POLICIES).unlink()
+    with pytest.raises(InputError, match=f"{tmp_path / POLICIES} is missing; delete the folder of the race"):
         CandidateRun(setup, UNIFORM, [0]).load(tmp_path, [False])
