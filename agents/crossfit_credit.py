@@ -30,7 +30,7 @@ from agents.credit_policies import SEARCH_SPACE, CreditPolicies, Proposal, check
 from agents.entropy import normalized_entropy
 from agents.saving import SavedAgent
 from kd_env import spec
-from kd_env.envs.actions import from_weights
+from kd_env.envs.actions import action_of_weights
 from kd_env.errors import InputError
 from kd_env.policies import PolicyBatch, PolicyContext, SearchSpace, Transition
 from kd_env.types import Observation
@@ -101,7 +101,7 @@ class CrossfitCredit(SavedAgent):
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         self._proposal = self.policies.propose(self.context.batch())
-        return from_weights(self._mixed(self._proposal))
+        return action_of_weights(self._mixed(self._proposal))
 
     def weigh(self, batch: PolicyBatch) -> np.ndarray:
         """Return the weights of the teachers for a mini-batch ``[n, K]``, also for one of another student."""

@@ -26,7 +26,7 @@ from agents.entropy import normalized_entropy
 from agents.saving import SavedAgent
 from baselines.gating import LOG_FLOOR, GatingNetwork, fit_on_reward_split, gating_inputs, standardise
 from kd_env import spec
-from kd_env.envs.actions import from_weights
+from kd_env.envs.actions import action_of_weights
 from kd_env.envs.observations import split_teachers
 from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
@@ -123,7 +123,7 @@ class GradientCredit(SavedAgent):
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions."""
-        return from_weights(self.probabilities(observation))
+        return action_of_weights(self.probabilities(observation))
 
     @torch.no_grad()
     def probabilities(self, observation: Observation) -> np.ndarray:

@@ -22,7 +22,7 @@ import torch
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, check_options
 from agents.entropy import normalized_entropy
 from agents.saving import SavedAgent
-from kd_env.envs.actions import from_weights
+from kd_env.envs.actions import action_of_weights
 from kd_env.policies import PolicyContext, SearchSpace, Transition
 from kd_env.types import Observation
 
@@ -79,7 +79,7 @@ class HeldCredit(SavedAgent):
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         self._proposal = self.policies.propose(self.context.batch())
-        return from_weights(self._mixed())
+        return action_of_weights(self._mixed())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""

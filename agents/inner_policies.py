@@ -27,7 +27,7 @@ def checked_rules(policy_name: str, text: str, context: PolicyContext) -> list[s
     """Return the names of the rules in the option ``rules`` of a policy, with :data:`SINGLES` written out.
 
     Raises:
-        InputError: a policy is no rule, or it needs settings that the other students do not have.
+        InputError: a policy is not a rule, or it needs settings that the other students do not have.
     """
     parts = [name.strip() for name in text.split(";") if name.strip()] if isinstance(text, str) else []
     singles = [f"single:{teacher}" for teacher in range(context.num_teachers)]

@@ -193,7 +193,7 @@ class Piloted(SavedAgent):
         self.chosen = self.candidates[int((scores - leads).argmax())]  # of equal ones the first
 
     def learned_summary(self) -> dict[str, Any]:
-        """Return the candidate that was chosen and all scores, for records; a score that is no number is ``None``."""
+        """Return the candidate that was chosen and all scores, for records; a score that is not a number is ``None``."""
         scores = zip(self.candidates, self.scores, strict=True)
         by_name = {candidate.name: float(score) if np.isfinite(score) else None for candidate, score in scores}
         return {"chosen": self.chosen.name, "scores": by_name}

@@ -24,7 +24,7 @@ from agents.saving import SavedAgent
 from agents.shared_scorer import PoolColumns, SharedScorer
 from baselines.mixture import fit_mixture, log_likelihoods
 from kd_env import spec
-from kd_env.envs.actions import from_weights
+from kd_env.envs.actions import action_of_weights
 from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Transition
 from kd_env.randomness import seeded
@@ -100,7 +100,7 @@ class ScorerCredit(SavedAgent):
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         self._read = self.columns(self.context.batch().teacher_logits.cpu())  # [n, K, 13]
-        return from_weights(self._taught())
+        return action_of_weights(self._taught())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the present weights for the mini-batch that :meth:`act` saw last, ``[num_envs]``."""

@@ -1,4 +1,4 @@
-"""The exception for bad input."""
+"""Define the exception for bad input."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""Where the project keeps files that it can make again: trained pools, banks and tokenizers. And how it writes and locks files."""
+"""Name the folders of files that can be made again (trained pools, banks, tokenizers), and write and lock files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def require_file(path: Path) -> None:
-    """Check that ``path`` is no pipe, socket or device, which could block a reader forever. What is missing is left to the reader.
+    """Check that ``path`` is not a pipe, socket or device, which could block a reader forever. What is missing is left to the reader.
 
     Raises:
         InputError: it is one.

@@ -59,7 +59,7 @@ def is_built_in(plugin: object) -> bool:
 
 
 def build(text: str, kind: str, known: Mapping[str, type[Plugin]], base: type, *arguments: Any) -> Plugin:
-    """Build what ``text`` names: one of ``known``, or ``module:Class`` of the user's own, with options as ``module:Class(scale=2)``.
+    """Build what ``text`` names: one of ``known``, or a user-defined ``module:Class``, with options as ``module:Class(scale=2)``.
 
     Args:
         kind: what it is, for error messages.
@@ -71,7 +71,7 @@ def build(text: str, kind: str, known: Mapping[str, type[Plugin]], base: type, *
     """
     name, options = spec.parse(text)
     if name not in known and ":" not in name:
-        raise spec.unknown(kind, name, known, ", and no module:Class")
+        raise spec.unknown(kind, name, known, " (or name your own as module:Class)")
     plugin = known[name] if name in known else resolve(name, kind)
     if not (isinstance(plugin, type) and issubclass(plugin, base)):
         raise InputError(f"{kind} {text!r}: {name} is not a subclass of {base.__module__}.{base.__name__}; derive it from that")

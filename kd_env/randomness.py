@@ -1,4 +1,4 @@
-"""Random generators and results that repeat: NumPy streams by seed and purpose, the state of torch's global generators, and threads.
+"""Make results repeatable: NumPy streams by seed and purpose, the state of torch's global generators, and threads.
 
 Every draw comes from a seed and names its purpose, so that no two purposes share a stream. Module dropout draws from torch's global
 generators, whose state is read and set here.

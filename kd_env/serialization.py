@@ -1,4 +1,4 @@
-"""Snapshots: tensors and a little JSON as self-contained bytes, in the safetensors format and without pickle. And files of tensors.
+"""Serialise tensors and JSON as self-contained bytes, in the safetensors format and without pickle. And read and write files of tensors.
 
 Both carry a checksum, which is checked when they are read. :func:`pack` turns nested values into tensors and JSON.
 """

@@ -1,4 +1,4 @@
-"""Specs: a name with options, written ``name(key=value,...)`` on a command line or in a setting.
+"""Parse a name with options, written ``name(key=value,...)`` on a command line or in a setting, and check numbers.
 
 ``parse("mlp(width=24)")`` returns ``Spec("mlp", {"width": 24})``. The other functions check and pass on such options.
 """

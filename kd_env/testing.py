@@ -14,8 +14,10 @@ from kd_env.benchmark.run_trial import teach
 from kd_env.benchmark.trial import default_options
 from kd_env.benchmark.tuning.space import declared_space
 from kd_env.envs.settings import settings
+from kd_env.errors import InputError
 from kd_env.knowledge.check import check_knowledge
 from kd_env.policies.context import PolicyContext
+from kd_env.policies.policy_state import state_of, with_state
 from kd_env.policies.registry import PolicyClass, declared
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
@@ -34,8 +36,10 @@ def check_policy(policy: Any, **options: Any) -> None:
         options: its options.
 
     Raises:
-        InputError: it declares an access, env keywords or a search space that do not exist, or reads what its access does not include.
-        AssertionError: its actions are not in the space, equal seeds give different students, or its student is not finished.
+        InputError: it declares an access, env keywords or a search space that do not exist, reads what its access does not include, or has
+            ``save`` without ``load`` or ``state`` without ``load_state``.
+        AssertionError: its actions are not in the space, equal seeds give different students, its student is not finished, a loaded policy
+            returns actions of another shape, or a policy in a loaded ``state`` returns other actions.
     """
     name = getattr(policy, "__name__", str(policy))
     policy_class = declared(name, policy, options)
@@ -56,8 +60,13 @@ def check_policy(policy: Any, **options: Any) -> None:
         students.append(env.finished.student.network.state_dict())
     for key, value in students[0].items():
         assert value.equal(students[1][key]), f"{name}: equal seeds gave different students; draw from a generator made from `seed`"
+    for first, second in (("save", "load"), ("state", "load_state")):
+        if callable(getattr(policy, first, None)) and not callable(getattr(policy, second, None)):
+            raise InputError(f"{name} has {first}(), and no {second}(); add it, or leave both out")
     if callable(getattr(policy, "save", None)):
         _check_saved(name, policy, policy_class, agent)
+    if callable(getattr(policy, "state", None)) and not policy_class.owns_loop:
+        _check_state(name, policy_class)
 
 
 def check_task(load: Callable[[], Task]) -> None:
@@ -105,3 +114,19 @@ def _check_saved(name: str, policy: Any, policy_class: PolicyClass, agent: Any) 
     assert np.shape(again.act(observation)) == np.shape(agent.act(observation)), (
         f"{name}.load returned a policy whose actions have another shape"
     )
+
+
+def _check_state(name: str, policy_class: PolicyClass) -> None:
+    env = _environment(policy_class)
+    observation, _ = env.reset(seed=1)
+    agent, again = policy_class.build(env, 0), policy_class.build(env, 0)
+    agent.act(observation)
+    with tempfile.TemporaryDirectory() as folder:
+        state = state_of(agent, Path(folder))
+        context = PolicyContext(env, name, policy_class.access)
+        again = with_state(again, state, context, Path(folder))
+    expected, actual = agent.act(observation), again.act(observation)
+    if not isinstance(expected, Decision):
+        assert np.array_equal(expected, actual), (
+            f"{name}: after load_state() it returns other actions; state() must hold all that changes, random generators too"
+        )

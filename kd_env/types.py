@@ -23,7 +23,7 @@ Observation = dict[str, np.ndarray]
 
 
 class ModelOutput(NamedTuple):
-    """Outputs of a student's or a teacher's network for a batch; ``projections`` and ``auxiliary`` are of modules that learn with it."""
+    """Outputs of a student's or a teacher's network for a batch; ``projections`` and ``auxiliary`` come from modules trained with it."""
 
     logits: Tensor  # [B, C]
     features: Tensor  # [B, D], the classifier's input
@@ -148,7 +148,7 @@ class Decision:
     """How mini-batches are taught: the loss is ``L = mean_b sum_m s_bm sum_k w_bmk L_m(b, k)``.
 
     Tensors may carry a gradient. The module that computed them then learns from the student's loss. A policy needs the access ``gradient``
-    for that.
+    or ``privileged`` for that.
 
     Attributes:
         weights: weights of the teachers by knowledge type, ``[rows, K]``; each row is on the simplex, or all zero if no teacher teaches it.

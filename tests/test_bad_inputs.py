@@ -153,7 +153,7 @@ COMMANDS = {
     "run --task digits --policy uniform --keep some --out x": "run(keep='some'): expected best or all or none",
     "run --task digits --policy uniform --keep best --out x": "student 'mlp(width=24)' is not a Transformers model",
     "run --task digits --policy uniform --keep all --out x": "use --student tiny-vit, or a checkpoint; or --keep none",
-    "bench demoo --out x": "unknown suite 'demoo'; did you mean 'demo'?; or name a .toml file of your own",
+    "bench demoo --out x": "unknown suite 'demoo'; did you mean 'demo'? (or name a .toml file of your own)",
     "bench nowhere.toml --out x": "suite nowhere.toml: No such file or directory; check the path",
     "bench demo --seeds 1-0 --out x": "--seeds '1-0'",
     "bench demo --data-dir nowhere --out x": "suite demo, part 1, task: ",

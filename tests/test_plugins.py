@@ -46,7 +46,7 @@ def test_a_built_in_and_a_class_of_one_s_own_take_arguments_and_options():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cta", "unknown pet 'cta'; did you mean 'cat'?, and no module:Class"),
+        ("cta", "unknown pet 'cta'; did you mean 'cat'? (or name your own as module:Class)"),
         (f"{__name__}:Dog", f"pet '{__name__}:Dog' cannot be imported (AttributeError: .*); give module:name, importable from here"),
         ("no_such_module:Dog", "pet 'no_such_module:Dog' cannot be imported (ModuleNotFoundError: .*); give module:name"),
         ("builtins:dict", f"pet 'builtins:dict': builtins:dict is not a subclass of {__name__}.Animal; derive it from that"),

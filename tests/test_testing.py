@@ -58,6 +58,47 @@ def test_a_search_space_of_something_unknown_is_refused():
         check_policy(Tuned)
 
 
+class Draws(Constant):
+    """Draws its actions; its state leaves out the generator."""
+
+    def __init__(self, env, seed=0):
+        super().__init__(env)
+        self.rng = np.random.default_rng(seed)
+
+    def act(self, observation):
+        return self.rng.integers(4, size=self.num_envs)
+
+    def state(self):
+        return {}
+
+    def load_state(self, state):
+        pass
+
+
+def test_a_state_without_the_generator_is_found():
+    with pytest.raises(AssertionError, match=r"Draws: after load_state\(\) it returns other actions; state\(\) must hold all"):
+        check_policy(Draws)
+
+
+class Whole(Draws):
+    def state(self):
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state(self, state):
+        self.rng.bit_generator.state = state["rng"]
+
+
+def test_a_whole_state_passes():
+    check_policy(Whole)
+
+
+@pytest.mark.parametrize(("has", "lacks"), [("save", "load"), ("state", "load_state")])
+def test_half_of_a_pair_of_methods_is_refused(has, lacks):
+    half = type("Half", (Constant,), {has: lambda self, *arguments: {}})
+    with pytest.raises(InputError, match=rf"Half has {has}\(\), and no {lacks}\(\); add it, or leave both out"):
+        check_policy(half)
+
+
 @pytest.mark.parametrize("name", ["digits", "domains(train=64,reward=32,validation=32,test=32)"])
 def test_built_in_tasks_pass(name):
     check_task(lambda: tasks.load(name))

@@ -17,7 +17,7 @@ import torch
 import kd_env  # noqa: F401  (registers the ids)
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.credit import counterfactual
-from kd_env.envs.credit_names import make_credit
+from kd_env.envs.credit_functions import make_credit
 from kd_env.envs.credit_scale import normalize
 
 KINDS = (

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from kd_env.analysis.canvas import PlainFigure
 from kd_env.analysis.credit import teach_and_listen
 from kd_env.analysis.palette import COLOURS, DASHES
-from kd_env.envs.credit_names import make_credit
+from kd_env.envs.credit_functions import make_credit
 from kd_env.envs.credit_scale import normalize
 from kd_env.envs.step import Step
 from kd_env.errors import InputError

@@ -195,7 +195,7 @@ def open_bank(
         map_shards: runs the teachers on the parts of a bank that is built; by default here, one part after the other.
 
     Raises:
-        InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is no bank.
+        InputError: ``directory`` holds a bank of other teachers, another task or other settings, or something that is not a bank.
     """
     identity = fingerprint(task, pool, keep, half)
     task_part = re.sub(r"[^A-Za-z0-9_]+", "-", task.name)[:80].strip("-")  # the pool's name is left out: one pool has several spellings

@@ -1,4 +1,4 @@
-"""What identifies a bank and its files: a hash of all that decides its content, and the size and checksum of each file."""
+"""Compute what identifies a bank and its files: a hash of all that decides its content, and the size and checksum of each file."""
 
 from __future__ import annotations
 

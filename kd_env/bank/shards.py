@@ -164,7 +164,7 @@ def outputs_of(teacher: Teacher, inputs: np.ndarray, extra_outputs: frozenset[st
     """Return a teacher's outputs for some inputs, with those that ``extra_outputs`` names where it has them.
 
     Raises:
-        InputError: a teacher of the user's own fails, or returns no :class:`~kd_env.types.ModelOutput` of tensors.
+        InputError: a user-defined teacher fails, or returns no :class:`~kd_env.types.ModelOutput` of tensors.
     """
     if isinstance(teacher, NetworkTeacher | CheckpointTeacher):
         return teacher.forward(inputs, extra_outputs)

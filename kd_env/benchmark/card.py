@@ -21,7 +21,7 @@ from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
-from kd_env.benchmark.summary import by_setting, uses_reward_labels
+from kd_env.benchmark.summary import by_setting, records_by_policy, uses_reward_labels
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import NetworkTeacher, Teacher, load_pool
@@ -88,8 +88,7 @@ def _policy_rows(compared: Sequence[Record], best: Record) -> list[list[str]]:
     settings = by_setting(compared)
     rows = []
     for name, group in zip(column_names(list(settings)), settings.values(), strict=True):
-        for policy in dict.fromkeys(record["policy"] for record in group):
-            runs = [record for record in group if record["policy"] == policy]
+        for policy, runs in records_by_policy(group).items():
             label = policy if len(settings) == 1 else f"{policy}, {name}"
             label = f"**{label}**" if best in runs else label
             values = [record["validation"] for record in runs if not record["diverged"]]

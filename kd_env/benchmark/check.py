@@ -70,7 +70,7 @@ def select(directory: Path, records: Sequence[Record], policies: Sequence[str], 
         InputError: no record has one of the policies, one of the seeds, or their combination.
     """
     known_policies, known_seeds = {record["policy"] for record in records}, {str(record["seed"]) for record in records}
-    names = [text if text in known_policies else str(spec.parse(text)) for text in policies]  # "NAME, tuned 12" is no policy's text
+    names = [text if text in known_policies else str(spec.parse(text)) for text in policies]  # "NAME, tuned 12" is not a policy's text
     for name in names:
         if name not in known_policies:
             raise spec.unknown(f"policy in {directory}", name, known_policies)

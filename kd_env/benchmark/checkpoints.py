@@ -118,7 +118,7 @@ class Checkpoint:
         return int(self._content.get("episode", episode))
 
     def episode_state(self, episode: int) -> EpisodeState | None:
-        """Return the saved state of an episode, or ``None`` if the episode starts anew."""
+        """Return the saved state of an episode, or ``None`` if the episode is new."""
         if not self._content or episode != self._content["episode"]:
             return None
         actions = [Decision(*action) if isinstance(action, tuple) else action for action in self._content["actions"]]

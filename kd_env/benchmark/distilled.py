@@ -62,7 +62,7 @@ class Distilled:
             push_to: repository of the Hub to upload the folder to, ``ORG/NAME``; a new one is private. Default: nothing is uploaded.
 
         Raises:
-            InputError: the student is no network that can be saved, an option cannot be used, or the upload fails.
+            InputError: the student is not a network that can be saved, an option cannot be used, or the upload fails.
         """
         shipping = Shipping(trim_vocabulary, export, dtype, push_to)
         shipping.check()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, number
 from kd_env.benchmark.statistics import mean_interval, paired_difference
-from kd_env.benchmark.summary import Setting, access_rank, base_name
+from kd_env.benchmark.summary import Setting, access_rank, base_name, records_by_policy
 from kd_env.benchmark.tuning.configuration import untuned_name
 from kd_env.errors import InputError
 from kd_env.policies import registry
@@ -63,15 +63,12 @@ class Scores(NamedTuple):
 
 
 def _by_policy(records: Sequence[Record], split: str) -> dict[str, Scores]:
-    runs: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        runs[record["policy"]].append(record)
     return {
         policy: Scores(
             {record["seed"]: record[split] for record in of_policy if record[split] is not None},
             sum(record["diverged"] for record in of_policy),
         )
-        for policy, of_policy in runs.items()
+        for policy, of_policy in records_by_policy(records).items()
     }
 
 

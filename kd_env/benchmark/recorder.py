@@ -25,7 +25,7 @@ from kd_env.envs.step import Step
 from kd_env.paths import naming, partial_file
 from kd_env.types import Decision, Observation
 
-_NUMBERS = (
+_SAVED_ATTRIBUTES = (
     "_weights", "_weight_entropy", "_decisions", "_differentiable", "_selection_entropies", "_losses", "curve", "reward_sum",
     "reward_forward_examples", "_unreported",
 )  # fmt: skip
@@ -164,7 +164,7 @@ class Recorder:
         self._columns = {name: [_narrow(name, np.concatenate(parts))] if parts else [] for name, parts in self._columns.items()}
         self._more = {name: [np.concatenate(parts)] for name, parts in self._more.items()}
         return {
-            **{name: getattr(self, name) for name in _NUMBERS},
+            **{name: getattr(self, name) for name in _SAVED_ATTRIBUTES},
             "columns": {name: parts[0] for name, parts in self._columns.items() if parts},
             "more": {name: parts[0] for name, parts in self._more.items()},
             "before": [finished_run.state(run) for run in self.before],
@@ -174,7 +174,7 @@ class Recorder:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state` returned. The environment must be in its state of that time."""
-        for name in _NUMBERS:
+        for name in _SAVED_ATTRIBUTES:
             setattr(self, name, state[name])
         self._columns = {name: [state["columns"][name]] if name in state["columns"] else [] for name in SCHEMA}
         self._more = {name: [rows] for name, rows in state["more"].items()}

@@ -1,4 +1,4 @@
-"""Replay: check a record. In: a results folder and a trial's id. Out: what differs when the actions of its trace are taken again.
+"""Check a record by its trace. In: a results folder and a trial's id. Out: what differs when the actions of its trace are taken again.
 
 The trace holds all weights exactly, and the rest follows from the record's settings and seed, so no policy is needed. Where decisions
 carried a gradient, the policy decides again, and its decisions must equal those of the trace.

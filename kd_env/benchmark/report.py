@@ -37,7 +37,7 @@ from kd_env.benchmark.report_sections import (
 from kd_env.benchmark.report_svg import page_svg
 from kd_env.benchmark.report_tuned import tuned_table
 from kd_env.benchmark.summary import by_setting
-from kd_env.paths import naming, partial_file, sweep
+from kd_env.paths import sweep, write_bytes
 from kd_env.printable import markdown_text, printable
 
 
@@ -82,12 +82,12 @@ def write_report(directory: Path | str, paper: bool = False) -> Path:
     plots = [*(report.across.plots if report.across else ()), *(plot for section in report.sections for plot in section.plots.plots)]
     figures = {plot.name: plot.draw() for plot in plots}
     for name, figure in figures.items():
-        _replace(directory / "figures" / f"{name}.png", _png(figure))
+        _write(directory / "figures" / f"{name}.png", _png(figure))
     drawings = {plot.name: page_svg(figures[plot.name], plot.name, plot.caption) for plot in plots}
     if paper:
-        write_paper(directory / "paper", report.sections, figures, _replace)
-    _replace(directory / "report.md", markdown(report).encode())
-    _replace(directory / "report.html", _page(report, drawings).encode())
+        write_paper(directory / "paper", report.sections, figures, _write)
+    _write(directory / "report.md", markdown(report).encode())
+    _write(directory / "report.html", _page(report, drawings).encode())
     return directory / "report.html"
 
 
@@ -166,9 +166,6 @@ def _png(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_file(path)
-    with naming(path):
-        partial.write_bytes(data)
-        partial.replace(path)
+    write_bytes(path, data)

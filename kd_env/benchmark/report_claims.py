@@ -120,7 +120,8 @@ def _advice(pairs: Pairs, equal: Sequence[str]) -> str:
     differences = pairs.scores[0] - pairs.scores[pairs.policies.index(equal[0])]
     differences = differences[np.isfinite(differences)]
     if (p := float(paired_p(differences[None])[0])) < LEVEL:
-        return f" {pairs.policies[0]} and {equal[0]} alone would differ with p = {p:.3f}; it is the adjustment that leaves this open."
+        alone = f" {pairs.policies[0]} and {equal[0]} alone would differ with p = {p:.3f}"
+        return f"{alone}; after the adjustment it is not significant."
     needed = pairs_to_decide(differences)
     start = f" To decide between {pairs.policies[0]} and {equal[0]} alone,"
     if needed is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ from kd_env.analysis.figures import Styles, has_bands, learning_curves, scores_f
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, read_selection_map
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_claims import LEVEL, Pairs
-from kd_env.benchmark.summary import base_name, by_score, uses_reward_labels
+from kd_env.benchmark.summary import base_name, by_score, records_by_policy, uses_reward_labels
 
 MAX_PAIRED = 12
 """Policies in the table of all pairs."""
@@ -98,9 +97,7 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
 
 def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> Iterator[tuple[str, SelectionMap]]:
     """Yield the mean map of each policy that learns to select, and of the oracle, if they have traces; the highest score first."""
-    of_policy: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        of_policy[record["policy"]].append(record)
+    of_policy = records_by_policy(records)
     for row in by_score(table).itertuples():
         if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
             paths = (directory / "traces" / f"{record['trial']}.parquet" for record in of_policy[row.policy])

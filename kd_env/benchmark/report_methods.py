@@ -8,7 +8,7 @@ from typing import Any
 from kd_env import tasks
 from kd_env.benchmark.records import CONFIG_WITHOUT_SETTINGS, ENV_WITHOUT_SETTINGS, Record
 from kd_env.benchmark.report_sections import Section, as_text, distinct
-from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM
+from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM, records_by_policy
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
 
@@ -57,12 +57,9 @@ def _setting(section: Section) -> str:
 
 def _seeds(records: Sequence[Record]) -> str:
     """Return which seeds the policies have."""
-    of_policy: dict[str, list[int]] = {}
-    for record in records:
-        of_policy.setdefault(record["policy"], []).append(record["seed"])
     policies_of: dict[str, list[str]] = {}
-    for policy, seeds in of_policy.items():
-        policies_of.setdefault(seed_ranges(seeds), []).append(policy)
+    for policy, of_policy in records_by_policy(records).items():
+        policies_of.setdefault(seed_ranges([record["seed"] for record in of_policy]), []).append(policy)
     if len(policies_of) == 1:
         return f"Each policy runs with the seeds {next(iter(policies_of))}"
     return "The policies run with the seeds " + ", ".join(f"{seeds} ({', '.join(names)})" for seeds, names in policies_of.items())

@@ -27,9 +27,14 @@ def conclusions(table: pd.DataFrame, records: Sequence[Record]) -> str:
 
 def difference(row: Any) -> str:
     """Format the difference of a table row to the best rival: interval, p, and a note if there are too few seeds for a claim."""
-    few = f", n = {row.pairs}: no claim" if row.pairs < SEEDS_FOR_A_CLAIM else ""
-    p = "" if math.isnan(row.p) else f", p = {row.p:.3f}" if row.p >= 0.001 else ", p < 0.001"
-    return interval(row.difference, row.difference_low, row.difference_high, "+") + p + few
+    return difference_text(row.difference, row.difference_low, row.difference_high, row.p, row.pairs)
+
+
+def difference_text(mean: float, low: float, high: float, p: float, pairs: int) -> str:
+    """Format a paired difference: interval, p, and a note if there are too few pairs for a claim."""
+    few = f", n = {pairs}: no claim" if pairs < SEEDS_FOR_A_CLAIM else ""
+    shown_p = "" if math.isnan(p) else f", p = {p:.3f}" if p >= 0.001 else ", p < 0.001"
+    return interval(mean, low, high, "+") + shown_p + few
 
 
 def interval(mean: float, low: float, high: float, sign: str = "") -> str:
@@ -49,7 +54,7 @@ def _best_policy(table: pd.DataFrame, records: Sequence[Record]) -> Iterator[str
     elif len(candidates):
         best = candidates.loc[candidates["validation"].idxmax()]  # not by test, which then would no longer be new
         yield (
-            f"Validation chooses, apart from privileged policies, {best.policy} ({best.access}): mean {records[0]['metric']} "
+            f"Among policies that are not privileged, {best.policy} ({best.access}) is best on validation: mean {records[0]['metric']} "
             f"{number(best.validation)} on validation and {number(best.test)} on test, n = {best.n}. A highest mean alone does not show "
             "that a policy is better."
         )

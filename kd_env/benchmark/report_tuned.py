@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import NamedTuple
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_sections import Section, Table
-from kd_env.benchmark.report_text import NO_VALUE, interval, number
+from kd_env.benchmark.report_text import NO_VALUE, difference_text, number
 from kd_env.benchmark.statistics import holm, paired_difference
-from kd_env.benchmark.summary import SEEDS_FOR_A_CLAIM
+from kd_env.benchmark.summary import records_by_policy
 from kd_env.benchmark.tuning.configuration import untuned_name
 
 CAPTION = (
-    "Policies with the configuration that N trials on validation chose, with other seeds than these, beside the same policies by default. "
+    "Each policy with its defaults, and with the configuration that N validation trials chose. Those trials used other seeds than these. "
     "Differences of test scores are paired by seed; p is Holm-adjusted over this table."
 )
 
 
 def tuned_table(section: Section) -> Table | None:
     """Return the table of the tuned policies of a setting; ``None`` if there are none."""
-    of_policy: dict[str, list[Record]] = defaultdict(list)
-    for record in section.records:
-        of_policy[record["policy"]].append(record)
+    of_policy = records_by_policy(section.records)
     tuned = {policy: records for policy, records in of_policy.items() if "tuned" in records[0]["config"]}
     if not tuned:
         return None
@@ -75,9 +72,7 @@ def _cells(pair: Pair) -> tuple[str, str, str]:
 def _difference(pair: Pair, p: float) -> str:
     if math.isnan(pair.mean):
         return NO_VALUE
-    text = interval(pair.mean, pair.low, pair.high, "+")
-    text += "" if math.isnan(p) else f", p = {p:.3f}" if p >= 0.001 else ", p < 0.001"
-    return text + (f", n = {pair.n}: no claim" if pair.n < SEEDS_FOR_A_CLAIM else "")
+    return difference_text(pair.mean, pair.low, pair.high, p, pair.n)
 
 
 def _configuration(record: Record) -> str:

@@ -33,7 +33,8 @@ from kd_env.errors import InputError
 from kd_env.interrupts import deferred_interrupts
 from kd_env.policies.access import effective_access
 from kd_env.policies.episode import run_episode, run_population_episode
-from kd_env.policies.faults import faults_of, learned_by, selection_entropy_of
+from kd_env.policies.faults import faults_of
+from kd_env.policies.optional_methods import learned_by, selection_entropy_of
 from kd_env.policies.protocol import OwnsLoop
 from kd_env.teachers import heads
 
@@ -79,10 +80,7 @@ def make_env(trial: Trial, trials: int = 1) -> Any:
 
 
 def make_slots(environment: str, settings: Settings, students: int, keywords: Mapping[str, Any]) -> Any:
-    """Return an environment whose slots are the instances of ``students`` mini-batches, or with ``granularity=batch`` the mini-batches.
-
-    ``keywords`` are those of the environment, but for its number of students and batch size.
-    """
+    """Return an environment for ``students`` students, with these ``keywords``; their batch size and number of students are replaced."""
     per_instance = settings.interface.granularity == "instance"
     own_arguments = ("num_students", "batch_size") if per_instance else ("num_students",)
     return gym.make_vec(

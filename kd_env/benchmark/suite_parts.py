@@ -1,4 +1,4 @@
-"""What a suite consists of. In: tasks, pools, policies and settings by name. Out: trials."""
+"""Define what a suite consists of. In: tasks, pools, policies and settings by name. Out: trials."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def find(text: str, data_dir: str | None = None) -> tuple[str, Suite]:
     elif text in SUITES:
         name, suite = text, SUITES[text]
     else:
-        raise spec.unknown("suite", text, SUITES, "; or name a .toml file of your own")
+        raise spec.unknown("suite", text, SUITES, " (or name a .toml file of your own)")
     suite = replace(suite, parts=tuple(replace(part, task=tasks.with_data_dir(part.task, data_dir)) for part in suite.parts))
     for part in suite.parts:
         check(f"suite {text}, part {part.number}", part)

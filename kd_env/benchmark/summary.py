@@ -93,9 +93,7 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     - difference, difference_low, difference_high, pairs, p: test score minus the best rival's, with p Holm-adjusted over the setting;
     - medians of wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples and teacher_forward_examples.
     """
-    of_policy: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        of_policy[record["policy"]].append(record)
+    of_policy = records_by_policy(records)
     runs = {policy: _runs(of_policy[policy]) for policy in sorted(of_policy)}
     rival = best_rival(records)
     rows = [_row(policy, runs, rival) for policy in runs]
@@ -130,6 +128,14 @@ def access_rank(access: str) -> int:
     return max(ACCESS.index(name) if name in ACCESS else len(ACCESS) for name in access.split(SEPARATOR))
 
 
+def records_by_policy(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Return the records of each policy, policies in the order of their first record."""
+    of_policy: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        of_policy[record["policy"]].append(record)
+    return dict(of_policy)
+
+
 def uses_reward_labels(access: str) -> bool:
     """Return whether a policy with this access uses the labels of the reward split."""
     return not USES_REWARD_LABELS.isdisjoint(access.split(SEPARATOR))
@@ -139,8 +145,8 @@ def _varied_options(records: Sequence[Record]) -> list[str]:
     """Return the names of the configuration entries in which any two trials differ, since such trials are not compared.
 
     Of `POLICY_SETTINGS`, only those in which two trials of the same policy differ. A missing entry counts as null. `population` is left
-    out: it changes the result of a student by rounding only. Entries about saved or tuned policies are left out too: the name of the policy
-    contains them.
+    out: it changes the result of a student by rounding only, or with dropout by chance, since it draws other masks. Entries about saved or
+    tuned policies are left out too: the name of the policy contains them.
     """
     names = {name for record in records for name in record["config"]} - NOT_COMPARED
     values: dict[tuple[str, str | None], set[str]] = defaultdict(set)

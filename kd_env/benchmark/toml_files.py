@@ -18,7 +18,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         what: what the file is, for messages, as ``suite``.
 
     Raises:
-        InputError: the file cannot be read, or it is no TOML.
+        InputError: the file cannot be read, or it is not TOML.
     """
     require_file(path)
     try:

@@ -134,8 +134,8 @@ class ResolvedTrial:
     id: str
 
 
-UNNAMED = {"teacher_answers": "bank", "augmentation": "", "teacher_learning": "", "block_swap": ""}
-"""Settings that are not part of a trial's id at these values, so that results of before they existed are continued."""
+ADDED_LATER = {"teacher_answers": "bank", "augmentation": "", "teacher_learning": "", "block_swap": ""}
+"""Settings that are left out of a trial's id at these values, so that folders from before they existed are continued."""
 
 
 def default_options(environment: str) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _env_options(trial: Trial, task: Task, policy: PolicyClass) -> dict[str, Any
 
 def _id(trial: Trial, task: Task, policy: PolicyClass, settings: Settings) -> str:
     pool = trial.teachers or task.defaults.pool
-    named = {name: value for name, value in settings.flat().items() if UNNAMED.get(name) != value}
+    named = {name: value for name, value in settings.flat().items() if ADDED_LATER.get(name) != value}
     config: dict[str, Any] = {**named, "suite": trial.suite, "content": task.fingerprint, **_test_option(trial)}
     names = [split_options(heads.parse(name) or faculty.parse(name) or name)[0] for name in spec.split(pool)]
     files = {name: content_hash(name) for name in (*names, settings.distillation.student, settings.distillation.student.rpartition("(")[0])}

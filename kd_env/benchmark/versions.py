@@ -1,4 +1,4 @@
-"""What results depend on besides the trial: versions and the processor. Records contain both.
+"""List what results depend on besides the trial: versions and the processor. Records contain both.
 
 A checkpoint is used only with the same versions. Processors of different kinds round differently, so a record is made again bit for bit
 only on the kind of processor that made it.

@@ -22,7 +22,7 @@ def bench(
             "--tune",
             min=2,
             metavar="N",
-            help="First tune each policy with N trials on validation, with seeds of their own; then run it as it is and as tuned. "
+            help="First tune each policy with N trials on validation, on separate seeds; then run it with its defaults and as tuned. "
             "Needs Optuna.",
         ),
     ] = None,

@@ -21,7 +21,7 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the 
 Checkpoint = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder for the checkpoint. The same command resumes a run that was stopped.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes about the data.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Number of trials at the same time, one core each; 0 uses all cores.")
 ]

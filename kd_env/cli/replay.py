@@ -35,7 +35,8 @@ def replay(
         typer.Option(
             metavar="T",
             min=0.0,
-            help="Largest accepted difference of a score. Above 0, all trials are run again, and only scores are compared.",
+            help="Largest accepted difference of a score. Above 0, all trials are run again; scores may differ by T, "
+            "settings must be equal, and other numbers are not compared.",
         ),
     ] = 0.0,
     quiet: Quiet = False,

@@ -92,7 +92,9 @@ def run(
     ] = False,
     tuned_from: Annotated[
         Path | None,
-        typer.Option("--tuned-from", metavar="DIR", help="The same with what kd-env bench --tune wrote: the folder DIR/tuned, or a file."),
+        typer.Option(
+            "--tuned-from", metavar="DIR", help="Like --tuned, with your own configurations: the folder DIR/tuned, or one file in it."
+        ),
     ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="Use the saved policies without learning.")] = False,
     data_dir: DataDir = None,

@@ -31,7 +31,7 @@ def teach(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Checkpoint, tiny-bert, tiny-vit or a network as resnet20, with options. Its head is new.",
+            help="Checkpoint, tiny-bert, tiny-vit or a network such as resnet20, with options. Its head is new.",
         ),
     ] = None,
     pool: Annotated[
@@ -83,10 +83,10 @@ def teach(
     label: LabelColumn = None,
     group: GroupColumn = None,
 ) -> None:
-    """Fine-tune a teacher, or a pool of teachers, on a task.
+    """Train a teacher, or a pool of teachers, on a task.
 
-    Each teacher becomes a checkpoint. Training uses the train split alone, and stops early on a slice of it,
-    except that of convolutional networks.
+    Each teacher becomes a checkpoint. Training uses the train split alone, and stops early by the loss on a
+    slice of it. Convolutional networks train for all epochs and keep the best one.
     """
     values: dict[str, Any] = {
         "epochs": epochs,

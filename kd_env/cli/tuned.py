@@ -60,8 +60,8 @@ def configurations(
     defaults = tasks.load(task).defaults
     tuned = files.find(task, teachers or defaults.pool, place)
     chosen = {policy: files.configuration(tuned, policy, settings) for policy in policies}
-    here = (settings.get("student", defaults.student), settings.get("updates", defaults.updates))
-    if here != (tuned.student, tuned.updates) and not quiet:
-        wanted = f"student {tuned.student} and {tuned.updates} updates"
-        print(f"these policies are tuned for {wanted}, not for {here[0]} and {here[1]}", file=sys.stderr)
+    actual = (settings.get("student", defaults.student), settings.get("updates", defaults.updates))
+    if actual != (tuned.student, tuned.updates) and not quiet:
+        tuned_for = f"student {tuned.student} and {tuned.updates} updates"
+        print(f"these policies are tuned for {tuned_for}, not for student {actual[0]} and {actual[1]} updates", file=sys.stderr)
     return chosen

@@ -21,7 +21,7 @@ from kd_env.serialization import add_prefix, with_prefix
 from kd_env.student.protocol import Students
 from kd_env.types import Inputs
 
-REDRAW = 10
+MEASUREMENTS_PER_DRAW = 10
 """Number of measurements on one draw of examples. A new draw costs one extra pass. A fixed draw would leave the other labels unused."""
 
 
@@ -125,7 +125,7 @@ class RewardMeter:
         self.state.measurements += due
         self.state.loss_before = np.where(due, loss, loss_before)
         self.state.metric_before = np.where(due, metric, metric_before)
-        redrawn = due & (self.state.measurements % REDRAW == 0) & (self.examples < self.split.num_labels)
+        redrawn = due & (self.state.measurements % MEASUREMENTS_PER_DRAW == 0) & (self.examples < self.split.num_labels)
         if redrawn.any():
             self.start(students, redrawn)
         improvement = loss_before - loss if self.measure == "loss" else metric - metric_before
@@ -137,7 +137,7 @@ class RewardMeter:
         Args:
             students: students to differentiate.
             update: updates so far, ``[S]``.
-            options: options of the gradient. The mean over earlier gradients begins anew if they change.
+            options: options of the gradient. The mean over earlier gradients starts again if they change.
         """
         if options != self.gradient_options:
             self.gradient, self.gradient_options = None, options
@@ -198,7 +198,7 @@ class RewardMeter:
 
     def _evaluate(self, students: Students, due: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return held-out loss and metric, each ``[S]``, on the current draw. Count the pass only for the students in ``due``."""
-        number = self.state.measurements // REDRAW
+        number = self.state.measurements // MEASUREMENTS_PER_DRAW
         identity = tuple(zip(self.state.seed.tolist(), number.tolist(), strict=True))
         if self._drawn is None or self._drawn[0] != identity:
             positions = self.split.draw(self.state.seed, "measurement", number, self.examples)

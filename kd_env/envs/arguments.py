@@ -42,7 +42,7 @@ def checked_count(name: str, value: Any) -> int:
     """Return a number of slots or steps as a Python integer.
 
     Raises:
-        InputError: it is no integer of at least 1, of Python or NumPy.
+        InputError: it is not an integer of at least 1, of Python or NumPy.
     """
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name}={value!r}: expected a whole number of at least 1")

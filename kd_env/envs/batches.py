@@ -45,6 +45,14 @@ class BatchEnv(gym.Env[Observation, Any]):
     ) -> None:
         """Make the environment.
 
+        Args:
+            task, teachers: names, or objects.
+            bank: folder of the bank of these teachers; default: it is found or built in the cache.
+            data_dir: folder of the task's data, for tasks that need one.
+            render_mode: ``rgb_array`` or ``ansi``.
+            info: ``full``, or ``minimal`` for constant keys.
+            settings: the other settings, see ``kd-env list settings``.
+
         Raises:
             InputError: a keyword is unknown, or its value cannot be used.
         """

@@ -51,7 +51,7 @@ def slot_means(values: Tensor, num_slots: int) -> Tensor:
     return values if len(values) == num_slots else values.reshape(num_slots, -1, *values.shape[1:]).mean(1)
 
 
-def of_teachers(by_type: CreditByType, decision: Decision, normal: bool) -> CreditReward:
+def teacher_reward(by_type: CreditByType, decision: Decision, normal: bool) -> CreditReward:
     """Return reward and credit of teacher selection: the sum over the types, ``[S * B, K]``, normalised if ``normal``."""
     weights = next(iter(decision.weights.values())).detach()
     credit = torch.stack([_column(decision.strengths.get(name, 0.0)) * values for name, values in by_type.items()]).sum(0)
@@ -78,23 +78,23 @@ def pairs_and_label(credit: CreditOfStep) -> tuple[Tensor, Tensor]:
     return scaled[:, : pairs[0].numel()].view_as(pairs), scaled[:, pairs[0].numel() :]
 
 
-def of_types(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> CreditReward:
+def knowledge_reward(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor) -> CreditReward:
     """Return reward and credit of knowledge selection.
 
     Args:
-        pairs: credit of the teachers by type, ``[slots, M, K]``.
+        pairs: credit of the teachers by type, ``[slots, T, K]``, for the T types without the label.
         label: credit of the label, ``[slots, 1 or 0]``.
         weights: weights of the teachers, ``[slots, K]``.
-        gates: factors of the types, the label last, ``[slots, M]``.
+        gates: factors of all M types, the label last, ``[slots, M]``.
     """
     by_type = _by_type(pairs, label, weights)
     return (gates * by_type).sum(1), {"credit": by_type}
 
 
-def of_both(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_weight: Tensor) -> CreditReward:
+def joint_reward(pairs: Tensor, label: Tensor, weights: Tensor, gates: Tensor, kd_weight: Tensor) -> CreditReward:
     """Return reward and credit of joint selection. ``kd_weight [slots]`` multiplies types with teachers, ``1 - kd_weight`` the label.
 
-    :func:`of_types` describes the other arguments.
+    :func:`knowledge_reward` describes the other arguments.
     """
     by_type = _by_type(pairs, label, weights)
     type_factor = torch.stack([kd_weight] * pairs.shape[1] + [1.0 - kd_weight] * label.shape[1], 1)  # [slots, M]

@@ -22,10 +22,10 @@ from kd_env.types import Decision, DecodedAction
 
 
 class RecordedDecision(NamedTuple):
-    """The numbers of a decision. M knowledge types are in the setting's order, N strengths in that of :func:`strength_names`."""
+    """The numbers of a decision. M knowledge types are in the setting's order, the strengths in that of :func:`strength_names`."""
 
     weights: np.ndarray  # [rows, M, K]
-    strengths: np.ndarray  # [rows, N], float64
+    strengths: np.ndarray  # [rows, number of strengths], float64
     temperature: np.ndarray  # [rows], float64
 
 
@@ -63,7 +63,7 @@ def per_instance(values: np.ndarray, instances: int) -> np.ndarray:
     return values if len(values) == instances else np.repeat(values, instances // len(values), axis=0)
 
 
-def from_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
+def decision_of_weights(run: Distillation, weights: Mapping[str, Tensor], factors: Mapping[str, float | Tensor] | None = None) -> Decision:
     """Return the decision with these teacher weights by knowledge type, and the setting's strengths times ``factors``.
 
     ``reward_ce`` may have a factor too.

@@ -11,8 +11,8 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.settings import Settings
 
 
-class Measurement:
-    """When an environment measures."""
+class MeasurementSchedule:
+    """Tells when an environment measures."""
 
     def __init__(self, settings: Settings, needs_improvement: bool) -> None:
         """Read the schedule from the settings; ``needs_improvement`` is whether the reward needs held-out measurements."""

@@ -160,17 +160,17 @@ def observe(batch: Batch, observation_set: ObservationSet, labels: bool) -> Obse
 
 
 def _own_blocks(batch: Batch, observation_set: ObservationSet, labels: bool) -> dict[str, Tensor]:
-    """Return the blocks of a set of the user's own, which gets a copy of the mini-batches.
+    """Return the blocks of a user-defined set, which gets a copy of the mini-batches.
 
     Raises:
-        InputError: it fails, or a block is no tensor with a row per instance, or is named ``progress``.
+        InputError: it fails, or a block is not a tensor with a row per instance, or is named ``progress``.
     """
     rows = len(batch.example_ids)
     with faults_in("observation set", type(observation_set)):
         returned = dict(observation_set.blocks(batch.clone(), labels))
     for name, block in returned.items():
         if not isinstance(block, Tensor) or block.ndim == 0 or len(block) != rows:
-            raise InputError(f"observation set: block {name!r} is no tensor of {rows} rows; return one row per instance")
+            raise InputError(f"observation set: block {name!r} is not a tensor of {rows} rows; return one row per instance")
     if "progress" in returned:
         raise InputError("observation set: a block is named 'progress', which the environment adds; give it another name")
     return {name: block.detach() for name, block in returned.items()}

@@ -113,14 +113,15 @@ class StudentAndDistillationLoss(Reward):
         return -taught.student_ce - taught.distillation_loss
 
 
-class Mixed(StudentAndDistillationLoss):
-    """Pay RL-KD's reward 3: gamma (-CE - KL) + (1 - gamma) Acc_dev."""
+class Mixed(Reward):
+    """Pay RL-KD's reward 3: gamma (-CE - KL) + (1 - gamma) Acc_dev. It reads training labels."""
 
+    reads_labels = True
     measures = True
 
     def pay(self, taught: TaughtBatch) -> Tensor:
         """Return the mixture, with gamma ``reward_mix``."""
-        losses = super().pay(taught)
+        losses = -taught.student_ce - taught.distillation_loss
         return taught.mix * losses + (1.0 - taught.mix) * taught.per_instance(taught.held_out_metric).to(losses.device)
 
 
@@ -146,7 +147,7 @@ def checked_reward(reward: Reward, taught: TaughtBatch) -> Tensor:
     """Return the rewards of a step, ``[S * B]``, without a graph.
 
     Raises:
-        InputError: a reward of the user's own fails, or returns something else, or NaN or infinite numbers although the student's outputs
+        InputError: a user-defined reward fails, or returns something else, or NaN or infinite numbers although the student's outputs
             are finite.
     """
     with faults_in(f"reward {type(reward).__name__}", type(reward)):

@@ -17,7 +17,8 @@ class SB3VecEnv(VecEnv):
     """A Stable-Baselines3 ``VecEnv`` around a ``gymnasium.make_vec`` environment with ``autoreset_mode="same_step"``.
 
     Vector wrappers may stand around the environment. Attributes and methods are looked up in subclasses of this adapter first, then from
-    the outermost wrapper inwards. All slots share one environment; a value with an entry for each slot gives each slot its own.
+    the outermost wrapper inwards. All slots share one environment. If an attribute or result has one entry per slot, each slot gets its
+    own; otherwise all get the same.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -57,13 +58,14 @@ class SB3VecEnv(VecEnv):
         observation, rewards, terminated, truncated, info = self.env.step(self._actions)
         done = terminated | truncated
         final = info.pop("final_obs", None)
-        ended = info.pop("final_info", None)
+        final_info = info.pop("final_info", None)
         infos = current = self._split(info)
         if final is not None:
-            ends = self._split(ended)
-            added = [name for name in info if not name.startswith("_") and name not in ended]  # by wrappers, such as episode
-            infos = [current[slot] if not done[slot] else {**_only(current[slot], added), **ends[slot]} for slot in range(self.num_envs)]
+            final_infos = self._split(final_info)
+            added = [name for name in info if not name.startswith("_") and name not in final_info]  # by wrappers, such as episode
+            infos = list(current)
             for slot in np.flatnonzero(done):
+                infos[slot] = {**_only(current[slot], added), **final_infos[slot]}
                 infos[slot]["terminal_observation"] = final[slot]
                 infos[slot]["TimeLimit.truncated"] = bool(truncated[slot])
                 self.reset_infos[slot] = {name: value for name, value in current[slot].items() if name not in added}

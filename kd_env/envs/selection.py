@@ -18,10 +18,10 @@ from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs import decisions, selection_snapshot
 from kd_env.envs.actions import ActionLayout, Hard, make_action, parse_factors
-from kd_env.envs.credit_names import checked_credit, credit_folds, make_credit
+from kd_env.envs.credit_functions import checked_credit, credit_folds, make_credit
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward, slot_means
 from kd_env.envs.exploration import ExplorationBonus
-from kd_env.envs.measurement import Measurement
+from kd_env.envs.measurement import MeasurementSchedule
 from kd_env.envs.observations import make_observation_set, observe
 from kd_env.envs.rewards import TaughtBatch, checked_reward, make_reward
 from kd_env.envs.settings import Settings
@@ -62,7 +62,7 @@ class Selection:
         self.observation_set = make_observation_set(interface.observation)
         self.reward_rule = make_reward(settings.reward.reward)
         self.credit_function = make_credit(settings.reward.credit)
-        self.measurement = Measurement(settings, self.reward_rule.measures and self.credit_function is None)
+        self.measurement = MeasurementSchedule(settings, self.reward_rule.measures and self.credit_function is None)
         self.finished: list[Distillation | None] = [None] * num_students
         self.listeners: list[Callable[[Step], None]] = []
         self.begin(0, [settings.reward.label_seed] * num_students if label_seeds is None else label_seeds)
@@ -88,12 +88,12 @@ class Selection:
         return self.distillation.reward_split.label_seeds
 
     def use_label_seeds(self, label_seeds: Sequence[int]) -> None:
-        """Choose the students' reward labels by these seeds, also those that teachers are calibrated with, and start new students."""
+        """Use these label seeds for rewards and the calibration of teachers. If they differ from the present ones, start new students."""
         if list(label_seeds) != self.label_seeds:
             self.begin(0, label_seeds)
 
     def begin(self, seed: int | Sequence[int], label_seeds: Sequence[int] | None = None) -> None:
-        """Start new students from ``seed + s`` or ``seed[s]``, by default with the labels of the present ones. :attr:`finished` is kept."""
+        """Start new students from ``seed + s`` or ``seed[s]``; the label seeds stay unless given. :attr:`finished` is kept."""
         split = RewardSplit(self.data, self.settings.reward.reward_labels, self.label_seeds if label_seeds is None else label_seeds)
         self.distillation = Distillation(self.data, self.settings.distillation, seed, split)
         self.meter = self._meter(self.distillation)

@@ -24,14 +24,15 @@ class RewardSettings:
         reward: name in ``kd-env list rewards``, or ``module:Class``, see ``kd_env.envs.rewards``.
         measure: measure of ``dev_improvement``: the decrease of the held-out ``loss``, or the increase of the ``metric``.
         reward_mix: gamma of the ``mixed`` reward, in [0, 1].
-        reward_every: updates between two measurements of ``dev_improvement``, in whole phases; 0 for one at the end of the budget.
+        reward_every: updates between two measurements of ``dev_improvement``, rounded up to whole phases; 0 for one at
+            the end of the budget.
         reward_examples: number of examples of the reward split in one measurement.
         reward_labels: number of labels of the reward split that are used; 0 for all.
         label_seed: seed that chooses these labels; a trial sets it to its own seed.
-        credit: ``shared``, or a division of ``dev_improvement`` among the teachers of an instance, see ``kd_env.envs.credit``;
-            ``first_order(smoothing=-0.3)`` names the label smoothing of the held-out loss.
+        credit: ``shared``, or an estimate for each instance and teacher instead of the measured ``dev_improvement``, with options in
+            brackets, as in ``first_order(smoothing=-0.3)``; see ``kd_env.envs.credit``.
         credit_refresh: updates between two held-out gradients.
-        normalize_credit: whether to centre and scale credit over the K teachers of each instance.
+        normalize_credit: whether to normalise credit: centred and scaled over the teachers in teacher selection, only scaled in the others.
         teacher_cost: cost of each selected teacher, subtracted from the reward of the instance.
         exploration_bonus: weight of a bonus for gates that differ from earlier phases, see ``kd_env.envs.exploration``.
     """
@@ -56,7 +57,7 @@ class RewardSettings:
         spec.numbers("", least=0, teacher_cost=self.teacher_cost, exploration_bonus=self.exploration_bonus)
         spec.numbers("", least=0, most=1, reward_mix=self.reward_mix)
         if self.credit != "shared" and self.reward != "dev_improvement":
-            raise InputError(f"credit={self.credit!r} divides dev_improvement; reward={self.reward!r} needs credit=shared")
+            raise InputError(f"credit={self.credit!r} replaces the measured dev_improvement; with reward={self.reward!r} use credit=shared")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from kd_env.types import Decision, Observation
 
 
 class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
-    """Base class of vector environments. A slot has the spaces, rewards and ``info`` of the environment's ``gymnasium.make`` form.
+    """Base class of vector environments. A slot is an instance of a mini-batch, or with ``granularity="batch"`` a student.
 
     ``info`` contains arrays with Gymnasium's ``_key`` masks. The slots of a student end together. A student that diverges ends before the
     others. It is reset alone, with a seed from the environment's generator.
@@ -50,7 +50,18 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         info: str = "full",
         **settings: Any,  # fields of kd_env.envs.settings, checked there
     ) -> None:
-        """Make ``num_envs`` slots: ``num_students`` times the batch size, or ``num_students`` with ``granularity="batch"``.
+        """Make the environment.
+
+        Args:
+            num_envs: number of slots: ``num_students`` times the batch size, or ``num_students`` with ``granularity="batch"``.
+            task, teachers: names, or objects.
+            bank: folder of the bank of these teachers; default: it is found or built in the cache.
+            data_dir: folder of the task's data, for tasks that need one.
+            autoreset_mode: ``next_step``, ``same_step`` or ``disabled``, as Gymnasium defines them.
+            max_episode_steps: number of steps after which a student is truncated; default: none.
+            render_mode: ``rgb_array`` or ``ansi``.
+            info: ``full``, or ``minimal`` for constant keys.
+            settings: the other settings, see ``kd-env list settings``.
 
         Raises:
             InputError: a keyword is unknown, or its value cannot be used.
@@ -98,18 +109,21 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         Args:
             seed: seed of student 0 (student s uses ``seed + s``), or one seed per slot, of which each student uses its first.
             options: ``{"reset_mask": mask}`` resets only the students of the slots in ``mask``.
+
+        Raises:
+            InputError: a seed or an option cannot be used, or the number of seeds is neither 1 nor ``num_envs``.
         """
         students = self._whole_students(arguments.checked_options(options, ("reset_mask",)).get("reset_mask"))
         values: Any = seed
         slot_seeds = [arguments.checked_seed(value) for value in (list(values) if np.shape(values) else [values])]
+        if len(slot_seeds) not in (1, self.num_envs):
+            raise InputError(f"seed: {len(slot_seeds)} seeds for {self.num_envs} slots; use one number, or one per slot")
         super().reset(seed=slot_seeds[0])
         if len(slot_seeds) == 1:
             first = slot_seeds[0] if slot_seeds[0] is not None else self._draw() if students.any() else 0
             seeds = [first + s for s in range(self.num_students)]
-        elif len(slot_seeds) == self.num_envs:
-            seeds = [self._draw() if value is None else value for value in slot_seeds[:: self.num_envs // self.num_students]]
         else:
-            raise InputError(f"seed: {len(slot_seeds)} seeds for {self.num_envs} slots; use one number, or one per slot")
+            seeds = [self._draw() if value is None else value for value in slot_seeds[:: self.num_envs // self.num_students]]
         self._begin(students, seeds)
         info = slot_info.with_reset(self.selection, {}, self._slots_of(students))
         return self.selection.observation(), slot_info.minimal(info) if self.minimal_info else info

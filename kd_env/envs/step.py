@@ -32,20 +32,20 @@ class Step:
 
 
 def merge(before: Step, after: Step) -> Step:
-    """Return two parts of a phase as one step. Of a student whose budget ended in the first part, the last mini-batch is of that part."""
+    """Return two parts of a phase as one step. For a student that ended in ``before``, keep its mini-batch of ``before``."""
     zero = np.zeros_like(after.rewards)
     names = {**before.reward_terms, **after.reward_terms}
     validation = _latest(before.validation, after.validation)
     ended, first_fold, fold = before.active & ~after.active, before.credit_fold, after.credit_fold
-    ids = _replaced(after.batch.example_ids, before.batch.example_ids, ended)
+    ids = fill_slots(after.batch.example_ids, ended, before.batch.example_ids)
     return replace(
         after,
         batch=replace(after.batch, update=np.where(ended, before.batch.update, after.batch.update), example_ids=ids),
-        student_ce=_replaced(after.student_ce, before.student_ce, ended),
+        student_ce=fill_slots(after.student_ce, ended, before.student_ce),
         rewards=fill_slots(before.rewards + after.rewards, after.active & after.diverged, DIVERGED_REWARD),
         reward_terms={name: before.reward_terms.get(name, zero) + after.reward_terms.get(name, zero) for name in names},
-        credit={name: _replaced(values, before.credit[name], ended) for name, values in after.credit.items()},
-        credit_fold=None if fold is None or first_fold is None else _replaced(fold, first_fold, ended),
+        credit={name: fill_slots(values, ended, before.credit[name]) for name, values in after.credit.items()},
+        credit_fold=None if fold is None or first_fold is None else fill_slots(fold, ended, first_fold),
         improvement=_latest(before.improvement, after.improvement),
         validation=None if validation is None else np.where(after.diverged, np.nan, validation),
         active=before.active,
@@ -59,12 +59,7 @@ def _latest(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray |
     return np.where(np.isnan(after), before, after)
 
 
-def fill_slots(values: np.ndarray, students: np.ndarray, value: float) -> np.ndarray:
-    """Return values ``[slots, ...]`` with ``value`` in the slots of ``students``, a mask ``[S]``."""
-    return _replaced(values, value, students)
-
-
-def _replaced(values: np.ndarray, others: np.ndarray | float, students: np.ndarray) -> np.ndarray:
+def fill_slots(values: np.ndarray, students: np.ndarray, others: np.ndarray | float) -> np.ndarray:
     """Return values ``[slots or rows, ...]`` with those of ``others``, an equal shape or a number, for ``students``, a mask ``[S]``."""
     if not students.any():
         return values

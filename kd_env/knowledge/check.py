@@ -30,9 +30,11 @@ def check_knowledge(knowledge: type[Knowledge] | Knowledge) -> None:
         AssertionError: the type is not a ``Knowledge`` or does not match its declarations; its loss is not ``[B]``, finite, at least 0 and
             differentiable, also if the student equals the teacher; or it fails under ``torch.func.vmap`` or forward-mode AD.
     """
-    kind_of = knowledge if isinstance(knowledge, type) else type(knowledge)
-    name = kind_of.__name__
-    assert issubclass(kind_of, Knowledge), f"{name}: derive it from kd_env.knowledge.knowledge.Knowledge, and define `target` and `loss`"
+    knowledge_class = knowledge if isinstance(knowledge, type) else type(knowledge)
+    name = knowledge_class.__name__
+    assert issubclass(knowledge_class, Knowledge), (
+        f"{name}: derive it from kd_env.knowledge.knowledge.Knowledge, and define `target` and `loss`"
+    )
     with _explain(f"{name}() fails; define `target` and `loss`, and give every option a default"):
         kind = knowledge() if isinstance(knowledge, type) else knowledge
     assert kind.compares in get_args(Output), f"{name}.compares={kind.compares!r} must be one of {', '.join(get_args(Output))}"

@@ -101,7 +101,7 @@ def require_whole(folder: Path, model: Any, report: dict[str, Any], new_head: bo
         folder: folder of the checkpoint.
         model: a Transformers model.
         report: what ``from_pretrained`` says about missing and unexpected weights.
-        new_head: whether the classifier is made anew, so that its weights do not matter.
+        new_head: whether the classifier is replaced by a new one, so that its weights do not matter.
 
     Raises:
         InputError: weights are missing, do not fit, or are not finite.

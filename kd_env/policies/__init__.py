@@ -2,7 +2,8 @@
 
 ``access`` says what a policy may read; ``context``, ``batch``, ``student_view``, ``rehearsal``, ``own_students``, ``own_credit`` and
 ``episode_view`` give it only that.
-``rules`` turns the decisions of rules into actions. ``search_space`` declares what is tuned.
+``rules`` turns the decisions of rules into actions. ``optional_methods`` calls the methods that only some policies have.
+``search_space`` declares what is tuned.
 """
 
 from __future__ import annotations

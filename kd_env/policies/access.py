@@ -1,4 +1,4 @@
-"""Access: what a policy may read. A policy class declares its access class, and can read only the data of that class."""
+"""Define access classes: what a policy may read. A policy class declares its access class, and can read only the data of that class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACCESS = (
     "reward labels",
     "privileged",
 )
-"""Access classes, from least to most; reports group policies by them."""
+"""Access classes, in the order of reports. A later class need not include an earlier one, see :data:`ALLOWED`."""
 SEPARATOR = " + "
 """Joins the access classes of a policy if no single class includes all that it reads."""
 DEFAULT_ACCESS = "reward gradient"
@@ -52,7 +52,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "reward labels": frozenset({TEACHERS, STUDENT, GRADIENT, REWARD, REWARD_LABELS}),
     "privileged": frozenset({TEACHERS, STUDENT, LABELS, GRADIENT, REWARD, REWARD_LABELS, GROUPS}),
 }
-"""What each access class includes. What rewards are computed from is not part of it: see :func:`effective_access`."""
+"""What each access class includes. It does not cover the data from which the environment computes rewards: see :func:`effective_access`."""
 
 
 NEEDS: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The mini-batch as a policy sees it: only the fields that its access includes."""
+"""Show a policy its mini-batch: only the fields that its access includes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class PolicyBatch:
     """The mini-batch about to be taught. The type of a field says what it needs.
 
     Reading a field that the policy's access does not include raises an error that names it. Fields are copies, so a
-    policy that changes one does not change what the student learns; only :attr:`student_output` is none where the access includes labels.
+    policy that changes one does not change what the student learns. Exception: :attr:`student_output` is not a copy if the access includes
+    labels.
     """
 
     num_rows: int

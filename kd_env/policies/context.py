@@ -1,4 +1,4 @@
-"""The context that a policy is built with: the sizes of its problem, and the data that its access class includes."""
+"""Give a policy the sizes of its problem, and the data that its access class includes."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class PolicyContext(Restricted):
             weights: teacher weights ``[rows, K]`` by knowledge type.
             factors: factors of the strengths in the setting, by knowledge type, ``label`` or ``reward_ce``. Default: 1.
         """
-        return decisions.from_weights(self._selection.distillation, weights, factors)
+        return decisions.decision_of_weights(self._selection.distillation, weights, factors)
 
     @needs(TEACHERS, "context")
     def reward_outputs(self) -> Examples:
@@ -150,7 +150,7 @@ class PolicyContext(Restricted):
     @property
     @needs(STUDENT, "context")
     def student(self) -> StudentView:
-        """The student. A policy of a population has none."""
+        """The student. Raises an error if several students are taught together."""
         self._require_single_student("student")
         return StudentView(self._selection, self.name, self.access, self._reward_positions)
 
@@ -167,7 +167,7 @@ class PolicyContext(Restricted):
 
     @needs(REWARD, "context")
     def rehearsal(self) -> Rehearsal:
-        """Return a copy of the environment whose student does not learn. A policy of a population has none."""
+        """Return a copy of the environment whose student does not learn. Raises an error if several students are taught together."""
         self._require_single_student("rehearsal")
         return Rehearsal(self._selection)
 

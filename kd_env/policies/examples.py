@@ -1,4 +1,4 @@
-"""Examples that a policy is fitted on: the outputs of the teachers, and the labels that its access includes."""
+"""Collect examples that a policy is fitted on: the outputs of the teachers, and the labels that its access includes."""
 
 from __future__ import annotations
 

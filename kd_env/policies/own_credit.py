@@ -1,4 +1,4 @@
-"""Credit that a policy computes for itself. In: labels that it has. Out: credit of each teacher, by knowledge type."""
+"""Compute credit for a policy that asks for it. In: labels that it has. Out: credit of each teacher, by knowledge type."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kd_env.policies.access import LABELS, require
 def own_credit(selection: Selection, positions: np.ndarray, names: Sequence[str], policy: str, access: str) -> CreditByType:
     """Return first-order credit of the labels at ``positions [n]``, without an effect on the credit that the environment pays.
 
-    If the environment pays credit, or the positions are not all labels of the students, the gradient is a new one, of a meter of its own.
-    The environment's meter then only counts the forward passes.
+    If the environment also computes credit, or ``positions`` are not exactly the labels of the students, a separate reward meter computes
+    the gradient. Its forward passes are added to the count of the environment's meter.
 
     Raises:
         InputError: there is no such knowledge type, or it compares training labels, and ``access`` of the policy does not include these.

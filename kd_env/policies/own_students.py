@@ -1,4 +1,4 @@
-"""Students of a policy's own, which it teaches to try its decisions. In: decisions. Out: scores on reward examples.
+"""Give a policy students of its own, with which it tries decisions. In: decisions. Out: scores on reward examples.
 
 They start with equal weights and see the same mini-batches. They do not affect the student that the policy teaches.
 """
@@ -108,7 +108,8 @@ class OwnStudents:
 
     def continue_from(self, source: Sequence[int]) -> None:
         """Let each student s continue from the weights and the optimizer of student ``source[s]``. Call it before :meth:`batch`."""
-        assert self._run.batch is None, "the observed mini-batches belong to the students as they were"
+        if self._run.batch is not None:
+            raise InputError("own_students: call continue_from() before batch(); its mini-batches already belong to the earlier weights")
         index, state = list(source), self._run.state
         self._run.student.load_state({name: tensor[index] for name, tensor in self._run.student.state().items()})
         self._run.state = replace(state, update=state.update[index], diverged=state.diverged[index])

@@ -1,4 +1,4 @@
-"""Positions in the reward split that a policy names. In: what it gives, and the positions whose labels it has. Out: checked positions."""
+"""Check positions in the reward split that a policy names. In: positions, and those whose labels it has. Out: checked positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a policy is: ``act``, and for a learner ``update``; or, for a rule, ``decide``.
+"""Define what a policy is: ``act``, and for a learner ``update``; or, for a rule, ``decide``.
 
 A class is built as ``P(context, seed, **options)``. It may declare:
 

@@ -1,4 +1,4 @@
-"""Policies by name: built-in, ``single:k``, ``sb3:PPO(...)``, or ``module:Class`` of your own, with options.
+"""Find a policy by name and build it: built-in, ``single:k``, ``sb3:PPO(...)``, or ``module:Class`` of your own, with options.
 
 In: ``"reinforce(window=4)"``. Out: the class, its options and what it declares. ``kd_env`` imports no policy; names are resolved on use.
 """
@@ -131,7 +131,7 @@ class PolicyClass:
             student: the student of a population that it teaches; by default it acts for all slots.
 
         Raises:
-            InputError: an option that it does not have, or a class that is no policy.
+            InputError: the class does not take an option, or is not a policy.
         """
         name = f"policy {self.name!r}"
         if self.owns_loop:
@@ -143,7 +143,8 @@ class PolicyClass:
     def _checked(self, policy: Any) -> Any:
         if not callable(getattr(policy, "act", None)):
             raise InputError(
-                f"policy {self.name!r}: a {type(policy).__name__} has no act(observation), no decide(batch); see kd_env.policies.protocol"
+                f"policy {self.name!r}: a {type(policy).__name__} has neither act(observation) nor decide(batch); define one of them "
+                "(see kd_env.policies.protocol)"
             )
         policy.access = self.access  # the episode view enforces it
         return policy
@@ -153,7 +154,7 @@ def find(text: str) -> PolicyClass:
     """Look up a policy.
 
     Raises:
-        InputError: no such policy, or one that declares an unknown access.
+        InputError: the policy does not exist, or declares an unknown access class.
     """
     name, options = spec.parse(text)
     head, _, argument = name.partition(":")
@@ -212,9 +213,12 @@ def make_policy(policy: str | type, env: Any, seed: int = 0, **options: Any) -> 
 
     Args:
         policy: a name, as ``"reinforce(window=4)"``, or a class.
+        env: a vector environment of this package.
+        seed: seed of the policy.
+        options: options of the policy.
 
     Raises:
-        InputError: no such policy, an option that it does not have, or an environment with other settings than an agent needs.
+        InputError: the policy or an option does not exist, or the environment has other settings than the policy needs.
     """
     policy_class = find(policy) if isinstance(policy, str) else declared(policy.__name__, policy, options)
     if not callable(getattr(policy_class.make, "decide", None)):  # rules decide for any environment

@@ -1,4 +1,4 @@
-"""A rehearsal: what actions would be paid while the student does not learn. In: actions. Out: rewards."""
+"""Compute the rewards of actions without teaching the student. In: actions. Out: rewards."""
 
 from __future__ import annotations
 

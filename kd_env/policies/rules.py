@@ -1,4 +1,4 @@
-"""Rules as policies. In: a rule, which decides about a mini-batch. Out: a policy, which acts on an observation."""
+"""Turn rules into policies. In: a rule, which decides about a mini-batch. Out: a policy, which acts on an observation."""
 
 from __future__ import annotations
 

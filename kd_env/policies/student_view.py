@@ -1,4 +1,4 @@
-"""The student as a policy may use it: forward passes, and gradients if its access includes them. All passes are counted."""
+"""Give a policy restricted access to its student: forward passes, and gradients if its access includes them. All passes are counted."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Add a module that learns with a student: parameters of a policy that the gradient of the student's loss trains.
 
-In: a network, and a module named ``module:Class``. Out: a network with the module's output for the mini-batch, differentiable, in
-``ModelOutput.auxiliary``. The module's parameters are part of the student's optimizer, snapshot and population. They are left out when the
-student is saved.
+In: a network, and a module named ``module:Class``. Out: a network with the module's output for the mini-batch, ``[B, ...]`` and
+differentiable, in ``ModelOutput.auxiliary``. The row of an example must depend on that example alone. The module's parameters are part of
+the student's optimizer, snapshot and population. They are left out when the student is saved.
 """
 
 from __future__ import annotations
@@ -10,27 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models.wrapper import NetworkWrapper
 from kd_env.plugins import faults_in, resolve
 from kd_env.types import ModelOutput
-
-
-class AuxiliaryModule(Protocol):
-    """Interface of an auxiliary module: a ``torch.nn.Module`` with the constructor ``C(width, widths, num_terms, **options)``.
-
-    ``width`` is the student's feature width D, ``widths`` are the teachers' widths D_k, and ``num_terms`` is the number of knowledge
-    types M. A constructor with a parameter ``num_classes`` also gets the number of classes C.
-    """
-
-    def __call__(self, output: ModelOutput) -> Tensor:
-        """Return the module's output for the mini-batch, ``[B, ...]``. The row of an example must depend on that example alone."""
-        ...
 
 
 class WithAuxiliaryModule(NetworkWrapper):
@@ -49,6 +36,15 @@ class WithAuxiliaryModule(NetworkWrapper):
 
 def build(text: str, width: int, widths: Sequence[int], num_terms: int, num_classes: int) -> nn.Module:
     """Build the auxiliary module ``text``, ``module:Class(options)``. Its weights are drawn from torch's global generator.
+
+    The constructor is ``Class(width, widths, num_terms, **options)``, and gets ``num_classes`` too if it has a parameter of this name.
+
+    Args:
+        text: the module's name and options.
+        width: width D of the student's features.
+        widths: widths D_k of the teachers' features.
+        num_terms: number of knowledge types M.
+        num_classes: number of classes C.
 
     Raises:
         InputError: the module cannot be imported or built, or it is not a ``torch.nn.Module``.

@@ -31,7 +31,8 @@ BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
 class Population:
     """S networks that learn in one batched step; :class:`~kd_env.student.protocol.Students` documents the methods.
 
-    Up to rounding, each network learns as a single :class:`~kd_env.student.student.Student`. With dropout, each row draws its own mask.
+    Without dropout, each network learns as a single :class:`~kd_env.student.student.Student`, up to rounding. With dropout, each row draws
+    its own mask, from one generator for all networks.
     """
 
     def __init__(

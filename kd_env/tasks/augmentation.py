@@ -1,4 +1,4 @@
-"""Augment images afresh for each update. In: images in [0, 1] and a random generator. Out: changed copies in [0, 1].
+"""Augment images for each update. In: images in [0, 1] and a random generator. Out: changed copies in [0, 1].
 
 A new view of an image in each epoch needs teachers that answer for that view: the setting ``teacher_answers=live``. Views that are stored
 once, with the teachers' answers in the bank, are in :mod:`kd_env.tasks.views`.

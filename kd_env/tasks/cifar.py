@@ -120,7 +120,7 @@ def _examples(path: Path, keys: Sequence[str], sizes: Sequence[int]) -> list[np.
     for key, size in zip(keys, sizes, strict=True):
         labels = content.get(key)
         if not isinstance(labels, list) or len(labels) != len(data) or not all(isinstance(label, int) for label in labels):
-            raise InputError(f"{path}: {key!r} is no list of {len(data)} numbers; download the file again")
+            raise InputError(f"{path}: {key!r} is not a list of {len(data)} numbers; download the file again")
         if bad := [row for row, label in enumerate(labels) if not 0 <= label < size]:
             raise InputError(f"{path}: {key} {labels[bad[0]]} of image {bad[0]}, expected 0..{size - 1}; download the file again")
         columns.append(np.array(labels, dtype=np.int64))

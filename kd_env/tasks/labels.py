@@ -87,7 +87,7 @@ def _normalised(place: str, label: str, integers: bool, ignore_case: bool) -> st
     if _is_integer(label) and len(whole) > 9:
         raise InputError(f"{place}: label {short_repr(label)} is too large for a class number; give at most 9 digits")
     if _is_fraction(label):
-        raise InputError(f"{place}: label {short_repr(label)} is no class; expected a whole number or a name (no regression)")
+        raise InputError(f"{place}: label {short_repr(label)} is not a class; expected a whole number or a name (no regression)")
     if _is_integer(label) != integers:
         kind = "whole numbers" if integers else "names"
         raise InputError(f"{place}: label {short_repr(label)}, where the labels before it are {kind}; use one kind")

@@ -1,4 +1,4 @@
-"""Metrics of a classifier: predicted and true classes, int arrays ``[N]`` with N at least 1, give one number; higher is better.
+"""Compute metrics of a classifier: predicted and true classes, int arrays ``[N]`` with N at least 1, give one number; higher is better.
 
 ``num_classes`` is C; only F1 reads it. A task names its metric: a name of :data:`METRICS`, or ``f1(class=NAME)``.
 """

@@ -1,4 +1,4 @@
-"""The split rule: from the splits that a source has to train, reward, validation and test, with a note on each thing that was changed.
+"""Make the splits train, reward, validation and test from those that a source has, with a note on each thing that was changed.
 
 - test: a labelled published test; else dev; else carved from train.
 - validation: as given; else dev, where dev is not the test; else carved from train.

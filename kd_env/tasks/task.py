@@ -1,4 +1,4 @@
-"""What a task is: labelled examples in four splits, and the defaults for distilling on it."""
+"""Define what a task is: labelled examples in four splits, and the defaults for distilling on it."""
 
 from __future__ import annotations
 

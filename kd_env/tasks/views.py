@@ -25,7 +25,7 @@ def with_views(train: Split, views: int, task: str, seed: int = 0) -> Split:
         seed: decides the views.
 
     Raises:
-        InputError: ``views`` is no whole number from 1 to :data:`MAX_VIEWS`.
+        InputError: ``views`` is not a whole number from 1 to :data:`MAX_VIEWS`.
     """
     spec.numbers(f"task {task}", least=1, most=MAX_VIEWS, whole=True, views=views)
     if views == 1:

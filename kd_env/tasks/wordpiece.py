@@ -1,4 +1,4 @@
-"""The tokenizer of a text task that has none: a WordPiece vocabulary trained on the train split alone.
+"""Build the tokenizer of a text task that has none: a WordPiece vocabulary trained on the train split alone.
 
 It is trained once and kept in the cache under the hash of its texts. The trainer of the ``tokenizers`` library numbers characters in an
 order that changes from run to run, which changes later merges; here the characters get their numbers first, so that equal texts give equal

@@ -1,4 +1,4 @@
-"""The best teacher of each example, where it is known from how the pool was made."""
+"""Find the best teacher of each example, where it is known from how the pool was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint as a teacher: of Transformers, with its own tokenizer and input length, or of a convolutional network."""
+"""Use a checkpoint as a teacher: of Transformers, with its own tokenizer and input length, or of a convolutional network."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CheckpointTeacher:
             classes: names of the task's classes by those of the checkpoint, see :mod:`kd_env.teachers.classes`.
 
         Raises:
-            InputError: the checkpoint cannot be used, is no classifier of one class for each example, or its classes do not match.
+            InputError: the checkpoint cannot be used, is not a classifier of one class for each example, or its classes do not match.
         """
         self._checkpoint = open_checkpoint(text, task)
         self.name = name or Path(text.rstrip("/")).name
@@ -237,4 +237,6 @@ def _require_single_label(folder: Path, config: Any) -> None:
             "example one class; use a classifier of one class for each example"
         )
     if problem == "regression" or config.num_labels == 1:
-        raise InputError(f"{folder}/config.json: it has {config.num_labels} output and is no classifier; use one of at least two classes")
+        raise InputError(
+            f"{folder}/config.json: it has {config.num_labels} output and is not a classifier; use one with two classes or more"
+        )

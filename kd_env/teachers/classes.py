@@ -1,4 +1,4 @@
-"""Which class of a checkpoint is which class of the task. Out: for each class of the task the numbers of the checkpoint's classes.
+"""Match the classes of a checkpoint with those of the task. Out: for each class of the task the numbers of the checkpoint's classes.
 
 Names are compared in lower case, then by their beginning (``NEGATIVE`` is ``neg``); a mapping of the user's says the rest. Classes that a
 teacher lacks are masked, classes that only it has are left out, and several that are mapped to one class are joined: their probabilities
@@ -143,7 +143,9 @@ def parse_mapping(place: str, text: str) -> dict[str, str]:
     for part in filter(str.strip, text.split(";")):
         name, equals, target = (word.strip() for word in part.partition("="))
         if not equals or not name:
-            raise InputError(f"{place}: {part.strip()!r} is no pair; write classes=THEIRS=YOURS;THEIRS=YOURS, and THEIRS= to leave one out")
+            raise InputError(
+                f"{place}: {part.strip()!r} is not a pair; write classes=THEIRS=YOURS;THEIRS=YOURS, and THEIRS= leaves one out"
+            )
         if name in mapping:
             raise InputError(f"{place}: class {name!r} is given twice; give it once")
         mapping[name] = target

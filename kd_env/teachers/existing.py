@@ -1,4 +1,4 @@
-"""A classifier of a pool file that is used as it is: a folder that names it and maps its classes to the task's."""
+"""Use an existing classifier of a pool file without fine-tuning: a folder that names it and maps its classes to the task's."""
 
 from __future__ import annotations
 

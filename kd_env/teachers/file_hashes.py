@@ -1,4 +1,4 @@
-"""Hashes of the files of checkpoints and pools, so that a change of their content is noticed."""
+"""Hash the files of checkpoints and pools, so that a change of their content is noticed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def content_hash(text: str) -> str:
     It is empty where ``text`` names no file or folder of this machine.
 
     Raises:
-        InputError: the folder holds so many files that it is no checkpoint.
+        InputError: the folder holds so many files that it is not a checkpoint.
     """
     path = Path(text).expanduser()
     if path.is_file():

@@ -1,4 +1,4 @@
-"""How a teacher is fine-tuned: the values a user gives, checked."""
+"""Check the values that a user gives for fine-tuning a teacher."""
 
 from __future__ import annotations
 

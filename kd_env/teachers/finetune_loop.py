@@ -1,4 +1,4 @@
-"""The training loop of fine-tuning: epoch by epoch, with early stopping and a state on disk to resume from.
+"""Run the training loop of fine-tuning: epoch by epoch, with early stopping and a state on disk to resume from.
 
 The state is saved after each epoch, and within an epoch every few minutes and before Ctrl-C or SIGTERM ends the process. On CPU, a loop
 that is resumed ends in the same weights.

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression with a ridge penalty: a linear classifier of fixed features."""
+"""Fit multinomial logistic regression with a ridge penalty: a linear classifier of fixed features."""
 
 from __future__ import annotations
 

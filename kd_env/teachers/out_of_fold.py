@@ -1,4 +1,4 @@
-"""Out-of-fold teachers: F checkpoints, each trained without one fold of train, that answer as one teacher.
+"""Combine out-of-fold teachers: F checkpoints, each trained without one fold of train, that answer as one teacher.
 
 The fold of an example follows from its content, so that a training example is always answered by a model that was not trained on it. Other
 examples (reward, validation, test) are answered by the model of their fold too: one model each, so that all answers are of the same kind.

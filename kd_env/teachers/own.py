@@ -162,8 +162,8 @@ class OwnTeacher:
 def _own_teacher(item: object, position: int, task: Task) -> OwnTeacher:
     if not callable(item) or isinstance(item, type):
         raise InputError(
-            f"teachers[{position}]: a {type(item).__name__} is no teacher; give a callable from inputs to logits, a torch.nn.Module, or an "
-            "object with name, fingerprint() and a call"
+            f"teachers[{position}]: a {type(item).__name__} is not a teacher; give a callable from inputs to logits, a torch.nn.Module, or "
+            "an object with name, fingerprint() and a call"
         )
     name = getattr(item, "__name__", type(item).__name__)
     return OwnTeacher("function" if name == "<lambda>" else name, item, task)

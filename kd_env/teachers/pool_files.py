@@ -1,4 +1,4 @@
-"""Your own pools: a pool file that says how teachers are fine-tuned, or a folder of checkpoints.
+"""Load pools of the user: a pool file that says how teachers are fine-tuned, or a folder of checkpoints.
 
 ``pool.json`` or ``pool.toml`` holds a list ``teachers`` of tables. A table has ``name`` and ``model`` and may have ``groups``,
 ``fraction``, ``epochs``, ``seed``, ``label_noise``, ``batch_size``, ``by_length``, ``lr`` and ``max_length``. A table with ``classes``

@@ -1,4 +1,4 @@
-"""Built-in pools: how their teachers are trained."""
+"""Define the built-in pools: how their teachers are trained."""
 
 from __future__ import annotations
 

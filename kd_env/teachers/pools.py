@@ -1,4 +1,4 @@
-"""Pools whose teachers are trained here, once, and cached: built-in pools, and those of a pool file."""
+"""Train the teachers of pools once, and cache them: built-in pools, and those of a pool file."""
 
 from __future__ import annotations
 

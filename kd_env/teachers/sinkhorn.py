@@ -1,4 +1,4 @@
-"""Optimal transport between two sets of classes with entropy regularisation (Cuturi 2013, arXiv 1306.0895)."""
+"""Compute optimal transport between two sets of classes with entropy regularisation (Cuturi 2013, arXiv 1306.0895)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a teacher is: anything that maps raw inputs to logits and features, with its own tokenizer and device. And a pool of teachers."""
+"""Define teachers, which map raw inputs to logits and features with their own tokenizer and device, and pools of teachers."""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ def report_of(directory, records):
 
 def test_the_conclusions_name_policies_above_the_rival(tmp_path):
     markdown, _ = report_of(tmp_path, setting())
-    assert "Validation chooses, apart from privileged policies, learner (reward gradient): mean accuracy 0.754 on validation" in markdown
+    assert (
+        "Among policies that are not privileged, learner (reward gradient) is best on validation: mean accuracy 0.754 on validation"
+        in markdown
+    )
     assert "is significantly above 0 (Holm-adjusted p < 0.05) for learner (+0.054 [+0.047, +0.061]" in markdown
     assert "be called" not in markdown
 
@@ -114,7 +117,7 @@ def test_the_headline_names_the_policy_that_validation_chooses():
     records = [*runs("uniform", "nothing", 0.6, validation=0.5), *runs("router", "reward labels", 0.5, validation=0.7)]
     text = conclusions(summarise(records), records)
     assert text.startswith(
-        "Validation chooses, apart from privileged policies, router (reward labels): mean accuracy 0.700 on validation and"
+        "Among policies that are not privileged, router (reward labels) is best on validation: mean accuracy 0.700 on validation and"
     )
     assert "and 0.500 on test, n = 5." in text
 

@@ -67,7 +67,9 @@ def test_a_pair_that_only_the_adjustment_leaves_open_needs_no_more_seeds():
     p = stats.ttest_1samp(gaps, 0).pvalue
     assert p < 0.05
     assert stated.equal == ("near",)
-    assert str(stated).endswith(f"best and near alone would differ with p = {p:.3f}; it is the adjustment that leaves this open.")
+    assert str(stated).endswith(
+        f"best and near alone would differ with p = {p:.3f}; after the adjustment the difference is not significant."
+    )
 
 
 def test_equal_scores_cannot_be_decided():

@@ -185,7 +185,7 @@ def test_text_and_lines_have_contrast_in_both_schemes(scheme):
 def test_the_choice_by_validation_comes_before_the_claim_on_test(tmp_path):
     append(tmp_path, *setting())
     text = write_report(tmp_path).read_text()
-    assert 0 < text.index("Validation chooses, apart from privileged policies, ") < text.index('<p class="claim">')
+    assert 0 < text.index("Among policies that are not privileged, ") < text.index('<p class="claim">')
 
 
 @pytest.mark.long

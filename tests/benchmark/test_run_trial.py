@@ -143,7 +143,7 @@ class Ordered(Lazy):
     [
         ("Lazy", "its learn() stopped before 20 updates; it must drive env that long"),
         ("WrongShape", "action 'subset': expected 128 numbers for 32 actions over 4 teachers, got shape (3,)"),
-        ("Mute", "a Mute has no act(observation)"),
+        ("Mute", "a Mute has neither act(observation)"),
         ("Failing", "TypeError: my own mistake ("),
         ("Ordered", "access='everything'; expected one of nothing, teacher outputs"),
         ("Absent", "cannot be imported"),

@@ -65,7 +65,7 @@ def test_a_trial_for_another_process_leaves_its_data_behind():
         ("camkd", {"action": "subset"}, "action=subset: policy 'camkd' needs action=weights; leave action out"),
         ("uniform", {"granularity": "batch"}, "granularity=batch: policy 'uniform' needs granularity=instance"),
         ("reinforce", {"observation": "summary"}, "observation=summary: policy 'reinforce' needs observation=full"),
-        ("gradient_credit", {"reward": "student_loss"}, "credit='first_order' divides dev_improvement; reward='student_loss' needs"),
+        ("gradient_credit", {"reward": "student_loss"}, "credit='first_order' replaces the measured dev_improvement; with"),
         ("no_teacher", {}, "'no_teacher' learns from hard labels"),
         ("uniform", {"steps": 3}, "unknown setting 'steps'"),
         ("uniform", {"task": "digits"}, "unknown setting 'task'"),

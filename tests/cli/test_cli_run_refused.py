@@ -72,14 +72,14 @@ BAD = {
     "a single teacher there is not": (run(policy="single:4"), "single:4: expected 0..3 or one of upright, inverted"),
     "a single teacher of no number": (run(policy="single:²"), "single:²: expected 0..3"),
     "a policy that is not there": (run(policy=f"{HERE}:Nobody"), f"policy '{HERE}:Nobody' cannot be imported"),
-    "a policy that cannot act": (run(policy=f"{HERE}:NoAct"), "a NoAct has no act(observation)"),
+    "a policy that cannot act": (run(policy=f"{HERE}:NoAct"), "a NoAct has neither act(observation)"),
     "a policy that needs an option": (run(policy=f"{HERE}:NeedsMore"), "missing a required argument: 'size'"),
     "a policy that is a module": (run(policy="os:path"), "policy 'os:path': "),
     "a policy that needs labels": (run(policy="no_teacher"), "kd_weight=1"),
     "a needed action denied": (run("--set", "action=subset"), "action=subset: policy 'uniform' needs action=weights; leave action out"),
     "credit and reward that do not go together": (
         run("--set", "reward=student_loss", policy="gradient_credit"),
-        "credit='first_order' divides dev_improvement; reward='student_loss' needs credit=shared",
+        "credit='first_order' replaces the measured dev_improvement; with reward='student_loss' use credit=shared",
     ),
     "one teacher for camkd": (
         run("--teachers", TEACHER, policy="camkd"),

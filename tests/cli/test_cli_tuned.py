@@ -68,7 +68,7 @@ def test_a_run_uses_what_was_tuned(tuned, tmp_path, capsys):
     assert (record["config"]["tuned"], record["test"]) == (other["config"]["tuned"], other["test"])
     capsys.readouterr()
     assert invoke([*words, "--updates", "5", "--tuned-from", str(tuned / "tuned")]) == 0
-    note = "these policies are tuned for student mlp(width=24) and 4 updates, not for mlp(width=24) and 5"
+    note = "these policies are tuned for student mlp(width=24) and 4 updates, not for student mlp(width=24) and 5 updates"
     assert note in capsys.readouterr().err
 
 

@@ -6,7 +6,7 @@ import torch
 from small_runs import drive, start
 from torch.nn.functional import cross_entropy
 
-from kd_env.distillation.reward_meter import REDRAW, GradientOptions, RewardMeter
+from kd_env.distillation.reward_meter import MEASUREMENTS_PER_DRAW, GradientOptions, RewardMeter
 from kd_env.distillation.reward_split import RewardSplit
 from kd_env.models.networks import build
 from kd_env.student.optimizer import OptimizerOptions
@@ -52,7 +52,7 @@ def test_improvement_is_measured_on_the_same_examples_before_and_after(digits_da
     images, evaluate = recording(student)
     meter.start(student, EVERYONE)
     assert meter.unmeasured.tolist() == [False]
-    for step in range(REDRAW - 1):
+    for step in range(MEASUREMENTS_PER_DRAW - 1):
         before = evaluate({"pixel_values": images[-1]}, labels_of(digits_data, images[-1]))[value]
         nudge(student, step)
         after = evaluate({"pixel_values": images[-1]}, labels_of(digits_data, images[-1]))[value]
@@ -65,21 +65,21 @@ def test_a_new_draw_begins_with_a_measurement_of_its_own(digits_data, student):
     meter = meter_of(digits_data, 64)
     images, _ = recording(student)
     meter.start(student, EVERYONE)
-    improvements = [meter.improvement(student, EVERYONE).tolist() for _ in range(2 * REDRAW)]
-    assert improvements == [[0.0]] * 2 * REDRAW, "an idle student does not improve"
+    improvements = [meter.improvement(student, EVERYONE).tolist() for _ in range(2 * MEASUREMENTS_PER_DRAW)]
+    assert improvements == [[0.0]] * 2 * MEASUREMENTS_PER_DRAW, "an idle student does not improve"
     draws = {batch.numpy().tobytes() for batch in images}
     assert len(draws) == 3
-    assert len(images) == 1 + 2 * REDRAW + 2
+    assert len(images) == 1 + 2 * MEASUREMENTS_PER_DRAW + 2
     assert meter.state.forward_examples.tolist() == [64 * len(images)]
 
 
 def test_without_more_labels_than_examples_the_draw_is_fixed_and_measured_once_per_improvement(digits_data, student):
     meter = meter_of(digits_data, 64, labels=40)
     meter.start(student, EVERYONE)
-    for _ in range(2 * REDRAW):
+    for _ in range(2 * MEASUREMENTS_PER_DRAW):
         meter.improvement(student, EVERYONE)
     assert meter.examples == 40
-    assert meter.state.forward_examples.tolist() == [40 * (1 + 2 * REDRAW)]
+    assert meter.state.forward_examples.tolist() == [40 * (1 + 2 * MEASUREMENTS_PER_DRAW)]
 
 
 def test_draws_follow_from_the_seed(digits_data):
@@ -158,7 +158,7 @@ def test_a_loaded_meter_goes_on_to_the_last_bit(digits_data, student):
     for each, head_only in ((meter, True), (other, False)):
         each.start(student, EVERYONE)
         each.held_out_gradient(student, NOW, GradientOptions(head_only=head_only))
-        for step in range(REDRAW - 1):
+        for step in range(MEASUREMENTS_PER_DRAW - 1):
             nudge(student, step)
             each.improvement(student, EVERYONE)
     other.load(meter.tensors(), meter.info(), torch.device("cpu"))
@@ -211,7 +211,7 @@ def test_each_student_is_measured_as_it_would_be_alone(digits_data):
     everyone = np.ones(3, dtype=np.bool_)
     meter.start(run.student, everyone)
     alone = [(run.of_student(s), meter.of_student(s, run.reward_split.of_student(s))) for s in range(3)]
-    for update in range(2 * REDRAW + 1):
+    for update in range(2 * MEASUREMENTS_PER_DRAW + 1):
         drive(run, 1)
         due = everyone if update % 3 else np.array([True, False, True])
         improvement = meter.improvement(run.student, due)

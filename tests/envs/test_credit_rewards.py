@@ -23,30 +23,30 @@ def test_teachers_are_paid_their_weighted_credit_of_all_types():
     by_type = {"response": torch.tensor([[1.0, 3.0], [2.0, 2.0]]), "layer": torch.tensor([[0.0, 1.0], [1.0, 0.0]])}
     weights = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     decision = Decision({"response": weights, "layer": weights}, {"response": 2.0, "layer": torch.tensor(10.0)}, 1.0)
-    reward, shown = credit_rewards.of_teachers(by_type, decision, normal=False)
+    reward, shown = credit_rewards.teacher_reward(by_type, decision, normal=False)
     assert shown["credit"].tolist() == [[2.0, 16.0], [14.0, 4.0]]
     assert reward.tolist() == [9.0, 14.0]
-    reward, shown = credit_rewards.of_teachers(by_type, decision, normal=True)
+    reward, shown = credit_rewards.teacher_reward(by_type, decision, normal=True)
     assert shown["credit"].tolist() == [[-1.0, 1.0], [1.0, -1.0]]
     assert reward.tolist() == [0.0, 1.0]
 
 
 def test_types_are_paid_as_their_teachers_mix_them_times_their_gates():
-    reward, shown = credit_rewards.of_types(PAIRS, LABEL, WEIGHTS, torch.tensor([[1.0, 0.5, 0.0]]))
+    reward, shown = credit_rewards.knowledge_reward(PAIRS, LABEL, WEIGHTS, torch.tensor([[1.0, 0.5, 0.0]]))
     assert shown["credit"].tolist() == [[1.75, -2.25, 5.0]]
     assert reward.tolist() == [1.75 - 1.125]
-    reward, shown = credit_rewards.of_types(PAIRS, LABEL[:, :0], WEIGHTS, torch.tensor([[1.0, 0.5]]))
+    reward, shown = credit_rewards.knowledge_reward(PAIRS, LABEL[:, :0], WEIGHTS, torch.tensor([[1.0, 0.5]]))
     assert shown["credit"].tolist() == [[1.75, -2.25]], "without labels there is no third type"
     assert reward.tolist() == [1.75 - 1.125]
 
 
 def test_joint_decisions_are_paid_types_at_the_kd_weight_and_the_label_at_the_rest():
     kd_weight = torch.tensor([0.2])
-    reward, shown = credit_rewards.of_both(PAIRS, LABEL, WEIGHTS, torch.tensor([[1.0, 1.0, 1.0]]), kd_weight)
+    reward, shown = credit_rewards.joint_reward(PAIRS, LABEL, WEIGHTS, torch.tensor([[1.0, 1.0, 1.0]]), kd_weight)
     assert shown["knowledge_credit"].tolist() == [[1.75, -2.25, 5.0]]
     assert shown["credit"].tolist() == [[4.0, -2.0]]
     assert reward.tolist() == pytest.approx([0.2 * (1.75 - 2.25) + 0.8 * 5.0])
-    reward, shown = credit_rewards.of_both(PAIRS, LABEL, WEIGHTS, torch.tensor([[0.0, 1.0, 0.0]]), kd_weight)
+    reward, shown = credit_rewards.joint_reward(PAIRS, LABEL, WEIGHTS, torch.tensor([[0.0, 1.0, 0.0]]), kd_weight)
     assert shown["credit"].tolist() == [[3.0, -4.0]], "of the types that are on"
     assert reward.tolist() == pytest.approx([0.2 * -2.25])
 
@@ -230,7 +230,7 @@ def test_slots_are_paid_by_a_credit_of_one_s_own():
 
 
 CANNOT_BE_USED = [
-    ("first_ordr", r"unknown credit 'first_ordr'; did you mean 'first_order'\?, and no module:function"),
+    ("first_ordr", r"unknown credit 'first_ordr'; did you mean 'first_order'\? \(or name your own as module:function\)"),
     (f"{__name__}:missing", r"credit '.*:missing' cannot be imported \(AttributeError: .*\); give module:name"),
     ("no_such_module:f", r"credit 'no_such_module:f' cannot be imported \(ModuleNotFoundError: "),
     (f"{__name__}:PAIRS", r"credit '.*:PAIRS': a Tensor is not a function; name one that takes \(run, meter, names, temperature\)"),

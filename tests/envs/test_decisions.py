@@ -12,7 +12,7 @@ from selections import select
 from torch import nn
 
 from kd_env.envs import decisions
-from kd_env.envs.decisions import RecordedDecision, concatenate, from_numbers, from_weights, strength_names, to_numbers
+from kd_env.envs.decisions import RecordedDecision, concatenate, decision_of_weights, from_numbers, strength_names, to_numbers
 from kd_env.errors import InputError
 from kd_env.types import Decision
 
@@ -58,7 +58,7 @@ def test_weights_become_a_decision_with_the_setting_s_strengths_times_factors():
     env = slots(3, **DIGITS, kd_weight=0.4, temperature=2.5, knowledge="response,hint(strength=5)").unwrapped
     uniform = torch.full((3, 4), 0.25)
     column = torch.tensor([1.0, 2.0, 3.0])
-    decision = from_weights(env.selection.distillation, {"response": uniform, "hint": uniform}, {"hint": 0.5, "label": column})
+    decision = decision_of_weights(env.selection.distillation, {"response": uniform, "hint": uniform}, {"hint": 0.5, "label": column})
     assert decision.temperature == 2.5
     assert list(decision.weights) == ["response", "hint"]
     assert decision.strengths["response"] == pytest.approx(0.4)
@@ -66,9 +66,9 @@ def test_weights_become_a_decision_with_the_setting_s_strengths_times_factors():
     assert decision.strengths["label"].tolist() == pytest.approx([0.6, 1.2, 1.8])
     assert set(decision.strengths) == {"response", "hint", "label"}
     with pytest.raises(InputError, match=r"the policy gives weights for response, not for hint; leave hint out of it"):
-        from_weights(env.selection.distillation, {"response": uniform})
+        decision_of_weights(env.selection.distillation, {"response": uniform})
     without_labels = slots(3, **DIGITS, kd_weight=1.0).unwrapped
-    assert from_weights(without_labels.selection.distillation, {"response": uniform}).strengths == {"response": 1.0}
+    assert decision_of_weights(without_labels.selection.distillation, {"response": uniform}).strengths == {"response": 1.0}
 
 
 def test_decisions_are_concatenated_row_by_row_whatever_the_form_of_their_numbers():
@@ -126,11 +126,11 @@ def test_numbers_of_a_decision_and_back():
 
 def test_reward_ce_has_a_factor():
     run = slots(3, **DIGITS, kd_weight=1.0, reward_ce=0.5).unwrapped.selection.distillation
-    assert from_weights(run, {"response": UNIFORM}).strengths == {"response": 1.0}, "left out, it is the setting's"
-    assert from_weights(run, {"response": UNIFORM}, {"reward_ce": 0.5}).strengths == {"response": 1.0, "reward_ce": 0.25}
+    assert decision_of_weights(run, {"response": UNIFORM}).strengths == {"response": 1.0}, "left out, it is the setting's"
+    assert decision_of_weights(run, {"response": UNIFORM}, {"reward_ce": 0.5}).strengths == {"response": 1.0, "reward_ce": 0.25}
     without = slots(3, **DIGITS, kd_weight=1.0).unwrapped.selection.distillation
     with pytest.raises(InputError, match="unknown strength 'reward_ce'"):
-        from_weights(without, {"response": UNIFORM}, {"reward_ce": 0.5})
+        decision_of_weights(without, {"response": UNIFORM}, {"reward_ce": 0.5})
 
 
 def test_decisions_with_other_strengths_are_not_joined():

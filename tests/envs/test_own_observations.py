@@ -55,7 +55,7 @@ def test_a_set_of_one_s_own_makes_the_space_of_an_environment(granularity, label
 
 
 CANNOT_BE_MADE = [
-    ("sumary", r"unknown observation 'sumary'; did you mean 'summary'\?, and no module:Class"),
+    ("sumary", r"unknown observation 'sumary'; did you mean 'summary'\? \(or name your own as module:Class\)"),
     (f"{__name__}:Missing", r"observation '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
     ("no_such_module:Set", r"observation 'no_such_module:Set' cannot be imported \(ModuleNotFoundError: "),
     (f"{__name__}:batch_of", r"batch_of is not a subclass of kd_env\.envs\.observations\.ObservationSet; derive it from that"),

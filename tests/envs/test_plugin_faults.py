@@ -169,8 +169,8 @@ FAULTS = {
     },
     "observation": {
         "RaisingObservations": f"observation set: ZeroDivisionError: division by zero {PLACE}",
-        "FewRows": "observation set: block 'mine' is no tensor of 8 rows",
-        "Single": "observation set: block 'mine' is no tensor of 8 rows",
+        "FewRows": "observation set: block 'mine' is not a tensor of 8 rows",
+        "Single": "observation set: block 'mine' is not a tensor of 8 rows",
         "Named": "a block is named 'progress', which the environment adds",
     },
     "credit": {

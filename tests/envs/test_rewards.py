@@ -160,7 +160,7 @@ def test_instances_are_paid_each_for_itself():
 
 
 CANNOT_BE_MADE = [
-    ("student_los", r"unknown reward 'student_los'; did you mean 'student_loss'\?, and no module:Class"),
+    ("student_los", r"unknown reward 'student_los'; did you mean 'student_loss'\? \(or name your own as module:Class\)"),
     (f"{__name__}:Missing", r"reward '.*:Missing' cannot be imported \(AttributeError: .*\); give module:name"),
     ("no_such_module:Reward", r"reward 'no_such_module:Reward' cannot be imported \(ModuleNotFoundError: "),
     (f"{__name__}:taught", r"taught is not a subclass of kd_env\.envs\.rewards\.Reward; derive it from that"),
@@ -184,5 +184,5 @@ def test_an_error_raised_inside_a_reward_names_file_and_line():
 
 
 def test_credit_divides_no_reward_of_one_s_own():
-    with pytest.raises(InputError, match=r"credit='head' divides dev_improvement; reward='.*:Confidence' needs credit=shared"):
+    with pytest.raises(InputError, match=r"credit='head' replaces .*; with reward='.*:Confidence' use credit=shared"):
         batch(reward=OWN, credit="head")

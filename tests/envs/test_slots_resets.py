@@ -133,6 +133,8 @@ def test_resets_take_all_slots_of_a_student_or_none():
     for mask in ([True, False, True], [True, True], [[True, True, True]]):
         with pytest.raises(InputError, match="expected 3 booleans, equal for the slots of one student, which reset together"):
             env.reset(options={"reset_mask": np.array(mask)})
+    with pytest.raises(InputError, match="seed: 0 seeds for 3 slots"):
+        env.reset(seed=[])
     with pytest.raises(InputError, match="seed: 2 seeds for 3 slots; use one number, or one per slot"):
         env.reset(seed=[1, 2])
     with pytest.raises(InputError, match=r"call reset\(\) first"):

@@ -10,7 +10,8 @@ import torch
 from kd_env.benchmark.run_trial import teach
 from kd_env.errors import InputError
 from kd_env.policies import make_policy, run_episode
-from kd_env.policies.faults import faults_of, learned_by, selection_entropy_of
+from kd_env.policies.faults import faults_of
+from kd_env.policies.optional_methods import learned_by, selection_entropy_of
 from kd_env.policies.registry import declared
 
 
@@ -153,7 +154,7 @@ def test_an_action_with_a_gradient(env):
         def act(self, observation):
             return torch.ones(8, 4, requires_grad=True)
 
-    with pytest.raises(InputError, match="action 'subset': a Tensor is no array of numbers"):
+    with pytest.raises(InputError, match="action 'subset': a Tensor is not an array of numbers"):
         run_episode(env, Gradient(), 0)
 
 

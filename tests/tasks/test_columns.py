@@ -74,7 +74,7 @@ DEFECTS = {
     ),
     "a label that is 0.5": (
         {"train.jsonl": jsonl('{"sentence": "x", "label": 0.5}')},
-        "train.jsonl, line 1: label '0.5' is no class; expected a whole number or a name (no regression)",
+        "train.jsonl, line 1: label '0.5' is not a class; expected a whole number or a name (no regression)",
     ),
     "a label that is a list": (
         {"train.jsonl": jsonl('{"sentence": "x", "label": [1]}')},

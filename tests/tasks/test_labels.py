@@ -38,7 +38,7 @@ DEFECTS = {
     ),
     "fractions": (
         {"train.tsv": tsv(*lines(label=lambda i: i / 10))},
-        "train.tsv, line 3: label '0.1' is no class; expected a whole number or",
+        "train.tsv, line 3: label '0.1' is not a class; expected a whole number or",
     ),
     "a fraction": ({"train.tsv": with_line_5("amber\t0.5")}, "train.tsv, line 5: label '0.5' is no class"),
     "not a number": ({"train.tsv": with_line_5("amber\tnan")}, "train.tsv, line 5: label 'nan' is no class"),

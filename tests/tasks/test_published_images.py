@@ -55,9 +55,9 @@ def test_cifar100_has_its_superclasses_as_groups(tmp_path):
         ("data_batch_2", [1, 2], "data_batch_2: a pickle of list, expected a dict"),
         ("data_batch_2", {"labels": [1]}, "no images of 3072 bytes under 'data'"),
         ("data_batch_2", {"data": images(3)[:, :100], "labels": [0] * 3}, "no images of 3072 bytes"),
-        ("data_batch_2", {"data": images(3), "labels": [0] * 2}, "'labels' is no list of 3 numbers"),
+        ("data_batch_2", {"data": images(3), "labels": [0] * 2}, "'labels' is not a list of 3 numbers"),
         ("data_batch_2", {"data": images(3), "labels": [0, 10, 1]}, "labels 10 of image 1, expected 0..9"),
-        ("data_batch_2", {"data": images(3), "labels": [0, "a", 1]}, "'labels' is no list of 3 numbers"),
+        ("data_batch_2", {"data": images(3), "labels": [0, "a", 1]}, "'labels' is not a list of 3 numbers"),
         ("batches.meta", {"label_names": 3}, "batches.meta: no list 'label_names' of names"),
     ],
 )

@@ -64,7 +64,7 @@ def test_what_does_not_match_is_refused_with_what_to_write(names, mapping, messa
 
 def test_a_mapping_is_read_from_text():
     assert parse_mapping("p", "1 star=neg; 5 stars = pos;neutral=") == {"1 star": "neg", "5 stars": "pos", "neutral": ""}
-    with pytest.raises(InputError, match="p: 'NEGATIVE' is no pair; write classes=THEIRS=YOURS;THEIRS=YOURS"):
+    with pytest.raises(InputError, match="p: 'NEGATIVE' is not a pair; write classes=THEIRS=YOURS;THEIRS=YOURS"):
         parse_mapping("p", "NEGATIVE")
     with pytest.raises(InputError, match="p: class 'a' is given twice"):
         parse_mapping("p", "a=b;a=c")
@@ -169,8 +169,8 @@ def test_a_mapping_in_a_pool_file_that_cannot_be_used_is_refused(table, message,
     ("change", "message"),
     [
         ({"problem_type": "multi_label_classification"}, "problem_type is multi_label_classification: it answers yes or no for each class"),
-        ({"problem_type": "regression"}, "is no classifier; use one of at least two classes"),
-        ({"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}, "it has 1 output and is no classifier"),
+        ({"problem_type": "regression"}, "is not a classifier; use one with two classes or more"),
+        ({"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}, "it has 1 output and is not a classifier"),
     ],
 )
 def test_checkpoints_that_do_not_give_one_class_are_refused_by_name(change, message, make_checkpoint, own_task, tmp_path):

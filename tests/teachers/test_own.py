@@ -77,7 +77,7 @@ def test_lists_pools_and_equal_names(own_task):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (7, r"teachers\[0\]: a int is no teacher; give a callable"),
+        (7, r"teachers\[0\]: a int is not a teacher; give a callable"),
         (Pixels, r"teachers\[0\]: a type is no teacher"),
         (lambda texts: [[1.0]] * len(texts), r"logits of \d+ examples have the shape \[\d+, 1\], expected \[\d+, 2\]: one for each class"),
         (lambda texts: "yes", "returned str; return logits"),

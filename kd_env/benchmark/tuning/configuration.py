@@ -1,4 +1,4 @@
-"""The tuned configuration of a policy: options and settings that were chosen on validation, and by how many trials."""
+"""Define the tuned configuration of a policy: options and settings that were chosen on validation, and by how many trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuned configurations in TOML files: one file per task and pool, with a table for each policy.
+"""Read and write tuned configurations as TOML files: one file per task and pool, with a table for each policy.
 
 Those of the folder ``configurations`` ship with kd-env. ``kd-env bench --tune`` writes such files, and ``kd-env run --tuned`` reads them.
 """
@@ -66,7 +66,7 @@ def read(path: Path) -> Tuned:
     """Read a file.
 
     Raises:
-        InputError: it cannot be read, or is no file of tuned policies.
+        InputError: it cannot be read, or is not a file of tuned policies.
     """
     content = read_toml(path, "tuned file")
     types = {"task": str, "teachers": str, "student": str, "updates": int, "trials": int, "seeds": list, "command": str, "policies": dict}

@@ -1,4 +1,4 @@
-"""What is searched for a policy: the settings that all policies share, and what its class declares.
+"""Define what is searched for a policy: the settings that all policies share, and what its class declares.
 
 All policies share the temperature, the student's learning rate, and the weight of distillation where hard labels are used.
 Where they are not (``kd_weight=1``), the weight is not searched: it would bring labels into the loss.

@@ -1,4 +1,4 @@
-"""The validation trials of one policy: an Optuna study, kept in an SQLite file, with the sampler that proposes the next trial.
+"""Run the validation trials of one policy: an Optuna study, kept in an SQLite file, with the sampler that proposes the next trial.
 
 Only finished trials are written, each in one transaction. The sampler starts again at each proposal, from the finished trials and a seed of
 their number. So a stopped search proposes again what it proposed before it was stopped.

@@ -7,7 +7,7 @@ environment that has this base.
 from kd_env.envs.actions.joint import JointAction
 from kd_env.envs.actions.kind import ActionKind, ActionLayout, parse_factors
 from kd_env.envs.actions.knowledge import Hard, KnowledgeAction, Soft
-from kd_env.envs.actions.teachers import One, Subset, TeacherAction, Weights, from_weights
+from kd_env.envs.actions.teachers import One, Subset, TeacherAction, Weights, action_of_weights
 from kd_env.plugins import build
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "JointAction",
     "KnowledgeAction",
     "TeacherAction",
-    "from_weights",
+    "action_of_weights",
     "make_action",
     "parse_factors",
 ]

@@ -72,4 +72,4 @@ class JointAction(ActionKind):
             kd_weight = pairs.new_full((credit.num_slots,), credit.kd_weight)
         else:
             kd_weight = credit.tensor(decoded.kd_weight)
-        return credit_rewards.of_both(pairs, label, weights, gates, kd_weight)
+        return credit_rewards.joint_reward(pairs, label, weights, gates, kd_weight)

@@ -132,7 +132,7 @@ class ActionKind(ABC):
         return decoded
 
     def _check_decoded(self, decoded: object, slots: int) -> None:
-        """Refuse what a kind of the user's own decodes wrongly.
+        """Refuse what a user-defined kind decodes wrongly.
 
         Raises:
             InputError: it is no :class:`DecodedAction`, or a field has another shape, NaN, or values out of range.
@@ -180,7 +180,7 @@ def as_numbers(actions: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(actions)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name}: a {type(actions).__name__} is no array of numbers ({error}); return a NumPy array") from None
+        raise InputError(f"{name}: a {type(actions).__name__} is not an array of numbers ({error}); return a NumPy array") from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: expected real numbers, got an array of {array.dtype}; return a NumPy array of numbers")
     return array

@@ -43,7 +43,7 @@ class KnowledgeAction(ActionKind):
         pairs, label = credit_rewards.pairs_and_label(credit)
         gates = credit.decoded.gates
         assert gates is not None
-        return credit_rewards.of_types(pairs, label, credit.tensor(credit.decoded.weights), credit.tensor(gates))
+        return credit_rewards.knowledge_reward(pairs, label, credit.tensor(credit.decoded.weights), credit.tensor(gates))
 
 
 class Soft(KnowledgeAction):

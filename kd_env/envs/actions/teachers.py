@@ -31,7 +31,7 @@ class TeacherAction(ActionKind):
 
     def credit_reward(self, credit: CreditOfStep) -> CreditReward:
         """Return the sum of weights times credit as the reward, and the credit of the teachers, ``[S * B, K]``."""
-        return credit_rewards.of_teachers(credit.by_type, credit.decision, credit.normalize)
+        return credit_rewards.teacher_reward(credit.by_type, credit.decision, credit.normalize)
 
     def _checked(self, weights: np.ndarray) -> np.ndarray:
         """Return weights ``[slots, K]`` of at least 0, for an action that selects at least one teacher. Rounding below 0 becomes 0.
@@ -105,8 +105,8 @@ class Weights(TeacherAction):
         return DecodedAction(sharp_softmax(self.bounded(table)))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the action with these weights, see :func:`from_weights`."""
-        return from_weights(self._checked(values))
+        """Return the action with these weights, see :func:`action_of_weights`."""
+        return action_of_weights(self._checked(values))
 
 
 def sharp_softmax(table: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ def sharp_softmax(table: np.ndarray) -> np.ndarray:
     return weights
 
 
-def from_weights(weights: np.ndarray) -> np.ndarray:
+def action_of_weights(weights: np.ndarray) -> np.ndarray:
     """Return the ``weights`` action ``[slots, K]`` that decodes to ``weights``. A weight is at least exp(-20) times the largest."""
     with np.errstate(divide="ignore"):
         logs = np.log(weights / weights.max(axis=1, keepdims=True))

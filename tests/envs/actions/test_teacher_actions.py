@@ -5,7 +5,7 @@ import math
 import numpy as np
 from gymnasium import spaces
 
-from kd_env.envs.actions import ActionLayout, from_weights, make_action
+from kd_env.envs.actions import ActionLayout, action_of_weights, make_action
 
 
 def weights_from(name, action, num_teachers, rows):
@@ -40,18 +40,18 @@ def test_weights_are_a_sharp_softmax_by_hand():
 def test_weights_survive_the_way_to_an_action_and_back():
     for num_teachers in (1, 2, 4, 8):
         weights = np.random.default_rng(0).dirichlet(np.ones(num_teachers), 200)
-        action = from_weights(weights)
+        action = action_of_weights(weights)
         assert action.dtype == np.float32
         assert make_action("weights", ActionLayout(num_teachers, ())).space(200).contains(action.reshape(-1))
         np.testing.assert_allclose(weights_from("weights", action, num_teachers, 200), weights, atol=1e-6)
 
 
 def test_one_hot_weights_survive_nearly():
-    np.testing.assert_allclose(weights_from("weights", from_weights(np.eye(4)), 4, 4), np.eye(4), atol=1e-8)
+    np.testing.assert_allclose(weights_from("weights", action_of_weights(np.eye(4)), 4, 4), np.eye(4), atol=1e-8)
 
 
 def test_weights_are_encoded_by_hand():
     layout, weights = ActionLayout(3, ()), np.array([[0.0, 0.2, 0.8], [0.5, 0.25, 0.25]])
     assert make_action("subset", layout).encode(weights).tolist() == [[0, 1, 1], [1, 1, 1]]
     assert make_action("one", layout).encode(weights).tolist() == [2, 0]
-    assert (make_action("weights", layout).encode(weights) == from_weights(weights)).all()
+    assert (make_action("weights", layout).encode(weights) == action_of_weights(weights)).all()

@@ -7,7 +7,7 @@ import torch
 from credited import response, start, taught
 
 from kd_env.envs import credit, credit_scale
-from kd_env.envs.credit_names import checked_credit, make_credit
+from kd_env.envs.credit_functions import checked_credit, make_credit
 from kd_env.errors import InputError
 
 SMOOTHINGS = [-0.5, 0.2]
@@ -94,7 +94,7 @@ def test_credit_by_name():
     assert make_credit("shared") is None
     assert make_credit("head") is credit.head
     assert make_credit(f"{__name__}:response") is response
-    with pytest.raises(InputError, match=r"unknown credit 'first_ordr'; did you mean 'first_order'.*, and no module:function"):
+    with pytest.raises(InputError, match=r"unknown credit 'first_ordr'; did you mean 'first_order'.*name your own as module:function"):
         make_credit("first_ordr")
     with pytest.raises(InputError, match=r"credit 'no_such_module:f' cannot be imported \(ModuleNotFoundError: .*\); give module:name"):
         make_credit("no_such_module:f")

@@ -30,7 +30,7 @@ ARGUMENTS = ("run", "meter", "names", "temperature")
 def make_credit(text: str) -> Credit | None:
     """Return the credit function ``text``, such as ``first_order(smoothing=-0.3)`` or ``module:function``.
 
-    It is ``None`` for ``shared``, which does not divide the reward.
+    It is ``None`` for ``shared``: the measured reward of the environment is used.
 
     Raises:
         InputError: no credit function has this name or these options, or the object is not a function.
@@ -41,7 +41,7 @@ def make_credit(text: str) -> Credit | None:
             raise InputError(f"credit={text}: shared has no options, got {', '.join(options)}; leave them out")
         return None
     if name not in CREDITS and ":" not in name:
-        raise unknown("credit", name, ["shared", *CREDITS], ", and no module:function")
+        raise unknown("credit", name, ["shared", *CREDITS], " (or name your own as module:function)")
     credit: Credit = CREDITS[name] if name in CREDITS else resolve(name, "credit")
     if not callable(credit) or isinstance(credit, type):
         raise InputError(
@@ -62,7 +62,7 @@ def make_credit(text: str) -> Credit | None:
 
 
 def credit_folds(credit: Credit | None) -> int:
-    """Return the option ``folds`` of a built-in credit function; 1 if it has none, and for a function of the user's own."""
+    """Return the option ``folds`` of a built-in credit function; 1 if it has none, and for a user-defined function."""
     return int(credit.keywords.get("folds", 1)) if isinstance(credit, partial) and credit.func in CREDITS.values() else 1
 
 
@@ -70,7 +70,7 @@ def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names:
     """Return the credit of the teachers by knowledge type, ``[rows, K]``, on the student's device.
 
     Raises:
-        InputError: a credit function of the user's own fails, or returns something else; or it is ``difference``, and the student has
+        InputError: a user-defined credit function fails, or returns something else; or it is ``difference``, and the student has
             quantised layers, whose outputs change in jumps.
     """
     function = getattr(credit, "func", credit)  # that of a partial
@@ -81,10 +81,11 @@ def checked_credit(credit: Credit, run: Distillation, meter: RewardMeter, names:
     with faults_in(f"credit {getattr(function, '__name__', 'function')!r}", function):
         by_type: object = credit(run, meter, names, temperature)
     rows = len(run.observe().labels)
-    if not isinstance(by_type, dict) or not all(isinstance(by_type.get(name), Tensor) and len(by_type[name]) == rows for name in names):
-        raise InputError(
-            f"credit: the function returned a {type(by_type).__name__}, expected a tensor [{rows}, K] for each of {list(names)}"
-        )
+    if not isinstance(by_type, dict):
+        raise InputError(f"credit: the function returned a {type(by_type).__name__}; return a dict of tensors")
+    for name in names:
+        if not isinstance(by_type.get(name), Tensor) or len(by_type[name]) != rows:
+            raise InputError(f"credit: the function returned no tensor [{rows}, K] for {name!r}; return one for each of {list(names)}")
     if not is_built_in(function):
         for name in names:
             _check_values(name, by_type[name], run)
