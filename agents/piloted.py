@@ -2,10 +2,10 @@
 
 Credit is about one update. A policy that earns more credit in every update can still end with the worse student. So the policy first tries
 several candidates: the learner and each rule, with and without reward labels that also teach by cross-entropy (``reward_ce``), and these
-labels without teachers. The learner teaches one student on trial. Beside it the policy teaches students of its own, the pilots, from equal
-first weights and on the same mini-batches. A candidate without labels has one pilot, scored on both halves of the reward labels. A
-candidate with labels has two pilots: each is taught one half and scored on the other. A score is the mean of five measurements in the last
-quarter of the trial. The final student is then taught by the candidate with the largest
+labels without teachers. In this pilot phase the learner teaches one student. Beside it the policy teaches students of its own, the pilots,
+from equal first weights and on the same mini-batches. A candidate without labels has one pilot, scored on both halves of the reward
+labels. A candidate with labels has two pilots: each is taught one half and scored on the other. A score is the mean of five measurements
+in the last quarter of the phase. The final student is then taught by the candidate with the largest
 
     score - lead,    lead = margin * sqrt(p (1 - p) / n)
 
@@ -37,11 +37,11 @@ from kd_env.policies.own_students import OwnStudents
 from kd_env.types import Decision, Observation
 
 MEASUREMENTS = 5
-"""Number of measurements of a score: the last is at the end of the trial, and they are a twentieth of the updates apart."""
+"""Number of measurements of a score: the last is at the end of the pilot phase, and they are a twentieth of the updates apart."""
 
 
 class Piloted(SavedAgent):
-    """Tries, then teaches. The result is the student that is taught after the trial."""
+    """Tries, then teaches. The result is the student that is taught after the pilot phase."""
 
     access = "reward labels"
     learns_from = "as its learner; and scores of its own students on reward labels"
@@ -87,29 +87,29 @@ class Piloted(SavedAgent):
         self.decider_names: dict[int | None, str] = {None: learner, **dict(enumerate(rule_names))}  # by number of the rule
         self.candidates = all_candidates(self.decider_names, self.labels_may_teach)
         self.pilots = pilots_of(self.candidates)
-        self.on_trial = False
+        self.in_pilot_phase = False
         self.measured_scores: list[np.ndarray] = []  # of each measurement, a score of each candidate
         self.chosen = self.candidates[0]
         self.pilot_students: OwnStudents | None = None
         self.learner_before = copy.deepcopy(self.learner.state())
 
     def begin_episode(self, learning: bool) -> None:
-        """Begin a trial, or the final student after it. With ``learning=False``, begin a student that is taught as before."""
+        """Begin the pilot phase, or the final student after it. With ``learning=False``, begin a student that is taught as before."""
         self.pilot_students = None
         if not learning:
             return
-        self.on_trial = not self.on_trial
-        if self.on_trial:
+        self.in_pilot_phase = not self.in_pilot_phase
+        if self.in_pilot_phase:
             self.measured_scores, self.chosen = [], self.candidates[0]
             self.learner_before = copy.deepcopy(self.learner.state())
         else:
             self.learner.load_state(copy.deepcopy(self.learner_before))
 
     def act(self, observation: Observation) -> Decision:
-        """Return the decision about the next mini-batch. On trial, also teach each pilot one mini-batch."""
+        """Return the decision about the next mini-batch. In the pilot phase, also teach each pilot one mini-batch."""
         batch, chosen = self.context.batch(), self.chosen
-        if self.on_trial:
-            self._teach_pilots(int(batch.update[0]) + 1)  # with the last update of the trial, it chooses
+        if self.in_pilot_phase:
+            self._teach_pilots(int(batch.update[0]) + 1)  # with the last update of the pilot phase, it chooses
         if chosen.rule is None:
             with faults_of(self.learner, "act"):
                 self._actions: np.ndarray = self.learner.act(observation)
@@ -122,7 +122,7 @@ class Piloted(SavedAgent):
 
     def update(self, transition: Transition) -> None:
         """Let the learner learn from the credit of the step."""
-        if self.on_trial or self.chosen.rule is None:
+        if self.in_pilot_phase or self.chosen.rule is None:
             with faults_of(self.learner, "update"):
                 self.learner.update(replace(transition, action=self._actions))
 
@@ -131,7 +131,7 @@ class Piloted(SavedAgent):
         return normalized_entropy(self._weights)
 
     def _teach_pilots(self, update: int) -> None:
-        """Teach the pilots their mini-batches number ``update``, and score them at the end of the trial."""
+        """Teach the pilots their mini-batches number ``update``, and score them at the end of the pilot phase."""
         if self.pilot_students is None:
             self.pilot_students = self._new_pilots()
         candidates = [pilot.candidate for pilot in self.pilots]
@@ -205,7 +205,7 @@ class Piloted(SavedAgent):
             "learner_before": self.learner_before,
             "rules": [rule.state() if isinstance(rule, Stateful) else None for rule in self.rules],
             "pilots": None if self.pilot_students is None else self.pilot_students.state(),
-            "on_trial": self.on_trial,
+            "in_pilot_phase": self.in_pilot_phase,
             "measured_scores": list(self.measured_scores),
             "chosen": self.chosen.name,
         }
@@ -232,5 +232,5 @@ class Piloted(SavedAgent):
         if state["pilots"] is not None:
             self.pilot_students = self._new_pilots()
             self.pilot_students.load_state(state["pilots"])
-        self.on_trial, self.chosen = state["on_trial"], by_name[state["chosen"]]
+        self.in_pilot_phase, self.chosen = state["in_pilot_phase"], by_name[state["chosen"]]
         self.measured_scores = [np.asarray(scores) for scores in measured_scores]

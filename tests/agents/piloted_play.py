@@ -14,7 +14,7 @@ def make(policy="piloted", **settings):
     return env, registry.find(policy).build(env, 0)
 
 
-def on_trial(policy="piloted", **settings):
+def in_pilot_phase(policy="piloted", **settings):
     env, agent = make(policy, **settings)
     agent.begin_episode(learning=True)
     observation, _ = env.reset(seed=0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from piloted_play import SETTINGS, make, on_trial, play, taught, with_metrics
+from piloted_play import SETTINGS, in_pilot_phase, make, play, taught, with_metrics
 
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.trial import Trial
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
 
 
 def test_the_score_is_the_mean_of_the_last_five_measurements():
-    env, agent, observation = on_trial("piloted(rules=uniform)", updates=40)
+    env, agent, observation = in_pilot_phase("piloted(rules=uniform)", updates=40)
     with_metrics(agent, [0.1, 0.6], [0.2, 0.6], [0.3, 0.7], [0.4, 0.8], [0.5, 0.8])  # after 32, 34, 36, 38 and 40 updates
     observation = play(env, agent, observation, 31)
     assert agent.learned_summary()["scores"] == {"crossfit_credit": None, "uniform": None}, "nothing is measured yet"
@@ -24,8 +24,8 @@ def test_the_score_is_the_mean_of_the_last_five_measurements():
     assert agent.learned_summary() == {"chosen": "uniform", "scores": pytest.approx({"crossfit_credit": 0.3, "uniform": 0.7})}
 
 
-def test_short_trials_are_measured_after_every_update():
-    env, agent, observation = on_trial("piloted(rules=uniform)", updates=3)
+def test_short_pilot_phases_are_measured_after_every_update():
+    env, agent, observation = in_pilot_phase("piloted(rules=uniform)", updates=3)
     with_metrics(agent, [0.1, 0.3], [0.2, 0.3], [0.3, 0.3])
     play(env, agent, observation, 3)
     assert agent.scores == pytest.approx([0.2, 0.3])
@@ -57,7 +57,7 @@ def test_the_choice_by_hand(scores, chosen):
 def test_the_winner_teaches_the_student_that_counts_from_the_start():
     agent, weights = taught("piloted(rules=single:2)", [0.1, 0.9])
     assert len(weights) == 16, "two students of 8 updates"
-    assert not np.allclose(weights[:8, :, 2], 1.0), "the learner teaches on trial"
+    assert not np.allclose(weights[:8, :, 2], 1.0), "the learner teaches in the pilot phase"
     assert np.allclose(weights[8:, :, 2], 1.0)
     assert agent.chosen.rule == 0
 
@@ -76,7 +76,7 @@ def test_a_learner_that_wins_begins_again_and_learns():
 
 
 def test_the_pilot_of_a_rule_is_taught_by_the_rule_alone():
-    env, agent, observation = on_trial("piloted(rules=single:1)")
+    env, agent, observation = in_pilot_phase("piloted(rules=single:1)")
     play(env, agent, observation, 3)
     alone = agent._new_pilots()
     weights = torch.eye(4)[1].expand(2 * env.selection.settings.distillation.batch_size, 4)

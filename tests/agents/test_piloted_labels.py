@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from piloted_play import SETTINGS, make, on_trial, play, with_metrics
+from piloted_play import SETTINGS, in_pilot_phase, make, play, with_metrics
 
 from kd_env.benchmark.run_trial import run_trial, teach
 from kd_env.benchmark.trial import Trial
@@ -13,8 +13,8 @@ from kd_env.policies import Transition
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("fit_stacks_once")]
 
 
-def test_the_last_update_of_the_trial_is_the_learner_s_too():
-    env, agent, observation = on_trial("piloted(rules=uniform)", reward_ce=1.0)
+def test_the_last_update_of_the_pilot_phase_is_the_learner_s_too():
+    env, agent, observation = in_pilot_phase("piloted(rules=uniform)", reward_ce=1.0)
     with_metrics(agent, *[[0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1]] * 5)
     learned = []
     agent.learner.update = learned.append
@@ -87,7 +87,7 @@ def test_a_student_of_another_way_is_that_of_a_run_without_labels():
 
 
 def test_a_pilot_learns_the_labels_that_it_is_taught_and_no_others():
-    env, agent, observation = on_trial("piloted(rules=uniform)", reward_ce=1.0, updates=300)
+    env, agent, observation = in_pilot_phase("piloted(rules=uniform)", reward_ce=1.0, updates=300)
     play(env, agent, observation, 299)
     by_half = np.stack([agent.pilot_students.evaluate(half) for half in agent.halves])
     of_uniform = [number for number, pilot in enumerate(agent.pilots) if pilot.candidate.name.startswith("uniform")]

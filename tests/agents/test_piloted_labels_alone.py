@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from piloted_play import SETTINGS, make, on_trial, play, taught, with_metrics
+from piloted_play import SETTINGS, in_pilot_phase, make, play, taught, with_metrics
 
 from kd_env.benchmark.run_trial import make_env, run_trial, teach
 from kd_env.benchmark.trial import Trial
@@ -24,7 +24,7 @@ def finished_student(policy, metrics=None, **settings):
 
 
 def test_pilots_of_labels_alone_are_taught_half_of_the_labels_and_by_no_teacher():
-    _, agent, _ = on_trial(POLICY, reward_ce=1.0)
+    _, agent, _ = in_pilot_phase(POLICY, reward_ce=1.0)
     assert [(pilot.candidate.name, pilot.taught_half) for pilot in agent.pilots[-2:]] == [("labels alone", 0), ("labels alone", 1)]
     agent.pilot_students, decisions = agent._new_pilots(), []
     agent.pilot_students.teach = decisions.append
@@ -42,7 +42,7 @@ def test_the_final_student_is_that_of_the_labels_alone_if_they_were_best():
 def test_no_teacher_has_a_weight_in_the_final_student_of_the_labels_alone():
     agent, weights = taught(POLICY, [0.1] * 6 + [0.9, 0.9], reward_ce=1.0)
     assert agent.chosen.name == "labels alone"
-    assert (weights[:8].sum(-1) > 0.99).all(), "the learner teaches on trial"
+    assert (weights[:8].sum(-1) > 0.99).all(), "the learner teaches in the pilot phase"
     assert not weights[8:].any()
     assert not agent.selection_entropy({}).any()
 
@@ -71,7 +71,7 @@ def test_labels_alone_need_no_lead(scores, chosen):
 
 
 def test_a_pilot_of_labels_alone_learns_its_labels():
-    env, agent, observation = on_trial(POLICY, reward_ce=1.0, updates=300)
+    env, agent, observation = in_pilot_phase(POLICY, reward_ce=1.0, updates=300)
     play(env, agent, observation, 299)
     on_first, on_second = (agent.pilot_students.evaluate(half)[-2:] for half in agent.halves)
     assert on_first[0] > on_first[1] + 0.1

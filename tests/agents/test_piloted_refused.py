@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from piloted_play import make, on_trial, taught
+from piloted_play import in_pilot_phase, make, taught
 
 from kd_env.errors import InputError
 
@@ -69,7 +69,7 @@ def test_weights_of_a_rule_are_normalised_and_without_gradient():
     [("WrongShape", r"returns weights of shape \(32,\), expected \(32, 4\)"), ("NotNormalised(weights=-1.0)", "negative, or 0 for all")],
 )
 def test_weights_that_cannot_be_taught_are_refused(rule, message):
-    _, agent, observation = on_trial(f"piloted(rules={__name__}:{rule})")
+    _, agent, observation = in_pilot_phase(f"piloted(rules={__name__}:{rule})")
     with pytest.raises(InputError, match=message):
         agent.act(observation)
 
