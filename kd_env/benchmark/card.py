@@ -22,6 +22,7 @@ from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
 from kd_env.benchmark.summary import by_setting, records_by_policy, uses_reward_labels
+from kd_env.errors import InputError
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS
 from kd_env.teachers import NetworkTeacher, Teacher, load_pool
@@ -105,13 +106,19 @@ def _mean_score(records: Sequence[Record], split: str) -> str:
 
 def network_row(teacher: Teacher, task: Task) -> list[str]:
     """Return the cells of a network: name, test score, parameters, size and latency."""
-    score = NO_VALUE if task.test is None else f"{task.score(_predicted_classes(teacher, task.test), task.test.labels):.3f}"
-    match teacher:
-        case NetworkTeacher() | CheckpointTeacher():
-            count = sum(parameter.numel() for parameter in teacher.network.parameters())
-            return [teacher.name, score, f"{count:,}", f"{4e-6 * count:.1f}", f"{_milliseconds(teacher, task.validation):.1f}"]
-        case _:
-            return [teacher.name, score, NO_VALUE, NO_VALUE, NO_VALUE]
+    if isinstance(teacher, NetworkTeacher | CheckpointTeacher):
+        count = sum(parameter.numel() for parameter in teacher.network.parameters())
+        cells = [f"{count:,}", f"{4e-6 * count:.1f}", f"{_milliseconds(teacher, task.validation):.1f}"]
+        return [teacher.name, _test_score(teacher, task), *cells]
+    try:
+        score = _test_score(teacher, task)
+    except InputError:  # a user-defined teacher need not have answers for test, which no bank asks for
+        score = NO_VALUE
+    return [teacher.name, score, NO_VALUE, NO_VALUE, NO_VALUE]
+
+
+def _test_score(teacher: Teacher, task: Task) -> str:
+    return NO_VALUE if task.test is None else f"{task.score(_predicted_classes(teacher, task.test), task.test.labels):.3f}"
 
 
 def _predicted_classes(teacher: Teacher, split: Split, batch: int = 256) -> np.ndarray:

@@ -23,10 +23,13 @@ def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
     :class:`~kd_env.envs.settings.Settings` and options of policies are not recorded, and not compared.
 
     Raises:
-        InputError: a trial that is not recorded has other settings than a recorded one, or its task, teachers or student have other data.
+        InputError: a trial that is not recorded has other settings than a recorded one, or its task, teachers or student have other data;
+            or the test split has changed since a trial was recorded.
     """
     if not (recorded := records.by_trial(directory)):
         return
+    trials = list(trials)
+    of_key = {_key_of(trial): trial for trial in trials}
     new = {_key_of(trial): trial for trial in trials if trial.id not in recorded}
     compared: set[tuple[str, str | None]] = set()
     for record in recorded.values():
@@ -37,6 +40,8 @@ def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
             if (key, record["suite"]) not in compared:  # one record shows it
                 _require_same_content(trial, record, directory)
             compared.add((key, record["suite"]))
+        if (trial := of_key.get(key)) is not None:
+            _require_same_test(trial, record, directory)
 
 
 def _require_same(trial: Trial, record: Record, directory: Path) -> None:
@@ -57,6 +62,12 @@ def _require_same_content(trial: Trial, record: Record, directory: Path) -> None
             f"{directory}: its trials of {record['policy']} were run with other content of the task, the teachers or the student, or by "
             "another version of kd-env, and a report would mix both; give another --out"
         )
+
+
+def _require_same_test(trial: Trial, record: Record, directory: Path) -> None:
+    recorded, present = record.get("test_split"), trial.resolved.task.test_fingerprint  # older records lack it
+    if trial.test and recorded and recorded != present:
+        raise InputError(f"{directory}: the test split of {record['task']} has changed since its trials were run; give another --out")
 
 
 def _settings(task: Task, env: Mapping[str, Any]) -> dict[str, Any]:

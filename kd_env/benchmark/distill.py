@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kd_env.benchmark import records
 from kd_env.benchmark.card import write_card
+from kd_env.benchmark.changed_defaults import require_same_defaults
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import prepare
@@ -49,11 +50,13 @@ def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
         if (present := records.finished(out / RECORDS)) != ids:
             content = f"a student of other trials ({sorted(present)[0]})" if present else "something that this command did not write"
             raise InputError(f"{out} holds {content}; name a new folder")
+        require_same_defaults(trials, out / RECORDS)
         return out
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     folder = partial / RECORDS
     if foreign := records.finished(folder) - ids:
         raise InputError(f"{partial}: started by another command ({sorted(foreign)[0]}); delete it, or name another --out")
+    require_same_defaults(trials, folder)
     todo = [trial for trial in trials if trial.id not in records.finished(folder)]
     with reproducible():
         prepare(todo, progress)

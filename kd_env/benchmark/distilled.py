@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_env import tasks
+from kd_env.benchmark import formats, trimmed
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.card import write_card
 from kd_env.benchmark.race.prepare import PreparedRace, prepare_race
@@ -21,7 +22,7 @@ from kd_env.benchmark.race.state import FILE
 from kd_env.benchmark.shipping import Shipping
 from kd_env.benchmark.student_checkpoint import require_saveable, save_student, student_network
 from kd_env.errors import InputError
-from kd_env.models import in_memory
+from kd_env.models import in_memory, low_bit_files
 from kd_env.models.encoder import Encoder
 from kd_env.paths import claim_folder
 from kd_env.randomness import reproducible
@@ -30,6 +31,9 @@ from kd_env.teachers import Pool, Teacher
 
 REPORT = "race.md"
 """Name of the report in the student's folder; ``race.json`` has the same content as JSON."""
+READERS = ("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+OPTIONAL_FILES = (formats.FILE, trimmed.FILE, low_bit_files.FILE, "model.onnx", "model_int8.onnx", *READERS)
+"""Files that only some students have."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Distilled:
         """Write a checkpoint, with its tokenizer where it has one, a model card and the report into ``folder``, and return ``folder``.
 
         Args:
-            folder: the folder.
+            folder: the folder; an earlier student in it is replaced.
             export: ``"onnx"`` to write ``model.onnx`` too.
             dtype: number format of the weights: ``float32``, ``float16``, ``bfloat16``, or ``int8``, which writes ``model_int8.onnx``.
             trim_vocabulary: whether to remove tokens that the texts of the task do not contain from embeddings and tokenizer.
@@ -70,6 +74,8 @@ class Distilled:
         folder, run, task = Path(folder), self._result.student, self._race.task
         require_saveable(student_network(run), self._race.student, task)
         folder.mkdir(parents=True, exist_ok=True)
+        for name in OPTIONAL_FILES:  # an earlier student may have had some that this one lacks
+            (folder / name).unlink(missing_ok=True)
         save_student(folder, run)
         (folder / REPORT).write_text(self.report)
         content = {"key": self._race.key, **as_json(task, self._result, self._facts)}

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
 from kd_env.benchmark.latency import RUNS, longest_example, median_milliseconds
 from kd_env.benchmark.report_text import NO_VALUE, number
@@ -89,7 +91,8 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
             score, size = number(task.score(file_logits.argmax(1), split.labels)), f"{file.stat().st_size / 1e6:.1f}"
             return [score, size, difference, f"{milliseconds:.2f}"]
 
-        if "float32" not in rows:
+        stored = _number_format(weights_file)
+        if "float32" not in rows and stored == "float32":
             rows["float32"] = row(weights_file, logits, NO_VALUE, _runner(_model(checkpoint)))
         if (export or dtype == "int8") and "onnx" not in rows:
             difference = onnx_export.export(onnx_file, _model(checkpoint), inputs)
@@ -105,10 +108,16 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
             quantized_logits = onnx_export.predict(int8_file, inputs)
             rows[dtype] = row(int8_file, quantized_logits, _largest_difference(quantized_logits, logits), onnx_export.runner(int8_file))
         elif dtype not in rows:
+            if stored not in ("float32", dtype):
+                raise InputError(f"--dtype {dtype}: the weights in {folder} are rounded to {stored} already; name a new --out")
             rounded = _model(checkpoint).to(getattr(torch, dtype))
-            save_weights(folder, rounded)
+            if stored == "float32":
+                (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n")  # before the only weights change
+                _replace_weights(folder, rounded)
             rounded_logits = _logits(open_checkpoint(str(folder), task), inputs)
-            rows[dtype] = row(weights_file, rounded_logits, _largest_difference(rounded_logits, logits), _runner(rounded))
+            # after a stop between these lines, the unrounded weights are gone
+            largest = _largest_difference(rounded_logits, logits) if stored == "float32" else NO_VALUE
+            rows[dtype] = row(weights_file, rounded_logits, largest, _runner(rounded))
     (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n")
     _write_section(folder / "README.md", task, rows)
     return [f"{name}: {task.metric} {cells[0]}, {cells[1]} MB, {cells[3]} ms" for name, cells in rows.items()]
@@ -117,6 +126,22 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
 def rounds_again(student: str, dtype: str) -> InputError:
     """Return the error for a quantised student whose weights would be rounded to ``dtype``."""
     return InputError(f"--dtype {dtype}: the {student} is quantised already; leave the option out, or use --dtype int8")
+
+
+def _number_format(weights: Path) -> str:
+    """Return the number format in which a safetensors file holds floating-point weights."""
+    with safe_open(weights, "pt") as file:
+        types = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    return next((name for name, code in (("float16", "F16"), ("bfloat16", "BF16")) if code in types), "float32")
+
+
+def _replace_weights(folder: Path, model: torch.nn.Module) -> None:
+    """Write weights in place of earlier ones, each file completely or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        shutil.copy2(folder / "config.json", temporary)
+        save_weights(Path(temporary), model)
+        for file in Path(temporary).iterdir():
+            file.replace(folder / file.name)
 
 
 def _model(checkpoint: Checkpoint | ConvolutionalCheckpoint) -> torch.nn.Module:

@@ -36,7 +36,8 @@ Record = dict[str, Any]
   and in records from before the policy stated them.
 - `curve`: list of {update, validation, train_loss}.
 
-`learned` is there besides if the policy has a method `learned_summary`: what it learned, in a form for people, such as a schedule.
+Two keys are not in all records: `test_split`, a hash of the content of test, empty if it was not opened; and `learned`, what the policy
+learned, in a form for people, such as a schedule, if it has a method `learned_summary`.
 """
 
 FIELDS = (

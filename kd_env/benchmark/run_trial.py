@@ -232,6 +232,7 @@ def _record(trial: Trial, directory: Path, selection: Selection, recorder: Recor
         "versions": {**versions(), "processor": processor()},
         "config": trial.config,
         "bank": bank.fingerprint,
+        "test_split": task.test_fingerprint if trial.test else "",
         "env": {
             "id": policy.environment,
             "num_envs": selection.num_slots // selection.num_students * settings.distillation.num_students,

@@ -10,7 +10,7 @@ from torch import nn
 
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
-from kd_env.models.encode import TextReader
+from kd_env.models.encode import ImageReader, TextReader
 from kd_env.models.saving import Saveable, reader_to_save, save
 from kd_env.models.wrapper import unwrap
 from kd_env.tasks import Task
@@ -21,7 +21,8 @@ def save_student(folder: Path, run: Distillation) -> None:
     network = copy.deepcopy(student_network(run))
     assert isinstance(network, Saveable)
     task, read = run.data.task, run.data.read
-    save(folder, network.float().cpu().eval(), task, read if isinstance(read, TextReader) else reader_to_save(task, task.max_length))
+    checkpoint_reader = read if isinstance(read, TextReader | ImageReader) else reader_to_save(task, task.max_length)
+    save(folder, network.float().cpu().eval(), task, checkpoint_reader)
 
 
 def student_network(run: Distillation) -> Any:

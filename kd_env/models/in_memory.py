@@ -58,7 +58,7 @@ def save_to_cache(value: object) -> Path:
 
 
 def _model_and_processor(value: Any) -> tuple[Any, Any]:
-    if isinstance(value, tuple) and len(value) == 2:
+    if isinstance(value, tuple) and len(value) == 2 and not hasattr(value[1], "state_dict"):  # not two models
         return value[0], value[1]
     if hasattr(value, "model") and (hasattr(value, "tokenizer") or hasattr(value, "image_processor")):  # a pipeline
         return value.model, getattr(value, "tokenizer", None) or getattr(value, "image_processor", None)
@@ -83,4 +83,7 @@ def _load_processor(model: Any) -> Any:
 
 def _processor_content(processor: Any) -> str:
     backend = getattr(processor, "backend_tokenizer", None)
-    return str(backend.to_str()) if backend is not None else repr(processor)
+    if backend is None:
+        return repr(processor)
+    options = (processor.model_max_length, processor.padding_side, processor.truncation_side, processor.special_tokens_map)
+    return f"{options}|{backend.to_str()}"

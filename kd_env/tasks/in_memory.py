@@ -46,6 +46,8 @@ def from_datasets(
     for split, part in parts.items():
         if not hasattr(part, "with_format") or not hasattr(part, "features"):
             raise InputError(f"task {name!r}, {split}: a {type(part).__name__} is not a datasets.Dataset; give one, or a DatasetDict")
+        if not hasattr(part, "num_rows"):
+            raise InputError(f"task {name!r}, {split}: a {type(part).__name__} is a stream; load it without streaming")
     if "train" not in parts:
         raise InputError(f"task {name!r}: no split train, found {', '.join(map(str, parts))}; rename one")
     tables = {role: dataset_table(Path(role), parts[role]) for role in ROLES if role in parts}

@@ -107,8 +107,5 @@ def _is_integer(label: str) -> bool:
 
 
 def _is_fraction(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return not _is_integer(label)
+    number = re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+|inf|nan)(e[+-]?[0-9]+)?\s*", label, re.IGNORECASE)
+    return number is not None and not _is_integer(label)

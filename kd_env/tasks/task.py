@@ -175,16 +175,27 @@ class Task:
         """Hash of the content of train, reward and validation: equal content, equal fingerprint."""
         digest = hashlib.sha256(f"{self.kind}:{self.class_names}".encode())
         for name in SPLITS[:3]:
-            split: Split = getattr(self, name)
-            digest.update(f"|{name}:{len(split)}|".encode())
-            digest.update(b"pairs|" if self.kind == "text" and split.inputs.ndim == 2 else b"")
-            content = split.inputs.tobytes() if self.kind == "image" else "\0".join(map(str, split.inputs.ravel())).encode()
-            digest.update(content)
-            digest.update(split.labels.tobytes() + (b"" if split.groups is None else split.groups.tobytes()))
+            self._hash_split(name, digest)
         variant = self.tokenizer.variant if isinstance(self.tokenizer, WordPiece) else ""
         if variant or self.max_length != MAX_TOKENS:
             digest.update(f"|{variant}:{self.max_length}".encode())
         return digest.hexdigest()
+
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """Hash of the content of test, which banks and trials do not depend on; empty without test."""
+        if self.test is None:
+            return ""
+        digest = hashlib.sha256()
+        self._hash_split("test", digest)
+        return digest.hexdigest()[:16]
+
+    def _hash_split(self, name: str, digest: Any) -> None:
+        split: Split = getattr(self, name)
+        digest.update(f"|{name}:{len(split)}|".encode())
+        digest.update(b"pairs|" if self.kind == "text" and split.inputs.ndim == 2 else b"")
+        digest.update(split.inputs.tobytes() if self.kind == "image" else "\0".join(map(str, split.inputs.ravel())).encode())
+        digest.update(split.labels.tobytes() + (b"" if split.groups is None else split.groups.tobytes()))
 
 
 def task_name(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

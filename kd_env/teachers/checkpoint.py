@@ -24,7 +24,7 @@ from kd_env.models.pretrained import open_checkpoint
 from kd_env.paths import cache_dir, locked
 from kd_env.tasks import Task
 from kd_env.teachers.classes import ClassMap, match_by_validation, match_classes
-from kd_env.teachers.file_hashes import checkpoint_hash, require_unchanged
+from kd_env.teachers.file_hashes import TEACHING_FILE, checkpoint_hash, require_unchanged
 from kd_env.types import Inputs, ModelOutput
 
 FORWARD_BATCH = 32
@@ -36,9 +36,9 @@ MATCHED = 1000
 class CheckpointTeacher:
     """A checkpoint as a teacher.
 
-    Its configuration is read at once, so that a checkpoint that does not fit the task is refused early; the weights are read when they are
-    first needed. It has ``layers`` and ``attention`` where the architecture is a known one; others have ``layers`` if the model shows them.
-    Its attention can only be compared with a student of the same :attr:`vocabulary`.
+    Its configuration is read at once, to refuse a checkpoint that does not fit the task; its weights when they are needed. It has
+    ``layers`` and ``attention`` where the architecture is a known one; others have ``layers`` if the model shows them. Its attention can
+    only be compared with a student of the same :attr:`vocabulary`.
     """
 
     def __init__(self, text: str, task: Task, name: str | None = None, classes: Mapping[str, str] | None = None) -> None:
@@ -76,8 +76,17 @@ class CheckpointTeacher:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed about its classes, one sentence each."""
-        return self._classes.notes
+        """What was assumed about its classes, and whether the task's data have changed; one sentence each."""
+        return (*self._classes.notes, *self._changed_data())
+
+    def _changed_data(self) -> tuple[str, ...]:
+        """Return a sentence if ``kd-env teach`` taught it on other data of this task, whose splits may have been others."""
+        try:
+            teaching = json.loads((self.folder / TEACHING_FILE).read_text())
+            same = teaching["task"] != self._task.name or teaching["task_content"] == self._task.fingerprint
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
+        return () if same else ("the task's data have changed since it was taught, so held-out scores may be too high; teach it again",)
 
     @cached_property
     def _classes(self) -> ClassMap:

@@ -1,8 +1,9 @@
 """Match the classes of a checkpoint with those of the task. Out: for each class of the task the numbers of the checkpoint's classes.
 
-Names are compared in lower case, then by their beginning (``NEGATIVE`` is ``neg``); a mapping of the user's says the rest. Classes that a
-teacher lacks are masked, classes that only it has are left out, and several that are mapped to one class are joined: their probabilities
-add up. Classes called ``LABEL_0`` and so on say nothing; they are matched by the labels of validation where these are clear.
+Names are compared as they are, then in lower case, then by their beginning (``NEGATIVE`` is ``neg``); a mapping of the user's says the
+rest. Classes that a teacher lacks are masked, classes that only it has are left out, and several that are mapped to one class are joined:
+their probabilities add up. Classes called ``LABEL_0`` and so on say nothing, unless the task's are called so too; they are matched by the
+labels of validation where these are clear.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ def match_classes(text: str, id2label: Mapping[int, str], task: Task, mapping: M
     if mapping:
         return _as_mapped(text, names, task, mapping)
     numbers = list(range(task.num_classes))
+    if sorted(names) == sorted(task.class_names):
+        return ClassMap(tuple((names.index(name),) for name in task.class_names))
     if len(names) == task.num_classes and are_placeholders(names):
         return ClassMap(tuple((number,) for number in numbers), assumed=True)
     known = [name.casefold() for name in task.class_names]
@@ -156,14 +159,17 @@ def _as_mapped(text: str, names: list[str], task: Task, mapping: Mapping[str, st
     targets = {name.casefold(): number for number, name in enumerate(task.class_names)} | {
         name: number for number, name in enumerate(task.class_names)
     }
-    folded = {name.strip().casefold(): str(target).strip() for name, target in mapping.items()}
-    for name, target in folded.items():
-        if name not in [known.casefold() for known in names]:
+    chosen: dict[str, str] = {}
+    for key, value in mapping.items():
+        name, target = key.strip(), str(value).strip()
+        named = [name] if name in names else [known for known in names if known.casefold() == name.casefold()]
+        if not named:
             raise spec.unknown(f"class of checkpoint {text!r}", name, names)
         if target and target not in targets and target.casefold() not in targets:
             raise spec.unknown(f"class of task {task.name!r} for {name!r} of checkpoint {text!r}", target, task.class_names)
-    chosen = [folded.get(name.casefold(), name) for name in names]  # a class that the mapping does not name keeps its own name
-    numbers = [targets.get(target, targets.get(target.casefold())) for target in chosen]
+        chosen |= dict.fromkeys(named, target)
+    kept = [chosen.get(name, name) for name in names]  # a class that the mapping does not name keeps its own name
+    numbers = [targets.get(target, targets.get(target.casefold())) for target in kept]
     columns = tuple(tuple(n for n, match in enumerate(numbers) if match == target) for target in range(task.num_classes))
     if sum(map(bool, columns)) < 2:
         raise InputError(_no_match(text, names, task))
@@ -186,6 +192,8 @@ def _partial_notes(names: Sequence[str], columns: tuple[tuple[int, ...], ...], t
 
 def _similar(name: str, names: Sequence[str], class_names: Sequence[str]) -> int | None:
     """Return the number of the only class of the task that ``name`` equals or whose name begins alike; ``None`` if that is not clear."""
+    if name in class_names:
+        return list(class_names).index(name)
     folded = [known.casefold() for known in class_names]
     if folded.count(name.casefold()) == 1:
         return folded.index(name.casefold())

@@ -52,6 +52,11 @@ class OutOfFoldTeacher:
         """Folders of its checkpoints, one per fold."""
         return [member.folder for member in self._members]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes on its checkpoints."""
+        return tuple(dict.fromkeys(note for member in self._members for note in member.notes))
+
     def fingerprint(self) -> str:
         """Return the hash of all of its checkpoints."""
         return hashlib.sha256(":".join(member.fingerprint() for member in self._members).encode()).hexdigest()

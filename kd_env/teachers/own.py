@@ -42,7 +42,7 @@ def as_pool(name: str, teachers: object, task: Task) -> Pool:
     items = list(teachers) if isinstance(teachers, list | tuple) and not in_memory.is_model(teachers) else [teachers]
     named: list[Teacher] = []
     for position, item in enumerate(items):
-        if in_memory.is_model(item):
+        if not isinstance(item, Teacher) and in_memory.is_model(item):
             model = in_memory.name_of(item)
             unique = f"{model}-{position + 1}" if model in [other.name for other in named] else model
             named.append(CheckpointTeacher(str(in_memory.save_to_cache(item)), task, unique))

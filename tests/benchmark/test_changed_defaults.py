@@ -81,6 +81,26 @@ def test_a_suite_is_refused_before_its_first_part(folder, tmp_path, capsys):
     assert len(records.read(folder)) == 1
 
 
+def test_another_test_split_is_refused_also_for_finished_trials(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    lines = [f"{'good' if number % 2 else 'bad'} film {number},{number % 2}" for number in range(300)]
+    (data / "train.csv").write_text("\n".join(["sentence,label", *lines]))
+    (data / "test.csv").write_text("\n".join(["sentence,label", "good plot,1", "bad plot,0"]))
+    own = {"task": f"folder:{data}", "policy": "uniform", "settings": {"updates": 2, "student": "tiny-bert(width=8,layers=1)"}}
+    run([Trial(seed=0, **own)], out, Progress(quiet=True))
+    (data / "test.csv").write_text("\n".join(["sentence,label", "good plot,0", "bad plot,1"]))
+    loading._load.cache_clear()  # as in another process
+    for seed in (0, 1):
+        with pytest.raises(InputError, match=r"the test split of folder:.* has changed since its trials were run; give another --out"):
+            run([Trial(seed=seed, **own)], out, Progress(quiet=True))
+    require_same_defaults([Trial(seed=1, test=False, **own)], out)
+    line = json.loads((out / records.FILE).read_text())
+    del line["test_split"]  # as an earlier version wrote it
+    (out / records.FILE).write_text(json.dumps(line) + "\n")
+    require_same_defaults([Trial(seed=1, **own)], out)
+
+
 def test_other_content_is_refused_for_every_seed(tmp_path):
     data = tmp_path / "data"
     data.mkdir()

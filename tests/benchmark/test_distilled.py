@@ -1,5 +1,6 @@
 """``kd_env.distill`` and ``kd-env distill`` without a policy: a race on a user's own data writes a checkpoint and a report."""
 
+import dataclasses
 import json
 import os
 
@@ -11,11 +12,12 @@ from datasets import ClassLabel, Dataset, DatasetDict
 import kd_env
 from kd_env import tasks
 from kd_env.benchmark import distilled, formats
+from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race import candidates
-from kd_env.benchmark.race.prepare import PreparedRace
+from kd_env.benchmark.race.prepare import PreparedRace, prepare_race
 from kd_env.cli import invoke
 from kd_env.errors import InputError
-from kd_env.models import onnx_export
+from kd_env.models import low_bit_files, onnx_export
 from kd_env.paths import claim
 from kd_env.teachers.checkpoint import CheckpointTeacher
 
@@ -150,6 +152,31 @@ def test_a_dataset_needs_a_split_train():
         tasks.from_datasets(DatasetDict(test=Dataset.from_dict({"sentence": ["a"], "label": [0]})))
     with pytest.raises(InputError, match=r"a list is not a datasets.Dataset"):
         kd_env.distill([1, 2])
+    stream = Dataset.from_dict({"sentence": ["a"], "label": [0]}).to_iterable_dataset()
+    with pytest.raises(InputError, match="task 'data', train: a IterableDataset is a stream; load it without streaming"):
+        tasks.from_datasets(stream)
+
+
+def test_a_student_that_is_saved_over_another_leaves_nothing_of_it(own_task, teachers, tmp_path):
+    students = ("tiny-bert(width=16,layers=1,bits=4)", "tiny-bert(width=16,layers=1)")
+    low, plain = (kd_env.distill(own_task, teachers[:1], student, updates=4, budget=8) for student in students)
+    low.save(tmp_path)
+    assert (tmp_path / low_bit_files.FILE).exists()
+    (tmp_path / "mine.json").write_text("{}")
+    (tmp_path / "model.onnx").touch()
+    plain.save(tmp_path)
+    assert not {low_bit_files.FILE, "model.onnx"} & {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "mine.json").exists()
+
+
+def test_another_metric_or_test_split_is_another_race(own_data):
+    races = [prepare_race(task, None, STUDENT, None, 0, None, {}, Progress(quiet=True)) for task in _three_tasks(own_data)]
+    assert len({race.key for race in races}) == 3
+
+
+def _three_tasks(own_data):
+    task = tasks.load(f"folder:{own_data}")
+    return task, dataclasses.replace(task, metric="f1_macro"), dataclasses.replace(task, test=task.test.take(np.arange(10)))
 
 
 @pytest.mark.slow

@@ -51,6 +51,33 @@ def test_a_table_without_latency_is_read(folder, digits):
 
 
 @pytest.mark.long
+def test_weights_are_rounded_once(folder, digits):
+    formats.write_formats(folder, digits, dtype="float16")
+    with pytest.raises(InputError, match=r"--dtype bfloat16: the weights in .* are rounded to float16 already; name a new --out"):
+        formats.write_formats(folder, digits, dtype="bfloat16")
+    assert list(json.loads((folder / formats.FILE).read_text())) == ["float32", "float16"]
+
+
+@pytest.mark.long
+def test_a_stop_after_rounding_does_not_make_up_a_difference(folder, digits, monkeypatch):
+    whole = json.loads((write_stopped(folder, digits, monkeypatch) / formats.FILE).read_text())
+    assert list(whole) == ["float32"]
+    formats.write_formats(folder, digits, dtype="float16")
+    rows = json.loads((folder / formats.FILE).read_text())
+    assert rows["float32"] == whole["float32"]
+    assert rows["float16"][2] == "–", "the unrounded weights are gone"
+
+
+def write_stopped(folder, digits, monkeypatch):
+    """Write float16 weights, and stop before their row is written."""
+    with monkeypatch.context() as patch:
+        patch.setattr(formats, "_largest_difference", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            formats.write_formats(folder, digits, dtype="float16")
+    return folder
+
+
+@pytest.mark.long
 def test_texts_are_timed_with_the_longest(own_task, tmp_path):
     student = "tiny-bert(width=16,layers=1,dropout=0)"
     with torch.no_grad():

@@ -40,9 +40,9 @@ DEFECTS = {
         {"train.tsv": tsv(*lines(label=lambda i: i / 10))},
         "train.tsv, line 3: label '0.1' is not a class; expected a whole number or",
     ),
-    "a fraction": ({"train.tsv": with_line_5("amber\t0.5")}, "train.tsv, line 5: label '0.5' is no class"),
-    "not a number": ({"train.tsv": with_line_5("amber\tnan")}, "train.tsv, line 5: label 'nan' is no class"),
-    "an infinite label": ({"train.tsv": with_line_5("amber\t-inf")}, "train.tsv, line 5: label '-inf' is no class"),
+    "a fraction": ({"train.tsv": with_line_5("amber\t0.5")}, "train.tsv, line 5: label '0.5' is not a class"),
+    "not a number": ({"train.tsv": with_line_5("amber\tnan")}, "train.tsv, line 5: label 'nan' is not a class"),
+    "an infinite label": ({"train.tsv": with_line_5("amber\t-inf")}, "train.tsv, line 5: label '-inf' is not a class"),
     "a huge label": (
         {"train.tsv": with_line_5(f"amber\t{10**30}")},
         "train.tsv, line 5: label '1000000000000000000000000000000' is too large",
@@ -96,8 +96,9 @@ def test_numbers_are_positions_among_the_known_names():
         (("True", "false", "TRUE"), ["false", "true"]),
         (("-1.", "1."), ["-1", "1"]),
         (("v1.0", "v2.0"), ["v1.0", "v2.0"]),
+        (("1_1", "1_2"), ["1_1", "1_2"]),
     ],
-    ids=["whole numbers with a point", "true and false", "negative", "names with a point"],
+    ids=["whole numbers with a point", "true and false", "negative", "names with a point", "what Python reads as a number"],
 )
 def test_classes_as_spreadsheets_and_pandas_write_them(labels, names):
     assert class_names_of(file(*labels)) == names

@@ -11,8 +11,11 @@ from kd_env import tasks
 from kd_env.bank.bank import open_bank
 from kd_env.errors import InputError
 from kd_env.models.pretrained import Checkpoint
+from kd_env.tasks import loading
 from kd_env.teachers import Pool, load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
+from kd_env.teachers.finetune import finetune
+from kd_env.teachers.finetune_config import FinetuneConfig
 from kd_env.teachers.teacher import classifiers
 
 PAIRS = np.array([["the film was good", "it was"], ["a plot", "awful actor and the scene that saw a film"]] * 3, dtype=object)
@@ -141,3 +144,17 @@ def test_the_head_maps_features_to_logits_in_the_task_s_order_of_classes(labels,
     output = teacher(own_task.train.inputs[:20])
     torch.testing.assert_close(output.features @ weight.T + bias, output.logits, atol=1e-5, rtol=1e-4)
     assert (output.logits[:, 0] - output.logits[:, 1]).abs().min() > 1e-3, "the order of the classes matters"
+
+
+@pytest.mark.long
+def test_a_teacher_of_data_that_have_changed_says_so(own_data, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(own_data, data)
+    task = tasks.load(f"folder:{data}")
+    taught = finetune(task, FinetuneConfig(model="tiny-bert(width=16,layers=1)", epochs=1), tmp_path / "teacher")
+    note = "the task's data have changed since it was taught, so held-out scores may be too high; teach it again"
+    assert note not in CheckpointTeacher(str(taught), task).notes
+    with (data / "train.tsv").open("a") as file:
+        file.write("a new text\tpos\ta\n")
+    loading._load.cache_clear()  # as in another process
+    assert note in CheckpointTeacher(str(taught), tasks.load(f"folder:{data}")).notes

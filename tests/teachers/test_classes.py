@@ -33,6 +33,22 @@ def test_names_are_compared_and_what_else_was_assumed_is_noted(own_task):
     assert matched(own_task, "LABEL_0", "LABEL_1") == ClassMap(((0,), (1,)), assumed=True)
 
 
+def test_classes_that_differ_in_case_alone_are_matched_by_their_exact_names(own_task):
+    two, four = (dataclasses.replace(own_task, class_names=names) for names in (("Spam", "spam"), ("A", "a", "b", "c")))
+    assert matched(two, "spam", "Spam") == ClassMap(((1,), (0,)))
+    assert matched(two, "spam", "Spam", spam="spam", Spam="Spam").columns == ((1,), (0,))
+    assert matched(two, "spam", "Spam", spam="Spam", Spam="spam").columns == ((0,), (1,))
+    assert matched(four, "c", "a", "A", "b") == ClassMap(((2,), (1,), (3,), (0,)))
+    assert matched(four, "a", "A", "b").columns == ((1,), (0,), (2,), ())
+
+
+def test_equal_names_are_matched_also_if_they_are_numbered(own_task):
+    names = sorted(f"LABEL_{number}" for number in range(12))  # LABEL_10 comes before LABEL_2
+    twelve = dataclasses.replace(own_task, class_names=tuple(names))
+    teacher = matched(twelve, *(f"LABEL_{number}" for number in range(12)))
+    assert teacher == ClassMap(tuple((int(name.removeprefix("LABEL_")),) for name in names))
+
+
 def test_a_mapping_says_the_rest_and_joins_classes(own_task):
     stars = matched(own_task, "1 star", "2 stars", "3 stars", "4 stars", **{"1 star": "neg", "2 Stars": "neg", "4 stars": "pos"})
     assert stars.columns == ((0, 1), (3,))

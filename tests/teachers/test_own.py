@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kd_env import tasks
 from kd_env.bank.shards import outputs_of
@@ -67,6 +68,46 @@ def test_a_text_module_takes_encoded_inputs_by_name_and_may_give_features(own_ta
     assert (output.logits.shape, output.features.shape) == ((4, 2), (4, 8))
 
 
+class Wrapped:
+    """A teacher that uses a Transformers model in its own way."""
+
+    name = "wrapped"
+
+    def __init__(self, folder):
+        self.model, self.tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+    def fingerprint(self):
+        return "wrapped 1"
+
+    def __call__(self, inputs):
+        return ModelOutput(torch.full((len(inputs), 2), 7.0), torch.zeros(len(inputs), 2))
+
+
+def test_a_teacher_that_holds_a_model_answers_itself(make_checkpoint, own_task, tmp_path):
+    wrapped = Wrapped(make_checkpoint(tmp_path / "model"))
+    assert teacher(wrapped, own_task) is wrapped
+
+
+def test_two_models_are_two_teachers(make_checkpoint, own_task, tmp_path):
+    first, second = (
+        AutoModelForSequenceClassification.from_pretrained(make_checkpoint(tmp_path / name, seed=seed))
+        for seed, name in enumerate(("one", "two"))
+    )
+    pool = as_pool("both", (first, second), own_task)
+    assert pool.names == ("one", "two")
+    assert pool.teachers[0].fingerprint() != pool.teachers[1].fingerprint()
+
+
+def test_a_tokenizer_of_another_length_is_another_teacher(make_checkpoint, own_task, tmp_path):
+    folder = make_checkpoint(tmp_path / "model")
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    limits = []
+    for length in (32, 4):
+        tokenizer.model_max_length = length
+        limits.append(teacher((model, tokenizer), own_task).text_limit()[1])
+    assert limits == [32, 4]
+
+
 def test_lists_pools_and_equal_names(own_task):
     pool = as_pool("own", [good_or_bad, good_or_bad], own_task)
     assert pool.names == ("good_or_bad", "good_or_bad-2")
@@ -78,7 +119,7 @@ def test_lists_pools_and_equal_names(own_task):
     ("item", "message"),
     [
         (7, r"teachers\[0\]: a int is not a teacher; give a callable"),
-        (Pixels, r"teachers\[0\]: a type is no teacher"),
+        (Pixels, r"teachers\[0\]: a type is not a teacher"),
         (lambda texts: [[1.0]] * len(texts), r"logits of \d+ examples have the shape \[\d+, 1\], expected \[\d+, 2\]: one for each class"),
         (lambda texts: "yes", "returned str; return logits"),
         (lambda texts: 1 / 0, r"ZeroDivisionError: division by zero \(.*test_own\.py, line \d+\); fix it there"),

@@ -67,9 +67,11 @@ class PreparedRace:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the result."""
+        """Everything that decides the result, and the test split on which it is reported."""
         return {
             "task": self.setup.task.fingerprint,
+            "test split": self.task.test_fingerprint,
+            "metric": self.task.metric_key,
             "teachers": self.setup.bank.fingerprint,
             "settings": dict(self.setup.settings),
             "student files": content_hash(self.student) or content_hash(self.student.rpartition("(")[0]),

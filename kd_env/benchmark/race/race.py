@@ -77,7 +77,8 @@ class Race:
         entry, student = self._best_student(kept)
         seconds = sum(entry.seconds for entry in self.state.entries)
         distillation = self._run_of(entry).student(student)
-        return RaceResult(self.plan, tuple(self._rungs), tuple(self._diverged), kept, entry.seeds[student], distillation, seconds)
+        rungs, diverged, updates = tuple(self._rungs), tuple(self._diverged), self.state.total_updates
+        return RaceResult(self.plan, rungs, diverged, kept, entry.seeds[student], distillation, updates, seconds)
 
     def _first_rung(self) -> list[Candidate]:
         """Teach all candidates to the first rung; return those that have not diverged, the best first."""
@@ -123,7 +124,7 @@ class Race:
                 self._save(entry, run)
 
         run.teach(rung.updates, advance)
-        entry.update, entry.diverged = rung.updates, run.diverged.tolist()
+        entry.update, entry.diverged_at[str(index)] = rung.updates, run.diverged.tolist()
         splits = scoring_splits(task, reads_reward_labels(entry.candidate, task, self.setup.settings))
         logits = {split: run.logits(split) for split in splits}
         entry.classes[str(index)] = {split: values.argmax(2).tolist() for split, values in logits.items()}

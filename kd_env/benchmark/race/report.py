@@ -72,7 +72,7 @@ def compare(task: Task, result: RaceResult, candidate: Candidate, baseline: Cand
 def candidate_table(task: Task, result: RaceResult) -> list[str]:
     """Return the lines of a Markdown table of all candidates, the kept one first."""
     head = ["candidate", "seeds", "updates", task.metric, "loss", "labels", "minus the kept one [95 %]"]
-    rows = [_cells(task, result, last) for last in _last_results(result)]
+    rows = [_cells(task, result, last) for last in _last_results(result) if last.candidate not in result.diverged]
     rows += [[candidate.name, NO_VALUE, NO_VALUE, "diverged", NO_VALUE, NO_VALUE, NO_VALUE] for candidate in result.diverged]
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
@@ -95,7 +95,7 @@ def selection_rules(task: Task, result: RaceResult, facts: RaceFacts) -> list[st
         *(["- The student without a teacher stays until the last choice."] if NO_TEACHER in policies else []),
         f"- The last choice is the simplest candidate that the best one does not lead by {DECISIVE_LEAD:.3g} standard errors (95 %, "
         f"one-sided). The order, from the simplest: {names}.",
-        f"- Budget: {facts.budget}. All students took {_total_updates(result):,} updates and {result.seconds:,.0f} s of processor time.",
+        f"- Budget: {facts.budget}. All students took {result.updates:,} updates and {result.seconds:,.0f} s of processor time.",
     ]
 
 
@@ -149,7 +149,7 @@ def as_json(task: Task, result: RaceResult, facts: RaceFacts) -> dict[str, Any]:
         "rungs": [[rung.updates, rung.candidates, rung.seeds] for rung in result.plan.rungs],
         "candidates": rows,
         "diverged": [candidate.name for candidate in result.diverged],
-        "updates": _total_updates(result),
+        "updates": result.updates,
         "seconds": round(result.seconds, 1),
     }
 
@@ -194,8 +194,3 @@ def _cells(task: Task, result: RaceResult, last: RungResult) -> list[str]:
 
 def _num_seeds(rung_result: RungResult) -> int:
     return len(rung_result.predictions["validation"])
-
-
-def _total_updates(result: RaceResult) -> int:
-    """Return the sum of the updates of all students."""
-    return sum(_num_seeds(last) * result.plan.rungs[last.rung].updates for last in _last_results(result))

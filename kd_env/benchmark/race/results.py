@@ -40,6 +40,7 @@ class RaceResult:
         kept: the candidate that is kept.
         seed: the seed of its best student.
         student: that student.
+        updates: sum of the updates of all students; one that has diverged counts to the end of its rung.
         seconds: processor time of the race.
     """
 
@@ -49,6 +50,7 @@ class RaceResult:
     kept: Candidate
     seed: int
     student: Distillation
+    updates: int
     seconds: float
 
     def last_result(self, candidate: Candidate) -> RungResult:

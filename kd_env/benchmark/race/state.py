@@ -27,9 +27,9 @@ class Entry:
         candidate: the candidate.
         seeds: seeds of the students.
         update: number of updates that each student has had at the end of its last rung.
-        diverged: whether each student has diverged.
         saved: number of updates of the students that are saved, 0 if none are.
         saved_diverged: whether each of these had diverged.
+        diverged_at: whether each student had diverged, by index of the rung.
         classes: predicted classes by index of the rung and by split, ``[S, N]``.
         losses: losses by index of the rung and by split, ``[S]``.
         seconds: processor time of teaching and scoring the students.
@@ -38,26 +38,31 @@ class Entry:
     candidate: Candidate
     seeds: list[int]
     update: int = 0
-    diverged: list[bool] = field(default_factory=list)
     saved: int = 0
     saved_diverged: list[bool] = field(default_factory=list)
+    diverged_at: dict[str, list[bool]] = field(default_factory=dict)
     classes: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
     losses: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     seconds: float = 0.0
 
+    @property
+    def diverged(self) -> list[bool]:
+        """Whether each student had diverged at the end of its last rung."""
+        return self.diverged_at[max(self.diverged_at, key=int)] if self.diverged_at else [False] * len(self.seeds)
+
     def predictions(self, rung: int) -> Predictions | None:
-        """Return the predictions at the end of a rung of the students that have not diverged; ``None`` if all have, or before that rung."""
-        by_split = self.classes.get(str(rung))
-        if by_split is None or all(self.diverged):
+        """Return the predictions at the end of a rung of the students that had not diverged; ``None`` if all had, or before that rung."""
+        by_split, diverged = self.classes.get(str(rung)), self.diverged_at.get(str(rung), [])
+        if by_split is None or all(diverged):
             return None
-        return {split: np.array(classes, dtype=np.int64)[~np.array(self.diverged)] for split, classes in by_split.items()}
+        return {split: np.array(classes, dtype=np.int64)[~np.array(diverged)] for split, classes in by_split.items()}
 
     def losses_of(self, rung: int) -> Losses | None:
-        """Return the losses at the end of a rung of the students that have not diverged; ``None`` if all have, or before that rung."""
-        by_split = self.losses.get(str(rung))
-        if by_split is None or all(self.diverged):
+        """Return the losses at the end of a rung of the students that had not diverged; ``None`` if all had, or before that rung."""
+        by_split, diverged = self.losses.get(str(rung)), self.diverged_at.get(str(rung), [])
+        if by_split is None or all(diverged):
             return None
-        return {split: np.array(losses)[~np.array(self.diverged)] for split, losses in by_split.items()}
+        return {split: np.array(losses)[~np.array(diverged)] for split, losses in by_split.items()}
 
 
 class RaceState:
@@ -102,7 +107,7 @@ class RaceState:
         for entry in self.entries:
             if entry.candidate == candidate and entry.seeds == list(seeds):
                 return entry
-        self.entries.append(Entry(candidate, list(seeds), diverged=[False] * len(seeds)))
+        self.entries.append(Entry(candidate, list(seeds)))
         return self.entries[-1]
 
     def entries_of(self, candidate: Candidate) -> list[Entry]:

@@ -42,16 +42,17 @@ class FakeProgress:
 class FakeRun:
     """Replaces a ``CandidateRun``: after u updates a student makes ``errors(candidate, seed, u)`` errors in 600 examples.
 
-    Its last update before the end of a rung takes ``seconds``.
+    Its last update before the end of a rung takes ``seconds``. The candidate ``late`` diverges in the second rung.
     """
 
-    taught, seconds = [], 100.0
+    taught, seconds, late = [], 100.0, ""
 
     def __init__(self, setup, candidate, seeds):
         self.candidate, self.seeds, self.update, self.num_parameters, self.unsaved_seconds = candidate, seeds, 0, 10, 0.0
         self.diverged = np.array([self.errors(candidate, seed, 0) is None for seed in seeds])
 
     def teach(self, updates, report):
+        self.diverged |= self.candidate.name == self.late and updates > 10
         if self.stop_at == (self.candidate.policy, updates):
             raise KeyboardInterrupt
         if self.update < updates:
@@ -92,8 +93,9 @@ def race_runner(monkeypatch, tmp_path):
         as_population=False,
         logits=FakeRun.logits,
         seconds=100.0,
+        late="",
     ):
-        content = {"errors": staticmethod(errors), "stop_at": stop_at, "taught": [], "logits": logits, "seconds": seconds}
+        content = {"errors": staticmethod(errors), "stop_at": stop_at, "taught": [], "logits": logits, "seconds": seconds, "late": late}
         run_class = type("FakeRunWithErrors", (FakeRun,), content)
         monkeypatch.setattr(race_module, "CandidateRun", run_class)
         monkeypatch.setattr(score, "RESAMPLES", 100)  # a race measures hundreds of differences

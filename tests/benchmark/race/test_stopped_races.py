@@ -27,6 +27,21 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(run, stop_at, tmp_pat
     assert page(Setup.task, result, FACTS).split("seconds")[0] == page(Setup.task, whole, FACTS).split("seconds")[0]
 
 
+def test_a_student_that_diverged_late_counts_until_then_also_after_a_stop(run, tmp_path):
+    def errors(candidate, seed, update):
+        return {"uniform": 100, "no_teacher": 350}.get(candidate.policy, 300)
+
+    late = {"late": "uniform, kd_weight 0.5, temperature 2"}
+    whole, *_ = run(errors, folder=tmp_path / "whole", **late)
+    assert [candidate.name for candidate in whole.diverged] == [late["late"]]
+    run(errors, stop_at=("uniform", 100), **late)
+    result, *_ = run(errors, **late)
+    text = page(Setup.task, result, FACTS)
+    assert text.split("seconds")[0] == page(Setup.task, whole, FACTS).split("seconds")[0]
+    assert text.count(f"| {late['late']} |") == 1
+    assert len(result.rungs[0]) == 7
+
+
 def test_students_are_not_saved_while_little_would_be_lost(run, tmp_path):
     """After a kill, only candidates that are still in the race are taught again what they had learned."""
     errors = errors_of({"no_teacher": 350, "uniform": 250, "stacking": 200, "crossfit_credit": 260})
