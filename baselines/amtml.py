@@ -87,6 +87,7 @@ class AMTML(BaseRule):
             return decision
         temperature = self.context.settings.distillation.temperature
         excess = -decision.strengths["response"] * temperature**2 * disagreement(weights, (batch.teacher_logits / temperature).softmax(2))
+        excess = excess * self.context.after_epochs(batch, terms["response"].skip_epochs).to(excess)  # there is nothing to exceed before
         return replace(decision, penalty=excess if decision.penalty is None else decision.penalty + excess)
 
 

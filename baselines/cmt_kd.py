@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,13 @@ class CMTKD(BaseRule):
         weights = {name: uniform(batch).to(batch.teacher_logits) for name in self.context.terms if name != self.name}
         importances = auxiliary_output(batch, self)  # [rows, layers, K]
         decision = self.context.decision({**weights, self.name: importances[:, 0].detach()})  # weights for the record
-        loss = combined_loss(self.term.knowledge, batch.student_output, self._teachers(batch), importances)
+        size = self.context.settings.distillation.batch_size
+        losses = []
+        for start in range(0, batch.num_rows, size):  # each student's mini-batch alone: some types compare its examples
+            rows = slice(start, start + size)
+            student, *teachers = (output.map(itemgetter(rows)) for output in (batch.student_output, *self._teachers(batch)))
+            losses.append(combined_loss(self.term.knowledge, student, teachers, importances[rows]))
+        loss = torch.cat(losses)
         strengths = {**decision.strengths, self.name: 0.0}  # no teacher alone is a target of this type
         return replace(decision, strengths=strengths, penalty=decision.strengths[self.name] * loss)
 

@@ -70,13 +70,15 @@ class PCL(BaseRule):
         """Check the options: weight of the peer terms, part of the budget in which it grows, and the largest decay of the mean.
 
         Raises:
-            InputError: an option is out of its range, or neither labels nor responses are used.
+            InputError: an option is out of its range, neither labels nor responses are used, or there are several students.
         """
         super().__init__(context, seed)
         spec.numbers("pcl", least=0, strength=strength)
         spec.numbers("pcl", least=0, most=1, ramp_up=ramp_up, decay=decay)
         if not context.uses_hard_labels and "response" not in context.terms:
             raise InputError("policy pcl: the heads learn from labels or responses; add response to knowledge, or --set kd_weight=0.5")
+        if context.num_students > 1:
+            raise InputError("policy pcl keeps the mean of one student; leave out num_students")
         for name, term in context.terms.items():
             if term.skip_epochs:
                 raise InputError(f"policy pcl: its heads learn from the first epoch on; leave {name}(skip_epochs={term.skip_epochs}) out")

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from baselines.rule import WEIGHTS, BaseRule, auxiliary_output
 from kd_env import spec
-from kd_env.policies import PolicyBatch
+from kd_env.errors import InputError
+from kd_env.policies import PolicyBatch, PolicyContext
 from kd_env.types import Decision, ModelOutput
 
 
@@ -49,6 +50,17 @@ class Uncertainty(BaseRule):
         "knowledge": "response,hint",
         "auxiliary_module": "baselines.uncertainty:LogSigma",
     }
+
+    def __init__(self, context: PolicyContext, seed: int = 0) -> None:
+        """Check the knowledge types.
+
+        Raises:
+            InputError: a type has ``skip_epochs``: its sigma would fall while there is no loss to hold it.
+        """
+        super().__init__(context, seed)
+        for name, term in context.terms.items():
+            if term.skip_epochs:
+                raise InputError(f"policy uncertainty: sigma learns from epoch 1; leave {name}(skip_epochs={term.skip_epochs}) out")
 
     def decide(self, batch: PolicyBatch) -> Decision:
         """Return the strengths, and the penalty that prevents them from falling to 0."""

@@ -39,7 +39,7 @@ def credit_of_updates(env: Any, policy: Any, seed: int = 0) -> pd.DataFrame:
         policy: the policy that teaches.
 
     Raises:
-        InputError: the environment pays no credit, normalises it, or has several students.
+        InputError: the environment pays no credit, normalises it, has options of the credit or ``credit_refresh``, or several students.
     """
     selection = _checked(env)
     rows: list[list[float]] = []
@@ -140,6 +140,11 @@ def _checked(env: Any) -> Selection:
         raise InputError(
             f"credit={reward.credit!r}, normalize_credit={reward.normalize_credit}, num_students={selection.num_students}: credit is "
             'compared for one student; make the environment with credit="first_order" and normalize_credit=False'
+        )
+    if "(" in reward.credit or reward.credit_refresh > 1:
+        raise InputError(
+            f"credit={reward.credit!r}, credit_refresh={reward.credit_refresh}: credit is compared with the held-out loss of the same "
+            "examples after each update; leave out the options of the credit, and credit_refresh"
         )
     return selection
 

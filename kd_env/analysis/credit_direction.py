@@ -7,6 +7,7 @@ held-out loss below zero keeps the direction.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,8 +60,11 @@ def credit_of_choices(env: Any, policy: Any, smoothings: Sequence[float], seed: 
         teachers = {"best": torch.from_numpy(best[batch.example_ids]), "most_confident": confident.cpu()}
         for smoothing, function in functions.items():
             assert function is not None
-            by_type = function(run, selection.meter, list(run.loss.terms), None)
-            credit = normalize(torch.stack(list(by_type.values())).sum(0)).cpu()  # [B, K]
+            meter = copy.copy(selection.meter)  # keeps the gradient by which the policy is paid
+            meter.state = copy.deepcopy(selection.meter.state)
+            by_type = function(run, meter, list(run.loss.terms), None)
+            total = torch.stack([term.strength * by_type[name] for name, term in run.loss.terms.items()]).sum(0)
+            credit = normalize(total).cpu()  # [B, K]
             for choice, teacher in teachers.items():
                 rows.append((int(run.update[0]), smoothing, choice, float(credit.gather(1, teacher[:, None]).mean())))
 

@@ -166,6 +166,7 @@ class Selection:
         """Return the rewards of ``action``, ``[slots]``, without an update or costs or a bonus, and go on to the next mini-batches."""
         batch = self.distillation.observe()
         decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.num_slots))
+        self.measurement.before_update(self.distillation, self.meter, ~self.distillation.done)
         step = self._taught_batch(batch, decision, None, updated=False)
         rewards = self._per_slot(checked_reward(self.reward_rule, step))
         self.distillation.skip()

@@ -68,6 +68,9 @@ def test_measuring_does_not_change_the_student(env):
 def test_settings_that_cannot_be_compared_are_refused(env):
     with pytest.raises(InputError, match="normalize_credit=True"):
         credit_of_updates(small_env(credit="first_order"), None)
+    for options in ({"credit": "first_order(smoothing=-0.3)"}, {"credit": "first_order", "credit_refresh": 2}):
+        with pytest.raises(InputError, match="leave out the options of the credit, and credit_refresh"):
+            credit_of_updates(small_env(normalize_credit=False, **options), None)
     with pytest.raises(InputError, match="credit='shared'"):
         credit_of_updates(small_env(), None)
     with pytest.raises(InputError, match="every=50"):

@@ -9,9 +9,9 @@ from kd_env.errors import InputError
 from kd_env.policies import registry
 
 
-def measured(teachers, every=20, policy="uniform"):
+def measured(teachers, every=20, policy="uniform", **settings):
     policy_class = registry.find(policy)
-    options = {"task": "digits", "teachers": teachers, "updates": 80, **policy_class.env_options}
+    options = {"task": "digits", "teachers": teachers, "updates": 80, **policy_class.env_options, **settings}
     env = gym.make_vec(registry.TEACHER_SELECTION, num_envs=32, vectorization_mode="vector_entry_point", **options)
     table = credit_of_choices(env, policy_class.build(env.unwrapped, 0), (0.0, -1.0), seed=3, every=every)
     assert not env.unwrapped.selection.listeners
@@ -28,6 +28,12 @@ def test_credit_favours_the_experts_while_the_student_is_wrong():
         assert late[smoothing, "best"] > 0.4
         assert late[smoothing, "most_confident"] < 0.0
     assert late[0.0, "best"] != late[-1.0, "best"]
+
+
+@pytest.mark.long
+def test_knowledge_types_count_by_their_strengths():
+    alone, with_hint = (measured("digits/experts", 40, knowledge=f"response{more}") for more in ("", ",hint(strength=1e-12)"))
+    assert with_hint["credit"].tolist() == pytest.approx(alone["credit"].tolist(), abs=1e-4)
 
 
 def test_the_figure_has_a_line_for_each_smoothing_and_choice():

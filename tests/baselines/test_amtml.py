@@ -71,6 +71,13 @@ def test_amtml_is_taught_by_one_target_and_by_group_hints(name, integrated):
     assert all(gradient.abs().max() > 0.0 for gradient in gradients), "gate, maps and body all learn"
 
 
+def test_nothing_is_subtracted_from_a_response_that_is_left_out():
+    env, policy = begun("amtml", precision="float64", knowledge="response(skip_epochs=2),layer(grouped=true)")
+    decision = policy.act(None)
+    assert (decision.penalty == 0.0).all()
+    assert env.distillation.per_example_loss(decision).min() >= 0.0
+
+
 def test_amtml_refuses_another_target_and_a_setting_without_its_gate():
     with pytest.raises(InputError, match=r"amtml\(target='both'\): expected integrated or each"):
         begun("amtml(target=both)")

@@ -159,6 +159,15 @@ def test_a_low_bit_student_and_the_importances_learn(task, teachers, student, kn
     assert not torch.equal(env.finished.student.network.auxiliary_module.theta[0], before[0])
 
 
+def test_students_are_compared_with_the_teachers_each_alone():
+    env, policy = env_and_policy(knowledge="response,similarity,peer", num_students=2, batch_size=8, student="mlp(width=8)")
+    penalty = policy.act(env.selection.observation()).penalty
+    assert penalty.shape == (16,)
+    first = torch.autograd.grad(penalty[:8].sum(), env.distillation.student.parameters)  # each [2, ...]
+    assert max(float(gradient[0].abs().max()) for gradient in first) > 0.0
+    assert max(float(gradient[1].abs().max()) for gradient in first) == 0.0
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -90,6 +90,11 @@ def test_uncertainty_refuses_a_bound_that_is_none():
             begun("uncertainty", auxiliary_module=f"baselines.uncertainty:LogSigma(bound={bound})")
 
 
+def test_uncertainty_refuses_types_that_are_left_out_at_first():
+    with pytest.raises(InputError, match=r"policy uncertainty: sigma learns from epoch 1; leave hint\(skip_epochs=2\) out"):
+        begun("uncertainty", knowledge="response,hint(skip_epochs=2)")
+
+
 # entropy_dkd
 
 

@@ -107,6 +107,7 @@ def test_a_trial_without_teachers_is_replayed(settings, tmp_path):
         ("pcl(strength=-1)", {}, r"pcl\(strength=-1\)"),
         ("pcl", {"auxiliary_module": "baselines.pcl:Heads(heads=1)"}, r"Heads\(heads=1\): expected a whole number of at least 2"),
         ("pcl", {"auxiliary_module": ""}, "leave auxiliary_module out"),
+        ("pcl", {"num_students": 2, "knowledge": "response,peer"}, "policy pcl keeps the mean of one student; leave out num_students"),
         ("pcl", {"auxiliary_module": "baselines.uncertainty:LogSigma"}, "policy pcl: auxiliary_module returns no logits of heads"),
         ("pcl", {"knowledge": "response(skip_epochs=1)"}, r"learn from the first epoch on; leave response\(skip_epochs=1\) out"),
     ],

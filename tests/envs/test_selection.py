@@ -148,6 +148,14 @@ def test_a_rehearsal_pays_for_the_mini_batch_before_any_update(digits_data, rewa
     assert reward != "mixed" or metric > 0.0
 
 
+def test_a_rehearsal_before_the_first_update_knows_the_metric(digits_data):
+    selection = rehearsing(digits_data, "mixed")
+    first, second = selection.rehearse(SUBSETS), selection.meter.metric
+    assert second > 0.0
+    twin = rehearsing(digits_data, "student_and_distillation_loss")
+    np.testing.assert_allclose(first, 0.25 * twin.rehearse(SUBSETS) + 0.75 * second, rtol=1e-5)
+
+
 def test_a_rehearsal_teaches_measures_and_remembers_nothing(digits_data):
     selection, twin = (rehearsing(digits_data, "mixed") for _ in range(2))
     for each in (selection, twin):
