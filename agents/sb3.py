@@ -83,6 +83,8 @@ class StableBaselines3:
         """Read a policy for ``env``; SB3's format contains pickles, so load only files that you trust."""
         agent = cls(env)
         agent.model = type(agent.model).load(path, env=SB3VecEnv(env))
+        if hasattr(agent.model, "learning_starts"):
+            agent.model.learning_starts = 0  # off-policy: act with what was learned, not at random
         _log_nowhere(agent.model)
         return agent
 

@@ -22,7 +22,7 @@ def read_traces(directory: Path | str, records: Sequence[Mapping[str, Any]]) -> 
 
     Args:
         directory: results folder.
-        records: records of one setting, see :func:`kd_env.benchmark.summary.by_setting`.
+        records: records of one setting, see :func:`kd_env.benchmark.grouping.by_setting`.
 
     Raises:
         InputError: a trace cannot be read, or a policy has two records with one seed, because they are of two settings.
@@ -33,7 +33,7 @@ def read_traces(directory: Path | str, records: Sequence[Mapping[str, Any]]) -> 
         if record["seed"] in of_policy:
             raise InputError(
                 f"{directory}: policy {record['policy']!r} has two records with seed {record['seed']}; give the records of one setting, "
-                "see kd_env.benchmark.summary.by_setting"
+                "see kd_env.benchmark.grouping.by_setting"
             )
         of_policy[record["seed"]] = read_trace(Path(directory) / "traces" / f"{record['trial']}.parquet")
     return traces

@@ -80,7 +80,7 @@ def mean_over_seeds(maps: Sequence[SelectionMap]) -> SelectionMap:
         InputError: the maps differ in their teachers or their bins.
     """
     first = maps[0]
-    if any(each.teachers != first.teachers or len(each.updates) != len(first.updates) for each in maps):
+    if any(each.teachers != first.teachers or not np.array_equal(each.updates, first.updates) for each in maps):
         raise InputError("selection maps of different teachers or bins have no mean; give the traces of one policy and one setting")
     groups = tuple(dict.fromkeys(group for each in maps for group in each.groups))
     stacked = np.full((len(maps), len(groups), *first.weights.shape[1:]), np.nan)  # [S, G, K, bins]

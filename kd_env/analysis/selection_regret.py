@@ -139,9 +139,9 @@ def regret_table(
         rows[policy] = {"n": len(regrets), "regret": float(np.mean([regret.mean() for regret in regrets]))}
         if answer.change is not None:
             spans = {"before": (answer.change - window, answer.change), "drop": (answer.change, answer.change + window)}
-            spans["end"] = (int(regrets[0].index[-1]) + 1 - window, int(regrets[0].index[-1]) + 1)
             for name, (start, stop) in spans.items():
                 rows[policy][name] = float(np.mean([regret[(regret.index >= start) & (regret.index < stop)].mean() for regret in regrets]))
+            rows[policy]["end"] = float(np.mean([regret[regret.index > regret.index[-1] - window].mean() for regret in regrets]))
             recoveries = [recovery_updates(trace, answer, tolerance, window) for trace in of_policy]
             known = [recovery for recovery in recoveries if recovery is not None]
             rows[policy] |= {"recovered": len(known) / len(recoveries), "recovery": float(np.median(known)) if known else math.nan}

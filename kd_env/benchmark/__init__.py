@@ -17,7 +17,7 @@
 - `rerun`: run a record's trial again and compare
 - `check`: check all records of a folder, by one or the other
 - `statistics`: intervals, paired differences, Holm's correction, recovered gap (pure functions)
-- `summary`, `overview`: one table per setting, and one table of all settings
+- `grouping`, `summary`, `overview`: the records of each setting, one table per setting, and one table of all settings
 - `aggregates`, `report_across`: statistics over several settings, and their part of the report
 - `report_text`, `report_claims`: conclusions as text, and what may be claimed about the highest score
 - `report`, `report_sections`: report.md, report.html and figures/, and what they contain

@@ -16,12 +16,13 @@ import numpy as np
 from jinja2 import Environment
 
 from kd_env.benchmark.card_metadata import front_matter, library_of
+from kd_env.benchmark.grouping import by_setting
 from kd_env.benchmark.low_bit_card import low_bit_section
 from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, interval, number
 from kd_env.benchmark.statistics import mean_interval
-from kd_env.benchmark.summary import by_setting, records_by_policy, uses_reward_labels
+from kd_env.benchmark.summary import records_by_policy, uses_reward_labels
 from kd_env.errors import InputError
 from kd_env.tasks import Split, Task
 from kd_env.tasks.task import SPLITS

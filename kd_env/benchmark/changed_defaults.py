@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,24 +25,30 @@ def require_same_defaults(trials: Iterable[Trial], directory: Path) -> None:
 
     Raises:
         InputError: a trial that is not recorded has other settings than a recorded one, or its task, teachers or student have other data;
-            or the test split has changed since a trial was recorded.
+            or the test split, the tuned configuration or the saved policy has changed since a trial was recorded.
     """
     if not (recorded := records.by_trial(directory)):
         return
     trials = list(trials)
     of_key = {_key_of(trial): trial for trial in trials}
     new = {_key_of(trial): trial for trial in trials if trial.id not in recorded}
+    of_row = defaultdict(list)  # by what a row of a report's table shares
+    for trial in trials:
+        of_row[_row_of(trial)].append(trial)
     compared: set[tuple[str, str | None]] = set()
     for record in recorded.values():
         env = record["env"] or {}
-        key = _key(record["policy"], record["config"], env.get("task"), env.get("teachers") or record["pool"])
-        if (trial := new.get(key)) is not None:
-            _require_same(trial, record, directory)
+        task, pool = env.get("task"), env.get("teachers") or record["pool"]
+        key = _key(record["policy"], record["config"], task, pool)
+        if (unfinished := new.get(key)) is not None:
+            _require_same(unfinished, record, directory)
             if (key, record["suite"]) not in compared:  # one record shows it
-                _require_same_content(trial, record, directory)
+                _require_same_content(unfinished, record, directory)
             compared.add((key, record["suite"]))
-        if (trial := of_key.get(key)) is not None:
-            _require_same_test(trial, record, directory)
+        if (same_key := of_key.get(key)) is not None:
+            _require_same_test(same_key, record, directory)
+        for same_row in of_row.get((record["policy"], str(task), pool, record["updates"], record["student"]), ()):
+            _require_same_start(same_row, record, directory)
 
 
 def _require_same(trial: Trial, record: Record, directory: Path) -> None:
@@ -70,6 +77,26 @@ def _require_same_test(trial: Trial, record: Record, directory: Path) -> None:
         raise InputError(f"{directory}: the test split of {record['task']} has changed since its trials were run; give another --out")
 
 
+def _require_same_start(trial: Trial, record: Record, directory: Path) -> None:
+    """Compare the tuned configuration of a trial, and for an equal seed its saved policy, with those of a record of the same row."""
+    new, old = trial.config, record["config"]
+    if new.get("tuned") != old.get("tuned"):
+        raise InputError(f"{directory}: its trials of {record['policy']} have another tuned configuration; give another --out")
+    if trial.seed == record["seed"] and "policy_from" in new and new["policy_from"].get("sha256") != old["policy_from"].get("sha256"):
+        raise InputError(
+            f"{directory}: its trial of {record['policy']} seed {trial.seed} began with another saved policy; give another --out"
+        )
+
+
+def _pool_of(trial: Trial) -> tuple[str, str]:
+    return trial.task, trial.teachers or trial.resolved.task.defaults.pool
+
+
+def _row_of(trial: Trial) -> tuple[str, str, str, int, str]:
+    distillation = trial.resolved.settings.distillation
+    return (trial.resolved.policy.name, *_pool_of(trial), distillation.updates, distillation.student)
+
+
 def _settings(task: Task, env: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a recorded environment; none if this version does not know one of them."""
     try:
@@ -79,7 +106,7 @@ def _settings(task: Task, env: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key_of(trial: Trial) -> str:
-    return _key(trial.resolved.policy.name, trial.config, trial.task, trial.teachers or trial.resolved.task.defaults.pool)
+    return _key(trial.resolved.policy.name, trial.config, *_pool_of(trial))
 
 
 def _key(policy: str, config: Mapping[str, Any], task: Any, pool: str) -> str:

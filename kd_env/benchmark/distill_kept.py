@@ -15,10 +15,10 @@ from kd_env import tasks
 from kd_env.benchmark import records
 from kd_env.benchmark.card import write_card
 from kd_env.benchmark.distill import RECORDS
+from kd_env.benchmark.grouping import by_setting
 from kd_env.benchmark.kept_students import FILE, FOLDER, KeptStudent, kept_students
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.records import Record
-from kd_env.benchmark.summary import by_setting
 from kd_env.errors import InputError
 from kd_env.paths import claim_folder
 from kd_env.randomness import reproducible
@@ -93,7 +93,7 @@ def distill_kept(results: Path, kept: KeptStudent, out: Path, progress: Progress
         with reproducible():
             shutil.copytree(results / FOLDER / kept.trial, new)
             _require_same_score(new, task, kept)
-            same = next(group for group in by_setting(compared).values() if best in group)
+            same = next((group for group in by_setting(compared).values() if best in group), [best])  # a later suite may have run it again
             of_policy = [record for record in same if record["policy"] == best["policy"] and not record["diverged"]]
             write_card(new, task, best["env"]["teachers"], command or best["config"].get("command", ""), of_policy, best, compared)
         _copy_records(results, new / RECORDS, compared)

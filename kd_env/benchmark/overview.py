@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from kd_env.benchmark.grouping import Setting
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_text import NO_VALUE, number
 from kd_env.benchmark.statistics import mean_interval, paired_difference
-from kd_env.benchmark.summary import Setting, access_rank, base_name, records_by_policy
+from kd_env.benchmark.summary import access_rank, base_name, records_by_policy
 from kd_env.benchmark.tuning.configuration import untuned_name
 from kd_env.errors import InputError
 from kd_env.policies import registry

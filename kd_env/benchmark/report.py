@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from kd_env.analysis.figures import Styles
 from kd_env.analysis.palette import COLOURS, DARK, policy_styles
+from kd_env.benchmark.grouping import by_setting
 from kd_env.benchmark.overview import column_names
 from kd_env.benchmark.records import Record, read
 from kd_env.benchmark.report_across import Across, compare_across
@@ -36,7 +37,6 @@ from kd_env.benchmark.report_sections import (
 )
 from kd_env.benchmark.report_svg import page_svg
 from kd_env.benchmark.report_tuned import tuned_table
-from kd_env.benchmark.summary import by_setting
 from kd_env.paths import sweep, write_bytes
 from kd_env.printable import markdown_text, printable
 

@@ -22,13 +22,13 @@ from kd_env.benchmark.aggregates import (
     mean_ranks,
     performance_profile,
 )
+from kd_env.benchmark.grouping import Setting
 from kd_env.benchmark.overview import REFERENCE
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_figures import Plot
 from kd_env.benchmark.report_sections import Table
 from kd_env.benchmark.report_text import NO_VALUE, interval
 from kd_env.benchmark.statistics import FloatArray
-from kd_env.benchmark.summary import Setting
 
 MAX_LINES = 12
 SETTINGS_FOR_A_TEST = 5

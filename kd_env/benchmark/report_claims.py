@@ -26,6 +26,7 @@ class Claim(NamedTuple):
     Attributes:
         winner: name of the policy.
         above: policies whose score is significantly lower.
+        below: policies whose score is significantly higher over the seeds in common, although their mean is lower.
         equal: policies from which it cannot be distinguished.
         few: policies that share too few seeds with it to be compared.
         pairs: number of compared pairs; 0 if there are too few seeds.
@@ -34,6 +35,7 @@ class Claim(NamedTuple):
 
     winner: str
     above: tuple[str, ...]
+    below: tuple[str, ...]
     equal: tuple[str, ...]
     few: tuple[str, ...]
     pairs: int
@@ -41,13 +43,15 @@ class Claim(NamedTuple):
 
     def __str__(self) -> str:
         """Return what may be claimed as sentences."""
-        if not self.above and not self.equal:
+        if not self.above and not self.below and not self.equal:
             return f"{self.winner} has the highest mean test score, but with fewer than {SEEDS_FOR_A_CLAIM} seeds no order may be claimed."
         compared = f"paired t tests, Holm-adjusted over all {self.pairs:,} pairs of policies that are not privileged"
         few = f" Not compared, with fewer than {SEEDS_FOR_A_CLAIM} seeds in common: {_some(self.few)}." if self.few else ""
-        if not self.above:
+        if self.below:
+            few = f" Over the seeds in common it is below {_some(self.below)}: compare policies of equal seeds.{few}"
+        if not self.above and not self.below:
             return f"{self.winner} is not distinguishable from any other policy ({compared}): {_some(self.equal)}.{few}{self.advice}"
-        others = len(self.above) + len(self.equal)
+        others = len(self.above) + len(self.below) + len(self.equal)
         above = f"{self.winner} is above {len(self.above)} of {others} other policies with p < {LEVEL} ({compared})."
         return f"{above} It is not distinguishable from {_some(self.equal)}.{few}{self.advice}" if self.equal else above + few
 
@@ -107,10 +111,12 @@ def claim(pairs: Pairs | None) -> Claim | None:
     if pairs is None:
         return None
     policies, p = pairs.policies, pairs.p
-    above = tuple(name for name, value in zip(policies, p[0], strict=True) if value < LEVEL)
+    difference = pairs.differences[0]
+    above = tuple(policies[n] for n in np.flatnonzero((p[0] < LEVEL) & (difference > 0)))
+    below = tuple(policies[n] for n in np.flatnonzero((p[0] < LEVEL) & (difference <= 0)))
     equal = tuple(name for name, value in zip(policies, p[0], strict=True) if value >= LEVEL)
     few = tuple(name for name, value in zip(policies[1:], p[0, 1:], strict=True) if math.isnan(value))
-    return Claim(policies[0], above, equal, few, int(np.isfinite(p).sum() // 2), _advice(pairs, equal))
+    return Claim(policies[0], above, below, equal, few, int(np.isfinite(p).sum() // 2), _advice(pairs, equal))
 
 
 def _advice(pairs: Pairs, equal: Sequence[str]) -> str:

@@ -100,7 +100,7 @@ def _maps(directory: Path, table: pd.DataFrame, records: Sequence[Record]) -> It
     of_policy = records_by_policy(records)
     for row in by_score(table).itertuples():
         if uses_reward_labels(row.access) or base_name(row.policy) == "oracle":
-            paths = (directory / "traces" / f"{record['trial']}.parquet" for record in of_policy[row.policy])
+            paths = (directory / "traces" / f"{record['trial']}.parquet" for record in of_policy[row.policy] if not record["diverged"])
             if maps := [read_selection_map(path) for path in islice(filter(Path.is_file, paths), MAX_MAPS)]:
                 yield row.policy, mean_over_seeds(maps)
 

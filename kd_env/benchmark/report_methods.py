@@ -78,8 +78,12 @@ def _common(records: Sequence[Record]) -> str:
         f"{name} {', '.join(distinct(str(record['versions'][name]) for record in records if name in record['versions']))}"
         for name in sorted({name for record in records for name in record["versions"]})
     )
-    tested = all(record["config"].get("test", True) for record in records)
-    opened = "The test split is opened once per trial, when the student is finished." if tested else "The test split was not evaluated."
+    untested = sum(not record["config"].get("test", True) for record in records)
+    opened = "The test split is opened once per trial, when the student is finished."
+    if untested:
+        opened = f"In {untested} of {len(records)} trials the test split was not evaluated. In the others it is opened once, at the end."
+    if untested == len(records):
+        opened = "The test split was not evaluated."
     return " ".join(
         [
             f"The policies, with the data that they read, are {listed}.",
@@ -96,10 +100,10 @@ def _common(records: Sequence[Record]) -> str:
 def _values(record: Record) -> Values:
     """Return all settings of a record, with the task's defaults; only the recorded ones if the task cannot be loaded here."""
     env, config = record["env"] or {}, record["config"]
-    values = {**config, **env} if "tuned" in config else {**env, **config}  # what is tuned is in the environment's settings alone
+    values = {**config, **env}  # a policy or its tuned configuration may set what the user set too
     known = {name: value for name, value in values.items() if name not in (*ENV_WITHOUT_SETTINGS, *CONFIG_WITHOUT_SETTINGS)}
     try:
-        return make_settings(tasks.load(record["task"]), **known).flat()
+        return make_settings(tasks.load(env.get("task") or record["task"]), **known).flat()
     except InputError:
         return known
 
@@ -108,9 +112,7 @@ def _same(name: str, values: Mapping[str, Values]) -> str:
     """Return the value that all policies have, or the values with the policies that differ from the most frequent value."""
     of_value: dict[str, list[str]] = {}
     for policy, of_policy in values.items():
-        if name in of_policy:
-            of_value.setdefault(as_text(of_policy[name]) or "none", []).append(policy)
-    if not of_value:
-        return "the task's default"
+        value = (as_text(of_policy[name]) or "none") if name in of_policy else "the task's default"
+        of_value.setdefault(value, []).append(policy)
     most, *others = sorted(of_value, key=lambda value: -len(of_value[value]))
     return most + "".join(f" ({value} for {', '.join(of_value[value])})" for value in others)

@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from kd_env.analysis.figures import Styles
+from kd_env.benchmark.grouping import Setting
 from kd_env.benchmark.overview import overview, split_of_scores
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_claims import Claim, all_pairs, claim
 from kd_env.benchmark.report_figures import Plots, file_safe, setting_plots
 from kd_env.benchmark.report_text import NO_VALUE, conclusions, difference, interval, number
-from kd_env.benchmark.summary import FORWARDS, Setting, summarise
+from kd_env.benchmark.summary import FORWARDS, summarise
 
 MAX_DRAWN, FEW_DRAWN = 12, 3
 """Settings of a report that have figures, which take most of its time; the second number is for folders with many records."""

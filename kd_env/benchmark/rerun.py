@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_env import spec
 from kd_env.benchmark.records import CONFIG_WITHOUT_SETTINGS, Record
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.trial import Trial
@@ -55,7 +56,7 @@ def trial_of(record: Record) -> Trial:
         config.get("command", ""),
         config.get("test", True),
         source["file"] if source else None,
-        record["policy"].removeprefix(f"{source['policy']} from ").removesuffix(", frozen") if source else "",
+        record["policy"].removeprefix(f"{spec.parse(source['policy'])} from ").removesuffix(", frozen") if source else "",
         config.get("frozen", False),
         Configuration(**config["tuned"]) if "tuned" in config else None,
     )

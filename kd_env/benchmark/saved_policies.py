@@ -118,10 +118,10 @@ def find(place: Path, policies: Sequence[str], seeds: Sequence[int]) -> dict[int
     by_policy: dict[str, dict[int, list[Path]]] = {}
     for file in files:
         source = source_of(file)
-        by_policy.setdefault(source.policy, {}).setdefault(source.seed, []).append(file)
+        by_policy.setdefault(str(spec.parse(source.policy)), {}).setdefault(source.seed, []).append(file)
     chosen: dict[int, list[Path]] = {seed: [] for seed in seeds}
     for text in policies or by_policy:
-        policy = text if text in by_policy else str(spec.parse(text))
+        policy = str(spec.parse(text))
         if policy not in by_policy:
             raise InputError(f"policy-from {place}: holds no {policy!r}, but {', '.join(by_policy)}; name one of them with --policy")
         by_seed = by_policy[policy]

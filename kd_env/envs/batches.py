@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import gymnasium as gym
 import numpy as np
@@ -121,9 +121,22 @@ class BatchEnv(gym.Env[Observation, Any]):
             self.history = render.begin(self.selection)
         return self._observation()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> BatchEnv:
+        """Return :meth:`fork`."""
+        return self.fork()
+
+    def __reduce__(self) -> NoReturn:
+        """Raise an error: an environment holds a bank and a network.
+
+        Raises:
+            TypeError: always; :meth:`snapshot` returns the state as bytes.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be pickled; make it again, and restore() the bytes of its snapshot()")
+
     def fork(self) -> BatchEnv:
         """Return an independent environment in the same state; the bank is shared."""
-        fork = copy.copy(self)
+        fork = object.__new__(type(self))
+        vars(fork).update(vars(self))
         fork._np_random, fork.action_space, fork.history = copy.deepcopy((self._np_random, self.action_space, self.history))
         fork.selection = self.selection.fork()
         return fork

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import gymnasium as gym
 import numpy as np
@@ -184,9 +184,22 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._ended = self.distillation.done | (self._steps >= (self.max_episode_steps or np.inf))
         return self.selection.observation()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SlotsEnv:
+        """Return :meth:`fork`."""
+        return self.fork()
+
+    def __reduce__(self) -> NoReturn:
+        """Raise an error: an environment holds a bank and a network.
+
+        Raises:
+            TypeError: always; :meth:`snapshot` returns the state as bytes.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be pickled; make it again, and restore() the bytes of its snapshot()")
+
     def fork(self) -> SlotsEnv:
         """Return independent slots in the same state; the bank is shared."""
-        fork = copy.copy(self)
+        fork = object.__new__(type(self))
+        vars(fork).update(vars(self))
         fork._np_random, fork.histories = copy.deepcopy((self._np_random, self.histories))
         fork.single_action_space, fork.action_space = copy.deepcopy((self.single_action_space, self.action_space))
         fork._steps, fork._ended = self._steps.copy(), self._ended.copy()

@@ -73,3 +73,7 @@ def test_maps_that_cannot_be_made_are_refused(write, tmp_path):
     first, second = selection_map(read_trace(write(ROWS))), selection_map(read_trace(write(ROWS, teachers=("p", "q"))))
     with pytest.raises(InputError, match="different teachers"):
         mean_over_seeds([first, second])
+    long, short = (selection_map(read_trace(write(random_rows(0, updates)))) for updates in (400, 100))
+    assert len(long.updates) == len(short.updates)
+    with pytest.raises(InputError, match="or bins"):
+        mean_over_seeds([long, short])

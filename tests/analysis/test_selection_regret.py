@@ -132,6 +132,13 @@ def test_the_table_has_a_row_per_policy_and_the_figure_a_line():
     assert list(late.get_ydata()) == [0, 0, 0, 0, 0, 1, 0.5, 0.5, 0, 0]
 
 
+def test_the_end_of_a_short_trace_is_its_own():
+    answer, _ = changing(100, 50)
+    long, short = follow(100, lambda update: 1.0), follow(80, lambda update: 0.0)
+    for traces in ([long, short], [short, long]):
+        assert regret_table({"both": traces}, answer, window=10).loc["both", "end"] == pytest.approx(0.5)
+
+
 def test_a_table_of_a_pool_that_does_not_change_has_no_recovery():
     table = regret_table({"first": [make_trace([(0, 0, 0, 0, 1.0), (0, 1, 1, 0, 1.0)])]}, STATIC)
     assert table.to_dict("list") == {"n": [1], "regret": [0.5]}

@@ -3,9 +3,9 @@
 import pytest
 from scipy import stats
 
+from kd_env.benchmark.grouping import by_setting
 from kd_env.benchmark.overview import overview, split_of_scores
 from kd_env.benchmark.report import write_report
-from kd_env.benchmark.summary import by_setting
 from kd_env.cli import invoke
 from kd_env.policies import registry
 

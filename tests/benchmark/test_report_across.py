@@ -6,10 +6,10 @@ from hand_made import record, runs, setting
 
 from kd_env.analysis.palette import policy_styles
 from kd_env.benchmark.aggregates import iqm_over_settings
+from kd_env.benchmark.grouping import by_setting
 from kd_env.benchmark.records import append
 from kd_env.benchmark.report import write_report
 from kd_env.benchmark.report_across import compare_across
-from kd_env.benchmark.summary import by_setting
 
 
 def settings(count, means):

@@ -29,6 +29,16 @@ def test_all_pairs_are_compared_and_corrected_together():
     assert "all 10 pairs" in str(stated)
 
 
+def test_the_highest_mean_of_other_seeds_is_not_called_above():
+    """A has the highest mean because of seeds that B lacks; over the five that both have, it is below B."""
+    a = [record("a", "nothing", seed, (0.5 if seed < 5 else 0.9) + NOISE[seed % 5]) for seed in range(10)]
+    b = [record("b", "nothing", seed, 0.6 + NOISE[seed] + 0.001 * seed) for seed in range(5)]
+    stated = claim_of([*a, *b])
+    assert (stated.winner, stated.above, stated.below) == ("a", (), ("b",))
+    assert "a is above 0 of 1 other policies" in str(stated)
+    assert "Over the seeds in common it is below b: compare policies of equal seeds." in str(stated)
+
+
 def test_policies_with_overlapping_scores_are_not_distinguishable():
     noise = [0.02, -0.02, 0.01, -0.01, 0.005]
     near = [record("near", "nothing", seed, 0.69 + noise[seed]) for seed in range(5)]
@@ -67,9 +77,7 @@ def test_a_pair_that_only_the_adjustment_leaves_open_needs_no_more_seeds():
     p = stats.ttest_1samp(gaps, 0).pvalue
     assert p < 0.05
     assert stated.equal == ("near",)
-    assert str(stated).endswith(
-        f"best and near alone would differ with p = {p:.3f}; after the adjustment the difference is not significant."
-    )
+    assert str(stated).endswith(f"best and near alone would differ with p = {p:.3f}; after the adjustment it is not significant.")
 
 
 def test_equal_scores_cannot_be_decided():

@@ -108,7 +108,7 @@ def test_the_methods_of_a_task_that_cannot_be_loaded_name_what_was_recorded(tmp_
     changes = {"task": "elsewhere:load", "env": {"id": "x", "num_envs": 16, "kd_weight": 0.5}}
     text = " ".join(methods(sections_of(tmp_path, runs("uniform", "nothing", 0.4, seeds=2, **changes))))
     assert "On the task elsewhere:load, the pool experts (p, q)" in text
-    assert "(kd_weight) is 1.0" in text, "the command's value is the last word"
+    assert "(kd_weight) is 0.5" in text, "what the trial ran with, not what the command said"
     assert "the temperature is the task's default" in text
     assert "Settings that are not named are at the task's defaults." in text
 

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from kd_env.benchmark import records
+from kd_env.benchmark.grouping import by_setting
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.replay import replay
 from kd_env.benchmark.rerun import rerun, trial_of
 from kd_env.benchmark.run import run
 from kd_env.benchmark.run_trial import run_trial
 from kd_env.benchmark.saved_policies import Source, agent_file, find, save, source_of
-from kd_env.benchmark.summary import by_setting
 from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 
@@ -174,6 +174,7 @@ def test_a_place_without_the_policy_is_named(learned, tmp_path):
         find(learned, ["akd"], [0])
     with pytest.raises(InputError, match=r"0 policies 'ppo' of seed 7 among seeds 0, 1; give these --seeds, or name one file"):
         find(learned, ["ppo"], [7])
+    assert find(learned, ["exp3()"], [7])[7] == find(learned, ["exp3"], [0])[0]
     assert find(learned, ["exp3"], [7])[7] == find(learned, ["exp3"], [0])[0], "the only one serves every seed"
     (tmp_path / "some.agent").write_text("")
     with pytest.raises(InputError, match=r"some\.agent: not a saved policy"):

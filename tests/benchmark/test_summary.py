@@ -5,11 +5,26 @@ import math
 import pytest
 from hand_made import record, runs, setting
 
-from kd_env.benchmark.summary import Setting, best_rival, by_setting, summarise
+from kd_env.benchmark.grouping import Setting, by_setting
+from kd_env.benchmark.summary import best_rival, summarise
 
 
 def row(table, policy):
     return table[table["policy"] == policy].iloc[0]
+
+
+@pytest.mark.parametrize("part", ["task", "teachers"])
+def test_tasks_and_pools_of_one_name_are_told_apart(part):
+    good, bad = ([record("uniform", "nothing", seed, test, env={part: name}, bank=name) for seed in range(2)] for name, test in NAMED)
+    settings = by_setting([*good, *bad])
+    assert [{r["test"] for r in records} for records in settings.values()] == [{0.9}, {0.1}]
+    shown = [setting.task if part == "task" else setting.pool for setting in settings]
+    assert shown == ["mine:good", "mine:bad"]
+    same_bank = [r | {"bank": "one"} for r in (*good, *bad[:1])]
+    assert len(by_setting(same_bank)) == 1, "two ways to write one task"
+
+
+NAMED = (("mine:good", 0.9), ("mine:bad", 0.1))
 
 
 def test_rows_are_sorted_by_access_then_name():

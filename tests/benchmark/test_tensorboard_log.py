@@ -1,5 +1,7 @@
 """Events for TensorBoard say what the record and the trace say, also for populations and after a resume."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -61,6 +63,45 @@ def test_a_resumed_log_replaces_what_came_after_the_checkpoint(tmp_path):
     assert list(after["train/cross_entropy"]) == [10, 20, 30]
     assert {step: after["train/cross_entropy"][step] for step in (10, 20)} == {step: before[step] for step in (10, 20)}
     assert after[f"selection/{selection.pool.names[0]}"] == pytest.approx({10: 0.25, 20: 0.25, 30: 1.0}, abs=1e-3)
+
+
+def steps(numbers, first=0):
+    """Steps of one student with four examples, of which the last two have no label; number ``n`` has the loss and reward ``n``."""
+    for number in numbers:
+        ids, values = np.arange(4), np.array([number, number, 0.0, 0.0])
+        batch = SimpleNamespace(update=np.array([number]), example_ids=ids)
+        weights = np.full((4, 2), 0.5)
+        yield SimpleNamespace(
+            active=[True], diverged=[False], validation=None, batch=batch, weights=weights, student_ce=values, rewards=np.full(4, number)
+        )
+
+
+def log_of(tmp_path, updates):
+    labels = np.array([0, 1, -1, -1])
+    selection = SimpleNamespace(
+        pool=SimpleNamespace(names=("one", "two")),
+        num_students=1,
+        data=SimpleNamespace(task=SimpleNamespace(train=SimpleNamespace(labels=labels))),
+        settings=SimpleNamespace(distillation=SimpleNamespace(updates=updates)),
+    )
+    trial = Trial("digits", "uniform", 0, settings=SETTINGS)
+    return TensorBoardLog(tmp_path, trial, selection, 0, SimpleNamespace(finished=None))
+
+
+def test_the_last_updates_are_logged_and_unlabelled_examples_left_out(tmp_path):
+    log = log_of(tmp_path, 14)
+    for step in steps(range(14)):
+        log(step)
+    log.close()
+    assert scalars(log.folder)["train/cross_entropy"] == pytest.approx({10: 4.5, 14: 11.5})
+
+
+def test_a_mean_that_a_stop_cut_is_not_logged(tmp_path):
+    log = log_of(tmp_path, 40)
+    for step in steps(range(12, 30)):
+        log(step)
+    log.close()
+    assert scalars(log.folder)["train/reward"] == pytest.approx({30: 24.5})
 
 
 def test_nothing_is_logged_unless_asked(tmp_path):

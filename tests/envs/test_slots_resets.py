@@ -1,6 +1,7 @@
 """How episodes of slots end and begin again: Gymnasium's conventions of its own vector environment."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -124,6 +125,16 @@ def test_a_reset_touches_neither_what_was_returned_nor_what_is_kept():
         returned.append(env.step(np.ones((3, 4), dtype=np.int8))[0])
         copies.append(copy.deepcopy(returned[-1]))
     assert same(returned, copies)
+
+
+def test_a_copy_in_the_middle_of_an_episode_is_a_fork():
+    for env in (slots(), batch()):
+        env.reset(seed=3)
+        env.step(env.action_space.sample())
+        twin, action = copy.deepcopy(env), env.action_space.sample()
+        assert same(env.step(action)[0], twin.step(action)[0])
+        with pytest.raises(TypeError, match=r"cannot be pickled; make it again, and restore\(\) the bytes of its snapshot\(\)"):
+            pickle.dumps(env)
 
 
 def test_resets_take_all_slots_of_a_student_or_none():

@@ -119,10 +119,10 @@ def configuration(tuned: Tuned, policy: str, settings: Mapping[str, Any]) -> Con
     Raises:
         InputError: the policy is not tuned, or a setting of the trial is tuned.
     """
-    name = str(spec.parse(policy))
-    if name not in tuned.policies:
-        raise spec.unknown(f"tuned policy for task {tuned.task!r}, pool {tuned.teachers!r}:", name, tuned.policies, f"; {HOW}")
-    chosen = tuned.policies[name]
+    name, by_name = str(spec.parse(policy)), {str(spec.parse(text)): of_policy for text, of_policy in tuned.policies.items()}
+    if name not in by_name:
+        raise spec.unknown(f"tuned policy for task {tuned.task!r}, pool {tuned.teachers!r}:", name, by_name, f"; {HOW}")
+    chosen = by_name[name]
     if both := sorted(chosen.settings.keys() & settings.keys()):
         raise InputError(f"{both[0]}={settings[both[0]]!r}: this setting of policy {name!r} is tuned; leave it or --tuned out")
     return chosen

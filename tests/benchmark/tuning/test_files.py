@@ -1,5 +1,6 @@
 """Files of tuned configurations: what is written is read, and what ships with the package can be used."""
 
+import dataclasses
 import re
 
 import pytest
@@ -22,6 +23,14 @@ TUNED = files.Tuned(
 def test_what_is_written_is_read(tmp_path):
     files.write(tmp_path / "a" / "b.toml", TUNED)
     assert files.read(tmp_path / "a" / "b.toml") == TUNED
+
+
+def test_a_policy_is_found_by_any_way_to_write_it(tmp_path):
+    text = "reinforce(learning_rate=1e-2)"
+    files.write(tmp_path / "a.toml", dataclasses.replace(TUNED, policies={text: TUNED.policies["uniform"]}, scores={text: (0.5, 0.4)}))
+    tuned = files.read(tmp_path / "a.toml")
+    for written in (text, "reinforce(learning_rate=0.01)"):
+        assert files.configuration(tuned, written, {}) == TUNED.policies["uniform"]
 
 
 def test_a_file_is_found_by_task_and_pool(tmp_path):
