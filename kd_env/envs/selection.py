@@ -164,12 +164,11 @@ class Selection:
 
     def rehearse(self, action: np.ndarray) -> np.ndarray:
         """Return the rewards of ``action``, ``[slots]``, without an update or costs or a bonus, and go on to the next mini-batches."""
-        batch = self.distillation.observe()
-        decision = decisions.of_action(self.distillation, self.action_kind, self.action_kind.decode(action, self.num_slots))
-        self.measurement.before_update(self.distillation, self.meter, ~self.distillation.done)
-        step = self._taught_batch(batch, decision, None, updated=False)
-        rewards = self._per_slot(checked_reward(self.reward_rule, step))
-        self.distillation.skip()
+        run = self.distillation
+        batch, decision = run.observe(), decisions.of_action(run, self.action_kind, self.action_kind.decode(action, self.num_slots))
+        self.measurement.before_update(run, self.meter, ~run.done)
+        rewards = self._per_slot(checked_reward(self.reward_rule, self._taught_batch(batch, decision, None, updated=False)))
+        run.skip()
         return rewards
 
     def _update(self, decoded: DecodedAction, active: np.ndarray, bonus: np.ndarray | None, whole_decision: Decision | None = None) -> Step:

@@ -93,9 +93,8 @@ class CheckpointTeacher:
         """How its classes become the task's. Classes without names are matched by validation once, and the result is cached."""
         if not self._matched_by_name.assumed:
             return self._matched_by_name
-        task = self._task
-        key = hashlib.sha256(f"{checkpoint_hash(self.folder)}|{task.fingerprint}".encode()).hexdigest()[:16]
-        path = cache_dir() / "teachers" / f"classes-{key}.json"
+        task, files = self._task, checkpoint_hash(self.folder)
+        path = cache_dir() / "teachers" / f"classes-{hashlib.sha256(f'{files}|{task.fingerprint}'.encode()).hexdigest()[:16]}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
             try:

@@ -177,7 +177,7 @@ def poisoned():
     return dataclasses.replace(task, test=garbage)
 
 
-ABOUT_TEST = ("test", "trial", "env")
+ABOUT_TEST = ("test", "test_split", "trial", "env")
 OF_EACH_ACCESS = [
     "uniform", "most_confident", "camkd", "mutual_learning", "lr_ensemble", "amtml", "akd(training_episodes=1)", "reinforce",
     "gradient_credit", "lookahead", "mtkd_rl", "mmkd", "router", "uniform_reward_ce", "oracle", "sb3:PPO(n_steps=4,batch_size=32)",

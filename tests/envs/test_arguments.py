@@ -63,7 +63,7 @@ def test_numpy_seeds_start_the_same_student(slots):
         (np.full((8, 4), "a"), "real numbers"),
         (np.full((8, 4), None), "real numbers"),
         (np.ones((8, 4), dtype=complex), "real numbers"),
-        ([[1], [1, 2]], "no array of numbers"),
+        ([[1], [1, 2]], "is not an array of numbers"),
     ],
 )
 def test_actions_are_numbers(slots, actions, message):

@@ -30,7 +30,7 @@ from kd_env.errors import InputError
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_other_combination_is_refused(name, digits_data):
     """Of actions, granularities, rewards and credits; counted, so that none is forgotten. A full product: each case takes a millisecond."""
-    task, message, legal = digits_data.task, "in this environment|leave granularity out|needs credit=shared", 0
+    task, message, legal = digits_data.task, "in this environment|leave granularity out|use credit=shared", 0
     for action, granularity, reward, credit in itertools.product(ACTIONS, GRANULARITIES, REWARDS, CREDITS):
         if can_decide(name, action, granularity) and can_pay(reward, credit):
             legal += 1
@@ -46,7 +46,7 @@ def test_every_other_combination_is_refused(name, digits_data):
 def test_credit_without_dev_improvement_is_refused():
     for reward, credit in itertools.product(REWARDS, CREDITS):
         if not can_pay(reward, credit):
-            with pytest.raises(InputError, match="needs credit=shared"):
+            with pytest.raises(InputError, match="use credit=shared"):
                 batch(reward=reward, credit=credit)
 
 

@@ -175,8 +175,8 @@ FAULTS = {
     },
     "credit": {
         "raising_credit": f"credit 'raising_credit': ZeroDivisionError: division by zero {PLACE}",
-        "no_credit": r"returned a NoneType, expected a tensor \[8, K\] for each of \['response'\]",
-        "few_rows": r"expected a tensor \[8, K\]",
+        "no_credit": r"returned a NoneType; return a dict of tensors",
+        "few_rows": r"returned no tensor \[8, K\] for 'response'; return one for each of \['response'\]",
         "few_teachers": r"the function returned 'response' of shape \(8, 3\), expected \(8, 4\)",
         "not_finite": "the function returned NaN or infinite numbers for 'response'",
         "Reward": "is not a function",

@@ -109,7 +109,7 @@ CANNOT_BE_MADE = [
     ({"num_students": 3, "batch_size": 3}, "num_envs=3 slots are mini-batches of 1, but batch_size=3"),
     ({"render_mode": "human"}, "render_mode='human': expected rgb_array or ansi"),
     ({"autoreset_mode": "never"}, "expected next_step, same_step, disabled"),
-    ({"credit": "head", "reward": "mixed"}, "needs credit=shared"),
+    ({"credit": "head", "reward": "mixed"}, "use credit=shared"),
     ({"updats": 3}, "did you mean 'updates'"),
     ({"strength": 0.5}, "setting 'strength' is now called 'kd_weight'; use that name"),
 ]
