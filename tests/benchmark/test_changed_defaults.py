@@ -1,5 +1,6 @@
 """A folder whose records were made with other defaults is not continued: its report would mix both."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from kd_env.benchmark.changed_defaults import require_same_defaults
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.run import run
 from kd_env.benchmark.trial import Trial
+from kd_env.benchmark.tuning.configuration import Configuration
 from kd_env.cli import invoke
 from kd_env.errors import InputError
 from kd_env.tasks import loading
@@ -114,3 +116,15 @@ def test_other_content_is_refused_for_every_seed(tmp_path):
         with pytest.raises(InputError, match=r"were run with other content of the task, the teachers or the student, .* another --out"):
             run([Trial(seed=seed, **own)], tmp_path / "out", Progress(quiet=True))
     assert len(records.read(tmp_path / "out")) == 1
+
+
+def test_another_tuned_configuration_of_a_policy_is_refused(tmp_path):
+    first, second = (
+        dataclasses.replace(trial("uniform", seed), tuned=Configuration({}, {"temperature": temperature}, 4))
+        for seed, temperature in ((0, 2.0), (1, 3.0))
+    )
+    run([first], tmp_path, Progress(quiet=True))
+    with pytest.raises(InputError, match="its trials of uniform, tuned 4 have another tuned configuration; give another --out"):
+        require_same_defaults([second], tmp_path)
+    require_same_defaults([dataclasses.replace(first, seed=1)], tmp_path)
+    require_same_defaults([dataclasses.replace(second, settings={**SETTINGS, "updates": 5})], tmp_path)  # a setting of its own

@@ -66,7 +66,7 @@ def test_a_trial_without_test_never_evaluates_it_and_has_another_id(tmp_path, mo
     assert other["test"] is None
     assert other["trial"] != record["trial"]
     fields, other_fields = comparable(record), comparable(other)
-    assert {key for key in fields if fields[key] != other_fields[key]} == {"trial", "test", "config"}
+    assert {key for key in fields if fields[key] != other_fields[key]} == {"trial", "test", "test_split", "config"}
     for each in (record, other):
         records.append(tmp_path, each)
     assert write_report(tmp_path).with_suffix(".md").read_text().count("The test split was not evaluated") == 1
