@@ -72,7 +72,7 @@ class Draws(Constant):
         return {}
 
     def load_state(self, state):
-        pass
+        """Restore nothing."""
 
 
 def test_a_state_without_the_generator_is_found():

@@ -79,10 +79,12 @@ def _require_same_test(trial: Trial, record: Record, directory: Path) -> None:
 
 def _require_same_start(trial: Trial, record: Record, directory: Path) -> None:
     """Compare the tuned configuration of a trial, and for an equal seed its saved policy, with those of a record of the same row."""
-    new, old = trial.config, record["config"]
-    if new.get("test", True) and old.get("test", True) and new.get("tuned") != old.get("tuned"):  # the search itself opens no test
+    old, tuned = record["config"], None if trial.tuned is None else trial.tuned.as_dict()
+    if trial.test and old.get("test", True) and tuned != old.get("tuned"):  # the search itself opens no test
         raise InputError(f"{directory}: its trials of {record['policy']} have another tuned configuration; give another --out")
-    if trial.seed == record["seed"] and "policy_from" in new and new["policy_from"].get("sha256") != old["policy_from"].get("sha256"):
+    if trial.policy_from is None or trial.seed != record["seed"]:
+        return
+    if trial.config["policy_from"]["sha256"] != old["policy_from"].get("sha256"):
         raise InputError(
             f"{directory}: its trial of {record['policy']} seed {trial.seed} began with another saved policy; give another --out"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from kd_env.distillation import Distillation
 from kd_env.envs import arguments, observations, render
 from kd_env.envs.actions import ActionKind
+from kd_env.envs.copying import CopiedByFork
 from kd_env.envs.make import make_selection
 from kd_env.envs.step import Step
 from kd_env.errors import InputError
@@ -21,7 +22,7 @@ from kd_env.teachers import Pool, Teacher
 from kd_env.types import Observation
 
 
-class BatchEnv(gym.Env[Observation, Any]):
+class BatchEnv(CopiedByFork, gym.Env[Observation, Any]):
     """Base class of environments with one student.
 
     Attributes:
@@ -121,22 +122,9 @@ class BatchEnv(gym.Env[Observation, Any]):
             self.history = render.begin(self.selection)
         return self._observation()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> BatchEnv:
-        """Return :meth:`fork`."""
-        return self.fork()
-
-    def __reduce__(self) -> NoReturn:
-        """Raise an error: an environment holds a bank and a network.
-
-        Raises:
-            TypeError: always; :meth:`snapshot` returns the state as bytes.
-        """
-        raise TypeError(f"{type(self).__name__} cannot be pickled; make it again, and restore() the bytes of its snapshot()")
-
-    def fork(self) -> BatchEnv:
+    def fork(self) -> Self:
         """Return an independent environment in the same state; the bank is shared."""
-        fork = object.__new__(type(self))
-        vars(fork).update(vars(self))
+        fork = self._shallow_copy()
         fork._np_random, fork.action_space, fork.history = copy.deepcopy((self._np_random, self.action_space, self.history))
         fork.selection = self.selection.fork()
         return fork

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 import numpy as np
@@ -20,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 from kd_env.distillation import Distillation
 from kd_env.envs import arguments, observations, render, slot_info
 from kd_env.envs.actions import ActionKind
+from kd_env.envs.copying import CopiedByFork
 from kd_env.envs.make import make_selection
 from kd_env.errors import InputError
 from kd_env.tasks import Task
@@ -27,7 +28,7 @@ from kd_env.teachers import Pool, Teacher
 from kd_env.types import Decision, Observation
 
 
-class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
+class SlotsEnv(CopiedByFork, VectorEnv[Observation, np.ndarray, np.ndarray]):
     """Base class of vector environments. A slot is an instance of a mini-batch, or with ``granularity="batch"`` a student.
 
     ``info`` contains arrays with Gymnasium's ``_key`` masks. The slots of a student end together. A student that diverges ends before the
@@ -184,22 +185,9 @@ class SlotsEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self._ended = self.distillation.done | (self._steps >= (self.max_episode_steps or np.inf))
         return self.selection.observation()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SlotsEnv:
-        """Return :meth:`fork`."""
-        return self.fork()
-
-    def __reduce__(self) -> NoReturn:
-        """Raise an error: an environment holds a bank and a network.
-
-        Raises:
-            TypeError: always; :meth:`snapshot` returns the state as bytes.
-        """
-        raise TypeError(f"{type(self).__name__} cannot be pickled; make it again, and restore() the bytes of its snapshot()")
-
-    def fork(self) -> SlotsEnv:
+    def fork(self) -> Self:
         """Return independent slots in the same state; the bank is shared."""
-        fork = object.__new__(type(self))
-        vars(fork).update(vars(self))
+        fork = self._shallow_copy()
         fork._np_random, fork.histories = copy.deepcopy((self._np_random, self.histories))
         fork.single_action_space, fork.action_space = copy.deepcopy((self.single_action_space, self.action_space))
         fork._steps, fork._ended = self._steps.copy(), self._ended.copy()
