@@ -75,6 +75,7 @@ class Piloted(SavedAgent):
         spec.numbers("piloted", least=0, margin=margin)
         self.options = {"seed": seed, "learner": learner, "rules": rules, "margin": margin}
         self.context, self.seed, self.margin = context, seed, margin
+        context.require_own_students()
         self.learner = make_learner("piloted", learner, context, seed)
         rule_names = checked_rules("piloted", rules, context)
         self.rules = [make_rule(name, context, seed) for name in rule_names]

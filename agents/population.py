@@ -78,6 +78,7 @@ class Population(SavedAgent):
         spec.numbers("population", least=0, most=1, resample=resample)
         self.options = {"seed": seed, "members": members, "interval": interval, "rules": rules, "resample": resample}
         self.context, self.seed, self.interval, self.resample = context, seed, interval, resample
+        context.require_own_students()
         self.names = checked_rules("population", rules, context)
         if members == 1:
             raise InputError("population: members=1; a population has at least 2 members, or 0 for one for each rule")

@@ -108,7 +108,7 @@ def with_missing_students(trials: Sequence[Trial], directory: Path) -> list[Tria
     all_records = records.read(directory) if records.finished(directory) else []
     finished = [record for record in all_records if record["trial"] in ids and not record["diverged"]]
     best: dict[tuple[str, str], Record] = {}
-    for record in finished:
+    for record in sorted(finished, key=lambda record: str(record["trial"])):  # of equal ones the first, as in :func:`delete_others`
         key = str((record["env"] or {}).get("task", record["task"])), str(record["student"])
         if key not in best or record["validation"] > best[key]["validation"]:
             best[key] = record

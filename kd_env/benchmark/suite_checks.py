@@ -10,6 +10,7 @@ from kd_env import spec, tasks
 from kd_env.benchmark.suite_parts import Part
 from kd_env.envs.settings import settings as make_settings
 from kd_env.errors import InputError
+from kd_env.knowledge.terms import parse_terms
 from kd_env.models.networks import begins_as_checkpoint, build
 from kd_env.policies import registry
 from kd_env.tasks import Task
@@ -33,9 +34,10 @@ def check(place: str, part: Part) -> None:
             policy = registry.find(name)
             spec.require_options(f"policy {name!r}", policy.make, policy.options, None, 0)
         with _naming(place, "set"):
-            student = make_settings(task, **part.settings_of(name)).distillation.student
+            distillation = make_settings(task, **part.settings_of(name)).distillation
+            parse_terms(distillation.knowledge)
         with _naming(place, "student"):
-            _ = begins_as_checkpoint(student) or build(student, task, 0)
+            _ = begins_as_checkpoint(distillation.student) or build(distillation.student, task, 0)
     for trial in part.trials("check", [0], ""):
         with _naming(place, "policies"):
             _ = trial.resolved

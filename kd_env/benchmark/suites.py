@@ -49,8 +49,10 @@ def read(path: Path) -> Suite:
     Raises:
         InputError: the file cannot be read, or a key or value in it is not part of the format.
     """
-    place = f"suite {path}"
-    values = _typed(place, read_toml(path, "suite"), {"about": str, "seeds": (str, list), "lists": dict, "default": dict, "part": list})
+    place, content = f"suite {path}", read_toml(path, "suite")
+    if isinstance(content.get("part"), dict):
+        raise InputError(f"{place}: [part] is a single table; write [[part]], in two brackets, above each part")
+    values = _typed(place, content, {"about": str, "seeds": (str, list), "lists": dict, "default": dict, "part": list})
     lists = {name: _list(f"{place}, lists.{name}", entries) for name, entries in values.get("lists", {}).items()}
     tables = values.get("part")
     if not tables:
@@ -59,6 +61,8 @@ def read(path: Path) -> Suite:
     parts = [part for number, table in enumerate(tables, start=1) for part in _parts(place, number, table, default, lists)]
     return Suite(values.get("about", ""), tuple(parts), _seeds(place, values.get("seeds")) or DEFAULT_SEEDS)
 
+
+_TOML_NAMES: dict[type, str] = {str: "a text", int: "a whole number", list: "an array", dict: "a table"}
 
 _PART: dict[str, Any] = {
     "task": (str, list), "policies": list, "teachers": (str, list), "student": str, "updates": int, "population": int,
@@ -112,14 +116,14 @@ def _texts(place: str, value: str | list[Any] | None) -> list[Any]:
 def _typed(place: str, table: Any, types: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table after a check of its keys and the types of its values."""
     if not isinstance(table, dict):
-        raise InputError(f"{place}: a {type(table).__name__}, expected a table")
+        raise InputError(f"{place}: {table!r}, expected a table")
     for key, value in table.items():
         if key not in types:
             raise InputError(f"{place}: {spec.unknown('key', key, types)}")
         kinds = types[key] if isinstance(types[key], tuple) else (types[key],)
         if not isinstance(value, kinds) or isinstance(value, bool):
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            raise InputError(f"{place}, {key}: {value!r} is a {type(value).__name__}, expected {expected}")
+            expected = " or ".join(_TOML_NAMES[kind] for kind in kinds)
+            raise InputError(f"{place}, {key}: {value!r}, expected {expected}")
     return table
 
 
@@ -128,7 +132,7 @@ def _names(place: str, entries: Any, lists: Mapping[str, Sequence[str]]) -> tupl
     names: list[str] = []
     own_settings: dict[str, dict[str, Any]] = {}
     if not isinstance(entries, list):
-        raise InputError(f"{place}: a {type(entries).__name__}, expected an array of policies")
+        raise InputError(f"{place}: {entries!r}, expected an array of policies")
     for entry in entries:
         if isinstance(entry, str) and entry.startswith("@"):
             if entry[1:] not in lists:
@@ -148,6 +152,8 @@ def _names(place: str, entries: Any, lists: Mapping[str, Sequence[str]]) -> tupl
 
 
 def _list(place: str, entries: Any) -> tuple[str, ...]:
+    if isinstance(entries, list) and (inner := [entry for entry in entries if isinstance(entry, str) and entry.startswith("@")]):
+        raise InputError(f"{place}: {inner[0]!r} is a list, which a list cannot hold; name its policies, or name both lists in the part")
     names, own_settings = _names(place, entries, {})
     if own_settings:
         raise InputError(f"{place}: {next(iter(own_settings))!r} has settings of its own; give them in a part")

@@ -44,7 +44,10 @@ def bank(
     stages: Annotated[
         str, typer.Option("--stages", metavar="NAMES", help="Also keep the feature maps of these stages, e.g. 'stage1;stage2', or all.")
     ] = "",
-    half: Annotated[bool, typer.Option("--half", help="Store float16 instead of float32, which is half the size.")] = False,
+    half: Annotated[
+        bool,
+        typer.Option("--half", help="Store float16 instead of float32, half the size. A bank that is there already keeps its precision."),
+    ] = False,
     executor: Annotated[
         str,
         typer.Option(
@@ -92,6 +95,8 @@ def bank(
     one_of("bank", "local", "ray", executor=executor)
     if gpus_per_shard and executor != "ray":
         raise InputError(f"--gpus-per-shard {gpus_per_shard}: only Ray reserves GPUs; add --executor ray, or leave it out")
+    if workers and executor != "ray":
+        raise InputError(f"--workers {workers}: this process runs the teachers one after the other; add --executor ray, or leave it out")
     loaded, named_pool = tasks.load(named_task(task, data_dir, text, pair, label, group, max_length)), join_teachers(teachers)
     print_notes(loaded, quiet)
     keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention), ("maps", maps)) if asked)
@@ -102,5 +107,7 @@ def bank(
         opened = open_bank(loaded, pool, out, progress.bank, keep, half, map_shards)
     print(one_line(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}"))
     print(printable("\n".join(teacher_lines(loaded, pool, opened))))
+    if half and not opened.half:
+        print(one_line(f"{opened.directory} was there already, in float32, and is kept; delete it to store float16"), file=sys.stderr)
     for line in () if quiet else cut_lines(loaded, pool, loaded.defaults.student):
         print(one_line(line), file=sys.stderr)

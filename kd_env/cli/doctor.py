@@ -54,8 +54,8 @@ def doctor(
             raise InputError(f"--{name} {value}: no task; give --task too")
     if task is not None:
         task = named_task(task, data_dir, text, pair, label, group, max_length)
-    checks = [_packages(), _device(), _cache(), _temporary_files(), _own_packages()]
-    facts = [fact for findings in checks for fact in findings.facts] + (_task(task) if task else [])
+    checks = [_packages(), _device(), _cache(), _temporary_files(), _own_packages(), *([_task(task)] if task else [])]
+    facts = [fact for findings in checks for fact in findings.facts]
     problems = [problem for findings in checks for problem in findings.problems]
     print("\n".join(one_line(line) for line in [*facts, *(f"PROBLEM: {problem}" for problem in problems)]))
     raise typer.Exit(1 if problems else 0)
@@ -165,20 +165,24 @@ def _own_packages() -> Findings:
     return findings
 
 
-def _task(name: str) -> list[str]:
-    """Load the task with its default pool and bank, and return lines about them."""
+def _task(name: str) -> Findings:
+    """Load the task with its default pool and bank."""
     from kd_env import tasks
     from kd_env.bank.bank import open_bank
     from kd_env.tasks.task import SPLITS
     from kd_env.teachers import load_pool
 
-    task = tasks.load(name)
-    pool = load_pool(task.defaults.pool, task)
-    bank = open_bank(task, pool)
+    try:
+        task = tasks.load(name)
+        pool = load_pool(task.defaults.pool, task)
+        bank = open_bank(task, pool)
+    except InputError as error:
+        return Findings([], [str(error)])
     sizes = ", ".join(f"{split} {len(getattr(task, split))}" for split in SPLITS if getattr(task, split) is not None)
-    return [
+    facts = [
         f"task {task.name}: {task.kind}, {task.num_classes} classes, {sizes}; groups: {', '.join(task.group_names) or 'none'}",
         *(f"task {task.name}: {note}" for note in task.notes),
         f"pool {pool.name}: {', '.join(pool.names)}",
         f"bank: {bank.directory}",
     ]
+    return Findings(facts, [])

@@ -63,7 +63,7 @@ def _mlp(task: Task, width: int = 24, depth: int = 1, dropout: float = 0.0) -> n
 
 def _tiny_bert(task: Task, width: int = 64, layers: int = 2, heads: int = 2, dropout: float = 0.1) -> nn.Module:
     if task.tokenizer is None:
-        raise InputError(f"student 'tiny-bert' reads text, task {task.name!r} is {task.kind}; use mlp or tiny-vit")
+        raise InputError(f"student 'tiny-bert' reads text, task {task.name!r} is {task.kind}; use tiny-vit or resnet20")
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
@@ -97,11 +97,17 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
     channels, height, side = task.train.inputs.shape[1:]
     if height != side:
         raise InputError(f"student 'tiny-vit' reads square images, task {task.name!r} has {height} x {side}")
-    if (patch and side % patch) or width % heads:
+    patch = patch or next(size for size in range(max(side // 4, 1), 0, -1) if side % size == 0)
+    if side % patch or width % heads:
         raise InputError(f"student 'tiny-vit': patch={patch} must divide the side {side}, and heads={heads} the width {width}")
+    if side // patch > MAX_PATCHES:
+        raise InputError(
+            f"student 'tiny-vit': {side // patch} x {side // patch} patches are too many; the side {side} has few divisors: "
+            "scale the images, as with images:PATH(size=32), or give a larger patch"
+        )
     config = ViTConfig(
         image_size=side,
-        patch_size=patch or max(side // 4, 1),
+        patch_size=patch,
         num_channels=channels,
         hidden_size=width,
         num_hidden_layers=layers,
@@ -114,6 +120,8 @@ def _tiny_vit(task: Task, width: int = 32, layers: int = 2, heads: int = 2, patc
     return Encoder(ViTForImageClassification(config))
 
 
+MAX_PATCHES = 64
+"""The largest number of patches along a side of an image."""
 MAX_LAYERS = 1000
 """The largest number of layers of a built-in network."""
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": _mlp, "tiny-bert": _tiny_bert, "tiny-vit": _tiny_vit, **CONVOLUTIONAL}

@@ -21,7 +21,7 @@ from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.examples import Examples
 from kd_env.policies.once_per_example import OfTeachers, OncePerExample
 from kd_env.policies.own_credit import own_credit
-from kd_env.policies.own_students import OwnStudents
+from kd_env.policies.own_students import OwnStudents, require_own_students
 from kd_env.policies.positions import granted_positions
 from kd_env.policies.rehearsal import Rehearsal
 from kd_env.policies.student_view import StudentView
@@ -204,6 +204,14 @@ class PolicyContext(Restricted):
         """
         positions = np.repeat(self._reward_positions[None], count, axis=0) if taught_positions is None else taught_positions
         return OwnStudents(self._selection, self.name, self.access, count, seed, positions, self._reward_positions, self._student)
+
+    def require_own_students(self) -> None:
+        """Check, before the first update, that :meth:`own_students` can teach students like the policy's.
+
+        Raises:
+            InputError: the knowledge types compare peers, or the student has layers that cannot be run in a population, such as BatchNorm.
+        """
+        require_own_students(self._selection, self.name)
 
     @needs(REWARD_LABELS, "context")
     def credit(self, names: Sequence[str]) -> dict[str, Tensor]:

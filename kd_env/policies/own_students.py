@@ -19,7 +19,29 @@ from kd_env.errors import InputError
 from kd_env.policies.access import ALLOWED, GRADIENT, require_no_gradient
 from kd_env.policies.batch import PolicyBatch
 from kd_env.policies.positions import granted_positions
+from kd_env.student.population import refuse_unbatched_layers
 from kd_env.types import Decision
+
+
+def require_own_students(selection: Selection, name: str) -> None:
+    """Check that a policy can teach several students like that of ``selection`` at once.
+
+    Args:
+        name: name of the policy, for errors.
+
+    Raises:
+        InputError: the knowledge types compare peers, or the student has layers that cannot be run in a population, such as BatchNorm.
+    """
+    run = selection.distillation
+    if run.loss.uses_peers:
+        raise InputError(
+            f"knowledge={run.settings.knowledge!r}: policy {name!r} teaches students of its own, which would become peers; leave the "
+            "types that compare peers out"
+        )
+    try:
+        refuse_unbatched_layers(run.student.network)
+    except InputError as error:
+        raise InputError(f"policy {name!r} teaches several students of its own at once; use another policy, since {error}") from None
 
 
 class OwnStudents:
@@ -49,12 +71,8 @@ class OwnStudents:
             student: number of the policy's student in a population, which is charged with their forward passes; ``None`` for a lone one.
         """
         spec.numbers(f"policy {name!r}, own_students", least=2, whole=True, count=count)
+        require_own_students(selection, name)
         run = selection.distillation
-        if run.loss.uses_peers:
-            raise InputError(
-                f"knowledge={run.settings.knowledge!r}: policy {name!r} teaches students of its own, which would become peers; leave the "
-                "types that compare peers out"
-            )
         self._selection, self._name, self._access, self._granted = selection, name, access, granted
         self._student = 0 if student is None else student
         positions = granted_positions(taught_positions, granted, name, "own_students")

@@ -84,7 +84,7 @@ def text_columns(table: Table, labelled: bool = True, names: ColumnNames = USUAL
     sentences = [_cells(table, name, str) for name in texts]
     inputs = np.array(sentences[0], dtype=object) if len(sentences) == 1 else np.array(sentences, dtype=object).T
     labels = _cells(table, label, str, int, float, bool) if labelled else []
-    groups = None if group is None else _cells(table, group, str, int)
+    groups = None if group is None else [cell.strip() for cell in _cells(table, group, str, int)]
     return TextColumns(table, inputs, labels, groups, tuple(used), (*table.notes, *notes))
 
 
@@ -132,10 +132,15 @@ def text_names(table: Table, names: ColumnNames, labelled: bool = True) -> list[
     return ["sentence"] if single else ["sentence1", "sentence2"]
 
 
-def has_labels(table: Table, names: ColumnNames) -> bool:
-    """Return whether a row of the table has a label; the column may be missing, empty or, as on the hub, -1 throughout."""
-    cells = table.columns.get(label_name(names), [])
-    return any(not _is_missing(cell) and str(cell).strip() != "-1" for cell in cells)
+def has_labels(table: Table, names: ColumnNames, train: Table | None = None) -> bool:
+    """Return whether a row of the table has a label; the column may be missing, empty or, as on the hub, -1 throughout.
+
+    Args:
+        train: the training file; where -1 is among its labels, it is a label.
+    """
+    cells, training_cells = ([] if file is None else file.columns.get(label_name(names), []) for file in (table, train))
+    unknown = set() if any(str(cell).strip() == "-1" for cell in training_cells) else {"-1"}
+    return any(not _is_missing(cell) and str(cell).strip() not in unknown for cell in cells)
 
 
 def require_same_columns(train: TextColumns, other: TextColumns) -> None:

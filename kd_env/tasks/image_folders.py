@@ -47,7 +47,7 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
         for file, picture in zip(paths, pictures[role], strict=True):
             _require_fit(file, picture, classes, files["train"][0], pictures["train"][0])
         available[role] = _split(paths, pictures[role], classes, colour)
-    splits, notes = four_splits(name, available, {role: f"{role}/" for role in files})
+    splits, notes = four_splits(name, available, {role: f"{role}/" for role in files}, classes)
     return Task(
         name=name,
         kind="image",
@@ -81,8 +81,8 @@ def _shape(path: str, size: object) -> tuple[int, int] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the image files of a split; hidden files are skipped."""
-    files = sorted(path for path in folder.glob("*/*") if path.is_file() and not path.name.startswith("."))
+    """Return the image files of a split; hidden files and folders are skipped."""
+    files = sorted(path for path in folder.glob("*/*") if path.is_file() and "." not in (path.name[0], path.parent.name[0]))
     if not files:
         raise InputError(f"{folder}: no images; expected {folder.name}/CLASS/NAME.png, or no such folder")
     return files

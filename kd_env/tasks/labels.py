@@ -51,16 +51,17 @@ def normalised_labels(file: TextColumns, class_names: Sequence[str] | None, igno
     return [normalised[label] for label in file.labels]
 
 
-def spelling_notes(class_names: Sequence[str]) -> list[str]:
-    """Return a note on the classes whose names differ in case, spacing or the form of their characters alone, or nothing."""
+def spelling_notes(names: Sequence[str], of_groups: bool = False) -> list[str]:
+    """Return a note on the classes or groups whose names differ in case, spacing or the form of their characters alone, or nothing."""
     spellings: dict[str, list[str]] = {}
-    for name in class_names:
+    for name in names:
         spellings.setdefault(_folded(name), []).append(name)
     alike = [", ".join(names) for names in spellings.values() if len(names) > 1]
     if not alike:
         return []
     listed = "; ".join(alike[:5])[:300]
-    return [f"classes that differ in case, spacing or Unicode form alone: {listed}; ignore_case=true makes one class of them"]
+    kind, remedy = ("groups", "correct them in the files") if of_groups else ("classes", "ignore_case=true makes one class of them")
+    return [f"{kind} that differ in case, spacing or Unicode form alone: {listed}; {remedy}"]
 
 
 def numbers_of(table: Table, column: str, names: Sequence[str], known: Sequence[str]) -> np.ndarray:

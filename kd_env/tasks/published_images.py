@@ -48,7 +48,7 @@ def image_task(
         group_names: names of the groups.
         views: number of stored views of each training image, see :mod:`kd_env.tasks.views`.
     """
-    splits, notes = four_splits(name, available, sources)
+    splits, notes = four_splits(name, available, sources, class_names)
     if views != 1:
         count, splits = len(splits["train"]), {**splits, "train": with_views(splits["train"], views, name)}
         notes.append(f"train holds {views} views of each of {count:,} images: moved by up to an eighth of the side, half of them mirrored")

@@ -5,14 +5,15 @@
 - reward: as given; else carved from train.
 
 A carved split is a tenth of train, at least 64 and at most 2,000 examples, stratified by label and group, and always the same. Equal inputs
-(texts in any case and spacing) stay in one split. If an input is in several given splits, the copy in test is kept, else the one in
-validation, else the one in reward: training never sees what is measured, and a published test keeps its size.
+(texts in any case, spacing and Unicode form) stay in one split. If an input is in several given splits, the copy in test is kept, else the
+one in validation, else the one in reward: training never sees what is measured, and a published test keeps its size.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,12 +27,15 @@ SMALL_VALIDATION = 500
 """With fewer validation examples a note says how uncertain a score is."""
 
 
-def four_splits(name: str, available: Mapping[str, Split], sources: Mapping[str, str]) -> tuple[dict[str, Split], list[str]]:
+def four_splits(
+    name: str, available: Mapping[str, Split], sources: Mapping[str, str], class_names: Sequence[str] = ()
+) -> tuple[dict[str, Split], list[str]]:
     """Apply the rule to ``available``: ``train`` and any of ``reward``, ``validation``, ``dev`` and ``test``.
 
     Args:
         name: of the task, for messages.
         sources: where each available split comes from, for the notes.
+        class_names: of the task, for messages.
 
     Returns:
         The four splits, and the notes.
@@ -49,7 +53,8 @@ def four_splits(name: str, available: Mapping[str, Split], sources: Mapping[str,
         notes.append(f"carved from train: {', '.join(f'{role} {len(carved[role]):,}' for role in missing)}; left: {len(carved['train']):,}")
         splits |= carved
     if len(lost := np.setdiff1d(available["train"].labels, splits["train"].labels)):
-        raise InputError(f"task {name!r}: all training examples of class number {lost[0]} are in the other splits; give more of that class")
+        label = repr(class_names[lost[0]]) if class_names else f"number {lost[0]}"
+        raise InputError(f"task {name!r}: all training examples of class {label} are in the other splits; give more of that class")
     return splits, notes
 
 
@@ -151,4 +156,9 @@ def _identities(split: Split) -> list[bytes]:
     if split.inputs.dtype != object:
         return [hashlib.sha256(row.tobytes()).digest() for row in split.inputs]
     rows = split.inputs[:, None] if split.inputs.ndim == 1 else split.inputs
-    return ["\0".join(" ".join(text.lower().split()) for text in row).encode() for row in rows]
+    return [text_identity(row) for row in rows]
+
+
+def text_identity(texts: Iterable[str]) -> bytes:
+    """Return a key of a text or a pair. Texts that differ in case, spacing and Unicode form (NFC) alone have the same key."""
+    return "\0".join(" ".join(unicodedata.normalize("NFC", str(text).lower()).split()) for text in texts).encode()

@@ -27,11 +27,13 @@ class Split:
         inputs: float32 images ``[N, channels, height, width]``, or texts, an object array ``[N]``, or ``[N, 2]`` of pairs.
         labels: int64 ``[N]``, in ``[0, C)``; -1 where unknown, see :attr:`Task.unlabelled`.
         groups: int64 ``[N]``, the domain of each example, or ``None``. Never shown to a policy; -1 for an unlabelled example without group.
+        originals: int64 ``[N]``, number of the image of which an example is a stored view, or ``None`` without stored views.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None = None
+    originals: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of examples, N."""
@@ -44,7 +46,8 @@ class Split:
 
     def take(self, rows: np.ndarray) -> Split:
         """Return the examples at ``rows``, in that order."""
-        return Split(self.inputs[rows], self.labels[rows], None if self.groups is None else self.groups[rows])
+        groups, originals = (None if values is None else values[rows] for values in (self.groups, self.originals))
+        return Split(self.inputs[rows], self.labels[rows], groups, originals)
 
 
 @dataclass(frozen=True)

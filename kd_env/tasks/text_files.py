@@ -126,7 +126,7 @@ def _not_read(folder: Path, files: dict[str, Path], unlabelled_file: Path | None
 
 def without_unlabelled_test(tables: dict[str, Table], names: ColumnNames) -> list[str]:
     """Drop, in place, a test table without labels; return a note on it."""
-    if "test" not in tables or has_labels(tables["test"], names) or not has_labels(tables["train"], names):
+    if "test" not in tables or has_labels(tables["test"], names, tables["train"]) or not has_labels(tables["train"], names):
         return []
     table = tables.pop("test")
     problem = "is empty" if label_name(names) in table.columns else "is missing"

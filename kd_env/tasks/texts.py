@@ -67,8 +67,9 @@ def text_task(
         files = {role: file._replace(labels=normalised_labels(file, class_names, reading.ignore_case)) for role, file in files.items()}
         file_notes += spelling_notes(class_names)
     group_names = sorted(set(train.groups or ()))
+    file_notes += spelling_notes(group_names, of_groups=True)
     available = {role: _split(file, class_names, group_names) for role, file in files.items()}
-    splits, split_notes = four_splits(name, available, {role: file.table.path.name for role, file in files.items()})
+    splits, split_notes = four_splits(name, available, {role: file.table.path.name for role, file in files.items()}, class_names)
     if unlabelled is not None:
         splits["train"], transfer_notes = _add_unlabelled(name, unlabelled, train, splits, group_names, reading)
         split_notes += transfer_notes

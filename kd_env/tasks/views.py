@@ -35,7 +35,7 @@ def with_views(train: Split, views: int, task: str, seed: int = 0) -> Split:
     for view in range(1, views):
         inputs[view * len(train) : (view + 1) * len(train)] = _moved(train.inputs, np.random.default_rng([seed, view]))
     groups = None if train.groups is None else np.tile(train.groups, views)
-    return Split(inputs, np.tile(train.labels, views), groups)
+    return Split(inputs, np.tile(train.labels, views), groups, np.tile(np.arange(len(train)), views))
 
 
 def _moved(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -4,8 +4,8 @@
   ``pool_recipes`` describes the built-in ones. ``pool_files``: your own pools, from a file or a folder. ``names``: names that hold commas.
 - ``existing``: a classifier of a pool file that is used as it is. ``own``: a callable or a module as a teacher. ``classes``: which class of
   a checkpoint is which class of the task.
-- ``train_recipe``: train a built-in network as a recipe says. ``finetune`` (with ``finetune_config`` and ``finetune_loop``): fine-tune a
-  Transformers model into a checkpoint.
+- ``train_recipe``: train a built-in network as a recipe says. ``finetune`` (with ``finetune_config``, ``training_rows`` and
+  ``finetune_loop``): fine-tune a Transformers model into a checkpoint.
 - ``live``: the networks of teachers, in the loop.
 - ``checkpoint``: a checkpoint as a teacher. ``out_of_fold``: several checkpoints, each trained without its fold. ``heads``: classifiers at
   every layer of one teacher, fitted by ``logistic_regression``.

@@ -60,7 +60,8 @@ def _train(
     task: Task, config: FinetuneConfig, out: Path, identity: dict[str, Any], progress: ProgressCallback | None, checkpoint_minutes: float
 ) -> None:
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    loop = FinetuneLoop(task, config, partial / "state", identity, checkpoint_minutes)
+    of_state = {key: value for key, value in identity.items() if key != "task"}  # data have several names
+    loop = FinetuneLoop(task, config, partial / "state", of_state, checkpoint_minutes)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         with reproducible():
@@ -92,7 +93,7 @@ def _is_complete(out: Path, identity: dict[str, Any]) -> bool:
         saved = dict(json.loads((out / TEACHING_FILE).read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{out} holds something that kd-env teach did not write; name a new folder") from None
-    if differences := sorted(key for key in identity if saved.get(key) != identity[key]):
+    if differences := sorted(key for key in identity.keys() - {"task"} if saved.get(key) != identity[key]):
         words = {"task_content": "data", "model_content": "model files"}  # names that mean something to a user
         raise InputError(
             f"{out} holds a teacher made with other {', '.join(words.get(key, key) for key in differences)}; "

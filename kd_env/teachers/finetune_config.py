@@ -13,6 +13,7 @@ from kd_env.models.convolutional import CONVOLUTIONAL
 from kd_env.models.from_plugin import is_plugin
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.tasks import Task
+from kd_env.tasks.splits import text_identity
 
 MAX_TOKENS = 1 << 20
 """Largest number of tokens of a text that can be asked for."""
@@ -65,7 +66,10 @@ class FinetuneConfig:
         built_in = not begins_as_checkpoint(self.model)
         usual_lr = 0.05 if self.learns_by_sgd else 1e-3 if built_in else 5e-5
         if built_in and (is_plugin(self.model) or spec.parse(self.model).name == "mlp"):
-            raise InputError(f"model {self.model!r} is not a Transformers model; use tiny-bert, tiny-vit, a folder or a hub id")
+            usable = "tiny-bert" if task.kind == "text" else "tiny-vit, a convolutional network such as resnet20"
+            raise InputError(f"model {self.model!r} cannot be saved as a checkpoint; use {usable}, a folder or a hub id")
+        if self.max_length is not None and task.kind != "text":
+            raise InputError(f"max_length={self.max_length}: task {task.name!r} has images, and this is the length of texts; leave it out")
         config = replace(
             self,
             epochs=(20 if built_in else 3) if self.epochs is None else self.epochs,
@@ -91,7 +95,7 @@ class FinetuneConfig:
 
 
 def fold_of(example: object, folds: int) -> int:
-    """Return the fold of an example, which depends on its content alone: texts that differ in case and spacing only share a fold.
+    """Return the fold of an example, which depends on its content alone: texts that are equal for splits share a fold.
 
     Args:
         example: a text, a pair of texts, or an image.
@@ -100,6 +104,5 @@ def fold_of(example: object, folds: int) -> int:
     if isinstance(example, np.ndarray) and example.dtype != object:
         content = example.tobytes()
     else:
-        texts = np.atleast_1d(np.asarray(example, dtype=object))
-        content = "\0".join(" ".join(str(text).lower().split()) for text in texts).encode()
+        content = text_identity(np.atleast_1d(np.asarray(example, dtype=object)))
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % folds

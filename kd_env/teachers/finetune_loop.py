@@ -30,11 +30,9 @@ from kd_env.student.epoch_order import length_order
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
 from kd_env.tasks import Split, Task
-from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
+from kd_env.teachers.finetune_config import FinetuneConfig
+from kd_env.teachers.training_rows import training_rows
 from kd_env.types import Inputs
-
-HELD_OUT, MIN_EXAMPLES, MAX_EXAMPLES = 0.1, 16, 1000
-"""The slice of train that decides when to stop: its share, and the smallest and largest number of examples."""
 
 PATIENCE = 2
 """Training stops after this many epochs without a lower held-out loss. With SGD it goes on, since the loss falls late in the schedule."""
@@ -216,30 +214,6 @@ class FinetuneLoop:
     def _encode(self, split: Split) -> tuple[Inputs, torch.Tensor]:
         inputs = self.reader(split.inputs)
         return TrimmedInputs(inputs) if "attention_mask" in inputs else inputs, torch.from_numpy(split.labels)
-
-
-def training_rows(task: Task, config: FinetuneConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of train to learn from, and the rows held out from them.
-
-    Raises:
-        InputError: there are too few.
-    """
-    rows = task.train.labelled
-    if config.groups:
-        assert task.train.groups is not None
-        rows = rows[np.isin(task.train.groups[rows], [task.group_names.index(name) for name in config.groups])]
-    if config.fold >= 0:
-        rows = rows[[fold_of(task.train.inputs[row], config.folds) != config.fold for row in rows]]
-    if config.fraction < 1.0:
-        rows = np.sort(rng.permutation(rows)[: round(config.fraction * len(rows))])
-    num_held_out = min(max(round(HELD_OUT * len(rows)), MIN_EXAMPLES), MAX_EXAMPLES)
-    if len(rows) < 2 * num_held_out:
-        raise InputError(
-            f"teacher of {config.model!r}: {len(rows)} examples to learn from are too few; "
-            "give it more groups, a larger fraction, or fewer folds"
-        )
-    shuffled = rng.permutation(rows)
-    return np.sort(shuffled[num_held_out:]), np.sort(shuffled[:num_held_out])
 
 
 def _reader(task: Task, config: FinetuneConfig) -> Reader:

@@ -37,8 +37,9 @@ class OutOfFoldTeacher:
         """Open the checkpoints in a folder that ``kd-env teach --folds`` wrote.
 
         Raises:
-            InputError: a checkpoint is missing or cannot be used.
+            InputError: a checkpoint is missing or cannot be used, or the task has stored views.
         """
+        _refuse_views(task)
         path = folder / FOLDS_FILE
         try:
             num_folds = int(json.loads(path.read_text())["folds"])
@@ -84,11 +85,12 @@ def finetune_folds(
     """Fine-tune the F teachers ``out/fold-0`` and so on, and return ``out``. Teachers that are complete are left as they are.
 
     Raises:
-        InputError: ``folds`` is not from 2 to :data:`MAX_FOLDS`, ``out`` holds something else, or anything in
+        InputError: ``folds`` is not from 2 to :data:`MAX_FOLDS`, the task has stored views, ``out`` holds something else, or anything in
             :func:`~kd_env.teachers.finetune.finetune`.
     """
     if not 2 <= folds <= MAX_FOLDS:
         raise InputError(f"folds={folds}: must be at least 2, at most {MAX_FOLDS}; leave it out for one teacher of all examples")
+    _refuse_views(task)
     config.filled(task)
     if out.exists() and not (out.is_dir() and all(_is_of_folds(path.name) for path in out.iterdir())):
         raise InputError(f"{out} holds something that kd-env teach --folds did not write; name a new folder")
@@ -96,6 +98,14 @@ def finetune_folds(
         finetune(task, replace(config, fold=fold, folds=folds), out / f"fold-{fold}", progress, checkpoint_minutes)
     (out / FOLDS_FILE).write_text(json.dumps({"folds": folds}))
     return out
+
+
+def _refuse_views(task: Task) -> None:
+    if task.train.originals is not None:
+        raise InputError(
+            f"task {task.name!r}: out-of-fold teachers know an image by its pixels, and the stored views of one image would be in several "
+            "folds; leave views out, or --folds"
+        )
 
 
 def _is_of_folds(name: str) -> bool:

@@ -53,8 +53,8 @@ def read(path: Path) -> dict[str, FinetuneConfig | ExistingTeacher]:
     """
     require_file(path)
     try:
-        text = path.read_text()
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        text = path.read_text(encoding="utf-8-sig")  # it may begin with a byte order mark
+        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text, object_pairs_hook=_table)
     except OSError as error:
         raise InputError(f"pool file {path}: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
@@ -62,6 +62,8 @@ def read(path: Path) -> dict[str, FinetuneConfig | ExistingTeacher]:
     tables = content.get("teachers") if isinstance(content, dict) else None
     if not isinstance(tables, list) or not tables:
         raise InputError(f'pool file {path}: no list "teachers" in it; give it one table per teacher, with name and model')
+    if others := [key for key in content if key != "teachers"]:
+        raise InputError(f'pool file {path}: unknown key {others[0]!r}; it holds "teachers" alone, a list with one table per teacher')
     configs: dict[str, FinetuneConfig | ExistingTeacher] = {}
     for number, table in enumerate(tables, start=1):
         place = f"pool file {path}, teacher {number}"
@@ -169,6 +171,15 @@ def _listed(folder: Path, names: list[str]) -> list[str]:
     return listed
 
 
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a table, in which no key may occur twice."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice in one table")
+    return table
+
+
 def _config(place: str, table: Any) -> tuple[str, FinetuneConfig | ExistingTeacher]:
     """Return the name and the config of one table; ``place`` is for messages."""
     if not isinstance(table, dict):
@@ -177,7 +188,7 @@ def _config(place: str, table: Any) -> tuple[str, FinetuneConfig | ExistingTeach
         if not isinstance(table.get(key), str) or not table[key]:
             raise InputError(f"{place}: {key}={table.get(key)!r}, expected a text; every teacher has a name and a model")
     name, values = table["name"], {key: value for key, value in table.items() if key != "name"}
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+    if name == LIST_FILE or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise InputError(f"{place}: name {name!r} cannot be the name of a folder; use letters, digits, - and _")
     if "classes" in values:
         return name, _existing(place, values)

@@ -84,6 +84,20 @@ def test_students_that_are_no_transformers_models_are_left_out(trials, tmp_path)
         with_missing_students(digits, tmp_path)
 
 
+def test_of_equal_students_none_runs_again(trials, tmp_path, monkeypatch):
+    (first, second) = sorted(trials(0, 1), key=lambda trial: trial.id)
+    equal = [
+        {"trial": trial.id, "diverged": False, "env": None, "task": "t", "student": STUDENT, "validation": 0.7} for trial in (second, first)
+    ]
+    monkeypatch.setattr(records, "finished", lambda _: {first.id, second.id})
+    monkeypatch.setattr(records, "read", lambda _: equal)
+    write(tmp_path, first.id, 0.7)
+    write(tmp_path, second.id, 0.7)
+    delete_others(tmp_path, {first.id, second.id})
+    assert in_folder(tmp_path) == [first.id]
+    assert not any(trial.again for trial in with_missing_students(trials(0, 1), tmp_path))
+
+
 @pytest.mark.long
 def test_finished_trials_run_again_for_a_missing_student_if_asked(trials, tmp_path):
     run(trials(0, 1, keep="none"), tmp_path, Progress(quiet=True))

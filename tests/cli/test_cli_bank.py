@@ -35,6 +35,19 @@ def test_it_keeps_what_is_asked_for(out, capsys):
     assert "holds no attention; name another folder or delete it" in error_line(capsys, invoke([*words, "--attention"]))
 
 
+def test_a_bank_that_is_there_keeps_its_precision_and_says_so(out, capsys):
+    words = ["bank", "--task", "digits", "--teachers", TEACHER, "--out", str(out), "--quiet"]
+    assert invoke(words) == 0
+    assert invoke([*words, "--half"]) == 0
+    assert not KnowledgeBank(out).half
+    assert "was there already, in float32, and is kept; delete it to store float16" in capsys.readouterr().err
+
+
+def test_workers_need_ray(out, capsys):
+    line = error_line(capsys, invoke(["bank", "--task", "digits", "--out", str(out), "--workers", "2"]))
+    assert "--workers 2: this process runs the teachers one after the other; add --executor ray" in line
+
+
 def test_it_keeps_the_stages_that_are_named(out, capsys):
     words = ["bank", "--task", "digits", "--teachers", TEACHER, "--out", str(out), "--quiet"]
     line = error_line(capsys, invoke([*words, "--stages", "stage1"]))

@@ -112,6 +112,12 @@ def test_broken_cuda_is_a_problem(capsys, monkeypatch, tmp_path):
     assert "CUDA does not compute (no kernel image is available for execution on the device); install" in "\n".join(problems(capsys))
 
 
-def test_an_unknown_task_and_a_folder_without_a_task_are_refused(capsys):
-    assert "unknown task 'digit'; did you mean 'digits'?" in error_line(capsys, invoke(["doctor", "--task", "digit"]))
+def test_a_task_that_cannot_be_loaded_is_a_problem(capsys):
+    assert invoke(["doctor", "--task", "digit"]) == 1
+    output = capsys.readouterr().out
+    assert "PROBLEM: unknown task 'digit'; did you mean 'digits'?" in output
+    assert "cores: " in output
+
+
+def test_a_folder_without_a_task_is_refused(capsys):
     assert "--data-dir data: no task; give --task too" in error_line(capsys, invoke(["doctor", "--data-dir", "data"]))

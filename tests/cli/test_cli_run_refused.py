@@ -100,7 +100,7 @@ BAD = {
     "unknown teacher": (run("--teachers", "digits/experts/uprigt"), "unknown teacher of digits/experts 'uprigt'; did you mean 'upright'?"),
     "a teacher given twice": (run("--teachers", f"{TEACHER},{TEACHER}"), "teacher names must be unique, got upright, upright"),
     "unknown student": (run("--student", "mpl"), "unknown network 'mpl'; did you mean 'mlp'? (there is no folder"),
-    "a student of another kind": (run("--student", "tiny-bert"), "student 'tiny-bert' reads text, task 'digits' is image; use mlp"),
+    "a student of another kind": (run("--student", "tiny-bert"), "student 'tiny-bert' reads text, task 'digits' is image; use tiny-vit"),
     "a student option it does not have": (run("--student", "mlp(widht=3)"), "unexpected keyword argument 'widht'; options: "),
     "a student option of the wrong type": (run("--student", "mlp(width=wide)"), "student mlp(width='wide'): expected a number"),
     "a student that cannot be": (run("--student", "mlp(width=2.5)"), "student 'mlp(width=2.5)' cannot be built"),

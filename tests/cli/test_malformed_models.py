@@ -78,7 +78,7 @@ def test_pool_files(name, says, place, own_data, capsys):
         (["--model", "good", "--batch-size", "0"], "batch_size=0 must be at least 1"),
         (["--model", "good", "--folds", "1"], "folds=1: must be at least 2"),
         (["--model", "good", "--folds", "0"], "folds=0: must be at least 2"),
-        (["--model", "mlp(width=8)"], "is not a Transformers model; use tiny-bert, tiny-vit, a folder or a hub id"),
+        (["--model", "mlp(width=8)"], "cannot be saved as a checkpoint; use tiny-bert, a folder or a hub id"),
         (["--model", "tiny-brt"], "unknown network 'tiny-brt'; did you mean 'tiny-bert'? (there is no folder of that name either)"),
         (["--model", "tiny-vit"], "reads images, task"),
         (["--model", "tiny-bert", "--max-length", "2"], "max_length=2 must be in [3, 1048576]"),

@@ -1,5 +1,8 @@
 """The built-in networks: sizes, seeds, and what is refused."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -9,6 +12,7 @@ from kd_env.models.encode import take
 from kd_env.models.networks import NETWORKS, build
 from kd_env.student.optimizer import OptimizerOptions
 from kd_env.student.student import Student
+from kd_env.tasks.task import SPLITS, Split
 
 CPU = torch.device("cpu")
 IMAGE = [
@@ -70,7 +74,7 @@ def test_the_mlp_has_the_size_it_says(digits_data):
         ("digits_data", "mlp(width=-3)", "width=-3"),
         ("digits_data", "mlp(width=2.5)", "mlp"),
         ("digits_data", "mlp(dropout=1.5)", "mlp.*cannot be built"),
-        ("digits_data", "tiny-bert", "reads text.*use mlp or tiny-vit"),
+        ("digits_data", "tiny-bert", "reads text.*use tiny-vit or resnet20"),
         ("text_data", "tiny-bert(width=9,heads=2)", "cannot be built"),
         ("text_data", "mlp", "reads images.*use tiny-bert"),
         ("text_data", "tiny-vit", "reads images.*use tiny-bert"),
@@ -79,6 +83,24 @@ def test_the_mlp_has_the_size_it_says(digits_data):
 def test_students_that_cannot_be_are_named(request, data, text, says):
     with pytest.raises(InputError, match=says):
         build(text, request.getfixturevalue(data).task, 0)
+
+
+@pytest.mark.parametrize(("side", "patch"), [(8, 2), (14, 2), (13, 1), (28, 7), (30, 6)])
+def test_the_patches_of_a_tiny_vit_cover_the_image(side, patch, digits_data):
+    images = np.random.default_rng(0).random((8, 1, side, side), dtype=np.float32)
+    splits = {name: Split(images, np.arange(8) % 10) for name in SPLITS}
+    network = build("tiny-vit(width=8,layers=1)", dataclasses.replace(digits_data.task, **splits), 0)
+    assert network.model.config.patch_size == patch
+    pixels = torch.from_numpy(images).requires_grad_()
+    network(pixel_values=pixels).logits.square().sum().backward()
+    assert (pixels.grad.abs().amax((0, 1)) > 0).all()
+
+
+def test_a_side_without_divisors_is_refused(digits_data):
+    images = np.zeros((8, 1, 67, 67), dtype=np.float32)
+    splits = {name: Split(images, np.arange(8) % 10) for name in SPLITS}
+    with pytest.raises(InputError, match=r"67 x 67 patches are too many; the side 67 has few divisors: scale the images"):
+        build("tiny-vit", dataclasses.replace(digits_data.task, **splits), 0)
 
 
 def test_every_architecture_is_tried_here():

@@ -167,7 +167,7 @@ def test_every_class_but_the_last_is_planted_and_every_resource():
     assert set(BATCH.values()) | set(CONTEXT.values()) == set().union(*ALLOWED.values())
     fields = set(PolicyBatch.__annotations__) - {"num_rows", "num_teachers", "update", "progress", "example_ids"}
     assert fields == set(batch_module.NEEDS), "a new field of the batch says what it needs"
-    for_all = {"columns", "uses_hard_labels", "credit_folds", "batch", "decision", "after_epochs"}
+    for_all = {"columns", "uses_hard_labels", "credit_folds", "batch", "decision", "after_epochs", "require_own_students"}
     public = {name for name in vars(PolicyContext) if not name.startswith("_")} - for_all
     assert {f"context.{name}" for name in public} == set(CONTEXT), "a new method of the context says what it needs"
 

@@ -156,3 +156,9 @@ def test_a_message_suggests_how_to_name_the_columns(header, options, tmp_path):
 def test_a_table_has_labels_if_a_row_has_one(cells, labelled):
     assert has_labels(table(sentence=["a"] * len(cells), label=cells), USUAL) == labelled
     assert not has_labels(table(sentence=["a"]), USUAL)
+
+
+def test_minus_one_is_a_label_where_the_training_file_has_it():
+    test = table(sentence=["a", "b"], label=["-1", "-1"])
+    assert has_labels(test, USUAL, table(sentence=["c", "d"], label=["-1", "1"]))
+    assert not has_labels(test, USUAL, table(sentence=["c", "d"], label=["0", "1"]))

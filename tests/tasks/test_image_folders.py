@@ -25,6 +25,7 @@ def folder(tmp_path):
     write(tmp_path, "train", 200)
     write(tmp_path, "test", 10)
     (tmp_path / "train" / "cat" / ".hidden").touch()
+    write(tmp_path, "train", 1, (".ipynb_checkpoints",))
     return tmp_path
 
 

@@ -43,6 +43,14 @@ def test_groups_are_names(folder, column):
     assert task.defaults.pool == "text/experts"
 
 
+def test_spaces_around_groups_do_not_count_and_a_note_names_groups_that_differ_in_case(folder):
+    names = ("books", "books ", "Kitchen", "kitchen")
+    write(folder, "train.tsv", [(text, label, names[i % 4]) for i, (text, label) in enumerate(ROWS)], ("sentence", "label", "group"))
+    task = load(folder)
+    assert task.group_names == ("Kitchen", "books", "kitchen")
+    assert "groups that differ in case, spacing or Unicode form alone: Kitchen, kitchen; correct them in the files" in task.notes
+
+
 def test_pairs(folder):
     rows = [(text, f"answer {i % 7}", label) for i, (text, label) in enumerate(ROWS)]
     write(folder, "train.tsv", rows, ("sentence1", "sentence2", "label"))

@@ -18,6 +18,7 @@ def test_views_are_the_image_and_moved_and_mirrored_copies():
     assert np.array_equal(views.inputs[:50], train.inputs)
     assert np.array_equal(views.labels, np.tile(train.labels, 3))
     assert np.array_equal(views.groups, np.tile(train.groups, 3))
+    assert np.array_equal(views.originals, np.tile(np.arange(50), 3))
     padded = np.pad(train.inputs, ((0, 0), (0, 0), (2, 2), (2, 2)))
     mirrored = 0
     for row, image in enumerate(views.inputs[50:]):

@@ -165,6 +165,8 @@ def test_a_finished_teacher_is_left_as_it_is_and_another_in_its_folder_is_refuse
     before = (out / "model.safetensors").stat().st_mtime_ns
     finetune(own_task, QUICK, out)
     assert (out / "model.safetensors").stat().st_mtime_ns == before
+    finetune(dataclasses.replace(own_task, name="another name of the data"), QUICK, out)
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="holds a teacher made with other epochs, seed"):
         finetune(own_task, dataclasses.replace(QUICK, seed=5, epochs=1), out)
 

@@ -6,10 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.tasks.views import with_views
 from kd_env.teachers.finetune import finetune
 from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
-from kd_env.teachers.finetune_loop import FinetuneLoop, training_rows
+from kd_env.teachers.finetune_loop import FinetuneLoop
+from kd_env.teachers.training_rows import training_rows
 
 QUICK = FinetuneConfig("tiny-bert(width=16,layers=1)", epochs=2, seed=3)
 
@@ -34,6 +37,17 @@ def test_groups_fraction_and_fold_choose_the_examples(own_task):
     assert len(set.union(*rows(own_task, fraction=0.5))) == round(0.5 * len(everything))
     without_fold = set.union(*rows(own_task, fold=1, folds=3))
     assert without_fold == {row for row in everything if fold_of(own_task.train.inputs[row], 3) != 1}
+
+
+def test_the_views_of_a_held_out_image_are_not_learned_from():
+    digits = tasks.load("digits")
+    task = dataclasses.replace(digits, train=with_views(digits.train.take(np.arange(300)), 4, "t")).shuffled()
+    originals = task.train.originals
+    learned, held_out = training_rows(task, FinetuneConfig("tiny-vit", fraction=0.5), np.random.default_rng(0))
+    assert len(held_out) == len(set(originals[held_out])) == 16
+    assert np.array_equal(np.bincount(originals[learned]), np.isin(np.arange(300), originals[learned])[: originals[learned].max() + 1] * 4)
+    assert len(learned) == 4 * (150 - 16)
+    assert not set(originals[learned]) & set(originals[held_out])
 
 
 def test_examples_without_a_label_are_left_out(own_task):

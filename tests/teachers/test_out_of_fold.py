@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.tasks.views import with_views
 from kd_env.teachers import load_pool
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.finetune_config import FinetuneConfig, fold_of
-from kd_env.teachers.finetune_loop import training_rows
 from kd_env.teachers.out_of_fold import OutOfFoldTeacher, finetune_folds
+from kd_env.teachers.training_rows import training_rows
 
 QUICK = FinetuneConfig("tiny-bert(width=16,layers=1)", epochs=2, seed=3)
 
@@ -40,6 +42,14 @@ def test_a_folder_without_the_number_of_folds_is_refused(own_task, tmp_path):
             (tmp_path / "folds.json").write_text(content)
         with pytest.raises(InputError, match=r"folds\.json: it does not hold the number of folds; make that teacher again"):
             OutOfFoldTeacher(tmp_path, own_task)
+
+
+def test_stored_views_are_refused(tmp_path):
+    digits = tasks.load("digits")
+    task = dataclasses.replace(digits, train=with_views(digits.train.take(np.arange(300)), 2, "t"))
+    for make in (lambda: finetune_folds(task, FinetuneConfig("tiny-vit"), 2, tmp_path / "out"), lambda: OutOfFoldTeacher(tmp_path, task)):
+        with pytest.raises(InputError, match="the stored views of one image would be in several folds; leave views out, or --folds"):
+            make()
 
 
 def test_one_fold_and_a_folder_of_something_else_are_refused(own_task, tmp_path):

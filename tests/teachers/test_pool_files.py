@@ -36,7 +36,7 @@ def test_the_teachers_of_a_pool_file_are_trained_by_one_call_and_its_folder_is_a
     ]
     file = tmp_path / f"pool.{kind}"
     if kind == "json":
-        file.write_text(json.dumps({"teachers": tables}))
+        file.write_text(json.dumps({"teachers": tables}), encoding="utf-8-sig")
     else:
         lines = ["[[teachers]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for table in tables]
         file.write_text("".join(lines))
@@ -54,6 +54,9 @@ def test_the_teachers_of_a_pool_file_are_trained_by_one_call_and_its_folder_is_a
     [
         ("{", r"pool\.json: Expecting property name .*; fix it there"),
         ("{}", r'pool\.json: no list "teachers" in it; give it one table per teacher, with name and model'),
+        ('{"teachers": [{"name": "a", "model": "m"}], "epochs": 7}', "unknown key 'epochs'; it holds \"teachers\" alone"),
+        ('{"teachers": [{"name": "a", "model": "m", "name": "b"}]}', "'name' is there twice in one table; fix it there"),
+        ('{"teachers": [{"name": "pool.json", "model": "m"}]}', "name 'pool.json' cannot be the name of a folder"),
         ('{"teachers": [3]}', "teacher 1: a int, expected a table with name and model"),
         ('{"teachers": [{"name": "a"}]}', "teacher 1: model=None, expected a text; every teacher has a name and a model"),
         (
