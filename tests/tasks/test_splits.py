@@ -54,10 +54,10 @@ def test_where_each_split_comes_from(roles, from_dev, carved):
 
 
 def test_texts_that_differ_in_unicode_form_alone_are_equal():
-    given = {"train": numbered(400, text="caf\u00e9 {}"), "test": numbered(100, text="Cafe\u0301  {}")}
-    splits, notes = four_splits("t", given, FILES)
+    available = {"train": numbered(400, text="caf\u00e9 {}"), "test": numbered(100, text="Cafe\u0301  {}")}
+    splits, notes = four_splits("t", available, FILES)
     assert "100 of 400 train examples left out: they are also in test" in notes
-    assert not texts(given["train"].take(np.arange(100))) & set.union(*(texts(splits[role]) for role in SPLITS[:3]))
+    assert not texts(available["train"].take(np.arange(100))) & set.union(*(texts(splits[role]) for role in SPLITS[:3]))
 
 
 def test_a_note_counts_equal_inputs_with_different_labels():
