@@ -138,9 +138,13 @@ def has_labels(table: Table, names: ColumnNames, train: Table | None = None) -> 
     Args:
         train: the training file; where -1 is among its labels, it is a label.
     """
-    cells, training_cells = ([] if file is None else file.columns.get(label_name(names), []) for file in (table, train))
-    unknown = set() if any(str(cell).strip() == "-1" for cell in training_cells) else {"-1"}
-    return any(not _is_missing(cell) and str(cell).strip() not in unknown for cell in cells)
+    labels = _labels_in(table, names)
+    return bool(labels - {"-1"}) or ("-1" in labels and train is not None and "-1" in _labels_in(train, names))
+
+
+def _labels_in(table: Table, names: ColumnNames) -> set[str]:
+    """Return the different labels of a file, without the spaces around them; none where the column is missing."""
+    return {str(cell).strip() for cell in table.columns.get(label_name(names), []) if not _is_missing(cell)}
 
 
 def require_same_columns(train: TextColumns, other: TextColumns) -> None:

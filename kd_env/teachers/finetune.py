@@ -40,7 +40,7 @@ def finetune(
     """
     task = task.development()
     config = config.filled(task)
-    origin = {"task": task.name, "task_content": task.fingerprint, **asdict(config), "model_content": model_content(config)}
+    origin = {"task_content": task.fingerprint, **asdict(config), "model_content": model_content(config)}  # a name of the data is not part
     if not config.by_length:
         del origin["by_length"]  # teachers that were made before this field existed are the same
     identity: dict[str, Any] = json.loads(json.dumps(origin))  # as JSON holds it, to compare it with what is read back
@@ -60,8 +60,7 @@ def _train(
     task: Task, config: FinetuneConfig, out: Path, identity: dict[str, Any], progress: ProgressCallback | None, checkpoint_minutes: float
 ) -> None:
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    of_state = {key: value for key, value in identity.items() if key != "task"}  # data have several names
-    loop = FinetuneLoop(task, config, partial / "state", of_state, checkpoint_minutes)
+    loop = FinetuneLoop(task, config, partial / "state", identity, checkpoint_minutes)
     partial.mkdir(parents=True, exist_ok=True)
     try:
         with reproducible():
@@ -72,7 +71,7 @@ def _train(
     final = partial / "final"
     shutil.rmtree(final, ignore_errors=True)
     save(final, loop.network, task, loop.reader)
-    (final / TEACHING_FILE).write_text(json.dumps({**identity, "history": history}, indent=1))
+    (final / TEACHING_FILE).write_text(json.dumps({"task": task.name, **identity, "history": history}, indent=1))
     write_sums(final)
     if out.exists():
         out.rmdir()
@@ -93,7 +92,7 @@ def _is_complete(out: Path, identity: dict[str, Any]) -> bool:
         saved = dict(json.loads((out / TEACHING_FILE).read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{out} holds something that kd-env teach did not write; name a new folder") from None
-    if differences := sorted(key for key in identity.keys() - {"task"} if saved.get(key) != identity[key]):
+    if differences := sorted(key for key in identity if saved.get(key) != identity[key]):
         words = {"task_content": "data", "model_content": "model files"}  # names that mean something to a user
         raise InputError(
             f"{out} holds a teacher made with other {', '.join(words.get(key, key) for key in differences)}; "
