@@ -9,8 +9,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from torch import Tensor
 
 from kd_env.benchmark.run_trial import teach
+from kd_env.benchmark.suite_checks import check_pool, check_student
 from kd_env.benchmark.trial import default_options
 from kd_env.benchmark.tuning.space import declared_space
 from kd_env.envs.settings import settings
@@ -19,6 +21,7 @@ from kd_env.knowledge.check import check_knowledge
 from kd_env.policies.context import PolicyContext
 from kd_env.policies.policy_state import state_of, with_state
 from kd_env.policies.registry import PolicyClass, declared
+from kd_env.serialization import pack, unpack
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
 from kd_env.types import Decision
@@ -39,7 +42,7 @@ def check_policy(policy: Any, **options: Any) -> None:
         InputError: it declares an access, env keywords or a search space that do not exist, reads what its access does not include, or has
             ``save`` without ``load`` or ``state`` without ``load_state``.
         AssertionError: its actions are not in the space, equal seeds give different students, its student is not finished, a loaded policy
-            returns actions of another shape, or a policy in a loaded ``state`` returns other actions.
+            returns actions of another shape, or a policy in a loaded ``state`` teaches another student than the policy that returned it.
     """
     name = getattr(policy, "__name__", str(policy))
     policy_class = declared(name, policy, options)
@@ -73,12 +76,23 @@ def check_task(load: Callable[[], Task]) -> None:
     """Check that ``load`` returns the same valid task every time.
 
     Raises:
-        InputError: its defaults are not settings.
+        InputError: ``load`` does not return a task, or its defaults are not settings, name a pool that does not exist or does not fit, or a
+            student that does not exist or cannot be built for it.
         AssertionError: two calls differ, an input is in two splits, or groups do not match their names.
     """
-    task = load()
-    assert task.fingerprint == load().fingerprint, f"task {task.name!r}: two calls returned different content; seed what is random"
+    if not callable(load):
+        raise InputError(
+            f"check_task: expected a function that returns a Task, got a {type(load).__name__}; give the function, not its result"
+        )
+    task, again = load(), load()
+    if not isinstance(task, Task):
+        raise InputError(f"check_task: {getattr(load, '__name__', load)} returned a {type(task).__name__}; return a kd_env.tasks.Task")
+    for name in ("fingerprint", "test_fingerprint"):
+        assert getattr(task, name) == getattr(again, name), f"task {task.name!r}: two calls returned different content; seed what is random"
     settings(task)
+    if task.defaults.pool:
+        check_pool(task.defaults.pool, task)
+    check_student(task.defaults.student, task)
     assert task.development().test is None
     split_of: dict[bytes, str] = {}
     for name in SPLITS:
@@ -118,15 +132,20 @@ def _check_saved(name: str, policy: Any, policy_class: PolicyClass, agent: Any) 
 
 def _check_state(name: str, policy_class: PolicyClass) -> None:
     env = _environment(policy_class)
-    observation, _ = env.reset(seed=1)
+    env.reset(seed=1)
     agent, again = policy_class.build(env, 0), policy_class.build(env, 0)
-    agent.act(observation)
+    teach(env, [agent], [1])  # so that it learns
+    env.reset(seed=1)
     with tempfile.TemporaryDirectory() as folder:
-        state = state_of(agent, Path(folder))
+        tensors: dict[str, Tensor] = {}
+        packed = pack(state_of(agent, Path(folder)), tensors)  # as in a checkpoint: a copy, of values that can be stored
         context = PolicyContext(env, name, policy_class.access)
-        again = with_state(again, state, context, Path(folder))
-    expected, actual = agent.act(observation), again.act(observation)
-    if not isinstance(expected, Decision):
-        assert np.array_equal(expected, actual), (
-            f"{name}: after load_state() it returns other actions; state() must hold all that changes, random generators too"
+        again = with_state(again, unpack(packed, tensors), context, Path(folder))
+    weights = []
+    for taught_by in (agent, again):
+        teach(env, [taught_by], [2])
+        weights.append(env.finished.student.network.state_dict())
+    for key, value in weights[0].items():
+        assert value.equal(weights[1][key]), (
+            f"{name}: after load_state() it teaches another student; state() must hold all that changes, random generators too"
         )

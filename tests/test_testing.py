@@ -1,6 +1,7 @@
 """The checks for plug-ins accept what is sound and name what is not."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ class Draws(Constant):
 
 
 def test_a_state_without_the_generator_is_found():
-    with pytest.raises(AssertionError, match=r"Draws: after load_state\(\) it returns other actions; state\(\) must hold all"):
+    with pytest.raises(AssertionError, match=r"Draws: after load_state\(\) it teaches another student; state\(\) must hold all"):
         check_policy(Draws)
 
 
@@ -92,6 +93,46 @@ def test_a_whole_state_passes():
     check_policy(Whole)
 
 
+class Counts(Constant):
+    """Chooses the teacher by the number of updates that it learned from; its state leaves out the number."""
+
+    updates = 0
+
+    def act(self, observation):
+        return np.full(self.num_envs, self.updates % 4)
+
+    def update(self, transition):
+        self.updates += 1
+        self.choice = self.updates % 3
+
+    def state(self):
+        return {}
+
+    def load_state(self, state):
+        """Restore nothing."""
+
+
+class Remembers(Counts):
+    def act(self, observation):
+        return np.full(self.num_envs, self.choice)
+
+    def state(self):
+        return {"choice": self.choice, "updates": self.updates}
+
+    def load_state(self, state):
+        self.choice, self.updates = state["choice"], state["updates"]
+
+
+def test_a_state_without_what_was_learned_is_found():
+    class Forgets(Remembers):
+        def state(self):
+            return {"choice": 0, "updates": 0}
+
+    check_policy(Remembers)
+    with pytest.raises(AssertionError, match=r"Forgets: after load_state\(\) it teaches another student"):
+        check_policy(Forgets)
+
+
 @pytest.mark.parametrize(("has", "lacks"), [("save", "load"), ("state", "load_state")])
 def test_half_of_a_pair_of_methods_is_refused(has, lacks):
     half = type("Half", (Constant,), {has: lambda self, *arguments: {}})
@@ -102,6 +143,29 @@ def test_half_of_a_pair_of_methods_is_refused(has, lacks):
 @pytest.mark.parametrize("name", ["digits", "domains(train=64,reward=32,validation=32,test=32)"])
 def test_built_in_tasks_pass(name):
     check_task(lambda: tasks.load(name))
+
+
+def test_what_is_no_function_of_a_task_is_refused():
+    with pytest.raises(InputError, match="expected a function that returns a Task, got a Task; give the function"):
+        check_task(tasks.load("digits"))
+    with pytest.raises(InputError, match="returned a str; return a kd_env"):
+        check_task(lambda: "digits")
+
+
+def test_a_test_split_that_changes_is_found():
+    task, rows = tasks.load("digits"), itertools.count(100)
+    with pytest.raises(AssertionError, match="two calls returned different content"):
+        check_task(lambda: dataclasses.replace(task, test=task.test.take(np.arange(next(rows)))))
+
+
+@pytest.mark.parametrize(
+    ("default", "message"), [({"pool": "digits/expert"}, "unknown pool"), ({"student": "mpl"}, "unknown network 'mpl'")]
+)
+def test_defaults_that_do_not_exist_are_refused(default, message):
+    task = tasks.load("digits")
+    wrong = dataclasses.replace(task, defaults=dataclasses.replace(task.defaults, **default))
+    with pytest.raises(InputError, match=message):
+        check_task(lambda: wrong)
 
 
 def test_an_input_in_two_splits_is_found():

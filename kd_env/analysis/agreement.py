@@ -59,7 +59,12 @@ def agreement_table(traces: Mapping[str, Traces], rules: Mapping[str, FloatArray
 
     Returns:
         A table with the columns policy, other, agreement, low, high and n, see :func:`~kd_env.analysis.seeds.over_seeds`.
+
+    Raises:
+        InputError: there is nothing to compare, or a pair has no seed in common.
     """
+    if len(traces) + len(rules or {}) < 2 or not traces:
+        raise InputError(f"agreement_table: {len(traces)} policies and {len(rules or {})} rules are no pair; give two policies, or a rule")
     tables = []
     for policy, other in combinations(traces, 2):
         pair = for_each_seed(agreement, traces[policy], traces[other])

@@ -39,7 +39,8 @@ def credit_of_updates(env: Any, policy: Any, seed: int = 0) -> pd.DataFrame:
         policy: the policy that teaches.
 
     Raises:
-        InputError: the environment pays no credit, normalises it, has options of the credit or ``credit_refresh``, or several students.
+        InputError: the environment pays no credit, normalises it, has options of the credit or ``credit_refresh``, has several students, or
+            its actions select knowledge types.
     """
     selection = _checked(env)
     rows: list[list[float]] = []
@@ -76,8 +77,11 @@ def credit_of_teachers(env: Any, policy: Any, seed: int = 0, every: int = 50) ->
         every: number of updates between two measurements.
 
     Raises:
-        InputError: as in :func:`credit_of_updates`, or the setting has more than one knowledge type, or fewer than ``every`` updates.
+        InputError: as in :func:`credit_of_updates`, or the setting has more than one knowledge type, ``every`` is below 1, or there
+            are fewer updates than that.
     """
+    if every < 1:
+        raise InputError(f"credit_of_teachers: every={every}; measure every 1 or more updates")
     selection = _checked(env)
     names = list(selection.distillation.loss.terms)
     if len(names) > 1:
@@ -145,6 +149,11 @@ def _checked(env: Any) -> Selection:
         raise InputError(
             f"credit={reward.credit!r}, credit_refresh={reward.credit_refresh}: credit is compared with the held-out loss of the same "
             "examples after each update; leave out the options of the credit, and credit_refresh"
+        )
+    if selection.action_kind.decides_knowledge:
+        raise InputError(
+            f"action={selection.settings.interface.action!r}: credit is compared for actions that set the weights of teachers alone; "
+            "use kd_env/TeacherSelection-v0"
         )
     return selection
 

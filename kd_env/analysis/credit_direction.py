@@ -41,8 +41,10 @@ def credit_of_choices(env: Any, policy: Any, smoothings: Sequence[float], seed: 
         Columns update, smoothing, choice (``best`` or ``most_confident``) and credit, in units of the standard deviation over teachers.
 
     Raises:
-        InputError: the best teachers are not known, or ``every`` is not below the number of updates.
+        InputError: the best teachers are not known, or ``every`` is below 1 or not below the number of updates.
     """
+    if every < 1:
+        raise InputError(f"credit_of_choices: every={every}; measure every 1 or more updates")
     selection = env.unwrapped.selection
     if best_teachers(selection.pool, selection.data.task) is None:
         raise InputError(f"credit_of_choices: the best teachers of pool {selection.pool.name!r} are not known; use another pool")

@@ -44,11 +44,14 @@ def rule_weights(policy: str, env: Any, seed: int = 0) -> FloatArray:
         seed: seed of the rule.
 
     Raises:
-        InputError: the policy is not a rule, or its weights depend on the student; compare with its trace instead.
+        InputError: the policy is not a rule, or its weights depend on the student; compare with its trace instead. Or it is a rule of
+            knowledge selection, or has other weights for each knowledge type.
     """
     data: EncodedTask = env.unwrapped.distillation.data
     temperatures = env.unwrapped.distillation.teacher_temperatures  # [S, K], those of student 0 are used
     policy_class = registry.find(policy)
+    if not env.unwrapped.selection.action_kind.decides_teachers:
+        raise InputError("rule_weights: the actions of this environment select knowledge types; use kd_env/TeacherSelection-v0")
     built = policy_class.build(env, seed)
     if not isinstance(built, RulePolicy):
         raise InputError(f"rule_weights: policy {policy!r} acts on observations and is not a rule; run it and compare with its trace")
@@ -68,7 +71,11 @@ def rule_weights(policy: str, env: Any, seed: int = 0) -> FloatArray:
         )
         decided = built.rule.decide(PolicyBatch(batch, student, policy_class.access, policy))
         if isinstance(decided, Decision):
-            decided = next(iter(decided.weights.values()))
+            decided, *others = decided.weights.values()
+            if any(not torch.equal(decided, other) for other in others):
+                raise InputError(
+                    f"rule_weights: policy {policy!r} has other weights for each knowledge type; run it and compare with its trace"
+                )
         weights.append(decided.detach().double().cpu().numpy())
     return np.concatenate(weights)
 

@@ -26,9 +26,14 @@ def score_regret(
         score: field of the record.
 
     Raises:
-        InputError: the reference has no record with a score.
+        InputError: the reference has no record with a score, or a policy has several records of one seed.
     """
     scores = pd.DataFrame([[r["policy"], r["seed"], r[score]] for r in records], columns=["policy", "seed", "score"]).dropna()
+    if (repeated := scores.duplicated(["policy", "seed"])).any():
+        policy, seed, _ = scores[repeated].iloc[0]
+        raise InputError(
+            f"score_regret: policy {policy!r} has several records of seed {seed}; choose one setting (policy, pool, task and env options)"
+        )
     of_reference = scores[scores["policy"] == reference].set_index("seed")["score"]
     if of_reference.empty:
         raise InputError(

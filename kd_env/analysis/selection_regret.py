@@ -52,7 +52,10 @@ class BestTeachers:
         best, best_after = (best_teachers(pool, task, progress) for progress in (0.0, 1.0))
         if best is None or best_after is None:
             return None
-        return cls(best, None if pool.drift is None else math.ceil(pool.drift.at * updates), best_after)
+        if pool.drift is None:
+            return cls(best, None, best_after)
+        drifted = np.arange(updates + 1) / updates >= pool.drift.at  # as the pool compares; ceil(at * updates) can be one update off
+        return cls(best, int(drifted.argmax()), best_after)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> BestTeachers | None:

@@ -108,11 +108,11 @@ def pairs_to_decide(differences: npt.ArrayLike, level: float = 0.05, power: floa
     values = _sample(differences, "differences")
     if len(values) < 2 or values.mean() == 0.0:
         return None
-    deviation = values.std(ddof=1)
-    effect = math.inf if deviation == 0.0 else abs(float(values.mean())) / float(deviation)
+    mean, deviation = abs(float(values.mean())), float(values.std(ddof=1))
+    if deviation < mean / 100:  # two pairs decide, and the distribution cannot be computed where the deviation is a rounding error
+        return 2
+    effect = mean / deviation
     for pairs in range(2, most + 1):
-        if effect == math.inf:
-            return pairs
         critical = t_quantile(1 - level / 2, pairs - 1)
         if 1.0 - float(special.nctdtr(pairs - 1, effect * math.sqrt(pairs), critical)) >= power:
             return pairs

@@ -28,7 +28,7 @@ def check(place: str, part: Part) -> None:
         task = tasks.load(part.task)
     if part.teachers is not None:
         with _naming(place, "teachers"):
-            _check_pool(part.teachers, task)
+            check_pool(part.teachers, task)
     for name in part.policies:
         with _naming(place, "policies"):
             policy = registry.find(name)
@@ -37,13 +37,13 @@ def check(place: str, part: Part) -> None:
             distillation = make_settings(task, **part.settings_of(name)).distillation
             parse_terms(distillation.knowledge)
         with _naming(place, "student"):
-            _ = begins_as_checkpoint(distillation.student) or build(distillation.student, task, 0)
+            check_student(distillation.student, task)
     for trial in part.trials("check", [0], ""):
         with _naming(place, "policies"):
             _ = trial.resolved
 
 
-def _check_pool(text: str, task: Task) -> None:
+def check_pool(text: str, task: Task) -> None:
     """Refuse a built-in pool of another task, or one that does not exist; other names are looked up when the teachers are loaded."""
     pool_of_teacher, kinds = text.rpartition("/")[0], {pool.split("/")[0] for pool in POOLS}
     is_plain = not any(character in text for character in ",:(") and not Path(text).expanduser().exists()
@@ -51,6 +51,11 @@ def _check_pool(text: str, task: Task) -> None:
         raise spec.unknown("pool", text, POOLS)
     if text in POOLS:
         require_task(text, task)
+
+
+def check_student(text: str, task: Task) -> None:
+    """Refuse a student that does not exist or cannot be built for the task. Checkpoints are looked up when they are loaded."""
+    _ = begins_as_checkpoint(text) or build(text, task, 0)
 
 
 @contextmanager

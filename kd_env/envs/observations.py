@@ -163,7 +163,8 @@ def _own_blocks(batch: Batch, observation_set: ObservationSet, labels: bool) -> 
     """Return the blocks of a user-defined set, which gets a copy of the mini-batches.
 
     Raises:
-        InputError: it fails, or a block is not a tensor with a row per instance, or is named ``progress``.
+        InputError: it fails, or a block is not a tensor with a row per instance, has NaN though the student has not diverged, or is named
+            ``progress``.
     """
     rows = len(batch.example_ids)
     with faults_in("observation set", type(observation_set)):
@@ -171,6 +172,8 @@ def _own_blocks(batch: Batch, observation_set: ObservationSet, labels: bool) -> 
     for name, block in returned.items():
         if not isinstance(block, Tensor) or block.ndim == 0 or len(block) != rows:
             raise InputError(f"observation set: block {name!r} is not a tensor of {rows} rows; return one row per instance")
+        if block.isnan().any() and batch.student.logits.isfinite().all():
+            raise InputError(f"observation set: block {name!r} has NaN, and the student is finite; return numbers")
     if "progress" in returned:
         raise InputError("observation set: a block is named 'progress', which the environment adds; give it another name")
     return {name: block.detach() for name, block in returned.items()}

@@ -15,6 +15,9 @@ from kd_env.policies.protocol import class_name
 from kd_env.serialization import json_value
 from kd_env.types import Observation
 
+ROUNDING = 1e-4
+"""How far outside [0, 1] an entropy may be."""
+
 
 def learned_by(policy: Any) -> dict[str, Any]:
     """Return what a policy learned, as ``{"learned": policy.learned_summary()}``; an empty dict if it has no such method.
@@ -48,10 +51,19 @@ def selection_entropy_of(policy: Any, teacher_blocks: Sequence[str]) -> Callable
     def entropy(observation: Observation) -> np.ndarray | None:
         with faults_of(policy, "selection_entropy"):
             values = method(view.observation(observation))
+        if values is None:
+            return None
+        place = f"policy {class_name(policy)!r}: selection_entropy() returned"
         try:
-            return None if values is None else np.asarray(values, dtype=np.float64)
+            entropies = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError):
-            wrong = f"selection_entropy() returned a {type(values).__name__}"
-            raise InputError(f"policy {class_name(policy)!r}: {wrong}; return numbers [num_envs]") from None
+            raise InputError(f"{place} a {type(values).__name__}; return numbers [num_envs]") from None
+        if entropies.ndim > 1 or not entropies.size:
+            raise InputError(f"{place} an array of shape {entropies.shape}; return numbers [num_envs]")
+        if (outside := (entropies < -ROUNDING) | (entropies > 1.0 + ROUNDING)).any():
+            raise InputError(
+                f"{place} {entropies[outside].flat[0]:g}; divide the entropy by that of equal probabilities, so that it is in [0, 1]"
+            )
+        return entropies
 
     return entropy

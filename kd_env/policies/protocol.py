@@ -86,7 +86,10 @@ class Rule(Protocol):
     """A policy given by a formula: a function of the mini-batch, and of what its access allows."""
 
     def decide(self, batch: PolicyBatch) -> Tensor | Decision:
-        """Return weights of the teachers ``[rows, K]`` (for knowledge selection: gates ``[S, M]``), or a whole decision."""
+        """Return weights of the teachers ``[rows, K]`` (for knowledge selection: gates ``[S, M]``), or a whole decision.
+
+        The kind of action must be able to set the weights: see ``action`` in ``env_options``.
+        """
         ...
 
 

@@ -41,6 +41,11 @@ def test_a_rule_is_matched_by_example():
         agreement(chosen(0, 1), rule[:1])
 
 
+def test_one_policy_is_no_pair():
+    with pytest.raises(InputError, match="1 policies and 0 rules are no pair"):
+        agreement_table({"a": {0: chosen(0, 1)}})
+
+
 def test_the_table_has_all_pairs_averaged_over_shared_seeds():
     traces = {"a": {0: chosen(0, 1), 1: chosen(0, 0)}, "b": {0: chosen(0, 1), 1: chosen(0, 1), 2: chosen(1, 1)}}
     table = agreement_table(traces, {"rule": np.array([[1.0, 0.0], [1.0, 0.0]])}).set_index(["policy", "other"])

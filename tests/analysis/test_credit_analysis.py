@@ -73,5 +73,12 @@ def test_settings_that_cannot_be_compared_are_refused(env):
             credit_of_updates(small_env(normalize_credit=False, **options), None)
     with pytest.raises(InputError, match="credit='shared'"):
         credit_of_updates(small_env(), None)
+    with pytest.raises(InputError, match="every=0; measure every 1 or more updates"):
+        credit_of_teachers(env, make_policy("uniform", env), every=0)
+    make = {"num_envs": 1, "vectorization_mode": "vector_entry_point", "task": "digits", "updates": 2}
+    credit = {"credit": "first_order", "normalize_credit": False}
+    knowledge = gym.make_vec("kd_env/KnowledgeSelection-v0", action="hard", **make, **credit)
+    with pytest.raises(InputError, match="action='hard': credit is compared for actions that set the weights of teachers alone"):
+        credit_of_updates(knowledge, make_policy("all_knowledge", knowledge))
     with pytest.raises(InputError, match="every=50"):
         credit_of_teachers(env, make_policy("uniform", env))

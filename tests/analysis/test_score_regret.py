@@ -28,6 +28,11 @@ def test_another_reference_and_another_score():
         score_regret(RECORDS, reference="router")
 
 
+def test_two_records_of_one_seed_are_refused():
+    with pytest.raises(InputError, match="policy 'oracle' has several records of seed 0; choose one setting"):
+        score_regret([*RECORDS, {**RECORDS[0], "test": 0.4}])
+
+
 def test_loss_regret_is_the_difference_in_cross_entropy_of_the_last_updates():
     mine = chosen(*[0] * 8, ce=[9, 9, 9, 9, 1.0, 2.0, 3.0, 4.0])
     its = chosen(*[0] * 8, ce=[0, 0, 0, 0, 0.5, 1.0, 0.5, 1.0])

@@ -1,5 +1,6 @@
 """Regret and recovery of hand-made traces, and of traces of built-in pools."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -57,6 +58,16 @@ def test_the_best_teacher_changes_at_the_update_of_the_change():
     regret = regret_by_update(trace, answer)
     assert regret[:50].tolist() == [0.0] * 50
     assert regret[50:].tolist() == [1.0] * 50
+
+
+@pytest.mark.parametrize(("at", "updates", "change"), [(0.07, 100, 7), (0.5, 5, 3), (0.999, 10, 10)])
+def test_the_change_is_the_first_update_at_which_the_pool_has_changed(at, updates, change):
+    pool = POOLS["digits/drift"].fitted(task := tasks.load("digits"))
+    pool = dataclasses.replace(pool, drift=dataclasses.replace(pool.drift, at=at))
+    answer = BestTeachers.of(pool, task, updates)
+    assert answer.change == change
+    assert not any(update / updates >= at for update in range(change))
+    assert change / updates >= at
 
 
 @pytest.mark.parametrize(("change", "bins"), [(50, 4), (37, 4), (99, 3), (1, 2)])

@@ -76,3 +76,4 @@ def test_pairs_that_cannot_be_decided():
     assert pairs_to_decide([0.1, -0.1]) is None
     assert pairs_to_decide([1e-6, 2e-6, 1.0, -1.0]) is None
     assert pairs_to_decide([0.1, 0.1]) == 2
+    assert pairs_to_decide([0.3 - 0.2, 0.1, 0.7 - 0.6]) == 2, "equal up to rounding"

@@ -87,6 +87,11 @@ class Named(ObservationSet):
         return {"progress": torch.zeros(8, 1)}
 
 
+class NotANumberBlock(ObservationSet):
+    def blocks(self, batch, labels):
+        return {"mine": torch.full((8, 1), float("nan"))}
+
+
 class Overwriting(ObservationSet):
     def blocks(self, batch, labels):
         return {"mine": batch.teacher_logits.mul_(0.0).flatten(1)}
@@ -172,6 +177,7 @@ FAULTS = {
         "FewRows": "observation set: block 'mine' is not a tensor of 8 rows",
         "Single": "observation set: block 'mine' is not a tensor of 8 rows",
         "Named": "a block is named 'progress', which the environment adds",
+        "NotANumberBlock": "observation set: block 'mine' has NaN, and the student is finite",
     },
     "credit": {
         "raising_credit": f"credit 'raising_credit': ZeroDivisionError: division by zero {PLACE}",

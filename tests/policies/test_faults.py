@@ -87,6 +87,20 @@ def test_an_entropy_that_is_no_number_is_named(env):
 
 
 @pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((4, 2)), r"an array of shape \(4, 2\); return numbers \[num_envs\]"),
+        ([], r"an array of shape \(0,\)"),
+        ([0.2, 1.3], "1.3; divide the entropy by that of equal probabilities"),
+    ],
+)
+def test_an_entropy_of_another_shape_or_range_is_named(env, values, message):
+    policy = type("Entropic", (Uniform,), {"selection_entropy": lambda self, observation: values})()
+    with pytest.raises(InputError, match=rf"policy 'Entropic': selection_entropy\(\) returned {message}"):
+        selection_entropy_of(policy, ())(env.selection.observation())
+
+
+@pytest.mark.parametrize(
     ("attributes", "message"),
     [
         ({"env_options": ["action"]}, r"env_options=\['action'\]; expected a dict of environment keywords"),

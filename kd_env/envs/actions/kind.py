@@ -87,13 +87,13 @@ class ActionKind(ABC):
         """
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the actions closest to these weights or gates.
+        """Return the actions that set these weights or gates.
 
         Args:
             values: weights of the teachers, ``[slots, K]``; in knowledge selection, gates of the types, ``[slots, M]``.
 
         Raises:
-            InputError: this kind of action has no inverse.
+            InputError: this kind of action has no inverse, or no action sets these values.
         """
         raise InputError(
             f"action {self.name!r}: weights cannot be converted to this kind of action; return actions, or a kd_env.types.Decision"

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from kd_env.envs import credit_rewards
 from kd_env.envs.actions.kind import ActionKind
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
+from kd_env.errors import InputError
 from kd_env.types import DecodedAction
 
 
@@ -58,7 +59,9 @@ class Soft(KnowledgeAction):
         return DecodedAction(self.layout.uniform(len(table)), gates=(self.bounded(table) + 1.0) / 2.0)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return ``2 g - 1`` for gates ``g``."""
+        """Return ``2 g - 1`` for gates ``g``, which must be in [0, 1]."""
+        if (outside := (values < 0.0) | (values > 1.0)).any():
+            raise InputError(f"action {self.name!r}: gates are in [0, 1], got {values[outside][0]:g}; return gates in [0, 1]")
         return (2.0 * values - 1.0).astype(np.float32)
 
 
@@ -74,5 +77,8 @@ class Hard(KnowledgeAction):
         return DecodedAction(self.layout.uniform(len(table)), gates=self.binary(table))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the gates, 0 or 1."""
+        """Return the gates, which must be 0 or 1."""
+        if not np.isin(values, (0.0, 1.0)).all():
+            between = values[~np.isin(values, (0.0, 1.0))][0]
+            raise InputError(f"action {self.name!r}: gates are 0 or 1, got {between:g}; return zeros and ones, or use action=soft")
         return values.astype(np.int8)

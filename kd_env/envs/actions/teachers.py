@@ -19,6 +19,8 @@ SHARPNESS = 10.0
 
 ROUNDING = 1e-6
 """Weights that are less than this below 0 count as 0."""
+UNEQUAL = 1e-4
+"""Weights of a slot that differ by more than this part of the largest are different."""
 
 
 class TeacherAction(ActionKind):
@@ -64,8 +66,16 @@ class Subset(TeacherAction):
         return DecodedAction(table / np.maximum(table.sum(1, keepdims=True), 1.0))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return 1 for each teacher with a weight above 0. Their weights become equal."""
-        return (values > 0.0).astype(np.int8)
+        """Return 1 for each teacher with a weight above 0. These weights must be equal."""
+        selected = values > 0.0
+        largest = values.max(1, keepdims=True)
+        if (unequal := (selected & (values < (1.0 - UNEQUAL) * largest)).any(1)).any():
+            weights = np.array2string(values[unequal][0], precision=3, threshold=8)
+            raise InputError(
+                f"action {self.name!r} gives the selected teachers equal weights, and the weights of a slot are {weights}; use "
+                'action=weights (in a class, env_options = {"action": "weights"}), or return a kd_env.types.Decision'
+            )
+        return selected.astype(np.int8)
 
 
 class One(TeacherAction):
@@ -105,7 +115,7 @@ class Weights(TeacherAction):
         return DecodedAction(sharp_softmax(self.bounded(table)))
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the action with these weights, see :func:`action_of_weights`."""
+        """Return the action with these weights, divided by their sum, see :func:`action_of_weights`."""
         return action_of_weights(self._checked(values))
 
 

@@ -3,9 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 from gymnasium import spaces
 
 from kd_env.envs.actions import ActionLayout, action_of_weights, make_action
+from kd_env.errors import InputError
 
 
 def weights_from(name, action, num_teachers, rows):
@@ -52,6 +54,24 @@ def test_one_hot_weights_survive_nearly():
 
 def test_weights_are_encoded_by_hand():
     layout, weights = ActionLayout(3, ()), np.array([[0.0, 0.2, 0.8], [0.5, 0.25, 0.25]])
-    assert make_action("subset", layout).encode(weights).tolist() == [[0, 1, 1], [1, 1, 1]]
+    assert make_action("subset", layout).encode(np.array([[0.0, 0.2, 0.2], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])).tolist() == [
+        [0, 1, 1],
+        [1, 1, 1],
+        [0, 0, 0],
+    ]
     assert make_action("one", layout).encode(weights).tolist() == [2, 0]
     assert (make_action("weights", layout).encode(weights) == action_of_weights(weights)).all()
+
+
+@pytest.mark.parametrize(
+    ("action", "values", "message"),
+    [
+        ("subset", [[0.0, 0.2, 0.8]], r"equal weights, and the weights of a slot are \[0\.  0\.2 0\.8\]; use action=weights"),
+        ("soft", [[0.5, 1.5]], r"gates are in \[0, 1\], got 1\.5"),
+        ("hard", [[1.0, 0.5]], r"gates are 0 or 1, got 0\.5.*action=soft"),
+    ],
+)
+def test_values_that_no_action_sets_are_refused(action, values, message):
+    kind = make_action(action, ActionLayout(3, ("response", "label")))
+    with pytest.raises(InputError, match=message):
+        kind.encode(np.array(values))
