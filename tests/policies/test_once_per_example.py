@@ -82,6 +82,7 @@ def test_other_temperatures_and_forgetting_compute_all_values_again():
     assert len(function.rows) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["held_credit", "crossfit_credit"])
 def test_an_agent_that_loads_another_start_weighs_with_it(policy):
     env = environment("digits/mixed", policy)
