@@ -35,7 +35,10 @@ class RulePolicy:
         weights = (decided.float() if decided.dtype is torch.bfloat16 else decided).detach().cpu().numpy()  # NumPy has no bfloat16
         if not np.isfinite(weights).all() and not self.context._student_diverges():
             raise InputError(f"policy {self.context.name!r}: decide() returned weights with NaN or infinite numbers; return finite ones")
-        return self.context.action.encode(weights)
+        try:
+            return self.context.action.encode(weights)
+        except InputError as error:
+            raise InputError(f"policy {self.context.name!r}: {error}") from None
 
     def selection_entropy(self, observation: Observation) -> np.ndarray | None:
         """Return the entropy of the rule's selection probabilities ``[num_envs]``; ``None`` if it has none."""

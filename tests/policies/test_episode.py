@@ -126,6 +126,23 @@ def test_policies_of_a_population_are_told_of_their_own_student():
         assert policy.told[0].info["credit"].shape == (8, 4)
 
 
+def test_a_rule_whose_weights_the_action_does_not_set_is_named():
+    class Unequal:
+        access = "teacher outputs"
+
+        def __init__(self, context, seed=0):
+            pass
+
+        def decide(self, batch):
+            return batch.teacher_logits.softmax(2).amax(2)
+
+    env = make()
+    policy = make_policy(Unequal, env)
+    observation, _ = env.reset(seed=0)
+    with pytest.raises(InputError, match=r"policy 'Unequal': action 'subset' gives the selected teachers equal weights"):
+        policy.act(observation)
+
+
 def test_a_rule_without_a_base_class_is_a_policy():
     class Largest:
         access = "teacher outputs"
