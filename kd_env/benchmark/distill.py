@@ -17,6 +17,7 @@ from kd_env.benchmark.card import write_card
 from kd_env.benchmark.changed_defaults import require_same_defaults
 from kd_env.benchmark.checkpoints import FOLDER, CheckpointSettings
 from kd_env.benchmark.progress import Progress
+from kd_env.benchmark.race.state import FILE as RACE_FILE
 from kd_env.benchmark.run import prepare
 from kd_env.benchmark.run_trial import run_trials
 from kd_env.benchmark.student_checkpoint import require_saveable, save_student
@@ -53,6 +54,8 @@ def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
         require_same_defaults(trials, out / RECORDS)
         return out
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+    if (partial / RACE_FILE).exists():
+        raise InputError(f"{partial}: a race was started there; run it to its end, delete the folder, or name another --out")
     folder = partial / RECORDS
     if foreign := records.finished(folder) - ids:
         raise InputError(f"{partial}: started by another command ({sorted(foreign)[0]}); delete it, or name another --out")

@@ -12,6 +12,7 @@ from typing import Any
 
 from kd_env import tasks
 from kd_env.benchmark import formats, trimmed
+from kd_env.benchmark.distill import RECORDS
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.card import write_card
 from kd_env.benchmark.race.prepare import PreparedRace, prepare_race
@@ -149,6 +150,10 @@ def distill_into(out: Path, race: PreparedRace, progress: Progress) -> Distilled
         if (out / FILE).exists():
             raise InputError(f"{out} holds the student of another race (other data, teachers or settings); name a new folder")
         partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+        if (partial / RECORDS).exists():
+            raise InputError(
+                f"{partial}: trials of --policy were started there; run them to their end, delete the folder, or name a new one"
+            )
         distilled = _evaluated(race, race.run(partial, progress))
         final = partial / "final"
         shutil.rmtree(final, ignore_errors=True)

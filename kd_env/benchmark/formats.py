@@ -40,6 +40,7 @@ DTYPES = ("float32", "float16", "bfloat16", "int8")
 ROUNDED = ("float16", "bfloat16")
 HEADING = "## Other formats"
 FILE = "formats.json"
+WEIGHTS = "model.safetensors"
 NUM_CELLS = 4
 """Cells of a format in :data:`FILE`: score, size in MB, largest difference of a logit, milliseconds. Older files lack the last ones."""
 
@@ -67,9 +68,12 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
         dtype: number format of the weights.
 
     Raises:
-        InputError: an option is unknown, a package is missing, or the exported outputs differ.
+        InputError: an option is unknown, a package is missing, the weights are rounded already, or the exported outputs differ.
     """
     check(export, dtype)
+    stored = _number_format(folder / WEIGHTS)
+    if dtype == "float32" and stored != "float32":
+        raise InputError(f"the weights in {folder} are rounded to {stored} already; name it with --dtype {stored}, or name a new --out")
     if not export and dtype == "float32":
         return []
     rows: dict[str, list[str]] = {}  # cells of the table by format
@@ -82,7 +86,7 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
     with reproducible():
         inputs: Inputs = dict(checkpoint.reader()(split.inputs))
         logits = _logits(checkpoint, inputs)
-        onnx_file, int8_file, weights_file = folder / "model.onnx", folder / "model_int8.onnx", folder / "model.safetensors"
+        onnx_file, int8_file, weights_file = folder / "model.onnx", folder / "model_int8.onnx", folder / WEIGHTS
         example = longest_example(inputs)
 
         def row(file: Path, file_logits: np.ndarray, difference: str, run: Callable[[Inputs], object]) -> list[str]:
@@ -91,7 +95,6 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
             score, size = number(task.score(file_logits.argmax(1), split.labels)), f"{file.stat().st_size / 1e6:.1f}"
             return [score, size, difference, f"{milliseconds:.2f}"]
 
-        stored = _number_format(weights_file)
         if "float32" not in rows and stored == "float32":
             rows["float32"] = row(weights_file, logits, NO_VALUE, _runner(_model(checkpoint)))
         if (export or dtype == "int8") and "onnx" not in rows:
@@ -180,7 +183,9 @@ def _write_section(card: Path, task: Task, rows: dict[str, list[str]]) -> None:
     """Write the table of formats at the end of the model card, in place of an earlier one."""
     split = "validation" if task.test is None else "test"
     files = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
-    lines = [f"| {name} | {files.get(name, 'model.safetensors')} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    if not rows.keys().isdisjoint(ROUNDED):
+        files["float32"] = "replaced by the rounded weights"
+    lines = [f"| {name} | {files.get(name, WEIGHTS)} | {' | '.join(cells)} |" for name, cells in rows.items()]
     head = f"| format | file | {split} {task.metric} | MB | largest difference of a logit | ms per example |"
     example = "the longest text" if task.kind == "text" else "an image"
     note = (

@@ -103,7 +103,8 @@ Teachers = Annotated[
         metavar="TEACHERS",
         help="Any of these, separated by commas; the option can be repeated: a pool, POOL/NAME, a checkpoint (folder or hub id), also as "
         "'PATH(classes=THEIRS=YOURS;THEIRS=YOURS)', a folder of checkpoints, a pool file, "
-        "heads(TEACHER); or module:function. Default: the task's pool. See kd-env list pools.",
+        "heads(TEACHER), faculty(CHECKPOINT) for a checkpoint of other classes, or module:function. Default: the task's pool. See "
+        "kd-env list pools.",
     ),
 ]
 

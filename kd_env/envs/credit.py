@@ -63,14 +63,16 @@ def first_order(
     decay: float = 0.0,
     folds: int = 1,
 ) -> CreditByType:
-    """Return first-order credit over all parameters, from one forward-mode pass with the observed pass's dropout, without autocast."""
+    """Return first-order credit over all parameters, from one forward-mode pass with the observed pass's dropout, without autocast.
+
+    With Adam, parameters whose gradient was 0 so far dominate it in the first updates; :func:`difference` limits their part.
+    """
     _load_forward_mode()
     student, direction = run.student, _held_out_direction(run, meter, GradientOptions(smoothing, examples, decay, folds))
     run.observe()
-    run.state.forward_examples += run.settings.batch_size
-    with run.dropout.replay(), torch.no_grad(), forward_ad.dual_level():
+    with torch.no_grad(), forward_ad.dual_level():
         parameters = [forward_ad.make_dual(parameter.detach(), v) for parameter, v in zip(student.parameters, direction, strict=True)]  # type: ignore[no-untyped-call]
-        return _credit_along(run, names, temperature, student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs))
+        return _credit_along(run, names, temperature, _output_at(run, parameters))
 
 
 def difference(
@@ -94,17 +96,14 @@ def difference(
     scale, tau = _difference_scale(student, direction), _or_setting(run, temperature)  # [S]
     parameter_scale = scale if run.num_students == 1 else scale[:, None]  # a population's parameters are [S, P]
 
-    def output_at(parameters: Sequence[Tensor]) -> ModelOutput:
-        run.state.forward_examples += run.settings.batch_size
-        with run.dropout.replay():
-            return student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs)
-
     with torch.no_grad():
-        output = output_at(student.parameters) if student.autocast else run.student_output()  # both passes without autocast
-        moved_output = output_at([parameter + parameter_scale * v for parameter, v in zip(student.parameters, direction, strict=True)])
+        same = not (student.autocast or run.swap.blocks)  # whether the observed pass is without autocast, and of the student alone
+        output = run.student_output() if same else _output_at(run, student.parameters)
+        moved = [parameter + parameter_scale * v for parameter, v in zip(student.parameters, direction, strict=True)]
+        moved_output = _output_at(run, moved)
         row_scale = scale.repeat_interleave(run.settings.batch_size)[:, None]  # [rows, 1]
         if _is_response_alone(run, names):
-            return {"response": _response_along(run, tau, (moved_output.logits - output.logits) / row_scale)}
+            return {"response": _response_along(run, tau, output.logits, (moved_output.logits - output.logits) / row_scale)}
         losses = {name: [run.per_teacher_loss(name, tau, each) for each in (output, moved_output)] for name in names}
     return {name: (after - before) / row_scale / run.settings.batch_size for name, (before, after) in losses.items()}
 
@@ -124,11 +123,11 @@ def head(
     It is 0 for types that compare outputs below the classifier.
     """
     _load_forward_mode()
-    output = run.observe().student
+    output = _output_of_student(run)
     direction = _held_out_direction(run, meter, GradientOptions(smoothing, examples, decay, folds, head_only=True))
-    tangent = run.student.classify(output.features, direction)  # [rows, C]: the classifier is linear in its parameters
+    tangent = run.student.classify(output.features.detach(), direction)  # [rows, C]: the classifier is linear in its parameters
     with torch.no_grad(), forward_ad.dual_level():
-        return _credit_along(run, names, temperature, run.student_output()._replace(logits=forward_ad.make_dual(output.logits, tangent)))  # type: ignore[no-untyped-call]
+        return _credit_along(run, names, temperature, output._replace(logits=forward_ad.make_dual(output.logits.detach(), tangent)))  # type: ignore[no-untyped-call]
 
 
 def counterfactual(
@@ -145,10 +144,11 @@ def counterfactual(
     def loss_after(gradient: Sequence[Tensor]) -> Tensor:
         return meter.held_out_loss(student, student.after(gradient, progress), run.update, smoothing)  # [S]
 
+    output = _output_of_student(run)
     loss_without_gradient = loss_after([torch.zeros_like(parameter) for parameter in parameters])
     credit = {}
     for name in names:
-        losses = run.per_teacher_loss(name, _or_setting(run, temperature)) / run.settings.batch_size  # [rows, K]
+        losses = run.per_teacher_loss(name, _or_setting(run, temperature), output) / run.settings.batch_size  # [rows, K]
         if not losses.requires_grad:  # of a type that the epoch leaves out
             credit[name] = torch.zeros_like(losses)
             continue
@@ -203,7 +203,8 @@ def _credit_along(run: Distillation, names: Sequence[str], temperature: Temperat
     """Return the derivatives of the losses of ``output``, which contains dual numbers, divided by B."""
     tau = _or_setting(run, temperature)
     if _is_response_alone(run, names) and not isinstance(tau, Tensor):  # the common case in closed form, at a quarter of the cost
-        return {"response": _response_along(run, tau, forward_ad.unpack_dual(output.logits).tangent)}  # type: ignore[no-untyped-call]
+        logits, tangent = forward_ad.unpack_dual(output.logits)  # type: ignore[no-untyped-call]
+        return {"response": _response_along(run, tau, logits if run.swap.blocks else run.observe().student.logits, tangent)}
     credit = {}
     for name in names:
         losses, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, tau, output))  # type: ignore[no-untyped-call]
@@ -215,10 +216,22 @@ def _is_response_alone(run: Distillation, names: Sequence[str]) -> bool:
     return tuple(names) == ("response",) and not run.loss.is_skipped("response", run.observe())
 
 
-def _response_along(run: Distillation, temperature: float | Tensor, tangent: Tensor) -> Tensor:
+def _output_of_student(run: Distillation) -> ModelOutput:
+    """Return the students' outputs for the mini-batches, differentiable; with ``block_swap``, those of the student's own blocks alone."""
+    return _output_at(run, run.student.parameters) if run.swap.blocks else run.student_output()
+
+
+def _output_at(run: Distillation, parameters: Sequence[Tensor]) -> ModelOutput:
+    """Return the outputs of students with these parameters, with the dropout of the observed pass and without autocast."""
+    run.state.forward_examples += run.settings.batch_size
+    with run.dropout.replay():
+        return run.student.forward_at(parameters, run.batch_inputs(), run.loss.extra_outputs)
+
+
+def _response_along(run: Distillation, temperature: float | Tensor, logits: Tensor, tangent: Tensor) -> Tensor:
     batch = run.observe()
     tau = temperature[:, None] if isinstance(temperature, Tensor) else temperature
-    q = (batch.student.logits / tau).softmax(1)  # [rows, C]
+    q = (logits / tau).softmax(1)  # [rows, C]
     p = (batch.teacher_logits / (tau[:, None] if isinstance(tau, Tensor) else tau)).softmax(2)  # [rows, K, C]
     credit: Tensor = tau * torch.einsum("bkc,bc->bk", q[:, None] - p, tangent) / run.settings.batch_size
     return credit

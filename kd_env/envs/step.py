@@ -9,7 +9,8 @@ import numpy as np
 from kd_env.types import Batch, Decision, DecodedAction
 
 DIVERGED_REWARD = -10.0
-"""Reward of each slot of a student in the step in which it diverges. It is finite, and far below any usual reward."""
+"""Reward of each slot of a student in the step in which it diverges. It is finite, and far below the rewards of students that learn. The
+improvement of a student that is about to diverge can be lower still."""
 
 
 @dataclass(frozen=True)

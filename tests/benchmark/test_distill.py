@@ -157,6 +157,15 @@ def test_two_commands_do_not_write_one_folder(own_data, teachers, tmp_path, caps
     assert "is distilling into it; wait for it, or name another folder" in capsys.readouterr().err
 
 
+def test_a_race_that_was_started_is_not_deleted(own_data, teachers, tmp_path, capsys):
+    race = tmp_path / ".student.partial" / "race.json"
+    race.parent.mkdir()
+    race.write_text("{}")
+    assert invoke(words(own_data, teachers, tmp_path / "student", "--student", "tiny-bert(width=16,layers=1,dropout=0)")) == 2
+    assert "a race was started there; run it to its end, delete the folder, or name another --out" in capsys.readouterr().err
+    assert race.exists()
+
+
 def test_a_teacher_that_has_changed_is_another_trial(own_data, teachers, make_checkpoint, tmp_path, capsys):
     folder = tmp_path / "teacher"
     shutil.copytree(teachers.split(",")[0], folder)

@@ -86,6 +86,13 @@ def test_two_commands_do_not_distil_into_one_folder(own_data, teachers, tmp_path
     assert "is distilling into it; wait for it, or name another folder" in error
 
 
+def test_trials_that_were_started_are_not_deleted(own_data, teachers, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(PreparedRace, "run", lambda *_: pytest.fail("it is not run"))
+    (tmp_path / ".student.partial" / "distillation").mkdir(parents=True)
+    assert invoke(arguments_of(own_data, teachers, tmp_path / "student")) == 2
+    assert "trials of --policy were started there; run them to their end, delete the folder, or name a new one" in capsys.readouterr().err
+
+
 def test_a_folder_that_holds_something_else_is_refused_before_teachers_are_read(own_data, teachers, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("kd_env.benchmark.race.prepare.load_pool", lambda *_: pytest.fail("the pool is not loaded"))
     (tmp_path / "out").write_text("a file")

@@ -47,7 +47,7 @@ def test_a_table_without_latency_is_read(folder, digits):
     rows = json.loads((folder / formats.FILE).read_text())
     assert rows["float32"] == ["0.950", "0.1", "–", "–"]
     assert float(rows["float16"][3]) > 0
-    assert "| float32 | model.safetensors | 0.950 | 0.1 | – | – |\n" in (folder / "README.md").read_text()
+    assert "| float32 | replaced by the rounded weights | 0.950 | 0.1 | – | – |\n" in (folder / "README.md").read_text()
 
 
 @pytest.mark.long
@@ -55,6 +55,8 @@ def test_weights_are_rounded_once(folder, digits):
     formats.write_formats(folder, digits, dtype="float16")
     with pytest.raises(InputError, match=r"--dtype bfloat16: the weights in .* are rounded to float16 already; name a new --out"):
         formats.write_formats(folder, digits, dtype="bfloat16")
+    with pytest.raises(InputError, match=r"the weights in .* are rounded to float16 already; name it with --dtype float16"):
+        formats.write_formats(folder, digits)
     assert list(json.loads((folder / formats.FILE).read_text())) == ["float32", "float16"]
 
 

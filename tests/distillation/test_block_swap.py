@@ -10,6 +10,8 @@ from small_runs import digest, drive, start
 from kd_env import tasks
 from kd_env.bank import open_bank
 from kd_env.distillation import EncodedTask
+from kd_env.distillation.reward_meter import RewardMeter
+from kd_env.envs.credit import CREDITS
 from kd_env.errors import InputError
 from kd_env.models.networks import build
 from kd_env.models.residual_blocks import swapped
@@ -95,6 +97,22 @@ def test_a_restored_run_mixes_the_same_blocks(data, keywords):
     twin = other.fork()
     assert drive(other, 4) == drive(twin, 4) == drive(undisturbed, 4) == outcomes
     assert digest(other) == digest(twin) == digest(run)
+
+
+@pytest.mark.parametrize("kind", ["first_order", "difference", "head", "counterfactual"])
+def test_credit_is_that_of_the_student_alone(data, kind):
+    """The mixture is what learns. Credit of the same student without swaps is the reference."""
+    run = begin(data, precision="float64")
+    drive(run, 2)
+    run.observe()
+    assert run.swap.drawn(0, 2, float(run.observe().progress[0]))
+    meter = RewardMeter(run.reward_split, [0], 48, "loss")
+    credit = CREDITS[kind](run, meter, ("response",), None)["response"]
+    run.swap.blocks = {}
+    run.forget_batch()
+    alone = CREDITS[kind](run, meter, ("response",), None)["response"]
+    assert credit.std() > 0
+    torch.testing.assert_close(credit, alone, rtol=1e-4, atol=1e-12)
 
 
 def test_a_new_student_takes_its_place(data):

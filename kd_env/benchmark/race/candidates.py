@@ -116,9 +116,16 @@ def resolve(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> tu
     """
     policy = registry.find(candidate.policy)
     options = {**default_options(policy.environment), **policy.env_options, **settings, **candidate.options}
-    for name in ("action", "granularity", "observation", "num_students"):
+    for name in ("action", "granularity", "observation", "num_students", "reward", "credit"):
         if name in settings:
             raise InputError(f"{name}={settings[name]}: each candidate of a race sets its own; leave {name} out, or name one --policy")
+    if settings.get("block_swap"):
+        raise InputError(
+            f"block_swap={settings['block_swap']}: a race compares with a student without a teacher, and all would have blocks of one; "
+            "leave block_swap out, or name one --policy"
+        )
+    if settings.get("kd_weight") == 0.0:
+        raise InputError("kd_weight=0: no teacher teaches, so all candidates are one student; leave it out, or use --policy no_teacher")
     if "kd_weight" in policy.env_options:
         options["kd_weight"] = policy.env_options["kd_weight"]
     return policy, make_settings(task, **options), options
@@ -127,8 +134,11 @@ def resolve(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> tu
 def reads_reward_labels(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> bool:
     """Return whether a candidate uses the labels of the reward split, so that it must not be scored on them.
 
-    The policy uses them, or a setting of the user does, such as ``calibrate_teachers`` or ``reward_ce``.
+    The policy uses them, or a setting of the user does, such as ``calibrate_teachers`` or ``reward_ce``. With ``reward_labels`` the user
+    limits the labels of the whole race, so no candidate is scored on them.
     """
+    if settings.get("reward_labels"):
+        return True
     policy, resolved, _ = resolve(candidate, task, settings)
     return not set(effective_access(policy.access, resolved).split(SEPARATOR)) <= NO_REWARD_LABELS
 

@@ -107,10 +107,14 @@ class Race:
         return InputError(f"task {self.setup.task.name!r}: {what}; use a lower lr (--set optimizer=...) and another --out")
 
     def _seed_groups(self, candidate: Candidate, rung: Rung) -> list[list[int]]:
-        """Return the seeds of each entry of a candidate: of its entries so far, and of those that the rung adds."""
-        groups = [entry.seeds for entry in self.state.entries_of(candidate)]
+        """Return the seeds of each entry of a candidate: of its entries up to this rung, and of those that the rung adds.
+
+        A race that continues goes through its rungs again, and then has entries that later rungs have added.
+        """
+        end = self.seed + rung.seeds
+        groups = [entry.seeds for entry in self.state.entries_of(candidate) if entry.seeds[0] < end]
         known = {seed for group in groups for seed in group}
-        added = [seed for seed in range(self.seed, self.seed + rung.seeds) if seed not in known]
+        added = [seed for seed in range(self.seed, end) if seed not in known]
         return groups + ([added] if added and self.as_population else [[seed] for seed in added])
 
     def _teach(self, entry: Entry, index: int) -> None:

@@ -60,7 +60,7 @@ def test_candidates_that_read_the_reward_labels(digits, policy, reads):
     assert candidates.reads_reward_labels(Candidate(policy), digits, {}) is reads
 
 
-@pytest.mark.parametrize("settings", [{"calibrate_teachers": True}, {"reward_ce": 0.5}])
+@pytest.mark.parametrize("settings", [{"calibrate_teachers": True}, {"reward_ce": 0.5}, {"reward_labels": 20}])
 def test_candidates_are_not_scored_on_labels_that_a_setting_reads(digits, settings):
     assert candidates.reads_reward_labels(Candidate("uniform"), digits, settings)
 
@@ -75,6 +75,20 @@ def test_no_teacher_keeps_its_own_weight_and_the_user_s_settings_reach_all(digit
     assert (settings.distillation.kd_weight, settings.distillation.updates, options["updates"]) == (0.0, 7, 7)
     with pytest.raises(InputError, match="action=one: each candidate of a race sets its own"):
         candidates.resolve(Candidate("uniform"), digits, {"action": "one"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reward": "student_loss"}, "reward=student_loss: each candidate of a race sets its own"),
+        ({"credit": "head"}, "credit=head: each candidate of a race sets its own"),
+        ({"block_swap": "linear"}, "block_swap=linear: a race compares with a student without a teacher"),
+        ({"kd_weight": 0.0}, "kd_weight=0: no teacher teaches, so all candidates are one student"),
+    ],
+)
+def test_settings_that_leave_nothing_to_compare_are_refused(digits, settings, message):
+    with pytest.raises(InputError, match=message):
+        candidates.resolve(Candidate("uniform", {"kd_weight": 0.5}), digits, settings)
 
 
 @pytest.mark.parametrize(("settings", "examples", "refresh"), [({}, 64, 4), ({"reward_examples": 32, "credit_refresh": 1}, 32, 1)])

@@ -27,6 +27,24 @@ def test_a_race_that_was_stopped_goes_on_and_ends_the_same(run, stop_at, tmp_pat
     assert page(Setup.task, result, FACTS).split("seconds")[0] == page(Setup.task, whole, FACTS).split("seconds")[0]
 
 
+@pytest.mark.parametrize("as_population", [False, True])
+@pytest.mark.parametrize("stop_at", [("no_teacher", 60), ("stacking", 60), ("stacking", 100)])
+def test_seeds_that_a_later_rung_added_do_not_change_the_earlier_ones(run, stop_at, as_population, tmp_path):
+    """Students of added seeds make fewer errors, so a ranking that counted them in the first rung would be another one."""
+
+    def errors(candidate, seed, update):
+        return {"stacking": 200, "no_teacher": 220, "uniform": 260}.get(candidate.policy, 240) - 100 * seed
+
+    rungs = ((10, 7, 1), (30, 4, 1), (60, 3, 3), (100, 1, 3))
+    whole, everything, _ = run(errors, rungs, folder=tmp_path / "whole", as_population=as_population)
+    stopped, before, _ = run(errors, rungs, stop_at=stop_at, as_population=as_population)
+    assert stopped is None
+    result, after, _ = run(errors, rungs, as_population=as_population)
+    assert before + after == everything
+    assert [[entry.candidate.name for entry in rung] for rung in result.rungs] == [[e.candidate.name for e in rung] for rung in whole.rungs]
+    assert page(Setup.task, result, FACTS).split("seconds")[0] == page(Setup.task, whole, FACTS).split("seconds")[0]
+
+
 def test_a_student_that_diverged_late_counts_until_then_also_after_a_stop(run, tmp_path):
     def errors(candidate, seed, update):
         return {"uniform": 100, "no_teacher": 350}.get(candidate.policy, 300)
