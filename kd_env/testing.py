@@ -32,7 +32,7 @@ UPDATES = 4
 
 
 def check_policy(policy: Any, **options: Any) -> None:
-    """Teach a small student twice with ``policy`` and check that it follows the protocol.
+    """Teach small students with ``policy`` and check that it follows the protocol.
 
     Args:
         policy: the class.

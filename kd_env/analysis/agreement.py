@@ -63,8 +63,8 @@ def agreement_table(traces: Mapping[str, Traces], rules: Mapping[str, FloatArray
     Raises:
         InputError: there is nothing to compare, or a pair has no seed in common.
     """
-    if len(traces) + len(rules or {}) < 2 or not traces:
-        raise InputError(f"agreement_table: {len(traces)} policies and {len(rules or {})} rules are no pair; give two policies, or a rule")
+    if not traces or len(traces) + len(rules or {}) < 2:
+        raise InputError("agreement_table: nothing to compare; give traces of two policies, or of one policy and a rule")
     tables = []
     for policy, other in combinations(traces, 2):
         pair = for_each_seed(agreement, traces[policy], traces[other])

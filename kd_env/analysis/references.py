@@ -71,11 +71,12 @@ def rule_weights(policy: str, env: Any, seed: int = 0) -> FloatArray:
         )
         decided = built.rule.decide(PolicyBatch(batch, student, policy_class.access, policy))
         if isinstance(decided, Decision):
-            decided, *others = decided.weights.values()
-            if any(not torch.equal(decided, other) for other in others):
+            by_type = list(decided.weights.values())
+            if not by_type or any(not torch.equal(by_type[0], other) for other in by_type):
                 raise InputError(
-                    f"rule_weights: policy {policy!r} has other weights for each knowledge type; run it and compare with its trace"
+                    f"rule_weights: policy {policy!r} has no weights, or gives knowledge types different ones; compare with its trace"
                 )
+            decided = by_type[0]
         weights.append(decided.detach().double().cpu().numpy())
     return np.concatenate(weights)
 

@@ -54,8 +54,9 @@ class BestTeachers:
             return None
         if pool.drift is None:
             return cls(best, None, best_after)
-        drifted = np.arange(updates + 1) / updates >= pool.drift.at  # as the pool compares; ceil(at * updates) can be one update off
-        return cls(best, int(drifted.argmax()), best_after)
+        at = pool.drift.at
+        change = next(update for update in range(updates + 1) if update / updates >= at)  # as the pool compares; at * updates is rounded
+        return cls(best, change, best_after)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> BestTeachers | None:

@@ -55,7 +55,9 @@ def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
         return out
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     if (partial / RACE_FILE).exists():
-        raise InputError(f"{partial}: a race was started there; run it to its end, delete the folder, or name another --out")
+        raise InputError(
+            f"{partial}: a race was started there; leave --policy out to continue it, delete the folder, or name another --out"
+        )
     folder = partial / RECORDS
     if foreign := records.finished(folder) - ids:
         raise InputError(f"{partial}: started by another command ({sorted(foreign)[0]}); delete it, or name another --out")

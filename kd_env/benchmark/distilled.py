@@ -56,13 +56,14 @@ class Distilled:
     _result: RaceResult = field(repr=False)
     _facts: RaceFacts = field(repr=False)
 
-    def save(self, folder: str | Path, export: str = "", dtype: str = "float32", trim_vocabulary: bool = False, push_to: str = "") -> Path:
+    def save(self, folder: str | Path, export: str = "", dtype: str = "", trim_vocabulary: bool = False, push_to: str = "") -> Path:
         """Write a checkpoint, with its tokenizer where it has one, a model card and the report into ``folder``, and return ``folder``.
 
         Args:
             folder: the folder; an earlier student in it is replaced.
             export: ``"onnx"`` to write ``model.onnx`` too.
             dtype: number format of the weights: ``float32``, ``float16``, ``bfloat16``, or ``int8``, which writes ``model_int8.onnx``.
+                Default: ``float32``.
             trim_vocabulary: whether to remove tokens that the texts of the task do not contain from embeddings and tokenizer.
             push_to: repository of the Hub to upload the folder to, ``ORG/NAME``; a new one is private. Default: nothing is uploaded.
 
@@ -152,7 +153,8 @@ def distill_into(out: Path, race: PreparedRace, progress: Progress) -> Distilled
         partial = out.absolute().with_name(f".{out.absolute().name}.partial")
         if (partial / RECORDS).exists():
             raise InputError(
-                f"{partial}: trials of --policy were started there; run them to their end, delete the folder, or name a new one"
+                f"{partial}: trials of --policy were started there; name the policy to continue them, delete the folder, or name another "
+                "--out"
             )
         distilled = _evaluated(race, race.run(partial, progress))
         final = partial / "final"

@@ -53,19 +53,20 @@ def check(export: str, dtype: str) -> None:
     """
     if export:
         one_of("distill", "onnx", export=export)
-    one_of("distill", *DTYPES, dtype=dtype)
+    if dtype:
+        one_of("distill", *DTYPES, dtype=dtype)
     if export or dtype == "int8":
         onnx_export.require_packages()
 
 
-def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "float32") -> list[str]:
+def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "") -> list[str]:
     """Write formats of a checkpoint into ``folder``, and return a line with the score of each format there.
 
     Args:
         folder: folder of the checkpoint.
         task: the task. Formats are scored on its test split, or on validation if it has none.
         export: ``onnx``, or empty.
-        dtype: number format of the weights.
+        dtype: number format of the weights; empty: as they are.
 
     Raises:
         InputError: an option is unknown, a package is missing, the weights are rounded already, or the exported outputs differ.
@@ -73,8 +74,8 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
     check(export, dtype)
     stored = _number_format(folder / WEIGHTS)
     if dtype == "float32" and stored != "float32":
-        raise InputError(f"the weights in {folder} are rounded to {stored} already; name it with --dtype {stored}, or name a new --out")
-    if not export and dtype == "float32":
+        raise InputError(f"--dtype float32: the weights in {folder} are rounded to {stored} already; name a new --out")
+    if not export and dtype in ("", "float32"):
         return []
     rows: dict[str, list[str]] = {}  # cells of the table by format
     if (folder / FILE).exists():
@@ -110,7 +111,7 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "floa
                 onnx_export.quantize(onnx_file, int8_file)
             quantized_logits = onnx_export.predict(int8_file, inputs)
             rows[dtype] = row(int8_file, quantized_logits, _largest_difference(quantized_logits, logits), onnx_export.runner(int8_file))
-        elif dtype not in rows:
+        elif dtype in ROUNDED and dtype not in rows:
             if stored not in ("float32", dtype):
                 raise InputError(f"--dtype {dtype}: the weights in {folder} are rounded to {stored} already; name a new --out")
             rounded = _model(checkpoint).to(getattr(torch, dtype))

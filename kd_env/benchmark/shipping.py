@@ -26,13 +26,13 @@ class Shipping:
     Attributes:
         trim_vocabulary: whether to remove tokens that the texts of the task do not contain.
         export: ``onnx``, or empty.
-        dtype: number format of the weights.
+        dtype: number format of the weights; empty: float32, or the format that a finished student has.
         push: repository of the Hub, or empty.
     """
 
     trim_vocabulary: bool = False
     export: str = ""
-    dtype: str = "float32"
+    dtype: str = ""
     push: str = ""
 
     def check(self) -> str:

@@ -109,9 +109,7 @@ def pairs_to_decide(differences: npt.ArrayLike, level: float = 0.05, power: floa
     if len(values) < 2 or values.mean() == 0.0:
         return None
     mean, deviation = abs(float(values.mean())), float(values.std(ddof=1))
-    if deviation < mean / 100:  # two pairs decide, and the distribution cannot be computed where the deviation is a rounding error
-        return 2
-    effect = mean / deviation
+    effect = mean / max(deviation, 1e-6 * mean)  # nctdtr is NaN for larger effects, as of differences that are equal up to rounding
     for pairs in range(2, most + 1):
         critical = t_quantile(1 - level / 2, pairs - 1)
         if 1.0 - float(special.nctdtr(pairs - 1, effect * math.sqrt(pairs), critical)) >= power:

@@ -55,7 +55,8 @@ def check_pool(text: str, task: Task) -> None:
 
 def check_student(text: str, task: Task) -> None:
     """Refuse a student that does not exist or cannot be built for the task. Checkpoints are looked up when they are loaded."""
-    _ = begins_as_checkpoint(text) or build(text, task, 0)
+    if not begins_as_checkpoint(text):
+        build(text, task, 0)
 
 
 @contextmanager

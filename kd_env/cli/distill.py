@@ -86,9 +86,10 @@ def distill(
         typer.Option(
             "--dtype",
             metavar="DTYPE",
-            help="Number format of the weights: float32, float16, bfloat16, or int8 (model_int8.onnx); the model card contains its score.",
+            help="Number format of the weights: float32, float16, bfloat16, or int8 (model_int8.onnx); the model card contains its score. "
+            "Default: float32, or the format that a finished student has.",
         ),
-    ] = "float32",
+    ] = "",
     trim_vocabulary: Annotated[
         bool,
         typer.Option(

@@ -97,8 +97,8 @@ def difference(
     parameter_scale = scale if run.num_students == 1 else scale[:, None]  # a population's parameters are [S, P]
 
     with torch.no_grad():
-        same = not (student.autocast or run.swap.blocks)  # whether the observed pass is without autocast, and of the student alone
-        output = run.student_output() if same else _output_at(run, student.parameters)
+        observed_fits = not (student.autocast or run.swap.blocks)  # both passes are without autocast, and of the student alone
+        output = run.student_output() if observed_fits else _output_at(run, student.parameters)
         moved = [parameter + parameter_scale * v for parameter, v in zip(student.parameters, direction, strict=True)]
         moved_output = _output_at(run, moved)
         row_scale = scale.repeat_interleave(run.settings.batch_size)[:, None]  # [rows, 1]
@@ -118,9 +118,9 @@ def head(
     decay: float = 0.0,
     folds: int = 1,
 ) -> CreditByType:
-    """Return first-order credit over the classifier's parameters alone, without an extra pass of the mini-batch.
+    """Return first-order credit over the classifier's parameters alone; 0 for types that compare outputs below the classifier.
 
-    It is 0 for types that compare outputs below the classifier.
+    It takes no extra pass of the mini-batch, except with ``block_swap``.
     """
     _load_forward_mode()
     output = _output_of_student(run)
@@ -204,7 +204,7 @@ def _credit_along(run: Distillation, names: Sequence[str], temperature: Temperat
     tau = _or_setting(run, temperature)
     if _is_response_alone(run, names) and not isinstance(tau, Tensor):  # the common case in closed form, at a quarter of the cost
         logits, tangent = forward_ad.unpack_dual(output.logits)  # type: ignore[no-untyped-call]
-        return {"response": _response_along(run, tau, logits if run.swap.blocks else run.observe().student.logits, tangent)}
+        return {"response": _response_along(run, tau, logits, tangent)}
     credit = {}
     for name in names:
         losses, tangent = forward_ad.unpack_dual(run.per_teacher_loss(name, tau, output))  # type: ignore[no-untyped-call]
@@ -231,7 +231,7 @@ def _output_at(run: Distillation, parameters: Sequence[Tensor]) -> ModelOutput:
 def _response_along(run: Distillation, temperature: float | Tensor, logits: Tensor, tangent: Tensor) -> Tensor:
     batch = run.observe()
     tau = temperature[:, None] if isinstance(temperature, Tensor) else temperature
-    q = (logits / tau).softmax(1)  # [rows, C]
+    q = ((logits if run.swap.blocks else batch.student.logits) / tau).softmax(1)  # [rows, C], of the observed pass if it is the student's
     p = (batch.teacher_logits / (tau[:, None] if isinstance(tau, Tensor) else tau)).softmax(2)  # [rows, K, C]
     credit: Tensor = tau * torch.einsum("bkc,bc->bk", q[:, None] - p, tangent) / run.settings.batch_size
     return credit

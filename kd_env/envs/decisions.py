@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kd_env.distillation import Distillation, reward_ce
 from kd_env.envs.actions import ActionKind, TeacherAction
-from kd_env.envs.settings import RewardSettings, Settings
+from kd_env.envs.settings import Settings
 from kd_env.errors import InputError
 from kd_env.spec import unknown
 from kd_env.types import Decision, DecodedAction
@@ -120,19 +120,6 @@ def require_fits(run: Distillation, decision: Decision) -> None:
     uses_teachers = {name for name, term in run.loss.terms.items() if not term.knowledge.uses_peers}
     if missing := [name for name in decision.strengths if name in uses_teachers and name not in decision.weights]:
         raise InputError(f"decision: {missing[0]!r} has a strength but no weights; give both")
-
-
-def require_several_teachers(reward: RewardSettings, kind: ActionKind, num_teachers: int) -> None:
-    """Check that credit that is normalised over the teachers of an instance is not always 0.
-
-    Raises:
-        InputError: there is one teacher.
-    """
-    if num_teachers == 1 and reward.credit != "shared" and reward.normalize_credit and not kind.decides_knowledge:
-        raise InputError(
-            f"credit={reward.credit!r}: it is normalised over the teachers, so with one teacher it is always 0; add a teacher, or set "
-            "normalize_credit=false"
-        )
 
 
 def require_accepted(settings: Settings, kind: ActionKind, decision: Decision) -> None:

@@ -173,7 +173,7 @@ def _own_blocks(batch: Batch, observation_set: ObservationSet, labels: bool) -> 
         if not isinstance(block, Tensor) or block.ndim == 0 or len(block) != rows:
             raise InputError(f"observation set: block {name!r} is not a tensor of {rows} rows; return one row per instance")
         if block.isnan().any() and batch.student.logits.isfinite().all():
-            raise InputError(f"observation set: block {name!r} has NaN, and the student is finite; return numbers")
+            raise InputError(f"observation set: block {name!r} has NaN, though the student has not diverged; replace it (torch.nan_to_num)")
     if "progress" in returned:
         raise InputError("observation set: a block is named 'progress', which the environment adds; give it another name")
     return {name: block.detach() for name, block in returned.items()}

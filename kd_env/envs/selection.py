@@ -49,7 +49,7 @@ class Selection:
             label_seeds: seeds of the students' reward labels. Default: ``label_seed`` for all.
 
         Raises:
-            InputError: a part does not exist, one student has a type that needs peers, or credit is normalised over one teacher.
+            InputError: a part of the setting does not exist, or one student has a knowledge type that needs peers.
         """
         self.data, self.pool, self.settings = data, pool, settings
         interface, num_students = settings.interface, settings.distillation.num_students
@@ -59,9 +59,9 @@ class Selection:
         names = (*knowledge_by_name, "label") if settings.distillation.uses_hard_labels else tuple(knowledge_by_name)
         self.layout = ActionLayout(len(pool.teachers), names, parse_factors(interface.factors))
         self.action_kind = make_action(interface.action, self.layout)
-        self.observation_set, self.reward_rule = make_observation_set(interface.observation), make_reward(settings.reward.reward)
+        self.observation_set = make_observation_set(interface.observation)
+        self.reward_rule = make_reward(settings.reward.reward)
         self.credit_function = make_credit(settings.reward.credit)
-        decisions.require_several_teachers(settings.reward, self.action_kind, self.layout.num_teachers)
         self.measurement = MeasurementSchedule(settings, self.reward_rule.measures and self.credit_function is None)
         self.finished: list[Distillation | None] = [None] * num_students
         self.listeners: list[Callable[[Step], None]] = []

@@ -32,6 +32,11 @@ class RulePolicy:
         slots = len(observation["progress"])
         if len(decided) != slots:
             raise InputError(f"policy {self.context.name!r}: decide() returned weights for {len(decided)} slots, expected {slots}")
+        if decided.ndim != 2:
+            shape = tuple(decided.shape)
+            raise InputError(
+                f"policy {self.context.name!r}: decide() returned weights of shape {shape}; return one row per slot, [rows, K]"
+            )
         weights = (decided.float() if decided.dtype is torch.bfloat16 else decided).detach().cpu().numpy()  # NumPy has no bfloat16
         if not np.isfinite(weights).all() and not self.context._student_diverges():
             raise InputError(f"policy {self.context.name!r}: decide() returned weights with NaN or infinite numbers; return finite ones")

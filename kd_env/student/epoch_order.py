@@ -19,8 +19,7 @@ def length_order(seed: int, epoch: int, batch_size: int, lengths: np.ndarray) ->
     """Return an order that puts texts of similar length into the same mini-batch, to reduce padding.
 
     The shuffled epoch is cut into windows. Each window is sorted by length and cut into mini-batches. The mini-batches are then shuffled.
-    Rows that do not fill a mini-batch are left out. These are the longest of the last window, so with few examples an epoch has slightly
-    fewer long texts.
+    Rows that do not fill a mini-batch are left out. They are random, or the longest of the last window if it is shorter than the others.
 
     Args:
         seed: seed of the student.

@@ -42,7 +42,7 @@ def test_a_rule_is_matched_by_example():
 
 
 def test_one_policy_is_no_pair():
-    with pytest.raises(InputError, match="1 policies and 0 rules are no pair"):
+    with pytest.raises(InputError, match="nothing to compare; give traces of two policies"):
         agreement_table({"a": {0: chosen(0, 1)}})
 
 

@@ -50,7 +50,7 @@ class TwoTypes:
 
 def test_weights_that_differ_between_knowledge_types_are_refused(env):
     assert rule_weights(f"{__name__}:TwoTypes(same=True)", env).sum(1).tolist() == [1.0] * len(env.unwrapped.distillation.data.task.train)
-    with pytest.raises(InputError, match="has other weights for each knowledge type"):
+    with pytest.raises(InputError, match="has no weights, or gives knowledge types different ones"):
         rule_weights(f"{__name__}:TwoTypes", env)
 
 

@@ -162,7 +162,7 @@ def test_a_race_that_was_started_is_not_deleted(own_data, teachers, tmp_path, ca
     race.parent.mkdir()
     race.write_text("{}")
     assert invoke(words(own_data, teachers, tmp_path / "student", "--student", "tiny-bert(width=16,layers=1,dropout=0)")) == 2
-    assert "a race was started there; run it to its end, delete the folder, or name another --out" in capsys.readouterr().err
+    assert "a race was started there; leave --policy out to continue it, delete the folder" in capsys.readouterr().err
     assert race.exists()
 
 

@@ -90,7 +90,7 @@ def test_trials_that_were_started_are_not_deleted(own_data, teachers, tmp_path, 
     monkeypatch.setattr(PreparedRace, "run", lambda *_: pytest.fail("it is not run"))
     (tmp_path / ".student.partial" / "distillation").mkdir(parents=True)
     assert invoke(arguments_of(own_data, teachers, tmp_path / "student")) == 2
-    assert "trials of --policy were started there; run them to their end, delete the folder, or name a new one" in capsys.readouterr().err
+    assert "trials of --policy were started there; name the policy to continue them, delete the folder" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_else_is_refused_before_teachers_are_read(own_data, teachers, tmp_path, monkeypatch, capsys):

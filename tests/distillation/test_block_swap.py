@@ -99,20 +99,22 @@ def test_a_restored_run_mixes_the_same_blocks(data, keywords):
     assert digest(other) == digest(twin) == digest(run)
 
 
+@pytest.mark.parametrize("names", [("response",), ("response", "label")])
 @pytest.mark.parametrize("kind", ["first_order", "difference", "head", "counterfactual"])
-def test_credit_is_that_of_the_student_alone(data, kind):
+def test_credit_is_that_of_the_student_alone(data, kind, names):
     """The mixture is what learns. Credit of the same student without swaps is the reference."""
     run = begin(data, precision="float64")
     drive(run, 2)
     run.observe()
     assert run.swap.drawn(0, 2, float(run.observe().progress[0]))
     meter = RewardMeter(run.reward_split, [0], 48, "loss")
-    credit = CREDITS[kind](run, meter, ("response",), None)["response"]
+    credit = CREDITS[kind](run, meter, names, None)
     run.swap.blocks = {}
     run.forget_batch()
-    alone = CREDITS[kind](run, meter, ("response",), None)["response"]
-    assert credit.std() > 0
-    torch.testing.assert_close(credit, alone, rtol=1e-4, atol=1e-12)
+    alone = CREDITS[kind](run, meter, names, None)
+    for name in names:
+        assert credit[name].std() > 0
+        torch.testing.assert_close(credit[name], alone[name], rtol=1e-4, atol=1e-12)
 
 
 def test_a_new_student_takes_its_place(data):

@@ -2,8 +2,6 @@
 
 import itertools
 
-import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from credited import response, start, taught
@@ -102,15 +100,6 @@ def test_credit_by_name():
         make_credit("no_such_module:f")
     with pytest.raises(InputError, match=f"credit '{__name__}:SMOOTHINGS': a list is not a function; name one that takes"):
         make_credit(f"{__name__}:SMOOTHINGS")
-
-
-def test_credit_that_is_normalised_over_one_teacher_is_refused():
-    make = {"num_envs": 4, "vectorization_mode": "vector_entry_point", "task": "digits", "teachers": "digits/experts/upright", "updates": 2}
-    with pytest.raises(InputError, match="with one teacher it is always 0; add a teacher, or set normalize_credit=false"):
-        gym.make_vec("kd_env/TeacherSelection-v0", credit="first_order", **make)
-    env = gym.make_vec("kd_env/TeacherSelection-v0", credit="first_order", normalize_credit=False, **make)
-    env.reset(seed=0)
-    assert np.ptp(env.step(np.array([[1], [1], [1], [1]], dtype=np.int8))[1]) > 0
 
 
 def test_a_running_mean_of_folds_is_refused():

@@ -177,7 +177,7 @@ FAULTS = {
         "FewRows": "observation set: block 'mine' is not a tensor of 8 rows",
         "Single": "observation set: block 'mine' is not a tensor of 8 rows",
         "Named": "a block is named 'progress', which the environment adds",
-        "NotANumberBlock": "observation set: block 'mine' has NaN, and the student is finite",
+        "NotANumberBlock": "observation set: block 'mine' has NaN, though the student has not diverged; replace it",
     },
     "credit": {
         "raising_credit": f"credit 'raising_credit': ZeroDivisionError: division by zero {PLACE}",

@@ -126,7 +126,14 @@ def test_policies_of_a_population_are_told_of_their_own_student():
         assert policy.told[0].info["credit"].shape == (8, 4)
 
 
-def test_a_rule_whose_weights_the_action_does_not_set_is_named():
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (np.s_[:], "action 'subset' gives the selected teachers equal weights"),
+        (np.s_[:, 0], r"decide\(\) returned weights of shape \(8,\); return one row per slot, \[rows, K\]"),
+    ],
+)
+def test_a_rule_whose_weights_cannot_be_used_is_named(part, message):
     class Unequal:
         access = "teacher outputs"
 
@@ -134,12 +141,12 @@ def test_a_rule_whose_weights_the_action_does_not_set_is_named():
             pass
 
         def decide(self, batch):
-            return batch.teacher_logits.softmax(2).amax(2)
+            return batch.teacher_logits.softmax(2).amax(2)[part]
 
     env = make()
     policy = make_policy(Unequal, env)
     observation, _ = env.reset(seed=0)
-    with pytest.raises(InputError, match=r"policy 'Unequal': action 'subset' gives the selected teachers equal weights"):
+    with pytest.raises(InputError, match=f"policy 'Unequal': {message}"):
         policy.act(observation)
 
 

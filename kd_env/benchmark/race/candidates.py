@@ -34,6 +34,13 @@ EXTRA_COST = {"crossfit_credit": 2.5}
 """Cost of an update with a policy beyond that of an update with `uniform`, relative to the latter; measured on a CPU with two teachers."""
 STACKING, STACKING_LABELS = ("stacking", "crossfit_credit"), 2
 """Policies that fit `stacking`, and the number of reward labels that it needs."""
+REFUSED = {
+    **dict.fromkeys(("action", "granularity", "observation", "num_students"), "each candidate of a race sets its own"),
+    "reward": "no candidate of a race learns from it",
+    "credit": "crossfit_credit needs its own, and the other candidates of a race use none",
+    "block_swap": "the student without a teacher, with which a race compares, would have blocks of a teacher",
+}
+"""Settings that a race does not take, and why."""
 NO_REWARD_LABELS = {"nothing", "teacher outputs", "student outputs", "train labels", "gradient"}
 """Access classes of policies that can be scored on the reward split."""
 
@@ -116,26 +123,21 @@ def resolve(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> tu
     """
     policy = registry.find(candidate.policy)
     options = {**default_options(policy.environment), **policy.env_options, **settings, **candidate.options}
-    for name in ("action", "granularity", "observation", "num_students", "reward", "credit"):
-        if name in settings:
-            raise InputError(f"{name}={settings[name]}: each candidate of a race sets its own; leave {name} out, or name one --policy")
-    if settings.get("block_swap"):
-        raise InputError(
-            f"block_swap={settings['block_swap']}: a race compares with a student without a teacher, and all would have blocks of one; "
-            "leave block_swap out, or name one --policy"
-        )
+    for name, reason in REFUSED.items():
+        if settings.get(name):
+            raise InputError(f"{name}={settings[name]}: {reason}; leave {name} out, or name one --policy")
     if settings.get("kd_weight") == 0.0:
-        raise InputError("kd_weight=0: no teacher teaches, so all candidates are one student; leave it out, or use --policy no_teacher")
+        raise InputError("kd_weight=0: no candidate would learn from the teachers; leave it out, or use --policy no_teacher")
     if "kd_weight" in policy.env_options:
         options["kd_weight"] = policy.env_options["kd_weight"]
     return policy, make_settings(task, **options), options
 
 
-def reads_reward_labels(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> bool:
-    """Return whether a candidate uses the labels of the reward split, so that it must not be scored on them.
+def scored_on_validation_alone(candidate: Candidate, task: Task, settings: Mapping[str, Any]) -> bool:
+    """Return whether a candidate must not be scored on the reward split.
 
-    The policy uses them, or a setting of the user does, such as ``calibrate_teachers`` or ``reward_ce``. With ``reward_labels`` the user
-    limits the labels of the whole race, so no candidate is scored on them.
+    Its policy uses these labels, or a setting of the user does, such as ``calibrate_teachers`` or ``reward_ce``, or the user limits them
+    with ``reward_labels``.
     """
     if settings.get("reward_labels"):
         return True

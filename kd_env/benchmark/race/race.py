@@ -16,7 +16,7 @@ import numpy as np
 
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.race.candidate_run import CandidateRun, RaceSetup
-from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, reads_reward_labels
+from kd_env.benchmark.race.candidates import NO_TEACHER, Candidate, first_candidates, more_candidates, scored_on_validation_alone
 from kd_env.benchmark.race.plan import Plan, Rung
 from kd_env.benchmark.race.results import RaceResult, RungResult
 from kd_env.benchmark.race.score import (
@@ -129,7 +129,7 @@ class Race:
 
         run.teach(rung.updates, advance)
         entry.update, entry.diverged_at[str(index)] = rung.updates, run.diverged.tolist()
-        splits = scoring_splits(task, reads_reward_labels(entry.candidate, task, self.setup.settings))
+        splits = scoring_splits(task, scored_on_validation_alone(entry.candidate, task, self.setup.settings))
         logits = {split: run.logits(split) for split in splits}
         entry.classes[str(index)] = {split: values.argmax(2).tolist() for split, values in logits.items()}
         losses = {split: np.full(len(entry.seeds), np.inf) for split in splits}

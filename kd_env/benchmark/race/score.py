@@ -1,8 +1,8 @@
 """Score the students of a race. In: predictions on held-out examples. Out: scores, losses, differences with standard errors, a ranking.
 
-Students are scored on `validation`. If it is small, they are also scored on `reward`, except with policies that use its labels. These
-students and the teachers have not learned from reward examples. Folds of `train` are not used: the teachers have learned their labels, and
-each fold would be missing from the data of the final student.
+Students are scored on `validation`. If it is small, they are also scored on `reward`, except with policies or settings that use its labels,
+and where the user limits these. These students and the teachers have not learned from reward examples. Folds of `train` are not used: the
+teachers have learned their labels, and each fold would be missing from the data of the final student.
 
 Candidates are compared on the same examples, so the standard error of a difference is that of a paired comparison. Early in a race, scores
 of some hundred examples are equal or differ by noise, so candidates near the best score are ranked by their loss.
@@ -56,14 +56,14 @@ class Difference(NamedTuple):
         return self.mean - NORMAL_QUANTILE * self.standard_error, self.mean + NORMAL_QUANTILE * self.standard_error
 
 
-def scoring_splits(task: Task, reads_reward_labels: bool) -> tuple[str, ...]:
+def scoring_splits(task: Task, validation_alone: bool) -> tuple[str, ...]:
     """Return the splits that a candidate is scored on.
 
     Args:
         task: the task.
-        reads_reward_labels: whether the candidate uses the labels of the reward split.
+        validation_alone: whether the candidate must not be scored on the reward split.
     """
-    return ("validation",) if reads_reward_labels or len(task.validation) >= SMALL_VALIDATION else ("validation", "reward")
+    return ("validation",) if validation_alone or len(task.validation) >= SMALL_VALIDATION else ("validation", "reward")
 
 
 def num_scored(task: Task, predictions: Predictions) -> int:

@@ -21,6 +21,9 @@ from kd_env.types import DecodedAction
 FACTORS = ("teachers", "knowledge", "kd_weight", "temperature", "abstain")
 """Factors that a ``joint`` action can decide, in their order."""
 
+ROUNDING = 1e-6
+"""Weights and gates that are less than this outside their range count as its limit."""
+
 
 @dataclass(frozen=True)
 class ActionLayout:
@@ -87,7 +90,7 @@ class ActionKind(ABC):
         """
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the actions that set these weights or gates.
+        """Return the actions that set these weights or gates. ``one`` takes the teacher with the largest weight.
 
         Args:
             values: weights of the teachers, ``[slots, K]``; in knowledge selection, gates of the types, ``[slots, M]``.

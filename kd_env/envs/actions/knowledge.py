@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from kd_env.envs import credit_rewards
-from kd_env.envs.actions.kind import ActionKind
+from kd_env.envs.actions.kind import ROUNDING, ActionKind
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
 from kd_env.errors import InputError
 from kd_env.types import DecodedAction
@@ -60,9 +60,10 @@ class Soft(KnowledgeAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return ``2 g - 1`` for gates ``g``, which must be in [0, 1]."""
-        if (outside := (values < 0.0) | (values > 1.0)).any():
-            raise InputError(f"action {self.name!r}: gates are in [0, 1], got {values[outside][0]:g}; return gates in [0, 1]")
-        return (2.0 * values - 1.0).astype(np.float32)
+        if (outside := (values < -ROUNDING) | (values > 1.0 + ROUNDING)).any():
+            raise InputError(f"action {self.name!r}: gates are in [0, 1], got {values[outside][0]:g}; clip them")
+        actions: np.ndarray = (2.0 * np.clip(values, 0.0, 1.0) - 1.0).astype(np.float32)
+        return actions
 
 
 class Hard(KnowledgeAction):
@@ -78,7 +79,7 @@ class Hard(KnowledgeAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the gates, which must be 0 or 1."""
-        if not np.isin(values, (0.0, 1.0)).all():
-            between = values[~np.isin(values, (0.0, 1.0))][0]
-            raise InputError(f"action {self.name!r}: gates are 0 or 1, got {between:g}; return zeros and ones, or use action=soft")
-        return values.astype(np.int8)
+        if (wrong := ~np.isin(values, (0.0, 1.0)) & ~np.isnan(values)).any():
+            raise InputError(f"action {self.name!r}: gates are 0 or 1, got {values[wrong][0]:g}; return zeros and ones, or use action=soft")
+        gates: np.ndarray = np.nan_to_num(values).astype(np.int8)  # NaN: of a student that diverges
+        return gates

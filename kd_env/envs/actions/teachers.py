@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from kd_env.envs import credit_rewards
-from kd_env.envs.actions.kind import ActionKind
+from kd_env.envs.actions.kind import ROUNDING, ActionKind
 from kd_env.envs.credit_rewards import CreditOfStep, CreditReward
 from kd_env.errors import InputError
 from kd_env.types import DecodedAction
@@ -16,9 +16,6 @@ from kd_env.types import DecodedAction
 SHARPNESS = 10.0
 """Factor of ``weights`` actions before the softmax. Without it, one teacher of four could not get more than .71, since a is in [-1, 1]."""
 
-
-ROUNDING = 1e-6
-"""Weights that are less than this below 0 count as 0."""
 UNEQUAL = 1e-4
 """Weights of a slot that differ by more than this part of the largest are different."""
 
@@ -35,15 +32,24 @@ class TeacherAction(ActionKind):
         """Return the sum of weights times credit as the reward, and the credit of the teachers, ``[S * B, K]``."""
         return credit_rewards.teacher_reward(credit.by_type, credit.decision, credit.normalize)
 
-    def _checked(self, weights: np.ndarray) -> np.ndarray:
-        """Return weights ``[slots, K]`` of at least 0, for an action that selects at least one teacher. Rounding below 0 becomes 0.
+    def _non_negative(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights ``[slots, K]`` of at least 0. Rounding below 0 becomes 0.
+
+        Raises:
+            InputError: a weight is negative.
+        """
+        if (weights < -ROUNDING).any():
+            raise InputError(f"action {self.name!r}: weights below 0, such as {weights.min():g}; return weights of at least 0")
+        at_least_0: np.ndarray = np.maximum(weights, 0.0)
+        return at_least_0
+
+    def _with_a_teacher(self, weights: np.ndarray) -> np.ndarray:
+        """Return weights ``[slots, K]`` of at least 0, for an action that selects at least one teacher.
 
         Raises:
             InputError: a weight is negative, or all weights of a slot are 0.
         """
-        if (weights < -ROUNDING).any():
-            raise InputError(f"action {self.name!r}: weights below 0, such as {weights.min():g}; return weights of at least 0")
-        weights = np.maximum(weights, 0.0)
+        weights = self._non_negative(weights)
         largest = weights.max(1)
         if (largest == 0.0).any():
             raise InputError(
@@ -67,8 +73,8 @@ class Subset(TeacherAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return 1 for each teacher with a weight above 0. These weights must be equal."""
-        selected = values > 0.0
-        largest = values.max(1, keepdims=True)
+        values = self._non_negative(values)
+        selected, largest = values > 0.0, values.max(1, keepdims=True)
         if (unequal := (selected & (values < (1.0 - UNEQUAL) * largest)).any(1)).any():
             weights = np.array2string(values[unequal][0], precision=3, threshold=8)
             raise InputError(
@@ -100,7 +106,7 @@ class One(TeacherAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the teacher with the largest weight."""
-        return np.asarray(self._checked(values).argmax(1))
+        return np.asarray(self._with_a_teacher(values).argmax(1))
 
 
 class Weights(TeacherAction):
@@ -116,7 +122,7 @@ class Weights(TeacherAction):
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the action with these weights, divided by their sum, see :func:`action_of_weights`."""
-        return action_of_weights(self._checked(values))
+        return action_of_weights(self._with_a_teacher(values))
 
 
 def sharp_softmax(table: np.ndarray) -> np.ndarray:

@@ -57,12 +57,12 @@ def test_ranks_follow_the_order_from_the_simplest(digits):
 
 @pytest.mark.parametrize(("policy", "reads"), [("uniform", False), ("best_single", False), ("router", True), ("crossfit_credit", True)])
 def test_candidates_that_read_the_reward_labels(digits, policy, reads):
-    assert candidates.reads_reward_labels(Candidate(policy), digits, {}) is reads
+    assert candidates.scored_on_validation_alone(Candidate(policy), digits, {}) is reads
 
 
 @pytest.mark.parametrize("settings", [{"calibrate_teachers": True}, {"reward_ce": 0.5}, {"reward_labels": 20}])
 def test_candidates_are_not_scored_on_labels_that_a_setting_reads(digits, settings):
-    assert candidates.reads_reward_labels(Candidate("uniform"), digits, settings)
+    assert candidates.scored_on_validation_alone(Candidate("uniform"), digits, settings)
 
 
 def test_stacking_takes_part_only_with_the_labels_that_it_needs(digits):
@@ -80,10 +80,10 @@ def test_no_teacher_keeps_its_own_weight_and_the_user_s_settings_reach_all(digit
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reward": "student_loss"}, "reward=student_loss: each candidate of a race sets its own"),
-        ({"credit": "head"}, "credit=head: each candidate of a race sets its own"),
-        ({"block_swap": "linear"}, "block_swap=linear: a race compares with a student without a teacher"),
-        ({"kd_weight": 0.0}, "kd_weight=0: no teacher teaches, so all candidates are one student"),
+        ({"reward": "student_loss"}, "reward=student_loss: no candidate of a race learns from it"),
+        ({"credit": "head"}, "credit=head: crossfit_credit needs its own"),
+        ({"block_swap": "linear"}, "block_swap=linear: the student without a teacher"),
+        ({"kd_weight": 0.0}, "kd_weight=0: no candidate would learn from the teachers"),
     ],
 )
 def test_settings_that_leave_nothing_to_compare_are_refused(digits, settings, message):

@@ -63,9 +63,17 @@ def test_weights_are_encoded_by_hand():
     assert (make_action("weights", layout).encode(weights) == action_of_weights(weights)).all()
 
 
+def test_rounding_and_numbers_of_a_student_that_diverges_are_accepted():
+    layout = ActionLayout(2, ("response", "label"))
+    assert make_action("soft", layout).encode(np.array([[-1e-8, 1.0 + 1e-7]])).tolist() == [[-1.0, 1.0]]
+    assert make_action("subset", layout).encode(np.array([[-1e-8, 0.5]])).tolist() == [[0, 1]]
+    assert make_action("hard", layout).encode(np.array([[np.nan, 1.0]])).tolist() == [[0, 1]]
+
+
 @pytest.mark.parametrize(
     ("action", "values", "message"),
     [
+        ("subset", [[-0.5, 0.5, 0.5]], r"weights below 0, such as -0\.5"),
         ("subset", [[0.0, 0.2, 0.8]], r"equal weights, and the weights of a slot are \[0\.  0\.2 0\.8\]; use action=weights"),
         ("soft", [[0.5, 1.5]], r"gates are in \[0, 1\], got 1\.5"),
         ("hard", [[1.0, 0.5]], r"gates are 0 or 1, got 0\.5.*action=soft"),
