@@ -55,8 +55,9 @@ def test_weights_are_rounded_once(folder, digits):
     formats.write_formats(folder, digits, dtype="float16")
     with pytest.raises(InputError, match=r"--dtype bfloat16: the weights in .* are rounded to float16 already; name a new --out"):
         formats.write_formats(folder, digits, dtype="bfloat16")
-    with pytest.raises(InputError, match=r"the weights in .* are rounded to float16 already; name it with --dtype float16"):
-        formats.write_formats(folder, digits)
+    with pytest.raises(InputError, match=r"--dtype float32: the weights in .* are rounded to float16 already; name a new --out"):
+        formats.write_formats(folder, digits, dtype="float32")
+    assert formats.write_formats(folder, digits) == [], "the format is kept"
     assert list(json.loads((folder / formats.FILE).read_text())) == ["float32", "float16"]
 
 
