@@ -72,10 +72,12 @@ def write_formats(folder: Path, task: Task, export: str = "", dtype: str = "") -
         InputError: an option is unknown, a package is missing, the weights are rounded already, or the exported outputs differ.
     """
     check(export, dtype)
+    if not export and not dtype:
+        return []
     stored = _number_format(folder / WEIGHTS)
     if dtype == "float32" and stored != "float32":
         raise InputError(f"--dtype float32: the weights in {folder} are rounded to {stored} already; name a new --out")
-    if not export and dtype in ("", "float32"):
+    if not export and dtype == "float32":
         return []
     rows: dict[str, list[str]] = {}  # cells of the table by format
     if (folder / FILE).exists():
