@@ -77,7 +77,7 @@ class Progress:
         if name not in self._teacher_bars:
             self._teacher_bars[name] = self._live.add_task(printable(name), total=total, unit="updates", rate="", latest="")
         bar = self._teacher_bars[name]
-        self._live.update(bar, completed=done)
+        self._live.update(bar, completed=done, visible=done < total)
         self._show_rate(bar, message)
         if message:
             self.say(f"{name}: {message}")

@@ -125,7 +125,7 @@ def prepare(trials: Sequence[Trial], progress: Progress, map_shards: MapShards =
         task = tasks.load(task_name)
         text = task.defaults.pool if teachers is None else teachers
         progress.say(f"preparing {task.name}, pool {text}")
-        pool = load_pool(text, task)
+        pool = load_pool(text, task, progress.teaching)
         opened = open_bank(task, pool, None if bank is None else Path(bank), progress.bank, map_shards=map_shards)
         of_pool = [trial for trial in trials if (trial.task, trial.teachers, trial.bank) == (task_name, teachers, bank)]
         students = dict.fromkeys(trial.resolved.settings.distillation.student for trial in of_pool)

@@ -11,13 +11,14 @@ from kd_env.tasks import Task
 from kd_env.teachers import faculty, heads, pool_files, pools
 from kd_env.teachers.checkpoint import CheckpointTeacher
 from kd_env.teachers.classes import parse_mapping
+from kd_env.teachers.finetune import ProgressCallback
 from kd_env.teachers.names import split_names
 from kd_env.teachers.own import as_pool
 from kd_env.teachers.pool_recipes import POOLS
 from kd_env.teachers.teacher import Pool, Teacher
 
 
-def load_pool(text: str, task: Task) -> Pool:
+def load_pool(text: str, task: Task, progress: ProgressCallback | None = None) -> Pool:
     """Load the pool that ``text`` names.
 
     Args:
@@ -25,6 +26,8 @@ def load_pool(text: str, task: Task) -> Pool:
             of: a built-in pool, a teacher of it (``POOL/NAME``), a checkpoint (a folder or a hub id) with or without a mapping of its
             classes, as ``PATH(classes=NEGATIVE=neg;POSITIVE=pos)``, a folder of several, a pool file, whose teachers are made once and
             cached, ``heads(TEACHER)``, the heads of a teacher, and ``faculty(CHECKPOINT)``, a checkpoint of other classes.
+        task: the task.
+        progress: called while the teachers of a built-in pool or of a pool file are made, which happens once.
 
     Raises:
         InputError: there is no such pool or teacher, it is for another task, or a checkpoint cannot be used.
@@ -37,13 +40,13 @@ def load_pool(text: str, task: Task) -> Pool:
     ):
         return _from_module(text, task)
     if text in POOLS:
-        return pools.built_in(text, task)
+        return pools.built_in(text, task, progress)
     if not items:
         raise spec.unknown("pool", text, POOLS)
     prefixes, names = zip(*(item.rpartition("/")[::2] for item in items), strict=True)
     if len(set(prefixes)) == 1 and prefixes[0] in POOLS:
-        return _select(pools.built_in(prefixes[0], task), list(names))
-    teachers = tuple(teacher for item in items for teacher in _teachers_of(item, task))
+        return _select(pools.built_in(prefixes[0], task, progress), list(names))
+    teachers = tuple(teacher for item in items for teacher in _teachers_of(item, task, progress))
     return Pool(text, teachers, pool_files.best_for_group(teachers, task))
 
 
@@ -63,24 +66,24 @@ def _from_module(text: str, task: Task) -> Pool:
     return as_pool(text, returned, task.development())
 
 
-def _teachers_of(item: str, task: Task) -> tuple[Teacher, ...]:
+def _teachers_of(item: str, task: Task, progress: ProgressCallback | None) -> tuple[Teacher, ...]:
     """Return the teachers that one part of a pool's text names."""
     pool, _, name = item.rpartition("/")
     development = task.development()
     if (inner := heads.parse(item)) is not None:
-        return heads.heads_of(load_pool(inner, task).teachers, development)
+        return heads.heads_of(load_pool(inner, task, progress).teachers, development)
     if (checkpoint := faculty.parse(item)) is not None:
         return (faculty.open_faculty(checkpoint, development),)
     if item in POOLS:
-        return _without_drift(pools.built_in(item, task)).teachers
+        return _without_drift(pools.built_in(item, task, progress)).teachers
     if pool in POOLS:
-        return _select(_without_drift(pools.built_in(pool, task)), [name]).teachers
+        return _select(_without_drift(pools.built_in(pool, task, progress)), [name]).teachers
     path, mapping = split_options(item)
     if mapping is not None:
         return (CheckpointTeacher(path, development, classes=parse_mapping(f"teacher {item!r}", mapping)),)
     place = Path(item).expanduser()
     if place.suffix in (".json", ".toml"):
-        return pool_files.open_folder(pools.taught_from_file(place, development), development)
+        return pool_files.open_folder(pools.taught_from_file(place, development, progress), development)
     if place.is_dir():
         return pool_files.open_folder(place, development)
     if "/" not in item or item.split("/")[0] in {built_in.split("/")[0] for built_in in POOLS}:

@@ -170,11 +170,11 @@ POOLS = {
     "image/resnets": PoolRecipe(
         "for any image task: three residual networks of growing depth",
         (
-            TeacherRecipe("resnet8", "resnet8", epochs=20, seed=0),
-            TeacherRecipe("resnet14", "resnet14", epochs=20, seed=1),
-            TeacherRecipe("resnet20", "resnet20", epochs=20, seed=2),
+            TeacherRecipe("resnet8", "resnet8", epochs=20, seed=0, cosine=True),
+            TeacherRecipe("resnet14", "resnet14", epochs=20, seed=1, cosine=True),
+            TeacherRecipe("resnet20", "resnet20", epochs=20, seed=2, cosine=True),
         ),
-        examples=100_000,
+        examples=400_000,
     ),
 }
 """The built-in pools by name. The part before the slash is the task, or the kind of task, that a pool is for."""

@@ -15,13 +15,13 @@ from kd_env.serialization import read_tensors, write_tensors
 from kd_env.tasks import Task
 from kd_env.teachers import pool_files
 from kd_env.teachers.erring import ErringTeacher
-from kd_env.teachers.finetune import model_content
+from kd_env.teachers.finetune import ProgressCallback, model_content
 from kd_env.teachers.pool_recipes import POOLS
 from kd_env.teachers.teacher import NetworkTeacher, Pool, Teacher
 from kd_env.teachers.train_recipe import TeacherRecipe, train_network
 
 
-def taught_from_file(path: Path, task: Task) -> Path:
+def taught_from_file(path: Path, task: Task, progress: ProgressCallback | None = None) -> Path:
     """Fine-tune the teachers of a pool file into a folder of the cache, and return the folder."""
     configs = pool_files.read(path)
     contents = [model_content(config) for config in configs.values()]
@@ -29,11 +29,11 @@ def taught_from_file(path: Path, task: Task) -> Path:
     folder = cache_dir() / "teachers" / f"{_file_name(path.stem)}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        return pool_files.teach(path, task, folder)
+        return pool_files.teach(path, task, folder, progress)
 
 
-def built_in(name: str, task: Task) -> Pool:
-    """Return a built-in pool.
+def built_in(name: str, task: Task, progress: ProgressCallback | None = None) -> Pool:
+    """Return a built-in pool; ``progress`` is called while its teachers are trained.
 
     Raises:
         InputError: it is for another task, or the task has no groups and the pool has one teacher for each.
@@ -44,23 +44,28 @@ def built_in(name: str, task: Task) -> Pool:
         raise InputError(f"pool {name!r} has one teacher for each group and task {task.name!r} has no groups; use {task.kind}/sizes")
     task = task.development()  # policies can reach a teacher, and must not reach test
     return Pool(
-        name, tuple(_made(teacher, task) for teacher in recipe.teachers), recipe.best_for_group, recipe.best_for_class, recipe.drift
+        name,
+        tuple(_made(teacher, task, progress) for teacher in recipe.teachers),
+        recipe.best_for_group,
+        recipe.best_for_class,
+        recipe.drift,
     )
 
 
-def _made(recipe: TeacherRecipe, task: Task) -> Teacher:
-    teacher = NetworkTeacher(recipe.name, _load_or_train(recipe, task), task, recipe.logit_scale)
+def _made(recipe: TeacherRecipe, task: Task, progress: ProgressCallback | None) -> Teacher:
+    teacher = NetworkTeacher(recipe.name, _load_or_train(recipe, task, progress), task, recipe.logit_scale)
     return teacher if recipe.errors is None else ErringTeacher(teacher, recipe.errors, task.num_classes)
 
 
-def _load_or_train(recipe: TeacherRecipe, task: Task) -> nn.Module:
+def _load_or_train(recipe: TeacherRecipe, task: Task, progress: ProgressCallback | None) -> nn.Module:
+    report = (lambda done, total: progress(f"teacher {recipe.name}", done, total, "")) if progress else None
     key = hashlib.sha256(f"{recipe}|{task.fingerprint}".encode()).hexdigest()[:16]
     path = cache_dir() / "teachers" / f"{_file_name(task.name.split('(')[0])}-{_file_name(recipe.name)}-{key}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         network = build(recipe.network, task, recipe.seed)
         if not _load_weights(network, path):
-            network = train_network(recipe, task)
+            network = train_network(recipe, task, report)
             write_tensors(path, network.state_dict())
     return network.eval()
 

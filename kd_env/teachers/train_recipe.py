@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from kd_env.models.encode import encode, take
 from kd_env.models.networks import build
@@ -32,6 +34,7 @@ class TeacherRecipe:
         seed: draws the weights, the examples, their order and the label noise.
         classes: classes whose examples it is trained on; empty for all.
         errors: errors that are made of its answers when it teaches.
+        cosine: whether the learning rate falls to 0 along half a cosine (Loshchilov and Hutter 2017, arXiv 1608.03983), or is constant.
     """
 
     name: str
@@ -45,21 +48,35 @@ class TeacherRecipe:
     seed: int = 0
     classes: tuple[int, ...] = ()
     errors: Errors | None = None
+    cosine: bool = False
 
     def __repr__(self) -> str:
         """Return the fields as a dataclass does, without those that were added later and are not set: names of cached files stay."""
-        later = ("classes", "errors")
+        later = ("classes", "errors", "cosine")
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return f"TeacherRecipe({', '.join(f'{name}={value!r}' for name, value in values.items() if value or name not in later)})"
 
 
-def train_network(recipe: TeacherRecipe, task: Task, learning_rate: float = 2e-3, batch_size: int = 64) -> nn.Module:
+def train_network(
+    recipe: TeacherRecipe,
+    task: Task,
+    progress: Callable[[int, int], None] | None = None,
+    learning_rate: float = 2e-3,
+    batch_size: int = 64,
+) -> nn.Module:
     """Train the recipe's network with Adam on soft targets and return it; deterministic in ``recipe.seed``.
 
     It runs on one thread, since several threads change the last bits of sums.
+
+    Args:
+        recipe: how it is trained.
+        task: the task.
+        progress: called after each update with the number of updates that are done, and of all updates.
+        learning_rate: of Adam; the highest one where the recipe says ``cosine``.
+        batch_size: examples of one update.
     """
     with reproducible():
-        return _train(recipe, task, learning_rate, batch_size)
+        return _train(recipe, task, progress or (lambda done, total: None), learning_rate, batch_size)
 
 
 def training_rows(recipe: TeacherRecipe, task: Task, rng: np.random.Generator) -> np.ndarray:
@@ -81,7 +98,7 @@ def training_targets(recipe: TeacherRecipe, task: Task, labels: np.ndarray, rng:
     return (1.0 - recipe.next_class) * hard + recipe.next_class * hard.roll(1, dims=1)
 
 
-def _train(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: int) -> nn.Module:
+def _train(recipe: TeacherRecipe, task: Task, progress: Callable[[int, int], None], learning_rate: float, batch_size: int) -> nn.Module:
     rng = np.random.default_rng([recipe.seed, 7])
     rows = training_rows(recipe, task, rng)
     split = task.train.take(rows)
@@ -89,11 +106,17 @@ def _train(recipe: TeacherRecipe, task: Task, learning_rate: float, batch_size: 
     targets = training_targets(recipe, task, split.labels, rng)
     network = build(recipe.network, task, recipe.seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    num_batches = max(len(rows) // batch_size, 1)
+    num_updates = recipe.epochs * num_batches
+    schedule = CosineAnnealingLR(optimizer, T_max=num_updates) if recipe.cosine else None
     cpu = torch.device("cpu")
     with seeded(recipe.seed):  # dropout draws from the global generator
-        for _ in range(recipe.epochs):
-            for batch in np.array_split(rng.permutation(len(rows)), max(len(rows) // batch_size, 1)):
+        for epoch in range(recipe.epochs):
+            for number, batch in enumerate(np.array_split(rng.permutation(len(rows)), num_batches), start=1):
                 optimizer.zero_grad()
                 cross_entropy(network(**take(inputs, batch, cpu)).logits, targets[batch]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                if schedule:
+                    schedule.step()
+                progress(epoch * num_batches + number, num_updates)
     return network.eval()

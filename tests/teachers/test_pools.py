@@ -20,11 +20,28 @@ def same(network, other):
     return all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True))
 
 
+def test_the_progress_of_training_is_reported_for_each_teacher(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
+    monkeypatch.setitem(POOLS, "digits/small", PoolRecipe("small", (SMALL, dataclasses.replace(SMALL, name="other", seed=5))))
+    pool_file = tmp_path / "pool.toml"
+    pool_file.write_text('[[teachers]]\nname = "vit"\nmodel = "tiny-vit(width=16)"\nfraction = 0.02\nepochs = 1\n')
+    reports = []
+    load_pool(f"digits/small,{pool_file}", digits, lambda *report: reports.append(report))
+    names = [name for name, *_ in reports]
+    assert list(dict.fromkeys(names)) == ["teacher small", "teacher other", "vit"]
+    for name in dict.fromkeys(names):
+        _, done, total, _ = [report for report in reports if report[0] == name][-1]
+        assert done == total > 0
+    reports.clear()
+    load_pool(f"digits/small,{pool_file}", digits, lambda *report: reports.append(report))
+    assert reports == [], "they are cached"
+
+
 def test_a_pool_is_trained_once_and_again_if_its_file_is_damaged(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
     monkeypatch.setitem(POOLS, "digits/small", PoolRecipe("small", (SMALL, dataclasses.replace(SMALL, name="other", seed=5))))
     trained = []
-    monkeypatch.setattr(pools_module, "train_network", lambda recipe, task: trained.append(recipe.name) or train_network(recipe, task))
+    monkeypatch.setattr(pools_module, "train_network", lambda recipe, *rest: trained.append(recipe.name) or train_network(recipe, *rest))
     first = load_pool("digits/small", digits)
     assert trained == ["small", "other"]
     assert same(load_pool("digits/small", digits).teachers[0].network, first.teachers[0].network)

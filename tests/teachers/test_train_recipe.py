@@ -1,6 +1,7 @@
 """Training a built-in network as a recipe says: the same every time, and on the examples and targets it names."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -30,6 +31,25 @@ def test_dropout_draws_from_the_seed_of_the_recipe(digits):
     first = train_network(recipe, digits)
     torch.rand(7)
     assert same(first, train_network(recipe, digits))
+
+
+def test_the_learning_rate_is_constant_or_falls_along_half_a_cosine_and_progress_is_reported(digits, monkeypatch):
+    rates, reports = [], []
+
+    class RecordedAdam(torch.optim.Adam):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", RecordedAdam)
+    constant = train_network(SMALL, digits, lambda done, total: reports.append((done, total)))
+    number = len(rates)
+    assert rates == [2e-3] * number
+    assert reports == [(done, number) for done in range(1, number + 1)]
+    rates.clear()
+    falling = train_network(dataclasses.replace(SMALL, cosine=True), digits)
+    assert rates == pytest.approx([1e-3 * (1 + math.cos(math.pi * done / number)) for done in range(number)])
+    assert not same(constant, falling)
 
 
 def test_a_recipe_is_trained_on_its_groups_and_its_fraction_alone(digits):

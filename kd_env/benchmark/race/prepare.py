@@ -146,7 +146,7 @@ def prepare_race(
     for candidate in _candidates(task, user_settings):
         resolve(candidate, task, complete_settings)
     development = task.development()
-    pool = _pool(task.defaults.pool if teachers is None else teachers, development)
+    pool = _pool(task.defaults.pool if teachers is None else teachers, development, progress)
     keep = extra_outputs(parse_terms(str(complete_settings.get("knowledge", "response"))))
     teacher_outputs = open_bank(development, pool, None if bank is None else Path(bank), progress.bank, keep=keep)
     for line in dict.fromkeys([*teacher_lines(development, pool, teacher_outputs), *cut_lines(development, pool, name)]):
@@ -156,12 +156,16 @@ def prepare_race(
     return PreparedRace(task, RaceSetup(development, pool, teacher_outputs, complete_settings), checked_budget, seed, network, command)
 
 
-def _pool(teachers: str | Pool | Sequence[Any], task: Task) -> Pool:
+def _pool(teachers: str | Pool | Sequence[Any], task: Task, progress: Progress) -> Pool:
     """Return a pool, the pool of that name, or a pool of the teachers of a list; a name in a list stands for a checkpoint or a pool."""
     if isinstance(teachers, str):
-        return load_pool(teachers, task)
+        return load_pool(teachers, task, progress.teaching)
     if isinstance(teachers, list):
-        teachers = [teacher for item in teachers for teacher in (load_pool(item, task).teachers if isinstance(item, str) else [item])]
+        teachers = [
+            teacher
+            for item in teachers
+            for teacher in (load_pool(item, task, progress.teaching).teachers if isinstance(item, str) else [item])
+        ]
     return as_pool("own", teachers, task)
 
 

@@ -103,7 +103,7 @@ class ConvolutionalCheckpoint:
             raise InputError(f"{path}: the weights cannot be read ({first_line(error)}); save or teach them again") from None
         if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
             raise InputError(f"{path}: tensor {bad[0]} has NaN or infinite values; save or teach that network again")
-        return network
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # as a new network has it
 
     def network(self, num_classes: int) -> ConvolutionalNetwork:
         """Return the network with a new classifier, drawn from torch's global generator, in evaluation mode.
