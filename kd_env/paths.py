@@ -157,6 +157,12 @@ def partial_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}")
 
 
+def partial_folder(folder: Path) -> Path:
+    """Return the folder in which a command makes the content of ``folder``; one that was stopped goes on there."""
+    place = folder.absolute()
+    return place.with_name(f".{place.name}.partial")
+
+
 def sweep(folder: Path) -> None:
     """Delete what processes of this machine that are dead left of :func:`partial_file` in ``folder``: files and folders."""
     for path in folder.glob(f".*.{_machine()}.*"):

@@ -81,7 +81,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     partial = path.with_suffix(".partial")
     try:
         with naming(path):
-            partial.write_bytes(save(dict(tensors), {"checksum": checksum(tensors, {})}))
+            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            partial.write_bytes(save(contiguous, {"checksum": checksum(tensors, {})}))
             partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from kd_env.errors import InputError
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS
 from kd_env.models.encode import encode
 from kd_env.models.stages import ALL, LAST, STEM, numbered, output_of, request
-from kd_env.paths import naming
+from kd_env.paths import naming, partial_folder
 from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.tasks.task import SPLITS
@@ -60,7 +60,7 @@ def build(
         ShardLostError: a shard could not be run; the partial build is kept.
     """
     identity = fingerprint(task, pool, keep, half)
-    partial = place.with_name(f".{place.name}.partial")
+    partial = partial_folder(place)
     finished = FinishedShards(partial, identity)
     try:
         shapes = [_shapes(teacher, task, keep) for teacher in pool.teachers]

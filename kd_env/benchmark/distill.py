@@ -25,7 +25,7 @@ from kd_env.benchmark.trial import Trial
 from kd_env.distillation import Distillation
 from kd_env.errors import InputError
 from kd_env.models.networks import build, reader
-from kd_env.paths import claim_folder
+from kd_env.paths import claim_folder, partial_folder
 from kd_env.randomness import reproducible
 
 RECORDS = "distillation"
@@ -53,7 +53,7 @@ def _distill(trials: Sequence[Trial], out: Path, progress: Progress) -> Path:
             raise InputError(f"{out} holds {content}; name a new folder")
         require_same_defaults(trials, out / RECORDS)
         return out
-    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+    partial = partial_folder(out)
     if (partial / RACE_FILE).exists():
         raise InputError(
             f"{partial}: a race was started there; leave --policy out to continue it, delete the folder, or name another --out"

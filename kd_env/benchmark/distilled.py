@@ -25,7 +25,7 @@ from kd_env.benchmark.student_checkpoint import require_saveable, save_student, 
 from kd_env.errors import InputError
 from kd_env.models import in_memory, low_bit_files
 from kd_env.models.encoder import Encoder
-from kd_env.paths import claim_folder
+from kd_env.paths import claim_folder, partial_folder
 from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.teachers import Pool, Teacher
@@ -150,7 +150,7 @@ def distill_into(out: Path, race: PreparedRace, progress: Progress) -> Distilled
             raise InputError(f"{out} holds this student already; name a new folder")
         if (out / FILE).exists():
             raise InputError(f"{out} holds the student of another race (other data, teachers or settings); name a new folder")
-        partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+        partial = partial_folder(out)
         if (partial / RECORDS).exists():
             raise InputError(
                 f"{partial}: trials of --policy were started there; name the policy to continue them, delete the folder, or name another "

@@ -18,7 +18,7 @@ from kd_env.interrupts import CHECKPOINT_MINUTES
 from kd_env.models import from_checkpoint
 from kd_env.models.networks import begins_as_checkpoint
 from kd_env.models.saving import save
-from kd_env.paths import claim_folder
+from kd_env.paths import claim_folder, partial_folder
 from kd_env.randomness import reproducible
 from kd_env.tasks import Task
 from kd_env.teachers.existing import ExistingTeacher
@@ -45,7 +45,7 @@ def finetune(
         del origin["by_length"]  # teachers that were made before this field existed are the same
     identity: dict[str, Any] = json.loads(json.dumps(origin))  # as JSON holds it, to compare it with what is read back
     place = out.absolute()
-    partial, lock = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.lock")
+    partial, lock = partial_folder(out), place.with_name(f".{place.name}.lock")
     if _is_complete(out, identity) and not partial.exists() and not lock.exists():
         return out
     with claim_folder(out, "making this teacher"):
@@ -59,7 +59,7 @@ def finetune(
 def _train(
     task: Task, config: FinetuneConfig, out: Path, identity: dict[str, Any], progress: ProgressCallback | None, checkpoint_minutes: float
 ) -> None:
-    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+    partial = partial_folder(out)
     loop = FinetuneLoop(task, config, partial / "state", identity, checkpoint_minutes)
     partial.mkdir(parents=True, exist_ok=True)
     try:

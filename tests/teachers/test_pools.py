@@ -37,6 +37,17 @@ def test_the_progress_of_training_is_reported_for_each_teacher(digits, tmp_path,
     assert reports == [], "they are cached"
 
 
+def test_convolutional_teachers_are_cached_with_equal_answers(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
+    recipe = TeacherRecipe("conv", "resnet8(width=4)", fraction=0.05, epochs=1)
+    monkeypatch.setitem(POOLS, "digits/conv", PoolRecipe("conv", (recipe,)))
+    first, again = (load_pool("digits/conv", digits).teachers[0].network for _ in range(2))
+    assert list((tmp_path / "teachers").glob("*-conv-*.safetensors"))
+    pixels = torch.rand(4, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(first(pixels).logits, again(pixels).logits)
+
+
 def test_a_pool_is_trained_once_and_again_if_its_file_is_damaged(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("KD_ENV_CACHE", str(tmp_path))
     monkeypatch.setitem(POOLS, "digits/small", PoolRecipe("small", (SMALL, dataclasses.replace(SMALL, name="other", seed=5))))
