@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from kd_env.benchmark import records
+from speed.measure import at_least_one
 
 ONE_PROCESS = (
     "from unittest.mock import patch; from kd_env.benchmark import process_executor as module; "
@@ -31,9 +32,9 @@ ONE_PROCESS = (
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m speed.executors", description="What executors cost, besides the trials.")
-    parser.add_argument("--trials", type=int, default=6)
-    parser.add_argument("--updates", type=int, default=600)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--trials", type=at_least_one, default=6)
+    parser.add_argument("--updates", type=at_least_one, default=600)
+    parser.add_argument("--repeat", type=at_least_one, default=3)
     arguments = parser.parse_args()
     os.environ.pop("RAY_ADDRESS", None)
     _seconds(["-m", "kd_env"], "local", arguments)  # the bank is built here, and files are read for the first time

@@ -26,7 +26,7 @@ from kd_env.teachers import NetworkTeacher, Pool
 from kd_env.teachers.live import LiveTeachers
 from kd_env.types import Decision
 from speed import table
-from speed.measure import Row, Subject, compare
+from speed.measure import Row, Subject, at_least_one, compare
 from speed.plain_loop import PlainLoop
 
 STUDENT, TEACHER, NUM_TEACHERS, CLASSES = "resnet8", "resnet20", 3, 10
@@ -50,9 +50,9 @@ ALONE, OPTIMIZER = "response", "sgd(lr=0.05,weight_decay=0.0005)"
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m speed.maps", description="What maps and live teachers cost, side by side.")
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--side", type=int, default=32, help="height and width of the images")
+    parser.add_argument("--turns", type=at_least_one, default=9)
+    parser.add_argument("--batch-size", type=at_least_one, default=64)
+    parser.add_argument("--side", type=at_least_one, default=32, help="height and width of the images")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(table.markdown(maps(arguments.turns, arguments.batch_size, arguments.side)))

@@ -6,6 +6,7 @@ the median over the turns of the ratio *within a turn*: a slow moment slows down
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,19 @@ SECONDS: dict[Unit, Callable[[float], float]] = {
     "µs": lambda seconds: seconds * 1e6,
 }
 """Conversion from seconds for each unit of time."""
+
+
+def at_least_one(text: str) -> int:
+    """Return a whole number that was typed.
+
+    Raises:
+        ValueError: it is no whole number; argparse reports it.
+        argparse.ArgumentTypeError: it is below 1; argparse reports it.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from kd_env.analysis.canvas import FAINT, FONT, REFERENCE, blank_figure
 from kd_env.analysis.palette import COLOURS
 from kd_env.bank import open_bank
 from kd_env.teachers.own import as_pool
-from speed.measure import Subject, compare
+from speed.measure import Subject, at_least_one, compare
 from speed.random_data import Sizes, random_task, random_teachers
 
 FILE = Path(__file__).parents[1] / "docs" / "figures" / "scaling.csv"
@@ -50,7 +50,7 @@ VARIED: dict[str, tuple[str, tuple[int, ...]]] = {
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(prog="python -m speed.scaling", description="How times and sizes grow.")
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--turns", type=at_least_one, default=7)
     turns = parser.parse_args().turns
     torch.set_num_threads(1)
     pd.DataFrame(measure(turns)).to_csv(FILE, index=False, float_format="%.4g")

@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the benchmarks are not part of the package
 
-from speed import __main__, banks, gpu_report, libraries, maps, policies, populations, scaling, shares, startup, table, updates
+from speed import __main__, banks, executors, gpu_report, libraries, maps, policies, populations, scaling, shares, startup, table, updates
 from speed.measure import Row
 
 CPU = torch.device("cpu")
@@ -29,6 +29,15 @@ SECTIONS = {
     "start": lambda: startup.commands(1),
     "maps": lambda: maps.maps(1, batch_size=4, side=8),
 }
+
+
+@pytest.mark.parametrize("module", [maps, scaling, executors])
+def test_counts_below_1_are_refused(module, monkeypatch, capsys):
+    option = "--trials" if module is executors else "--turns"
+    monkeypatch.setattr(sys, "argv", [module.__name__, option, "0"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert f"argument {option}: 0 is below 1" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -17,7 +17,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.rerun import trial_of
-from kd_env.benchmark.run_trial import make_env, policy_of, teach
+from kd_env.benchmark.run_trial import EPISODE_SEEDS, make_env, policy_of, teach
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
 from kd_env.randomness import reproducible
@@ -122,10 +122,12 @@ def export(records: Sequence[Record], name: str, say: Callable[[str], None]) -> 
         say(f"[{number}/{len(records)}] {record['trial']}: running the trial again")
         students = rollout(record)
         checks.append((record, len(buffers) + sum(student.rewards.shape[1] for student in students[:-1])))
-        for student in students:
+        of_record = {key: record[key] for key in ("trial", "policy", "task", "pool")}
+        for position, student in enumerate(students):
+            later = len(students) - 1 - position  # students that the policy taught after this one
             for slot in range(student.rewards.shape[1]):
-                buffers.append(_episode(buffer_class, student, slot, record["seed"]))
-                metadata.append({**{key: record[key] for key in ("trial", "policy", "task", "pool")}, "slot": slot})
+                buffers.append(_episode(buffer_class, student, slot, record["seed"] + EPISODE_SEEDS * later))
+                metadata.append({**of_record, "student": position, "recorded": later == 0, "slot": slot})
     policies = ", ".join(dict.fromkeys(record["policy"] for record in records))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that there is no author, no permalink and no environment to recover

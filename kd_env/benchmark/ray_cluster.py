@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from kd_env.errors import InputError
@@ -46,15 +48,50 @@ def ray_cluster(workers: int) -> Iterator[Any]:
         ray.shutdown()
 
 
+def enter(folder: Path) -> None:
+    """Make ``folder``, in which the command runs, the current folder of this worker. So it reads the same files and plug-ins.
+
+    Raises:
+        InputError: this node has no such folder.
+    """
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError(
+            f"--executor ray: node {socket.gethostname()} cannot enter {folder}, in which the command runs ({error.strerror}); "
+            "run the command in a folder that all nodes share"
+        ) from None
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def check_gpus(ray: Any, gpus: float, say: Callable[[str], None]) -> None:
+    """Check that a node has as many GPUs as a task reserves. On a cluster, which may grow, only say that tasks wait for such a node.
+
+    Raises:
+        InputError: it is a number above 1 that is not whole, or Ray was started here and this machine has fewer.
+    """
+    if gpus > 1 and gpus != int(gpus):
+        raise InputError(f"{gpus:g} GPUs cannot be reserved; expected a part of one, or a whole number")
+    most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if gpus <= most:
+        return
+    message = f"{gpus:g} GPUs are to be reserved for a task, and no node of Ray has more than {most:g}"
+    if not os.environ.get("RAY_ADDRESS"):
+        raise InputError(f"{message}; ask for at most that")
+    say(f"{message}: tasks wait until a node with enough of them joins the cluster")
+
+
 def load_early(ray: Any, most: int, tasks: Sequence[str] = ()) -> None:
     """Begin to load the libraries and the data of ``tasks`` in up to ``most`` workers, while this process prepares something else."""
     load = ray.remote(num_cpus=1)(_load)
     for _ in range(min(most, int(ray.cluster_resources().get("CPU", 1)))):
-        load.remote(tasks)
+        load.remote(Path.cwd(), tasks)
 
 
-def _load(tasks: Sequence[str]) -> None:
+def _load(folder: Path, tasks: Sequence[str]) -> None:
     """Load what trials need, in a worker. Errors are left to the trials."""
+    enter(folder)
     import torch._dynamo  # noqa: F401 (torch loads it for its first optimizer)
 
     from kd_env.benchmark import shared_trials  # noqa: F401 (it loads all modules that every trial needs)
@@ -123,6 +160,7 @@ def _connect(ray: Any, address: str | None, workers: int) -> None:
     _require_reachable(address)
     paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])  # plug-ins are found as here
     environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment |= {name: os.environ[name] for name in ("KD_ENV_CACHE",) if name in os.environ}
     options: dict[str, Any] = {"address": address, "runtime_env": {"env_vars": environment}}
     if not address:  # without a runtime environment, the workers that Ray starts at once are used
         options = {"num_cpus": workers, "include_dashboard": False}

@@ -6,8 +6,7 @@ built once, before the first trial, and shared by the cache.
 
 from __future__ import annotations
 
-import os
-import sys
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from kd_env.benchmark import records
 from kd_env.benchmark.checkpoints import CheckpointSettings
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.ray_cluster import RETRIES, results, shared
+from kd_env.benchmark.ray_cluster import RETRIES, enter, results, shared
 from kd_env.benchmark.shared_trials import Unit, UnitResult, run_all, run_unit
 from kd_env.errors import InputError
 from kd_env.interrupts import remember_interrupts
@@ -48,12 +47,15 @@ def run_with_ray(
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     channel = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # it must not be lost with another node
-    directory = checkpoints.directory.absolute()
+    directory, folder = checkpoints.directory.absolute(), Path.cwd()
     task = ray.remote(num_cpus=1, num_gpus=gpus_per_trial, max_retries=RETRIES)(_work)
     finished_there = [ray.put(finished)]
 
     def submit(units: Sequence[Unit]) -> Iterator[UnitResult]:
-        tasks = (task.remote(unit, directory, checkpoints.minutes, finished_there, channel) for unit in units)
+        tasks = (
+            task.remote(unit, [trial.id for trial in unit], folder, directory, checkpoints.minutes, finished_there, channel)
+            for unit in units
+        )
         return results(ray, tasks, len(units), _lost, lambda: _show(channel, progress))
 
     try:
@@ -76,9 +78,25 @@ def _show(channel: Any, progress: Progress) -> None:
             progress.advance(*message)
 
 
-def _work(unit: Unit, directory: Path, minutes: float, finished: Sequence[Any], channel: Any) -> UnitResult:
-    """Run a unit in a worker."""
-    sys.path.insert(0, os.getcwd())
+def _work(
+    unit: Unit, ids: Sequence[str], folder: Path, directory: Path, minutes: float, finished: Sequence[Any], channel: Any
+) -> UnitResult:
+    """Run a unit in a worker.
+
+    Args:
+        ids: the ids of its trials where the command runs.
+        folder: the folder in which the command runs.
+
+    Raises:
+        InputError: this node has no such folder, or other files in it.
+    """
+    enter(folder)
+    for trial, there in zip(unit, ids, strict=True):
+        if trial.id != there:
+            raise InputError(
+                f"--executor ray: node {socket.gethostname()} reads other files than the machine of the command for task {trial.task!r}, "
+                f"its teachers or its student (trial {trial.id}, expected {there}); all nodes need the same files"
+            )
     make_reproducible()
     checkpoints = CheckpointSettings(directory, minutes, channel.put)
     with remember_interrupts():

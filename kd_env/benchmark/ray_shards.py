@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from kd_env.bank.shards import MapShards, Shard, ShardBatch, ShardLostError, ShardRunner
-from kd_env.benchmark.ray_cluster import RETRIES, results, shared
+from kd_env.benchmark.ray_cluster import RETRIES, enter, results, shared
 from kd_env.errors import InputError
 from kd_env.interrupts import remember_interrupts
 from kd_env.randomness import reproducible
@@ -27,7 +28,7 @@ def shards_with_ray(ray: Any, gpus_per_shard: float = 0.0) -> MapShards:
         runner = [_put(ray, run)]
         task = ray.remote(num_cpus=1, num_gpus=gpus_per_shard, max_retries=RETRIES)(_work)
         at_once = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        return results(ray, (task.remote(runner, shard) for shard in shards), at_once, _lost, lambda: None)
+        return results(ray, (task.remote(runner, Path.cwd(), shard) for shard in shards), at_once, _lost, lambda: None)
 
     return map_shards
 
@@ -52,8 +53,9 @@ def _put(ray: Any, run: ShardRunner) -> Any:
         raise
 
 
-def _work(runner: Sequence[Any], shard: Shard) -> tuple[Shard, list[ShardBatch]]:
-    """Run a shard in a worker."""
+def _work(runner: Sequence[Any], folder: Path, shard: Shard) -> tuple[Shard, list[ShardBatch]]:
+    """Run a shard in a worker, in the folder in which the command runs."""
+    enter(folder)
     try:
         run: ShardRunner = shared(runner[0])
     except (ImportError, AttributeError) as error:

@@ -27,7 +27,7 @@ from kd_env.benchmark.default_student import default_student_line
 from kd_env.benchmark.kept_students import FOLDER as STUDENTS
 from kd_env.benchmark.kept_students import delete_others
 from kd_env.benchmark.progress import Progress
-from kd_env.benchmark.ray_cluster import load_early, ray_cluster
+from kd_env.benchmark.ray_cluster import check_gpus, load_early, ray_cluster
 from kd_env.benchmark.ray_shards import shards_with_ray
 from kd_env.benchmark.run_trial import make_env, policy_of
 from kd_env.benchmark.shared_trials import run_all, run_unit, runs_again
@@ -91,6 +91,7 @@ def run(
     make_reproducible()
     with ray_cluster(workers) if executor == "ray" and todo else nullcontext() as ray:
         if ray is not None:
+            check_gpus(ray, gpus_per_trial, progress.say)
             load_early(ray, len(todo), list(dict.fromkeys(trial.task for trial in todo)))
         prepare(todo, progress, one_after_another if ray is None else shards_with_ray(ray, gpus_per_trial))
         _try_out(todo, progress)

@@ -86,7 +86,7 @@ def bank(
     from kd_env.bank.bank import open_bank
     from kd_env.bank.shards import one_after_another
     from kd_env.benchmark.progress import Progress
-    from kd_env.benchmark.ray_cluster import ray_cluster
+    from kd_env.benchmark.ray_cluster import check_gpus, ray_cluster
     from kd_env.benchmark.ray_shards import shards_with_ray
     from kd_env.models.stages import request
     from kd_env.spec import one_of
@@ -103,6 +103,8 @@ def bank(
     keep |= {request(stage.strip()) for stage in stages.split(";") if stage.strip()}
     with Progress(quiet) as progress, ray_cluster(workers or num_cores()) if executor == "ray" else nullcontext() as ray:
         pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded, progress.teaching)
+        if ray is not None:
+            check_gpus(ray, gpus_per_shard, progress.say)
         map_shards = one_after_another if ray is None else shards_with_ray(ray, gpus_per_shard)
         opened = open_bank(loaded, pool, out, progress.bank, keep, half, map_shards)
     print(one_line(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}"))

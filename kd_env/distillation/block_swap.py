@@ -15,6 +15,7 @@ from kd_env.distillation.swap_schedule import parse_schedule
 from kd_env.errors import InputError
 from kd_env.models.encode import take
 from kd_env.models.residual_blocks import BlockIndex, matching_blocks, swapped
+from kd_env.models.stages import output_of
 from kd_env.randomness import stream
 from kd_env.student.protocol import Students
 
@@ -37,7 +38,7 @@ class BlockSwap:
             return
         self.schedule = parse_schedule(settings.block_swap)
         prefix = f"block_swap={settings.block_swap!r}"
-        if compared := sorted(extra_outputs & {"layers", "attention"}):
+        if compared := sorted({output_of(name) for name in extra_outputs} & {"layers", "attention", "maps"}):
             raise InputError(
                 f"{prefix}: knowledge={settings.knowledge!r} compares {' and '.join(compared)}, which a swap mixes; use another"
             )

@@ -159,3 +159,26 @@ def quiet() -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """Return the first line of the message of ``error``."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+
+
+def last_part(text: str) -> str:
+    """Return the last part of a folder or a hub id, the name of its teacher."""
+    return Path(text.rstrip("/")).name
+
+
+def require_single_label(folder: Path, config: Any) -> None:
+    """Check that the checkpoint in ``folder`` gives each example one class.
+
+    Raises:
+        InputError: it is of another kind.
+    """
+    problem = getattr(config, "problem_type", None)
+    if problem == "multi_label_classification":
+        raise InputError(
+            f"{folder}/config.json: problem_type is {problem}: it answers yes or no for each class by itself, and a teacher gives each "
+            "example one class; use a classifier of one class for each example"
+        )
+    if problem == "regression" or config.num_labels == 1:
+        raise InputError(
+            f"{folder}/config.json: it has {config.num_labels} output and is not a classifier; use one with two classes or more"
+        )

@@ -59,19 +59,21 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
         shape: width and height to scale it to.
 
     Raises:
-        InputError: Pillow cannot read the file, or the image has transparency or values that are no 8 or 16 bits.
+        InputError: Pillow cannot read the file, or the image has transparency, colours of 16 bits, or values of 32 bits.
     """
     from PIL import Image
 
     require_file(file)
     try:
         with Image.open(file) as image:
-            frames, kind = getattr(image, "n_frames", 1) > 1, image.format
+            frames, kind, loses_bits = getattr(image, "n_frames", 1) > 1, image.format, _loses_bits(image)
             image.load()
             orientation = image.getexif().get(ORIENTATION, 1)
             upright = _upright(image) if orientation != 1 else image.copy()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for files that are no images
         raise InputError(f"{file} cannot be read as an image ({type(error).__name__}: {error}); replace or delete it") from None
+    if loses_bits:
+        raise InputError(f"{file}: colour or alpha of 16 bits, of which only 8 can be read; save it with 8 bits, or as grey without alpha")
     values, deep, opaque = _values(file, upright, kind)
     scaled = shape is not None and values.size != shape
     if shape is not None and scaled:
@@ -79,6 +81,15 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
     pixels = np.array(values)
     converted = upright.mode in OTHER_COLOURS
     return Picture(pixels.clip(0.0, 1.0) if deep else pixels, deep, orientation != 1, scaled, frames, opaque, converted)
+
+
+def _loses_bits(image: Any) -> bool:
+    """Return whether an image that is not loaded yet has values of 16 bits, which Pillow will cut to 8: those of colour, or with alpha."""
+    if image.mode == "I" or image.mode in SIXTEEN_BITS:
+        return False
+    decoders = [tile[3] if isinstance(tile[3], tuple) else (tile[3],) for tile in image.tile]
+    of_ppm = image.format == "PPM" and any(value > 255 for decoder in decoders for value in decoder if isinstance(value, int))
+    return of_ppm or any(";16" in str(decoder[0]) for decoder in decoders if decoder)
 
 
 def _upright(image: Any) -> Any:

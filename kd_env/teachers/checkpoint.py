@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from kd_env.errors import InputError
 from kd_env.models.any_classifier import AnyClassifier
-from kd_env.models.checkpoint_files import require_weights
+from kd_env.models.checkpoint_files import last_part, require_single_label, require_weights
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader, TextReader, TrimmedInputs, take, vocabulary_hash
 from kd_env.models.encoder import Encoder
@@ -53,9 +53,9 @@ class CheckpointTeacher:
             InputError: the checkpoint cannot be used, is not a classifier of one class for each example, or its classes do not match.
         """
         self._checkpoint = open_checkpoint(text, task)
-        self.name = name or Path(text.rstrip("/")).name
+        self.name = name or last_part(text)
         self._task = task
-        _require_single_label(self._checkpoint.folder, self._checkpoint.config)
+        require_single_label(self._checkpoint.folder, self._checkpoint.config)
         self._matched_by_name = match_classes(text, self._checkpoint.config.id2label, task, classes)
         require_weights(self._checkpoint.folder)
 
@@ -234,17 +234,3 @@ class CheckpointTeacher:
 def _padded(attention: list[Tensor]) -> list[Tensor]:
     tokens = max(part.shape[-1] for part in attention)
     return [pad(part, (0, tokens - part.shape[-1], 0, tokens - part.shape[-1])) for part in attention]
-
-
-def _require_single_label(folder: Path, config: Any) -> None:
-    """Check that the checkpoint gives each example one class."""
-    problem = getattr(config, "problem_type", None)
-    if problem == "multi_label_classification":
-        raise InputError(
-            f"{folder}/config.json: problem_type is {problem}: it answers yes or no for each class by itself, and a teacher gives each "
-            "example one class; use a classifier of one class for each example"
-        )
-    if problem == "regression" or config.num_labels == 1:
-        raise InputError(
-            f"{folder}/config.json: it has {config.num_labels} output and is not a classifier; use one with two classes or more"
-        )

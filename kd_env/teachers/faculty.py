@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from kd_env.errors import InputError
-from kd_env.models.checkpoint_files import require_weights
+from kd_env.models.checkpoint_files import last_part, require_single_label, require_weights
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.randomness import reproducible
 from kd_env.tasks import Task
@@ -120,9 +120,10 @@ def open_faculty(text: str, task: Task) -> FacultyTeacher:
     if not text:
         raise InputError("faculty(): names no checkpoint; expected faculty(FOLDER_OR_HUB_ID)")
     checkpoint = open_checkpoint(text, task)
+    require_single_label(checkpoint.folder, checkpoint.config)
     require_weights(checkpoint.folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name, network = checkpoint.folder.resolve().name, checkpoint.classifier().to(device)
+    name, network = last_part(text), checkpoint.classifier().to(device)
     live = LiveTeacher(name, network, checkpoint.reader())
     with torch.no_grad():
         live(task.train.inputs[:2])  # a pass finds the last linear layer of any architecture

@@ -8,7 +8,8 @@ import pytest
 from kd_env.analysis.traces import read_trace
 from kd_env.benchmark import records
 from kd_env.benchmark.minari_export import export, rollout
-from kd_env.benchmark.run_trial import make_env, run_trial
+from kd_env.benchmark.rerun import trial_of
+from kd_env.benchmark.run_trial import EPISODE_SEEDS, make_env, run_trial
 from kd_env.benchmark.trial import Trial
 from kd_env.cli import invoke
 from kd_env.errors import InputError
@@ -119,7 +120,18 @@ def test_students_before_the_record_s_are_in_the_dataset(tmp_path):
     students = rollout(record)
     assert [student.rewards.shape for student in students] == [(3, 1)] * 3
     assert students[-1].rewards.mean(1).sum() == pytest.approx(record["reward_sum"])
-    assert exported(record).total_episodes == 3
+    dataset = exported(record)
+    metadata = list(dataset.storage.get_episode_metadata(range(dataset.total_episodes)))
+    assert [(item["student"], item["recorded"], item["seed"]) for item in metadata] == [
+        (0, False, 3 + 2 * EPISODE_SEEDS),
+        (1, False, 3 + EPISODE_SEEDS),
+        (2, True, 3),
+    ]
+    first = next(dataset.iterate_episodes([0]))
+    env = make_env(trial_of(record))
+    observation, _ = env.reset(seed=int(metadata[0]["seed"]))
+    for name, block in observation.items():
+        np.testing.assert_array_equal(first.observations[name][0], block[0])
 
 
 def test_peers_are_left_out(tmp_path):

@@ -3,15 +3,18 @@
 import pickle
 import sys
 import threading
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import cloudpickle
 import pytest
 
 from kd_env.bank.shards import Shard, ShardLostError, ShardRunner
-from kd_env.benchmark import ray_cluster
+from kd_env.benchmark import ray_cluster, ray_executor
 from kd_env.benchmark.ray_cluster import results
 from kd_env.benchmark.ray_shards import shards_with_ray
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.teachers import Pool
 
@@ -113,6 +116,48 @@ def test_a_teacher_whose_module_a_worker_does_not_find_says_what_to_do(monkeypat
     monkeypatch.setattr("kd_env.benchmark.ray_shards.shared", missing)
     with pytest.raises(InputError, match=r"cannot load the teachers \(No module named 'mine'\); put their module into PYTHONPATH"):
         list(shards_with_ray(FakeRay())(runner(Named()), [Shard("train", 0, 1, (0,))]))
+
+
+def test_a_worker_enters_the_folder_of_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "project").mkdir()
+    ray_cluster.enter(tmp_path / "project")
+    assert Path.cwd() == tmp_path / "project"
+    assert sys.path[0] == str(tmp_path / "project")
+    with pytest.raises(InputError, match=r"cannot enter .*/missing, in which the command runs \(No such file.*folder that all nodes share"):
+        ray_cluster.enter(tmp_path / "missing")
+
+
+def test_a_worker_that_reads_other_files_refuses_the_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    unit = [Trial("digits", "uniform", 0)]
+    with pytest.raises(InputError, match=r"reads other files .* for task 'digits'.*expected digits-of-another-folder"):
+        ray_executor._work(unit, ["digits-of-another-folder"], Path.cwd(), tmp_path, 1.0, [], None)
+
+
+@pytest.mark.parametrize(("address", "gpus"), [("", 0.5), ("", 2), ("10.0.0.1:6379", 0.5)])
+def test_gpus_that_no_node_has_are_refused_here_and_said_on_a_cluster(address, gpus, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"GPU": 8.0}}]
+    lines = []
+    ray = SimpleNamespace(nodes=lambda: nodes)
+    with nullcontext() if address else pytest.raises(InputError, match=rf"^{gpus:g} GPUs .* no node of Ray has more than 0; ask for"):
+        ray_cluster.check_gpus(ray, gpus, lines.append)
+    assert lines == (
+        [
+            f"{gpus:g} GPUs are to be reserved for a task, and no node of Ray has more than 0: tasks wait until a node with "
+            "enough of them joins the cluster"
+        ]
+        if address
+        else []
+    )
+    nodes.append({"Alive": True, "Resources": {"GPU": 2.0}})
+    lines.clear()
+    ray_cluster.check_gpus(ray, gpus, lines.append)
+    assert lines == []
+    with pytest.raises(InputError, match=r"^1\.5 GPUs cannot be reserved; expected a part of one, or a whole number$"):
+        ray_cluster.check_gpus(ray, 1.5, lines.append)
 
 
 def test_a_worker_loads_a_shared_object_once(monkeypatch):

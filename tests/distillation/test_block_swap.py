@@ -10,6 +10,7 @@ from small_runs import digest, drive, start
 from kd_env import tasks
 from kd_env.bank import open_bank
 from kd_env.distillation import EncodedTask
+from kd_env.distillation.block_swap import BlockSwap
 from kd_env.distillation.reward_meter import RewardMeter
 from kd_env.envs.credit import CREDITS
 from kd_env.errors import InputError
@@ -142,6 +143,15 @@ def test_what_does_not_fit_is_refused(data, keywords, message):
 def test_knowledge_that_a_mixture_changes_is_refused(layered_data):
     with pytest.raises(InputError, match="knowledge='response,layer' compares layers, which a swap mixes; use another"):
         begin(layered_data, student="tiny-bert(width=16,layers=1)", knowledge="response,layer")
+
+
+def test_knowledge_of_maps_is_refused(data):
+    with pytest.raises(InputError, match="knowledge='response,map_hint' compares maps, which a swap mixes; use another"):
+        begin(data, knowledge="response,map_hint")
+    run = begin(data)
+    for requested in ("maps.stage2", "maps.all"):
+        with pytest.raises(InputError, match="compares maps, which a swap mixes; use another"):
+            BlockSwap(data, run.settings, run.student, frozenset({requested}))
 
 
 def test_data_without_networks_are_refused(digits_data):

@@ -125,7 +125,10 @@ def test_dropout_of_a_wide_residual_network_acts_in_training():
     [
         ("resnet20(depth=8)", "options: width"),
         ("resnet20(width=0)", "width=0.*at least"),
-        ("resnet20(width=2.5)", "cannot be built"),
+        ("resnet20(width=2.5)", r"width=2.5\): expected a whole number of at least 1"),
+        ("vgg8(width=0)", r"width=0\): expected a whole number of at least 1"),
+        ("wrn(widen=1.5)", r"widen=1.5\): expected a whole number of at least 1"),
+        ("mobilenetv2(expansion=1.5)", r"expansion=1.5\): expected a whole number of at least 1"),
         ("resnet8x4(width=3)", "options: none"),
         ("wrn(depth=17)", r"wrn\(depth=17\): expected 6 n \+ 4 layers"),
         ("wrn(depth=4)", "expected 6 n"),

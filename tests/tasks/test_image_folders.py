@@ -1,5 +1,8 @@
 """``images:PATH``: a folder of images of your own, and the task that it becomes."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -110,6 +113,35 @@ def test_images_of_16_bits_are_scaled(tmp_path):
     task = tasks.load(f"images:{tmp_path}")
     assert task.notes[0] == "260 of 260 images are of 16 bits: their values are divided by 65,535"
     assert len(np.unique(task.train.inputs)) > 100
+
+
+def png_of_16_bits(values, kind):
+    """A PNG of values ``[H, W, channels]``, which Pillow cannot write: ``kind`` 2 is colour, 4 grey with alpha, 6 colour with alpha."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("suffix", "kind", "channels"), [("png", 2, 3), ("png", 4, 2), ("png", 6, 4), ("ppm", 0, 3)])
+def test_colour_and_alpha_of_16_bits_are_refused(suffix, kind, channels, tmp_path):
+    values = np.full((3, 4, channels), 65535, dtype=np.uint16)
+    content = png_of_16_bits(values, kind) if kind else b"P6\n4 3\n65535\n" + values.astype(">u2").tobytes()
+    file = tmp_path / f"deep.{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"deep\.\w+: colour or alpha of 16 bits, of which only 8 can be read; save it with 8 bits"):
+        read_picture(file)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "ppm", "jpg"])
+def test_colour_of_8_bits_is_read_from_any_format(suffix, tmp_path):
+    file = tmp_path / f"usual.{suffix}"
+    Image.fromarray(np.full((3, 4, 3), 200, dtype=np.uint8)).save(file)
+    assert read_picture(file).pixels.tolist() == np.full((3, 4, 3), 200).tolist()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

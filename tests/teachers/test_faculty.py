@@ -1,6 +1,7 @@
 """Teachers of other classes: the transport finds which class is which, closer teachers cost less, and checkpoints are opened by name."""
 
 import copy
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -107,6 +108,28 @@ def test_a_checkpoint_of_other_classes_teaches(make_checkpoint, own_task, own_da
     record = run_trial(trial, tmp_path)
     assert record["teachers"][0] == "moods"
     assert not record["diverged"]
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "says"),
+    [
+        ("multi_label_classification", ("angry", "calm", "glad"), "it answers yes or no for each class by itself"),
+        ("regression", ("angry", "calm", "glad"), "is not a classifier"),
+        (None, ("score",), "it has 1 output and is not a classifier"),
+    ],
+)
+def test_a_checkpoint_without_one_class_for_each_example_is_refused(make_checkpoint, own_task, tmp_path, problem_type, labels, says):
+    folder = make_checkpoint(tmp_path / "other", labels=labels)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": problem_type}))
+    with pytest.raises(InputError, match=says):
+        load_pool(f"faculty({folder})", own_task)
+
+
+def test_a_teacher_has_the_name_that_was_typed(make_checkpoint, own_task, tmp_path):
+    folder = make_checkpoint(tmp_path / "0123abcd", labels=("angry", "calm", "glad"))
+    (tmp_path / "moods").symlink_to(folder)
+    assert load_pool(f"faculty({tmp_path}/moods/)", own_task).names == ("moods",)
 
 
 @pytest.mark.parametrize(("text", "inner"), [("faculty(a/b)", "a/b"), (" faculty( x ) ", "x"), ("faculty(a,b)", None), ("heads(a)", None)])

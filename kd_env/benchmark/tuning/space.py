@@ -138,4 +138,9 @@ def _including(policy: PolicyClass, name: str, entry: Range | Choice, start: Any
         return entry.including(start)
     if not isinstance(start, int | float) or isinstance(start, bool):
         raise InputError(f"policy {policy.name!r}: search_space[{name!r}] is a Range, and its default {start!r} is no number")
+    if entry.log and start <= 0:
+        raise InputError(
+            f"policy {policy.name!r}: search_space[{name!r}] is logarithmic, and the default {start!r} is not above 0; "
+            "use log=False, or another default"
+        )
     return entry.including(start)

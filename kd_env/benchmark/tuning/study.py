@@ -67,9 +67,11 @@ class Study:
 
 
 def _within(entry: Range | Choice, value: Value) -> Value:
-    """Return a value with few digits that is not rounded out of its range."""
+    """Return a value of a range with few digits, unless that rounds it out of the range; a value of a choice as it is."""
+    if isinstance(entry, Choice):
+        return value
     short = rounded(value)
-    return value if isinstance(entry, Range) and not entry.low <= float(short) <= entry.high else short
+    return short if entry.low <= float(short) <= entry.high else value
 
 
 def _distribution(entry: Range | Choice) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
+from typing import Any
 
 from kd_env import spec
 from kd_env.errors import InputError
@@ -19,8 +21,8 @@ RESNET_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 MAX_LAYERS = 1000
 """The largest number of layers."""
 CHECKED_BY_TIMM_NETWORK = ("model", "pretrained", "size")
-FRACTIONS = {"dropout": 0.0, "width": 0.0625}
-"""Options that may be fractions, and their least values; a fraction that does not fit an architecture is refused when it is built."""
+LEAST_FRACTIONS = {"dropout": 0.0, "width": 0.0625}
+"""The least values of options that may be fractions."""
 
 CONVOLUTIONAL: dict[str, Callable[..., ConvolutionalNetwork]] = {
     **{f"resnet{depth}": resnet(depth) for depth in RESNET_DEPTHS},
@@ -41,10 +43,7 @@ def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
         InputError: an option is unknown or out of range.
     """
     name, options = spec.parse(text)
-    for key, value in options.items():
-        if key in CHECKED_BY_TIMM_NETWORK:
-            continue
-        spec.numbers(f"student {name}", least=FRACTIONS.get(key, 1), most=MAX_LAYERS if key == "depth" else 2**20, **{key: value})
+    _check_options(name, options)
     try:
         network: ConvolutionalNetwork = spec.call(text, partial(CONVOLUTIONAL[name], image), options)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
@@ -53,3 +52,12 @@ def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
         raise InputError(f"student {text!r} cannot be built: {error}") from None
     network.text = str(spec.Spec(name, {key: value for key, value in options.items() if key != "pretrained"}))
     return network
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Check that options are numbers in their ranges, which are whole where the default is."""
+    defaults = {key: parameter.default for key, parameter in signature(CONVOLUTIONAL[name]).parameters.items()}
+    for key in [key for key in options if key in defaults and key not in CHECKED_BY_TIMM_NETWORK]:
+        whole = isinstance(defaults[key], int)
+        least, most = 1 if whole else LEAST_FRACTIONS[key], MAX_LAYERS if key == "depth" else 2**20
+        spec.numbers(f"student {name}", whole=whole, least=least, most=most, **{key: options[key]})

@@ -22,7 +22,7 @@ class Mine:
 
     search_space: ClassVar = {"sharpness": Range(1.0, 8.0), "times": Range(1, 3), "mode": Choice(("a", "b")), "batch_size": Range(8, 64)}
 
-    def __init__(self, context, seed=0, sharpness=20.0, times=1, mode="c"):
+    def __init__(self, context, seed=0, sharpness=20.0, times=1, mode="c", zero=0.0):
         """Do nothing."""
 
     def decide(self, batch):
@@ -79,6 +79,10 @@ def test_the_rate_changes_nothing_else_of_the_optimizer():
         ({"sharpnes": Range(1, 2)}, "unknown option or setting 'sharpnes'; did you mean 'sharpness'?"),
         ({"sharpness": (1, 2)}, "search_space['sharpness']=(1, 2); expected a Range or a Choice"),
         ({"mode": Range(1, 2)}, "search_space['mode'] is a Range, and its default 'c' is no number"),
+        (
+            {"zero": Range(0.001, 1.0, log=True)},
+            "search_space['zero'] is logarithmic, and the default 0.0 is not above 0; use log=False, or another default",
+        ),
         ({"updates": Range(100, 10000)}, "search_space['updates']: all policies of a comparison share this setting; leave it out"),
         ({"reward_labels": Choice((64, 256))}, "search_space['reward_labels']: all policies of a comparison share this setting"),
         ({"optimizer": Choice(("adam", "sgd"))}, "search_space['optimizer']: all policies of a comparison share this setting"),

@@ -11,8 +11,10 @@ import pytest
 from kd_env.benchmark import records
 from kd_env.benchmark.suite_parts import Part
 from kd_env.benchmark.tuning import study, tune
+from kd_env.benchmark.tuning.space import Space
 from kd_env.errors import InputError
 from kd_env.paths import claim_folder
+from kd_env.policies import Choice, Range
 
 PART = Part("digits", ("uniform", "reinforce"), updates=9)
 
@@ -159,6 +161,19 @@ def test_another_process_finds_the_same_study(capsys):
     seeds = {"1", "2"} - {os.environ.get("PYTHONHASHSEED")}
     environment = os.environ | {"PYTHONHASHSEED": min(seeds)}
     assert subprocess.run([sys.executable, "-c", NAME], env=environment, check=True, capture_output=True, text=True).stdout == here
+
+
+def test_values_of_a_choice_are_tried_as_they_are_and_those_of_a_range_with_few_digits(tmp_path):
+    entries = {"power": Choice((0.03125, 0.0078125)), "rate": Range(0.001, 1.0, log=True), "narrow": Range(1.23456, 1.23457)}
+    start = {"power": 0.03125, "rate": 0.1, "narrow": 1.23456}
+    searched = study.Study(tmp_path, "any", Space(entries, start, frozenset(entries), "adam"))
+    for number in range(6):
+        values = searched.propose()
+        assert values["power"] in (0.03125, 0.0078125)
+        assert values["rate"] == float(f"{values['rate']:.3g}")
+        assert 1.23456 <= values["narrow"] <= 1.23457
+        searched.add(values, number / 10)
+    assert searched.finished == 6
 
 
 def test_two_processes_do_not_tune_into_one_folder(tmp_path):
