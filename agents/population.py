@@ -66,7 +66,7 @@ class Population(SavedAgent):
             context: see :class:`~kd_env.policies.PolicyContext`.
             seed: of the hyper-parameters and their changes, and of the rules.
             members: number of students in the population; 0 for one for each rule, and at least 8.
-            interval: number of updates between two scores. With as many as the run has, the members keep their first hyper-parameters.
+            interval: number of updates between two scores. If it is not below the updates of the run, no member is replaced.
             rules: names of rules that return weights of the teachers, separated by semicolons; ``singles`` is each teacher alone.
             resample: probability with which a copy gets another rule.
 

@@ -28,16 +28,14 @@ SECONDS: dict[Unit, Callable[[float], float]] = {
 
 
 def at_least_one(text: str) -> int:
-    """Return a whole number that was typed.
+    """Return the whole number ``text``, which must be at least 1.
 
     Raises:
-        ValueError: it is no whole number; argparse reports it.
-        argparse.ArgumentTypeError: it is below 1; argparse reports it.
+        argparse.ArgumentTypeError: it is something else; argparse prints the message.
     """
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is below 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
+    return int(text)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_counts_below_1_are_refused(module, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [module.__name__, option, "0"])
     with pytest.raises(SystemExit):
         module.main()
-    assert f"argument {option}: 0 is below 1" in capsys.readouterr().err
+    assert f"argument {option}: 0: expected a whole number of at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -70,6 +70,7 @@ class Progress:
         self._live.update(self._bank_bars[name], completed=done, visible=done < total)
         if done == total:
             self.say(f"  bank: {name}, {total} examples")
+            del self._bank_bars[name]  # another bank may have this teacher and split
 
     def teaching(self, name: str, done: int, total: int, message: str) -> None:
         """Show the number of updates of a teacher, and print ``message`` if it is not empty, as at the end of an epoch."""
@@ -81,6 +82,8 @@ class Progress:
         self._show_rate(bar, message)
         if message:
             self.say(f"{name}: {message}")
+        if done == total:
+            del self._teacher_bars[name]  # another pool may have a teacher of this name
 
     def start_race(self, updates: int, done: int) -> None:
         """Add the bar of a race with ``updates`` updates, of which ``done`` were done before."""

@@ -1,6 +1,7 @@
 """Connect to a Ray cluster and collect the results of tasks. ``RAY_ADDRESS`` names the cluster; without it, Ray starts on this machine.
 
-All nodes need the results folder, the cache (``KD_ENV_CACHE``) and the task's data under the same paths, as on a shared file system.
+All nodes need the folder of the command, the results folder, the cache (``KD_ENV_CACHE``) and the task's data under the same paths, as on
+a shared file system.
 """
 
 from __future__ import annotations
@@ -65,21 +66,26 @@ def enter(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def check_gpus(ray: Any, gpus: float, say: Callable[[str], None]) -> None:
+def check_gpus(ray: Any, option: str, gpus: float, say: Callable[[str], None]) -> None:
     """Check that a node has as many GPUs as a task reserves. On a cluster, which may grow, only say that tasks wait for such a node.
 
+    Args:
+        option: name of the option that asks for them.
+        gpus: GPUs of a task.
+        say: called with the line.
+
     Raises:
-        InputError: it is a number above 1 that is not whole, or Ray was started here and this machine has fewer.
+        InputError: ``gpus`` is above 1 and not whole, or Ray was started here and this machine has fewer.
     """
-    if gpus > 1 and gpus != int(gpus):
-        raise InputError(f"{gpus:g} GPUs cannot be reserved; expected a part of one, or a whole number")
+    if gpus > 1 and gpus % 1 != 0:
+        raise InputError(f"{option} {gpus:g}: expected a part of one GPU, or a whole number")
     most = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if gpus <= most:
         return
-    message = f"{gpus:g} GPUs are to be reserved for a task, and no node of Ray has more than {most:g}"
+    message = f"{option} {gpus:g}: no node of Ray has more than {most:g} GPUs"
     if not os.environ.get("RAY_ADDRESS"):
-        raise InputError(f"{message}; ask for at most that")
-    say(f"{message}: tasks wait until a node with enough of them joins the cluster")
+        raise InputError(f"{message}; {f'give at most {most:g}, or ' if most else ''}leave it out")
+    say(f"{message}; tasks wait until a node with enough of them joins")
 
 
 def load_early(ray: Any, most: int, tasks: Sequence[str] = ()) -> None:
@@ -160,7 +166,8 @@ def _connect(ray: Any, address: str | None, workers: int) -> None:
     _require_reachable(address)
     paths = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])  # plug-ins are found as here
     environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    environment |= {name: os.environ[name] for name in ("KD_ENV_CACHE",) if name in os.environ}
+    if "KD_ENV_CACHE" in os.environ:
+        environment["KD_ENV_CACHE"] = os.environ["KD_ENV_CACHE"]
     options: dict[str, Any] = {"address": address, "runtime_env": {"env_vars": environment}}
     if not address:  # without a runtime environment, the workers that Ray starts at once are used
         options = {"num_cpus": workers, "include_dashboard": False}

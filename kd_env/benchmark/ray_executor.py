@@ -16,6 +16,7 @@ from kd_env.benchmark.checkpoints import CheckpointSettings
 from kd_env.benchmark.progress import Progress
 from kd_env.benchmark.ray_cluster import RETRIES, enter, results, shared
 from kd_env.benchmark.shared_trials import Unit, UnitResult, run_all, run_unit
+from kd_env.benchmark.trial import Trial
 from kd_env.errors import InputError
 from kd_env.interrupts import remember_interrupts
 from kd_env.randomness import make_reproducible
@@ -53,7 +54,7 @@ def run_with_ray(
 
     def submit(units: Sequence[Unit]) -> Iterator[UnitResult]:
         tasks = (
-            task.remote(unit, [trial.id for trial in unit], folder, directory, checkpoints.minutes, finished_there, channel)
+            task.remote(unit, [_content(trial) for trial in unit], folder, directory, checkpoints.minutes, finished_there, channel)
             for unit in units
         )
         return results(ray, tasks, len(units), _lost, lambda: _show(channel, progress))
@@ -78,24 +79,29 @@ def _show(channel: Any, progress: Progress) -> None:
             progress.advance(*message)
 
 
+def _content(trial: Trial) -> str:
+    """Return the id of a trial and the hash of its test split: the data on which its result depends."""
+    return f"{trial.id} {trial.resolved.task.test_fingerprint if trial.test else ''}".rstrip()
+
+
 def _work(
-    unit: Unit, ids: Sequence[str], folder: Path, directory: Path, minutes: float, finished: Sequence[Any], channel: Any
+    unit: Unit, expected: Sequence[str], folder: Path, directory: Path, minutes: float, finished: Sequence[Any], channel: Any
 ) -> UnitResult:
     """Run a unit in a worker.
 
     Args:
-        ids: the ids of its trials where the command runs.
+        expected: :func:`_content` of its trials where the command runs.
         folder: the folder in which the command runs.
 
     Raises:
         InputError: this node has no such folder, or other files in it.
     """
     enter(folder)
-    for trial, there in zip(unit, ids, strict=True):
-        if trial.id != there:
+    for trial, content in zip(unit, expected, strict=True):
+        if _content(trial) != content:
             raise InputError(
                 f"--executor ray: node {socket.gethostname()} reads other files than the machine of the command for task {trial.task!r}, "
-                f"its teachers or its student (trial {trial.id}, expected {there}); all nodes need the same files"
+                f"its teachers or its student (trial {_content(trial)}, expected {content}); all nodes need the same files"
             )
     make_reproducible()
     checkpoints = CheckpointSettings(directory, minutes, channel.put)

@@ -91,7 +91,7 @@ def run(
     make_reproducible()
     with ray_cluster(workers) if executor == "ray" and todo else nullcontext() as ray:
         if ray is not None:
-            check_gpus(ray, gpus_per_trial, progress.say)
+            check_gpus(ray, "--gpus-per-trial", gpus_per_trial, progress.say)
             load_early(ray, len(todo), list(dict.fromkeys(trial.task for trial in todo)))
         prepare(todo, progress, one_after_another if ray is None else shards_with_ray(ray, gpus_per_trial))
         _try_out(todo, progress)

@@ -102,9 +102,9 @@ def bank(
     keep = frozenset(output for output, asked in (("layers", layers), ("attention", attention), ("maps", maps)) if asked)
     keep |= {request(stage.strip()) for stage in stages.split(";") if stage.strip()}
     with Progress(quiet) as progress, ray_cluster(workers or num_cores()) if executor == "ray" else nullcontext() as ray:
-        pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded, progress.teaching)
         if ray is not None:
-            check_gpus(ray, gpus_per_shard, progress.say)
+            check_gpus(ray, "--gpus-per-shard", gpus_per_shard, progress.say)
+        pool = load_pool(loaded.defaults.pool if named_pool is None else named_pool, loaded, progress.teaching)
         map_shards = one_after_another if ray is None else shards_with_ray(ray, gpus_per_shard)
         opened = open_bank(loaded, pool, out, progress.bank, keep, half, map_shards)
     print(one_line(f"bank {opened.directory}: {', '.join(opened.teachers)}; fingerprint {opened.fingerprint[:16]}"))

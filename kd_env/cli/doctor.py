@@ -169,13 +169,15 @@ def _task(name: str) -> Findings:
     """Load the task with its default pool and bank."""
     from kd_env import tasks
     from kd_env.bank.bank import open_bank
+    from kd_env.benchmark.progress import Progress
     from kd_env.tasks.task import SPLITS
     from kd_env.teachers import load_pool
 
     try:
         task = tasks.load(name)
-        pool = load_pool(task.defaults.pool, task)
-        bank = open_bank(task, pool)
+        with Progress() as progress:
+            pool = load_pool(task.defaults.pool, task, progress.teaching)
+            bank = open_bank(task, pool, progress=progress.bank)
     except InputError as error:
         return Findings([], [str(error)])
     sizes = ", ".join(f"{split} {len(getattr(task, split))}" for split in SPLITS if getattr(task, split) is not None)

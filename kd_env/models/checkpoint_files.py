@@ -161,9 +161,9 @@ def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
-def last_part(text: str) -> str:
-    """Return the last part of a folder or a hub id, the name of its teacher."""
-    return Path(text.rstrip("/")).name
+def teacher_name(text: str) -> str:
+    """Return the name of the teacher of a folder or hub id: the last part of ``text``."""
+    return Path(text).name or Path(text).resolve().name  # "." has no last part
 
 
 def require_single_label(folder: Path, config: Any) -> None:
@@ -180,5 +180,6 @@ def require_single_label(folder: Path, config: Any) -> None:
         )
     if problem == "regression" or config.num_labels == 1:
         raise InputError(
-            f"{folder}/config.json: it has {config.num_labels} output and is not a classifier; use one with two classes or more"
+            f"{folder}/config.json: it gives numbers, not classes (outputs: {config.num_labels}, problem_type: {problem}); "
+            "use a classifier with two classes or more"
         )

@@ -168,7 +168,8 @@ def _built_in(text: str, task: Task, seed: int) -> nn.Module:
         return network
     for key, value in options.items():
         most = MAX_LAYERS if key in ("depth", "layers") else math.inf
-        spec.numbers(f"student {name}", least=0 if key in ("dropout", "patch") else 1, most=most, **{key: value})
+        least = 0 if key in ("dropout", "patch") else 1
+        spec.numbers(f"student {name}", whole=key != "dropout", least=least, most=most, **{key: value})
     with seeded(seed):
         try:
             built: nn.Module = spec.call(text, partial(NETWORKS[name], task), options)

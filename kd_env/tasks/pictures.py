@@ -15,6 +15,8 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
+BITS_PER_SAMPLE = 258
+"""The TIFF tag that says how many bits each channel has."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
         shape: width and height to scale it to.
 
     Raises:
-        InputError: Pillow cannot read the file, or the image has transparency, colours of 16 bits, or values of 32 bits.
+        InputError: Pillow cannot read the file, or the image has transparency, values of 32 bits, or of 16 bits with colour or alpha.
     """
     from PIL import Image
 
@@ -73,7 +75,7 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for files that are no images
         raise InputError(f"{file} cannot be read as an image ({type(error).__name__}: {error}); replace or delete it") from None
     if loses_bits:
-        raise InputError(f"{file}: colour or alpha of 16 bits, of which only 8 can be read; save it with 8 bits, or as grey without alpha")
+        raise InputError(f"{file}: values of 16 bits, of which Pillow reads 8; save it with 8 bits, or as a grey PNG or TIFF without alpha")
     values, deep, opaque = _values(file, upright, kind)
     scaled = shape is not None and values.size != shape
     if shape is not None and scaled:
@@ -84,12 +86,26 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
 
 
 def _loses_bits(image: Any) -> bool:
-    """Return whether an image that is not loaded yet has values of 16 bits, which Pillow will cut to 8: those of colour, or with alpha."""
-    if image.mode == "I" or image.mode in SIXTEEN_BITS:
+    """Return whether an image that is not loaded yet has values of 16 bits that Pillow will cut to 8, as those of colour or with alpha."""
+    if image.mode in ("I", "F", *SIXTEEN_BITS) or image.format in ("BMP", "DIB"):  # in a BMP, "16" is of all channels together
         return False
+    if image.format == "TIFF":
+        return bool(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8)
+    if image.format == "JPEG2000":
+        return _bits_of_jpeg2000(image.fp) > 8
     decoders = [tile[3] if isinstance(tile[3], tuple) else (tile[3],) for tile in image.tile]
     of_ppm = image.format == "PPM" and any(value > 255 for decoder in decoders for value in decoder if isinstance(value, int))
-    return of_ppm or any(";16" in str(decoder[0]) for decoder in decoders if decoder)
+    of_sgi = any(tile[0] == "SGI16" for tile in image.tile)
+    return of_ppm or of_sgi or any(";16" in str(decoder[0]) for decoder in decoders if decoder)
+
+
+def _bits_of_jpeg2000(file: Any) -> int:
+    """Return the bits of the first channel, which the file's SIZ marker holds."""
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    return int(content[content.index(b"\xff\x4f\xff\x51") + 42] & 0x7F) + 1
 
 
 def _upright(image: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from kd_env.errors import InputError
 from kd_env.models.any_classifier import AnyClassifier
-from kd_env.models.checkpoint_files import last_part, require_single_label, require_weights
+from kd_env.models.checkpoint_files import require_single_label, require_weights, teacher_name
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader, TextReader, TrimmedInputs, take, vocabulary_hash
 from kd_env.models.encoder import Encoder
@@ -53,7 +53,7 @@ class CheckpointTeacher:
             InputError: the checkpoint cannot be used, is not a classifier of one class for each example, or its classes do not match.
         """
         self._checkpoint = open_checkpoint(text, task)
-        self.name = name or last_part(text)
+        self.name = name or teacher_name(text)
         self._task = task
         require_single_label(self._checkpoint.folder, self._checkpoint.config)
         self._matched_by_name = match_classes(text, self._checkpoint.config.id2label, task, classes)

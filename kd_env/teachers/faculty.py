@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from kd_env.errors import InputError
-from kd_env.models.checkpoint_files import last_part, require_single_label, require_weights
+from kd_env.models.checkpoint_files import require_single_label, require_weights, teacher_name
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.randomness import reproducible
 from kd_env.tasks import Task
@@ -123,7 +123,7 @@ def open_faculty(text: str, task: Task) -> FacultyTeacher:
     require_single_label(checkpoint.folder, checkpoint.config)
     require_weights(checkpoint.folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name, network = last_part(text), checkpoint.classifier().to(device)
+    name, network = teacher_name(text), checkpoint.classifier().to(device)
     live = LiveTeacher(name, network, checkpoint.reader())
     with torch.no_grad():
         live(task.train.inputs[:2])  # a pass finds the last linear layer of any architecture

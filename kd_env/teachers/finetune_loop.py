@@ -111,8 +111,7 @@ class FinetuneLoop:
                 message = self._run_epoch(len(self._history), progress, schedule)
             raise_if_interrupted()
             progress(len(self._history) * self._num_batches, total, message)
-        if advice := self._advice():
-            progress(total, total, advice)
+        progress(total, total, self._advice())
         self.network.load_state_dict(self._best_weights)
         self.network.to("cpu").eval()
         return self._history

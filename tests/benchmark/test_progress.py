@@ -33,6 +33,22 @@ def test_short_work_prints_no_lines(monkeypatch, capsys):
     assert shown(monkeypatch, capsys, seconds_per_update=0.001) == ["1 trial to run"]
 
 
+def test_teachers_and_banks_of_equal_names_are_counted_separately(monkeypatch, capsys):
+    clock = iter(range(0, 10**9, 60))
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
+    with Progress() as progress:
+        for total in (4, 2):
+            for done in range(1, total + 1):
+                progress.teaching("teacher small", done, total, "")
+                progress.bank("small, train", done, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" updates")[0] for line in lines if "updates" in line] == [
+        *(f"teacher small: {done} of 4" for done in range(1, 5)),
+        *(f"teacher small: {done} of 2" for done in range(1, 3)),
+    ]
+    assert [line for line in lines if "bank" in line] == ["  bank: small, train, 4 examples", "  bank: small, train, 2 examples"]
+
+
 def test_quiet_prints_nothing(monkeypatch, capsys):
     with Progress(quiet=True) as progress:
         progress.start(1, 100, skipped=0)

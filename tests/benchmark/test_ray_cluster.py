@@ -3,7 +3,6 @@
 import pickle
 import sys
 import threading
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,28 +135,27 @@ def test_a_worker_that_reads_other_files_refuses_the_trial(tmp_path, monkeypatch
         ray_executor._work(unit, ["digits-of-another-folder"], Path.cwd(), tmp_path, 1.0, [], None)
 
 
-@pytest.mark.parametrize(("address", "gpus"), [("", 0.5), ("", 2), ("10.0.0.1:6379", 0.5)])
-def test_gpus_that_no_node_has_are_refused_here_and_said_on_a_cluster(address, gpus, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", address)
+@pytest.mark.parametrize("gpus", [0.5, 2])
+def test_gpus_that_this_machine_does_not_have_are_refused(gpus, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"GPU": 8.0}}]
-    lines = []
     ray = SimpleNamespace(nodes=lambda: nodes)
-    with nullcontext() if address else pytest.raises(InputError, match=rf"^{gpus:g} GPUs .* no node of Ray has more than 0; ask for"):
-        ray_cluster.check_gpus(ray, gpus, lines.append)
-    assert lines == (
-        [
-            f"{gpus:g} GPUs are to be reserved for a task, and no node of Ray has more than 0: tasks wait until a node with "
-            "enough of them joins the cluster"
-        ]
-        if address
-        else []
-    )
-    nodes.append({"Alive": True, "Resources": {"GPU": 2.0}})
-    lines.clear()
-    ray_cluster.check_gpus(ray, gpus, lines.append)
-    assert lines == []
-    with pytest.raises(InputError, match=r"^1\.5 GPUs cannot be reserved; expected a part of one, or a whole number$"):
-        ray_cluster.check_gpus(ray, 1.5, lines.append)
+    with pytest.raises(InputError, match=rf"^--gpus-per-shard {gpus:g}: no node of Ray has more than 0 GPUs; leave it out$"):
+        ray_cluster.check_gpus(ray, "--gpus-per-shard", gpus, print)
+    nodes.append({"Alive": True, "Resources": {"GPU": 1.0}})
+    ray_cluster.check_gpus(ray, "--gpus-per-shard", 1.0, print)
+    with pytest.raises(InputError, match=r"^--gpus-per-shard 4: no node of Ray has more than 1 GPUs; give at most 1, or leave it out$"):
+        ray_cluster.check_gpus(ray, "--gpus-per-shard", 4.0, print)
+
+
+def test_a_cluster_may_grow_so_tasks_wait_for_gpus(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    lines, ray = [], SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    ray_cluster.check_gpus(ray, "--gpus-per-trial", 0.5, lines.append)
+    assert lines == ["--gpus-per-trial 0.5: no node of Ray has more than 0 GPUs; tasks wait until a node with enough of them joins"]
+    for gpus in (1.5, float("inf")):
+        with pytest.raises(InputError, match=rf"^--gpus-per-trial {gpus:g}: expected a part of one GPU, or a whole number$"):
+            ray_cluster.check_gpus(ray, "--gpus-per-trial", gpus, lines.append)
 
 
 def test_a_worker_loads_a_shared_object_once(monkeypatch):

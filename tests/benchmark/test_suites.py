@@ -75,7 +75,7 @@ WRONG = {
     PART + "teachers = 'digits/expert'": "part 1, teachers: unknown pool 'digits/expert'; did you mean 'digits/experts'?",
     PART + "student = 5": "part 1, student: 5, expected a text",
     PART + "student = 'mpl(width=8)'": "part 1, student: unknown network 'mpl'",
-    PART + "student = 'mlp(width=0)'": "part 1, student: student mlp(width=0): expected a number of at least 1",
+    PART + "student = 'mlp(width=0)'": "part 1, student: student mlp(width=0): expected a whole number of at least 1",
     PART + "teachers = 'domains/experts'": "part 1, teachers: pool 'domains/experts' is for another task than 'digits'",
     PART + "teachers = ''": "part 1, teachers: unknown pool ''",
     PART

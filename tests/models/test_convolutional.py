@@ -124,6 +124,7 @@ def test_dropout_of_a_wide_residual_network_acts_in_training():
     ("text", "says"),
     [
         ("resnet20(depth=8)", "options: width"),
+        ("resnet20(image=3)", "unexpected keyword argument 'image'; options: width"),
         ("resnet20(width=0)", "width=0.*at least"),
         ("resnet20(width=2.5)", r"width=2.5\): expected a whole number of at least 1"),
         ("vgg8(width=0)", r"width=0\): expected a whole number of at least 1"),

@@ -185,8 +185,8 @@ def test_a_mapping_in_a_pool_file_that_cannot_be_used_is_refused(table, message,
     ("change", "message"),
     [
         ({"problem_type": "multi_label_classification"}, "problem_type is multi_label_classification: it answers yes or no for each class"),
-        ({"problem_type": "regression"}, "is not a classifier; use one with two classes or more"),
-        ({"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}, "it has 1 output and is not a classifier"),
+        ({"problem_type": "regression"}, "it gives numbers, not classes"),
+        ({"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}, "it gives numbers, not classes"),
     ],
 )
 def test_checkpoints_that_do_not_give_one_class_are_refused_by_name(change, message, make_checkpoint, own_task, tmp_path):

@@ -114,8 +114,8 @@ def test_a_checkpoint_of_other_classes_teaches(make_checkpoint, own_task, own_da
     ("problem_type", "labels", "says"),
     [
         ("multi_label_classification", ("angry", "calm", "glad"), "it answers yes or no for each class by itself"),
-        ("regression", ("angry", "calm", "glad"), "is not a classifier"),
-        (None, ("score",), "it has 1 output and is not a classifier"),
+        ("regression", ("angry", "calm", "glad"), "it gives numbers, not classes"),
+        (None, ("score",), r"it gives numbers, not classes \(outputs: 1, problem_type: None\)"),
     ],
 )
 def test_a_checkpoint_without_one_class_for_each_example_is_refused(make_checkpoint, own_task, tmp_path, problem_type, labels, says):

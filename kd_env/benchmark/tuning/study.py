@@ -67,7 +67,7 @@ class Study:
 
 
 def _within(entry: Range | Choice, value: Value) -> Value:
-    """Return a value of a range with few digits, unless that rounds it out of the range; a value of a choice as it is."""
+    """Return a value of a choice as it is, and one of a range with few digits, unless rounding takes it out of the range."""
     if isinstance(entry, Choice):
         return value
     short = rounded(value)

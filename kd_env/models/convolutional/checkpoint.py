@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import first_line, read_json, require_weights
-from kd_env.models.convolutional.building import CONVOLUTIONAL, build
+from kd_env.models.convolutional.building import CONVOLUTIONAL, build, in_channels_last
 from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat
 from kd_env.models.encode import PixelReader
 from kd_env.models.low_bit_files import restore, save_steps
@@ -103,7 +103,8 @@ class ConvolutionalCheckpoint:
             raise InputError(f"{path}: the weights cannot be read ({first_line(error)}); save or teach them again") from None
         if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
             raise InputError(f"{path}: tensor {bad[0]} has NaN or infinite values; save or teach that network again")
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # as a new network has it
+        in_channels_last(network)
+        return network
 
     def network(self, num_classes: int) -> ConvolutionalNetwork:
         """Return the network with a new classifier, drawn from torch's global generator, in evaluation mode.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kd_env import spec
 from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat, normed_convolution
 
 BLOCKS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
@@ -71,10 +70,5 @@ class MobileNetV2(ConvolutionalNetwork):
 
 
 def mobilenetv2(image: ImageFormat, width: float = 0.5, expansion: int = 6) -> ConvolutionalNetwork:
-    """Build the network.
-
-    Raises:
-        InputError: an option is out of range.
-    """
-    spec.numbers("student mobilenetv2", least=0.0625, width=width)
+    """Build the network."""
     return MobileNetV2(image, width, expansion)

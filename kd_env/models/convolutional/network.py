@@ -77,7 +77,6 @@ class ConvolutionalNetwork(nn.Module, ABC):
         if classifier_deviation is not None:
             nn.init.normal_(self.classifier.weight, std=classifier_deviation)
             nn.init.zeros_(self.classifier.bias)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # on a CPU, convolutions then take three quarters of the time
 
     @abstractmethod
     def stages(self, pixels: Tensor) -> dict[str, Tensor]:
