@@ -60,7 +60,8 @@ def save(path: str, agent: Saveable) -> None:
     """Write ``agent`` to ``path``."""
     tensors: dict[str, Tensor] = {}
     content = {"agent": type(agent).__name__, "options": agent.options, "state": pack(agent.state(), tensors)}
-    save_file(tensors, path, {"agent": json.dumps({**content, "checksum": checksum(tensors, content)})})
+    metadata = {"agent": json.dumps({**content, "checksum": checksum(tensors, content)})}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
 
 
 def load(path: str, agent_class: Callable[..., Agent], context: PolicyContext) -> Agent:

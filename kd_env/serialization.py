@@ -29,9 +29,12 @@ class OtherRunError(InputError):
 def to_bytes(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
     """Serialise named tensors and a state that JSON can hold; ``state["identity"]`` says which run they belong to.
 
-    The state also carries a checksum of both, so that :func:`from_bytes` sees any change.
+    The state also carries a checksum of both, so that :func:`from_bytes` sees any change, and the names of tensors that have their channels
+    last: with another order in memory, sums would round differently.
     """
-    text = torch.frombuffer(bytearray(json.dumps({**state, "checksum": checksum(tensors, state)}).encode()), dtype=torch.uint8)
+    channels_last = sorted(name for name, tensor in tensors.items() if _has_channels_last(tensor))
+    content = {**state, "channels_last": channels_last}
+    text = torch.frombuffer(bytearray(json.dumps({**content, "checksum": checksum(tensors, content)}).encode()), dtype=torch.uint8)
     return bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in {**tensors, "state": text}.items()}))
 
 
@@ -63,7 +66,17 @@ def from_bytes(
         names = {*saved_identity, *identity}
         differences = sorted(name for name in names if saved_identity.get(name) != identity.get(name))
         raise OtherRunError(f"{place}: the snapshot is of another run; these differ: {', '.join(differences)}")
+    for name in state.pop("channels_last", []):
+        tensors[name] = torch.empty_like(tensors[name], memory_format=torch.channels_last).copy_(tensors[name])
     return tensors, state
+
+
+def _has_channels_last(tensor: Tensor) -> bool:
+    """Return whether the strides are those of channels_last. Where a side is 1, ``is_contiguous`` is true of several strides."""
+    if tensor.ndim != 4:
+        return False
+    _, channels, height, width = tensor.shape
+    return tensor.stride() == (channels * height * width, 1, channels * width, channels)
 
 
 def checksum(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
@@ -129,7 +142,7 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """
     name = str(len(tensors))
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().clone().contiguous()
+        tensors[name] = value.detach().cpu().clone()
         return {"tensor": name}
     if isinstance(value, np.ndarray):
         tensors[name] = torch.from_numpy(np.array(value, order="C"))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from kd_env.errors import InputError
-from kd_env.serialization import OtherRunError, from_bytes, read_tensors, to_bytes, write_tensors
+from kd_env.serialization import OtherRunError, from_bytes, pack, read_tensors, to_bytes, unpack, write_tensors
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(True), "c": torch.zeros(3, dtype=torch.bfloat16), "d": torch.zeros(0)}
 IDENTITY = {"task": "digits"}
@@ -24,6 +24,19 @@ def test_a_snapshot_reads_back():
     assert state == {"identity": IDENTITY, "value": 0.25}
     assert tensors.keys() == TENSORS.keys()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (2, 3, 1, 1), (2, 1, 1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_tensors_keep_their_order_in_memory(layout, shape):
+    weights = torch.empty(shape, memory_format=layout).copy_(torch.rand(shape))
+    moved = {}
+    packed = pack({"weights": weights}, moved)
+    tensors, state = from_bytes(to_bytes(moved, {"identity": IDENTITY, "packed": packed}), IDENTITY)
+    assert state == {"identity": IDENTITY, "packed": packed}
+    again = unpack(packed, tensors)["weights"]
+    assert torch.equal(again, weights)
+    assert again.stride() == weights.stride()
 
 
 @pytest.mark.parametrize("name", TENSORS)

@@ -135,7 +135,7 @@ def test_a_snapshot_is_tensors_and_json_without_pickle(digits_data):
     assert 8 + length + max(entry["data_offsets"][1] for entry in header.values()) == len(state), "and nothing after them"
     begin, end = header["state"]["data_offsets"]
     content = json.loads(state[8 + length + begin : 8 + length + end])
-    assert content.keys() == {"identity", "observed", "checksum"}
+    assert content.keys() == {"identity", "observed", "checksum", "channels_last"}
     assert content["identity"]["student"] == "mlp(width=12,dropout=0.3)"
 
 
