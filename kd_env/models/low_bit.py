@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models.convolutional.convolution import Convolution
 from kd_env.randomness import reproducible
 from kd_env.types import Inputs
 
@@ -99,7 +100,7 @@ class LowBitLinear(nn.Linear):
         return linear(self.input_quantizer(input, input[0].numel()), weight, self.bias)
 
 
-class LowBitConv2d(nn.Conv2d):
+class LowBitConv2d(Convolution):
     """A convolution whose weight and input are quantised."""
 
     def __init__(self, layer: nn.Conv2d, weights: Quantizer, inputs: Quantizer) -> None:

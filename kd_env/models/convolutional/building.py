@@ -7,11 +7,9 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-import torch
-from torch import nn
-
 from kd_env import spec
 from kd_env.errors import InputError
+from kd_env.models.convolutional.convolution import in_channels_last
 from kd_env.models.convolutional.mobilenetv2 import mobilenetv2
 from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat
 from kd_env.models.convolutional.resnet import resnet, resnet_x4
@@ -55,11 +53,6 @@ def build(text: str, image: ImageFormat) -> ConvolutionalNetwork:
     in_channels_last(network)
     network.text = str(spec.Spec(name, {key: value for key, value in options.items() if key != "pretrained"}))
     return network
-
-
-def in_channels_last(network: nn.Module) -> None:
-    """Store the weights of convolutions with the channels last, with which convolutions on a CPU take less time."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _check_options(name: str, options: Mapping[str, Any]) -> None:

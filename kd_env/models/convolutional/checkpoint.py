@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models.checkpoint_files import first_line, read_json, require_weights
-from kd_env.models.convolutional.building import CONVOLUTIONAL, build, in_channels_last
+from kd_env.models.convolutional.building import CONVOLUTIONAL, build
+from kd_env.models.convolutional.convolution import in_channels_last
 from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat
 from kd_env.models.encode import PixelReader
 from kd_env.models.low_bit_files import restore, save_steps

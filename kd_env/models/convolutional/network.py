@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_env.errors import InputError
+from kd_env.models.convolutional.convolution import Convolution
 from kd_env.models.stages import requested
 from kd_env.tasks import Task
 from kd_env.types import ModelOutput
@@ -96,5 +97,5 @@ class ConvolutionalNetwork(nn.Module, ABC):
 
 def normed_convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1, bias: bool = False) -> list[nn.Module]:
     """Return a convolution that keeps the size of the map, up to ``stride``, and BatchNorm."""
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
+    convolution = Convolution(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias)
     return [convolution, nn.BatchNorm2d(outputs)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from kd_env.errors import InputError
+from kd_env.models.convolutional.convolution import Convolution
 from kd_env.models.convolutional.network import ConvolutionalNetwork, ImageFormat
 
 
@@ -23,7 +24,7 @@ class PreactivationBlock(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         layers += [nn.Dropout(dropout)] * (dropout > 0.0)
         self.body = nn.Sequential(*layers, nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False))
-        self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.shortcut = None if inputs == outputs else Convolution(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the next map ``[B, D, h, w]``."""
