@@ -79,14 +79,24 @@ class CreditLearners(nn.Module):
 
     def log_policies(self, instances: Instances, log_priors: Tensor) -> Tensor:
         """Return log-weights ``[F, P, n, K]`` for the logarithms of the priors ``[P, n, K]``."""
-        return self._log_policies(self._joined(), instances, log_priors)
+        log_policies: Tensor = self(instances.outputs, instances.columns, log_priors)
+        return log_policies
+
+    def forward(self, outputs: Tensor, columns: Tensor, log_priors: Tensor) -> Tensor:
+        """Return what :meth:`log_policies` returns for what it reads of the instances, ``[n, K * C]`` and ``[n, K, 9]``."""
+        joined = {name: torch.cat([fold[name] for fold in self.folds]) for name in NAMES}  # type: ignore[index]
+        return self._log_policies(joined, outputs, columns, log_priors)
+
+    def value(self, log_policies: Tensor, log_priors: Tensor, credit: Tensor) -> Tensor:
+        """Return what each policy maximises, ``[..., F, P]``; ``log_priors [..., P, n, K]``, ``credit [n, K]`` or ``[..., 1, 1, n, K]``."""
+        gain = credit - self.holds * (log_policies - log_priors)
+        return (log_policies.exp() * gain).sum(-1).mean(-1)
 
     def learn(self, instances: Instances, log_priors: Tensor, credit: Tensor, left_out: int | None = None) -> None:
         """Take one step with ``credit [n, K]`` in all folds but ``left_out``."""
         joined = self._joined()
-        log_policies = self._log_policies(joined, instances, log_priors)
-        value = (log_policies.exp() * (credit - self.holds * (log_policies - log_priors))).sum(3).mean(2)  # [F, P]
-        gradients = torch.autograd.grad(-value.sum(), list(joined.values()))
+        log_policies = self._log_policies(joined, instances.outputs, instances.columns, log_priors)
+        gradients = torch.autograd.grad(-self.value(log_policies, log_priors, credit).sum(), list(joined.values()))
         norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients], 1)  # [F * P, parameters]
         factor = (MAX_NORM / (torch.linalg.vector_norm(norms, dim=1) + 1e-6)).clamp(max=1.0)
         for name, gradient in zip(joined, gradients, strict=True):
@@ -108,8 +118,8 @@ class CreditLearners(nn.Module):
         """Return a copy of the parameters of all folds by name, ``[F * P, ...]``."""
         return {name: torch.cat(parameters).detach().requires_grad_() for name, parameters in self._fold_parameters.items()}
 
-    def _log_policies(self, joined: Mapping[str, Tensor], instances: Instances, log_priors: Tensor) -> Tensor:
-        residuals = self._gating(joined, instances.outputs) + self._scorers(joined, instances.columns)  # [F * P, n, K]
+    def _log_policies(self, joined: Mapping[str, Tensor], outputs: Tensor, columns: Tensor, log_priors: Tensor) -> Tensor:
+        residuals = self._gating(joined, outputs) + self._scorers(joined, columns)  # [F * P, n, K]
         log_policies: Tensor = (log_priors + residuals.view(len(self.folds), -1, *log_priors.shape[1:])).log_softmax(3)
         return log_policies
 

@@ -75,12 +75,29 @@ class CreditPolicies:
     @torch.no_grad()
     def propose(self, batch: PolicyBatch) -> Proposal:
         """Return the weights of the three policies for a mini-batch."""
-        instances = Instances.of(batch.teacher_logits, batch.teacher_features)
+        instances, log_priors = Instances.of(batch.teacher_logits, batch.teacher_features), self.log_priors(batch)
+        return Proposal(instances, log_priors, self.weights(log_priors, self.learners.log_policies(instances, log_priors)))
+
+    @torch.no_grad()
+    def log_priors(self, batch: PolicyBatch) -> Tensor:
+        """Return the logarithms of the priors of the held and of the free policy, ``[2, n, K]``."""
         log_start = self._start_weights(batch).clamp_min(MIN_WEIGHT).log().log_softmax(1)
-        log_priors = torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
-        log_held, log_free = self.learners.log_policies(instances, log_priors).unbind(1)  # [folds, n, K] each
-        start, held, free = _sharp(log_start, self.sharpness), _sharp(log_held, self.sharpness), _sharp(log_free, FREE_SHARPNESS)
-        return Proposal(instances, log_priors, torch.stack([start.expand_as(held), held, free]))
+        return torch.stack([log_start, torch.zeros_like(log_start).log_softmax(1)])
+
+    def weights(self, log_priors: Tensor, log_policies: Tensor) -> Tensor:
+        """Return the weights of the three policies as they teach, ``[..., 3, folds, n, K]``.
+
+        Args:
+            log_priors: ``[..., 2, n, K]``.
+            log_policies: of the held and of the free policy, ``[..., folds, 2, n, K]``.
+        """
+        log_held, log_free = log_policies.unbind(-3)
+        start, held, free = (
+            _sharp(log_priors[..., :1, :, :], self.sharpness),
+            _sharp(log_held, self.sharpness),
+            _sharp(log_free, FREE_SHARPNESS),
+        )
+        return torch.stack([start.expand_as(held), held, free], -4)
 
     def learn(self, proposal: Proposal, credit: Tensor, left_out: int | None = None) -> None:
         """Take one step with ``credit [n, K]`` for the mini-batch of ``proposal``, in all folds but ``left_out``."""

@@ -21,13 +21,17 @@ our own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, Proposal, check_options
+from agents.credit_stack import CreditStack
 from agents.entropy import normalized_entropy
+from agents.network_stack import stackable
 from agents.saving import SavedAgent
 from kd_env import spec
 from kd_env.envs.actions import action_of_weights
@@ -100,8 +104,8 @@ class CrossfitCredit(SavedAgent):
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
-        self._proposal = self.policies.propose(self.context.batch())
-        return action_of_weights(self._mixed(self._proposal))
+        self.proposal = self.policies.propose(self.context.batch())
+        return action_of_weights(self.mixed())
 
     def weigh(self, batch: PolicyBatch) -> np.ndarray:
         """Return the weights of the teachers for a mini-batch ``[n, K]``, also for one of another student."""
@@ -109,20 +113,33 @@ class CrossfitCredit(SavedAgent):
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
-        return normalized_entropy(self._mixed(self._proposal))
+        return normalized_entropy(self.mixed())
 
     def update(self, transition: Transition) -> None:
         """Learn from the credit of the step."""
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
-        num_folds = self.policies.num_folds
-        fold = int(transition.info["credit_fold"][0]) % num_folds  # a user's own credit may have folds that are not known here
-        unseen = self._proposal.policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
+        left_out = self.compare(credit, int(transition.info["credit_fold"][0]))
+        self.policies.learn(self.proposal, credit, left_out)
+
+    def compare(self, credit: Tensor, fold: int) -> int | None:
+        """Change the shares by the credit ``[n, K]`` of the three policies. Return the fold whose learners are left out of the step."""
+        fold %= self.policies.num_folds  # a user's own credit may have folds that are not known here
+        unseen = self.proposal.policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
         log_shares = self.log_shares + self.rate * self.credit_factors * earned
         self.log_shares = np.maximum(log_shares - log_shares.max(), MIN_LOG_SHARE)
-        self.policies.learn(self._proposal, credit, left_out=fold if num_folds > 1 else None)
+        return fold if self.policies.num_folds > 1 else None
+
+    @classmethod
+    def stacked(cls, policies: Sequence[CrossfitCredit]) -> CreditStack | None:
+        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
+        return CreditStack(policies) if stackable([policy.policies.learners.optimizer for policy in policies]) else None
+
+    def mixed(self) -> np.ndarray:
+        """Return the weights for the mini-batch of :attr:`proposal`, ``[n, K]``."""
+        return self._mixed(self.proposal)
 
     def _mixed(self, proposal: Proposal) -> np.ndarray:
         policy = np.tensordot(self.shares, proposal.policies.mean(1).numpy(), 1)  # [n, K]

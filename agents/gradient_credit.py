@@ -16,6 +16,7 @@ is needed, and the student is taught with a sharper policy than the one that lea
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.entropy import normalized_entropy
+from agents.network_stack import NetworkStack, clipped_each, split_observation, split_students, stackable
 from agents.saving import SavedAgent
 from baselines.gating import LOG_FLOOR, GatingNetwork, fit_on_reward_split, gating_inputs, standardise
 from kd_env import spec
@@ -32,6 +34,9 @@ from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
+
+MAX_NORM = 1.0
+"""Norm to which the gradient of the policy is clipped."""
 
 
 class SelectionPolicy(nn.Module):
@@ -45,11 +50,11 @@ class SelectionPolicy(nn.Module):
         self.context = nn.Linear(num_context, num_teachers, bias=False)
         nn.init.zeros_(self.context.weight)
 
-    def forward(self, observation: Observation) -> Tensor:
-        """Return logits, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
-        teachers = torch.from_numpy(split_teachers(observation, self.num_teachers))  # [B, K, C (+ 1 with labels)]
+    def forward(self, observation: Mapping[str, Any]) -> Tensor:
+        """Return logits, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``; blocks are arrays or tensors."""
+        teachers = torch.as_tensor(split_teachers(observation, self.num_teachers))  # [B, K, C (+ 1 with labels)]
         log_probabilities = teachers[:, :, : self.num_classes].clamp_min(np.exp(LOG_FLOOR)).log().flatten(1)
-        blocks = [torch.from_numpy(observation[name]) for name in ("instance", "student", "progress")]
+        blocks = [torch.as_tensor(observation[name]) for name in ("instance", "student", "progress")]
         logits: Tensor = self.gate(log_probabilities) + self.context(torch.cat([*blocks, teachers[:, :, self.num_classes :].flatten(1)], 1))
         return logits
 
@@ -128,8 +133,12 @@ class GradientCredit(SavedAgent):
     @torch.no_grad()
     def probabilities(self, observation: Observation) -> np.ndarray:
         """Return the weights that the student is taught with, ``[num_envs, K]``."""
-        probabilities = (self.sharpness * self.policy(observation)).softmax(1)
-        weights: np.ndarray = ((1.0 - self.floor) * probabilities + self.floor / probabilities.shape[1]).numpy()
+        return self.weights(self.policy(observation))
+
+    def weights(self, logits: Tensor) -> np.ndarray:
+        """Return the weights that the student is taught with, for logits ``[..., K]``."""
+        probabilities = (self.sharpness * logits).softmax(-1)
+        weights: np.ndarray = ((1.0 - self.floor) * probabilities + self.floor / probabilities.shape[-1]).numpy()
         return weights
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
@@ -143,15 +152,24 @@ class GradientCredit(SavedAgent):
 
     def update_policy(self, observation: Observation, credit: Tensor) -> None:
         """Make one policy update with ``credit [B, K]``."""
-        log_policy = self.policy(observation).log_softmax(1)  # [B, K]
-        policy = log_policy.exp()
         with torch.no_grad():
-            log_prior = torch.zeros_like(log_policy) if self.prior is None else self.prior(observation).log_softmax(1)
-        value = (policy * (credit - self.prior_strength * (log_policy - log_prior))).sum(1).mean()
+            prior_logits = None if self.prior is None else self.prior(observation)
+        value = self.value(self.policy(observation), prior_logits, credit)
         self.optimizer.zero_grad()
-        (-value).backward()
-        nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
+        (-value).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.policy.parameters(), MAX_NORM)
         self.optimizer.step()
+
+    def value(self, logits: Tensor, prior_logits: Tensor | None, credit: Tensor) -> Tensor:
+        """Return what the policy maximises, ``[...]``, for logits of policy and prior, and credit, ``[..., B, K]`` each."""
+        log_policy = logits.log_softmax(-1)
+        log_prior = torch.zeros_like(log_policy) if prior_logits is None else prior_logits.log_softmax(-1)
+        return (log_policy.exp() * (credit - self.prior_strength * (log_policy - log_prior))).sum(-1).mean(-1)
+
+    @classmethod
+    def stacked(cls, policies: Sequence[GradientCredit]) -> GradientCreditStack | None:
+        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
+        return GradientCreditStack(policies) if stackable([policy.optimizer for policy in policies]) else None
 
     def state(self) -> dict[str, Any]:
         """Return policy, prior and optimizer."""
@@ -167,3 +185,36 @@ class GradientCredit(SavedAgent):
         if self.prior is not None:
             self.prior.load_state_dict(state["prior"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+class GradientCreditStack:
+    """Policies of a population in batched passes, see :class:`~kd_env.policies.protocol.PolicyStack`."""
+
+    def __init__(self, policies: Sequence[GradientCredit]) -> None:
+        """Stack the networks of the policies."""
+        self._first, self._size = policies[0], len(policies)
+        self._networks = NetworkStack([policy.policy for policy in policies], [policy.optimizer for policy in policies])
+        priors = [policy.prior for policy in policies if policy.prior is not None]
+        self._priors = NetworkStack(priors) if priors else None
+
+    @torch.no_grad()
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return the weights of all slots as actions."""
+        logits = self._networks(split_observation(observation, self._size))  # [S, B, K]
+        return action_of_weights(self._first.weights(logits.flatten(0, 1)))
+
+    def update(self, transition: Transition) -> None:
+        """Make one update of each policy with the credit of the step."""
+        if "credit" not in transition.info:
+            return
+        observation = split_observation(transition.observation, self._size)
+        credit = split_students(transition.info["credit"], self._size).float()  # [S, B, K]
+        with torch.no_grad():
+            prior_logits = None if self._priors is None else self._priors(observation)
+        value = self._first.value(self._networks(observation), prior_logits, credit)
+        self._networks.maximise(value, lambda gradients: clipped_each(gradients, MAX_NORM))
+
+    def separate(self) -> None:
+        """Let each policy go on alone."""
+        for networks in filter(None, (self._networks, self._priors)):
+            networks.separate()

@@ -14,13 +14,17 @@ The policies are judged by credit of labels that they have learned from; :mod:`a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, check_options
+from agents.credit_stack import CreditStack
 from agents.entropy import normalized_entropy
+from agents.network_stack import stackable
 from agents.saving import SavedAgent
 from kd_env.envs.actions import action_of_weights
 from kd_env.policies import PolicyContext, SearchSpace, Transition
@@ -78,26 +82,37 @@ class HeldCredit(SavedAgent):
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
-        self._proposal = self.policies.propose(self.context.batch())
-        return action_of_weights(self._mixed())
+        self.proposal = self.policies.propose(self.context.batch())
+        return action_of_weights(self.mixed())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
-        return normalized_entropy(self._mixed())
+        return normalized_entropy(self.mixed())
 
     def update(self, transition: Transition) -> None:
         """Learn from the credit of the step."""
         if "credit" not in transition.info:  # a step that resets has none
             return
         credit = torch.from_numpy(transition.info["credit"]).float()  # [n, K]
+        self.compare(credit)
+        self.policies.learn(self.proposal, credit)
+
+    def compare(self, credit: Tensor, fold: int = 0) -> int | None:
+        """Change the trust by the credit ``[n, K]`` of held and free policy. There are no folds, so ``None`` is left out of the step."""
         if self.release:
-            held, free = ((policy * credit).sum(1).mean().item() for policy in self._proposal.policies[1:, 0])
+            held, free = ((policy * credit).sum(1).mean().item() for policy in self.proposal.policies[1:, 0])
             log_odds = self.log_odds + self.rate * (held - self.release * free)
             self.log_odds = min(max(log_odds, -MAX_LOG_ODDS), MAX_LOG_ODDS)
-        self.policies.learn(self._proposal, credit)
+        return None
 
-    def _mixed(self) -> np.ndarray:
-        held, free = self._proposal.policies[1:, 0]  # [n, K] each
+    @classmethod
+    def stacked(cls, policies: Sequence[HeldCredit]) -> CreditStack | None:
+        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
+        return CreditStack(policies) if stackable([policy.policies.learners.optimizer for policy in policies]) else None
+
+    def mixed(self) -> np.ndarray:
+        """Return the weights for the mini-batch of :attr:`proposal`, ``[n, K]``."""
+        held, free = self.proposal.policies[1:, 0]  # [n, K] each
         policy = self.trust * held + (1.0 - self.trust) * free
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).numpy()
         return weights

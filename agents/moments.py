@@ -27,10 +27,15 @@ class Standardised(nn.Module):
     @torch.no_grad()
     def adapt(self, states: Tensor) -> None:
         """Add a mini-batch ``[..., F]`` to the moments: plain means over the first hundred, then exponential ones."""
-        self.seen += 1
-        lerp_weight, rows = max(1.0 / float(self.seen), 0.01), tuple(range(states.ndim - 1))
-        self.variance.lerp_(states.var(rows, correction=0), lerp_weight)
-        self.mean.lerp_(states.mean(rows), lerp_weight)
+        adapt_moments(self.seen, self.mean, self.variance, states.flatten(0, -2))
+
+
+def adapt_moments(seen: Tensor, mean: Tensor, variance: Tensor, states: Tensor) -> None:
+    """Add mini-batches ``[..., n, F]`` in place to the number of mini-batches ``[...]`` and to the moments ``[..., F]``."""
+    seen += 1
+    lerp_weight = (1.0 / seen).clamp_min(0.01)[..., None]
+    variance.lerp_(states.var(-2, correction=0), lerp_weight)
+    mean.lerp_(states.mean(-2), lerp_weight)
 
 
 class RunningMoments:

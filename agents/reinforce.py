@@ -18,17 +18,20 @@ warm-up updates the policy after every mini-batch; a window that the budget cuts
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.entropy import bernoulli_entropy
-from agents.moments import RunningMoments, Standardised
+from agents.logistic_policies import LogisticPolicies, objective
+from agents.moments import RunningMoments
+from agents.network_stack import stackable
+from agents.reinforce_stack import ReinforceStack
 from agents.saving import SavedAgent
 from kd_env import spec
-from kd_env.envs.observations import split_teachers
 from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.types import Observation
@@ -37,32 +40,6 @@ COLUMNS_AT_EVEN_ODDS = 5
 
 StoredStep = tuple[Observation, np.ndarray, np.ndarray]
 """A mini-batch that was decided about: observation, action and reward."""
-
-
-class LogisticPolicies(nn.Module):
-    """K independent logistic policies."""
-
-    def __init__(self, num_teachers: int, num_columns: int, initial_log_odds: float = 0.0) -> None:
-        """Start with the same log-odds of selection for every teacher and instance."""
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num_teachers, num_columns))  # A
-        self.bias = nn.Parameter(torch.full((num_teachers,), float(initial_log_odds)))
-        self.standardise = Standardised(num_columns)
-
-    def forward(self, observation: Observation) -> Tensor:
-        """Return the logits of selection, blocks ``[B, F]`` of the ``full`` observation -> ``[B, K]``."""
-        logits: Tensor = (self.standardise(self._state(observation)) * self.weight).sum(2) + self.bias
-        return logits
-
-    def adapt(self, observation: Observation) -> None:
-        """Add a mini-batch to the moments that standardise the state; R(x) changes as the student learns."""
-        self.standardise.adapt(self._state(observation))
-
-    def _state(self, observation: Observation) -> Tensor:
-        num_teachers = len(self.bias)
-        teachers = torch.from_numpy(split_teachers(observation, num_teachers))  # [B, K, F']
-        instance = torch.from_numpy(observation["instance"])[:, None].expand(-1, num_teachers, -1)
-        return torch.cat([instance, teachers], 2)  # [B, K, F]
 
 
 class Reinforce(SavedAgent):
@@ -148,18 +125,18 @@ class Reinforce(SavedAgent):
 
     def begin_episode(self, learning: bool) -> None:
         """Begin the schedule again with a new student."""
-        self._learning, self._updates, self._rehearsed = learning, 0, False
-        self._stored: list[StoredStep] = []
+        self.learning, self.updates, self._rehearsed = learning, 0, False
+        self.stored: list[StoredStep] = []
 
     def act(self, observation: Observation) -> np.ndarray:
         """Return a sampled subset for every slot; all teachers while the student is warmed up."""
-        if not self._learning:
+        if not self.learning:
             return self.sample(observation)
-        if self._updates == self.student_warmup and self.selector_warmup and not self._rehearsed:
+        if self.updates == self.student_warmup and self.selector_warmup and not self._rehearsed:
             self._rehearsed = True
             self._warm_selector()
         self.policy.adapt(observation)
-        if self._updates < self.student_warmup:
+        if self.updates < self.student_warmup:
             return np.ones((len(observation["progress"]), self.context.num_teachers), dtype=np.int8)
         return self.sample(observation)
 
@@ -177,26 +154,35 @@ class Reinforce(SavedAgent):
     def update(self, transition: Transition) -> None:
         """Store the step, and update the policies after ``window`` steps."""
         assert isinstance(transition.action, np.ndarray)
-        if self._updates >= self.student_warmup:
-            self._stored.append((transition.observation, transition.action, transition.reward))
-        self._updates += 1
-        if len(self._stored) == self.window:
-            self.reinforce(self._stored)
-            self._stored.clear()
+        self.store(transition.observation, transition.action, transition.reward)
+        if len(self.stored) == self.window:
+            self.reinforce(self.stored)
+            self.stored.clear()
+
+    def store(self, observation: Observation, action: np.ndarray, reward: np.ndarray) -> None:
+        """Count a step, and store it unless the student is being warmed up."""
+        if self.updates >= self.student_warmup:
+            self.stored.append((observation, action, reward))
+        self.updates += 1
 
     def reinforce(self, stored: list[StoredStep]) -> None:
         """Make one policy update with stored (state, action, reward) of whole mini-batches."""
-        terms = []
-        for observation, action, reward in stored:
-            returns = torch.from_numpy(reward).float()  # [B]
-            if self.baseline is not None:
-                returns = self.baseline.standardise(returns)
-            logits = self.policy(observation)
-            log_policy = -nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(action).float(), reduction="none")
-            terms.append((returns[:, None] * log_policy).sum(1).mean())
+        values = [
+            objective(self.policy(observation), torch.from_numpy(action), self.returns(reward)) for observation, action, reward in stored
+        ]
         self.optimizer.zero_grad()
-        (-torch.stack(terms).sum()).backward()  # type: ignore[no-untyped-call]
+        (-torch.stack(values).sum()).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+
+    def returns(self, reward: np.ndarray) -> Tensor:
+        """Return the rewards ``[B]``, standardised if there is a baseline, to which they are added."""
+        returns = torch.from_numpy(reward).float()
+        return returns if self.baseline is None else self.baseline.standardise(returns)
+
+    @classmethod
+    def stacked(cls, policies: Sequence[Reinforce]) -> ReinforceStack | None:
+        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
+        return ReinforceStack(policies) if stackable([policy.optimizer for policy in policies]) else None
 
     def _warm_selector(self) -> None:
         """Update the policies with ``selector_warmup`` mini-batches that the student does not learn from."""
@@ -214,8 +200,8 @@ class Reinforce(SavedAgent):
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "baseline": None if self.baseline is None else self.baseline.state(),
-            "schedule": (self._learning, self._updates, self._rehearsed),
-            "stored": self._stored,
+            "schedule": (self.learning, self.updates, self._rehearsed),
+            "stored": self.stored,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -225,5 +211,5 @@ class Reinforce(SavedAgent):
         self.generator.set_state(state["generator"])
         if self.baseline is not None:
             self.baseline.load_state(state["baseline"])
-        self._learning, self._updates, self._rehearsed = state["schedule"]
-        self._stored = state["stored"]
+        self.learning, self.updates, self._rehearsed = state["schedule"]
+        self.stored = state["stored"]

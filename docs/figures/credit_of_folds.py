@@ -52,7 +52,7 @@ def credit_of_policies(pool: str, labels: int, seed: int) -> pd.DataFrame:
         action = agent.act(observation)
         following, reward, terminated, _, info = env.step(action)
         fold, credit = int(info["credit_fold"][0]), torch.from_numpy(info["credit"])
-        start, _, free = (agent._proposal.policies * credit).sum(3).mean(2)  # each [folds]
+        start, _, free = (agent.proposal.policies * credit).sum(3).mean(2)  # each [folds]
         others = [number for number in range(len(free)) if number != fold]
         rows.append({"start": start[0].item(), "free_seen": free[others].mean().item(), "free_unseen": free[fold].item()})
         agent.update(Transition(observation, action, reward, following, terminated, info))

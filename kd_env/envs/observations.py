@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from kd_env.types import Batch, Observation
 
 BOUND = 10.0
 """Largest absolute value in an observation."""
+Block = TypeVar("Block", np.ndarray, Tensor)
+"""Block of an observation, an array or a tensor."""
 LABEL = "[label]"
 """Mark of columns that read the training label; ``observe_labels=False`` drops them."""
 
@@ -186,7 +189,7 @@ def space(observation: Observation, slots: int = 1) -> spaces.Dict:
     )
 
 
-def split_teachers(observation: Observation, num_teachers: int) -> np.ndarray:
+def split_teachers(observation: Mapping[str, Block], num_teachers: int) -> Block:
     """Return the ``teachers`` block as ``[..., K, F]``. With ``cls``, all teachers must have the same width."""
     block = observation["teachers"]
     return block.reshape(*block.shape[:-1], num_teachers, -1)

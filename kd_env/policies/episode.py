@@ -12,7 +12,7 @@ from kd_env.envs.decisions import concatenate
 from kd_env.errors import InputError
 from kd_env.policies.episode_view import EpisodeView
 from kd_env.policies.faults import faults_of
-from kd_env.policies.protocol import Learner
+from kd_env.policies.protocol import Learner, PolicyStack
 from kd_env.types import Decision, Observation
 
 
@@ -105,32 +105,57 @@ class PopulationEpisode:
 
     def __init__(self, env: Any, policies: Sequence[Any], state: EpisodeState, learning: bool = True) -> None:
         """Start at ``state``, which :func:`start_episode` returns for a new episode."""
-        self._env, self._policies, self._learning, self.state = env, policies, learning, state
-        self._slots = env.num_envs // len(policies)
-        self._views = [EpisodeView(policy, _teacher_blocks(env)) for policy in policies]
+        self._env, self._learning, self.state = env, learning, state
+        self._policies, self._slots = policies, env.num_envs // len(policies)
+        self._stack = None if state.over.any() else stack_of(policies)
+        self._parts = self._parts_of([self._stack] if self._stack else policies)
 
     def step(self) -> None:
         """Teach each student one mini-batch, and let the policies of unfinished students learn from it."""
-        slots_of = [slice(student * self._slots, (student + 1) * self._slots) for student in range(len(self._policies))]
-        observed = [take_slots(self.state.observation, slots) for slots in slots_of]
-        over, actions = self.state.over, list(self.state.actions)
-        for student, (policy, view) in enumerate(zip(self._policies, self._views, strict=True)):
-            if not over[student] or actions[student] is None:
-                policy_observation = view.observation(observed[student])
+        before, over, actions = self.state.observation, self.state.over, list(self.state.actions)
+        for policy, view, students, slots in self._parts:
+            if not over[students].all() or actions[students.start] is None:
+                observation = view.observation(take_slots(before, slots))
                 with faults_of(policy, "act"):
-                    actions[student] = view.action(policy.act(policy_observation))
+                    action = view.action(policy.act(observation))
+                actions[students] = [action] if policy is not self._stack else np.split(as_numbers(action, "action"), len(self._policies))
         decided = isinstance(actions[0], Decision)
         action_of_all = concatenate(actions, self._slots) if decided else _joined(actions)
         observation, rewards, terminated, truncated, infos = self._env.step(action_of_all)
-        for student in np.flatnonzero(~over).tolist() if self._learning else ():
-            if isinstance(policy := self._policies[student], Learner):
-                outcome = (take_slots(values, slots_of[student]) for values in (rewards, observation, terminated, infos))
-                transition = self._views[student].transition(observed[student], actions[student], *outcome)
+        for policy, view, students, slots in self._parts if self._learning else ():
+            if isinstance(policy, Learner) and not over[students].all():
+                action = action_of_all if policy is self._stack else actions[students.start]
+                outcome = (take_slots(values, slots) for values in (rewards, observation, terminated, infos))
+                transition = view.transition(take_slots(before, slots), action, *outcome)
                 with faults_of(policy, "update"):
                     policy.update(transition)
-        ended = (terminated | truncated).reshape(len(self._policies), self._slots)[:, 0]
+        over = over | (terminated | truncated).reshape(len(self._policies), self._slots)[:, 0]
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
-        self.state = EpisodeState(observation, over | ended, actions)
+        self.state = EpisodeState(observation, over, actions)
+        if self._stack is not None and over.any():
+            self._stack.separate()
+            self._stack, self._parts = None, self._parts_of(self._policies)
+
+    def _parts_of(self, acting: Sequence[Any]) -> list[tuple[Any, EpisodeView, slice, slice]]:
+        """Return each policy or stack with its view, its students and its slots."""
+        share, views = len(self._policies) // len(acting), [EpisodeView(policy, _teacher_blocks(self._env)) for policy in self._policies]
+        students = [slice(number * share, (number + 1) * share) for number in range(len(acting))]
+        slots = [slice(part.start * self._slots, part.stop * self._slots) for part in students]
+        return list(zip(acting, views, students, slots, strict=False))
+
+
+def stack_of(policies: Sequence[Any]) -> PolicyStack | None:
+    """Return the policies in batched passes, if their class offers that, and their options differ in seeds alone.
+
+    A subclass does not inherit it, since it may act or learn in another way.
+    """
+    policy_class, options = type(policies[0]), [{**getattr(policy, "options", {}), "seed": None} for policy in policies]
+    same = all(type(policy) is policy_class for policy in policies) and all(each == options[0] for each in options)
+    if len(policies) == 1 or not same or "stacked" not in vars(policy_class):
+        return None
+    with faults_of(policies[0], "stacked"):
+        stack: PolicyStack | None = policy_class.stacked(policies)
+    return stack
 
 
 def start_episode(env: Any, policies: Sequence[Any], seeds: Sequence[int], learning: bool = True) -> EpisodeState:

@@ -7,6 +7,7 @@ A class is built as ``P(context, seed, **options)``. It may declare:
 - ``environment``: the id that it acts in, by default ``kd_env/TeacherSelection-v0``;
 - ``supports_population``: false for one that reads its student's gradients; a static method ``supports_population_for(**options)`` where
   that depends on its options;
+- ``stacked(policies)``, a class method: policies of a population that act and learn in batched passes, see :class:`PolicyStack`;
 - ``paper`` and ``learns_from``: for ``kd-env list policies``.
 
 A policy can be stopped and resumed between two updates if it has ``state()`` and ``load_state(state)``, see
@@ -69,6 +70,27 @@ class Learner(Protocol):
 
     def update(self, transition: Transition) -> None:
         """Learn from one step."""
+        ...
+
+
+class PolicyStack(Protocol):
+    """Policies of one class that act and learn in batched passes, each for one student of a population.
+
+    The class returns it from ``P.stacked(policies)``, or ``None`` if it cannot; the options of the policies differ in seeds alone. It does
+    what the policies do one after the other, up to rounding. After each step every policy can be saved, and asked for its
+    ``selection_entropy``. It does not act or learn itself until ``separate()`` is called.
+    """
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Return actions for all slots of all students."""
+        ...
+
+    def update(self, transition: Transition) -> None:
+        """Learn from one step of all students, none of whom is finished."""
+        ...
+
+    def separate(self) -> None:
+        """Let each policy go on alone; called when the first student is finished."""
         ...
 
 

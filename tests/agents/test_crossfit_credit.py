@@ -87,7 +87,7 @@ def test_shares_by_hand():
     credit = np.tile([1.0, -1.0, 0.5, -0.5], (32, 1))
     agent.log_shares = np.array([-1.0, 0.0, -3.5])
     agent.act(observation)
-    earned = (agent._proposal.policies[:, 1].numpy() * credit).sum(2).mean(1)
+    earned = (agent.proposal.policies[:, 1].numpy() * credit).sum(2).mean(1)
     assert abs(earned[2]) < 1e-6, "uniform at first"
     follow(agent, observation, credit, folds=[1])
     expected = np.array([-1.0, 0.0, -3.5]) + 0.5 * np.array([1.0, 1.0, 0.4]) * earned
@@ -103,7 +103,7 @@ def test_what_each_fold_says_alone_is_not_trusted():
     credits = [np.tile(np.where(np.arange(4) == fold, 1.5, -0.5), (32, 1)) for fold in range(4)]
     for fold in [0, 1, 2, 3] * 30:
         follow(agent, observation, credits[fold], [fold])
-    earned = [(agent._proposal.policies[2, fold].numpy() * credits[fold]).sum(1).mean() for fold in range(4)]
+    earned = [(agent.proposal.policies[2, fold].numpy() * credits[fold]).sum(1).mean() for fold in range(4)]
     assert np.mean(earned) < -0.2
     assert agent.log_shares[2] == -4.0
 

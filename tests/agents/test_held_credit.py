@@ -89,7 +89,7 @@ def test_trust_by_hand():
     _, agent, observation = make("held_credit(rate=0.5)")
     start = make("held_credit(floor=0.0,release=0)")[1]
     start.act(observation)
-    held = start._proposal.policies[1, 0]
+    held = start.proposal.policies[1, 0]
     credit = np.tile([1.0, -1.0, 0.5, -0.5], (32, 1))
     agent.log_odds = 0.0
     follow(agent, observation, credit, steps=1)

@@ -45,7 +45,7 @@ def test_the_state_is_the_embedding_beside_the_teacher_s_own_outputs():
     env, agent = make(observe_labels=True)
     observation, _ = env.reset(seed=0)
     batch = env.selection.distillation.observe()
-    state = agent.policy._state(observation)
+    state = agent.policy.state(observation)
     width = batch.student.features.shape[1]
     assert state.shape == (32, 4, width + 10 + 1)
     for k in range(4):
