@@ -15,20 +15,24 @@ for seed in 0 1 2; do
 done
 kd-env bank --task "$task" --data-dir "$data" --teachers "$out/teachers" --maps --half --out "$out/bank"
 
-# L = CE + KL at temperature 4, SGD in batches of 64, 240 epochs, as published.
-distil() { # STUDENT RATE KNOWLEDGE POLICIES...
-  student=$1 rate=$2 knowledge=$3
-  shift 3
+# SGD in batches of 64, 240 epochs, as published. L = (1 - WEIGHT) CE + WEIGHT KL: weight .5 and temperature 4 of most papers; AMTML's are .7 and 5.
+distil() { # STUDENT RATE WEIGHT TEMPERATURE KNOWLEDGE POLICIES...
+  student=$1 rate=$2 weight=$3 temperature=$4 knowledge=$5
+  shift 5
   for policy; do
     kd-env run --task "$task" --data-dir "$data" --teachers "$out/teachers" --bank "$out/bank" --student "$student" --policy "$policy" \
-      --seeds 0-4 --updates 172500 --set batch_size=64 --set kd_weight=0.5 --set temperature=4 --set "knowledge=$knowledge" \
+      --seeds 0-4 --updates 172500 --set batch_size=64 --set "kd_weight=$weight" --set "temperature=$temperature" --set "knowledge=$knowledge" \
       --set "optimizer=sgd(lr=$rate,weight_decay=0.0005,decay=steps)" --set validation_every=7180 --out "$out/$student"
   done
   kd-env report "$out/$student"
 }
 for pair in resnet8x4:0.05 vgg8:0.05 mobilenetv2:0.01 shufflenetv2:0.01; do
-  distil "${pair%:*}" "${pair#*:}" response no_teacher uniform ebkd aekd camkd_logits best_single
-  distil "${pair%:*}" "${pair#*:}" 'response,map_hint(strength=50,skip_epochs=1)' uniform camkd 'camkd(scale=released)'
-  distil "${pair%:*}" "${pair#*:}" 'response,map_hint(strength=100,convolutions=3)' 'mmkd(scale=released)'
-  distil "${pair%:*}" "${pair#*:}" 'response,map_hint(strength=5)' mtkd_rl 'mtkd_rl_released(scale=released,every=1000,learned_shares=true)'
+  student=${pair%:*} rate=${pair#*:}
+  distil "$student" "$rate" 0.5 4 response no_teacher uniform ebkd aekd camkd_logits best_single
+  distil "$student" "$rate" 0.5 4 'response,map_hint(strength=50,skip_epochs=1)' uniform camkd 'camkd(scale=released)'
+  distil "$student" "$rate" 0.5 4 'response,map_hint(strength=100)' fitnet_mkd 'fitnet_mkd(scale=released)'
+  distil "$student" "$rate" 0.5 4 'response,map_hint(strength=100,convolutions=3)' 'mmkd(scale=released)'
+  distil "$student" "$rate" 0.5 4 'response,map_hint(strength=5)' mtkd_rl 'mtkd_rl_released(scale=released,every=1000,learned_shares=true)'
+  distil "$student" "$rate" 0.5 4 'tckd,nckd(strength=8)' uniform # DKD
+  distil "$student" "$rate" 0.7 5 response uniform amtml 'amtml(scale=released)'
 done
