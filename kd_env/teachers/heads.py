@@ -1,12 +1,16 @@
 """``heads(TEACHER)``: classifiers at every layer of one teacher, which are several teachers for one forward pass.
 
-They are early exits (BERxiT, Xin et al., EACL 2021; "Be Your Own Teacher", Zhang et al. 2019, arXiv 1905.08094): the hidden state ``h_l``
-of layer l (of a transformer, that of [CLS]) is classified by ``softmax(W_l h_l + b_l)``. ``layer-1`` to ``layer-L`` are such heads and
-``output`` is the teacher itself, so a network with one hidden layer gives two teachers. A layer that is the same for every example, as the
-embedding of [CLS] is, has no head.
+After Asadian and Salehi-Abari 2021 ("Distilling Knowledge via Intermediate Classifiers", arXiv 2103.00497), of which only the abstract and
+the beginning of the introduction could be read: heads at several depths of a fixed teacher teach together with it. The form of a head and
+its fit are a reading of ours. Early exits are older (BERxiT, Xin et al., EACL 2021; "Be Your Own Teacher", Zhang et al. 2019, arXiv
+1905.08094).
 
-Deviations: the teacher is trained before and is not changed, where both papers train the body together with its exits; a head is linear,
-where "Be Your Own Teacher" puts a bottleneck before it; the heads do not teach each other.
+The hidden state ``h_l`` of layer l (of a transformer, that of [CLS]) is classified by ``softmax(W_l h_l + b_l)``. ``layer-1`` to
+``layer-L`` are such heads and ``output`` is the teacher itself, so a network with one hidden layer gives two teachers. A layer that is the
+same for every example, as the embedding of [CLS] is, has no head.
+
+Deviations from the early exits: the teacher is trained before and is not changed; a head is linear, where "Be Your Own Teacher" puts a
+bottleneck before it; the heads do not teach each other.
 """
 
 from __future__ import annotations
