@@ -1,7 +1,7 @@
 """``majority_sign``: average the teachers that pull the student in the direction of the majority. A surrogate of ours, after GOVERN.
 
-In GOVERN (Zhou et al. 2024, arXiv 2405.03764) teachers vote on the orientation of the gradient and the winners are averaged, without
-labels. Its formula is not used; ours, for each instance: teacher k pulls class c up or down by ``d_kc = p_kc - q_c`` (minus the gradient of
+In GOVERN (Zhou et al. 2024, arXiv 2405.03764) teachers vote on the orientation of the gradient, without labels. Its formula could not be
+read, only the abstract; ours, for each instance: teacher k pulls class c up or down by ``d_kc = p_kc - q_c`` (minus the gradient of
 its KL on the student's logits, divided by the temperature). The vote on class c is the sign that more teachers have there, 0 in a tie. A
 teacher agrees when at least half of ``sum_c |d_kc|``, over classes that are not tied, has the vote's sign: ``sum_c d_kc vote_c >= 0`` up
 to rounding. Teachers that agree share the weight equally; if none agrees, all teachers share it. Of two teachers neither outvotes the
