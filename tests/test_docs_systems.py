@@ -82,3 +82,10 @@ def test_every_published_policy_and_pool_has_a_command():
 def test_a_name_that_does_not_exist_is_noticed(wrong):
     with pytest.raises(InputError, match="did you mean"):
         check("here", part_of(["run", "--task", "digits", *shlex.split(wrong)]))
+
+
+def test_every_policy_with_a_released_scale_is_in_the_table_of_what_it_leaves_out():
+    text = (ROOT / "docs" / "how-to" / "vision.md").read_text().split("| policy with `scale=released` |")[1].split("\n\n")[0]
+    scaled = {row["name"] for row in CATALOGUE["policies"]() if "scale" in row["options"].split(",")}
+    assert "mt_bert" in scaled
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == scaled
