@@ -13,7 +13,7 @@
 - `shared_student`: in processes that share one student
 - `records`, `record_types`, `versions`: one JSON line per finished trial, appended atomically; its types, versions and processor
 - `minari_export`: a Minari dataset of the trials
-- `replay`: take a record's decisions again and compare
+- `replay`, `identity`, `traced_numbers`: take a record's decisions again and compare, with what it says it is of
 - `rerun`: run a record's trial again and compare
 - `check`: check all records of a folder, by one or the other
 - `statistics`: intervals, paired differences, Holm's correction, recovered gap (pure functions)

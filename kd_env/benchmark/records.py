@@ -64,8 +64,13 @@ def trial_id(
     settings = {name: value for name, value in config.items() if name != "command"}
     identity = json_value([task, pool, policy, student, updates, reward_labels, seed, settings])
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    prefix = re.sub(r"[^A-Za-z0-9_]+", "-", f"{task}-{policy}")[:80].strip("-")
-    return f"{prefix}-s{seed}-{digest}"
+    return f"{id_prefix(task, policy, seed)}{digest}"
+
+
+def id_prefix(task: str, policy: str, seed: int) -> str:
+    """Return the readable beginning of a trial's id."""
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", f"{task}-{policy}")[:80].strip("-")
+    return f"{name}-s{seed}-"
 
 
 def append(directory: Path | str, *records: Mapping[str, Any]) -> None:

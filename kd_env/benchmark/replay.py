@@ -1,7 +1,8 @@
 """Check a record by its trace. In: a results folder and a trial's id. Out: what differs when the actions of its trace are taken again.
 
-The trace holds all weights exactly, and the rest follows from the record's settings and seed, so no policy is needed. Where decisions
-carried a gradient, the policy decides again, and its decisions must equal those of the trace.
+The trace holds all weights exactly, and the rest follows from the record's settings and seed, so the policy does not run: whether it would
+decide so again is not checked. Where decisions carried a gradient, the policy decides again, and its decisions must equal those of the
+trace. The numbers of forwarded examples, the time and the memory are not compared.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import pandas as pd
 from kd_env import spec, tasks
 from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import records
+from kd_env.benchmark.identity import identity_differences
 from kd_env.benchmark.rerun import trial_of
 from kd_env.benchmark.run_trial import evaluate_on_test
+from kd_env.benchmark.traced_numbers import traced_differences
 from kd_env.benchmark.versions import explained, other_processor
 from kd_env.distillation import Distillation
+from kd_env.distillation.reward_split import RewardSplit
 from kd_env.envs.decisions import RecordedDecision, from_numbers, of_action, strength_names, to_numbers
 from kd_env.envs.selection import Selection
 from kd_env.errors import InputError
@@ -58,39 +62,56 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
         changed = [f"the task or the teachers of pool {record['pool']!r} have changed", other_processor(record["versions"])]
         raise InputError(f"trial {trial}: {'; '.join(filter(None, changed))}; make the record again")
     selection.begin(record["seed"])
+    differences = identity_differences(record, selection)
     run = selection.distillation
     trace = read_trace(trace_file(directory, trial))
-    together = record["config"].get("population", 1) > 1
+    tolerance = POPULATION_TOLERANCE if record["config"].get("population", 1) > 1 else 0.0
+    curve: dict[int, float] = {}
     with reproducible():
-        tolerance = POPULATION_TOLERANCE if together else 0.0
         if trace.attrs["differentiable"]:  # its numbers alone do not say how the student was taught
             policy = trial_of(record).resolved.policy.build(env, record["seed"])
-            differences = _teach_again(selection, trace, tolerance, lambda: policy.act(selection.observation()))
+            differences += _teach_again(selection, trace, tolerance, curve, lambda: policy.act(selection.observation()))
         else:
-            differences = _teach_again(selection, trace, tolerance)
-    scores: dict[str, Any] = {"diverged": bool(run.diverged[0]), "validation": None, "test": None}
+            differences += _teach_again(selection, trace, tolerance, curve)
+    recorded_curve = {point["update"]: point["validation"] for point in record["curve"]}
+    if recorded_curve.keys() != curve.keys() or not all(_close(recorded_curve[update], curve[update], tolerance) for update in curve):
+        differences.append(f"curve: recorded the validation {list(recorded_curve.values())}, replayed {list(curve.values())}")
+    differences += [
+        f"{name}: recorded {record[name]!r}, replayed {score!r}"
+        for name, score in _scores(record, run, selection.distillation.reward_split).items()
+        if not _close(record[name], score, tolerance)
+    ]
+    without_peers = trace[trace["slot"] < selection.settings.distillation.batch_size]
+    return explained(differences + traced_differences(record, without_peers, run.num_teachers), record["versions"])
+
+
+def _scores(record: records.Record, run: Distillation, split: RewardSplit) -> dict[str, float | bool | None]:
+    """Return the scores of a student that was taught again, by the names that its record gives them."""
+    scores: dict[str, float | bool | None] = {"diverged": bool(run.diverged[0]), **dict.fromkeys(("validation", "reward_split", "test"))}
     if not run.diverged[0]:
         run = run.of_student(0)  # the others are its peers
         scores["validation"] = float(run.validate()[1][0])
+        scores["reward_split"] = float(run.student.evaluate(*split.at(split.positions[0]))[1][0])
         if record["config"].get("test", True):
             scores["test"] = evaluate_on_test(tasks.load(record["env"]["task"]), run)
-    differences += [
-        f"{name}: recorded {record[name]!r}, replayed {score!r}"
-        for name, score in scores.items()
-        if score != record[name]
-        and not (together and None not in (score, record[name]) and np.isclose(score, record[name], atol=POPULATION_TOLERANCE))
-    ]
-    without_peers = trace[trace["slot"] < selection.settings.distillation.batch_size]
-    decisions = len(without_peers.drop_duplicates(["update", "slot"]))
-    mean_weight = without_peers[without_peers["teacher"] >= 0].groupby("teacher")["weight"].sum() / decisions
-    rate = [float(mean_weight.get(teacher, 0.0)) for teacher in range(run.num_teachers)]
-    if not np.allclose(rate, np.resize(record["selection_rate"], len(rate)), atol=1e-5):
-        differences.append(f"selection_rate: recorded {record['selection_rate']}, the trace says {rate}")
-    return explained(differences, record["versions"])
+    return scores
 
 
-def _teach_again(selection: Selection, trace: pd.DataFrame, tolerance: float, decide: Callable[[], Decision] | None = None) -> list[str]:
-    """Teach the student of ``selection`` as the trace says, or as ``decide`` says; return the first difference, if there is any."""
+def _close(recorded: float | None, replayed: float | None, tolerance: float) -> bool:
+    """Return whether two scores are equal, or both are numbers that differ by at most the tolerance."""
+    if recorded is None or replayed is None:
+        return recorded is replayed
+    return recorded == replayed or bool(np.isclose(recorded, replayed, rtol=0.0, atol=tolerance))
+
+
+def _teach_again(
+    selection: Selection, trace: pd.DataFrame, tolerance: float, curve: dict[int, float], decide: Callable[[], Decision] | None = None
+) -> list[str]:
+    """Teach the student of ``selection`` as the trace says, or as ``decide`` says; return the first difference, if there is any.
+
+    Args:
+        curve: filled with the student's validation by the number of updates, where the environment measures it.
+    """
     run, options = selection.distillation, selection.settings
     slot, teacher, weight, ids, ce = (trace[name].to_numpy() for name in ("slot", "teacher", "weight", "example_id", "student_ce"))
     whole, labelled = "by_knowledge" in trace, selection.data.task.train.labels >= 0
@@ -107,6 +128,7 @@ def _teach_again(selection: Selection, trace: pd.DataFrame, tolerance: float, de
         rows = slice(ends[update], ends[update + 1])
         if ends[update] == len(trace) and not np.isfinite(run.validate()[0][0]):
             run.diverged[0] = True  # as the environment found it, before the run itself would
+            curve.pop(update, None)
         if run.diverged[0]:
             break
         if run.diverged.any():
@@ -132,10 +154,14 @@ def _teach_again(selection: Selection, trace: pd.DataFrame, tolerance: float, de
         else:
             action = DecodedAction(weights, **{name: values if name == "gates" else values[:, 0] for name, values in columns.items()})
             decision = of_action(run, selection.action_kind, action)
+        active = ~run.done
         outcome = run.apply(decision)
+        validation = selection.measurement.validation(run, active)
         student_ce = np.where(labelled[ids[rows]], outcome.student_ce.float().cpu().numpy()[slot[rows]], np.nan)
         if not np.allclose(student_ce, ce[rows], tolerance, tolerance, equal_nan=True):
             return [f"update {update}: the student's cross-entropy differs from the record's"]
+        if validation is not None and np.isfinite(validation[0]) and not run.diverged[0]:
+            curve[update + 1] = float(validation[0])
     end = int(run.update[0])
     return [] if ends[end] == len(trace) else [f"the record's trace continues after update {end}, the last one"]
 

@@ -44,7 +44,9 @@ def replay(
     """Check records: make their numbers again and compare.
 
     If DIR/traces holds the trace of a trial, its student is taught again with
-    the recorded decisions, and its scores are compared. If not, the trial is
+    the recorded decisions. Its scores, its curve, and the settings, policy and
+    access that the record names are compared. The policy does not run, so this
+    does not check that it decides so again. If there is no trace, the trial is
     run again from its seed, together with the trials that were taught in the
     same population, and all numbers of the record are compared.
 
@@ -122,7 +124,7 @@ def _announcements(check: Check) -> list[str]:
     others = len(check.unit) - len(check.records)
     together = f", together with {others} more of its population" if others > 0 else ""
     reason = "" if check.tolerance else "no trace, "
-    action = "teaching with the recorded decisions" if check.has_trace else f"{reason}running the trial again{together}"
+    action = "teaching with the recorded decisions, without the policy" if check.has_trace else f"{reason}running the trial again{together}"
     return [f"{record['trial']}: {action}" for record in check.records]
 
 

@@ -139,6 +139,26 @@ RECORDS = {
     "another bank": lambda r: r.update(bank="0" * 64),
     "no env": lambda r: r.pop("env"),
     "no bank": lambda r: r.pop("bank"),
+    "no selection": lambda r: r.update(selection_rate=None),
+    "a longer selection": lambda r: r.update(selection_rate=r["selection_rate"] * 2),
+    "another task": lambda r: r.update(task="domains"),
+    "another pool": lambda r: r.update(pool="digits/mixed"),
+    "another student's name": lambda r: r.update(student="mlp(width=99)"),
+    "another number of updates": lambda r: r.update(updates=UPDATES * 2),
+    "another teacher's name": lambda r: r["teachers"].reverse(),
+    "another metric": lambda r: r.update(metric="f1"),
+    "fewer reward labels": lambda r: r.update(reward_labels=8),
+    "less access": lambda r: r.update(access="nothing"),
+    "another policy": lambda r: r.update(policy="uniform"),
+    "another spelling of the policy": lambda r: r.update(policy="camkd()"),
+    "an unknown policy": lambda r: r.update(policy="best_of_all"),
+    "a worse score on the reward split": lambda r: r.update(reward_split=r["reward_split"] - 0.05),
+    "another validation on the way": lambda r: r["curve"][3].update(validation=1.0),
+    "another loss on the way": lambda r: r["curve"][3].update(train_loss=0.01),
+    "no point on the way": lambda r: r["curve"].pop(3),
+    "no curve": lambda r: r["curve"].clear(),
+    "more reward": lambda r: r.update(reward_sum=r["reward_sum"] + 1.0),
+    "another entropy": lambda r: r.update(weight_entropy=0.0),
     "another name": lambda r: r.update(trial="digits-oracle-s0-00000000"),
 }
 
@@ -154,6 +174,15 @@ def test_a_record_that_was_tampered_with_is_found_out(tampered, copy, capsys):
     assert "Traceback" not in printed.err
     if status == 2:
         assert printed.err.count("\n") == 1
+
+
+def test_a_policy_that_is_not_here_is_named_and_the_rest_is_compared(tmp_path):
+    trial = recorded(tmp_path, "uniform")
+    moved = trial.replace("uniform", "elsewhere-Agent")
+    change_record(tmp_path, lambda r: r.update(policy="elsewhere:Agent", trial=moved))
+    (tmp_path / "traces" / f"{trial}.parquet").rename(tmp_path / "traces" / f"{moved}.parquet")
+    (line,) = replay(tmp_path, moved)
+    assert line.startswith("policy: 'elsewhere:Agent' cannot be looked up, so its access is not compared (")
 
 
 def put(frame, row, column, value):

@@ -45,7 +45,7 @@ def test_a_difference_is_status_1(results, capsys, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"env": None}, {"env": {}}, {"env": {"id": "CartPole-v1"}}, {"selection_rate": None}, {"seed": -1}],
+    [{"env": None}, {"env": {}}, {"env": {"id": "CartPole-v1"}}, {"seed": -1}],
 )
 def test_a_record_that_was_edited_does_not_end_the_check_of_the_others(results, capsys, tmp_path, changes):
     first, *others = records.read(results)
