@@ -1,4 +1,4 @@
-"""Define the exception for bad input."""
+"""Define the exception for bad input, and the warning."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints it and exits with status 2.
     """
+
+
+class Notice(UserWarning):
+    """A warning for the user, one line like the message of an :class:`InputError`; the command line prints it on stderr and goes on."""

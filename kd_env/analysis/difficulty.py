@@ -21,8 +21,10 @@ def difficulty(reference: Traces) -> pd.Series:
         reference: traces of one policy by seed. Examples without a label are left out.
 
     Raises:
-        InputError: no example has a label.
+        InputError: there are no traces, or no example has a label.
     """
+    if not reference:
+        raise InputError("difficulty: no traces; give the traces of a policy by seed, see kd_env.analysis.seeds.read_traces")
     tables = [decisions(trace).table for trace in reference.values()]
     of_examples = pd.concat(tables).groupby("example_id")["student_ce"].mean().dropna()
     if of_examples.empty:

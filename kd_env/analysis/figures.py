@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from kd_env.analysis.canvas import BEHIND_TEXT, FAINT, FONT, LETTER, RULE, LineEnd, blank_figure, canvas, name_lines, policy_line
 from kd_env.analysis.intervals import standard_error, t_quantile
 from kd_env.analysis.palette import COLOURS, Style, policy_styles
+from kd_env.analysis.seeds import require_one_setting
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, selection_map
 from kd_env.analysis.selection_regret import BestTeachers, regret_curve
 
@@ -33,12 +34,16 @@ def learning_curves(records: Sequence[Mapping[str, Any]], styles: Styles | None 
     """Draw the validation score over the updates: the mean over seeds of each policy of one setting, with the name at the end of the line.
 
     The 95 % t interval is drawn for three seeds or more, since with two seeds it is wider than the range of the scores and hides the lines,
-    and for at most twelve policies, since more bands hide each other.
+    and for at most twelve policies, since more bands hide each other. Points without a validation score are left out.
+
+    Raises:
+        InputError: a policy has two records with one seed, because they are of two settings.
     """
+    require_one_setting(records)
     points: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         for point in record["curve"]:
-            if point["validation"] is not None:
+            if _is_score(point.get("validation")):
                 points[record["policy"]][point["update"]].append(point["validation"])
     styles = styles or policy_styles(points)
     height = max(3.4, 0.75 + 0.17 * len(points))
@@ -70,8 +75,17 @@ def has_bands(records: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether the learning curves of these records show intervals."""
     runs: dict[str, int] = defaultdict(int)
     for record in records:
-        runs[record["policy"]] += bool(record["curve"])
+        runs[record["policy"]] += has_scores(record["curve"])
     return len(runs) <= MAX_BANDS and max(runs.values(), default=0) > 2
+
+
+def has_scores(curve: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a point of a curve has a validation score."""
+    return any(_is_score(point.get("validation")) for point in curve)
+
+
+def _is_score(validation: float | None) -> bool:
+    return validation is not None and math.isfinite(validation)
 
 
 def selection_by_group_figure(
@@ -86,6 +100,9 @@ def selection_by_group_figure(
         bins: number of intervals of updates.
         colour: the colour of the policy.
         policy: name of the policy, for the `gid` of its panels.
+
+    Raises:
+        InputError: ``bins`` is below 1, or there is no trace.
     """
     if not isinstance(traces, SelectionMap):
         traces = mean_over_seeds([selection_map(trace, bins) for trace in ([traces] if isinstance(traces, pd.DataFrame) else traces)])

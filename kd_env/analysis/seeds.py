@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,27 @@ def read_traces(directory: Path | str, records: Sequence[Mapping[str, Any]]) -> 
     Raises:
         InputError: a trace cannot be read, or a policy has two records with one seed, because they are of two settings.
     """
+    require_one_setting(records, f"{directory}: ")
     traces: dict[str, dict[int, pd.DataFrame]] = {}
     for record in records:
-        of_policy = traces.setdefault(record["policy"], {})
-        if record["seed"] in of_policy:
+        trace = read_trace(Path(directory) / "traces" / f"{record['trial']}.parquet")
+        traces.setdefault(record["policy"], {})[record["seed"]] = trace
+    return traces
+
+
+def require_one_setting(records: Sequence[Mapping[str, Any]], place: str = "") -> None:
+    """Check that no policy has two records with one seed, as records of two settings have.
+
+    Raises:
+        InputError: a policy has two, which ``place`` names first.
+    """
+    pairs = Counter((record["policy"], record["seed"]) for record in records)
+    for (policy, seed), number in pairs.items():
+        if number > 1:
             raise InputError(
-                f"{directory}: policy {record['policy']!r} has two records with seed {record['seed']}; give the records of one setting, "
+                f"{place}policy {policy!r} has two records with seed {seed}; give the records of one setting, "
                 "see kd_env.benchmark.grouping.by_setting"
             )
-        of_policy[record["seed"]] = read_trace(Path(directory) / "traces" / f"{record['trial']}.parquet")
-    return traces
 
 
 def for_each_seed(function: Callable[..., pd.DataFrame], *traces: Traces, **options: Any) -> pd.DataFrame:

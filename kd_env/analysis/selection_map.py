@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
+from kd_env import spec
 from kd_env.errors import InputError
 
 COLUMNS = ("update", "slot", "group", "teacher", "weight")
@@ -49,7 +50,7 @@ def selection_map(trace: pd.DataFrame, bins: int = 16) -> SelectionMap:
     """Return the map of one trace, with at most `bins` bins of equal width.
 
     Raises:
-        InputError: the trace has no decisions.
+        InputError: the trace has no decisions, or ``bins`` is below 1.
     """
     columns = [trace[name].to_numpy() for name in COLUMNS]
     return _map(columns, trace.attrs["group_names"], trace.attrs["teacher_names"], bins)
@@ -77,8 +78,10 @@ def mean_over_seeds(maps: Sequence[SelectionMap]) -> SelectionMap:
     """Return the mean of the maps of a policy's seeds, over the groups that any of them has.
 
     Raises:
-        InputError: the maps differ in their teachers or their bins.
+        InputError: there are none, or they differ in their teachers or their bins.
     """
+    if not maps:
+        raise InputError("no selection maps or traces; give those of at least one seed")
     first = maps[0]
     if any(each.teachers != first.teachers or not np.array_equal(each.updates, first.updates) for each in maps):
         raise InputError("selection maps of different teachers or bins have no mean; give the traces of one policy and one setting")
@@ -95,6 +98,7 @@ def mean_over_seeds(maps: Sequence[SelectionMap]) -> SelectionMap:
 def _map(columns: Sequence[npt.NDArray[np.generic]], group_names: list[str], teacher_names: list[str], bins: int) -> SelectionMap:
     if not len(columns[0]):
         raise InputError("an empty trace has no decisions to bin; run the trial for at least one update")
+    spec.numbers("selection map", least=1, whole=True, bins=bins)
     update, slot, group, teacher = (column.astype(np.int32) for column in columns[:4])
     weight = columns[4].astype(np.float64)
     update -= (first := int(update.min()))

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
+from kd_env import spec
 from kd_env.errors import InputError
 
 SCHEMA = {
@@ -102,6 +103,7 @@ def update_bins(trace: pd.DataFrame, bins: int) -> npt.NDArray[np.float64]:
     """Return the bin of each row as the middle update of that bin. The number of bins is at most the number of updates."""
     if trace.empty:
         raise InputError("an empty trace has no decisions to bin; run the trial for at least one update")
+    spec.numbers("trace", least=1, whole=True, bins=bins)
     update = trace["update"].to_numpy(dtype=np.int64)
     first = int(update.min())
     span = int(update.max()) - first + 1

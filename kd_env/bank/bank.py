@@ -18,7 +18,7 @@ from kd_env.bank.blocks import CheckedBlocks, checksum_file
 from kd_env.bank.build import ProgressCallback, build
 from kd_env.bank.fingerprint import FORMAT, describe, fingerprint, meta_checksum
 from kd_env.bank.shards import MapShards, one_after_another
-from kd_env.errors import InputError
+from kd_env.errors import InputError, Notice
 from kd_env.knowledge.knowledge import EXTRA_OUTPUTS, TRAIN_ONLY
 from kd_env.models.stages import output_of, request, requested
 from kd_env.paths import cache_dir, locked, naming, require_file
@@ -213,7 +213,7 @@ def open_bank(
             try:
                 bank = KnowledgeBank(place)
             except DamagedBankError as error:
-                warnings.warn(f"bank is damaged and is built again: {error}", stacklevel=2)
+                warnings.warn(f"bank is damaged and is built again: {error}", Notice, stacklevel=2)
             else:
                 _require_same(bank, task, pool, keep)
                 return bank

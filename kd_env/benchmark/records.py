@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 
 from kd_env.benchmark.record_types import other_type
-from kd_env.errors import InputError
+from kd_env.errors import InputError, Notice
 from kd_env.paths import naming
 from kd_env.serialization import json_value
 
@@ -99,10 +99,24 @@ def read(directory: Path | str) -> list[Record]:
     Raises:
         InputError: the folder has no records, or a line is not a record.
     """
-    records = by_trial(directory)
+    records, left_out = read_usable(directory)
+    for reason in left_out:
+        warnings.warn(reason, Notice, stacklevel=2)
+    return records
+
+
+def read_usable(directory: Path | str) -> tuple[list[Record], list[str]]:
+    """Return what :func:`read` returns, and instead of warnings a line about each record that is left out.
+
+    Raises:
+        InputError: the folder has no records that can be used, or a line is not a record.
+    """
+    left_out: list[str] = []
+    records = _by_trial(Path(directory), left_out)
     if not records:
-        raise InputError(f"{Path(directory) / FILE}: no records; name a folder that `kd-env run` or `kd-env bench` wrote with --out")
-    return list(records.values())
+        reason = left_out[0] if left_out else "no records; name a folder that `kd-env run` or `kd-env bench` wrote with --out"
+        raise InputError(reason if left_out else f"{Path(directory) / FILE}: {reason}")
+    return list(records.values()), left_out
 
 
 def finished(directory: Path | str) -> set[str]:
@@ -116,7 +130,7 @@ class FinishedTrials:
     def __init__(self, directory: Path | str) -> None:
         """Read all records."""
         self._path, self._end = Path(directory).absolute() / FILE, 0  # absolute for workers that run in another folder
-        self._ids = set(_read_compressed(Path(directory)))
+        self._ids = set(_read_compressed(Path(directory), []))
 
     def update(self) -> set[str]:
         """Read the records that were appended since the last call, and return all ids."""
@@ -124,21 +138,28 @@ class FinishedTrials:
             with self._path.open("rb") as file:
                 file.seek(self._end)
                 content = file.read()
-            self._ids |= _parse(content, self._path).keys()
+            self._ids |= _parse(content, self._path, []).keys()
             self._end += content.rfind(b"\n") + 1  # a last record without its newline is read again
         return self._ids
 
 
 def by_trial(directory: Path | str) -> dict[str, Record]:
     """Return the records by trial id, records of the compressed file first; none if the folder has no records."""
-    directory = Path(directory)
-    records, plain = _read_compressed(directory), directory / FILE
-    if plain.is_file():
-        records |= _parse(plain.read_bytes(), plain)
+    left_out: list[str] = []
+    records = _by_trial(Path(directory), left_out)
+    for reason in left_out:
+        warnings.warn(reason, Notice, stacklevel=2)
     return records
 
 
-def _read_compressed(directory: Path) -> dict[str, Record]:
+def _by_trial(directory: Path, left_out: list[str]) -> dict[str, Record]:
+    records, plain = _read_compressed(directory, left_out), directory / FILE
+    if plain.is_file():
+        records |= _parse(plain.read_bytes(), plain, left_out)
+    return records
+
+
+def _read_compressed(directory: Path, left_out: list[str]) -> dict[str, Record]:
     compressed = directory / COMPRESSED
     if not compressed.is_file():
         return {}
@@ -146,14 +167,17 @@ def _read_compressed(directory: Path) -> dict[str, Record]:
         lines = gzip.decompress(compressed.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{compressed}: not a complete gzip file ({error}); copy it again") from error
-    return _parse(lines, compressed)
+    return _parse(lines, compressed, left_out)
 
 
-def _parse(content: bytes, path: Path) -> dict[str, Record]:
+def _parse(content: bytes, path: Path, left_out: list[str]) -> dict[str, Record]:
+    """Return the records of a file by trial id; a line about each one with a field of another type is added to ``left_out``."""
     *lines, last = content.split(b"\n")
     lines += [last] * _is_whole(last)
     records: dict[str, Record] = {}
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue  # an editor may add blank lines
         place = f"{path}, line {number}"
         try:
             record = json.loads(line)
@@ -163,7 +187,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Record]:
             raise InputError(f"{place}: a JSON {type(record).__name__}, not an object; delete that line and run the same command again")
         _check_fields(record, place)
         if reason := other_type(record):
-            warnings.warn(f"{place}: {reason}; the record is left out", stacklevel=2)
+            left_out.append(f"{place}: {reason}; the record is left out")
         else:
             records[record["trial"]] = record
     return records

@@ -73,7 +73,7 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
             differences += _teach_again(selection, trace, tolerance, curve, lambda: policy.act(selection.observation()))
         else:
             differences += _teach_again(selection, trace, tolerance, curve)
-    recorded_curve = {point["update"]: point["validation"] for point in record["curve"]}
+    recorded_curve = {point["update"]: point.get("validation") for point in record["curve"]}
     if recorded_curve.keys() != curve.keys() or not all(_close(recorded_curve[update], curve[update], tolerance) for update in curve):
         differences.append(f"curve: recorded the validation {list(recorded_curve.values())}, replayed {list(curve.values())}")
     differences += [

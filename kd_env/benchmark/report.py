@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ from kd_env.benchmark.report_svg import page_svg
 from kd_env.benchmark.report_tuned import tuned_table
 from kd_env.paths import sweep, write_bytes
 from kd_env.printable import markdown_text, printable
+
+FIGURE = re.compile(r"00-(profiles|ranks)|\d{2,}-.+-(scores|curves|pairs|selection-.+)")
+"""Names of the figures of reports, without the suffix."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,9 @@ def write_report(directory: Path | str, paper: bool = False) -> Path:
         sweep(folder)
     plots = [*(report.across.plots if report.across else ()), *(plot for section in report.sections for plot in section.plots.plots)]
     figures = {plot.name: plot.draw() for plot in plots}
+    for path in (*(directory / "figures").glob("*.png"), *(directory / "paper").glob("*.svg"), *(directory / "paper").glob("*.pdf")):
+        if FIGURE.fullmatch(path.stem) and path.stem not in figures:
+            path.unlink()  # of a policy or a setting that is no longer in the records
     for name, figure in figures.items():
         _write(directory / "figures" / f"{name}.png", _png(figure))
     drawings = {plot.name: page_svg(figures[plot.name], plot.name, plot.caption) for plot in plots}

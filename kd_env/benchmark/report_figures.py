@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kd_env.analysis.across_figures import pairs_figure
-from kd_env.analysis.figures import Styles, has_bands, learning_curves, scores_figure, selection_by_group_figure
+from kd_env.analysis.figures import Styles, has_bands, has_scores, learning_curves, scores_figure, selection_by_group_figure
 from kd_env.analysis.selection_map import SelectionMap, mean_over_seeds, read_selection_map
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.report_claims import LEVEL, Pairs
@@ -67,7 +67,7 @@ def setting_plots(directory: Path, stem: str, table: pd.DataFrame, records: Sequ
     if table["test"].notna().any():
         caption = "Test score by policy, mean and 95 % t interval over seeds."
         plots.append(Plot(f"{stem}-scores", caption, "", lambda: scores_figure(table, records[0]["metric"], styles)))
-    if any(record["curve"] for record in records):
+    if any(has_scores(record["curve"]) for record in records):
         caption = f"Learning curves on the validation split, mean{' and 95 % t interval' if has_bands(records) else ''} over seeds."
         plots.append(Plot(f"{stem}-curves", caption, "", lambda: learning_curves(records, styles)))
     if pairs is not None and len(pairs.policies) > 2 and np.isfinite(pairs.p).any():

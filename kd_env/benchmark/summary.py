@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kd_env.analysis.seeds import require_one_setting
 from kd_env.benchmark.records import Record
 from kd_env.benchmark.statistics import FloatArray, gap_recovered, holm, mean_interval, paired_difference
 from kd_env.benchmark.tuning.configuration import untuned_name
+from kd_env.errors import InputError
 from kd_env.policies.access import ACCESS, SEPARATOR
 
 USES_REWARD_LABELS = frozenset({"reward scalar", "reward gradient", "reward labels"})
@@ -32,12 +34,18 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     - policy, access;
     - n: number of seeds with a test score, or with a validation score if test is not evaluated; diverged: number of diverged runs;
     - test, test_low, test_high, validation;
-    - gap, gap_low, gap_high: recovered fraction of the gap from `uniform` to `oracle`;
+    - gap, gap_low, gap_high: recovered fraction of the gap from `uniform` to `oracle`, if both have a score for each seed of the policy;
     - overfit: score on the reward split minus score on validation;
     - rival: whether the policy is the best rival;
     - difference, difference_low, difference_high, pairs, p: test score minus the best rival's, with p Holm-adjusted over the setting;
     - medians of wall_s, peak_rss_mb, student_forward_examples, reward_forward_examples and teacher_forward_examples.
+
+    Raises:
+        InputError: there are no records, or a policy has two records with one seed, because they are of two settings.
     """
+    if not records:
+        raise InputError("summarise: no records; give the records of one setting, see kd_env.benchmark.grouping.by_setting")
+    require_one_setting(records)
     of_policy = records_by_policy(records)
     runs = {policy: _runs(of_policy[policy]) for policy in sorted(of_policy)}
     rival = best_rival(records)
@@ -55,10 +63,10 @@ def by_score(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_rival(records: Sequence[Record]) -> str | None:
-    """Return the rival with the highest mean validation score; None if no rival was run."""
+    """Return the rival with the highest mean validation score; None if no rival was run, or none has a score."""
     scores: dict[str, list[float]] = defaultdict(list)
     for record in records:
-        if base_name(record["policy"]) in RIVALS and record["validation"] is not None:
+        if base_name(record["policy"]) in RIVALS and not _missing(record["validation"]):
             scores[record["policy"]].append(record["validation"])
     return max(sorted(scores), key=lambda policy: sum(scores[policy]) / len(scores[policy]), default=None)
 
@@ -136,9 +144,12 @@ NO_DIFFERENCE = {"difference": math.nan, "difference_low": math.nan, "difference
 
 
 def _gap(score: Mapping[int, float], floor: Mapping[int, float], ceiling: Mapping[int, float]) -> Sequence[float]:
-    """Return the recovered gap of each shared seed; an empty list if one seed has no gap, since leaving it out would select seeds."""
-    seeds = [seed for seed in score if seed in floor and seed in ceiling]
-    if not seeds:
+    """Return the recovered gap of each seed; an empty list if one seed has no gap, since leaving it out would select seeds.
+
+    A seed has no gap where `uniform` or `oracle` has no score, as if it diverged, or where `oracle` is not above `uniform`.
+    """
+    seeds = list(score)
+    if not seeds or not score.keys() <= floor.keys() & ceiling.keys():
         return []
     gap: list[float] = gap_recovered(*([scores[seed] for seed in seeds] for scores in (score, floor, ceiling))).tolist()
     return [] if any(math.isnan(value) for value in gap) else gap

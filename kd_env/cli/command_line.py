@@ -6,9 +6,12 @@ are imported by the commands that need them, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from typing import Annotated, cast
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -25,7 +28,7 @@ from kd_env.cli.replay import replay
 from kd_env.cli.report import report
 from kd_env.cli.run import run
 from kd_env.cli.teach import teach
-from kd_env.errors import InputError
+from kd_env.errors import InputError, Notice
 from kd_env.interrupts import Terminated, remember_interrupts
 from kd_env.printable import one_line, require_text
 
@@ -108,6 +111,7 @@ app.command(epilog=examples("kd-env doctor", "kd-env doctor --task digits"))(doc
 def main() -> None:
     """Run the console script. Modules in the working directory can be imported, after everything that is installed."""
     sys.path.append(os.getcwd())
+    warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
     if num_processes() > 1 and not {*sys.argv[1:2]} & SHARED:
         sys.exit(_fail(f"{num_processes()} processes share one student: only {', '.join(sorted(SHARED))} can do that; run it in one"))
     if not is_first():
@@ -136,6 +140,14 @@ def invoke(arguments: list[str]) -> int:
     if status in (130, 143):  # Typer may have turned Ctrl-C into this status
         print("stopped; what is finished is kept, and the same command continues", file=sys.stderr)
     return status if isinstance(status, int) else 0
+
+
+def _show_warning(show: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a notice as one line, and show other warnings as Python does."""
+    if issubclass(category, Notice):
+        print(f"kd-env: {one_line(str(message))}", file=sys.stderr)
+    else:
+        show(message, category, *place)
 
 
 def _fail(message: str) -> int:

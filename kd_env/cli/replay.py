@@ -55,15 +55,18 @@ def replay(
     --tolerance 0.02, scores on validation, test and the reward split that
     differ by up to two points count as equal.
 
-    The exit status is 0 if all records are equal, and 1 if not.
+    The exit status is 0 if all records are equal, and 1 if not. A record that
+    cannot be read is not equal.
     """
     from kd_env.benchmark import records
     from kd_env.benchmark.check import checks, select
 
-    everything = records.read(directory)
+    everything, left_out = records.read_usable(directory)
     if trial is None:
         chosen = select(directory, everything, policy or [], seed or [])
-        raise typer.Exit(0 if _check_all(checks(directory, everything, chosen, tolerance), len(chosen), _equal(tolerance), quiet) else 1)
+        unread = [] if policy or seed else left_out  # whose policy and seed may be what is wrong
+        planned = checks(directory, everything, chosen, tolerance)
+        raise typer.Exit(0 if _check_all(planned, len(chosen), unread, _equal(tolerance), quiet) else 1)
     if policy or seed:
         raise InputError(f"trial {trial!r} is one record; leave out --policy and --seed, or leave out the trial")
     name = _full_id([record["trial"] for record in everything], trial, directory)
@@ -80,8 +83,8 @@ def _equal(tolerance: float) -> str:
     return f"equal within {tolerance:g}" if tolerance else "equal"
 
 
-def _check_all(planned: list[Check], total: int, when_equal: str, quiet: bool) -> bool:
-    """Print a line for each record and a summary, and return whether all are equal."""
+def _check_all(planned: list[Check], total: int, left_out: list[str], when_equal: str, quiet: bool) -> bool:
+    """Print a line for each record and a summary, and return whether all are equal; those that were left out are not."""
     started = equal = 0
     for check in planned:
         for announcement in _announcements(check):
@@ -91,8 +94,10 @@ def _check_all(planned: list[Check], total: int, when_equal: str, quiet: bool) -
             print(f"{name}: {'; '.join(differences) or when_equal}", flush=True)
             equal += not differences
         raise_if_interrupted()
-    print(f"{equal} of {total} records are {when_equal}")
-    return equal == total
+    for reason in left_out:
+        print(reason)
+    print(f"{equal} of {total + len(left_out)} records are {when_equal}")
+    return equal == total + len(left_out)
 
 
 def _differences(check: Check) -> dict[str, list[str]]:

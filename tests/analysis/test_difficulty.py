@@ -28,6 +28,8 @@ def test_examples_without_a_label_have_no_level():
     assert difficulty_levels({0: run(math.nan, 1.0, 2.0)}, levels=2).to_dict() == {1: 0, 2: 1}
     with pytest.raises(InputError, match="no example of the traces has a label"):
         difficulty({0: run(math.nan)})
+    with pytest.raises(InputError, match="difficulty: no traces"):
+        difficulty({})
 
 
 def test_selection_by_difficulty():

@@ -7,9 +7,10 @@ import math
 import pandas
 import pytest
 
-from kd_env.analysis.figures import has_bands, learning_curves, scores_figure, selection_by_group_figure
+from kd_env.analysis.figures import has_bands, has_scores, learning_curves, scores_figure, selection_by_group_figure
 from kd_env.analysis.palette import policy_styles
-from kd_env.analysis.traces import read_trace
+from kd_env.analysis.traces import read_trace, selection_over_time
+from kd_env.errors import InputError
 
 # (update, slot, group, teacher, weight)
 ROWS = [(0, 0, 0, 0, 1.0), (0, 1, 1, 0, 0.5), (0, 1, 1, 1, 0.5), (1, 0, 0, -1, 0.0), (1, 1, 1, 1, 1.0)]
@@ -54,17 +55,40 @@ def test_a_task_without_groups_has_one_panel(write):
 def test_learning_curves_draw_the_mean_over_seeds_and_skip_missing_scores():
     curve = [[(0, 0.1), (10, 0.3), (20, None)], [(0, 0.3), (10, 0.5), (20, None)]]
     records = [
-        {"policy": "uniform", "metric": "accuracy", "curve": [{"update": u, "validation": v} for u, v in points]} for points in curve
+        {"policy": "uniform", "seed": seed, "metric": "accuracy", "curve": [{"update": u, "validation": v} for u, v in points]}
+        for seed, points in enumerate(curve)
     ]
+    records[0]["curve"] += [{"update": 30, "validation": math.nan}, {"update": 40}]
     axes = learning_curves(records).axes[0]
     assert list(axes.get_lines()[0].get_xdata()) == [0, 10]
     assert list(axes.get_lines()[0].get_ydata()) == pytest.approx([0.2, 0.4])
     assert [text.get_text() for text in axes.texts] == ["uniform"]
 
 
+def test_curves_of_two_settings_are_refused():
+    run = {"policy": "uniform", "seed": 3, "metric": "f1", "curve": [{"update": 1, "validation": 0.5}]}
+    with pytest.raises(InputError, match="policy 'uniform' has two records with seed 3; give the records of one setting"):
+        learning_curves([run, run])
+
+
+def test_a_curve_without_scores_is_no_curve():
+    run = {"policy": "uniform", "seed": 3, "metric": "f1", "curve": [{"update": 1, "validation": math.nan}, {"update": 2}]}
+    assert not has_scores(run["curve"])
+    assert not learning_curves([run]).axes[0].get_lines()
+
+
+def test_a_map_needs_a_trace_and_a_bin(write):
+    with pytest.raises(InputError, match="bins=0"):
+        selection_by_group_figure(read_trace(write(ROWS)), bins=0)
+    with pytest.raises(InputError, match="no selection maps or traces"):
+        selection_by_group_figure([])
+    with pytest.raises(InputError, match="bins=0"):
+        selection_over_time(read_trace(write(ROWS)), bins=0)
+
+
 def test_names_of_lines_that_end_together_do_not_overlap():
     curve = [{"update": 0, "validation": 0.0}, {"update": 10, "validation": 1.0}]
-    records = [{"policy": f"policy {i}", "metric": "f1", "curve": curve} for i in range(12)]
+    records = [{"policy": f"policy {i}", "seed": 0, "metric": "f1", "curve": curve} for i in range(12)]
     figure = learning_curves(records)
     figure.canvas.draw()
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
@@ -97,7 +121,7 @@ def test_scores_are_in_their_order_and_one_seed_has_no_interval():
 
 
 def test_a_policy_has_the_same_colour_on_all_figures():
-    records = [{"policy": name, "metric": "f1", "curve": [{"update": 1, "validation": 0.5}]} for name in TABLE["policy"]]
+    records = [{"policy": name, "seed": 0, "metric": "f1", "curve": [{"update": 1, "validation": 0.5}]} for name in TABLE["policy"]]
     styles = policy_styles([*TABLE["policy"], "another"])
     figures = learning_curves(records, styles), scores_figure(TABLE, "f1", styles)
     for figure in figures:
@@ -113,7 +137,7 @@ def test_thirty_two_policies_differ_in_colour_dashes_or_marker():
 def test_curves_have_intervals_from_three_seeds_and_up_to_twelve_policies():
     curve = [{"update": 0, "validation": 0.0}, {"update": 10, "validation": 1.0}]
     three = [
-        {"policy": "a", "metric": "f1", "curve": [point | {"validation": point["validation"] + 0.1 * s} for point in curve]}
+        {"policy": "a", "seed": s, "metric": "f1", "curve": [point | {"validation": point["validation"] + 0.1 * s} for point in curve]}
         for s in range(3)
     ]
     many = [run | {"policy": f"policy {i}"} for i in range(13) for run in three]
@@ -127,5 +151,5 @@ def test_a_name_is_drawn_as_it_is(write, name, form):
     figure = selection_by_group_figure(read_trace(write(ROWS, groups=(name, "b"), teachers=(name, "q", "r"))))
     figure.savefig(io.BytesIO(), format=form)
     assert texts(figure).count(name.replace("\x1b", "\\x1b")) == 2
-    records = [{"policy": name, "metric": "accuracy", "curve": [{"update": update, "validation": 0.5} for update in (1, 2)]}]
+    records = [{"policy": name, "seed": 0, "metric": "accuracy", "curve": [{"update": update, "validation": 0.5} for update in (1, 2)]}]
     learning_curves(records).savefig(io.BytesIO(), format=form)

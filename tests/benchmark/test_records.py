@@ -87,13 +87,22 @@ def test_a_file_that_is_one_torn_line_starts_anew(tmp_path):
     assert finished(tmp_path) == {"a"}
 
 
-@pytest.mark.parametrize("bad", ['{"trial": ', "[1]", '{"trial": "b"}', ""])
+@pytest.mark.parametrize("bad", ['{"trial": ', "[1]", '{"trial": "b"}'])
 def test_a_bad_line_in_the_middle_is_named(tmp_path, bad):
     append(tmp_path, record("a"))
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write(bad + "\n" + json.dumps(record("c")) + "\n")
     with pytest.raises(InputError, match=r"results\.jsonl, line 2"):
         read(tmp_path)
+
+
+def test_blank_lines_are_no_records(tmp_path):
+    append(tmp_path, record("a"))
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write("\n \n")
+    assert finished(tmp_path) == {"a"}
+    append(tmp_path, record("b"))
+    assert finished(tmp_path) == {"a", "b"}
 
 
 def compress(directory):

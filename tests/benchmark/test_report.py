@@ -108,6 +108,19 @@ def test_writing_again_replaces_the_report_and_leaves_no_partial_files(tmp_path)
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
+def test_figures_of_policies_that_are_no_longer_in_the_records_go(tmp_path):
+    for policy in ("learner", "oracle"):
+        write_trace(tmp_path / "traces" / f"{policy}-0.parquet")
+    report_of(tmp_path, setting())
+    (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
+    before = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"01-domains-selection-learner.png", "01-domains-selection-oracle.png"} < before
+    kept = [r for r in read(tmp_path) if r["policy"] != "learner"]
+    (tmp_path / "results.jsonl").unlink()
+    report_of(tmp_path, kept)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == before - {"01-domains-selection-learner.png"}
+
+
 def test_a_folder_without_records_is_refused(tmp_path):
     with pytest.raises(InputError, match="no records"):
         write_report(tmp_path)

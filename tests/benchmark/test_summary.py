@@ -7,6 +7,7 @@ from hand_made import record, runs, setting
 
 from kd_env.benchmark.grouping import Setting, by_setting
 from kd_env.benchmark.summary import best_rival, summarise
+from kd_env.errors import InputError
 
 
 def row(table, policy):
@@ -73,6 +74,33 @@ def test_no_gap_without_an_oracle_or_where_it_is_not_above_uniform():
     assert math.isnan(row(summarise([r for r in setting() if r["policy"] != "oracle"]), "learner").gap)
     upside_down = [r | ({"test": 0.1} if r["policy"] == "oracle" and r["seed"] == 2 else {}) for r in setting()]
     assert math.isnan(row(summarise(upside_down), "learner").gap)
+
+
+@pytest.mark.parametrize("reference", ["uniform", "oracle"])
+def test_no_gap_where_a_reference_diverged_or_was_not_run_with_a_seed(reference):
+    diverged = [r | ({"test": None, "diverged": True} if (r["policy"], r["seed"]) == (reference, 2) else {}) for r in setting()]
+    fewer = [r for r in setting() if (r["policy"], r["seed"]) != (reference, 2)]
+    for records in (diverged, fewer):
+        assert math.isnan(row(summarise(records), "learner").gap)
+    assert (
+        row(summarise([r for r in fewer if r["seed"] != 2]), "learner").gap
+        == row(summarise([r for r in setting() if r["seed"] != 2]), "learner").gap
+    )
+
+
+def test_records_of_two_settings_are_refused():
+    with pytest.raises(
+        InputError, match=r"policy 'uniform' has two records with seed 0; give the records of one setting, see .*by_setting"
+    ):
+        summarise([*setting(), record("uniform", "nothing", 0, 0.3, updates=200)])
+    with pytest.raises(InputError, match="summarise: no records"):
+        summarise([])
+
+
+def test_a_rival_without_a_score_is_not_the_best():
+    records = [record("router", "reward labels", 0, math.nan), record("stacking", "reward labels", 0, 0.2)]
+    assert best_rival(records) == "stacking"
+    assert best_rival(records[:1]) is None
 
 
 def test_a_diverged_run_is_counted_and_not_averaged():

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import error_line, run
+from commands import error_line, run, start_command
 
 from kd_env.benchmark import records
 from kd_env.cli import invoke
@@ -59,6 +59,30 @@ def test_a_record_that_was_edited_does_not_end_the_check_of_the_others(results, 
     assert any(line.startswith(f"{first['trial']}: ") and not line.endswith(": equal") for line in output)
     assert f"{others[0]['trial']}: equal" in output
     assert f"{first['trial']}: " in error_line(capsys, invoke(["replay", str(copy), first["trial"]]))
+
+
+def test_a_record_that_is_left_out_is_not_equal(results, capsys, tmp_path):
+    first, second, *_ = records.read(results)
+    (tmp_path / "traces").symlink_to(results / "traces")
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (first, {**second, "test": "high"})))
+    capsys.readouterr()
+    assert invoke(["replay", str(tmp_path)]) == 1
+    equal, left_out, summary = capsys.readouterr().out.splitlines()
+    assert equal == f"{first['trial']}: equal"
+    assert left_out.endswith("results.jsonl, line 2: test is 'high', expected int or float or null; the record is left out")
+    assert summary == "1 of 2 records are equal"
+    (tmp_path / "results.jsonl").write_text(json.dumps({**second, "test": "high"}) + "\n")
+    assert "line 1: test is 'high'" in error_line(capsys, invoke(["replay", str(tmp_path)]))
+
+
+@pytest.mark.long
+def test_a_warning_about_a_record_is_one_line(results, tmp_path):
+    first, second, *_ = records.read(results)
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (first, {**second, "test": "high"})))
+    command = start_command("report", tmp_path)
+    _, errors = command.communicate(timeout=100)
+    assert command.returncode == 0
+    assert errors == f"kd-env: {tmp_path}/results.jsonl, line 2: test is 'high', expected int or float or null; the record is left out\n"
 
 
 @pytest.mark.long
