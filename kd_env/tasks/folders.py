@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from kd_env.errors import InputError
@@ -39,12 +43,38 @@ def require_folder(path: object, task: str) -> Path:
     return folder
 
 
+def require_targets(paths: Iterable[Path]) -> None:
+    """Check that no path is a symbolic link to something that is not there, which would be missing from the data without a word.
+
+    Raises:
+        InputError: some are; it names the first and their number.
+    """
+    if dangling := [path for path in paths if path.is_symlink() and not path.exists()]:
+        number = f", the first of {len(dangling):,} such links" if len(dangling) > 1 else ""
+        raise InputError(f"{dangling[0]}: a symbolic link to {dangling[0].readlink()}, which does not exist{number}; repair or delete it")
+
+
+def content_stamp(folder: Path) -> str:
+    """Return a hash of the names, sizes and times of change of all files in a folder; it reads no file. Hidden files do not count."""
+    digest = hashlib.sha256()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in folders if not Path(place).resolve().is_relative_to(Path(place, name).resolve())]  # no endless loop
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):  # a dangling link, which the reader of the folder names
+                status = os.stat(path)
+                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
 def find_file(folder: Path, name: str) -> Path | None:
     """Return the file of that name with any suffix of :data:`SUFFIXES`, its first Parquet shard, or a dataset's folder; else ``None``.
 
     Raises:
-        InputError: there are several.
+        InputError: there are several, or it is a symbolic link to nothing.
     """
+    require_targets(folder / f"{name}{suffix}" for suffix in SUFFIXES)
     files = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
     shards = sorted([*folder.glob(f"{name}-*-of-*{PARQUET}"), *folder.glob(f"data/{name}-*-of-*{PARQUET}")])
     datasets = [folder / name] if is_dataset(folder / name) else []

@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from kd_env.errors import InputError
-from kd_env.tasks.folders import ROLES, require_folder
+from kd_env.tasks.folders import ROLES, require_folder, require_targets
 from kd_env.tasks.metrics import metric_notes
 from kd_env.tasks.pictures import Picture, read_picture
 from kd_env.tasks.splits import four_splits, small_validation_notes
 from kd_env.tasks.task import Defaults, Split, Task, task_name
+
+MAX_BYTES = 16 * 2**30
+"""Largest size of all images in memory, in float32."""
 
 
 def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
@@ -29,10 +32,12 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
         size: width and height to scale all images to, as ``32`` or ``32x24``. Default: the size that all of them have.
 
     Raises:
-        InputError: train has fewer than two classes, or an image cannot be read or has another size; it names the file.
+        InputError: train has fewer than two classes, an image cannot be read or has another size, an image or a class is a symbolic link
+            to nothing, or the images would need more than :data:`MAX_BYTES`; it names the file.
     """
     folder = require_folder(path, f"images:{path}")
     shape = _shape(path, size)
+    require_targets(folder / role for role in ROLES)
     files = {role: _files(folder / role) for role in ROLES if (folder / role).is_dir()}
     unused = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in files)
     unread = [str(path.relative_to(folder)) for role in files for path in _unread(folder / role)]
@@ -40,6 +45,7 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
     if len(classes) < 2:
         raise InputError(f"{folder}: {len(classes)} classes in train; expected images as train/CLASS/NAME.png, of at least two classes")
     name = task_name(f"images:{path}", {"metric": metric, "size": size}, {"metric": "accuracy", "size": None})
+    _require_memory(folder, files, shape)
     pictures = {role: [read_picture(file, shape) for file in paths] for role, paths in files.items()}
     colour = any(picture.pixels.ndim == 3 for picture in pictures["train"])
     available = {}
@@ -81,7 +87,12 @@ def _shape(path: str, size: object) -> tuple[int, int] | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the image files of a split; hidden files and folders are skipped."""
+    """Return the image files of a split; hidden files and folders are skipped.
+
+    Raises:
+        InputError: there are none, or a class or an image is a symbolic link to nothing.
+    """
+    require_targets(sorted(path for path in (*folder.iterdir(), *folder.glob("*/*")) if not path.name.startswith(".")))
     files = sorted(path for path in folder.glob("*/*") if path.is_file() and "." not in (path.name[0], path.parent.name[0]))
     if not files:
         raise InputError(f"{folder}: no images; expected {folder.name}/CLASS/NAME.png, or no such folder")
@@ -96,6 +107,18 @@ def _unread(folder: Path) -> list[Path]:
         folders = [path for path in inner if path.is_dir()]
         unread += folders or ([] if inner else [entry])
     return unread
+
+
+def _require_memory(folder: Path, files: dict[str, list[Path]], shape: tuple[int, int] | None) -> None:
+    """Check the size that all images have together in float32, as the first one of train tells it."""
+    first = read_picture(files["train"][0]).pixels
+    height, width = first.shape[:2] if shape is None else shape[::-1]
+    number, channels = sum(map(len, files.values())), 3 if first.ndim == 3 else 1
+    if (size := 4 * number * channels * height * width) > MAX_BYTES:
+        raise InputError(
+            f"{folder}: {number:,} images of {width} x {height} pixels need {size / 2**30:,.0f} GiB of memory, more than the limit of "
+            f"{MAX_BYTES // 2**30} GiB; scale them to a smaller size, as with images:PATH(size=32)"
+        )
 
 
 def _require_fit(file: Path, picture: Picture, classes: list[str], first_file: Path, first: Picture) -> None:

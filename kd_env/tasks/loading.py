@@ -10,6 +10,7 @@ from pathlib import Path
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
+from kd_env.tasks.folders import content_stamp
 from kd_env.tasks.task import Task, quoted
 
 TASKS = {
@@ -35,7 +36,8 @@ UNSUPPORTED = {"glue/stsb": "is regression", "glue/ax": "has no training data"}
 def load(text: str, data_dir: str | None = None) -> Task:
     """Load a built-in task, ``folder:PATH``, ``images:PATH`` or ``module:function``, with options as ``domains(difficulty=0.3)``.
 
-    A task is loaded once in a process: later changes of its files are not noticed.
+    A task is loaded once in a process. If it has a folder, as ``folder:PATH`` or ``data_dir``, it is loaded again after the name, the size
+    or the time of change of a file in that folder is another one.
 
     Args:
         text: name of the task with its options, which determine it fully.
@@ -44,7 +46,8 @@ def load(text: str, data_dir: str | None = None) -> Task:
     Raises:
         InputError: there is no such task, it does not take the options, or its data cannot be used.
     """
-    return _load(with_data_dir(text, data_dir))
+    full_text = with_data_dir(text, data_dir)
+    return _load(full_text, _source(full_text))
 
 
 def with_data_dir(text: str, data_dir: str | None) -> str:
@@ -83,8 +86,20 @@ def with_options(text: str, /, **options: object) -> str:
     return full_name
 
 
+def _source(text: str) -> tuple[str, str]:
+    """Return the whole path of the task's folder and a stamp of what it holds; empty for a task without a folder."""
+    name, options = _parse(text)
+    source, _, path = name.partition(":")
+    folder = path if f"{source}:PATH" in TASKS else options.get("data_dir")
+    if not isinstance(folder, str) or not folder:
+        return "", ""
+    place = Path(folder).expanduser().absolute()
+    return str(place), content_stamp(place)
+
+
 @lru_cache(maxsize=8)
-def _load(text: str) -> Task:
+def _load(text: str, source_stamp: tuple[str, str] = ("", "")) -> Task:
+    """Load a task; ``source_stamp`` tells apart what the same text names after a change, see :func:`_source`."""
     name, options = _parse(text)
     if name in UNSUPPORTED:
         raise InputError(f"task {name!r} {UNSUPPORTED[name]}; supported classification tasks: {', '.join(sorted(TASKS))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
 BITS_PER_SAMPLE = 258
 """The TIFF tag that says how many bits each channel has."""
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, struct.error)
+"""What Pillow raises for files that are no images, and for damaged ones."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:
             image.load()
             orientation = image.getexif().get(ORIENTATION, 1)
             upright = _upright(image) if orientation != 1 else image.copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for files that are no images
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(f"{file} cannot be read as an image ({type(error).__name__}: {error}); replace or delete it") from None
     if loses_bits:
         raise InputError(f"{file}: values of 16 bits, of which Pillow reads 8; save it with 8 bits, or as a grey PNG or TIFF without alpha")

@@ -76,12 +76,21 @@ def _train_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
 
 def _val_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     number, path = {name: position for position, name in enumerate(classes)}, folder / "val" / "val_annotations.txt"
-    files = []
+    files, rows = [], dict[str, int]()
     for row, line in enumerate(_lines(path), start=1):
         name, *rest = line.split("\t")
         if not rest or rest[0] not in number:
             raise InputError(f"{path}, line {row}: expected the name of an image and of a class in wnids.txt, separated by a tab")
-        files.append((folder / "val" / "images" / name, number[rest[0]]))
+        image = folder / "val" / "images" / name
+        if Path(name).name != name:
+            raise InputError(f"{path}, line {row}: {name!r} is not the name of a file in val/images; download the folder again")
+        if name in rows:
+            raise InputError(f"{path}, line {row}: {name} again, as in line {rows[name]}; keep one of the lines")
+        rows[name] = row
+        files.append((image, number[rest[0]]))
+    for image, _ in files:
+        if not image.is_file():
+            raise InputError(f"{image}: no such file, and {path.name}, line {rows[image.name]}, names it; download the folder again")
     return files
 
 

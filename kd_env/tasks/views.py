@@ -27,7 +27,7 @@ def with_views(train: Split, views: int, task: str, seed: int = 0) -> Split:
     Raises:
         InputError: ``views`` is not a whole number from 1 to :data:`MAX_VIEWS`.
     """
-    spec.numbers(f"task {task}", least=1, most=MAX_VIEWS, whole=True, views=views)
+    spec.numbers(f"task {spec.parse(task).name}", least=1, most=MAX_VIEWS, whole=True, views=views)
     if views == 1:
         return train
     inputs = np.empty((views * len(train), *train.inputs.shape[1:]), dtype=np.float32)

@@ -88,6 +88,33 @@ def test_a_task_that_cannot_be_loaded_is_refused(task, data_dir, message, tmp_pa
     assert message in refusal(task, data_dir)
 
 
+def test_a_folder_is_loaded_again_after_a_change(tmp_path, monkeypatch):
+    own_folder(tmp_path / "data")
+    first = tasks.load(f"folder:{tmp_path / 'data'}")
+    assert tasks.load(f"folder:{tmp_path / 'data'}") is first
+    with (tmp_path / "data" / "train.tsv").open("a") as file:
+        file.write("one more\t1\n")
+    assert len(tasks.load(f"folder:{tmp_path / 'data'}").train) == len(first.train) + 1
+    monkeypatch.chdir(tmp_path)
+    relative = tasks.load("folder:data")
+    (tmp_path / "other").mkdir()
+    own_folder(tmp_path / "other" / "data")
+    monkeypatch.chdir(tmp_path / "other")
+    assert len(tasks.load("folder:data").train) == len(relative.train) - 1
+
+
+def test_a_data_dir_is_loaded_again_after_a_change(tmp_path):
+    for name in ("train", "dev"):
+        rows = [f"{name} {text}\t{label}" for text, label in ROWS]
+        (tmp_path / "SST-2").mkdir(exist_ok=True)
+        (tmp_path / "SST-2" / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    first = tasks.load("glue/sst2", str(tmp_path))
+    assert tasks.load("glue/sst2", str(tmp_path)) is first
+    (tmp_path / "SST-2" / "dev.tsv").unlink()
+    with pytest.raises(InputError, match="dev"):
+        tasks.load("glue/sst2", str(tmp_path))
+
+
 def test_the_name_of_a_folder_may_hold_brackets(tmp_path):
     folder = own_folder(tmp_path / "mine (old), 2=two")
     assert tasks.load(f"folder:{folder}").name == f"folder:{folder}"

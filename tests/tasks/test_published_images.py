@@ -94,6 +94,12 @@ def tiny_imagenet(folder, classes=("n01", "n02", "n03"), count=70):
     return folder
 
 
+def annotate(place, line):
+    """Add a line to the labels of the test images."""
+    with (place / "val" / "val_annotations.txt").open("a") as file:
+        file.write(line + "\n")
+
+
 def test_tiny_imagenet_is_read_as_published(tmp_path):
     task = tasks.load("tiny-imagenet", str(tiny_imagenet(tmp_path)))
     assert {name: len(getattr(task, name)) for name in SPLITS} == {"train": 82, "reward": 64, "validation": 64, "test": 12}
@@ -121,6 +127,18 @@ def test_tiny_imagenet_is_read_as_published(tmp_path):
             "val_annotations.txt, line 2: expected",
         ),
         (lambda place: (place / "val" / "images" / "val_3.JPEG").write_bytes(b"no"), "val_3.JPEG cannot be read as an image"),
+        (
+            lambda place: (place / "val" / "images" / "val_3.JPEG").unlink(),
+            "val_3.JPEG: no such file, and val_annotations.txt, line 4, names it",
+        ),
+        (
+            lambda place: annotate(place, "val_3.JPEG\tn01"),
+            "val_annotations.txt, line 13: val_3.JPEG again, as in line 4; keep one of the lines",
+        ),
+        (
+            lambda place: annotate(place, "../../train/n01/images/n01_0.JPEG\tn01"),
+            "line 13: '../../train/n01/images/n01_0.JPEG' is not the name of a file in val/images",
+        ),
     ],
 )
 def test_a_damaged_tiny_imagenet_is_named(tmp_path, damage, says):
