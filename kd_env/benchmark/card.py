@@ -100,8 +100,10 @@ def _policy_rows(compared: Sequence[Record], best: Record) -> list[list[str]]:
 
 
 def _mean_score(records: Sequence[Record], split: str) -> str:
-    """Return the mean score on a split with its interval over the seeds."""
+    """Return the mean score on a split with its interval over the seeds; that of two seeds can be wider than the range of the metric."""
     values = [record[split] for record in records if record[split] is not None]
+    if len(values) == 2:
+        return f"{number(float(np.mean(values)))} (2 seeds, no interval)"
     return interval(float(np.mean(values)), *mean_interval(values)) if values else NO_VALUE
 
 

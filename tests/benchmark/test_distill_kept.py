@@ -77,7 +77,7 @@ def test_the_best_student_on_validation_is_taken_as_it_is(results, own_task, tmp
         runs = [record for record in records.read(results) if record["policy"] == policy]
         name = f"**{policy}**" if policy == best["policy"] else policy
         mean = float(np.mean([record["validation"] for record in runs]))
-        assert re.search(rf"^\| {re.escape(name)} \| 2 \| {mean:.3f} \[", card, re.MULTILINE)
+        assert re.search(rf"^\| {re.escape(name)} \| 2 \| {mean:.3f} \(2 seeds, no interval\) \|", card, re.MULTILINE)
     assert records.finished(out / "distillation") == records.finished(results)
     assert len(list((out / "distillation" / "traces").iterdir())) == 4
     assert invoke(["report", str(out / "distillation")]) == 0
