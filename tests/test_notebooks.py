@@ -69,3 +69,19 @@ def test_the_text_names_notebooks_that_exist_and_has_short_lines(path):
     assert text.startswith("# ")
     assert not set(re.findall(r"`(\w+\.ipynb)`", text)) - {other.name for other in NOTEBOOKS}
     assert not [line for line in text.splitlines() if len(line) > MAX_CHARACTERS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_can_be_run_again_and_with_other_data(path):
+    calls = [node for node in ast.walk(code(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    assert all("exist_ok" in {keyword.arg for keyword in call.keywords} for call in calls if call.func.attr == "mkdir")
+    texts = [node.value for node in ast.walk(code(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert not [text for text in texts if text.startswith("single:") and text != "single:"], "a teacher that other data do not have"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_that_writes_a_module_says_when_to_restart(path):
+    text = " ".join("".join(cell["source"]).replace("\n", " ") for cell in cells(path, "markdown"))
+    writes_module = any("".join(cell["source"]).startswith("%%writefile") for cell in cells(path, "code"))
+    assert ("Restart the kernel after you change the file" in text) == writes_module
+    assert "upper bound" not in text, "other policies can exceed oracle"

@@ -124,7 +124,13 @@ def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:
-    """Return Holm's step-down adjusted p values, in the order of ``p`` (Holm 1979)."""
+    """Return Holm's step-down adjusted p values, in the order of ``p`` (Holm 1979).
+
+    Raises:
+        InputError: a value is no p value, as the nan of a difference over fewer than two seeds.
+    """
+    if np.isnan(np.asarray(p, dtype=np.float64)).any():
+        raise InputError("holm: p has a nan, as of a difference over fewer than two seeds; leave out comparisons without a p value")
     values = _sample(p, "p")
     if values.min() < 0 or values.max() > 1:
         raise InputError(f"holm: p has values from {values.min():g} to {values.max():g}; p values are in [0, 1]")

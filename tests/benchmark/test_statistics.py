@@ -117,3 +117,5 @@ def test_other_bad_input_is_refused_by_name():
         mean_interval([1, 2], level=95)
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         holm([0.1, 1.2])
+    with pytest.raises(InputError, match="p has a nan, as of a difference over fewer than two seeds"):
+        holm([0.1, paired_difference([0.5], [0.4]).p])
