@@ -24,7 +24,7 @@ from kd_env.benchmark.shipping import Shipping
 from kd_env.benchmark.student_checkpoint import require_saveable, save_student, student_network
 from kd_env.errors import InputError
 from kd_env.models import in_memory, low_bit_files
-from kd_env.models.encoder import Encoder
+from kd_env.models.saving import TransformersNetwork
 from kd_env.paths import claim_folder, partial_folder
 from kd_env.randomness import reproducible
 from kd_env.tasks import Task
@@ -192,5 +192,5 @@ def _evaluated(race: PreparedRace, result: RaceResult) -> Distilled:
         test = score_interval(task, task.test.labels, classes)
     facts = RaceFacts(race.student, race.setup.pool.names, str(race.budget), test, race.command)
     network = student_network(run)
-    model = network.model if isinstance(network, Encoder) else network
+    model = network.model if isinstance(network, TransformersNetwork) else network
     return Distilled(model.eval(), page(task, result, facts), verdict(task, result).replace("**", ""), test, race, result, facts)

@@ -27,10 +27,9 @@ from kd_env.errors import InputError
 from kd_env.models import onnx_export
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.convolutional.checkpoint import ConvolutionalCheckpoint
-from kd_env.models.encoder import Encoder
 from kd_env.models.low_bit import is_low_bit
 from kd_env.models.pretrained import Checkpoint, open_checkpoint
-from kd_env.models.saving import save_weights
+from kd_env.models.saving import TransformersNetwork, save_weights
 from kd_env.randomness import reproducible
 from kd_env.spec import one_of
 from kd_env.tasks import Task
@@ -154,7 +153,7 @@ def _model(checkpoint: Checkpoint | ConvolutionalCheckpoint) -> torch.nn.Module:
     network = checkpoint.classifier()
     if isinstance(network, ConvolutionalNetwork):
         return network
-    if not isinstance(network, Encoder):
+    if not isinstance(network, TransformersNetwork):
         raise InputError(f"{checkpoint.folder}: not a student that this package saved; export it with its own tools")
     return network.model.eval()
 

@@ -19,8 +19,8 @@ from torch import nn
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.models import low_bit
-from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader
+from kd_env.models.encoder import Encoder
 from kd_env.models.modes import dropout_rates
 from kd_env.models.pretrained import open_checkpoint
 from kd_env.models.saving import Saveable
@@ -39,7 +39,7 @@ def build(text: str, task: Task) -> Saveable:
     widths, options = low_bit.split_options(text, options)
     network = open_checkpoint(name, task).network(task.num_classes)
     if "layers" in options:
-        if isinstance(network, ConvolutionalNetwork):
+        if not isinstance(network, Encoder):
             raise InputError(f"student {text!r}: a convolutional network has no layers to choose from; leave layers out")
         _cut(network.model, text, options["layers"])
     if "dropout" in options:

@@ -14,11 +14,14 @@ import torch
 from torch import nn
 
 from kd_env.errors import InputError
+from kd_env.models import convolutional_encoder
 from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.checkpoint_files import find_folder, first_line, quiet, read_json, require_layers, require_weights, require_whole
 from kd_env.models.convolutional.checkpoint import ConvolutionalCheckpoint, is_convolutional, open_folder
+from kd_env.models.convolutional_encoder import ConvolutionalEncoder
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import ARCHITECTURES, Encoder
+from kd_env.models.image_preprocessing import image_reader
 from kd_env.models.low_bit_files import restore
 from kd_env.tasks import Task
 
@@ -90,46 +93,53 @@ class Checkpoint:
             )
         return tokenizer
 
-    def _image_reader(self) -> Reader:
-        vision = getattr(self.config, "vision_config", self.config)
-        channels = getattr(vision, "num_channels", 3)
-        path = self.folder / "preprocessor_config.json"
-        settings = read_json(path) if path.exists() else {}
-        side = _side(getattr(vision, "image_size", None)) or _side(settings.get("crop_size")) or _side(settings.get("size")) or SIDE
-        normalise = settings.get("do_normalize", bool(settings))
-        mean, std = (tuple(settings.get(key, (0.5,) * channels)) if normalise else (fill,) * channels for key, fill in _STATISTICS)
-        if len(mean) != channels or len(std) != channels or not all(std):
-            raise InputError(f"{path}: image_mean and image_std must have {channels} numbers each, image_std above 0; correct the file")
-        return ImageReader(side, channels, mean, std)
+    def _image_reader(self) -> ImageReader:
+        return image_reader(self.folder, self.config, any_size=self._is_convolutional)
 
-    def network(self, num_classes: int) -> Encoder:
+    @property
+    def _is_convolutional(self) -> bool:
+        return self.config.model_type in convolutional_encoder.ARCHITECTURES
+
+    def network(self, num_classes: int) -> Encoder | ConvolutionalEncoder:
         """Return the network with a new head for ``num_classes`` classes, drawn from torch's global generator, in evaluation mode.
 
         Raises:
             InputError: the architecture cannot be a student, or weights are missing, do not fit, are not finite, or are not safetensors.
         """
         name = self.config.model_type
-        if name not in ARCHITECTURES:
+        if name not in ARCHITECTURES and not self._is_convolutional:
             raise InputError(
                 f"{self.folder}/config.json: architecture {name!r} can be a teacher as it is, but not be trained here; "
-                f"those that can: {', '.join(sorted(ARCHITECTURES))}"
+                f"those that can: {', '.join(sorted((*ARCHITECTURES, *convolutional_encoder.ARCHITECTURES)))}"
             )
         self.config.num_labels = num_classes
         model = self._load(new_head=True)
         _draw_head(model)
-        return Encoder(model).eval()
+        return self._wrapped(model)
 
-    def classifier(self) -> Encoder | AnyClassifier:
+    def classifier(self) -> Encoder | ConvolutionalEncoder | AnyClassifier:
         """Return the network with the checkpoint's own head, in evaluation mode and float32.
 
         Raises:
             InputError: weights are missing, do not fit, are not finite, or are not safetensors.
         """
-        if self.config.model_type in ARCHITECTURES:
-            return Encoder(restore(self._load(new_head=False), self.folder)).eval()
+        if self.config.model_type in ARCHITECTURES or self._is_convolutional:
+            return self._wrapped(restore(self._load(new_head=False), self.folder))
         if self.kind == "text":
             self.config.pad_token_id = self.tokenizer().pad_token_id  # GPT-like models classify the last token that is not padding
         return AnyClassifier(self._load(new_head=False)).eval()
+
+    def _wrapped(self, model: Any) -> Encoder | ConvolutionalEncoder:
+        if not self._is_convolutional:
+            return Encoder(model).eval()
+        side = self._image_reader().side
+        try:
+            return ConvolutionalEncoder(model.eval(), side)
+        except RuntimeError as error:  # torch's, of a layer whose input is too small
+            raise InputError(
+                f"{self.folder}: the network does not read images of {side} x {side} pixels ({first_line(error)}); "
+                "set a larger size in its preprocessor_config.json"
+            ) from None
 
     def _load(self, new_head: bool) -> Any:
         from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
@@ -157,10 +167,8 @@ class Checkpoint:
 
 LONGEST = 1 << 20
 """Tokens of a text where the model has no limit of positions; its tokenizer may have one."""
-SIDE = 224
-"""Height and width of images where neither the model nor its preprocessing says them."""
-_STATISTICS = (("image_mean", 0.0), ("image_std", 1.0))
-"""Keys of a preprocessor's file, and the values that do not change an image."""
+INITIALIZER_RANGE = 0.02
+"""Standard deviation of the weights of a new head where the configuration does not say it; Transformers has the same default."""
 
 
 def open_checkpoint(text: str, task: Task) -> Checkpoint | ConvolutionalCheckpoint:
@@ -209,15 +217,6 @@ def _kinds(model_type: str) -> list[str]:
     return [kind for kind, names in mappings.items() if model_type in names]
 
 
-def _side(size: object) -> int | None:
-    """Return the side of square images that a configuration describes as a number, a pair or a mapping."""
-    if isinstance(size, dict):
-        return _side(size.get("height") or size.get("shortest_edge"))
-    if isinstance(size, list | tuple) and size:
-        return _side(size[0])
-    return size if isinstance(size, int) and size > 0 else None
-
-
 def is_checkpoint(text: str) -> bool:
     """Return whether ``text`` names a folder or a hub id such as ``organisation/name``."""
     return "/" in text or (bool(text) and Path(text).expanduser().is_dir())
@@ -228,5 +227,5 @@ def _draw_head(model: Any) -> None:
         if name != model.base_model_prefix:
             for layer in child.modules():
                 if isinstance(layer, nn.Linear):
-                    nn.init.normal_(layer.weight, std=model.config.initializer_range)
+                    nn.init.normal_(layer.weight, std=getattr(model.config, "initializer_range", INITIALIZER_RANGE))
                     nn.init.zeros_(layer.bias)

@@ -1,6 +1,6 @@
 """Save a trained network. In: a network, its task and reader. Out: a folder that is a checkpoint.
 
-An ``Encoder`` is saved for the ``Auto*`` classes of Transformers, a convolutional network as ``models/convolutional/checkpoint.py`` says.
+A Transformers model is saved for the ``Auto*`` classes, a convolutional network as ``models/convolutional/checkpoint.py`` says.
 A quantised network is saved with its quantised weights, and its step sizes beside them (``models/low_bit_files.py``).
 """
 
@@ -17,13 +17,16 @@ from torch import nn
 from kd_env.models.checkpoint_files import quiet
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.convolutional import checkpoint as convolutional
+from kd_env.models.convolutional_encoder import ConvolutionalEncoder
 from kd_env.models.encode import ImageReader, Reader, TextReader
 from kd_env.models.encoder import Encoder
-from kd_env.models.low_bit import LowBitConv2d, Quantizer
+from kd_env.models.low_bit import LowBitConv2d, Quantizer, sizes_of
 from kd_env.models.low_bit_files import save_steps
 from kd_env.tasks import Task
 
-Saveable = Encoder | ConvolutionalNetwork
+TransformersNetwork = Encoder | ConvolutionalEncoder
+"""Networks with a Transformers model, ``model``."""
+Saveable = TransformersNetwork | ConvolutionalNetwork
 """Networks that can be saved as checkpoints."""
 
 
@@ -75,18 +78,19 @@ def save_weights(folder: Path, model: Any) -> None:
 
 
 def _in_colour(model: nn.Module) -> nn.Module:
-    """Return a copy of a ViT for grey images that accepts three equal channels, because Transformers' pipelines produce three."""
+    """Return a copy of a model for grey images that accepts three equal channels, because Transformers' pipelines produce three."""
     model = copy.deepcopy(model)
-    patches: Any = model.base_model.embeddings.patch_embeddings  # type: ignore[union-attr]
-    grey = patches.projection
-    patches.projection = nn.Conv2d(3, grey.out_channels, grey.kernel_size, grey.stride)
-    patches.projection.weight = nn.Parameter(grey.weight.detach().repeat(1, 3, 1, 1) / 3)
-    patches.projection.bias = grey.bias
+    name, grey = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    colour: nn.Conv2d = nn.Conv2d(**{**sizes_of(grey), "in_channels": 3}, bias=grey.bias is not None)
+    colour.weight = nn.Parameter(grey.weight.detach().repeat(1, 3, 1, 1) / 3)
+    colour.bias = grey.bias
     if isinstance(grey, LowBitConv2d):  # a third of the weights has a third of the step
         log_step = float(grey.weight_quantizer.log_step.detach()) - math.log(3)
-        weights = Quantizer(grey.weight_quantizer.bits, True, log_step)
-        patches.projection = LowBitConv2d(patches.projection, weights, grey.input_quantizer)
-    patches.num_channels = model.config.num_channels = 3  # type: ignore[union-attr]
+        colour = LowBitConv2d(colour, Quantizer(grey.weight_quantizer.bits, True, log_step), grey.input_quantizer)
+    model.set_submodule(name, colour)
+    for module in (*model.modules(), model.config):
+        if "num_channels" in vars(module):  # the first layers check it
+            module.num_channels = 3  # type: ignore[union-attr]
     return model
 
 

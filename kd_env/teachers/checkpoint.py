@@ -19,8 +19,8 @@ from kd_env.models.any_classifier import AnyClassifier
 from kd_env.models.checkpoint_files import require_single_label, require_weights, teacher_name
 from kd_env.models.convolutional import ConvolutionalNetwork
 from kd_env.models.encode import Reader, TextReader, TrimmedInputs, take, vocabulary_hash
-from kd_env.models.encoder import Encoder
 from kd_env.models.pretrained import open_checkpoint
+from kd_env.models.saving import TransformersNetwork
 from kd_env.paths import cache_dir, locked
 from kd_env.tasks import Task
 from kd_env.teachers.classes import ClassMap, match_by_validation, match_classes
@@ -69,7 +69,7 @@ class CheckpointTeacher:
         return self._checkpoint.folder
 
     @cached_property
-    def network(self) -> Encoder | AnyClassifier | ConvolutionalNetwork:
+    def network(self) -> TransformersNetwork | AnyClassifier | ConvolutionalNetwork:
         """Its network; logits are in the order of its own classes."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return self._checkpoint.classifier().to(device)
