@@ -124,11 +124,16 @@ def _names(asked: str, output: ModelOutput) -> list[str]:
 def _missing(teacher: Teacher, task: Task, name: str) -> InputError:
     """Return the error for a teacher without an output."""
     output, _, stage = name.partition(".")
+    known = outputs_of(teacher, task.train.inputs[:1], frozenset({"maps", request(ALL), request(STEM)})) if output == "maps" else None
+    if known is None or not known.stages:
+        compared = "compare stages" if stage else "compare it"
+        what = f"feature map of stage {stage!r}" if stage else output
+        return InputError(f"teacher {teacher.name!r} has no {what}; leave out the knowledge types that {compared}")
+    stages = ", ".join([*known.stages, *([] if known.maps is None else [LAST])])
     if not stage:
-        return InputError(f"teacher {teacher.name!r} has no {output}; leave out the knowledge types that compare it")
-    known = list(outputs_of(teacher, task.train.inputs[:1], frozenset({request(ALL), request(STEM)})).stages)
-    has = f"it has {', '.join([*known, LAST])}; name one of these" if known else "leave out the knowledge types that compare stages"
-    return InputError(f"teacher {teacher.name!r} has no feature map of stage {stage!r}; {has}")
+        remedy = f"name one of its stages, as in map_hint(stage={list(known.stages)[-1]}); it has {stages}"
+        return InputError(f"teacher {teacher.name!r} has no maps whose means are its features; {remedy}")
+    return InputError(f"teacher {teacher.name!r} has no feature map of stage {stage!r}; it has {stages}; name one of these")
 
 
 def _stages_in_meta(keep: frozenset[str], shapes: Sequence[Shapes]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kd_env.models import networks
 from kd_env.models.device import pick_device
 from kd_env.models.from_plugin import errors_of
 from kd_env.models.modes import has_plugin
-from kd_env.models.stages import ALL, output_of, request
+from kd_env.models.stages import ALL, LAST, STEM, output_of, request
 from kd_env.randomness import seeded
 from kd_env.student import auxiliary_module
 from kd_env.student.auxiliary_module import WithAuxiliaryModule
@@ -90,9 +90,11 @@ def build_network(task: Task, config: StudentConfig, example: Inputs, seed: int)
         return student
     with torch.no_grad():
         output: ModelOutput = student.eval()(**example, **({"extra_outputs": extra} if extra else {}))
+        for name in sorted(extra):
+            if problem := _problem(name, output, config.teachers):
+                named = frozenset({request(ALL), request(STEM)}) if name == request(LAST) and not has_plugin(student) else frozenset()
+                raise _without_output(name, problem, config, list(student(**example, extra_outputs=named).stages))
     student.train()
-    for name in sorted(extra):
-        _require_output(name, output, config)
     with seeded(seed):
         for projector in needed:
             student = projector(student, output, config.teachers)
@@ -103,24 +105,26 @@ def build_network(task: Task, config: StudentConfig, example: Inputs, seed: int)
     return student
 
 
-def _require_output(name: str, output: ModelOutput, config: StudentConfig) -> None:
-    """Check that the student has an output that the terms request, and of ``maps.all`` a stage in common with each teacher."""
+def _problem(name: str, output: ModelOutput, teachers: TeacherShapes) -> str:
+    """Return what is wrong with an output that the terms request: of ``maps.all``, no stage in common with a teacher; empty if nothing."""
     if name == request(ALL):
-        if all(paired((ALL,), output.stages, stages) for stages in config.teachers.stages):
-            return
-        value, problem = None, "has no numbered stage of feature maps in common with each teacher"
-    else:
-        value, axes = output.named(name), EXTRA_OUTPUTS[output_of(name)]
-        if isinstance(value, Tensor) and value.ndim == axes:
-            return
-        what, _, stage = name.partition(".")
-        problem = f"has no feature map of stage {stage!r}" if stage else f"has no {what}"
+        if all(paired((ALL,), output.stages, stages) for stages in teachers.stages):
+            return ""
+        return "has no numbered stage of feature maps in common with each teacher"
+    value, axes = output.named(name), EXTRA_OUTPUTS[output_of(name)]
     if isinstance(value, Tensor):
-        problem = f"has {name} of shape {list(value.shape)}, expected {axes} axes"
+        return "" if value.ndim == axes else f"has {name} of shape {list(value.shape)}, expected {axes} axes"
+    what, _, stage = name.partition(".")
+    return f"has no feature map of stage {stage!r}" if stage else f"has no {what}"
+
+
+def _without_output(name: str, problem: str, config: StudentConfig, stages: Sequence[str]) -> InputError:
+    """Return the error for a student with a problem; ``stages`` are those that it has instead of a last map."""
     comparing = [term.name for term in config.terms if name in term.knowledge.requests]
     names, verb = " and ".join(comparing), "compares" if len(comparing) == 1 else "compare"
     knowledge = ",".join(term.name for term in config.terms)
-    raise InputError(
-        f"knowledge={knowledge!r}: student {config.architecture!r} {problem}, which {names} {verb}; "
-        f"leave {names} out, or use another student"
-    )
+    remedy = f"leave {names} out, or use another student"
+    if name == request(LAST) and stages:
+        problem += " whose means are its features"
+        remedy = f"name one of its stages, as in map_hint(stage={stages[-1]}); it has {', '.join(stages)}"
+    return InputError(f"knowledge={knowledge!r}: student {config.architecture!r} {problem}, which {names} {verb}; {remedy}")

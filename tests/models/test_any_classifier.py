@@ -109,10 +109,12 @@ def test_encoders_under_other_names_are_fine_tuned_and_distilled(name, make_chec
 
 
 IMAGE_CONFIGS = {
-    "ResNet": lambda: transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
-    "ConvNext": lambda: transformers.ConvNextConfig(hidden_sizes=[4, 16], depths=[1, 1], num_stages=2, patch_size=2, image_size=24),
+    "MobileViTV2": lambda: transformers.MobileViTV2Config(width_multiplier=0.125, image_size=64),
+    "MobileViT": lambda: transformers.MobileViTConfig(
+        hidden_sizes=[8, 8, 8], neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 64], num_attention_heads=2, image_size=64
+    ),
     "DeiT": lambda: transformers.DeiTConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=4
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, image_size=16, patch_size=4
     ),
 }
 
@@ -125,21 +127,24 @@ def test_image_classifiers_of_other_architectures(name, tmp_path):
     config.label2id = {class_name: number for number, class_name in enumerate(task.class_names)}
     with seeded(0):
         getattr(transformers, f"{name}ForImageClassification")(config).save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 24}, "do_normalize": false}')
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 64}, "do_normalize": false}')
     teacher = CheckpointTeacher(str(tmp_path), task)
     output = teacher(task.train.inputs[:5])
-    assert teacher._read(task.train.inputs[:5])["pixel_values"].shape[2] == (16 if name == "DeiT" else 24)
-    assert (output.logits.shape, output.features.shape) == ((5, 10), (5, 16))
+    assert teacher._read(task.train.inputs[:5])["pixel_values"].shape[2] == (16 if name == "DeiT" else 64)
+    assert (output.logits.shape, output.features.shape) == ((5, 10), (5, 64))
     ((weight, bias),) = classifiers(Pool("p", (teacher,)))
     torch.testing.assert_close(output.features @ weight.T + bias, output.logits, atol=1e-5, rtol=1e-4)
-    if name == "ResNet":
+    if name == "MobileViTV2":
         torch.testing.assert_close(output.maps.mean((2, 3)), output.features, atol=1e-5, rtol=1e-4)
-        assert output.maps.shape[2] > 1
     else:
-        assert output.maps is None, "of ConvNext, a norm stands between the map and the classifier"
+        assert output.maps is None, "of MobileViT, a convolution stands between the last hidden state and the classifier"
     assert teacher.forward(task.train.inputs[:2], frozenset()).maps is None, "only on request"
     stages = teacher.forward(task.train.inputs[:2], frozenset({"maps.all", "maps.stem"})).stages
-    assert list(stages) == ([] if name == "DeiT" else ["stem", "stage1", "stage2"])
-    if name == "ResNet":
-        assert [maps.shape[1] for maps in stages.values()] == [8, 8, 16]
-        torch.testing.assert_close(stages["stage2"].mean((2, 3)), output.features[:2], atol=1e-5, rtol=1e-4)
+    assert list(stages) == ([] if name == "DeiT" else ["stem", *(f"stage{number}" for number in range(1, 5))])
+    if name == "MobileViTV2":
+        torch.testing.assert_close(stages["stage4"].mean((2, 3)), output.features[:2], atol=1e-5, rtol=1e-4)
+    if name == "MobileViT":
+        with pytest.raises(
+            InputError, match=r"has no maps whose means are its features; name .* map_hint\(stage=stage4\); it has stem, .*, stage4$"
+        ):
+            open_bank(task, Pool("p", (teacher,)), tmp_path / "bank", keep=frozenset({"maps"}))
