@@ -81,9 +81,8 @@ Student = Annotated[
     typer.Option(
         "--student",
         metavar="STUDENT",
-        help="Architecture, e.g. mlp(width=24), resnet8, tiny-bert or tiny-vit; a checkpoint to start from, e.g. PATH(layers=0;5); or "
-        "module:Class. "
-        "Default: the task's.",
+        help="Architecture, e.g. mlp(width=24), resnet8, tiny-bert or tiny-vit; a checkpoint to start from (an encoder of texts, "
+        "ViT, ResNet, ConvNeXt, MobileNet ...), e.g. PATH(layers=0;5); or module:Class. Default: the task's.",
     ),
 ]
 Updates = Annotated[int | None, typer.Option("--updates", metavar="N", help="Number of student updates, the budget. Default: the task's.")]

@@ -31,7 +31,8 @@ def teach(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Checkpoint, tiny-bert, tiny-vit or a network such as resnet20, with options. Its head is new.",
+            help="Checkpoint (an encoder of texts, ViT, ResNet, ConvNeXt, MobileNet ...), tiny-bert, tiny-vit or a network such as "
+            "resnet20, with options. Its head is new.",
         ),
     ] = None,
     pool: Annotated[
