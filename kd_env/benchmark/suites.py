@@ -21,15 +21,16 @@ FOLDER = Path(__file__).parent / "suites"
 DEFAULT_SEEDS = range(5)
 
 
-def find(text: str, data_dir: str | None = None) -> tuple[str, Suite]:
+def find(text: str, data_dir: str | None = None, task: str | None = None) -> tuple[str, Suite]:
     """Return the name and the content of a built-in suite, or of a suite file; its parts are checked.
 
     Args:
         text: name of the suite, or path of a ``.toml`` file.
         data_dir: folder of the data of its tasks.
+        task: task in place of the suite's. Default: the suite's tasks.
 
     Raises:
-        InputError: there is no such suite, or a part of it cannot be used.
+        InputError: there is no such suite, or a part of it cannot be used, or ``task`` is to replace several tasks.
     """
     if text.endswith(".toml"):
         name, suite = Path(text).stem, read(Path(text))
@@ -37,7 +38,10 @@ def find(text: str, data_dir: str | None = None) -> tuple[str, Suite]:
         name, suite = text, SUITES[text]
     else:
         raise spec.unknown("suite", text, SUITES, " (or name a .toml file of your own)")
-    suite = replace(suite, parts=tuple(replace(part, task=tasks.with_data_dir(part.task, data_dir)) for part in suite.parts))
+    named = list(dict.fromkeys(part.task for part in suite.parts))
+    if task is not None and len(named) > 1:
+        raise InputError(f"suite {text} has several tasks ({', '.join(named)}); --task replaces the task of a suite that has one")
+    suite = replace(suite, parts=tuple(replace(part, task=tasks.with_data_dir(task or part.task, data_dir)) for part in suite.parts))
     for part in suite.parts:
         check(f"suite {text}, part {part.number}", part)
     return name, suite

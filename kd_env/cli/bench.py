@@ -26,6 +26,9 @@ def bench(
             "Needs Optuna.",
         ),
     ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="Task in place of the suite's, for a suite of one task, e.g. cifar10.")
+    ] = None,
     data_dir: DataDir = None,
     workers: Workers = 0,
     executor: Executor = "process",
@@ -43,5 +46,5 @@ def bench(
     connect(context, options)
     from kd_env.benchmark.suites import find
 
-    named, seed_list = find(suite, data_dir), None if seeds is None else read_seeds(seeds)
+    named, seed_list = find(suite, data_dir, task), None if seeds is None else read_seeds(seeds)
     run_suite(*named, seed_list, out, options, paper, tensorboard, tune)

@@ -155,7 +155,18 @@ def test_data_of_a_suite_s_tasks_come_from_a_folder(tmp_path):
         suites.find("demo", str(tmp_path))
 
 
-@pytest.mark.parametrize("name", sorted(suites.SUITES.keys() - {"glue", "images"}))  # which need their data
+def test_a_task_replaces_that_of_a_suite_of_one_task(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[[part]]\ntask = "domains"\npolicies = ["uniform"]\n\n[[part]]\ntask = "domains"\npolicies = ["router"]\n')
+    assert [part.task for part in suites.find(str(file))[1].parts] == ["domains", "domains"]
+    assert [part.task for part in suites.find(str(file), task="digits")[1].parts] == ["digits", "digits"]
+    with pytest.raises(InputError, match=r"suite systems has several tasks \(digits, domains\); --task replaces"):
+        suites.find("systems", task="digits")
+    with pytest.raises(InputError, match="unknown task 'digit'"):
+        suites.find(str(file), task="digit")
+
+
+@pytest.mark.parametrize("name", sorted(suites.SUITES.keys() - {"glue", "vision"}))  # which need their data
 def test_suites_name_existing_policies_and_pools(name):
     assert suites.find(name) == (name, suites.SUITES[name])
     for part in suites.SUITES[name].parts:
@@ -188,7 +199,7 @@ def test_a_suite_runs_its_parts_into_one_folder_and_resumes(monkeypatch, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fit_stacks_once")
-@pytest.mark.parametrize("name", sorted(suites.SUITES.keys() - {"glue", "images"}))
+@pytest.mark.parametrize("name", sorted(suites.SUITES.keys() - {"glue", "vision"}))
 def test_every_policy_of_a_suite_can_be_built_on_its_pool(name):
     for part in suites.SUITES[name].parts:
         for trial in part.trials(name, [0], ""):
