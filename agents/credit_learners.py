@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.network_stack import clipped_each
 from baselines.gating import GatingNetwork, standardise
 from baselines.scorer import NUM_COLUMNS, Scorer
 from baselines.stacking import Instances
@@ -97,10 +98,7 @@ class CreditLearners(nn.Module):
         joined = self._joined()
         log_policies = self._log_policies(joined, instances.outputs, instances.columns, log_priors)
         gradients = torch.autograd.grad(-self.value(log_policies, log_priors, credit).sum(), list(joined.values()))
-        norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients], 1)  # [F * P, parameters]
-        factor = (MAX_NORM / (torch.linalg.vector_norm(norms, dim=1) + 1e-6)).clamp(max=1.0)
-        for name, gradient in zip(joined, gradients, strict=True):
-            clipped = gradient * factor.view(-1, *[1] * (gradient.ndim - 1))
+        for name, clipped in clipped_each(dict(zip(joined, gradients, strict=True)), MAX_NORM).items():
             for number, part in enumerate(torch.split(clipped, len(self.holds))):
                 self._fold_parameters[name][number].grad = None if number == left_out else part
         self.optimizer.step()

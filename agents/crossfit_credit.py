@@ -21,7 +21,6 @@ our own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from torch import Tensor
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, Proposal, check_options
 from agents.credit_stack import CreditStack
 from agents.entropy import normalized_entropy
-from agents.network_stack import stackable
 from agents.saving import SavedAgent
 from kd_env import spec
 from kd_env.envs.actions import action_of_weights
@@ -55,6 +53,7 @@ class CrossfitCredit(SavedAgent):
         "reward": "dev_improvement",
         "credit": "first_order(folds=4)",
     }
+    stack = CreditStack
     search_space: SearchSpace = SEARCH_SPACE
 
     def __init__(
@@ -131,11 +130,6 @@ class CrossfitCredit(SavedAgent):
         log_shares = self.log_shares + self.rate * self.credit_factors * earned
         self.log_shares = np.maximum(log_shares - log_shares.max(), MIN_LOG_SHARE)
         return fold if self.policies.num_folds > 1 else None
-
-    @classmethod
-    def stacked(cls, policies: Sequence[CrossfitCredit]) -> CreditStack | None:
-        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
-        return CreditStack(policies) if stackable([policy.policies.learners.optimizer for policy in policies]) else None
 
     def mixed(self) -> np.ndarray:
         """Return the weights for the mini-batch of :attr:`proposal`, ``[n, K]``."""

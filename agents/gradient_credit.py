@@ -16,7 +16,7 @@ is needed, and the student is taught with a sharper policy than the one that lea
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.entropy import normalized_entropy
-from agents.network_stack import NetworkStack, clipped_each, split_observation, split_students, stackable
+from agents.gradient_credit_stack import MAX_NORM, GradientCreditStack
 from agents.saving import SavedAgent
 from baselines.gating import LOG_FLOOR, GatingNetwork, fit_on_reward_split, gating_inputs, standardise
 from kd_env import spec
@@ -34,9 +34,6 @@ from kd_env.errors import InputError
 from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.randomness import seeded
 from kd_env.types import Observation
-
-MAX_NORM = 1.0
-"""Norm to which the gradient of the policy is clipped."""
 
 
 class SelectionPolicy(nn.Module):
@@ -72,6 +69,7 @@ class GradientCredit(SavedAgent):
         "reward": "dev_improvement",
         "credit": "first_order",
     }
+    stack = GradientCreditStack
     search_space: SearchSpace = {
         "learning_rate": Range(1e-4, 5e-3, log=True),
         "prior_strength": Range(0.01, 1.0, log=True),
@@ -166,11 +164,6 @@ class GradientCredit(SavedAgent):
         log_prior = torch.zeros_like(log_policy) if prior_logits is None else prior_logits.log_softmax(-1)
         return (log_policy.exp() * (credit - self.prior_strength * (log_policy - log_prior))).sum(-1).mean(-1)
 
-    @classmethod
-    def stacked(cls, policies: Sequence[GradientCredit]) -> GradientCreditStack | None:
-        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
-        return GradientCreditStack(policies) if stackable([policy.optimizer for policy in policies]) else None
-
     def state(self) -> dict[str, Any]:
         """Return policy, prior and optimizer."""
         return {
@@ -185,36 +178,3 @@ class GradientCredit(SavedAgent):
         if self.prior is not None:
             self.prior.load_state_dict(state["prior"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-class GradientCreditStack:
-    """Policies of a population in batched passes, see :class:`~kd_env.policies.protocol.PolicyStack`."""
-
-    def __init__(self, policies: Sequence[GradientCredit]) -> None:
-        """Stack the networks of the policies."""
-        self._first, self._size = policies[0], len(policies)
-        self._networks = NetworkStack([policy.policy for policy in policies], [policy.optimizer for policy in policies])
-        priors = [policy.prior for policy in policies if policy.prior is not None]
-        self._priors = NetworkStack(priors) if priors else None
-
-    @torch.no_grad()
-    def act(self, observation: Observation) -> np.ndarray:
-        """Return the weights of all slots as actions."""
-        logits = self._networks(split_observation(observation, self._size))  # [S, B, K]
-        return action_of_weights(self._first.weights(logits.flatten(0, 1)))
-
-    def update(self, transition: Transition) -> None:
-        """Make one update of each policy with the credit of the step."""
-        if "credit" not in transition.info:
-            return
-        observation = split_observation(transition.observation, self._size)
-        credit = split_students(transition.info["credit"], self._size).float()  # [S, B, K]
-        with torch.no_grad():
-            prior_logits = None if self._priors is None else self._priors(observation)
-        value = self._first.value(self._networks(observation), prior_logits, credit)
-        self._networks.maximise(value, lambda gradients: clipped_each(gradients, MAX_NORM))
-
-    def separate(self) -> None:
-        """Let each policy go on alone."""
-        for networks in filter(None, (self._networks, self._priors)):
-            networks.separate()

@@ -14,7 +14,6 @@ The policies are judged by credit of labels that they have learned from; :mod:`a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from torch import Tensor
 from agents.credit_policies import SEARCH_SPACE, CreditPolicies, check_options
 from agents.credit_stack import CreditStack
 from agents.entropy import normalized_entropy
-from agents.network_stack import stackable
 from agents.saving import SavedAgent
 from kd_env.envs.actions import action_of_weights
 from kd_env.policies import PolicyContext, SearchSpace, Transition
@@ -46,6 +44,7 @@ class HeldCredit(SavedAgent):
         "reward": "dev_improvement",
         "credit": "first_order(smoothing=-0.3)",
     }
+    stack = CreditStack
     search_space: SearchSpace = SEARCH_SPACE
 
     def __init__(
@@ -104,11 +103,6 @@ class HeldCredit(SavedAgent):
             log_odds = self.log_odds + self.rate * (held - self.release * free)
             self.log_odds = min(max(log_odds, -MAX_LOG_ODDS), MAX_LOG_ODDS)
         return None
-
-    @classmethod
-    def stacked(cls, policies: Sequence[HeldCredit]) -> CreditStack | None:
-        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
-        return CreditStack(policies) if stackable([policy.policies.learners.optimizer for policy in policies]) else None
 
     def mixed(self) -> np.ndarray:
         """Return the weights for the mini-batch of :attr:`proposal`, ``[n, K]``."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from kd_env.policies.protocol import NotStackable
 from kd_env.types import Observation
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -35,10 +36,14 @@ class NetworkStack:
         """Stack the networks.
 
         Args:
-            networks: modules of one class and shape. They must not be used alone until :meth:`separate` is called.
-            optimizers: the optimizer of each network, over all its parameters, for which :func:`stackable` holds. Without them, the
-                stack does not learn.
+            networks: modules of one class and shape. They must not learn alone until :meth:`separate` is called.
+            optimizers: the optimizer of each network, over all its parameters. Without them, the stack does not learn.
+
+        Raises:
+            NotStackable: the optimizers have different options, or have made different numbers of steps, which a stack counts once for all.
         """
+        if any(_options_and_steps(optimizer) != _options_and_steps(optimizers[0]) for optimizer in optimizers):
+            raise NotStackable
         self._networks, self._optimizers = networks, optimizers
         self._skeleton = copy.deepcopy(networks[0]).to("meta")
         self.parameters, self.buffers = stack_module_state(list(networks))
@@ -84,7 +89,7 @@ class NetworkStack:
 
     def _stacked_optimizer(self) -> torch.optim.Adam:
         """Return an Adam over the stacked parameters, whose state the separate optimizers share."""
-        stacked = torch.optim.Adam(self.parameters.values(), **self._optimizers[0].defaults)
+        stacked = torch.optim.Adam(self.parameters.values(), **_options_and_steps(self._optimizers[0])[0])
         for name, parameter in self.parameters.items():
             of_networks = [network.get_parameter(name) for network in self._networks]
             states = [_adam_state(optimizer, of_one) for optimizer, of_one in zip(self._optimizers, of_networks, strict=True)]
@@ -94,16 +99,6 @@ class NetworkStack:
             for number, of_one in enumerate(states):
                 of_one |= {moment: state[moment][number] for moment in MOMENTS} | {"step": state["step"]}
         return stacked
-
-
-def stackable(optimizers: Sequence[torch.optim.Adam]) -> bool:
-    """Return whether the optimizers have made equally many steps; a stack counts them once for all."""
-    parameters_of = [optimizer.param_groups[0]["params"] for optimizer in optimizers]
-    steps = [
-        [float(optimizer.state[parameter].get("step", 0.0)) for parameter in parameters]
-        for optimizer, parameters in zip(optimizers, parameters_of, strict=True)
-    ]
-    return all(each == steps[0] for each in steps)
 
 
 def split_students(values: np.ndarray, size: int) -> Tensor:
@@ -118,9 +113,16 @@ def split_observation(observation: Observation, size: int) -> dict[str, Tensor]:
 
 def clipped_each(gradients: Mapping[str, Tensor], max_norm: float) -> dict[str, Tensor]:
     """Scale the gradients ``[S, ...]`` of each network to a norm of at most ``max_norm``, as :func:`torch.nn.utils.clip_grad_norm_`."""
-    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()])  # [parameters, S]
-    factors = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients.values()], 1)  # [S, parameters]
+    factors = (max_norm / (torch.linalg.vector_norm(norms, dim=1) + 1e-6)).clamp(max=1.0)
     return {name: gradient * factors.view(-1, *[1] * (gradient.ndim - 1)) for name, gradient in gradients.items()}
+
+
+def _options_and_steps(optimizer: torch.optim.Adam) -> tuple[dict[str, Any], list[float]]:
+    """Return the options of an optimizer of one group, and the number of steps of each parameter."""
+    (group,) = optimizer.param_groups
+    options = {name: value for name, value in group.items() if name != "params"}
+    return options, [float(optimizer.state[parameter].get("step", 0.0)) for parameter in group["params"]]
 
 
 def _adam_state(optimizer: torch.optim.Adam, parameter: nn.Parameter) -> dict[str, Any]:

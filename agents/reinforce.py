@@ -18,7 +18,6 @@ warm-up updates the policy after every mini-batch; a window that the budget cuts
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,7 @@ from torch import Tensor
 from agents.entropy import bernoulli_entropy
 from agents.logistic_policies import LogisticPolicies, objective
 from agents.moments import RunningMoments
-from agents.network_stack import stackable
-from agents.reinforce_stack import ReinforceStack
+from agents.reinforce_stack import ReinforceStack, StoredStep
 from agents.saving import SavedAgent
 from kd_env import spec
 from kd_env.errors import InputError
@@ -37,9 +35,6 @@ from kd_env.policies import PolicyContext, Range, SearchSpace, Transition
 from kd_env.types import Observation
 
 COLUMNS_AT_EVEN_ODDS = 5
-
-StoredStep = tuple[Observation, np.ndarray, np.ndarray]
-"""A mini-batch that was decided about: observation, action and reward."""
 
 
 class Reinforce(SavedAgent):
@@ -49,6 +44,7 @@ class Reinforce(SavedAgent):
     learns_from = "the reward"
     paper = "Yuan et al. 2021, arXiv 2012.06048"
     env_options: dict[str, Any] = {"granularity": "instance", "action": "subset", "observation": "full"}
+    stack = ReinforceStack
     search_space: SearchSpace = {"step": Range(0.03, 3.0, log=True), "window": Range(1, 8)}
 
     @staticmethod
@@ -178,11 +174,6 @@ class Reinforce(SavedAgent):
         """Return the rewards ``[B]``, standardised if there is a baseline, to which they are added."""
         returns = torch.from_numpy(reward).float()
         return returns if self.baseline is None else self.baseline.standardise(returns)
-
-    @classmethod
-    def stacked(cls, policies: Sequence[Reinforce]) -> ReinforceStack | None:
-        """Return policies of a population that act and learn in batched passes; ``None`` if some have learned for longer than others."""
-        return ReinforceStack(policies) if stackable([policy.optimizer for policy in policies]) else None
 
     def _warm_selector(self) -> None:
         """Update the policies with ``selector_warmup`` mini-batches that the student does not learn from."""

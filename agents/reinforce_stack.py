@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from agents.logistic_policies import objective
+from agents.logistic_policies import LogisticPolicies, objective
 from agents.moments import adapt_moments
 from agents.network_stack import NetworkStack, split_observation, split_students
 from kd_env.policies import Transition
 from kd_env.types import Observation
 
-if TYPE_CHECKING:
-    from agents.reinforce import Reinforce
+StoredStep = tuple[Observation, np.ndarray, np.ndarray]
+"""A mini-batch that was decided about: observation, action and reward."""
+
+
+class SelectsTeachers(Protocol):
+    """A policy that can be stacked."""
+
+    policy: LogisticPolicies
+    optimizer: torch.optim.Adam
+    generator: torch.Generator
+    learning: bool
+    updates: int
+    student_warmup: int
+    window: int
+    stored: list[StoredStep]
+
+    def store(self, observation: Observation, action: np.ndarray, reward: np.ndarray) -> None:
+        """Count a step, and store it unless the student is being warmed up."""
+        ...
+
+    def returns(self, reward: np.ndarray) -> Tensor:
+        """Return the rewards ``[B]``, standardised if there is a baseline."""
+        ...
 
 
 class ReinforceStack:
     """Several policies, see :class:`~kd_env.policies.protocol.PolicyStack`. Each keeps its own random state, baseline and stored steps."""
 
-    def __init__(self, policies: Sequence[Reinforce]) -> None:
+    def __init__(self, policies: Sequence[SelectsTeachers]) -> None:
         """Stack the networks of the policies."""
         self._policies, self._first, self._size = policies, policies[0], len(policies)
         self._networks = NetworkStack([policy.policy for policy in policies], [policy.optimizer for policy in policies])

@@ -12,7 +12,7 @@ from kd_env.envs.decisions import concatenate
 from kd_env.errors import InputError
 from kd_env.policies.episode_view import EpisodeView
 from kd_env.policies.faults import faults_of
-from kd_env.policies.protocol import Learner, PolicyStack
+from kd_env.policies.protocol import Learner, NotStackable, PolicyStack
 from kd_env.types import Decision, Observation
 
 
@@ -90,10 +90,22 @@ def run_population_episode(
     """
     state = start_episode(env, policies, seeds, learning) if resume_from is None else resume_from
     episode = PopulationEpisode(env, policies, state, learning)
-    while not episode.state.over.all():
-        episode.step()
-        if after_update is not None and not episode.state.over.all():
-            after_update(episode.state)
+    try:
+        while not episode.state.over.all():
+            episode.step()
+            if after_update is not None and not episode.state.over.all():
+                after_update(episode.state)
+    finally:
+        episode.separate()
+
+
+class _Part(NamedTuple):
+    """Some students, and the policy or stack that acts for them."""
+
+    policy: Any
+    view: EpisodeView
+    students: slice
+    slots: slice
 
 
 class PopulationEpisode:
@@ -108,7 +120,7 @@ class PopulationEpisode:
         self._env, self._learning, self.state = env, learning, state
         self._policies, self._slots = policies, env.num_envs // len(policies)
         self._stack = None if state.over.any() else stack_of(policies)
-        self._parts = self._parts_of([self._stack] if self._stack else policies)
+        self._parts = self._parts_of(policies if self._stack is None else [self._stack])
 
     def step(self) -> None:
         """Teach each student one mini-batch, and let the policies of unfinished students learn from it."""
@@ -118,7 +130,7 @@ class PopulationEpisode:
                 observation = view.observation(take_slots(before, slots))
                 with faults_of(policy, "act"):
                     action = view.action(policy.act(observation))
-                actions[students] = [action] if policy is not self._stack else np.split(as_numbers(action, "action"), len(self._policies))
+                actions[students] = [action] if policy is not self._stack else self._of_students(action)
         decided = isinstance(actions[0], Decision)
         action_of_all = concatenate(actions, self._slots) if decided else _joined(actions)
         observation, rewards, terminated, truncated, infos = self._env.step(action_of_all)
@@ -132,29 +144,45 @@ class PopulationEpisode:
         over = over | (terminated | truncated).reshape(len(self._policies), self._slots)[:, 0]
         actions = [action.detach() if isinstance(action, Decision) else action for action in actions]  # a graph serves one update
         self.state = EpisodeState(observation, over, actions)
-        if self._stack is not None and over.any():
+        if over.any():
+            self.separate()
+
+    def separate(self) -> None:
+        """Let the policies act and learn one after the other from now on."""
+        if self._stack is not None:
             self._stack.separate()
             self._stack, self._parts = None, self._parts_of(self._policies)
 
-    def _parts_of(self, acting: Sequence[Any]) -> list[tuple[Any, EpisodeView, slice, slice]]:
-        """Return each policy or stack with its view, its students and its slots."""
-        share, views = len(self._policies) // len(acting), [EpisodeView(policy, _teacher_blocks(self._env)) for policy in self._policies]
+    def _of_students(self, action: np.ndarray | Decision) -> list[np.ndarray]:
+        """Return the actions of a stack by student."""
+        numbers = as_numbers(action, "actions of a stack")
+        if len(numbers) != self._env.num_envs:
+            name = type(self._stack).__name__
+            raise InputError(f"stack {name}: act() returned {len(numbers)} actions; return one per slot, {self._env.num_envs}")
+        return np.split(numbers, len(self._policies))
+
+    def _parts_of(self, acting: Sequence[Any]) -> list[_Part]:
+        share, blocks = len(self._policies) // len(acting), _teacher_blocks(self._env)
         students = [slice(number * share, (number + 1) * share) for number in range(len(acting))]
-        slots = [slice(part.start * self._slots, part.stop * self._slots) for part in students]
-        return list(zip(acting, views, students, slots, strict=False))
+        return [
+            _Part(policy, EpisodeView(self._policies[part.start], blocks), part, slice(part.start * self._slots, part.stop * self._slots))
+            for policy, part in zip(acting, students, strict=True)
+        ]
 
 
 def stack_of(policies: Sequence[Any]) -> PolicyStack | None:
-    """Return the policies in batched passes, if their class offers that, and their options differ in seeds alone.
-
-    A subclass does not inherit it, since it may act or learn in another way.
-    """
-    policy_class, options = type(policies[0]), [{**getattr(policy, "options", {}), "seed": None} for policy in policies]
-    same = all(type(policy) is policy_class for policy in policies) and all(each == options[0] for each in options)
-    if len(policies) == 1 or not same or "stacked" not in vars(policy_class):
+    """Return the policies in batched passes, if their class itself offers that, and their options differ in seeds alone."""
+    policy_class = type(policies[0])
+    if len(policies) == 1 or "stack" not in vars(policy_class) or any(type(policy) is not policy_class for policy in policies):
         return None
-    with faults_of(policies[0], "stacked"):
-        stack: PolicyStack | None = policy_class.stacked(policies)
+    options = [{**policy.options, "seed": None} for policy in policies]
+    if any(of_policy != options[0] for of_policy in options):
+        return None
+    try:
+        with faults_of(policies[0], "stack"):
+            stack: PolicyStack = policy_class.stack(policies)
+    except NotStackable:
+        return None
     return stack
 
 

@@ -7,7 +7,7 @@ A class is built as ``P(context, seed, **options)``. It may declare:
 - ``environment``: the id that it acts in, by default ``kd_env/TeacherSelection-v0``;
 - ``supports_population``: false for one that reads its student's gradients; a static method ``supports_population_for(**options)`` where
   that depends on its options;
-- ``stacked(policies)``, a class method: policies of a population that act and learn in batched passes, see :class:`PolicyStack`;
+- ``stack``: a class whose objects act and learn for all policies of a population in batched passes, see :class:`PolicyStack`;
 - ``paper`` and ``learns_from``: for ``kd-env list policies``.
 
 A policy can be stopped and resumed between two updates if it has ``state()`` and ``load_state(state)``, see
@@ -73,12 +73,16 @@ class Learner(Protocol):
         ...
 
 
+class NotStackable(Exception):
+    """Raised by a stack for policies that it cannot take; they then act and learn one after the other."""
+
+
 class PolicyStack(Protocol):
     """Policies of one class that act and learn in batched passes, each for one student of a population.
 
-    The class returns it from ``P.stacked(policies)``, or ``None`` if it cannot; the options of the policies differ in seeds alone. It does
-    what the policies do one after the other, up to rounding. After each step every policy can be saved, and asked for its
-    ``selection_entropy``. It does not act or learn itself until ``separate()`` is called.
+    A class names it as ``stack``, and a subclass does not inherit it. It is built as ``stack(policies)``, where the options of the policies
+    differ in seeds alone, and may raise :class:`NotStackable`. It does what the policies do one after the other, up to rounding. After each
+    step every policy can be saved, and asked for its ``selection_entropy``. It does not learn itself until ``separate()`` is called.
     """
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -90,7 +94,7 @@ class PolicyStack(Protocol):
         ...
 
     def separate(self) -> None:
-        """Let each policy go on alone; called when the first student is finished."""
+        """Let each policy go on alone; called when the first student is finished, or the episode is interrupted."""
         ...
 
 

@@ -7,6 +7,7 @@ import torch
 
 from agents.gradient_credit import GradientCredit
 from agents.network_stack import NetworkStack, clipped_each
+from kd_env.errors import InputError
 from kd_env.policies import episode, registry, run_population_episode
 from kd_env.policies.episode import PopulationEpisode, stack_of, start_episode
 
@@ -138,3 +139,47 @@ def test_gradients_are_clipped_for_each_network():
     for network, expected in zip(networks, separate, strict=True):
         for name, parameter in expected.named_parameters():
             torch.testing.assert_close(network.get_parameter(name).data, parameter.data)
+
+
+def test_an_interrupted_episode_leaves_policies_that_go_on_alone():
+    env, policies = population("gradient_credit")
+
+    def interrupt(state):
+        if env.selection.distillation.update[0] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_population_episode(env, policies, SEEDS, after_update=interrupt)
+    parameters = first_parameters(policies)
+    for number, (policy, parameter) in enumerate(zip(policies, parameters, strict=True)):
+        for _ in range(number):
+            parameter.grad = torch.ones_like(parameter)
+            policy.optimizer.step()
+    assert [int(policy.optimizer.state[parameter]["step"]) for policy, parameter in zip(policies, parameters, strict=True)] == [3, 4, 5]
+
+
+class OneTooFew:
+    """A stack that returns an action too few."""
+
+    def __init__(self, policies):
+        pass
+
+    def act(self, observation):
+        return np.zeros((23, 4), np.float32)
+
+    def separate(self):
+        pass
+
+
+def test_a_stack_that_returns_too_few_actions_is_named(monkeypatch):
+    env, policies = population("gradient_credit")
+    monkeypatch.setattr(GradientCredit, "stack", OneTooFew)
+    with pytest.raises(InputError, match=r"stack OneTooFew: act\(\) returned 23 actions; return one per slot, 24"):
+        run_population_episode(env, policies, SEEDS)
+
+
+def test_options_that_are_no_dict_do_not_matter_without_a_stack():
+    class Plain:
+        options = ("a",)
+
+    assert stack_of([Plain(), Plain()]) is None

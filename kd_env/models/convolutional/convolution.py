@@ -13,8 +13,8 @@ BLOCK = 16
 class Convolution(nn.Conv2d):
     """A convolution. With a kernel of 1x1 and a stride, it reads only the pixels that it uses.
 
-    Values and gradients are those of ``nn.Conv2d``. That one has a fault on a CPU (oneDNN issue 6035): with weights in
-    ``channels_last`` and fewer than 16 input channels, its backward pass writes past its memory. Images of 64 pixels crash the process.
+    Values and gradients are those of ``nn.Conv2d``. That one has a fault on a CPU (oneDNN issue 6035): with fewer than 16 input channels,
+    and weights in ``channels_last``, its backward pass writes past its memory. With images of 64 x 64 pixels, this ends the process.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -27,7 +27,7 @@ class Convolution(nn.Conv2d):
 
 def has_strided_pixels(layer: nn.Conv2d) -> bool:
     """Return whether the kernel is 1x1 and skips pixels."""
-    return layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.padding == (0, 0)
+    return layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.padding in ((0, 0), "valid")
 
 
 def in_channels_last(network: nn.Module) -> None:
