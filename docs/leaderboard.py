@@ -43,8 +43,8 @@ by itself whether labels teach; its rows are in the tables where they may. [Resu
 1. Run it in a setting, five seeds or more: `kd-env run --task digits --teachers digits/systematic --policy my_module:MyPolicy --seeds
    0-9 --out results/mine`.
 2. Check it: `kd-env replay results/mine` teaches each student again with the decisions in `results/mine/traces` and compares the
-   record; the policy does not run. In a copy of the folder without `traces`, it runs every trial again.
-   `kd_env.testing.check_policy` checks the class.
+   record; the policy does not run, except where its decisions carry a gradient (`amtml`, `camkd`, ...). In a copy of the folder
+   without `traces`, it runs every trial again. `kd_env.testing.check_policy` checks the class.
 3. Submit `results/mine/results.jsonl` and the file of the policy. Settings are tuned on validation, with seeds from 100 on, and the
    test split is read once.
 

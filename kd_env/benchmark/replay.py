@@ -1,8 +1,8 @@
 """Check a record by its trace. In: a results folder and a trial's id. Out: what differs when the actions of its trace are taken again.
 
-The trace holds all weights exactly, and the rest follows from the record's settings and seed, so the policy does not run: whether it would
-decide so again is not checked. Where decisions carried a gradient, the policy decides again, and its decisions must equal those of the
-trace. The numbers of forwarded examples, the time and the memory are not compared.
+The trace holds all weights exactly, and the rest follows from the record's settings and seed. So the policy does not run, except where its
+decisions carry a gradient (`amtml`, `camkd`, ...): there it decides again, and its decisions must equal those of the trace. Whether another
+policy would decide so again is not checked. The numbers of forwarded examples, the time and the memory are not compared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kd_env import spec, tasks
 from kd_env.analysis.traces import DECIDED, read_trace
 from kd_env.benchmark import records
 from kd_env.benchmark.identity import identity_differences
-from kd_env.benchmark.rerun import trial_of
+from kd_env.benchmark.rerun import shown, trial_of
 from kd_env.benchmark.run_trial import evaluate_on_test
 from kd_env.benchmark.traced_numbers import traced_differences
 from kd_env.benchmark.versions import explained, other_processor
@@ -54,7 +54,10 @@ def trace_file(directory: Path, trial: str) -> Path:
 
 
 def replay_record(directory: Path, record: records.Record) -> list[str]:
-    """Return what :func:`replay` returns, for a record of the folder."""
+    """Return what :func:`replay` returns, for a record of the folder.
+
+    If the student cannot be taught to the end as the trace says, its scores, its curve and the trace's numbers are not compared.
+    """
     trial = record["trial"]
     env: Any = gym.make_vec(vectorization_mode="vector_entry_point", **{"id": TEACHER_SELECTION, **record["env"]}).unwrapped
     selection: Selection = env.selection
@@ -70,12 +73,15 @@ def replay_record(directory: Path, record: records.Record) -> list[str]:
     with reproducible():
         if trace.attrs["differentiable"]:  # its numbers alone do not say how the student was taught
             policy = trial_of(record).resolved.policy.build(env, record["seed"])
-            differences += _teach_again(selection, trace, tolerance, curve, lambda: policy.act(selection.observation()))
+            stopped = _teach_again(selection, trace, tolerance, curve, lambda: policy.act(selection.observation()))
         else:
-            differences += _teach_again(selection, trace, tolerance, curve)
+            stopped = _teach_again(selection, trace, tolerance, curve)
+    if stopped:
+        return explained(differences + stopped, record["versions"])
     recorded_curve = {point["update"]: point.get("validation") for point in record["curve"]}
     if recorded_curve.keys() != curve.keys() or not all(_close(recorded_curve[update], curve[update], tolerance) for update in curve):
-        differences.append(f"curve: recorded the validation {list(recorded_curve.values())}, replayed {list(curve.values())}")
+        recorded, replayed = (shown(list(validations.values())) for validations in (recorded_curve, curve))
+        differences.append(f"curve: recorded the validation {recorded}, replayed {replayed}")
     differences += [
         f"{name}: recorded {record[name]!r}, replayed {score!r}"
         for name, score in _scores(record, run, selection.distillation.reward_split).items()

@@ -105,10 +105,11 @@ def differences(record: Record, second_run: Record, tolerance: float = 0.0) -> l
         recorded, new = record[name], json.loads(json.dumps(second_run[name]))
         accepted = name in SCORES and None not in (recorded, new) and abs(new - recorded) <= tolerance
         if recorded != new and not accepted and not (name == "selection_entropy" and recorded is None):
-            lines.append(f"{name}: recorded {_shown(recorded)}, again {_shown(new)}")
+            lines.append(f"{name}: recorded {shown(recorded)}, again {shown(new)}")
     return explained(lines, record["versions"])
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value of a record as JSON, cut to 80 characters."""
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kd_env.analysis.traces import DECISION
 from kd_env.benchmark.records import Record
+from kd_env.benchmark.rerun import shown
 
 ROUNDING = 1e-5
 """Largest relative difference of a sum over the trace, which holds float32."""
@@ -35,12 +36,14 @@ def traced_differences(record: Record, trace: pd.DataFrame, num_teachers: int) -
         "reward_sum": float(decisions["reward"].astype(np.float64).groupby(decisions["update"]).mean().sum()),
     }
     lines = [
-        f"{name}: recorded {record[name]}, the trace says {value}" for name, value in traced.items() if not _equal(record[name], value)
+        f"{name}: recorded {shown(record[name])}, the trace says {shown(value)}"
+        for name, value in traced.items()
+        if not _equal(record[name], value)
     ]
     recorded_losses = [point.get("train_loss") for point in record["curve"]]
     losses = train_losses(trace, [point["update"] for point in record["curve"]])
     if not _equal(recorded_losses, losses):
-        lines.append(f"curve: recorded the train_loss {recorded_losses}, the trace says {losses}")
+        lines.append(f"curve: recorded the train_loss {shown(recorded_losses)}, the trace says {shown(losses)}")
     return lines
 
 

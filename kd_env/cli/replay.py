@@ -45,10 +45,11 @@ def replay(
 
     If DIR/traces holds the trace of a trial, its student is taught again with
     the recorded decisions. Its scores, its curve, and the settings, policy and
-    access that the record names are compared. The policy does not run, so this
-    does not check that it decides so again. If there is no trace, the trial is
-    run again from its seed, together with the trials that were taught in the
-    same population, and all numbers of the record are compared.
+    access that the record names are compared. The policy does not run, except
+    where its decisions carry a gradient (amtml, camkd, ...): there it decides
+    again, and its decisions are compared too. If there is no trace, the trial
+    is run again from its seed, together with the trials that were taught in
+    the same population, and all numbers of the record are compared.
 
     On another kind of processor, or with other versions of the packages, the
     last digits can differ, and a student can end a point higher or lower. With
@@ -56,15 +57,17 @@ def replay(
     differ by up to two points count as equal.
 
     The exit status is 0 if all records are equal, and 1 if not. A record that
-    cannot be read is not equal.
+    cannot be read is named on stderr. It is not equal; with TRIAL, --policy or
+    --seed it does not count, since it may be another one.
     """
     from kd_env.benchmark import records
     from kd_env.benchmark.check import checks, select
 
     everything, left_out = records.read_usable(directory)
+    _say([f"kd-env: {reason}" for reason in left_out], quiet=False)
     if trial is None:
         chosen = select(directory, everything, policy or [], seed or [])
-        unread = [] if policy or seed else left_out  # whose policy and seed may be what is wrong
+        unread = 0 if policy or seed else len(left_out)  # whose policy and seed may be what is wrong
         planned = checks(directory, everything, chosen, tolerance)
         raise typer.Exit(0 if _check_all(planned, len(chosen), unread, _equal(tolerance), quiet) else 1)
     if policy or seed:
@@ -83,8 +86,8 @@ def _equal(tolerance: float) -> str:
     return f"equal within {tolerance:g}" if tolerance else "equal"
 
 
-def _check_all(planned: list[Check], total: int, left_out: list[str], when_equal: str, quiet: bool) -> bool:
-    """Print a line for each record and a summary, and return whether all are equal; those that were left out are not."""
+def _check_all(planned: list[Check], total: int, left_out: int, when_equal: str, quiet: bool) -> bool:
+    """Print a line for each record and a summary, and return whether all are equal; the ``left_out`` further records are not."""
     started = equal = 0
     for check in planned:
         for announcement in _announcements(check):
@@ -94,10 +97,8 @@ def _check_all(planned: list[Check], total: int, left_out: list[str], when_equal
             print(f"{name}: {'; '.join(differences) or when_equal}", flush=True)
             equal += not differences
         raise_if_interrupted()
-    for reason in left_out:
-        print(reason)
-    print(f"{equal} of {total + len(left_out)} records are {when_equal}")
-    return equal == total + len(left_out)
+    print(f"{equal} of {total + left_out} records are {when_equal}")
+    return equal == total + left_out
 
 
 def _differences(check: Check) -> dict[str, list[str]]:
@@ -129,7 +130,7 @@ def _announcements(check: Check) -> list[str]:
     others = len(check.unit) - len(check.records)
     together = f", together with {others} more of its population" if others > 0 else ""
     reason = "" if check.tolerance else "no trace, "
-    action = "teaching with the recorded decisions, without the policy" if check.has_trace else f"{reason}running the trial again{together}"
+    action = "teaching with the recorded decisions" if check.has_trace else f"{reason}running the trial again{together}"
     return [f"{record['trial']}: {action}" for record in check.records]
 
 

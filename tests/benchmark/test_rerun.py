@@ -155,11 +155,11 @@ def test_a_folder_with_traces_is_replayed_and_what_has_none_is_run_again(copy, c
     assert (status, sorted(lines)) == (0, sorted([*(f"{name}: equal" for name in names), "5 of 5 records are equal"]))
     actions = dict(line.partition("] ")[2].split(": ", 1) for line in progress)
     assert [actions[name] for name in names] == [
-        "teaching with the recorded decisions, without the policy",
+        "teaching with the recorded decisions",
         "no trace, running the trial again, together with 2 more of its population",
-        "teaching with the recorded decisions, without the policy",
+        "teaching with the recorded decisions",
         "no trace, running the trial again",
-        "teaching with the recorded decisions, without the policy",
+        "teaching with the recorded decisions",
     ]
     assert [line.partition(" ")[0] for line in progress] == [f"[{number}/5]" for number in range(1, 6)]
 

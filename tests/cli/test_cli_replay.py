@@ -67,12 +67,29 @@ def test_a_record_that_is_left_out_is_not_equal(results, capsys, tmp_path):
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (first, {**second, "test": "high"})))
     capsys.readouterr()
     assert invoke(["replay", str(tmp_path)]) == 1
-    equal, left_out, summary = capsys.readouterr().out.splitlines()
-    assert equal == f"{first['trial']}: equal"
-    assert left_out.endswith("results.jsonl, line 2: test is 'high', expected int or float or null; the record is left out")
-    assert summary == "1 of 2 records are equal"
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [f"{first['trial']}: equal", "1 of 2 records are equal"]
+    left_out, _ = output.err.splitlines()
+    assert left_out == f"kd-env: {tmp_path}/results.jsonl, line 2: test is 'high', expected int or float or null; the record is left out"
     (tmp_path / "results.jsonl").write_text(json.dumps({**second, "test": "high"}) + "\n")
     assert "line 1: test is 'high'" in error_line(capsys, invoke(["replay", str(tmp_path)]))
+
+
+@pytest.mark.parametrize("chosen", [["--seed", "0"], ["--policy", "uniform"], ["TRIAL"], ["--quiet", "--seed", "0"]])
+def test_a_record_that_is_left_out_is_named_where_it_does_not_count(chosen, results, capsys, tmp_path):
+    first, second, *_ = records.read(results)
+    (tmp_path / "traces").symlink_to(results / "traces")
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (first, {**second, "test": "high"})))
+    capsys.readouterr()
+    assert invoke(["replay", str(tmp_path), *(word.replace("TRIAL", first["trial"]) for word in chosen)]) == 0
+    output = capsys.readouterr()
+    summary = [] if chosen == ["TRIAL"] else ["1 of 1 records are equal"]
+    assert output.out.splitlines() == [f"{first['trial']}: equal", *summary]
+    assert "line 2: test is 'high'" in output.err.splitlines()[0]
+    assert invoke(["replay", str(tmp_path), second["trial"]]) == 2
+    left_out, unknown = capsys.readouterr().err.splitlines()
+    assert "line 2: test is 'high'" in left_out
+    assert unknown.startswith("kd-env: unknown trial in ")
 
 
 @pytest.mark.long
