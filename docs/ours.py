@@ -10,7 +10,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from kd_env.benchmark.records import read
+from kd_env.analysis.seeds import require_one_setting
+from kd_env.benchmark.records import Record, read
 from kd_env.benchmark.statistics import paired_difference
 
 ROOT = Path(__file__).parent.parent
@@ -25,10 +26,19 @@ def points(value: float) -> str:
 
 @functools.cache
 def scores_in(folder: str) -> dict[tuple[str, str], dict[int, float]]:
-    """Return the test scores of the records in ``folder`` by pool and policy, and then by seed."""
-    scores: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    """Return the test scores of the records in ``folder`` by pool and policy, and then by seed.
+
+    Raises:
+        InputError: the records of a pool are of two settings.
+    """
+    by_pool: dict[str, list[Record]] = defaultdict(list)
     for record in read(ROOT / folder):
-        scores[record["pool"], record["policy"]][record["seed"]] = record["test"]
+        by_pool[record["pool"]].append(record)
+    scores: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    for pool, records in by_pool.items():
+        require_one_setting(records, f"{folder}, pool {pool}: ")
+        for record in records:
+            scores[pool, record["policy"]][record["seed"]] = record["test"]
     return scores
 
 

@@ -9,6 +9,7 @@ import pytest
 from command_parts import part_of
 
 from kd_env.benchmark.catalogue import CATALOGUE
+from kd_env.benchmark.records import append, read
 from kd_env.benchmark.suite_checks import check
 from kd_env.cli import invoke
 from kd_env.errors import InputError
@@ -52,6 +53,14 @@ def test_the_maker_of_the_differences_writes_a_table_below_each_marker():
     assert [line.split(" | ")[0] for line in lines[5:7]] == ["| `aekd`", "| `ebkd`"]
     assert lines[3].count("|") == lines[5].count("|") == 6
     assert lines[7:] == ["", "b"]
+
+
+def test_the_maker_of_the_differences_refuses_two_settings_of_a_pool(tmp_path):
+    record, *_ = read(ROOT / "docs" / "records" / "systems")
+    append(tmp_path, record)
+    append(tmp_path, record | {"trial": "of-another-setting", "updates": record["updates"] + 1})
+    with pytest.raises(InputError, match=rf"pool {record['pool']}: policy '.*' has two records with seed {record['seed']}; "):
+        OURS["table"](str(tmp_path), [record["policy"]])
 
 
 def commands():

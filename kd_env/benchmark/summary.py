@@ -34,7 +34,8 @@ def summarise(records: Sequence[Record]) -> pd.DataFrame:
     - policy, access;
     - n: number of seeds with a test score, or with a validation score if test is not evaluated; diverged: number of diverged runs;
     - test, test_low, test_high, validation;
-    - gap, gap_low, gap_high: recovered fraction of the gap from `uniform` to `oracle`, if both have a score for each seed of the policy;
+    - gap, gap_low, gap_high: recovered fraction of the gap from `uniform` to `oracle`, over the seeds of all three; none
+      if one of the three diverged with such a seed;
     - overfit: score on the reward split minus score on validation;
     - rival: whether the policy is the best rival;
     - difference, difference_low, difference_high, pairs, p: test score minus the best rival's, with p Holm-adjusted over the setting;
@@ -99,13 +100,13 @@ class Runs(NamedTuple):
 
     Attributes:
         access: access class of the policy.
-        diverged: number of diverged runs.
+        diverged: seeds of the diverged runs.
         test: test score by seed, for the seeds that have one.
         values: the number of each run by name of the field, nan where it is null.
     """
 
     access: str
-    diverged: int
+    diverged: set[int]
     test: dict[int, float]
     values: dict[str, FloatArray]
 
@@ -115,17 +116,17 @@ def _runs(records: Sequence[Record]) -> Runs:
     names = ("validation", "reward_split", *MEDIANS)
     values = {name: np.array([record[name] for record in records], dtype=np.float64) for name in names}
     test = {record["seed"]: float(record["test"]) for record in records if not _missing(record["test"])}
-    return Runs(records[0]["access"], sum(bool(record["diverged"]) for record in records), test, values)
+    return Runs(records[0]["access"], {record["seed"] for record in records if record["diverged"]}, test, values)
 
 
 def _row(policy: str, runs: dict[str, Runs], rival: str | None) -> dict[str, Any]:
     access, diverged, test, values = runs[policy]
-    gap = _gap(*(runs[name].test for name in (policy, "uniform", "oracle"))) if {"uniform", "oracle"} <= runs.keys() else []
+    gap = _gap(*(runs[name] for name in (policy, "uniform", "oracle"))) if {"uniform", "oracle"} <= runs.keys() else []
     row = {
         "policy": policy,
         "access": access,
         "n": len(test) or int(np.isfinite(values["validation"]).sum()),
-        "diverged": diverged,
+        "diverged": len(diverged),
     }
     row |= dict(zip(("test", "test_low", "test_high"), _mean(list(test.values())), strict=True))
     row |= dict(zip(("gap", "gap_low", "gap_high"), _mean(gap), strict=True))
@@ -143,15 +144,17 @@ MEDIANS = ("wall_s", "peak_rss_mb", *FORWARDS)
 NO_DIFFERENCE = {"difference": math.nan, "difference_low": math.nan, "difference_high": math.nan, "p": math.nan, "pairs": 0}
 
 
-def _gap(score: Mapping[int, float], floor: Mapping[int, float], ceiling: Mapping[int, float]) -> Sequence[float]:
-    """Return the recovered gap of each seed; an empty list if one seed has no gap, since leaving it out would select seeds.
+def _gap(policy: Runs, uniform: Runs, oracle: Runs) -> Sequence[float]:
+    """Return the recovered gap of each seed that all three were run with; an empty list if one of these seeds has no gap.
 
-    A seed has no gap where `uniform` or `oracle` has no score, as if it diverged, or where `oracle` is not above `uniform`.
+    A seed has no gap where one of the three diverged, or where `oracle` is not above `uniform`; to leave it out would select seeds. A seed
+    that one of them was not run with, or was not tested with, says nothing about the policy, and does not count.
     """
-    seeds = list(score)
-    if not seeds or not score.keys() <= floor.keys() & ceiling.keys():
+    compared = (policy, uniform, oracle)
+    seeds = sorted(set.intersection(*(runs.test.keys() | runs.diverged for runs in compared)))
+    if not seeds or any(seed not in runs.test for runs in compared for seed in seeds):
         return []
-    gap: list[float] = gap_recovered(*([scores[seed] for seed in seeds] for scores in (score, floor, ceiling))).tolist()
+    gap: list[float] = gap_recovered(*([runs.test[seed] for seed in seeds] for runs in compared)).tolist()
     return [] if any(math.isnan(value) for value in gap) else gap
 
 

@@ -76,16 +76,20 @@ def test_no_gap_without_an_oracle_or_where_it_is_not_above_uniform():
     assert math.isnan(row(summarise(upside_down), "learner").gap)
 
 
-@pytest.mark.parametrize("reference", ["uniform", "oracle"])
-def test_no_gap_where_a_reference_diverged_or_was_not_run_with_a_seed(reference):
-    diverged = [r | ({"test": None, "diverged": True} if (r["policy"], r["seed"]) == (reference, 2) else {}) for r in setting()]
-    fewer = [r for r in setting() if (r["policy"], r["seed"]) != (reference, 2)]
-    for records in (diverged, fewer):
-        assert math.isnan(row(summarise(records), "learner").gap)
-    assert (
-        row(summarise([r for r in fewer if r["seed"] != 2]), "learner").gap
-        == row(summarise([r for r in setting() if r["seed"] != 2]), "learner").gap
-    )
+@pytest.mark.parametrize("compared", ["learner", "uniform", "oracle"])
+def test_the_gap_is_over_the_seeds_of_all_three_and_missing_if_one_diverged(compared):
+    def gap(records, **changes):
+        changed = [r | (changes if (r["policy"], r["seed"]) == (compared, 2) else {}) for r in records]
+        return row(summarise(changed), "learner").gap
+
+    without_seed = gap([r for r in setting() if r["seed"] != 2])
+    assert without_seed == pytest.approx((0.35 * 2 + 0.36 * 2) / 4 / 0.4)
+    assert gap([r for r in setting() if (r["policy"], r["seed"]) != (compared, 2)]) == without_seed
+    assert gap(setting(), test=None) == without_seed, "its test was not evaluated"
+    assert math.isnan(gap(setting(), test=None, diverged=True))
+    other = "uniform" if compared != "uniform" else "oracle"
+    fewer = [r for r in setting() if (r["policy"], r["seed"]) != (other, 2)]
+    assert gap(fewer, test=None, diverged=True) == without_seed, "the seed is not of all three"
 
 
 def test_records_of_two_settings_are_refused():
