@@ -188,7 +188,7 @@ def test_a_trial_is_finite_its_trace_is_honest_and_it_replays(policy, grouped, q
 def test_the_oracle_needs_their_groups(grouped, quick_pool):
     for groups, known in (("ab", True), ("", False)):
         write(grouped, "unlabelled", 100, groups, label=False)
-        loading._load.cache_clear()
+        loading._loaded.cache_clear()
         env = make_env(Trial(f"folder:{grouped}(unlabelled=true)", "oracle", 0, settings={"student": STUDENT, "updates": 2}))
         if known:
             observation, _ = env.reset(seed=0)

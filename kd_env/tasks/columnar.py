@@ -20,6 +20,8 @@ SUFFIX = ".parquet"
 SHARD = re.compile(r"(.+)-\d+-of-(\d+)\.parquet")
 STATE_FILE = "state.json"
 """In a folder that ``save_to_disk`` wrote: the names of its files."""
+DATASET_FILES = (STATE_FILE, "dataset_info.json", "*.arrow")
+"""Patterns of all files that ``save_to_disk`` writes."""
 
 
 def read_parquet(path: Path) -> Table:

@@ -10,7 +10,7 @@ from pathlib import Path
 from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.plugins import resolve
-from kd_env.tasks.folders import content_stamp
+from kd_env.tasks.folders import content_stamp, files_of_texts, folders_of_images
 from kd_env.tasks.task import Task, quoted
 
 TASKS = {
@@ -36,8 +36,8 @@ UNSUPPORTED = {"glue/stsb": "is regression", "glue/ax": "has no training data"}
 def load(text: str, data_dir: str | None = None) -> Task:
     """Load a built-in task, ``folder:PATH``, ``images:PATH`` or ``module:function``, with options as ``domains(difficulty=0.3)``.
 
-    A task is loaded once in a process. If it has a folder, as ``folder:PATH`` or ``data_dir``, it is loaded again after the name, the size
-    or the time of change of a file in that folder is another one.
+    A task is loaded once in a process. It is loaded again, and replaced, after the name, the size or the time of change of one of its files
+    is another one: of ``folder:PATH`` and ``images:PATH`` a file of a split, with ``data_dir`` any file in that folder.
 
     Args:
         text: name of the task with its options, which determine it fully.
@@ -47,7 +47,12 @@ def load(text: str, data_dir: str | None = None) -> Task:
         InputError: there is no such task, it does not take the options, or its data cannot be used.
     """
     full_text = with_data_dir(text, data_dir)
-    return _load(full_text, _source(full_text))
+    loaded, source_stamp = _loaded(full_text), _source(full_text)
+    task = loaded.get(source_stamp)
+    if task is None:
+        loaded.clear()  # before the new task takes memory
+        task = loaded[source_stamp] = _load(full_text)
+    return task
 
 
 def with_data_dir(text: str, data_dir: str | None) -> str:
@@ -87,19 +92,25 @@ def with_options(text: str, /, **options: object) -> str:
 
 
 def _source(text: str) -> tuple[str, str]:
-    """Return the whole path of the task's folder and a stamp of what it holds; empty for a task without a folder."""
+    """Return the whole path of the task's folder and a stamp of what is read of it; empty for a task without a folder."""
     name, options = _parse(text)
     source, _, path = name.partition(":")
     folder = path if f"{source}:PATH" in TASKS else options.get("data_dir")
     if not isinstance(folder, str) or not folder:
         return "", ""
     place = Path(folder).expanduser().absolute()
-    return str(place), content_stamp(place)
+    paths = {"folder": files_of_texts, "images": folders_of_images}[source](place) if f"{source}:PATH" in TASKS else [place]
+    return str(place), content_stamp(paths)
 
 
 @lru_cache(maxsize=8)
-def _load(text: str, source_stamp: tuple[str, str] = ("", "")) -> Task:
-    """Load a task; ``source_stamp`` tells apart what the same text names after a change, see :func:`_source`."""
+def _loaded(text: str) -> dict[tuple[str, str], Task]:
+    """Return the task that was loaded last by this text, by its :func:`_source`, in a dict to be changed; it is empty before."""
+    del text
+    return {}
+
+
+def _load(text: str) -> Task:
     name, options = _parse(text)
     if name in UNSUPPORTED:
         raise InputError(f"task {name!r} {UNSUPPORTED[name]}; supported classification tasks: {', '.join(sorted(TASKS))}")

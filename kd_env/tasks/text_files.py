@@ -15,14 +15,11 @@ from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.tasks.columnar import is_dataset
 from kd_env.tasks.columns import ColumnNames, has_labels, label_name
-from kd_env.tasks.folders import ROLES, SUFFIXES, find_file, read_split, require_folder, require_single
+from kd_env.tasks.folders import ROLES, SUFFIXES, UNLABELLED, find_file, read_split, require_folder, require_single
 from kd_env.tasks.tables import Table
 from kd_env.tasks.task import Task, task_name
 from kd_env.tasks.texts import Reading, text_task
 from kd_env.tasks.wordpiece import WordPiece
-
-UNLABELLED = ("unlabelled", "unlabeled")
-"""Both spellings of the file of texts without labels."""
 
 
 def load(

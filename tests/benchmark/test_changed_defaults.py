@@ -92,7 +92,7 @@ def test_another_test_split_is_refused_also_for_finished_trials(tmp_path):
     own = {"task": f"folder:{data}", "policy": "uniform", "settings": {"updates": 2, "student": "tiny-bert(width=8,layers=1)"}}
     run([Trial(seed=0, **own)], out, Progress(quiet=True))
     (data / "test.csv").write_text("\n".join(["sentence,label", "good plot,0", "bad plot,1"]))
-    loading._load.cache_clear()  # as in another process
+    loading._loaded.cache_clear()  # as in another process
     for seed in (0, 1):
         with pytest.raises(InputError, match=r"the test split of folder:.* has changed since its trials were run; give another --out"):
             run([Trial(seed=seed, **own)], out, Progress(quiet=True))
@@ -111,7 +111,7 @@ def test_other_content_is_refused_for_every_seed(tmp_path):
     (data / "train.csv").write_text("\n".join(["sentence,label", *lines]))
     run([Trial(seed=0, **own)], tmp_path / "out", Progress(quiet=True))
     (data / "train.csv").write_text("\n".join(["sentence,label", *lines, "bad film again,0"]))
-    loading._load.cache_clear()  # as in another process
+    loading._loaded.cache_clear()  # as in another process
     for seed in (0, 1):
         with pytest.raises(InputError, match=r"were run with other content of the task, the teachers or the student, .* another --out"):
             run([Trial(seed=seed, **own)], tmp_path / "out", Progress(quiet=True))

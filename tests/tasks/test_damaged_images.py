@@ -80,7 +80,7 @@ def test_links_to_images_are_read_and_hidden_links_are_not(folder):
     (folder / "train" / "cat" / "200.png").symlink_to(folder / "elsewhere.png")
     (folder / "train" / "cat" / ".gone").symlink_to("gone")
     (folder / "train" / "loop").symlink_to(folder / "train")
-    assert len(folders.content_stamp(folder)) == 64
+    assert len(folders.content_stamp([folder])) == 64
     (folder / "train" / "loop").unlink()
     task = tasks.load(f"images:{folder}")
     assert sum(len(getattr(task, split)) for split in SPLITS) == 281
@@ -91,6 +91,18 @@ def test_a_link_to_nothing_in_place_of_a_table_is_refused(tmp_path):
     (tmp_path / "test.csv").symlink_to("gone.csv")
     with pytest.raises(InputError, match=r"test.csv: a symbolic link to gone.csv, which does not exist; repair or delete it"):
         tasks.load(f"folder:{tmp_path}")
+
+
+def test_links_between_folders_end(tmp_path):
+    for number in range(20):  # each folder leads to all others: far more paths than can be visited
+        (tmp_path / f"{number}").mkdir()
+        for other in range(20):
+            (tmp_path / f"{number}" / f"to{other}").symlink_to(tmp_path / f"{other}")
+    before = folders.content_stamp([tmp_path])
+    (tmp_path / "7" / "new.png").touch()
+    with_file = folders.content_stamp([tmp_path])
+    (tmp_path / "3" / "to5").unlink()
+    assert len({before, with_file, folders.content_stamp([tmp_path])}) == 3
 
 
 def test_images_that_are_too_large_together_are_refused_before_they_are_read(folder, monkeypatch):

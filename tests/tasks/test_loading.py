@@ -1,14 +1,19 @@
 """Loading a task by its name: options, data_dir, and names that cannot be loaded."""
 
+import gc
 import re
+import weakref
 
+import datasets
 import numpy as np
 import pytest
+from PIL import Image
 from text_data import GOOD, refusal, tsv, write_folder
 
 from kd_env import tasks
 from kd_env.errors import InputError
-from kd_env.tasks import digits, with_data_dir, with_options
+from kd_env.tasks import digits, folders, with_data_dir, with_options
+from kd_env.tasks.task import SPLITS
 
 ROWS = [(f"number {i} {'fine' if i % 2 else 'dull'}", i % 2) for i in range(300)]
 
@@ -133,3 +138,64 @@ def test_the_shuffle_is_fixed_and_moves_nothing_but_train():
     assert (loaded.train.inputs == plain.train.inputs[order]).all()
     assert (loaded.train.groups == plain.train.groups[order]).all()
     assert (loaded.test.inputs == plain.test.inputs).all()
+
+
+@pytest.mark.parametrize("place", ["results.jsonl", "out/train.tsv", "out/test/log.txt", "data/log.txt", "test-run/train.tsv", "train.log"])
+def test_results_in_the_folder_of_the_texts_do_not_load_them_again(place, tmp_path):
+    folder = own_folder(tmp_path / "own")
+    name = f"folder:{folder}"
+    first = tasks.load(name)
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place).write_text("0")
+    assert tasks.load(name) is first
+
+
+@pytest.mark.parametrize("place", ["test.csv", "unlabelled.tsv", "data/dev-00000-of-00002.parquet", "reward/state.json"])
+def test_a_new_file_of_a_split_changes_the_files_that_are_read(place, tmp_path):
+    folder = own_folder(tmp_path / "own")
+    before = folders.content_stamp(folders.files_of_texts(folder))
+    (folder / place).parent.mkdir(exist_ok=True)
+    (folder / place).write_text("{}")
+    assert folders.content_stamp(folders.files_of_texts(folder)) != before
+
+
+def test_no_files_are_read_of_a_folder_that_cannot_be_looked_into(tmp_path):
+    assert folders.files_of_texts(tmp_path / ("a" * 300)) == []
+
+
+def test_a_dataset_is_loaded_again_after_a_change_and_not_after_results(tmp_path):
+    name = f"folder:{tmp_path}"
+    for extra in ([], [("one more", 1)]):
+        columns = zip(*ROWS, *extra, strict=True)
+        datasets.Dataset.from_dict(dict(zip(("sentence", "label"), map(list, columns), strict=True))).save_to_disk(tmp_path)
+        task = tasks.load(name)
+        assert sum(len(getattr(task, split)) for split in SPLITS) == 300 + len(extra)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "results.jsonl").write_text("{}")
+        assert tasks.load(name) is task
+
+
+def test_images_are_loaded_again_after_a_change_of_a_split_alone(tmp_path):
+    for number in range(280):
+        image = tmp_path / "train" / f"class{number % 2}" / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((3, 3), number % 250, dtype=np.uint8)).save(image)
+    first = tasks.load(f"images:{tmp_path}")
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "train" / "0.png").touch()
+    assert tasks.load(f"images:{tmp_path}") is first
+    image.unlink()
+    assert tasks.load(f"images:{tmp_path}") is not first
+
+
+def test_a_changed_task_takes_the_place_of_the_earlier_one(tmp_path):
+    folder, earlier = own_folder(tmp_path / "own"), []
+    name = f"folder:{folder}"
+    for _ in range(3):
+        earlier.append(weakref.ref(tasks.load(name)))
+        with (folder / "train.tsv").open("a") as file:
+            file.write("one more\t1\n")
+    last = tasks.load(name)
+    gc.collect()
+    assert [task() for task in earlier] == [None] * 3
+    assert tasks.load(name) is last

@@ -156,5 +156,5 @@ def test_a_teacher_of_data_that_have_changed_says_so(own_data, tmp_path):
     assert note not in CheckpointTeacher(str(taught), task).notes
     with (data / "train.tsv").open("a") as file:
         file.write("a new text\tpos\ta\n")
-    loading._load.cache_clear()  # as in another process
+    loading._loaded.cache_clear()  # as in another process
     assert note in CheckpointTeacher(str(taught), tasks.load(f"folder:{data}")).notes
