@@ -14,13 +14,11 @@ import numpy as np
 
 from kd_env.errors import InputError
 from kd_env.tasks.folders import ROLES, require_folder, require_targets
+from kd_env.tasks.memory import require_memory
 from kd_env.tasks.metrics import metric_notes
-from kd_env.tasks.pictures import Picture, read_picture
+from kd_env.tasks.pictures import Picture, is_grey, read_picture
 from kd_env.tasks.splits import four_splits, small_validation_notes
 from kd_env.tasks.task import Defaults, Split, Task, task_name
-
-MAX_BYTES = 16 * 2**30
-"""Largest size of all images in memory, in float32."""
 
 
 def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
@@ -33,7 +31,7 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
 
     Raises:
         InputError: train has fewer than two classes, an image cannot be read or has another size, an image or a class is a symbolic link
-            to nothing, or the images would need more than :data:`MAX_BYTES`; it names the file.
+            to nothing, or the images would need more memory than the machine has; it names the file.
     """
     folder = require_folder(path, f"images:{path}")
     shape = _shape(path, size)
@@ -46,13 +44,11 @@ def load(path: str, metric: str = "accuracy", size: object = None) -> Task:
         raise InputError(f"{folder}: {len(classes)} classes in train; expected images as train/CLASS/NAME.png, of at least two classes")
     name = task_name(f"images:{path}", {"metric": metric, "size": size}, {"metric": "accuracy", "size": None})
     _require_memory(folder, files, shape)
-    pictures = {role: [read_picture(file, shape) for file in paths] for role, paths in files.items()}
+    first_file = files["train"][0]
+    first = read_picture(first_file, shape)
+    pictures = {role: [_fitting(file, shape, classes, first_file, first) for file in paths] for role, paths in files.items()}
     colour = any(picture.pixels.ndim == 3 for picture in pictures["train"])
-    available = {}
-    for role, paths in files.items():
-        for file, picture in zip(paths, pictures[role], strict=True):
-            _require_fit(file, picture, classes, files["train"][0], pictures["train"][0])
-        available[role] = _split(paths, pictures[role], classes, colour)
+    available = {role: _split(paths, pictures[role], classes, colour) for role, paths in files.items()}
     splits, notes = four_splits(name, available, {role: f"{role}/" for role in files}, classes)
     return Task(
         name=name,
@@ -92,8 +88,9 @@ def _files(folder: Path) -> list[Path]:
     Raises:
         InputError: there are none, or a class or an image is a symbolic link to nothing.
     """
-    require_targets(sorted(path for path in (*folder.iterdir(), *folder.glob("*/*")) if not path.name.startswith(".")))
-    files = sorted(path for path in folder.glob("*/*") if path.is_file() and "." not in (path.name[0], path.parent.name[0]))
+    entries = [path for path in (*folder.iterdir(), *folder.glob("*/*")) if not path.name.startswith(".")]
+    require_targets(sorted(entries))
+    files = sorted(path for path in entries if path.parent != folder and not path.parent.name.startswith(".") and path.is_file())
     if not files:
         raise InputError(f"{folder}: no images; expected {folder.name}/CLASS/NAME.png, or no such folder")
     return files
@@ -110,18 +107,21 @@ def _unread(folder: Path) -> list[Path]:
 
 
 def _require_memory(folder: Path, files: dict[str, list[Path]], shape: tuple[int, int] | None) -> None:
-    """Check the size that all images have together in float32, as the first one of train tells it."""
+    """Check the memory of all images, which have the size of the first one of train, or are refused where they are read."""
     first = read_picture(files["train"][0]).pixels
     height, width = first.shape[:2] if shape is None else shape[::-1]
-    number, channels = sum(map(len, files.values())), 3 if first.ndim == 3 else 1
-    if (size := 4 * number * channels * height * width) > MAX_BYTES:
-        raise InputError(
-            f"{folder}: {number:,} images of {width} x {height} pixels need {size / 2**30:,.0f} GiB of memory, more than the limit of "
-            f"{MAX_BYTES // 2**30} GiB; scale them to a smaller size, as with images:PATH(size=32)"
-        )
+    number, advice = sum(map(len, files.values())), "scale them to a smaller size, as with images:PATH(size=32)"
+    try:
+        require_memory(str(folder), number, 3, height, width, advice)
+    except InputError:  # only now are the headers of all files worth their time
+        if not all(map(is_grey, files["train"])):
+            raise
+        require_memory(str(folder), number, 1, height, width, advice)
 
 
-def _require_fit(file: Path, picture: Picture, classes: list[str], first_file: Path, first: Picture) -> None:
+def _fitting(file: Path, shape: tuple[int, int] | None, classes: list[str], first_file: Path, first: Picture) -> Picture:
+    """Read an image, and check that it has the size of the first one and a class of train."""
+    picture = read_picture(file, shape)
     if picture.pixels.shape[:2] != first.pixels.shape[:2]:
         size, expected = (f"{shape[1]} x {shape[0]}" for shape in (picture.pixels.shape, first.pixels.shape))
         raise InputError(
@@ -129,6 +129,7 @@ def _require_fit(file: Path, picture: Picture, classes: list[str], first_file: P
         )
     if file.parent.name not in classes:
         raise InputError(f"{file}: class {file.parent.name!r} is not among those of train ({', '.join(classes)[:200]})")
+    return picture
 
 
 def _split(files: list[Path], pictures: list[Picture], classes: list[str], colour: bool) -> Split:

@@ -13,6 +13,7 @@ from kd_env.errors import InputError
 from kd_env.paths import require_file
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+GREY = ("1", "L", "LA", "La", "I", "F", *SIXTEEN_BITS)
 OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
@@ -55,6 +56,17 @@ class Picture:
         if values.ndim == 3:
             return values.transpose(2, 0, 1)
         return np.broadcast_to(values, (3 if colour else 1, *values.shape))
+
+
+def is_grey(file: Path) -> bool:
+    """Return whether the header of an image file says that it has no colours; ``False`` if it does not tell, or cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return image.mode in GREY
+    except (*DAMAGED, Image.DecompressionBombError):
+        return False
 
 
 def read_picture(file: Path, shape: tuple[int, int] | None = None) -> Picture:

@@ -14,6 +14,7 @@ from kd_env import spec
 from kd_env.errors import InputError
 from kd_env.paths import require_file
 from kd_env.tasks.folders import require_folder
+from kd_env.tasks.memory import require_memory
 from kd_env.tasks.pictures import read_picture
 from kd_env.tasks.published_images import RESIDUAL, from_hub, image_task, in_unit_range
 from kd_env.tasks.task import Split, Task, task_name
@@ -27,7 +28,7 @@ def load(data_dir: str | None = None, metric: str = "accuracy", size: int = SIDE
     """Load the folder, with images scaled to ``size`` pixels, and some stored views of each training image.
 
     Raises:
-        InputError: a file is missing or damaged, or names an unknown class.
+        InputError: a file is missing or damaged, or names an unknown class; or the images need more memory than the machine has.
     """
     spec.numbers("tiny-imagenet", least=8, most=256, whole=True, size=size)
     if data_dir is None:
@@ -95,6 +96,7 @@ def _val_files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
 
 
 def _split(files: list[tuple[Path, int]], size: int) -> Split:
+    require_memory("task tiny-imagenet", len(files), 3, size, size, "scale them to a smaller size, as with size=32")
     inputs = np.empty((len(files), 3, size, size), dtype=np.float32)
     for row, (path, _) in enumerate(files):
         inputs[row] = read_picture(path, (size, size)).channels(colour=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from kd_env import spec
+from kd_env.tasks.memory import require_memory
 from kd_env.tasks.task import Split
 
 MAX_VIEWS = 64
@@ -25,11 +26,13 @@ def with_views(train: Split, views: int, task: str, seed: int = 0) -> Split:
         seed: decides the views.
 
     Raises:
-        InputError: ``views`` is not a whole number from 1 to :data:`MAX_VIEWS`.
+        InputError: ``views`` is not a whole number from 1 to :data:`MAX_VIEWS`, or the views need more memory than the machine has.
     """
     spec.numbers(f"task {spec.parse(task).name}", least=1, most=MAX_VIEWS, whole=True, views=views)
     if views == 1:
         return train
+    channels, height, width = train.inputs.shape[1:]
+    require_memory(f"task {task}", views * len(train), channels, height, width, f"take fewer than {views} views, or smaller images")
     inputs = np.empty((views * len(train), *train.inputs.shape[1:]), dtype=np.float32)
     inputs[: len(train)] = train.inputs
     for view in range(1, views):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from kd_env import tasks
 from kd_env.errors import InputError
-from kd_env.tasks import folders, image_folders
+from kd_env.tasks import folders, memory
 from kd_env.tasks.pictures import read_picture
 from kd_env.tasks.task import SPLITS
 
@@ -105,11 +106,42 @@ def test_links_between_folders_end(tmp_path):
     assert len({before, with_file, folders.content_stamp([tmp_path])}) == 3
 
 
-def test_images_that_are_too_large_together_are_refused_before_they_are_read(folder, monkeypatch):
-    with pytest.raises(InputError, match=r"280 images of 99999 x 99999 pixels need 10,431 GiB of memory, more than the limit of 16 GiB"):
+def test_images_that_need_more_memory_than_the_machine_has_are_refused_before_they_are_read(folder, monkeypatch):
+    grey = 4 * 280 * 6 * 5
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2**34)
+    message = (
+        r"280 images of 99999 x 99999 pixels need 10,430.6 GiB of memory in float32, and this machine has 16.0 GiB; "
+        r"scale them to a smaller size, as with images:PATH\(size=32\)"
+    )
+    with pytest.raises(InputError, match=message):
         tasks.load(f"images:{folder}(size=99999)")
-    monkeypatch.setattr(image_folders, "MAX_BYTES", 4 * 280 * 6 * 5 - 1)
-    with pytest.raises(InputError, match=r"280 images of 5 x 6 pixels need .*scale them to a smaller size, as with images:PATH\(size=32\)"):
+    monkeypatch.setattr(memory, "machine_memory", lambda: grey - 1)
+    with pytest.raises(InputError, match=r"280 images of 5 x 6 pixels need .*; scale them"):
         tasks.load(f"images:{folder}")
-    monkeypatch.setattr(image_folders, "MAX_BYTES", 4 * 280 * 6 * 5)
+    monkeypatch.setattr(memory, "machine_memory", lambda: grey)
     assert tasks.load(f"images:{folder}").train.inputs.shape[1:] == (1, 6, 5)
+
+
+def test_a_colour_image_anywhere_in_train_makes_three_channels(folder, monkeypatch):
+    Image.fromarray(RNG.integers(256, size=(6, 5, 3), dtype=np.uint8)).save(folder / "train" / "dog" / "139.png")
+    colour = 4 * 280 * 3 * 6 * 5
+    monkeypatch.setattr(memory, "machine_memory", lambda: colour - 1)
+    with pytest.raises(InputError, match=r"280 images of 5 x 6 pixels need .*; scale them"):
+        tasks.load(f"images:{folder}")
+    for limit in (colour, None):
+        monkeypatch.setattr(memory, "machine_memory", lambda limit=limit: limit)
+        assert tasks.load(f"images:{folder}").train.inputs.shape[1:] == (3, 6, 5)
+
+
+def test_the_first_image_of_another_size_is_refused_before_the_rest_is_read(folder):
+    Image.fromarray(RNG.integers(256, size=(60, 50), dtype=np.uint8)).save(folder / "train" / "cat" / "001.png")
+    (folder / "train" / "dog" / "139.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"cat/001.png: 50 x 60 pixels, expected 5 x 6"):
+        tasks.load(f"images:{folder}")
+
+
+def test_the_images_of_a_split_are_listed_once(folder, monkeypatch):
+    listings, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: listings.append((path.name, pattern)) or glob(path, pattern))
+    tasks.load(f"images:{folder}")
+    assert listings == [("train", "*/*")]

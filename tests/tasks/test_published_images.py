@@ -12,7 +12,7 @@ from published_files import cifar10, cifar100, images, python2, write
 
 from kd_env import tasks
 from kd_env.errors import InputError
-from kd_env.tasks import published_images
+from kd_env.tasks import memory, published_images
 from kd_env.tasks.task import SPLITS
 from kd_env.testing import check_task
 
@@ -203,3 +203,13 @@ def test_a_hub_that_cannot_be_reached_is_an_input_error(monkeypatch):
 
 def test_values_are_in_the_unit_range():
     assert published_images.in_unit_range(np.array([0, 51, 255], np.uint8)).tolist() == pytest.approx([0.0, 0.2, 1.0])
+
+
+def test_tiny_imagenet_of_a_size_that_needs_more_memory_than_the_machine_has_is_refused(tmp_path, monkeypatch):
+    tiny_imagenet(tmp_path)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 4 * 210 * 3 * 64**2)
+    assert tasks.load("tiny-imagenet", str(tmp_path)).test.inputs.shape[1:] == (3, 64, 64)
+    with pytest.raises(
+        InputError, match=r"^task tiny-imagenet: 210 images of 65 x 65 pixels need .*; scale them to a smaller size, as with"
+    ):
+        tasks.load("tiny-imagenet(size=65)", str(tmp_path))

@@ -6,6 +6,7 @@ from published_files import cifar10
 
 from kd_env import tasks
 from kd_env.errors import InputError
+from kd_env.tasks import memory
 from kd_env.tasks.task import SPLITS, Split
 from kd_env.tasks.views import with_views
 
@@ -44,3 +45,12 @@ def test_views_are_of_train_alone_and_are_named(tmp_path):
     for views in (0, 65, 1.5, "x"):
         with pytest.raises(InputError, match=rf"^task cifar10\(views='?{views}'?\): expected a whole number"):
             tasks.load(f"cifar10(views={views})", str(tmp_path))
+
+
+def test_views_that_need_more_memory_than_the_machine_has_are_refused(monkeypatch):
+    train = Split(np.zeros((50, 3, 16, 16), dtype=np.float32), np.arange(50))
+    monkeypatch.setattr(memory, "machine_memory", lambda: 4 * 4 * train.inputs.size - 1)
+    message = r"^task cifar10\(views=4\): 200 images of 16 x 16 pixels need .* and this machine has .*; take fewer than 4 views, or smaller"
+    with pytest.raises(InputError, match=message):
+        with_views(train, 4, "cifar10(views=4)")
+    assert len(with_views(train, 3, "cifar10(views=3)")) == 150
