@@ -44,7 +44,7 @@ def main() -> int:
         "populations, digits": lambda: populations.against_separate_runs("digits", device, (8, 32, 64), effort(7, 3), effort(20, 10)),
         "populations, domains": lambda: populations.against_separate_runs("domains", device, (16,), 5, count=4),
         "learned policies in a population": lambda: policies.in_a_population(
-            "digits", device, ("reinforce", "gradient_credit", "crossfit_credit"), 16, effort(3, 2), 16
+            "digits", device, ("reinforce", "gradient_credit", "crossfit_credit"), 16, effort(3, 2), effort(64, 16)
         ),
         "policies": lambda: policies.learned_policies("digits", device, effort(7, 2), count=effort(64, 32)),
         "whole runs, digits": lambda: policies.against_plain_loop("digits", device, effort(7, 2), count=effort(64, 32)),
