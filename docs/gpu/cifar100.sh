@@ -22,7 +22,7 @@ distil() { # STUDENT RATE WEIGHT TEMPERATURE KNOWLEDGE POLICIES...
   for policy; do
     kd-env run --task "$task" --data-dir "$data" --teachers "$out/teachers" --bank "$out/bank" --student "$student" --policy "$policy" \
       --seeds 0-4 --updates 172500 --set batch_size=64 --set "kd_weight=$weight" --set "temperature=$temperature" --set "knowledge=$knowledge" \
-      --set "optimizer=sgd(lr=$rate,weight_decay=0.0005,decay=steps)" --set validation_every=7180 --out "$out/$student"
+      --set "optimizer=sgd(lr=$rate,weight_decay=0.0005,decay=steps,nesterov=true)" --set validation_every=7180 --out "$out/$student"
   done
   kd-env report "$out/$student"
 }

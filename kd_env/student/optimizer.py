@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from kd_env import spec
+from kd_env.errors import InputError
 
+MOMENTUM = 0.9
+"""Momentum of SGD."""
 FUSED_ABOVE = 1_000_000
 """Number of parameters above which Adam uses its fused form, which is five times faster for the embeddings of a pretrained vocabulary.
 Below this number the gain is small, and the fused form would change the last bits of the committed records."""
@@ -29,6 +32,7 @@ class OptimizerOptions:
         warmup: fraction of the updates over which the rate rises linearly from 0.
         decay: schedule after the warm-up: ``constant``; ``linear`` or ``cosine`` down to 0 at the last update; or ``steps``, a tenth of the
             rate before from each of :data:`STEPS` of the budget on.
+        nesterov: whether ``sgd`` has Nesterov's form of the momentum.
     """
 
     name: str = "adam"
@@ -36,6 +40,7 @@ class OptimizerOptions:
     weight_decay: float = 0.0
     warmup: float = 0.0
     decay: str = "constant"
+    nesterov: bool = False
 
     @classmethod
     def of(cls, text: str) -> OptimizerOptions:
@@ -52,6 +57,9 @@ class OptimizerOptions:
         spec.numbers(f"optimizer {name}", least=0, weight_decay=parsed.weight_decay)
         spec.numbers(f"optimizer {name}", least=0, below=1, warmup=parsed.warmup)
         spec.one_of(f"optimizer {name}", "constant", "linear", "cosine", "steps", decay=parsed.decay)
+        spec.one_of(f"optimizer {name}", True, False, nesterov=parsed.nesterov)
+        if parsed.nesterov and name != "sgd":
+            raise InputError(f"optimizer {text!r}: nesterov is a form of the momentum of sgd; leave it out")
         return parsed
 
     def rate(self, progress: float) -> float:
@@ -68,11 +76,16 @@ class OptimizerOptions:
             case _:
                 return self.lr
 
+    @property
+    def gradient_factor(self) -> float:
+        """Factor of SGD's momentum on the gradient of the update that is made now."""
+        return 1.0 + MOMENTUM if self.nesterov else 1.0
+
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return a torch optimizer for the parameters of ``network``."""
         parameters = list(network.parameters())
         if self.name == "sgd":
-            return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)
+            return torch.optim.SGD(parameters, lr=self.lr, momentum=MOMENTUM, weight_decay=self.weight_decay, nesterov=self.nesterov)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
         large = sum(parameter.numel() for parameter in parameters) > FUSED_ABOVE
         return kind(parameters, lr=self.lr, weight_decay=self.weight_decay, foreach=not large, fused=large)

@@ -21,10 +21,10 @@ from kd_env.models.classifier import linear_classifier
 from kd_env.models.encode import evaluate_in_batches, take
 from kd_env.models.modes import depends_on_mode, draws_in_training, evaluation_mode
 from kd_env.student.evaluation import loss_and_metric
-from kd_env.student.optimizer import OptimizerOptions
+from kd_env.student.optimizer import MOMENTUM, OptimizerOptions
 from kd_env.types import Inputs, ModelOutput
 
-BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
+BETAS, EPS = (0.9, 0.999), 1e-8
 """Torch's defaults, which the optimizer of a single student uses."""
 
 
@@ -130,9 +130,9 @@ class Population:
         return loss_and_metric(self.predict(inputs, shared), labels.to(self.device), self.num_students, self.metric)
 
     def preconditioner(self) -> list[Tensor | float]:
-        """Return the factor of the optimizer on a gradient, ``[S, P]``; 1 for SGD and before a student's first step."""
+        """Return the factor of the optimizer on a gradient, ``[S, P]``, or a number for SGD; 1 before a student's first step of Adam."""
         if self.options.name == "sgd":
-            return [1.0]
+            return [self.options.gradient_factor]
         steps = self.steps.to(self.device)
         corrected = self.second_moment / (1.0 - BETAS[1] ** steps.clamp_min(1.0)).to(self.dtype)
         return [torch.where(steps > 0, 1.0 / (corrected.sqrt() + EPS), 1.0)]
@@ -206,7 +206,8 @@ class Population:
             gradient = gradient + decay * theta
         if self.options.name == "sgd":
             first = MOMENTUM * self.first_moment + gradient
-            return [theta - rate.to(theta) * first, first, self.second_moment]
+            step = gradient + MOMENTUM * first if self.options.nesterov else first
+            return [theta - rate.to(theta) * step, first, self.second_moment]
         if decay and self.options.name == "adamw":
             theta = theta * (1.0 - rate * decay).to(theta)
         steps = self.steps + 1.0

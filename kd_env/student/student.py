@@ -150,7 +150,7 @@ class Student:
             for parameter in group["params"]:
                 state = self.optimizer.state.get(parameter, {})
                 if "exp_avg_sq" not in state:
-                    scales.append(1.0)
+                    scales.append(self.options.gradient_factor)
                     continue
                 corrected = state["exp_avg_sq"] / (1.0 - group["betas"][1] ** float(state["step"]))
                 scales.append(corrected.sqrt_().add_(group["eps"]).reciprocal_())  # in place to save memory

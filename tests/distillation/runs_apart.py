@@ -15,6 +15,7 @@ TEXT = {"student": BERT, "num_students": 2, "precision": "float64", "updates": 1
 CASES = {
     "adam": ("digits_data", {"optimizer": "adam(lr=0.01)"}, 80),
     "sgd": ("digits_data", {"optimizer": "sgd(lr=0.05,decay=linear)"}, 60),
+    "sgd, nesterov": ("digits_data", {"optimizer": "sgd(lr=0.02,nesterov=true,weight_decay=0.001)"}, 40),
     "adamw, labels": ("digits_data", {"optimizer": "adamw(lr=0.01,weight_decay=0.1,warmup=0.3,decay=linear)", "kd_weight": 0.5}, 60),
     "extra reward loss": ("digits_data", {"reward_ce": 0.5, "reward_labels": 21}, 60),
     "calibrated": ("digits_data", {"calibrate_teachers": True, "reward_labels": 21, "label_seeds": [4, 5, 6]}, 20),

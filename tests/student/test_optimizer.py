@@ -38,6 +38,8 @@ def test_the_rate_warms_up_and_decays(text, rates):
         ("sgd(weight_decay=-0.1)", "weight_decay"),
         ("sgd(warmup=1)", r"warmup=1\): expected a number of at least 0, below 1"),
         ("sgd(decay=cubic)", "constant.*linear.*cosine.*steps"),
+        ("adam(nesterov=true)", "nesterov is a form of the momentum of sgd"),
+        ("sgd(nesterov=1.5)", "nesterov=1.5"),
         ("sgd(name=adam)", "name"),
         ("sgd(lr=1", "expected name"),
     ],

@@ -67,6 +67,18 @@ def test_adam_and_adamw_first_step_by_hand(text, decoupled):
     assert student.classifier.weight[:, 0].tolist() == pytest.approx(expected, abs=1e-9)
 
 
+def test_nesterov_s_steps_by_hand():
+    student = line("sgd(lr=0.1,nesterov=true)")
+    assert student.preconditioner() == [1.9, 1.9]
+    expected, velocity = 0.5, 0.0
+    for gradient in (3.0, -1.0):
+        student.step(pull(student, [gradient, 0.0]), 0.5)
+        velocity = 0.9 * velocity + gradient
+        expected -= 0.1 * (gradient + 0.9 * velocity)
+    assert student.classifier.weight[0, 0].item() == pytest.approx(expected, rel=1e-9)
+    assert student.preconditioner() == [1.9, 1.9]
+
+
 def test_preconditioner_is_what_the_optimizer_divides_by():
     assert line("sgd").preconditioner() == line("adam").preconditioner() == [1.0, 1.0]
     student = line("sgd")
