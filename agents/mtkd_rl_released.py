@@ -10,8 +10,8 @@ rewards are divided by the sample deviation (n - 1); the agent is trained by SGD
 standardised. Hints have strength 5 in the release (``knowledge=response,map_hint(strength=5)``), and the temperature is 4.
 
 Two more details are options, since by default the agent learns after every mini-batch and head and rules have a third of the weights each:
-``every=1000`` stores that many mini-batches and then goes through them once, and ``learned_shares=true`` learns the shares, as the
-published command does (``--dynamic``). The release also goes through what is stored at the end of an epoch.
+``every=1000`` stores that many mini-batches and then goes through them once, as released also at the end of an epoch, and
+``learned_shares=true`` learns the shares, as the published command does (``--dynamic``).
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ class MTKDRLReleased(MTKDRL):
     @torch.no_grad()
     def make_decision(self, state: State) -> TaughtStep:
         """Return the decision about a mini-batch, and what the update needs; no teacher is sampled."""
+        if self.scale == "released" and self._begins_epoch():
+            self._learn_from_stored()
         weights = {name: self.weights(name, log_policy, state) for name, log_policy in self.agent(state.columns).items()}
         student, decision = self.context.student.of_this_run(), self.decision(weights)
         batch = student.observed()
@@ -140,20 +142,33 @@ class MTKDRLReleased(MTKDRL):
         """Forget the mini-batches of the previous student."""
         super().begin_episode(learning)
         self._stored: list[tuple[State, Tensor]] = []
+        self._epochs = 0  # that have ended
 
     def learn_from(self, taken: TaughtStep) -> None:
         """Store the mini-batch that was just taught, and learn from the stored ones if there are enough."""
         self._stored.append((taken.state, self.reward(taken)))
         if len(self._stored) >= self.every:
-            for state, reward in self._stored:
-                self.update_policy(state, {}, reward)
-            self._stored = []
+            self._learn_from_stored()
+
+    @torch.enable_grad()
+    def _learn_from_stored(self) -> None:
+        for state, reward in self._stored:
+            self.update_policy(state, {}, reward)
+        self._stored = []
+
+    def _begins_epoch(self) -> bool:
+        """Return whether the mini-batch about to be taught is the first of an epoch after the first one, and count that epoch."""
+        begins = bool(self.context.after_epochs(self.context.batch(), self._epochs + 1).all())
+        self._epochs += begins
+        return begins
 
     def state(self) -> dict[str, Any]:
-        """Return network, optimizer, random state, and the stored mini-batches."""
-        return {**super().state(), "stored": [{**state._asdict(), "reward": reward} for state, reward in self._stored]}
+        """Return network, optimizer, random state, the stored mini-batches, and the number of epochs."""
+        stored = [{**state._asdict(), "reward": reward} for state, reward in self._stored]
+        return {**super().state(), "stored": stored, "epochs": self._epochs}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         super().load_state(state)
         self._stored = [(State(each["columns"], each["rule"], each["gaps"]), each["reward"]) for each in state.get("stored", ())]
+        self._epochs = state.get("epochs", 0)

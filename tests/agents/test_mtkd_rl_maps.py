@@ -157,6 +157,33 @@ def test_mini_batches_are_stored_and_gone_through_once(tmp_path):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0.0)
 
 
+@pytest.mark.long
+def test_what_is_stored_is_gone_through_at_the_end_of_an_epoch(tmp_path):
+    run, agent = make("mtkd_rl_released(scale=released,every=1000)", batch_size=400)
+    per_epoch = len(run.data.task.train) // 400
+    assert per_epoch >= 2
+    twin, taken = copy.deepcopy(agent.agent), []
+    for update in range(2 * per_epoch):
+        decision = agent.act(None)
+        run.apply(decision)
+        if update < per_epoch:
+            taken.append((agent._taken.state, agent.reward(agent._taken)))
+        agent.learn_from(agent._taken)
+        if update == per_epoch - 1:
+            unchanged = zip(agent.agent.parameters(), twin.parameters(), strict=True)
+            assert all(torch.equal(ours, old) for ours, old in unchanged), "it learns when the next epoch begins"
+            agent.save(str(tmp_path / "agent"))
+    assert len(agent._stored) == per_epoch, "those of the second epoch"
+    again = type(agent).load(str(tmp_path / "agent"), agent.context)
+    assert (len(again._stored), again._epochs) == (per_epoch, 0)
+    learned, agent.agent = agent.agent, twin
+    agent.optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    for state, reward in taken:
+        agent.update_policy(state, {}, reward)
+    for ours, theirs in zip(learned.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0.0)
+
+
 def test_in_the_first_epoch_each_teacher_has_weight_1():
     run, agent = make("mtkd_rl_released(scale=released)")
     losses = sample_losses(run, torch.ones(16, 2), torch.ones(16, 2))
