@@ -29,14 +29,18 @@ POLICIES = [
 ]  # fmt: skip
 
 
-def assert_as_alone(trials, together, folder):
+STACKED = ("held_credit", "crossfit_credit", "gradient_credit")
+"""Policies whose networks, in float32, are computed in batched passes, which round differently. Students are in float64."""
+
+
+def assert_as_alone(trials, together, folder, rounding=1e-9):
     for trial, record in zip(trials, together, strict=True):
         alone = run_trial(trial, folder)
         assert {name: record[name] for name in SAME} == {name: alone[name] for name in SAME}
-        np.testing.assert_allclose(record["selection_rate"], alone["selection_rate"], atol=1e-9)
-        assert record["reward_sum"] == pytest.approx(alone["reward_sum"], abs=1e-8)
-        assert record["weight_entropy"] == pytest.approx(alone["weight_entropy"], abs=1e-9)
-        assert record["selection_entropy"] == pytest.approx(alone["selection_entropy"], abs=1e-9)
+        np.testing.assert_allclose(record["selection_rate"], alone["selection_rate"], atol=rounding)
+        assert record["reward_sum"] == pytest.approx(alone["reward_sum"], abs=10.0 * rounding)
+        assert record["weight_entropy"] == pytest.approx(alone["weight_entropy"], abs=rounding)
+        assert record["selection_entropy"] == pytest.approx(alone["selection_entropy"], abs=rounding)
         assert [point["validation"] for point in record["curve"]] == [point["validation"] for point in alone["curve"]]
 
 
@@ -45,7 +49,7 @@ def assert_as_alone(trials, together, folder):
 def test_together_is_as_alone(policy, tmp_path):
     trials = [Trial("digits", policy, seed, settings=SETTINGS) for seed in (4, 0)]
     together = run_trials(trials, tmp_path / "together", lambda _: None)
-    assert_as_alone(trials, together, tmp_path / "alone")
+    assert_as_alone(trials, together, tmp_path / "alone", 1e-7 if policy in STACKED else 1e-9)
     assert len({record["curve"][0]["train_loss"] for record in together}) == 2, "the seeds differ"
 
 
