@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.credit_learners import MAX_NORM
-from agents.credit_policies import CreditPolicies, Proposal
+from agents.credit_policies import CreditPolicies
 from agents.network_stack import NetworkStack, clipped_each, split_students
 from baselines.stacking import Instances
 from kd_env.envs.actions import action_of_weights
@@ -23,10 +23,10 @@ class LearnsFromCredit(Protocol):
 
     context: PolicyContext
     policies: CreditPolicies
-    proposal: Proposal
+    proposed: Tensor
 
     def mixed(self) -> np.ndarray:
-        """Return the weights for the mini-batch of :attr:`proposal`, ``[n, K]``."""
+        """Return the weights ``[n, K]`` for the proposed ones, ``[3, folds, n, K]``."""
         ...
 
     def compare(self, credit: Tensor, fold: int) -> int | None:
@@ -44,20 +44,17 @@ class CreditStack:
         learners = [policy.policies.learners for policy in policies]
         self._networks = NetworkStack(learners, [each.optimizer for each in learners])
 
-    @torch.no_grad()
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions."""
         batches = [policy.context.batch() for policy in self._policies]
-        features = [torch.cat(of_teacher) for of_teacher in zip(*(batch.teacher_features for batch in batches), strict=True)]
-        instances = Instances.of(torch.cat([batch.teacher_logits for batch in batches]), features)
-        self._inputs = [torch.stack(inputs.chunk(self._size)) for inputs in (instances.outputs, instances.columns)]  # [S, n, ...]
+        instances = Instances.of(torch.cat([batch.teacher_logits for batch in batches]), ())  # the learners read no features
+        outputs, columns = (torch.stack(inputs.chunk(self._size)) for inputs in (instances.outputs, instances.columns))  # [S, n, ...]
         log_priors = [policy.policies.log_priors(batch) for policy, batch in zip(self._policies, batches, strict=True)]
         self._log_priors = torch.stack(log_priors)  # [S, 2, n, K]
-        log_policies = self._networks(*self._inputs, self._log_priors)  # [S, folds, 2, n, K]
-        weights = self._first.weights(self._log_priors, log_policies)  # [S, 3, folds, n, K]
-        for number, policy in enumerate(self._policies):
-            rows = torch.arange(number * weights.shape[3], (number + 1) * weights.shape[3])
-            policy.proposal = Proposal(instances.take(rows), log_priors[number], weights[number])
+        self._log_policies = self._networks(outputs, columns, self._log_priors)  # [S, folds, 2, n, K], whose gradient serves the update
+        weights = self._first.weights(self._log_priors, self._log_policies.detach())  # [S, 3, folds, n, K]
+        for policy, proposed in zip(self._policies, weights, strict=True):
+            policy.proposed = proposed
         return action_of_weights(np.concatenate([policy.mixed() for policy in self._policies]))
 
     def update(self, transition: Transition) -> None:
@@ -67,8 +64,7 @@ class CreditStack:
         credit = split_students(transition.info["credit"], self._size).float()  # [S, n, K]
         fold = int(transition.info["credit_fold"][0])  # all students have had as many updates, so it is the fold of all
         (left_out,) = {policy.compare(of_student, fold) for policy, of_student in zip(self._policies, credit, strict=True)}
-        log_policies = self._networks(*self._inputs, self._log_priors)
-        value = self._first.learners.value(log_policies, self._log_priors[:, None], credit[:, None, None])  # [S, folds, 2]
+        value = self._first.learners.value(self._log_policies, self._log_priors[:, None], credit[:, None, None])  # [S, folds, 2]
         self._networks.maximise(value.sum((1, 2)), lambda gradients: _clipped(gradients, left_out))
 
     def separate(self) -> None:

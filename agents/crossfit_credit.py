@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.credit_policies import SEARCH_SPACE, CreditPolicies, Proposal, check_options
+from agents.credit_policies import SEARCH_SPACE, CreditPolicies, check_options
 from agents.credit_stack import CreditStack
 from agents.entropy import normalized_entropy
 from agents.saving import SavedAgent
@@ -104,11 +104,12 @@ class CrossfitCredit(SavedAgent):
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         self.proposal = self.policies.propose(self.context.batch())
+        self.proposed = self.proposal.policies
         return action_of_weights(self.mixed())
 
     def weigh(self, batch: PolicyBatch) -> np.ndarray:
         """Return the weights of the teachers for a mini-batch ``[n, K]``, also for one of another student."""
-        return self._mixed(self.policies.propose(batch))
+        return self._mixed(self.policies.propose(batch).policies)
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
         """Return the entropy over ln K of the weights that :meth:`act` returned last, ``[num_envs]``."""
@@ -125,18 +126,18 @@ class CrossfitCredit(SavedAgent):
     def compare(self, credit: Tensor, fold: int) -> int | None:
         """Change the shares by the credit ``[n, K]`` of the three policies. Return the fold whose learners are left out of the step."""
         fold %= self.policies.num_folds  # a user's own credit may have folds that are not known here
-        unseen = self.proposal.policies[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
+        unseen = self.proposed[:, fold]  # [3, n, K]; the learners of a fold have not learned from it
         earned = (unseen * credit).sum(2).mean(1).double().numpy()  # [3]
         log_shares = self.log_shares + self.rate * self.credit_factors * earned
         self.log_shares = np.maximum(log_shares - log_shares.max(), MIN_LOG_SHARE)
         return fold if self.policies.num_folds > 1 else None
 
     def mixed(self) -> np.ndarray:
-        """Return the weights for the mini-batch of :attr:`proposal`, ``[n, K]``."""
-        return self._mixed(self.proposal)
+        """Return the weights ``[n, K]`` for the proposed ones, ``[3, folds, n, K]``."""
+        return self._mixed(self.proposed)
 
-    def _mixed(self, proposal: Proposal) -> np.ndarray:
-        policy = np.tensordot(self.shares, proposal.policies.mean(1).numpy(), 1)  # [n, K]
+    def _mixed(self, proposed: Tensor) -> np.ndarray:
+        policy = np.tensordot(self.shares, proposed.mean(1).numpy(), 1)  # [n, K]
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).astype(np.float32)
         return weights
 

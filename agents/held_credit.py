@@ -82,6 +82,7 @@ class HeldCredit(SavedAgent):
     def act(self, observation: Observation) -> np.ndarray:
         """Return the weights of all slots as actions. They depend on the mini-batch about to be taught, and not on the observation."""
         self.proposal = self.policies.propose(self.context.batch())
+        self.proposed = self.proposal.policies
         return action_of_weights(self.mixed())
 
     def selection_entropy(self, observation: Observation) -> np.ndarray:
@@ -99,14 +100,14 @@ class HeldCredit(SavedAgent):
     def compare(self, credit: Tensor, fold: int = 0) -> int | None:
         """Change the trust by the credit ``[n, K]`` of held and free policy. There are no folds, so ``None`` is left out of the step."""
         if self.release:
-            held, free = ((policy * credit).sum(1).mean().item() for policy in self.proposal.policies[1:, 0])
+            held, free = ((policy * credit).sum(1).mean().item() for policy in self.proposed[1:, 0])
             log_odds = self.log_odds + self.rate * (held - self.release * free)
             self.log_odds = min(max(log_odds, -MAX_LOG_ODDS), MAX_LOG_ODDS)
         return None
 
     def mixed(self) -> np.ndarray:
-        """Return the weights for the mini-batch of :attr:`proposal`, ``[n, K]``."""
-        held, free = self.proposal.policies[1:, 0]  # [n, K] each
+        """Return the weights ``[n, K]`` for the proposed ones, ``[3, folds, n, K]``."""
+        held, free = self.proposed[1:, 0]  # [n, K] each
         policy = self.trust * held + (1.0 - self.trust) * free
         weights: np.ndarray = ((1.0 - self.floor) * policy + self.floor / policy.shape[1]).numpy()
         return weights

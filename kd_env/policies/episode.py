@@ -178,11 +178,11 @@ def stack_of(policies: Sequence[Any]) -> PolicyStack | None:
     options = [{**policy.options, "seed": None} for policy in policies]
     if any(of_policy != options[0] for of_policy in options):
         return None
-    try:
-        with faults_of(policies[0], "stack"):
-            stack: PolicyStack = policy_class.stack(policies)
-    except NotStackable:
-        return None
+    with faults_of(policies[0], "stack"):
+        try:
+            stack: PolicyStack | None = policy_class.stack(policies)
+        except NotStackable:
+            stack = None
     return stack
 
 

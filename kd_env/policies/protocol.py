@@ -90,7 +90,7 @@ class PolicyStack(Protocol):
         ...
 
     def update(self, transition: Transition) -> None:
-        """Learn from one step of all students, none of whom is finished."""
+        """Learn from one step of all students. It is not called after the first student is finished."""
         ...
 
     def separate(self) -> None:

@@ -10,6 +10,7 @@ from agents.network_stack import NetworkStack, clipped_each
 from kd_env.errors import InputError
 from kd_env.policies import episode, registry, run_population_episode
 from kd_env.policies.episode import PopulationEpisode, stack_of, start_episode
+from kd_env.policies.protocol import NotStackable
 
 SEEDS = (3, 0, 8)
 POLICIES = (
@@ -183,3 +184,17 @@ def test_options_that_are_no_dict_do_not_matter_without_a_stack():
         options = ("a",)
 
     assert stack_of([Plain(), Plain()]) is None
+
+
+class NeverStacked:
+    """A policy of a user's, whose stack takes no policies."""
+
+    options = {}
+
+    @staticmethod
+    def stack(policies):
+        raise NotStackable
+
+
+def test_a_stack_of_the_user_s_may_refuse_policies():
+    assert stack_of([NeverStacked(), NeverStacked()]) is None
